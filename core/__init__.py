@@ -1,0 +1,1 @@
+"""Everything Tunedeck knows and does; it knows no screen."""

@@ -1,0 +1,159 @@
+"""The home folder: where everything Tunedeck writes is, and the address and secret of the local workspace.
+
+Shared by both sides of the wire, so it imports nothing of either.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+SUBSCRIPTION_ID = "00000000-0000-0000-0000-000000000000"
+RESOURCE_GROUP = "local"
+WORKSPACE_NAME = "local"
+LOCATION = "local"
+FIRST_PORT = 8765
+
+
+def default_path() -> Path:
+    """Return TUNEDECK_HOME, or the platform's folder for user data."""
+    if set_by_user := os.environ.get("TUNEDECK_HOME"):
+        return Path(set_by_user).expanduser().resolve()
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "tunedeck"
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "tunedeck"
+
+
+def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
+    """Write `text` so that a reader sees the old content or the new, never a part of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+@dataclass(frozen=True)
+class Home:
+    """Paths inside one home folder; properties make no folder, `create()` makes them all."""
+
+    path: Path
+
+    @property
+    def workspace_db(self) -> Path:
+        """SQLite file of the local workspace."""
+        return self.path / "workspace.db"
+
+    @property
+    def ledger_db(self) -> Path:
+        """SQLite file of the dashboard: drafts and operations."""
+        return self.path / "ledger.db"
+
+    @property
+    def connections(self) -> Path:
+        """Which workspaces were used; no secrets."""
+        return self.path / "connections.json"
+
+    @property
+    def blobs(self) -> Path:
+        """One folder per blob container."""
+        return self.path / "blobs"
+
+    @property
+    def runs(self) -> Path:
+        """One folder per job, one below it per step."""
+        return self.path / "runs"
+
+    @property
+    def deployments(self) -> Path:
+        """One folder per endpoint, one below it per deployment."""
+        return self.path / "deployments"
+
+    @property
+    def datasets(self) -> Path:
+        """Chat data the dashboard was given, by content hash."""
+        return self.path / "datasets"
+
+    @property
+    def logs(self) -> Path:
+        """Logs of the server and of the dashboard."""
+        return self.path / "logs"
+
+    @property
+    def base_models(self) -> Path:
+        """Base models as `<name>/<version>/`; several homes may share one copy (TUNEDECK_BASE_MODELS)."""
+        shared = os.environ.get("TUNEDECK_BASE_MODELS")
+        return Path(shared).expanduser().resolve() if shared else self.path / "base-models"
+
+    @property
+    def server_lock(self) -> Path:
+        """Locked by the one server of this home while it lives."""
+        return self.path / "server.lock"
+
+    @property
+    def server_file(self) -> Path:
+        """Who serves this home: pid, start time."""
+        return self.path / "server.json"
+
+    def create(self) -> Home:
+        """Make the folders that are missing, readable by the owner only."""
+        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for folder in (self.blobs, self.runs, self.deployments, self.datasets, self.logs, self.base_models):
+            folder.mkdir(parents=True, exist_ok=True)
+        return self
+
+    def secret(self) -> str:
+        """Return the secret that signs this home's tokens, made on first use (0600)."""
+        path = self.path / "secret"
+        if not path.exists():
+            self.create()
+            candidate = path.with_name(f".secret.{os.getpid()}.{secrets.token_hex(4)}")
+            descriptor = os.open(candidate, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w", encoding="ascii") as file:
+                file.write(secrets.token_hex(32))
+            try:
+                os.link(candidate, path)  # fails if another process was first, so both read the same secret
+            except FileExistsError:
+                pass
+            finally:
+                candidate.unlink()
+        return path.read_text(encoding="ascii").strip()
+
+    def port(self) -> int:
+        """Return the port of this home, chosen free on first use and kept for good.
+
+        Kept because the SDK remembers a cloud's address by its name for the life of a process.
+        """
+        path = self.path / "address.json"
+        if not path.exists():
+            self.create()
+            write_atomically(path, json.dumps({"port": _free_port()}))
+        return int(json.loads(path.read_text(encoding="utf-8"))["port"])
+
+    def url(self) -> str:
+        """Return the base address of the local workspace of this home."""
+        return f"http://127.0.0.1:{self.port()}"
+
+
+def current() -> Home:
+    """Return the home of this process."""
+    return Home(default_path())
+
+
+def _free_port() -> int:
+    for port in (FIRST_PORT, 0):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise OSError("no free port on 127.0.0.1")
