@@ -1,0 +1,100 @@
+# The commands of Tunedeck; `make` alone lists them. Everything is installed into .venv, nothing outside it but the home
+# folder (TUNEDECK_HOME), and a second `make run` installs nothing.
+#
+#   PYTHON=python3.12   the interpreter to build .venv with (3.11 to 3.14)
+#   TORCH=…             what pip is asked for instead of the PyTorch chosen here: a requirement, a file or an address
+
+PYTHON ?= python3
+TORCH ?=
+VENV := .venv
+BIN := $(VENV)/bin
+PY := $(BIN)/python
+TORCH_VERSION := 2.13.0
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PYTHONDONTWRITEBYTECODE ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help run stop test check format bench soak lock tree clean base-model browser
+
+help: ## list the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+run: $(VENV)/.runtime base-model ## install what is missing, start the local workspace and the dashboard
+	@exec $(PY) -m core.run
+
+stop: ## end the dashboard, the local workspace and all it runs
+	@if [ -x $(PY) ]; then exec $(PY) -m core.run stop; else echo "Nothing is installed here, so nothing runs."; fi
+
+test: $(VENV)/.dev base-model browser ## run the tests (about 12 minutes on 2 cores); TESTS="path -k word" for some
+	@CHROMIUM="$$(sh .ci/find-chromium)" $(PY) -m pytest $(TESTS)
+
+check: $(VENV)/.dev ## ruff and the type checker
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev ## let ruff format the code and put imports in order
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.dev base-model ## measure page times and memory, with the workspace up, stopped, killed and slow
+	@$(PY) -m benchmarks
+
+soak: $(VENV)/.dev base-model browser ## the long tests: three seeds of the learning test, repeated kills
+	@TUNEDECK_SOAK=1 CHROMIUM="$$(sh .ci/find-chromium)" $(PY) -m pytest --timeout 3000 $(TESTS)
+
+lock: $(VENV)/.dev ## write requirements.lock and requirements-dev.lock anew
+	@echo 'torch; sys_platform == "never"' > $(VENV)/.without-torch
+	@for set in requirements requirements-dev; do \
+	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --override $(VENV)/.without-torch \
+	    --no-emit-package torch --no-annotate --upgrade --custom-compile-command 'make lock' -o $$set.lock $$set.txt || exit 1; \
+	done
+
+tree: $(VENV)/.dev ## draw the README's tree anew
+	@$(PY) -m tests.architecture.readme_tree
+
+clean: ## remove .venv and caches; the home folder stays
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+base-model: $(VENV)/.runtime
+	@$(PY) -m core.local fetch-model
+
+browser:
+	@sh .ci/find-chromium > /dev/null
+
+$(PY):
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 14) else "Tunedeck needs Python 3.11 to 3.14; this is " + sys.version.split()[0] + ". Name another: make run PYTHON=python3.12")'
+	@echo "Tunedeck installs into $(CURDIR)/$(VENV): about 1.7 GB on disk with PyTorch for the CPU, 500 MB to fetch."
+	$(PYTHON) -m venv $(VENV)
+	@$(PY) -m pip install --quiet --upgrade pip
+
+# PyTorch's CPU build has a version of its own (+cpu). It is not on PyPI but in PyTorch's own index, which pip asks where
+# its configuration names it, or in a folder pip knows; without a GPU it is tried first. On macOS there is one build only.
+$(VENV)/.torch: | $(PY)
+	@set -e; pip="$(PY) -m pip install --quiet --constraint requirements.lock"; \
+	if [ -n "$(TORCH)" ]; then \
+	  echo "Fetching PyTorch as asked for: $(TORCH)."; $$pip "$(TORCH)"; \
+	elif [ "$$(uname -s)" != Linux ]; then \
+	  echo "Fetching PyTorch $(TORCH_VERSION): about 100 MB."; $$pip "torch==$(TORCH_VERSION)"; \
+	elif [ -e /dev/nvidiactl ]; then \
+	  echo "Fetching PyTorch $(TORCH_VERSION) for this machine's GPU: about 3 GB, 7 GB on disk."; $$pip "torch==$(TORCH_VERSION)"; \
+	else \
+	  echo "Fetching PyTorch $(TORCH_VERSION) for the CPU: about 200 MB, 730 MB on disk."; \
+	  $$pip "torch==$(TORCH_VERSION)+cpu" 2> $(VENV)/torch.log || { \
+	    echo "No CPU build of PyTorch $(TORCH_VERSION) is to be had where pip looks. Fetching the one with CUDA, which also runs"; \
+	    echo "without a GPU: about 3 GB, 7 GB on disk. To have the small one: Ctrl-C, then TORCH=<address of the CPU wheel>,"; \
+	    echo "or name PyTorch's CPU index to pip (PIP_EXTRA_INDEX_URL), and again."; $$pip "torch==$(TORCH_VERSION)"; }; \
+	fi
+	@touch $@
+
+# --no-deps: the lock names everything, so pip resolves nothing.
+$(VENV)/.runtime: requirements.lock | $(VENV)/.torch
+	@echo "Fetching the libraries of requirements.lock: about 230 MB."
+	@$(PY) -m pip install --quiet --no-deps -r requirements.lock
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
+	@echo "Fetching what tests and checks need: about 90 MB."
+	@$(PY) -m pip install --quiet --no-deps -r requirements-dev.lock
+	@touch $@

@@ -1,0 +1,238 @@
+"""Where chat data comes from: the bundled sample, a file, Hugging Face. Big ones are prepared in their own process.
+
+A preparation is a folder of the home, so it is found again after a reload or a restart.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from core import dataset_files as files
+from core import errors, home
+from core.chat_dataset import ChatDataset, find_dataset
+from core.dataset_files import TEST, TRAIN, Workplace
+from core.dataset_hub import check_request
+from core.dataset_worker import prepare
+from core.errors import NotFound, TunedeckError
+
+INLINE_BYTES = 2 * 1024 * 1024  # checked in the page's own process; about 0.1 s
+SAMPLE_NAME = "sample"
+SAMPLE_SOURCE = "bundled sample"
+_SAMPLE = Path(__file__).parent / "sample"
+_REPOSITORY = Path(__file__).resolve().parents[1]
+_workers: dict[str, subprocess.Popen[bytes]] = {}
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """Data being fetched or checked. words: "Checked 120,000 of 207,865 rows · 14 s left"."""
+
+    id: str
+    state: Literal["running", "done", "failed", "cancelled"]
+    words: str
+    fraction: float | None
+    dataset: ChatDataset | None = None
+    message: str = ""
+    hint: str = ""
+    detail: str = ""
+    error: str = "BadInput"  # which of core.errors it is
+
+
+def load_sample() -> ChatDataset:
+    """Return the bundled sample, copied to the home on first use."""
+    found = find_dataset(files.hash_files(_SAMPLE / TRAIN, _SAMPLE / TEST))
+    if found is not None:
+        return found
+    with (_SAMPLE / TRAIN).open("rb") as train, (_SAMPLE / TEST).open("rb") as test:
+        return _wait(_start_upload(SAMPLE_NAME, SAMPLE_SOURCE, train, test, None, inline=True))
+
+
+def start_upload(
+    name: str,
+    content: bytes | BinaryIO,
+    test: bytes | BinaryIO | None = None,
+    tokenizer: Path | None = None,
+) -> Preparation:
+    """Take a JSONL file (and its test file) into the home; a small one is checked at once, a big one in a subprocess.
+
+    tokenizer: the chosen model's folder, so that lengths are counted in its tokens.
+    """
+    stem = re.sub(r"\.(jsonl?|parquet)$", "", Path(name).name)
+    return _start_upload(stem or "upload", f"uploaded file {Path(name).name}", content, test, tokenizer, inline=False)
+
+
+def start_hub(
+    name: str,
+    config: str | None = None,
+    split: str = "train",
+    percent: float = 100,
+    test_split: str | None = None,
+    tokenizer: Path | None = None,
+) -> Preparation:
+    """Fetch the first `percent` of a Hugging Face data set's split in a subprocess; test_split None: guessed."""
+    name, config, split = name.strip(), (config or "").strip() or None, split.strip()
+    check_request(name, split, percent)
+    place = _make_place(
+        {
+            "kind": "hub",
+            "name": Path(name).name,
+            "source": f"Hugging Face: {name}, {split}[0%:{percent:g}%]",
+            "hub_name": name,
+            "config": config,
+            "split": split,
+            "test_split": (test_split or "").strip() or None,
+            "percent": int(percent),
+            "tokenizer": str(tokenizer) if tokenizer else None,
+        }
+    )
+    return _start_worker(place)
+
+
+def read_preparation(preparation_id: str) -> Preparation:
+    """Return how far a preparation is; cheap, for a live fragment. Raises NotFound."""
+    place = Workplace(preparation_id)
+    if not preparation_id.isalnum() or not place.path.is_dir():
+        raise NotFound(f"There is no preparation '{preparation_id}' any more.", "Choose the data again.")
+    if worker := _workers.get(preparation_id):
+        worker.poll()  # takes its exit status, so that no zombie stays
+    request = place.read("request")
+    alive = place.is_alive()  # asked before the result: a worker that ends in between has left one
+    result = place.read("result")
+    if place.read("cancelled"):
+        return Preparation(place.id, "cancelled", "Cancelled.", None)
+    if "sha256" in result:
+        found = find_dataset(result["sha256"], Path(request["tokenizer"]) if request.get("tokenizer") else None)
+        return Preparation(place.id, "done", "Checked.", 1.0, found)
+    if result:
+        said = (str(result[name]) for name in ("message", "hint", "detail", "error"))
+        return Preparation(place.id, "failed", result["message"], None, None, *said)
+    if not alive:
+        log = place.log.read_text(encoding="utf-8", errors="replace")[-4000:] if place.log.exists() else ""
+        ended = "The check of the data ended without a result."
+        return Preparation(place.id, "failed", ended, None, None, ended, "Start it again.", log)
+    words, fraction = _words(request["name"], place.read("progress"))
+    return Preparation(place.id, "running", words, fraction)
+
+
+def cancel_preparation(preparation_id: str) -> None:
+    """End it; nothing of it is kept."""
+    place = Workplace(preparation_id)
+    if preparation_id.isalnum() and place.path.is_dir():
+        place.write("cancelled", {"at": time.time()})
+        place.end_worker()
+        place.clear()
+
+
+def from_upload(
+    name: str, content: bytes | BinaryIO, test: bytes | BinaryIO | None = None, tokenizer: Path | None = None
+) -> ChatDataset:
+    """Like start_upload, waiting for its end."""
+    return _wait(start_upload(name, content, test, tokenizer))
+
+
+def from_hub(
+    name: str,
+    config: str | None = None,
+    split: str = "train",
+    percent: float = 100,
+    test_split: str | None = None,
+    progress: Callable[[Preparation], None] | None = None,
+) -> ChatDataset:
+    """Like start_hub, waiting for its end."""
+    return _wait(start_hub(name, config, split, percent, test_split), progress)
+
+
+def _start_upload(
+    name: str,
+    source: str,
+    content: bytes | BinaryIO,
+    test: bytes | BinaryIO | None,
+    tokenizer: Path | None,
+    *,
+    inline: bool,
+) -> Preparation:
+    place = _make_place(
+        {"kind": "upload", "name": name, "source": source, "tokenizer": str(tokenizer) if tokenizer else None}
+    )
+    size = _spool(content, place.path / TRAIN) + (_spool(test, place.path / TEST) if test is not None else 0)
+    if size > INLINE_BYTES and not inline:
+        return _start_worker(place)
+    try:
+        place.write("result", {"sha256": prepare(place)})
+    except TunedeckError as error:
+        place.write_error(error)
+    finally:
+        place.clear()
+    return read_preparation(place.id)
+
+
+def _make_place(request: dict[str, str | int | None]) -> Workplace:
+    files.remove_old_workplaces()
+    place = Workplace(secrets.token_hex(6))
+    place.create(request)
+    return place
+
+
+def _spool(content: bytes | BinaryIO, path: Path) -> int:
+    source = BytesIO(content) if isinstance(content, bytes) else content
+    with path.open("wb") as file:
+        shutil.copyfileobj(source, file, 1 << 20)
+        return file.tell()
+
+
+def _start_worker(place: Workplace) -> Preparation:
+    hub = home.current().path / "hub"
+    quiet = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
+    environment = {"HF_HOME": str(hub), **os.environ, **quiet, "TOKENIZERS_PARALLELISM": "false"}
+    environment |= {"PYTHONPATH": str(_REPOSITORY), "TUNEDECK_HOME": str(home.current().path)}
+    lock = place.open_lock()
+    try:
+        with place.log.open("wb") as log:
+            _workers[place.id] = subprocess.Popen(
+                [sys.executable, "-m", "core.dataset_worker", place.id],
+                cwd=_REPOSITORY,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                pass_fds=[lock],  # held by the worker, and so free when it has ended however it ended
+            )
+    finally:
+        os.close(lock)
+    return read_preparation(place.id)
+
+
+def _wait(started: Preparation, progress: Callable[[Preparation], None] | None = None) -> ChatDataset:
+    now = started
+    while now.state == "running":
+        time.sleep(0.1)
+        now = read_preparation(now.id)
+        if progress:
+            progress(now)
+    if now.dataset is None:
+        kind: type[TunedeckError] = getattr(errors, now.error)
+        raise kind(now.message or now.words, now.hint, now.detail)
+    return now.dataset
+
+
+def _words(name: str, progress: dict[str, str | int | float | None]) -> tuple[str, float | None]:
+    """Return a worker's progress as a sentence and a fraction."""
+    if not progress:
+        return f"Starting with {name}…", None
+    done, total, left_s = int(progress["done"] or 0), int(progress["total"] or 0), progress["left_s"]
+    if not total:
+        return f"{progress['verb']} {name}…", None
+    left = f" · {float(left_s):.0f} s left" if left_s is not None else ""
+    return f"{progress['verb']} {done:,} of {total:,} rows{left}", min(1.0, done / total)

@@ -1,0 +1,186 @@
+"""Turns what an operator gave into a checked data set of the home; run by `python -m core.dataset_worker <id>`.
+
+Fetches, checks, splits and moves into place. Small uploads call prepare() in the dashboard's own process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import sys
+import time
+from array import array
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from core.chat_rows import Problem
+from core.dataset_check import MINIMUM_ROWS, Report, check_file, read_lines
+from core.dataset_convert import convert, needs_converting
+from core.dataset_files import (
+    TEST,
+    TRAIN,
+    Manifest,
+    Workplace,
+    hash_files,
+    move_into_place,
+    tokenizer_mark,
+    write_manifest,
+    write_reports,
+)
+from core.errors import TunedeckError
+
+TEST_SHARE = 0.1
+_BOM = b"\xef\xbb\xbf"
+# The pipeline component's own rule for what it is not given.
+_VALIDATION_NOTE = "The pipeline takes 20% of the training rows for validation."
+
+Tell = Callable[[str, int, int], None]  # verb, done, total
+
+
+def prepare(place: Workplace) -> str:
+    """Do what the workplace's request says, and return the data set's hash. Raises TunedeckError."""
+    request = place.read("request")
+    tell = _Progress(place).tell
+    folder = place.path / "data"
+    folder.mkdir(exist_ok=True)
+    note = ""
+    if request["kind"] == "hub":
+        from core.dataset_hub import fetch
+
+        note = fetch(request, folder, tell)
+    else:
+        for name in (TRAIN, TEST):
+            if (place.path / name).exists():
+                os.replace(place.path / name, folder / name)
+                if needs_converting(folder / name):
+                    tell("Converting", 0, 0)
+                    convert(folder / name)
+    return _finish(folder, request, note, tell)
+
+
+def _finish(folder: Path, request: dict[str, Any], note: str, tell: Tell) -> str:
+    train, test = folder / TRAIN, folder / TEST
+    tokenizer = Path(request["tokenizer"]) if request.get("tokenizer") else None
+    marks = [_without_mark(path) for path in (train, test) if path.exists()]
+    rows = sum(1 for _ in read_lines(train))
+    first = check_file(train, None, progress=lambda done: tell("Checked", done, rows))
+    if not test.exists() and not first.errors:
+        note = note or _split(train, test, rows)
+    elif not test.exists():
+        note = "The test rows are split off when the errors are gone."
+    reports = _check_both(train, test, tokenizer, tell)
+    if first.errors:
+        note = note or _VALIDATION_NOTE
+    reports = (_with(reports[0], marks[0]), reports[1])
+    test_path = test if test.exists() else None
+    sha256 = hash_files(train, test_path)
+    manifest = Manifest(
+        request["name"], request["source"], note or _VALIDATION_NOTE, test_path is not None, time.time()
+    )
+    write_reports(folder, tokenizer_mark(tokenizer), *reports)
+    write_manifest(folder, manifest)
+    move_into_place(folder, sha256)
+    return sha256
+
+
+def _check_both(train: Path, test: Path, tokenizer: Path | None, tell: Tell) -> tuple[Report, Report | None]:
+    total = sum(1 for path in (train, test) if path.exists() for _ in read_lines(path))
+    verb = "Counted tokens in" if tokenizer else "Checked"
+    first = check_file(train, tokenizer, progress=lambda done: tell(verb, done, total))
+    if not test.exists():
+        return first, None
+    second = check_file(test, tokenizer, minimum_rows=1, progress=lambda done: tell(verb, first.rows + done, total))
+    return first, second
+
+
+def _split(train: Path, test: Path, rows: int) -> str:
+    """Move a tenth of the rows into a test file, chosen by a hash of their content: the same rows each time.
+
+    Returns what was done, in words. Too few rows are left whole, since training needs its minimum.
+    """
+    wanted = max(1, round(rows * TEST_SHARE))
+    if rows - wanted < MINIMUM_ROWS:
+        return (
+            f"No test file was given, and {rows} rows are too few to split: there is no evaluation. "
+            "The pipeline itself splits 80/10/10."
+        )
+    ranks = array("Q", (_rank(raw) for _, _, raw in read_lines(train)))
+    limit = sorted(ranks)[wanted - 1]
+    rest = train.with_suffix(".rest")
+    taken = 0
+    with rest.open("wb") as kept, test.open("wb") as chosen:
+        for (_, _, raw), rank in zip(read_lines(train), ranks, strict=True):
+            takes = rank <= limit and taken < wanted
+            taken += takes
+            (chosen if takes else kept).write(raw.rstrip(b"\r\n") + b"\n")
+    os.replace(rest, train)
+    return (
+        f"No test file was given: {taken:,} of {rows:,} rows, chosen by a hash of their content, are kept for the "
+        f"evaluation. {_VALIDATION_NOTE}"
+    )
+
+
+def _rank(raw: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(raw.strip(), digest_size=8).digest(), "big")
+
+
+def _without_mark(path: Path) -> bool:
+    """Take a byte order mark off the file; tell whether there was one."""
+    with path.open("rb") as file:
+        if file.read(3) != _BOM:
+            return False
+        bare = path.with_suffix(".bare")
+        with bare.open("wb") as copy:
+            shutil.copyfileobj(file, copy, 1 << 20)
+    os.replace(bare, path)
+    return True
+
+
+def _with(report: Report, had_mark: bool) -> Report:
+    if not had_mark:
+        return report
+    fix = "Nothing: it is left out of the copy that is used."
+    mark = Problem(0, "", "The file begins with a byte order mark.", fix, "warning")
+    errors = [problem for problem in report.problems if problem.severity == "error"]
+    warnings = [problem for problem in report.problems if problem.severity == "warning"]
+    return Report(report.rows, (*errors, mark, *warnings), report.errors, report.warnings + 1, report.stats)
+
+
+class _Progress:
+    """Writes how far it is, at most four times a second."""
+
+    def __init__(self, place: Workplace) -> None:
+        self._place = place
+        self._written_at = 0.0
+        self._verb, self._began_at, self._began_with = "", 0.0, 0
+
+    def tell(self, verb: str, done: int, total: int) -> None:
+        """Say that `done` of `total` rows (0: not known) are through."""
+        now = time.monotonic()
+        if verb != self._verb:
+            self._verb, self._began_at, self._began_with = verb, now, done
+        if now - self._written_at < 0.25:
+            return
+        self._written_at = now
+        speed = (done - self._began_with) / max(now - self._began_at, 1e-3)
+        left_s = (total - done) / speed if total and speed > 0 and now - self._began_at > 1 else None
+        self._place.write("progress", {"verb": verb, "done": done, "total": total, "left_s": left_s})
+
+
+def main(preparation_id: str) -> int:
+    """Prepare, and leave the result or the error in the workplace."""
+    place = Workplace(preparation_id)
+    place.write("process", {"pid": os.getpid()})
+    try:
+        place.write("result", {"sha256": prepare(place)})
+    except TunedeckError as error:
+        place.write_error(error)
+    finally:
+        place.clear()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

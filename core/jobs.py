@@ -1,0 +1,329 @@
+"""Runs: submit the fine-tuning pipeline, read what became of it, cancel it. Knows neither ledger nor screen."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, TypeVar
+
+from core import history, tags
+from core.connection import Connection
+from core.errors import BadInput, NotFound
+from core.failures import RunError, explain
+from core.history import RunRecord
+from core.metrics import RunMetrics, read_metrics
+from core.recipe import Value, from_job_inputs
+from core.run_logs import LogPart, read_job_log, read_log
+from core.run_progress import find_first_start, make_stages, measure_progress
+from core.run_states import EVALUATION, FINE_TUNE, QUEUED, STAGES, STATES, Progress, Run, Stage, State
+from core.run_titles import new_run_name, new_title
+
+__all__ = [
+    "EVALUATION",
+    "EXPERIMENT_PREFIX",
+    "FINE_TUNE",
+    "OUTPUT_NAME",
+    "QUEUED",
+    "STAGES",
+    "STATES",
+    "LogPart",
+    "PipelineRequest",
+    "Progress",
+    "Run",
+    "RunError",
+    "Stage",
+    "State",
+    "cancel_run",
+    "evaluation_name",
+    "find_run",
+    "get_component",
+    "get_run",
+    "has_job",
+    "list_runs",
+    "new_run_name",
+    "new_title",
+    "read_log",
+    "submit_pipeline",
+]
+
+T = TypeVar("T")
+
+COMPONENT_NAME = "chat_completion_pipeline"
+OUTPUT_NAME = "trained_model"
+EXPERIMENT_PREFIX = "chat_completion_"
+
+
+@dataclass(frozen=True)
+class PipelineRequest:
+    """Everything a run is sent with. train, test, validation: data asset ids or datastore paths.
+
+    parameters: what is not the component's own default. tags: tunedeck.* beside the title.
+    """
+
+    name: str
+    title: str
+    display_name: str
+    experiment: str
+    model_id: str
+    compute: str
+    gpus: int
+    train: str
+    test: str
+    validation: str = ""
+    parameters: Mapping[str, Value] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+def get_component(conn: Connection) -> Any:
+    """Return the registry's newest fine-tuning pipeline component (an SDK object, callable inside a pipeline)."""
+    return conn.call(
+        "read", f"component '{COMPONENT_NAME}'", conn.registry.components.get, COMPONENT_NAME, label="latest"
+    )
+
+
+def submit_pipeline(conn: Connection, request: PipelineRequest) -> str:
+    """Send the run unless the workspace has a job of that name already; returns the job's name. Blocks for seconds."""
+    from azure.ai.ml import dsl
+    from azure.ai.ml.entities import PipelineJobSettings
+
+    if has_job(conn, request.name):
+        return request.name
+    component = get_component(conn)
+    inputs = _component_inputs(component, request)
+
+    def fine_tuning() -> dict[str, Any]:
+        fine_tune = component(**inputs)
+        return {OUTPUT_NAME: fine_tune.outputs.mlflow_model_folder}
+
+    job = dsl.pipeline(fine_tuning, name=request.display_name)()
+    job.name = request.name
+    job.display_name = request.display_name
+    # Without force_rerun a cached step would give an old model for a new question.
+    job.settings = PipelineJobSettings(force_rerun=True, continue_on_step_failure=False)
+    job.tags = {**request.tags, tags.TITLE: request.title}
+    created = conn.submit(
+        "start", f"run '{request.title}'", conn.workspace.jobs.create_or_update, job, experiment_name=request.experiment
+    )
+    return str(created.name)
+
+
+def _component_inputs(component: Any, request: PipelineRequest) -> dict[str, Any]:
+    from azure.ai.ml import Input
+
+    inputs: dict[str, Any] = {
+        "mlflow_model_path": Input(type="mlflow_model", path=request.model_id),
+        "number_of_gpu_to_use_finetuning": request.gpus,
+        "train_file_path": Input(type="uri_file", path=request.train),
+        "test_file_path": Input(type="uri_file", path=request.test),
+    }
+    if request.validation:
+        inputs["validation_file_path"] = Input(type="uri_file", path=request.validation)
+    for name in ("model_import", "preprocess", "finetune", "model_evaluation"):
+        if f"compute_{name}" in component.inputs:  # the evaluation's compute may go: the step is gone since 0.0.81
+            inputs[f"compute_{name}"] = request.compute
+    unknown = [name for name in request.parameters if name not in component.inputs]
+    if unknown:
+        raise BadInput(
+            f"The component {COMPONENT_NAME} {component.version} has no parameter '{unknown[0]}'.",
+            "Reset the setting, or take it out.",
+        )
+    return inputs | dict(request.parameters)
+
+
+def has_job(conn: Connection, name: str) -> bool:
+    """Tell whether the workspace has a job of this name."""
+    try:
+        conn.call("read", f"run '{name}'", conn.workspace.jobs.get, name)
+    except NotFound:
+        return False
+    return True
+
+
+def list_runs(conn: Connection, limit: int = 50) -> list[Run]:
+    """Return the newest fine-tuning runs, without stages and progress. One or two requests, and one for each run that
+    ended since the last call.
+    """
+    jobs = conn.call("read", "runs", lambda: _newest_pipelines(conn, limit))
+    return [_with_times(conn, _parse_job(job)) for job in jobs]
+
+
+def _newest_pipelines(conn: Connection, limit: int) -> list[Any]:
+    """Return fine-tuning pipelines; the service answers the newest first, so the first ones suffice."""
+    jobs: Iterable[Any] = conn.workspace.jobs.list()
+    ours = (job for job in itertools.islice(jobs, limit * 6) if job is not None and _is_fine_tuning(job))
+    return list(itertools.islice(ours, limit))
+
+
+def _is_fine_tuning(job: Any) -> bool:
+    named = (job.experiment_name or "").startswith(EXPERIMENT_PREFIX)
+    return job.type == "pipeline" and (named or tags.TITLE in (job.tags or {}))
+
+
+def find_run(conn: Connection, name: str) -> Run | None:
+    """Return one run without stages, or None when the workspace has no such job. One request."""
+    try:
+        return _with_times(conn, _parse_job(conn.call("read", f"run '{name}'", conn.workspace.jobs.get, name)))
+    except NotFound:
+        return None
+
+
+def get_run(conn: Connection, name: str) -> Run:
+    """Return one run with stages, progress and error; raises NotFound.
+
+    The job is read once; then its history, its children and its evaluation tell what moves.
+    """
+    memory = _memory(conn)
+    if name in memory.finished:
+        return memory.finished[name]
+    definition = memory.definitions.get(name)
+    if definition is None:
+        found = find_run(conn, name)
+        if found is None:
+            raise NotFound(f"There is no run '{name}' in {conn.title}.", "See all runs.")
+        definition = _keep(memory.definitions, name, found)
+    record = history.find_record(conn, name)
+    if record is None:
+        record = RunRecord(name, definition.state, created_at=definition.created_at)
+    children = _steps(conn, name)
+    evaluation = history.find_record(conn, evaluation_name(name)) if record.status == "Completed" else None
+    run = replace(
+        definition,
+        state=record.status,
+        tags=record.tags or definition.tags,
+        started_at=record.started_at or find_first_start(children),
+        ended_at=record.ended_at,
+    )
+    run = replace(run, stages=make_stages(run, children, evaluation))
+    measures = read_metrics(conn, name) if any(child.component == FINE_TUNE for child in children) else None
+    run = replace(run, progress=measure_progress(run, measures, children))
+    if run.state in ("Failed", "NotResponding"):
+        run = _explain_failure(conn, run, record, children, measures)
+    over = run.finished and (not run.completed or (evaluation and STATES[evaluation.status].finished))
+    return _keep(memory.finished, name, run) if over else run
+
+
+def evaluation_name(run_name: str) -> str:
+    """Return the name of the evaluation job of a run: one run, one evaluation."""
+    return f"{run_name}-evaluation"
+
+
+def cancel_run(conn: Connection, name: str) -> None:
+    """Ask the workspace to end a run; returns once the workspace has taken the wish, not when the run has ended."""
+    conn.call("cancel", f"run '{name}'", conn.workspace.jobs.begin_cancel, name)
+
+
+# Reading ---------------------------------------------------------------------------------------------------------
+
+_MEMORY = 500
+
+
+class _Memory:
+    """What does not change any more, per connection: a job's definition, and runs that have ended."""
+
+    def __init__(self) -> None:
+        self.definitions: dict[str, Run] = {}
+        self.finished: dict[str, Run] = {}
+        self.times: dict[str, tuple[datetime | None, datetime | None]] = {}
+
+
+def _memory(conn: Connection) -> _Memory:
+    return conn.remember("runs", _Memory, math.inf)
+
+
+def _keep(memory: dict[str, T], key: str, value: T) -> T:
+    if len(memory) >= _MEMORY:
+        memory.pop(next(iter(memory)), None)
+    memory[key] = value
+    return value
+
+
+def _with_times(conn: Connection, run: Run) -> Run:
+    """Add start and end, which only the history service has; remembered once a run has ended."""
+    memory = _memory(conn)
+    times = memory.times.get(run.name)
+    if times is None and run.finished:
+        record = history.find_record(conn, run.name)
+        times = _keep(memory.times, run.name, (record.started_at, record.ended_at) if record else (None, None))
+    started, ended = times or (run.created_at, None)
+    return replace(run, started_at=started, ended_at=ended)
+
+
+def _parse_job(job: Any) -> Run:
+    told: Mapping[str, str] = job.tags or {}
+    inputs = _node_inputs(job)
+    literals = {**tags.parse_recipe(told.get(tags.RECIPE)), **{k: v for k, v in inputs.items() if v}}
+    model_id = told.get(tags.MODEL_ID) or inputs.get("mlflow_model_path", "")
+    services = job.services or {}
+    studio = getattr(services.get("Studio"), "endpoint", "") or ""
+    return Run(
+        name=job.name,
+        title=told.get(tags.TITLE) or new_title(job.name),
+        state=str(getattr(job.status, "value", job.status) or "Unknown"),
+        display_name=job.display_name or job.name,
+        experiment=job.experiment_name or "",
+        model=told.get(tags.MODEL) or _between(model_id, "/models/", "/"),
+        model_id=model_id,
+        model_version=told.get(tags.MODEL_VERSION) or _between(model_id, "/versions/", "/"),
+        compute=told.get(tags.COMPUTE) or inputs.get("compute_finetune", ""),
+        dataset=told.get(tags.DATASET, ""),
+        gpus=int(told.get(tags.GPUS) or inputs.get("number_of_gpu_to_use_finetuning") or 0),
+        parameters=from_job_inputs(literals),
+        inputs=inputs,
+        tags=told,
+        created_at=tags.parse_time(getattr(job.creation_context, "created_at", None)),
+        studio_url=studio,
+    )
+
+
+def _node_inputs(job: Any) -> dict[str, str]:
+    """Return what the pipeline's one node was sent with, as text; a path or id where it is no literal."""
+    found: dict[str, str] = {}
+    for node in (getattr(job, "jobs", None) or {}).values():
+        for name, value in dict(getattr(node, "inputs", None) or {}).items():
+            data = getattr(value, "_data", value)
+            text = getattr(data, "path", data)
+            if text is not None:
+                found[name] = str(text)
+    return found
+
+
+def _steps(conn: Connection, name: str) -> list[RunRecord]:
+    """Return the component's steps. Where the service keeps the component as a run of its own, they are one deeper."""
+    children = history.list_children(conn, name)
+    if children and not any(_step_name(child) for child in children):
+        deeper = [step for child in children for step in history.list_children(conn, child.run_id)]
+        children = deeper or children
+    return [replace(child, component=_step_name(child) or child.component) for child in children]
+
+
+def _step_name(record: RunRecord) -> str:
+    for name in (record.component, record.display_name):
+        if name in STAGES:
+            return name
+    return ""
+
+
+def _explain_failure(
+    conn: Connection, run: Run, record: RunRecord, children: Sequence[RunRecord], measures: RunMetrics | None
+) -> Run:
+    failed = next((child for child in children if child.status in ("Failed", "NotResponding")), None)
+    tail = read_job_log(conn, failed.run_id, 0, 8192).text if failed else ""
+    last = measures.get("loss").last if measures else None
+    error = explain(
+        (failed.error if failed else "") or record.error,
+        tail,
+        run.parameters,
+        STAGES.get(failed.component, failed.display_name) if failed else "",
+        last.step if last and failed and failed.component == FINE_TUNE else None,
+    )
+    stages = tuple(
+        replace(stage, error=error) if failed and stage.job == failed.run_id else stage for stage in run.stages
+    )
+    return replace(run, error=error, stages=stages)
+
+
+def _between(text: str, after: str, until: str) -> str:
+    return text.split(after, 1)[1].split(until, 1)[0] if after in text else ""

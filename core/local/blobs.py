@@ -1,0 +1,311 @@
+"""Blobs as files: `home.blobs/<container>/<blob name>`, and the addresses that lead to them. Knows no request.
+
+A job's outputs are written straight into this tree, so a file needs no record to be a blob; what a client says about
+one (content type, metadata) is kept in the store.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import os
+import re
+import shutil
+import time
+import uuid
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from core.home import RESOURCE_GROUP, SUBSCRIPTION_ID, WORKSPACE_NAME
+from core.local import wire
+from core.local.wire import WireError
+
+if TYPE_CHECKING:
+    from core.local.workspace import Workspace
+
+DATASTORE = "workspaceblobstore"
+CONTAINER = "azureml-blobstore"
+KIND = "blob"
+MAX_BLOCK_ID_BYTES = 64
+UNCOMMITTED_BLOCKS_S = 7 * 24 * 3600  # as long as Azure keeps blocks that no list names
+
+_CONTAINER_NAME = re.compile(r"[a-z0-9](?:[a-z0-9]|-(?!-)){1,61}[a-z0-9]")
+_STAGING = ".staging"  # no container can have this name; on the same disk as the blobs, so that a rename is enough
+
+
+@dataclass(frozen=True)
+class Blob:
+    """A blob as it is on disk. `modified_ns` is the file's own time; `etag` changes with every write."""
+
+    name: str
+    path: Path = field(repr=False)
+    size_bytes: int
+    modified_ns: int
+    content_type: str = "application/octet-stream"
+    metadata: dict[str, str] = field(default_factory=dict)
+    content_md5: str = ""
+
+    @property
+    def etag(self) -> str:
+        """Return the quoted entity tag."""
+        return f'"0x{self.modified_ns:X}{self.size_bytes:X}"'
+
+
+class BlobStore:
+    """The containers of one workspace."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._root = workspace.home.blobs
+        self._store = workspace.store
+        (self._root / CONTAINER).mkdir(parents=True, exist_ok=True)
+        self._drop_unfinished()
+
+    def _drop_unfinished(self) -> None:
+        """Delete what uploads left that an earlier server did not finish: halves of bodies, and blocks after a week."""
+        folder = self._root / _STAGING
+        folder.mkdir(exist_ok=True)
+        for left in folder.iterdir():
+            if left.is_file():
+                left.unlink()
+            elif left.stat().st_mtime < time.time() - UNCOMMITTED_BLOCKS_S:
+                shutil.rmtree(left, ignore_errors=True)
+
+    def container_path(self, container: str) -> Path:
+        """Return the folder of a container that is there; raises 404 ContainerNotFound."""
+        path = self._root / _checked_container(container)
+        if not path.is_dir():
+            raise WireError(404, "ContainerNotFound", "The specified container does not exist.")
+        return path
+
+    def create_container(self, container: str) -> None:
+        """Make a container; raises 409 where it is there."""
+        try:
+            (self._root / _checked_container(container)).mkdir()
+        except FileExistsError as error:
+            raise WireError(409, "ContainerAlreadyExists", "The specified container already exists.") from error
+
+    def path_of(self, container: str, name: str) -> Path:
+        """Return the file of a blob, there or not, always inside its container; raises 400 for an unsafe name."""
+        root = self.container_path(container)
+        parts = name.split("/")
+        if any(part in ("", ".", "..") or "\0" in part or len(part.encode()) > 255 for part in parts):
+            raise WireError(
+                400, "InvalidResourceName", "The specified blob name contains characters that are not allowed."
+            )
+        path = root.joinpath(*parts)
+        if not path.resolve().is_relative_to(root.resolve()):
+            raise WireError(400, "InvalidResourceName", "The specified blob name leads out of its container.")
+        return path
+
+    def find(self, container: str, name: str) -> Blob | None:
+        """Return a blob, or None."""
+        return self._blob(container, name, self.path_of(container, name))
+
+    def require(self, container: str, name: str) -> Blob:
+        """Return a blob; raises 404 BlobNotFound."""
+        found = self.find(container, name)
+        if found is None:
+            raise WireError(404, "BlobNotFound", "The specified blob does not exist.")
+        return found
+
+    def _blob(self, container: str, name: str, path: Path) -> Blob | None:
+        try:
+            status = path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        if not path.is_file():
+            return None
+        described = self._store.get(KIND, f"{container}/{name}") or {}
+        if described.get("modified_ns") != status.st_mtime_ns:
+            described = {}  # a job has written the file since; what was said was about other content
+        return Blob(
+            name,
+            path,
+            status.st_size,
+            status.st_mtime_ns,
+            described.get("content_type") or "application/octet-stream",
+            described.get("metadata", {}),
+            described.get("content_md5", ""),
+        )
+
+    def staging_file(self) -> Path:
+        """Return a new name for a file that is not a blob yet."""
+        return self._root / _STAGING / uuid.uuid4().hex
+
+    def commit(self, container: str, name: str, staged: Path, described: dict[str, Any]) -> Blob:
+        """Make a staged file the content of a blob, in one step; raises 409 where the name is a folder's."""
+        path = self.path_of(container, name)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(staged, path)
+        except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+            raise WireError(
+                409, "BlobNameConflict", "A part of this name is a blob, or this name a folder of one."
+            ) from error
+        self.describe(container, name, described)
+        return self.require(container, name)
+
+    def describe(self, container: str, name: str, described: dict[str, Any]) -> None:
+        """Keep what was said about a blob: content_type, metadata, content_md5."""
+        modified_ns = self.path_of(container, name).stat().st_mtime_ns
+        self._store.put(KIND, f"{container}/{name}", {**described, "modified_ns": modified_ns}, parent=container)
+
+    def delete(self, container: str, name: str) -> None:
+        """Delete a blob and the folders that are empty without it; raises 404."""
+        blob = self.require(container, name)
+        blob.path.unlink()
+        self._store.delete(KIND, f"{container}/{name}")
+        _prune(blob.path.parent, self.container_path(container))
+
+    # Blocks: the parts of a big upload, kept aside until the list of them is committed
+
+    def block_path(self, container: str, name: str, block_id: str) -> Path:
+        """Return where a block is kept; raises 400 for an id that is not base64 of at most 64 bytes."""
+        try:
+            raw = base64.b64decode(block_id, validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise WireError(400, "InvalidBlockId", "The block id is not base64.") from error
+        if not 0 < len(raw) <= MAX_BLOCK_ID_BYTES:
+            raise WireError(400, "InvalidBlockId", "The block id is longer than 64 bytes.")
+        folder = self._blocks_of(container, name)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / raw.hex()
+
+    def _blocks_of(self, container: str, name: str) -> Path:
+        self.path_of(container, name)
+        return self._root / _STAGING / hashlib.sha256(f"{container}/{name}".encode()).hexdigest()
+
+    def commit_blocks(self, container: str, name: str, block_ids: Iterable[str], described: dict[str, Any]) -> Blob:
+        """Put blocks together as the content of a blob; raises 400 InvalidBlockList where one was never sent."""
+        blocks = [self.block_path(container, name, block_id) for block_id in block_ids]
+        if missing := [block for block in blocks if not block.is_file()]:
+            raise WireError(
+                400, "InvalidBlockList", f"{len(missing)} of the {len(blocks)} blocks in the list were not sent."
+            )
+        staged = self.staging_file()
+        with open(staged, "wb") as whole:
+            for block in blocks:
+                with open(block, "rb") as part:
+                    shutil.copyfileobj(part, whole, 1 << 20)
+        blob = self.commit(container, name, staged, described)
+        shutil.rmtree(self._blocks_of(container, name), ignore_errors=True)
+        return blob
+
+    # Lists
+
+    def walk(self, container: str, prefix: str) -> Iterator[str]:
+        """Yield the names of the blobs with a prefix, in no order."""
+        root = self.container_path(container)
+        folder, _, _ = prefix.rpartition("/")
+        start = self.path_of(container, folder) if folder else root
+        for parent, folders, files in os.walk(start):
+            folders[:] = [name for name in folders if not name.startswith(_STAGING)]
+            base = Path(parent).relative_to(root).as_posix()
+            for file in files:
+                name = file if base == "." else f"{base}/{file}"
+                if name.startswith(prefix):
+                    yield name
+
+
+def _checked_container(container: str) -> str:
+    if not _CONTAINER_NAME.fullmatch(container):
+        raise WireError(400, "InvalidResourceName", "The specified container name is not allowed.")
+    return container
+
+
+def _prune(folder: Path, root: Path) -> None:
+    while folder != root and folder.is_relative_to(root):
+        try:
+            folder.rmdir()
+        except OSError:
+            return
+        folder = folder.parent
+
+
+# Addresses of data, models and outputs
+
+_SHORT = re.compile(r"azureml://datastores/(?P<datastore>[^/]+)/paths/(?P<path>.*)", re.IGNORECASE)
+_LONG = re.compile(
+    r"azureml://subscriptions/(?P<subscription>[^/]+)/resourcegroups/(?P<group>[^/]+)/workspaces/(?P<workspace>[^/]+)"
+    r"/datastores/(?P<datastore>[^/]+)/paths/(?P<path>.*)",
+    re.IGNORECASE,
+)
+_OUTPUT = re.compile(
+    r"azureml://jobs/(?P<job>[^/]+)/outputs/(?P<output>[^/]+)(?:/paths/(?P<path>.*))?/?", re.IGNORECASE
+)
+_REGISTRY_MODEL = re.compile(
+    r"azureml://registries/(?P<registry>[^/]+)/models/(?P<name>[^/]+)/(?P<sort>versions|labels)/(?P<version>[^/]+)",
+    re.IGNORECASE,
+)
+_ASSET = re.compile(
+    r"(?:azureml:)?/subscriptions/.+/(?P<kind>data|models)/(?P<name>[^/]+)/versions/(?P<version>[^/]+)", re.I
+)
+
+
+def output_path(job: str, output: str) -> str:
+    """Return the path in the default datastore where a job's output lies."""
+    return f"azureml/{job}/{output}/"
+
+
+def long_uri(path: str) -> str:
+    """Return the long address of a path in the default datastore, the only one the SDK takes for a model's."""
+    return (
+        f"azureml://subscriptions/{SUBSCRIPTION_ID}/resourceGroups/{RESOURCE_GROUP}/workspaces/{WORKSPACE_NAME}"
+        f"/datastores/{DATASTORE}/paths/{path}"
+    )
+
+
+def datastore_path(uri: str) -> str | None:
+    """Return the path in the default datastore an address names, or None for an address of another sort.
+
+    Raises 400 for another workspace's or an unknown datastore.
+    """
+    if found := _OUTPUT.fullmatch(uri):
+        return output_path(found["job"], found["output"]) + (found["path"] or "")
+    found = _SHORT.fullmatch(uri) or _LONG.fullmatch(uri)
+    if found is None:
+        return None
+    named = found.groupdict()
+    own = (SUBSCRIPTION_ID, RESOURCE_GROUP, WORKSPACE_NAME)
+    if any(
+        named.get(part, wanted) != wanted
+        for part, wanted in zip(("subscription", "group", "workspace"), own, strict=True)
+    ):
+        raise WireError(400, "UserError", f"'{uri}' lies in another workspace.")
+    if named["datastore"] != DATASTORE:
+        raise WireError(400, "UserError", f"The datastore '{named['datastore']}' was not found.")
+    return str(named["path"])
+
+
+def resolve_uri(workspace: Workspace, uri: str) -> Path:
+    """Return the file or folder of an address: a datastore path, a job's output, a data asset, a model, a base model.
+
+    Raises 400 UserError for an address that cannot be read and 404 for one that names nothing.
+    """
+    if found := _REGISTRY_MODEL.fullmatch(uri):
+        return _registry_folder(workspace, found)
+    if found := _ASSET.fullmatch(uri):
+        kind = "data" if found["kind"].lower() == "data" else "model"
+        asset = workspace.store.require(kind, f"{found['name']}/{found['version']}")
+        return resolve_uri(workspace, asset["uri"])
+    path = datastore_path(uri)
+    if path is None:
+        raise WireError(400, "UserError", f"'{uri}' is not an address this workspace can read.")
+    inside = workspace.blobs.container_path(CONTAINER)
+    resolved = workspace.blobs.path_of(CONTAINER, path.strip("/")) if path.strip("/") else inside
+    if not resolved.exists():
+        raise WireError(404, "ResourceNotFound", f"Nothing is at '{uri}'.")
+    return resolved
+
+
+def _registry_folder(workspace: Workspace, found: re.Match[str]) -> Path:
+    name, version = found["name"], found["version"]
+    model = workspace.registry.find_model(name, version) if found["registry"] == wire.REGISTRY_NAME else None
+    if model is None:
+        raise WireError(404, "ResourceNotFound", f"The model '{name}' version {version} was not found in the registry.")
+    if model.folder is None:
+        raise WireError(400, "UserError", f"The model '{name}' runs on Azure; its weights are not on this machine.")
+    return model.folder

@@ -1,0 +1,230 @@
+"""What training, evaluation and serving agree on: how a conversation becomes tokens, and which of them are learned.
+
+Reads a Hugging Face model folder with `tokenizers` and `jinja2` alone, so the steps that need no weights start in a
+fraction of a second. Imports nothing of core: the evaluation program travels to Azure with this file beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from tokenizers import Encoding, Tokenizer
+
+Message = dict[str, Any]
+Span = tuple[int, int]
+SPECIAL_TOKENS = ("bos_token", "eos_token", "pad_token", "unk_token")
+GENERATION_MARK = re.compile(r"\{%(-?)\s*(end)?generation\s*(-?)%\}")
+
+
+class BadConversation(ValueError):
+    """A conversation that cannot be rendered; the text is a sentence about it."""
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """Token ids of a whole conversation; `learned[i]` says whether token i was written by the assistant."""
+
+    ids: list[int]
+    learned: list[bool]
+
+
+@dataclass(frozen=True)
+class ChatTokens:
+    """The tokeniser and chat template of one model folder."""
+
+    tokenizer: Tokenizer
+    template: jinja2.Template
+    special: dict[str, str]
+    pad_id: int
+    stop_ids: tuple[int, ...]
+    context_length: int
+
+    def render(self, messages: Sequence[Message], *, ask: bool = False) -> str:
+        """Return the text the model sees; `ask` ends it where an answer begins. Raises BadConversation."""
+        try:
+            return self.template.render(messages=list(messages), add_generation_prompt=ask, tools=None, **self.special)
+        except (jinja2.TemplateError, TypeError, KeyError) as error:
+            raise BadConversation(f"The model's chat template refuses the conversation: {error}.") from error
+
+    def encode_prompt(self, messages: Sequence[Message]) -> list[int]:
+        """Return the ids after which the model answers."""
+        return self.tokenizer.encode(self.render(messages, ask=True), add_special_tokens=False).ids
+
+    def encode_conversations(self, conversations: Sequence[Sequence[Message]]) -> list[Conversation]:
+        """Return ids and mask of whole conversations. The mask holds answers and the token that ends each, no more."""
+        texts, spans = [], []
+        for messages in conversations:
+            text = self.render(messages)
+            texts.append(text)
+            spans.append(self.find_answers(messages, text))
+        encodings = self.tokenizer.encode_batch(texts, add_special_tokens=False)
+        return [_mask(encoding, found) for encoding, found in zip(encodings, spans, strict=True)]
+
+    def find_answers(self, messages: Sequence[Message], text: str) -> list[Span]:
+        """Return where in the rendered text the assistant speaks, as character ranges.
+
+        A template is rendered up to each answer and through it; what the second adds is the answer with its end
+        marker. White space after the marker belongs to the next turn and is left out.
+        """
+        spans: list[Span] = []
+        for index, message in enumerate(messages):
+            if message["role"] != "assistant":
+                continue
+            before = self.render(messages[:index], ask=True)
+            through = self.render(messages[: index + 1])
+            if through.startswith(before) and text.startswith(through):
+                spans.append((len(before), len(through.rstrip())))
+            else:
+                spans.append(self._find_content(str(message["content"]).strip(), text, spans[-1][1] if spans else 0))
+        return spans
+
+    def _find_content(self, content: str, text: str, start: int) -> Span:
+        """Return the range of an answer in a template that rewrites earlier turns, its end marker included."""
+        found = text.find(content, start)
+        if not content or found < 0:
+            raise BadConversation("The model's chat template does not show the assistant's answer as it was given.")
+        end = found + len(content)
+        marker = next((each for each in self.special.values() if text[end:].lstrip().startswith(each)), "")
+        return (found, text.index(marker, end) + len(marker)) if marker else (found, end)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of ids, special tokens left out."""
+        return self.tokenizer.decode(list(ids), skip_special_tokens=True)
+
+
+def load_chat_tokens(model_dir: Path) -> ChatTokens:
+    """Read the tokeniser of a model folder; raises BadConversation where the folder is not a chat model's."""
+    settings = _read_json(model_dir / "tokenizer_config.json")
+    config = _read_json(model_dir / "config.json")
+    generation = _read_json(model_dir / "generation_config.json")
+    if not (model_dir / "tokenizer.json").is_file():
+        raise BadConversation(f"The model folder {model_dir.name} holds no tokenizer.json.")
+    tokenizer = Tokenizer.from_file(str(model_dir / "tokenizer.json"))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    special = {name: _token_text(settings[name]) for name in SPECIAL_TOKENS if settings.get(name)}
+    stops = _id_list(generation.get("eos_token_id")) + _id_list(config.get("eos_token_id"))
+    if (end := tokenizer.token_to_id(special.get("eos_token", ""))) is not None:
+        stops.append(end)
+    if not stops:
+        raise BadConversation(f"The model folder {model_dir.name} names no token that ends an answer.")
+    pad = tokenizer.token_to_id(special.get("pad_token", ""))
+    return ChatTokens(
+        tokenizer=tokenizer,
+        template=_compile(_read_template(model_dir, settings)),
+        special=special,
+        pad_id=stops[0] if pad is None else pad,
+        stop_ids=tuple(dict.fromkeys(stops)),
+        context_length=int(config.get("max_position_embeddings", 2048)),
+    )
+
+
+def check_messages(messages: object) -> str | None:
+    """Return what is wrong with a list of chat messages, as a sentence, or None."""
+    if not isinstance(messages, list) or not messages:
+        return "'messages' must be a list of messages."
+    for number, message in enumerate(messages, 1):
+        if not isinstance(message, dict):
+            return f"Message {number} must be an object with 'role' and 'content'."
+        for key in ("role", "content"):
+            if not isinstance(message.get(key), str):
+                return f"Message {number} needs '{key}' as text."
+        if message["role"] not in ("system", "user", "assistant", "tool"):
+            return f"Message {number} has the role '{message['role']}'; system, user and assistant are known."
+    return None
+
+
+def choose_number_format(rows: int = 256) -> tuple[str, str]:
+    """Return "bfloat16" or "float32", whichever multiplies faster here, and the reason in words.
+
+    rows: how many tokens go through a layer at once: some hundreds when training, 1 when generating. Processors
+    without bf16 instructions are faster in fp32, so it is measured: a tenth of a second.
+    """
+    import torch
+
+    if torch.cuda.is_available():
+        good = torch.cuda.is_bf16_supported(including_emulation=False)
+        return ("bfloat16", "the GPU computes in bf16") if good else ("float32", "the GPU has no bf16")
+    seconds = _time_products(rows)
+    faster = min(seconds, key=lambda name: seconds[name])
+    ratio = max(seconds.values()) / min(seconds.values())
+    return faster, f"measured {ratio:.1f} times as fast as the other on this processor ({rows} rows at a time)"
+
+
+def _time_products(rows: int) -> dict[str, float]:
+    """Return the best of twelve tries in each format, on one thread and in turns: a busy machine misleads less."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    names = ("bfloat16", "float32")
+    wide = 1024 if rows > 1 else 32 * 1024  # one row at a time reads all weights from memory: no cache may hold them
+    pairs = {name: [torch.ones(size, 1024, dtype=getattr(torch, name)) for size in (rows, wide)] for name in names}
+    best = dict.fromkeys(names, float("inf"))
+    for _ in range(12):
+        for name, (left, right) in pairs.items():
+            started = time.perf_counter()
+            torch.nn.functional.linear(left, right)
+            best[name] = min(best[name], time.perf_counter() - started)
+    torch.set_num_threads(threads)
+    return best
+
+
+def _mask(encoding: Encoding, spans: list[Span]) -> Conversation:
+    learned, position = [], 0
+    for start, _ in encoding.offsets:
+        while position < len(spans) and start >= spans[position][1]:
+            position += 1
+        learned.append(position < len(spans) and start >= spans[position][0])
+    return Conversation(encoding.ids, learned)
+
+
+def _read_template(model_dir: Path, settings: dict[str, Any]) -> str:
+    beside = model_dir / "chat_template.jinja"
+    if beside.is_file():
+        return beside.read_text(encoding="utf-8")
+    template = settings.get("chat_template")
+    if isinstance(template, list):  # several templates by name
+        template = {each["name"]: each["template"] for each in template}.get("default")
+    if not isinstance(template, str):
+        raise BadConversation(f"The model folder {model_dir.name} has no chat template: it is not a chat model.")
+    return template
+
+
+def _compile(source: str) -> jinja2.Template:
+    """Compile a template the way transformers does; its generation marks are kept as blocks without effect."""
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
+    environment.filters["tojson"] = lambda value, **options: json.dumps(value, ensure_ascii=False, **options)
+    environment.globals["raise_exception"] = _raise_exception
+    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+    plain = GENERATION_MARK.sub(lambda mark: f"{{%{mark[1]} {'endif' if mark[2] else 'if true'} {mark[3]}%}}", source)
+    return environment.from_string(plain)
+
+
+def _raise_exception(message: str) -> None:
+    raise jinja2.TemplateError(message)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def _token_text(token: Any) -> str:
+    return token["content"] if isinstance(token, dict) else str(token)
+
+
+def _id_list(value: Any) -> list[int]:
+    if value is None:
+        return []
+    return [int(each) for each in value] if isinstance(value, list) else [int(value)]

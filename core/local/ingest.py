@@ -1,0 +1,67 @@
+"""Carry what a step measures from its metrics.jsonl into the store. Knows no job state.
+
+How far it got is stored with the rows, in one transaction: a server that is killed in between reads none twice and
+loses none.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from core.local.store import Store
+
+METRICS_NAME = "metrics.jsonl"
+_LIMIT_BYTES = 4 * 1024 * 1024
+
+Row = tuple[str, float, int, int]
+
+
+class Ingest:
+    """Reads the new lines of metric files; remembers offsets so that an idle look costs one stat."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._offsets: dict[str, int] = {}
+
+    def read(self, folder: Path, run_id: str, root_id: str) -> int:
+        """Store what was measured since the last call on the run and on its root; return the number of rows."""
+        path = folder / METRICS_NAME
+        source = f"{run_id}/{METRICS_NAME}"
+        if source not in self._offsets:
+            self._offsets[source] = self._store.ingest_offset(source)
+        total = 0
+        while chunk := _read_lines(path, self._offsets[source]):
+            rows = [row for line in chunk.splitlines() if (row := _parse(line))]
+            offset = self._offsets[source] + len(chunk)
+            also = root_id if root_id != run_id else ""
+            self._store.append_metrics(run_id, rows, source=source, offset=offset, also_run_id=also)
+            self._offsets[source] = offset
+            total += len(rows)
+        return total
+
+    def forget(self, run_id: str) -> None:
+        """Drop the offset kept in memory for a run that is over."""
+        self._offsets.pop(f"{run_id}/{METRICS_NAME}", None)
+
+
+def _read_lines(path: Path, offset: int) -> bytes:
+    """Return whole lines only: the last one may be half written."""
+    try:
+        if path.stat().st_size <= offset:
+            return b""
+        with path.open("rb") as file:
+            file.seek(offset)
+            chunk = file.read(_LIMIT_BYTES)
+    except FileNotFoundError:
+        return b""
+    return chunk[: chunk.rfind(b"\n") + 1]
+
+
+def _parse(line: bytes) -> Row | None:
+    """Return one row; None for a line that is none, since a command may write what it likes."""
+    try:
+        row = json.loads(line)
+        return str(row["key"]), float(row["value"]), int(row.get("step") or 0), int(row["timestamp"])
+    except (ValueError, KeyError, TypeError):
+        return None

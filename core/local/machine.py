@@ -1,0 +1,157 @@
+"""What this machine is: cores, memory and GPUs, and the compute sizes that follow. Imports no torch.
+
+GPUs are looked for in a subprocess (`python -m core.local.machine`), because a library that has opened CUDA holds
+memory on every GPU for as long as its process lives.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+PROBE_TIMEOUT_S = 60
+_REPOSITORY = Path(__file__).resolve().parents[2]
+_CGROUP = Path("/sys/fs/cgroup")
+_COUNT_USABLE_GPUS = "import torch; print(torch.cuda.device_count() if torch.cuda.is_available() else 0)"
+
+
+@dataclass(frozen=True)
+class Size:
+    """A compute size of the local location: a share of this machine."""
+
+    name: str
+    family: str
+    cores: int
+    memory_gib: float
+    gpus: int
+
+
+@dataclass(frozen=True)
+class Machine:
+    """This machine, as far as this process may use it."""
+
+    cores: int
+    memory_gib: float
+    gpus: tuple[str, ...] = ()
+    processor: str = ""
+    system: str = ""
+    problem: str = ""
+
+    @cached_property
+    def sizes(self) -> tuple[Size, ...]:
+        """Return the sizes a compute can have, the largest last."""
+        share = self.memory_gib / self.cores
+        cpu = {
+            f"local.cpu{cores}": Size(f"local.cpu{cores}", "localCPUFamily", cores, round(share * cores, 1), 0)
+            for cores in sorted({1, self.cores})
+        }
+        total = len(self.gpus)
+        gpu = {
+            f"local.gpu{count}": Size(
+                f"local.gpu{count}",
+                "localGPUFamily",
+                max(1, self.cores * count // total),
+                round(self.memory_gib * count / total, 1),
+                count,
+            )
+            for count in sorted({1, total} - {0} if total else ())
+        }
+        return (*cpu.values(), *gpu.values())
+
+    @property
+    def largest(self) -> Size:
+        """Return the size that is the whole machine."""
+        return self.sizes[-1]
+
+    def find_size(self, name: str) -> Size | None:
+        """Return a size by name, case ignored, or None."""
+        return next((size for size in self.sizes if size.name == name.lower()), None)
+
+
+def probe() -> Machine:
+    """Return this machine, found by a subprocess; without its answer there are no GPUs, and `problem` says why."""
+    try:
+        found = subprocess.run(
+            [sys.executable, "-m", "core.local.machine"],
+            capture_output=True,
+            text=True,
+            timeout=PROBE_TIMEOUT_S,
+            cwd=_REPOSITORY,
+            check=True,
+        )
+        fields: dict[str, Any] = json.loads(found.stdout.splitlines()[-1])
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError) as error:
+        return Machine(_count_cores(), _memory_gib(), problem=f"GPUs could not be looked for: {error}")
+    return Machine(**{**fields, "gpus": tuple(fields["gpus"])})
+
+
+def measure() -> Machine:
+    """Measure this machine in this process; may import torch in a further process where a GPU driver is there."""
+    gpus, problem = _find_gpus()
+    return Machine(_count_cores(), _memory_gib(), gpus, _processor(), platform.platform(), problem)
+
+
+def _count_cores() -> int:
+    """Return the whole cores this process may use: its affinity, and the limit of its container."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota, _, period = _first_line(_CGROUP / "cpu.max").partition(" ")
+    if quota.isdecimal() and period.isdecimal():
+        allowed = min(allowed, max(1, int(quota) // int(period)))
+    return allowed
+
+
+def _memory_gib() -> float:
+    total = psutil.virtual_memory().total
+    limit = _first_line(_CGROUP / "memory.max")
+    if limit.isdecimal():
+        total = min(total, int(limit))
+    return round(total / 1024**3, 1)
+
+
+def _first_line(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.machine())
+
+
+def _find_gpus() -> tuple[tuple[str, ...], str]:
+    """Return the names of the GPUs that the installed torch can use, and what is wrong with the others."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return (), ""
+    listed = subprocess.run(
+        [tool, "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True, timeout=20, check=False
+    )
+    names = tuple(line.strip() for line in listed.stdout.splitlines() if line.strip())
+    if listed.returncode or not names:
+        return (), ""
+    counted = subprocess.run(
+        [sys.executable, "-c", _COUNT_USABLE_GPUS], capture_output=True, text=True, timeout=40, check=False
+    )
+    usable = int(counted.stdout.strip() or 0) if counted.returncode == 0 else 0
+    problem = "" if usable == len(names) else f"{len(names)} GPUs are here, the installed torch can use {usable}."
+    return names[:usable], problem
+
+
+if __name__ == "__main__":
+    print(json.dumps(asdict(measure())))

@@ -1,0 +1,122 @@
+"""What the local registry holds: base models that train on this machine, and the Phi family that trains on Azure.
+
+Knows folders and one data file, no route and no wire form.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from core.local.machine import Machine
+
+MANIFEST = "tunedeck.json"
+RUNS_ON = "tunedeck.runs_on"  # tag and property of every model: "Local" or "Azure"
+_AZURE_MODELS = Path(__file__).with_name("registry_models.json")
+_ALLOW_LISTS = ("finetune_compute_allow_list", "inference_compute_allow_list")
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RegistryModel:
+    """One version of a base model. `folder` is its Hugging Face folder, None where it only runs on Azure."""
+
+    name: str
+    version: str
+    description: str
+    tags: dict[str, str] = field(repr=False)
+    properties: dict[str, str] = field(repr=False)
+    archived: bool = False
+    folder: Path | None = None
+    created_at: str = "2025-01-01T00:00:00+00:00"
+
+
+@dataclass(frozen=True)
+class Registry:
+    """The models of one home, read from the folders at every call: a folder put there by hand is published at once."""
+
+    base_models: Path
+    machine: Machine
+
+    def list_models(self) -> list[RegistryModel]:
+        """Return every version of every model, by name, the newest version of each first."""
+        models = [*self._local_models(), *_azure_models()]
+        models.sort(key=lambda model: _version_order(model.version), reverse=True)
+        return sorted(models, key=lambda model: (model.folder is None, model.name.lower()))
+
+    def list_versions(self, name: str) -> list[RegistryModel]:
+        """Return the versions of one model, the newest first."""
+        return [model for model in self.list_models() if model.name == name]
+
+    def find_model(self, name: str, version: str = "latest") -> RegistryModel | None:
+        """Return one version of a model, or None."""
+        return next((model for model in self.list_versions(name) if version in ("latest", model.version)), None)
+
+    def _local_models(self) -> list[RegistryModel]:
+        found = []
+        for manifest in sorted(self.base_models.glob(f"*/*/{MANIFEST}")):
+            if manifest.parent.parent.name.startswith("."):
+                continue
+            model = self._read_folder(manifest)
+            if model is not None:
+                found.append(model)
+        return found
+
+    def _read_folder(self, manifest: Path) -> RegistryModel | None:
+        """Return the model of a folder; one whose manifest cannot be read is logged and not published."""
+        try:
+            described: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
+            name, version = str(described["name"]), str(described["version"])
+            tags, properties = _strings(described.get("tags", {})), _strings(described.get("properties", {}))
+        except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+            _log.warning("%s is not a model's manifest: %r", manifest, error)
+            return None
+        if (name, version) != (manifest.parent.parent.name, manifest.parent.name):
+            _log.warning("%s names %s %s, which is not its folder", manifest, name, version)
+            return None
+        for allow_list in _ALLOW_LISTS:
+            if tags.get(allow_list, "local") == "local":
+                tags[allow_list] = str([size.name for size in self.machine.sizes])
+        changed_at = datetime.fromtimestamp(manifest.stat().st_mtime, UTC).isoformat()
+        mark = {RUNS_ON: "Local"}
+        return RegistryModel(
+            name=name,
+            version=version,
+            description=str(described.get("description", "")),
+            tags={**tags, **mark},
+            properties={**properties, **mark},
+            folder=manifest.parent,
+            created_at=changed_at,
+        )
+
+
+@cache
+def _azure_models() -> tuple[RegistryModel, ...]:
+    listed = json.loads(_AZURE_MODELS.read_text(encoding="utf-8"))["models"]
+    mark = {RUNS_ON: "Azure"}
+    return tuple(
+        RegistryModel(
+            name=model["name"],
+            version=model["version"],
+            description=model["description"],
+            tags={**model["tags"], **mark},
+            properties={**model["properties"], **mark},
+            archived=model["archived"],
+        )
+        for model in listed
+    )
+
+
+def _strings(pairs: dict[str, Any]) -> dict[str, str]:
+    return {str(key): value if isinstance(value, str) else json.dumps(value) for key, value in pairs.items()}
+
+
+def _version_order(version: str) -> list[tuple[int, int, str]]:
+    """Return a sort key in which 10 follows 9 and 0.0.82 follows 0.0.9."""
+    return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in re.split(r"[.\-_]", version)]

@@ -1,0 +1,241 @@
+"""Run history: how runs and their steps went, their logs behind signed links, and where their outputs lie."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from core.home import LOCATION
+from core.local import blobs, runs, wire
+from core.local.routes.jobs import properties_of, services_of
+from core.local.store import Document, now_utc
+from core.local.wire import HISTORY_PATH, WORKSPACE_PATH, WireError, route
+
+_RUN_PATH = f"{HISTORY_PATH}/runs/{{run}}"
+_IN_EXPERIMENT = f"{HISTORY_PATH}/experiments/{{experiment}}/runs/{{run}}"
+_DATA_PATH = f"/data/v1.0{WORKSPACE_PATH}/dataversion/batchGetResolvedUris"
+_OUTPUT = re.compile(r"azureml_(?P<job>.+)_output_(?P<output>[^/]+)")
+_RANGE = re.compile(r"bytes=(?P<first>\d*)-(?P<last>\d*)")
+_CHUNK_BYTES = 65_536
+
+
+def get_run(request: Request) -> dict[str, Any]:
+    """GET a run."""
+    return run_to_wire(request, runs.get_run(wire.workspace_of(request), wire.name_of(request, "run")))
+
+
+def list_children(request: Request) -> dict[str, Any]:
+    """GET the steps of a pipeline, in their order."""
+    workspace = wire.workspace_of(request)
+    job = workspace.store.get("job", wire.name_of(request, "run"))
+    found = [runs.child_run(workspace, job, step) for step in runs.children_of(job)] if job else []
+    return wire.paged(request, [run_to_wire(request, run) for run in found])
+
+
+def get_details(request: Request) -> dict[str, Any]:
+    """GET a run with the links of its logs and, where it failed, the reason."""
+    workspace = wire.workspace_of(request)
+    run = runs.get_run(workspace, wire.name_of(request, "run"))
+    state = run.state
+    return {
+        "runId": run.run_id,
+        "target": run.compute or None,
+        "status": state["status"],
+        "startTimeUtc": state["started_at"],
+        "endTimeUtc": state["ended_at"],
+        "error": _error_to_wire(state["error"]),
+        "warnings": [],
+        "properties": properties_of(run),
+        "inputDatasets": [],
+        "outputDatasets": [],
+        "logFiles": {
+            name: wire.base_url(request) + workspace.gatekeeper.sign_link(f"/logs/{run.run_id}/{name}")
+            for name, path in _logs_of(run).items()
+            if path.exists()
+        },
+    }
+
+
+def patch_run(request: Request) -> dict[str, Any]:
+    """PATCH what a person says about a run: its display name, tags, description, whether it is hidden."""
+    workspace = wire.workspace_of(request)
+    body = wire.read_json(request)
+    unknown = set(body) - {"displayName", "tags", "hidden", "description", "properties", "runId"}
+    if unknown:
+        raise WireError(400, "BadRequest", f"{unknown.pop()} cannot be changed.")
+    display_name, hidden = wire.field_of(body, "displayName", str), wire.field_of(body, "hidden", bool)
+    tags, properties = wire.strings_of(body, "tags"), wire.strings_of(body, "properties")
+
+    def change(state: Document) -> None:
+        state["display_name"] = display_name or state["display_name"]
+        state["hidden"] = state["hidden"] if hidden is None else hidden
+        state["tags"].update(tags)
+        state["properties"].update(properties)
+
+    run_id = wire.name_of(request, "run")
+    runs.change_run(workspace, runs.get_run(workspace, run_id), change)
+    return run_to_wire(request, runs.get_run(workspace, run_id))
+
+
+def get_run_data(request: Request) -> dict[str, Any]:
+    """POST the question where a run's outputs are, as assets; the SDK reads none but of type uri_folder."""
+    workspace = wire.workspace_of(request)
+    run_id = str(wire.read_json(request).get("runId", ""))
+    run = runs.get_run(workspace, run_id)
+    outputs = (workspace.store.get("job", run_id) or {"plan": {"outputs": {}}})["plan"]["outputs"]
+    assets = {
+        name: {
+            "assetId": f"azureml://locations/{LOCATION}/workspaces/local/data/azureml_{run_id}_output_{name}/versions/1",
+            "type": "uri_folder",
+        }
+        for name in outputs
+    }
+    return {"runMetadata": {**run_to_wire(request, run), "outputs": assets}}
+
+
+def resolve_uris(request: Request) -> dict[str, Any]:
+    """POST ids of outputs and data assets, get the addresses behind them; what is not there is left out."""
+    store = wire.workspace_of(request).store
+    values = {}
+    for asset in map(str, wire.field_of(wire.read_json(request), "values", list, [])):
+        name, _, version = asset.rpartition("/data/")[2].partition("/versions/")
+        if found := _OUTPUT.fullmatch(name):
+            values[asset] = {"uri": blobs.long_uri(blobs.output_path(found["job"], found["output"]))}
+        elif document := store.get("data", f"{name}/{version}"):
+            values[asset] = {"uri": document["uri"]}
+    return {"values": values}
+
+
+def get_log(request: Request) -> Response:
+    """GET a log, whole or a part (`Range: bytes=-65536` for the end); it may grow while it is sent."""
+    workspace = wire.workspace_of(request)
+    _, _, run_id, name = request.url.path.split("/", 3)
+    path = _logs_of(runs.get_run(workspace, run_id)).get(name)
+    if path is None or not path.exists():
+        raise WireError(404, "ResourceNotFound", f"The run '{run_id}' has no log '{name}'.")
+    size = path.stat().st_size
+    first, last = _read_range(request.headers.get("range", ""), size)
+    headers = {"Accept-Ranges": "bytes", "Content-Length": str(max(0, last - first + 1)), "Cache-Control": "no-store"}
+    partial = (first, last) != (0, size - 1)
+    if partial:
+        headers["Content-Range"] = f"bytes {first}-{last}/{size}" if size else "bytes */0"
+    content = _read_part(path, first, last - first + 1)
+    return StreamingResponse(content, 206 if partial else 200, headers=headers, media_type="text/plain; charset=utf-8")
+
+
+def run_to_wire(request: Request, run: runs.Run) -> dict[str, Any]:
+    """Return a run as the history writes it."""
+    state = run.state
+    duration = _duration(state["started_at"], state["ended_at"])
+    return {
+        "runId": run.run_id,
+        "rootRunId": run.root_id,
+        "parentRunId": run.parent_id or None,
+        "status": state["status"],
+        "experimentId": runs.experiment_id(run.experiment),
+        "displayName": state["display_name"],
+        "name": state["display_name"],
+        "createdUtc": run.created_at,
+        "startTimeUtc": state["started_at"],
+        "endTimeUtc": state["ended_at"],
+        "duration": duration,
+        "computeDuration": duration,
+        "hidden": state["hidden"],
+        "tags": state["tags"],
+        "properties": properties_of(run),
+        "error": _error_to_wire(state["error"]),
+        "warnings": [],
+        "description": None,
+        "runType": "azureml.StepRun"
+        if run.kind == "step"
+        else "azureml.PipelineRun"
+        if run.kind == "pipeline"
+        else "commandjob",
+        "target": run.compute or None,
+        "compute": {"target": run.compute, "instanceCount": 1} if run.compute else None,
+        "services": services_of(request, run.run_id),
+        "currentAttemptId": 1,
+        "settings": {},
+        "inputs": None,
+        "outputs": None,
+    }
+
+
+def _logs_of(run: runs.Run) -> dict[str, Path]:
+    """Return the logs of a run by the names under which the SDK looks for them."""
+    if run.kind == "pipeline" and run.events:
+        return {"logs/azureml/executionlogs.txt": run.events}
+    if run.folder is None:
+        return {}
+    logs = {"user_logs/std_log.txt": run.folder / runs.LOG_NAME}
+    return logs | ({"logs/azureml/executionlogs.txt": run.events} if run.events else {})
+
+
+def _error_to_wire(error: Document | None) -> dict[str, Any] | None:
+    if error is None:
+        return None
+    told = {"code": error["code"], "message": error["message"], "details": []}
+    return {"error": told, "time": "0001-01-01T00:00:00+00:00", "componentName": "CommonRuntime"}
+
+
+def _duration(started_at: str | None, ended_at: str | None) -> str | None:
+    if started_at is None:
+        return None
+    lasted = datetime.fromisoformat(ended_at or now_utc()) - datetime.fromisoformat(started_at)
+    minutes, seconds = divmod(max(0.0, lasted.total_seconds()), 60)
+    hours, minutes = divmod(int(minutes), 60)
+    return f"{hours:02d}:{minutes:02d}:{seconds:010.7f}"
+
+
+def _read_range(header: str, size: int) -> tuple[int, int]:
+    found = _RANGE.fullmatch(header.strip())
+    if found is None or not (found["first"] or found["last"]):
+        return 0, size - 1
+    if not found["first"]:
+        return max(0, size - int(found["last"])), size - 1
+    first = int(found["first"])
+    if first >= size:
+        raise WireError(416, "InvalidRange", f"The log has {size} bytes.", headers={"Content-Range": f"bytes */{size}"})
+    return first, min(int(found["last"] or size - 1), size - 1)
+
+
+def _read_part(path: Path, first: int, length: int) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        file.seek(first)
+        while length > 0 and (chunk := file.read(min(_CHUNK_BYTES, length))):
+            length -= len(chunk)
+            yield chunk
+
+
+def _in_experiment(below: str, handler: Callable[[Request], dict[str, Any]], method: str = "GET") -> Route:
+    """Make a route below an experiment, whose name may be any text: it is dropped, a run's own name is enough."""
+    inner = route(f"{_IN_EXPERIMENT}{below}", handler, method)
+
+    async def endpoint(request: Request) -> Response:
+        request.path_params.pop("experiment")
+        answer: Response = await inner.endpoint(request)
+        return answer
+
+    return Route(inner.path, endpoint, methods=[method])
+
+
+ROUTES = [
+    route(_RUN_PATH, get_run),
+    route(_RUN_PATH, patch_run, "PATCH"),
+    route(f"{_RUN_PATH}/children", list_children),
+    route(f"{_RUN_PATH}/details", get_details),
+    _in_experiment("", get_run),
+    _in_experiment("", patch_run, "PATCH"),
+    _in_experiment("/details", get_details),
+    _in_experiment("/children", list_children),
+    route(f"{HISTORY_PATH}/rundata", get_run_data, "POST"),
+    route(_DATA_PATH, resolve_uris, "POST"),
+    *(route(f"/logs/{{run}}/{folder}/{{file}}", get_log) for folder in ("user_logs", "logs/azureml")),
+]

@@ -1,0 +1,144 @@
+"""Jobs: submit, read, list and cancel. What runs them is the runner; how they went is told by the run history."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from core.local import blobs, runs, wire
+from core.local.store import Document
+from core.local.wire import WORKSPACE_PATH, WireError, route
+from core.local.workspace import Workspace
+
+_JOB_PATH = f"{WORKSPACE_PATH}/jobs/{{name}}"
+
+
+def put_job(request: Request) -> Response:
+    """PUT a job: 201 and NotStarted, no operation to poll; the job that is there already is answered with 200."""
+    workspace = wire.workspace_of(request)
+    job, is_new = workspace.runner.submit(wire.name_of(request, "name"), wire.read_json(request))
+    return JSONResponse(job_to_wire(request, workspace, job), 201 if is_new else 200)
+
+
+def get_job(request: Request) -> dict[str, Any]:
+    """GET a job; a step of a pipeline is answered without properties, so that the SDK asks the run history."""
+    workspace = wire.workspace_of(request)
+    name = wire.name_of(request, "name")
+    job = workspace.store.get("job", name)
+    if job is not None:
+        return job_to_wire(request, workspace, job)
+    run = runs.find_run(workspace, name)
+    if run is None or run.kind != "step":
+        raise WireError(404, "ResourceNotFound", f"The job '{name}' was not found.")
+    return {
+        "id": wire.arm_id("jobs", name),
+        "name": name,
+        "type": f"{wire.PROVIDER}/workspaces/jobs",
+        "properties": None,
+    }
+
+
+def list_jobs(request: Request) -> dict[str, Any]:
+    """GET the jobs, the newest first."""
+    workspace = wire.workspace_of(request)
+    view, kind = wire.list_view(request), request.query_params.get("jobType", "").lower()
+    found = [
+        job
+        for job in workspace.store.list("job")
+        if (view == "all" or job["run"]["hidden"] == (view == "archived")) and kind in ("", job["kind"])
+    ]
+    return wire.paged(request, [job_to_wire(request, workspace, job) for job in found])
+
+
+def cancel_job(request: Request) -> Response:
+    """POST the wish to end a job: CancelRequested at once, Canceled when its process is gone."""
+    workspace = wire.workspace_of(request)
+    name = wire.name_of(request, "name")
+    run = runs.get_run(workspace, name)
+    if run.kind == "step":
+        raise WireError(400, "BadRequest", f"'{name}' is a step. Cancel the whole job '{run.root_id}'.")
+    workspace.runner.cancel(name)
+    return Response(status_code=200)
+
+
+def job_to_wire(request: Request, workspace: Workspace, job: Document) -> dict[str, Any]:
+    """Return a job as the service writes it: what was asked, echoed, and what became of it."""
+    name, state, asked = job["name"], job["run"], job["properties"]
+    shown: dict[str, Any] = {
+        "description": None,
+        "componentId": None,
+        "identity": None,
+        **asked,
+        "computeId": wire.arm_id("computes", job["compute"]),
+        "displayName": state["display_name"],
+        "experimentName": job["experiment"],
+        "status": state["status"],
+        "isArchived": state["hidden"],
+        "tags": state["tags"],
+        "properties": properties_of(runs.root_run(workspace, job)),
+        "services": services_of(request, name),
+        "inputs": asked.get("inputs") or {},
+        "outputs": _outputs(job),
+    }
+    if job["kind"] == "command":
+        shown.setdefault("environmentId", "")
+        shown.setdefault("resources", {"instanceCount": 1, "properties": {}})
+    return {
+        "id": wire.arm_id("jobs", name),
+        "name": name,
+        "type": f"{wire.PROVIDER}/workspaces/jobs",
+        "properties": shown,
+        "systemData": wire.system_data(job),
+    }
+
+
+def properties_of(run: runs.Run) -> dict[str, str]:
+    """Return the properties of a run: its own, the service's words for what it is, and how far it has come."""
+    kinds = {
+        "pipeline": {
+            "azureml.runsource": "azureml.PipelineRun",
+            "PipelineType": "Finetune",
+            "runType": "HTTP",
+            "azureml.pipelineComponent": "pipelinerun",
+        },
+        "command": {"ComputeTargetType": "AmlCompute", "_azureml.ClusterName": run.compute},
+        "step": {
+            "azureml.runsource": "azureml.StepRun",
+            "azureml.pipelinerunid": run.root_id,
+            "ComputeTargetType": "AmlCompute",
+            "azureml.rootpipelinerunid": run.root_id,
+            "_azureml.ClusterName": run.compute,
+        },
+    }
+    own = {"azureml.DevPlatv2": "true", **kinds[run.kind]} if run.kind in kinds else {}
+    return own | run.state["properties"] | runs.read_progress(run)
+
+
+def services_of(request: Request, run_id: str) -> dict[str, Any]:
+    """Return where a run is tracked and looked at. The SDK adds `&tid=` to the Studio address, hence its query."""
+    base = wire.base_url(request)
+    empty = {"port": None, "status": None, "errorMessage": None, "properties": None, "nodes": None}
+    return {
+        "Tracking": {"jobServiceType": "Tracking", "endpoint": base, **empty},
+        "Studio": {"jobServiceType": "Studio", "endpoint": f"{base}/studio?run={run_id}", **empty},
+    }
+
+
+def _outputs(job: Document) -> dict[str, Any]:
+    """Return the declared outputs with their addresses; one called `default` would make the SDK look for logs in it."""
+    shown = {}
+    for name, asked in (job["properties"].get("outputs") or {}).items():
+        if name in job["plan"]["outputs"]:
+            uri = f"azureml://datastores/{blobs.DATASTORE}/paths/{blobs.output_path(job['name'], name)}"
+            shown[name] = {"jobOutputType": "uri_folder", "mode": "ReadWriteMount", **(asked or {}), "uri": uri}
+    return shown
+
+
+ROUTES = [
+    route(_JOB_PATH, put_job, "PUT"),
+    route(_JOB_PATH, get_job),
+    route(f"{WORKSPACE_PATH}/jobs", list_jobs),
+    route(f"{_JOB_PATH}/cancel", cancel_job, "POST"),
+]

@@ -1,0 +1,121 @@
+"""Registered models: versions that name the files a job gave out."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from core.local import blobs, wire
+from core.local.assets import Asset, AssetRoutes
+from core.local.wire import WireError
+from core.local.workspace import Workspace
+
+KIND = "model"
+DELETE_FILES = "deleteFiles"  # query of DELETE; Azure has no such thing, its files stay in the storage account
+TYPES = ("mlflow_model", "custom_model", "triton_model")
+
+_JOB_OUTPUT = re.compile(r"azureml://jobs/(?P<job>[^/]+)/outputs/(?P<output>[^/]+)(/.*)?", re.IGNORECASE)
+
+
+class _ModelAsset(Asset):
+    """What is a model's own."""
+
+    kind = KIND
+    segment = "models"
+
+    def from_wire(self, request: Request, properties: dict[str, Any]) -> dict[str, Any]:
+        """Read `modelType` and `modelUri`, a job's output made the long datastore address; raises 400."""
+        uri = wire.field_of(properties, "modelUri", str, "")
+        sort = wire.field_of(properties, "modelType", str, "custom_model")
+        if sort not in TYPES:
+            raise WireError(400, "UserError", f"The type '{sort}' of the model is not one of {', '.join(TYPES)}.")
+        path = blobs.datastore_path(uri)
+        if path is None:
+            raise WireError(
+                400, "UserError", f"'{uri}' is not a job's output or an address in this workspace's datastore."
+            )
+        workspace = wire.workspace_of(request)
+        job = _JOB_OUTPUT.fullmatch(uri)
+        if job is not None and workspace.store.get("job", job["job"]) is None:
+            raise WireError(400, "UserError", f"The job '{job['job']}' was not found.")
+        try:
+            blobs.resolve_uri(workspace, uri)
+        except WireError as error:
+            raise WireError(400, "UserError", f"The model cannot be registered: {error.message}") from error
+        named = wire.field_of(properties, "jobName", str) or (job["job"] if job else None)
+        return {"type": sort, "uri": blobs.long_uri(path), "job": named, "flavors": properties.get("flavors") or {}}
+
+    def to_wire(self, document: dict[str, Any]) -> dict[str, Any]:
+        """Return the properties that are a model's own."""
+        return {
+            "modelType": document["type"],
+            "modelUri": document["uri"],
+            "jobName": document["job"],
+            "flavors": document["flavors"],
+        }
+
+    def describe_container(self, newest: dict[str, Any]) -> dict[str, Any]:
+        """Return nothing more: a model's container has no content of its own."""
+        return {}
+
+
+class _ModelRoutes(AssetRoutes):
+    def delete_version(self, request: Request) -> Response:
+        """DELETE a version, with its files where the query says so; refused while a deployment serves it."""
+        workspace = wire.workspace_of(request)
+        name, version = wire.name_of(request, "name"), wire.name_of(request, "version")
+        document = workspace.store.require(KIND, f"{name}/{version}")
+        _check_unused(workspace, name, version)
+        files = None
+        if request.query_params.get(DELETE_FILES, "false").lower() == "true":
+            files = _files_of(workspace, document)
+        super().delete_version(request)
+        if files is not None:
+            _delete_files(files)
+        return Response(status_code=200)
+
+
+def _check_unused(workspace: Workspace, name: str, version: str) -> None:
+    served_by = [
+        f"{deployment['endpoint']}/{deployment['name']}"
+        for deployment in workspace.store.list("deployment")
+        if str(deployment["asked"].get("model") or "").endswith(f"/models/{name}/versions/{version}")
+    ]
+    if served_by:
+        raise WireError(409, "ModelInUse", f"The model '{name}' version {version} is served by {', '.join(served_by)}.")
+
+
+def _files_of(workspace: Workspace, document: dict[str, Any]) -> Path | None:
+    """Return the files of a version; raises 409 where another needs them, 400 where they are the whole datastore."""
+    others = [
+        f"{other['name']} version {other['version']}"
+        for other in workspace.store.list(KIND)
+        if other["uri"].rstrip("/") == document["uri"].rstrip("/")
+        and (other["name"], other["version"]) != (document["name"], document["version"])
+    ]
+    if others:
+        raise WireError(409, "FilesInUse", f"The files are also those of {', '.join(others)}.")
+    try:
+        files = blobs.resolve_uri(workspace, document["uri"])
+    except WireError as error:
+        if error.status == 404:  # already gone
+            return None
+        raise
+    if files == workspace.blobs.container_path(blobs.CONTAINER):
+        raise WireError(400, "UserError", "The model's files are the whole datastore; they are not deleted.")
+    return files
+
+
+def _delete_files(files: Path) -> None:
+    if files.is_dir():
+        shutil.rmtree(files)
+    else:
+        files.unlink()
+
+
+ROUTES = _ModelRoutes(_ModelAsset()).routes()

@@ -1,0 +1,130 @@
+"""The workspace itself: what it is, where its other services are, how its long-running operations do, its health."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+
+from core.home import LOCATION, RESOURCE_GROUP, SUBSCRIPTION_ID, WORKSPACE_NAME
+from core.local import storage_key, wire
+from core.local.wire import GROUP_PATH, OPERATION_PATH, PROVIDER, PROVIDER_PATH, WORKSPACE_PATH, route
+
+VERSION = "0.1.0"
+
+
+def get_workspace(request: Request) -> dict[str, Any]:
+    """GET the workspace."""
+    return _to_wire(request)
+
+
+def list_workspaces(request: Request) -> dict[str, Any]:
+    """GET the workspaces of the resource group or the subscription: this one."""
+    return wire.paged(request, [_to_wire(request)])
+
+
+def get_discovery(request: Request) -> dict[str, Any]:
+    """GET the addresses of the data-plane services."""
+    base = wire.base_url(request)
+    return {"api": base, "history": base, "experimentation": base, "studio": f"{base}/studio"}
+
+
+def list_permissions(_request: Request) -> dict[str, Any]:
+    """GET what the caller may do: whoever holds the home's secret may do everything."""
+    return {"value": [{"actions": ["*"], "notActions": [], "dataActions": ["*"], "notDataActions": []}]}
+
+
+def get_operation(request: Request) -> Response:
+    """GET how a long-running operation does."""
+    operation = wire.name_of(request, "operation")
+    document = wire.workspace_of(request).store.require("operation", operation)
+    answer: dict[str, Any] = {
+        "id": f"{OPERATION_PATH.format(subscription=SUBSCRIPTION_ID)}/{operation}",
+        "name": operation,
+        "status": document["status"],
+        "percentComplete": document["percentComplete"],
+        "startTime": wire.to_answer_time(document["created_at"]),
+    }
+    if document["status"] != "InProgress":
+        answer["endTime"] = wire.to_answer_time(document["modified_at"])
+    if document["error"]:
+        answer["error"] = document["error"]
+    return JSONResponse(answer, headers=wire.POLL_AGAIN)
+
+
+def get_health(request: Request) -> dict[str, Any]:
+    """GET who serves which home."""
+    workspace = wire.workspace_of(request)
+    return {
+        "home": str(workspace.home.path),
+        "pid": os.getpid(),
+        "version": VERSION,
+        "started_at": workspace.started_at,
+        "machine": {
+            "cores": workspace.machine.cores,
+            "memory_gib": workspace.machine.memory_gib,
+            "gpus": list(workspace.machine.gpus),
+            "processor": workspace.machine.processor,
+            "system": workspace.machine.system,
+            "problem": workspace.machine.problem,
+        },
+    }
+
+
+def get_studio(_request: Request) -> Response:
+    """GET the page behind the "Web View" link that the SDK prints; the dashboard's address is not known here."""
+    return HTMLResponse(
+        "<!doctype html><title>Tunedeck</title><p>This run is in the Tunedeck dashboard, page Runs.</p>"
+    )
+
+
+def _to_wire(request: Request) -> dict[str, Any]:
+    workspace = wire.workspace_of(request)
+    base = wire.base_url(request)
+    group = f"/subscriptions/{SUBSCRIPTION_ID}/resourceGroups/{RESOURCE_GROUP}"
+    times = {"created_at": workspace.started_at, "modified_at": workspace.started_at}
+    return {
+        "id": wire.workspace_id(),
+        "name": WORKSPACE_NAME,
+        "type": f"{PROVIDER}/workspaces",
+        "location": LOCATION,
+        "kind": "Default",
+        "sku": {"name": "Basic", "tier": "Basic"},
+        "tags": {},
+        "identity": {"type": "SystemAssigned", "principalId": SUBSCRIPTION_ID, "tenantId": SUBSCRIPTION_ID},
+        "properties": {
+            "friendlyName": "Local workspace",
+            "description": f"Trains and serves on this machine: {machine_words(request)}",
+            "provisioningState": "Succeeded",
+            "workspaceId": SUBSCRIPTION_ID,
+            "tenantId": SUBSCRIPTION_ID,
+            "discoveryUrl": f"{base}/discovery",
+            "mlFlowTrackingUri": base,
+            "storageAccount": f"{group}/providers/Microsoft.Storage/storageAccounts/{storage_key.ACCOUNT}",
+            "publicNetworkAccess": "Disabled",
+            "hbiWorkspace": False,
+            "v1LegacyMode": False,
+        },
+        "systemData": wire.system_data(times),
+    }
+
+
+def machine_words(request: Request) -> str:
+    """Return the machine in words: cores, memory, GPUs."""
+    machine = wire.workspace_of(request).machine
+    gpus = ", ".join(machine.gpus) or "no GPU"
+    return f"{machine.cores} cores, {machine.memory_gib:g} GiB memory, {gpus}"
+
+
+ROUTES = [
+    route("/health", get_health),
+    route("/discovery", get_discovery),
+    route("/studio", get_studio),
+    route(WORKSPACE_PATH, get_workspace),
+    route(f"{WORKSPACE_PATH}/providers/Microsoft.Authorization/permissions", list_permissions),
+    route(f"{GROUP_PATH}/providers/{PROVIDER}/workspaces", list_workspaces),
+    route(f"{PROVIDER_PATH}/workspaces", list_workspaces),
+    route(f"{OPERATION_PATH}/{{operation}}", get_operation),
+]

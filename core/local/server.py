@@ -1,0 +1,190 @@
+"""The local workspace as a web application: routes put together, and a gate before all of them.
+
+The gate's order: host and origin (403), credential (401), names of the workspace in the path (404), route (501 for an
+unknown one). Knows no resource.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from urllib.parse import quote
+from xml.sax.saxutils import escape
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from core.home import RESOURCE_GROUP, SUBSCRIPTION_ID, WORKSPACE_NAME, Home
+from core.local import machine as machines
+from core.local.auth import Gatekeeper, family_of
+from core.local.deployments import Deployments
+from core.local.registry import Registry
+from core.local.routes import compute, data, endpoints, history, jobs, mlflow, models, scoring, storage
+from core.local.routes import registry as registry_routes
+from core.local.routes import workspace as workspace_routes
+from core.local.runner import Runner
+from core.local.store import Store
+from core.local.wire import REGISTRY_NAME, REGISTRY_RESOURCE_GROUP, WireError
+from core.local.workspace import Workspace
+
+ROUTES = [
+    route
+    for module in (
+        workspace_routes,
+        registry_routes,
+        compute,
+        storage,
+        data,
+        models,
+        jobs,
+        history,
+        mlflow,
+        endpoints,
+        scoring,
+    )
+    for route in module.ROUTES
+]
+
+_NAMES_IN_PATH = re.compile(
+    r"(?:/(?:history|data|mlflow)/v[12]\.0|/mferp/managementfrontend)?/subscriptions/(?P<subscription>[^/]+)"
+    r"(?:/resourceGroups/(?P<group>[^/]+)(?:/providers/[^/]+/(?P<kind>workspaces|registries)/(?P<name>[^/]+))?)?",
+    re.IGNORECASE,
+)
+CLIENT_WENT_AWAY = 499  # only in the log, where nginx writes the same
+_log = logging.getLogger(__name__)
+
+
+def create_app(home: Home, port: int) -> Starlette:
+    """Build the application that serves one home on one port."""
+    machine = machines.probe()
+    workspace = Workspace(
+        home=home,
+        store=Store(home.workspace_db),
+        machine=machine,
+        registry=Registry(home.base_models, machine),
+        gatekeeper=Gatekeeper(home.secret(), port),
+        url=f"http://127.0.0.1:{port}",
+    )
+    workspace.runner = Runner(workspace)
+    workspace.deployments = Deployments(workspace)
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        compute.prepare(workspace)
+        workspace.runner.start()
+        workspace.deployments.start()
+        yield
+        workspace.deployments.stop()
+        workspace.runner.stop()
+        workspace.close()
+
+    app = Starlette(
+        routes=ROUTES,
+        lifespan=lifespan,
+        exception_handlers={WireError: _answer_wire_error, HTTPException: _answer_unknown_route},
+    )
+    app.router.redirect_slashes = False
+    app.state.workspace = workspace
+    app.add_middleware(Gate, gatekeeper=workspace.gatekeeper)
+    return app
+
+
+class Gate:
+    """Checks, logs and answers for what goes wrong around the routes; plain ASGI, so that bodies stream through."""
+
+    def __init__(self, app: ASGIApp, gatekeeper: Gatekeeper) -> None:
+        self._app = app
+        self._gatekeeper = gatekeeper
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope, receive)
+        request_id = request.headers.get("x-ms-client-request-id", "") or uuid.uuid4().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+        path = quote(scope["path"], safe="/:=")  # a name with a line break in it must not look like a line of the log
+        started, status = time.perf_counter(), 0
+
+        async def send_marked(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [
+                    *message["headers"],
+                    (b"x-ms-request-id", request_id.encode("latin-1", "replace")),
+                ]
+            await send(message)
+
+        try:
+            self._gatekeeper.check_host(request)
+            self._gatekeeper.check(request)
+            check_names(request)
+            await self._app(scope, receive, send_marked)
+        except WireError as error:
+            await _answer(request, error)(scope, receive, send_marked)
+        except ClientDisconnect:
+            status = CLIENT_WENT_AWAY
+        except Exception:  # noqa: BLE001 - the top of the server: logged, and answered
+            _log.exception("%s %s failed", request.method, path)
+            if not status:
+                failure = WireError(500, "InternalServerError", "The local workspace failed; server.log says where.")
+                await _answer(request, failure)(scope, receive, send_marked)
+        finally:
+            milliseconds = (time.perf_counter() - started) * 1000
+            # The query is left out: it holds the signatures of log links and of blobs.
+            _log.info("%s %s %s %.0f ms", request.method, path, status, milliseconds)
+
+
+def check_names(request: Request) -> None:
+    """Refuse a path that names another subscription, resource group, workspace or registry; raises 404."""
+    found = _NAMES_IN_PATH.match(request.scope["path"])
+    if found is None:
+        return
+    names = found.groupdict()
+    if names["subscription"] != SUBSCRIPTION_ID:
+        raise WireError(404, "SubscriptionNotFound", f"The subscription '{names['subscription']}' could not be found.")
+    is_registry = names["kind"] == "registries"
+    group, name = (REGISTRY_RESOURCE_GROUP, REGISTRY_NAME) if is_registry else (RESOURCE_GROUP, WORKSPACE_NAME)
+    if names["group"] not in (None, group):
+        raise WireError(404, "ResourceGroupNotFound", f"Resource group '{names['group']}' could not be found.")
+    if names["name"] not in (None, name):
+        raise WireError(
+            404,
+            "ResourceNotFound",
+            f"The Resource 'Microsoft.MachineLearningServices/{names['kind']}/{names['name']}' under resource group "
+            f"'{group}' was not found.",
+        )
+
+
+def _answer(request: Request, error: WireError) -> Response:
+    if family_of(request.scope["path"]) != "storage":
+        return error.to_response(request.scope.get("state", {}).get("request_id", ""))
+    body = (
+        '<?xml version="1.0" encoding="utf-8"?>'
+        f"<Error><Code>{error.code}</Code><Message>{escape(error.message)}</Message></Error>"
+    )
+    headers = {**error.headers, "x-ms-error-code": error.code}
+    content = b"" if request.method == "HEAD" else body.encode()
+    return Response(content, error.status, headers=headers, media_type="application/xml")
+
+
+async def _answer_wire_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, WireError)
+    return _answer(request, error)
+
+
+async def _answer_unknown_route(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code in (404, 405):
+        message = f"The local workspace does not know {request.method} {request.scope['path']}."
+        return _answer(request, WireError(501, "NotImplemented", message))
+    return _answer(request, WireError(error.status_code, "BadRequest", error.detail))

@@ -1,0 +1,111 @@
+"""The server process of a home: its lock, its address, its log and its end. Knows no route."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from logging.handlers import RotatingFileHandler
+from types import FrameType
+
+from core.errors import Conflict
+from core.home import Home, write_atomically
+from core.local import control, shim
+
+LOG_BYTES = 5 * 1024 * 1024
+GOODBYE_S = 3  # how long open requests may go on after the server was asked to end
+
+
+def serve(home: Home, *, foreground: bool = False) -> int:
+    """Serve `home` in this process until SIGTERM or Ctrl-C.
+
+    A home that is served already is adopted: its address is said and 0 returned. Raises Conflict where another program
+    has the port.
+    """
+    home.create()
+    _set_up_log(home, foreground)
+    with _locked(home) as is_ours:
+        if not is_ours:
+            print(f"This home is served already: {control.describe(home)}.", flush=True)
+            return 0
+        import uvicorn  # imported by the one server of the home, not by all that find it served
+
+        from core.local import server
+
+        listener = _listen(home)
+        print(f"Local workspace at {home.url()}, home {home.path}. Ctrl-C ends it.", flush=True)
+        config = uvicorn.Config(
+            server.create_app(home, home.port()),
+            http="h11",
+            ws="none",
+            loop="asyncio",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=GOODBYE_S,
+        )
+        application = uvicorn.Server(config)
+        signal.signal(signal.SIGTERM, _leave)
+        _write_server_file(home)
+        try:
+            application.run(sockets=[listener])
+        except KeyboardInterrupt:  # uvicorn ends in order, then sends itself again the signal that ended it
+            pass
+        finally:
+            home.server_file.unlink(missing_ok=True)
+            listener.close()
+        return 0 if application.started else 1
+
+
+def _leave(_number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(0)
+
+
+@contextmanager
+def _locked(home: Home) -> Iterator[bool]:
+    """Hold the home's lock for the block; False where another server holds it. Children do not inherit the lock."""
+    with open(home.server_lock, "a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+def _listen(home: Home) -> socket.socket:
+    # The protocol is named because asyncio switches Nagle's delay off only where it is: 40 ms per answer otherwise.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", home.port()))
+    except OSError as error:
+        listener.close()
+        raise Conflict(
+            f"The port {home.port()} of this home is used by another program.",
+            f"End that program, or delete {home.path / 'address.json'} and restart the dashboard to choose a new port.",
+            str(error),
+        ) from error
+    return listener
+
+
+def _write_server_file(home: Home) -> None:
+    pid = os.getpid()
+    write_atomically(
+        home.server_file, json.dumps({"pid": pid, "start_time": shim.start_time_of(pid), "url": home.url()})
+    )
+
+
+def _set_up_log(home: Home, foreground: bool) -> None:
+    handlers: list[logging.Handler] = [
+        RotatingFileHandler(home.logs / "server.log", maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8", delay=True)
+    ]
+    if foreground:
+        handlers.append(logging.StreamHandler(sys.stderr))
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", handlers=handlers)

@@ -1,0 +1,169 @@
+"""What a step of a job is given and what becomes of what it leaves: files, command lines, outputs. Starts nothing.
+
+A model is on the disk once: steps hand it on by hard links, and the end of a run moves it into the blob container.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from core.home import write_atomically
+from core.local import blobs, processes, runs
+from core.local.job_request import render_command
+from core.local.store import Document
+
+if TYPE_CHECKING:
+    from core.local.workspace import Workspace
+
+TAIL_LINES = 20
+
+# Where each output of the component lies when its step has ended: (step, path below the step's folder).
+_MADE_BY = {
+    "mlflow_model_folder": ("ft_nlp_model_converter", "outputs/mlflow_model"),
+    "pytorch_model_folder": ("chat_completion_finetune", "outputs/model"),
+}
+_DISK_WORDS = {
+    "No space left on device": "the disk is full",
+    "Disk quota exceeded": "the disk quota is used up",
+    "Input/output error": "the disk failed to read or write",
+}
+
+Program = Callable[[str], list[str]]
+
+
+def engine_program(name: str) -> list[str]:
+    """Return the command line of an engine program, without its arguments."""
+    return [sys.executable, "-m", f"core.local.engine.{name}"]
+
+
+def prepare(
+    workspace: Workspace, job: Document, step: Document, program: Program
+) -> tuple[list[str], dict[str, str], Path]:
+    """Write what a step reads and return its command line, its environment and the folder it starts in."""
+    folder = runs.step_folder(workspace, job["name"], step)
+    folder.mkdir(parents=True, exist_ok=True)
+    told = {"TUNEDECK_STEP_FOLDER": str(folder), "AZUREML_RUN_ID": step["id"], "MLFLOW_RUN_ID": step["id"]}
+    environment = processes.clean_environment(
+        processes.compute_environment(job["plan"]["cores"], job["plan"]["gpus"]) | told
+    )
+    if step["program"] == runs.COMMAND_STEP:
+        return _prepare_command(workspace, job, folder, environment)
+    write_atomically(folder / "config.json", json.dumps(_config(workspace, job, step), indent=1))
+    return [*program(step["program"]), "--config", str(folder / "config.json")], environment, processes.REPOSITORY
+
+
+def _config(workspace: Workspace, job: Document, step: Document) -> Document:
+    plan = job["plan"]
+    folders = {each["program"]: runs.step_folder(workspace, job["name"], each) / "outputs" for each in job["steps"]}
+    files = {key.removesuffix("_path"): path for key, path in plan["files"].items()}
+    imported = str(folders["import_model"] / "model")
+    configs: dict[str, Document] = {
+        "validate": {**files, "model_dir": plan["model_dir"], "parameters": plan["parameters"]},
+        "import_model": {"model_dir": plan["model_dir"]},
+        "preprocess": {**files, "model_dir": imported, "parameters": plan["parameters"]},
+        "finetune": {
+            "model_dir": imported,
+            "data_dir": str(folders["preprocess"]),
+            "parameters": plan["parameters"],
+            "cores": plan["cores"],
+        },
+        "convert": {"model_dir": str(folders["finetune"] / "model"), "base": plan["base"]},
+    }
+    return configs[step["program"]]
+
+
+def _prepare_command(
+    workspace: Workspace, job: Document, folder: Path, environment: dict[str, str]
+) -> tuple[list[str], dict[str, str], Path]:
+    outputs = {name: output_path(workspace, job["name"], name) for name in job["plan"]["outputs"]}
+    for path in (*outputs.values(), folder / "work"):
+        path.mkdir(parents=True, exist_ok=True)
+    shell = shutil.which("bash") or "/bin/sh"
+    text = render_command(job["plan"], outputs)
+    return [shell, "-c", text], environment | job["plan"]["variables"], folder / "work"
+
+
+def output_path(workspace: Workspace, job: str, output: str) -> Path:
+    """Return the folder of a job's output."""
+    return workspace.blobs.path_of(blobs.CONTAINER, blobs.output_path(job, output).strip("/"))
+
+
+def place_outputs(workspace: Workspace, job: Document) -> None:
+    """Link a pipeline's outputs into the blob container, then drop the steps' own; safe to repeat after a crash."""
+    if job["kind"] != "pipeline":
+        return
+    folder = runs.job_folder(workspace, job["name"])
+    for output, made in job["plan"]["outputs"].items():
+        step, below = _MADE_BY[made]
+        link_tree(folder / step / below, output_path(workspace, job["name"], output), folder / "placing" / output)
+    drop_models(folder)
+
+
+def drop_models(folder: Path, *, keep_checkpoints: bool = False) -> None:
+    """Remove the weights that the steps of a job handed on; what was placed as an output is a link of its own."""
+    for step in folder.iterdir() if folder.is_dir() else ():
+        for below in ("model", "mlflow_model", *(() if keep_checkpoints else ("checkpoints",))):
+            shutil.rmtree(step / "outputs" / below, ignore_errors=True)
+
+
+def link_tree(source: Path, target: Path, temporary: Path) -> None:
+    """Make `target` a copy of the folder `source` in hard links, whole or not at all; put together in `temporary`."""
+    if target.exists():
+        return
+    temporary.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(temporary, ignore_errors=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(source, temporary, copy_function=_link)
+    temporary.rename(target)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system
+        shutil.copy2(source, target)
+
+
+def explain_failure(folder: Path, title: str, ended: processes.Exit | None) -> Document:
+    """Return why a step failed, as the run history tells errors: a sentence, then the last lines of its log."""
+    told = _told_error(folder)
+    tail = processes.read_tail(folder / runs.LOG_NAME, TAIL_LINES)
+    if told:
+        return {
+            "code": str(told.get("code") or "UserError"),
+            "message": f"{told['message']} {told.get('hint') or ''}".strip(),
+        }
+    sentence = f"{title} {_how_it_ended(ended, tail)}"
+    message = "\n".join([sentence, "", "Last log lines:", *tail]) if tail else sentence
+    return {"code": "UserError" if ended and not ended.signal else "SystemError", "message": message}
+
+
+def _told_error(folder: Path) -> Document:
+    with contextlib.suppress(OSError, ValueError):
+        told = json.loads((folder / "error.json").read_text(encoding="utf-8"))
+        if isinstance(told, dict) and told.get("message"):
+            return told
+    return {}
+
+
+def _how_it_ended(ended: processes.Exit | None, tail: list[str]) -> str:
+    if ended is None:
+        return "ended without an exit status: it was killed together with its supervisor, or this machine restarted."
+    if ended.signal == signal.SIGKILL:
+        return "was killed (signal 9), most often because memory ran out. A smaller batch size or LoRA needs less."
+    if ended.exit_status == 128 + signal.SIGTERM:
+        return "was stopped from outside (SIGTERM): the local workspace was ended while it ran."
+    if ended.signal:
+        return f"was ended by {signal.Signals(ended.signal).name}."
+    for words, meaning in _DISK_WORDS.items():
+        if any(words in line for line in tail):
+            return f"could not write its files: {meaning}. Free some space and start the run again."
+    return f"failed with exit status {ended.exit_status}."

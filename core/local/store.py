@@ -1,0 +1,280 @@
+"""What the local workspace remembers, as documents and metrics in one SQLite file. Knows no wire form and no route.
+
+Every write is one BEGIN IMMEDIATE transaction: under WAL a read that is followed by a write in a deferred transaction
+fails at once when another writer was first, and the busy time-out does not help it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from core.local.wire import WireError
+
+Document = dict[str, Any]
+BUSY_TIMEOUT_S = 5.0
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS documents (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    kind TEXT NOT NULL, key TEXT NOT NULL, parent TEXT NOT NULL, body TEXT NOT NULL,
+    created_at TEXT NOT NULL, modified_at TEXT NOT NULL,
+    UNIQUE (kind, key)
+);
+CREATE INDEX IF NOT EXISTS documents_by_parent ON documents (kind, parent, sequence);
+CREATE TABLE IF NOT EXISTS metrics (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    run_id TEXT NOT NULL, key TEXT NOT NULL, value REAL, step INTEGER NOT NULL, timestamp_ms INTEGER NOT NULL
+);
+CREATE INDEX IF NOT EXISTS metrics_by_key ON metrics (run_id, key, id);
+CREATE TABLE IF NOT EXISTS ingest_offsets (source TEXT PRIMARY KEY, offset INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS run_fields (
+    run_id TEXT NOT NULL, sort TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL,
+    PRIMARY KEY (run_id, sort, key)
+);
+"""
+
+
+@dataclass(frozen=True)
+class MetricPoint:
+    """One measured value; `id` grows with every point of the workspace, so a reader can ask for what is new."""
+
+    id: int
+    key: str
+    value: float
+    step: int
+    timestamp_ms: int
+
+
+Documents = list[Document]  # named here because the store has a method `list`
+Points = list[MetricPoint]
+
+
+def now_utc() -> str:
+    """Return the time as ISO 8601 in UTC with microseconds, the form every document carries."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+class Store:
+    """Documents by kind and key, and metrics, parameters and tags by run. Safe to share between threads."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self._of_thread = threading.local()
+        connection = self._connection()
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.executescript(_SCHEMA)
+
+    def _connection(self) -> sqlite3.Connection:
+        connection: sqlite3.Connection | None = getattr(self._of_thread, "connection", None)
+        if connection is None:
+            connection = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+            connection.execute("PRAGMA synchronous=NORMAL")
+            self._of_thread.connection = connection
+        return connection
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Hold the write lock for the block; roll back when it raises. Not nested, never across a network call."""
+        connection = self._connection()
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield connection
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        connection.execute("COMMIT")
+
+    # Documents. What is read back carries `created_at` and `modified_at`; what is written need not.
+
+    def put(self, kind: str, key: str, body: Document, *, parent: str = "") -> Document:
+        """Create or replace a document; its time of creation and its place in lists stay."""
+        with self.transaction() as connection:
+            return _write(connection, kind, key, body, parent)
+
+    def insert(self, kind: str, key: str, body: Document, *, parent: str = "") -> Document | None:
+        """Create a document, or return None and change nothing when the key is taken."""
+        with self.transaction() as connection:
+            if _read(connection, kind, key) is not None:
+                return None
+            return _write(connection, kind, key, body, parent)
+
+    def get(self, kind: str, key: str) -> Document | None:
+        """Return a document, or None."""
+        return _read(self._connection(), kind, key)
+
+    def require(self, kind: str, key: str) -> Document:
+        """Return a document; raises WireError 404 ResourceNotFound."""
+        found = self.get(kind, key)
+        if found is None:
+            raise not_found(kind, key)
+        return found
+
+    def list(
+        self,
+        kind: str,
+        *,
+        parent: str | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+        newest_first: bool = True,
+    ) -> Documents:
+        """Return the documents of a kind, all or those of one parent, in order of creation."""
+        of_parent = "" if parent is None else "AND parent = ?"
+        order = "DESC" if newest_first else "ASC"
+        rows = self._connection().execute(
+            "SELECT body, created_at, modified_at FROM documents "
+            f"WHERE kind = ? {of_parent} ORDER BY sequence {order} LIMIT ? OFFSET ?",
+            (kind, *([] if parent is None else [parent]), -1 if limit is None else limit, offset),
+        )
+        return [_document(*row) for row in rows]
+
+    def delete(self, kind: str, key: str) -> bool:
+        """Remove a document; tell whether it was there."""
+        with self.transaction() as connection:
+            return connection.execute("DELETE FROM documents WHERE kind = ? AND key = ?", (kind, key)).rowcount > 0
+
+    def update(self, kind: str, key: str, change: Callable[[Document], Document | None]) -> Document:
+        """Read, change and write a document in one transaction; raises WireError 404 where there is none.
+
+        `change` gets a copy and returns the new body, or None to leave it. What it raises is raised here, with nothing
+        written. It must be quick and touch no other document: it runs under the write lock.
+        """
+        with self.transaction() as connection:
+            current = _read(connection, kind, key)
+            if current is None:
+                raise not_found(kind, key)
+            parent = connection.execute(
+                "SELECT parent FROM documents WHERE kind = ? AND key = ?", (kind, key)
+            ).fetchone()[0]
+            changed = change(dict(current))
+            return current if changed is None else _write(connection, kind, key, changed, parent)
+
+    # Metrics, parameters and tags of runs
+
+    def append_metrics(
+        self,
+        run_id: str,
+        rows: Iterable[tuple[str, float, int, int]],
+        *,
+        source: str = "",
+        offset: int | None = None,
+        also_run_id: str = "",
+    ) -> None:
+        """Store (key, value, step, timestamp_ms) rows, and how far `source` has been read, in one transaction.
+
+        `also_run_id` gets the same rows: a root run shows what its training step measured.
+        """
+        points = [(key, None if math.isnan(value) else value, step, timestamp) for key, value, step, timestamp in rows]
+        with self.transaction() as connection:
+            for run in filter(None, (run_id, also_run_id)):
+                connection.executemany(
+                    "INSERT INTO metrics (run_id, key, value, step, timestamp_ms) VALUES (?, ?, ?, ?, ?)",
+                    [(run, *point) for point in points],
+                )
+            if source and offset is not None:
+                connection.execute("INSERT OR REPLACE INTO ingest_offsets VALUES (?, ?)", (source, offset))
+
+    def ingest_offset(self, source: str) -> int:
+        """Return how many bytes of `source` are stored; 0 for one never read."""
+        row = self._connection().execute("SELECT offset FROM ingest_offsets WHERE source = ?", (source,)).fetchone()
+        return int(row[0]) if row else 0
+
+    def read_metrics(self, run_id: str, key: str, *, since_rowid: int = 0, limit: int | None = None) -> Points:
+        """Return the points of one metric after `since_rowid` in the order they were stored."""
+        rows = self._connection().execute(
+            "SELECT id, key, value, step, timestamp_ms FROM metrics "
+            "WHERE run_id = ? AND key = ? AND id > ? ORDER BY id LIMIT ?",
+            (run_id, key, since_rowid, -1 if limit is None else limit),
+        )
+        return [_point(row) for row in rows]
+
+    def latest_metrics(self, run_id: str) -> Points:
+        """Return the last stored point of every metric of a run."""
+        rows = self._connection().execute(
+            "SELECT id, key, value, step, timestamp_ms FROM metrics "
+            "WHERE id IN (SELECT MAX(id) FROM metrics WHERE run_id = ? GROUP BY key) ORDER BY key",
+            (run_id,),
+        )
+        return [_point(row) for row in rows]
+
+    def set_param(self, run_id: str, key: str, value: str) -> bool:
+        """Record a parameter; False where another value is there already, since MLflow's parameters never change."""
+        with self.transaction() as connection:
+            connection.execute("INSERT OR IGNORE INTO run_fields VALUES (?, 'param', ?, ?)", (run_id, key, value))
+            kept = connection.execute(
+                "SELECT value FROM run_fields WHERE run_id = ? AND sort = 'param' AND key = ?", (run_id, key)
+            ).fetchone()[0]
+            return bool(kept == value)
+
+    def set_tag(self, run_id: str, key: str, value: str) -> None:
+        """Record a tag, over an older value."""
+        with self.transaction() as connection:
+            connection.execute("INSERT OR REPLACE INTO run_fields VALUES (?, 'tag', ?, ?)", (run_id, key, value))
+
+    def delete_tag(self, run_id: str, key: str) -> bool:
+        """Remove a tag; tell whether it was there."""
+        with self.transaction() as connection:
+            gone = connection.execute(
+                "DELETE FROM run_fields WHERE run_id = ? AND sort = 'tag' AND key = ?", (run_id, key)
+            )
+            return gone.rowcount > 0
+
+    def get_params(self, run_id: str) -> dict[str, str]:
+        """Return the parameters of a run."""
+        return self._fields(run_id, "param")
+
+    def get_tags(self, run_id: str) -> dict[str, str]:
+        """Return the tags of a run."""
+        return self._fields(run_id, "tag")
+
+    def _fields(self, run_id: str, sort: str) -> dict[str, str]:
+        rows = self._connection().execute(
+            "SELECT key, value FROM run_fields WHERE run_id = ? AND sort = ? ORDER BY key", (run_id, sort)
+        )
+        return dict(rows.fetchall())
+
+
+def not_found(kind: str, key: str) -> WireError:
+    """Return Azure's answer for a document that is not there."""
+    return WireError(404, "ResourceNotFound", f"The {kind.replace('_', ' ')} '{key}' was not found.")
+
+
+def _write(connection: sqlite3.Connection, kind: str, key: str, body: Document, parent: str) -> Document:
+    kept = {name: value for name, value in body.items() if name not in ("created_at", "modified_at")}
+    now = now_utc()
+    connection.execute(
+        "INSERT INTO documents (kind, key, parent, body, created_at, modified_at) VALUES (?, ?, ?, ?, ?, ?) "
+        "ON CONFLICT (kind, key) DO UPDATE SET body = excluded.body, parent = excluded.parent, "
+        "modified_at = excluded.modified_at",
+        (kind, key, parent, json.dumps(kept, ensure_ascii=False), now, now),
+    )
+    written = _read(connection, kind, key)
+    assert written is not None
+    return written
+
+
+def _read(connection: sqlite3.Connection, kind: str, key: str) -> Document | None:
+    row = connection.execute(
+        "SELECT body, created_at, modified_at FROM documents WHERE kind = ? AND key = ?", (kind, key)
+    ).fetchone()
+    return _document(*row) if row else None
+
+
+def _document(body: str, created_at: str, modified_at: str) -> Document:
+    document: Document = json.loads(body)
+    return {**document, "created_at": created_at, "modified_at": modified_at}
+
+
+def _point(row: tuple[int, str, float | None, int, int]) -> MetricPoint:
+    number, key, value, step, timestamp_ms = row
+    return MetricPoint(number, key, math.nan if value is None else value, step, timestamp_ms)

@@ -1,0 +1,271 @@
+"""The form of the local workspace's answers: Azure's envelopes, ids, paging and operations. Knows no resource.
+
+Handlers are plain functions `(Request) -> Response | dict`; `route()` makes them routes, reads the body for them and
+runs them in a thread. They raise WireError for everything that is not an answer.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from core.home import LOCATION, RESOURCE_GROUP, SUBSCRIPTION_ID, WORKSPACE_NAME
+
+if TYPE_CHECKING:
+    from core.local.store import Store
+    from core.local.workspace import Workspace
+
+PROVIDER = "Microsoft.MachineLearningServices"
+REGISTRY_NAME = "azureml"
+REGISTRY_RESOURCE_GROUP = "local-registry"
+
+# Prefixes of routes. The names in them are checked against this workspace before a handler runs (server.py).
+SUBSCRIPTION_PATH = "/subscriptions/{subscription}"
+GROUP_PATH = SUBSCRIPTION_PATH + "/resourceGroups/{group}"
+PROVIDER_PATH = f"{SUBSCRIPTION_PATH}/providers/{PROVIDER}"
+WORKSPACE_PATH = f"{GROUP_PATH}/providers/{PROVIDER}/workspaces/{{workspace}}"
+HISTORY_PATH = "/history/v1.0" + WORKSPACE_PATH
+REGISTRY_PATH = f"/mferp/managementfrontend{GROUP_PATH}/providers/{PROVIDER}/registries/{{registry}}"
+OPERATION_PATH = f"{PROVIDER_PATH}/locations/{LOCATION}/mfeOperationsStatus"
+
+POLL_AGAIN = {"retry-after-ms": "250"}  # without it the SDK waits 30 s (5 s for deployments) between two polls
+MAX_BODY_BYTES = 8 * 1024 * 1024
+PAGE_SIZE = 100
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,254}")
+
+
+class WireError(Exception):
+    """An answer in Azure's error envelope. `details` are (code, message) pairs."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        details: Sequence[tuple[str, str]] = (),
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.details = tuple(details)
+        self.headers = headers or {}
+
+    def to_response(self, request_id: str = "") -> Response:
+        """Return the envelope of the management front end."""
+        info = {
+            "ComponentName": "managementfrontend",
+            "Correlation": {"operation": request_id, "request": request_id},
+            "Environment": LOCATION,
+            "Location": LOCATION,
+            "Time": datetime.now(UTC).isoformat(),
+        }
+        error = {
+            "code": self.code,
+            "message": self.message,
+            "details": [{"code": code, "message": message} for code, message in self.details],
+            "additionalInfo": [{"type": name, "info": {"value": value}} for name, value in info.items()],
+        }
+        return JSONResponse({"error": error}, self.status, headers=self.headers)
+
+
+# Requests
+
+
+def route(path: str, handler: Callable[[Request], Response | dict[str, Any]], method: str = "GET") -> Route:
+    """Make a route of a plain function; every name in its path is checked before it is called."""
+
+    async def endpoint(request: Request) -> Response:
+        for name, value in request.path_params.items():
+            check_name(name, value)
+        request.state.body = await _read_body(request)
+        answer = await run_in_threadpool(handler, request)
+        return answer if isinstance(answer, Response) else JSONResponse(answer)
+
+    endpoint.__name__ = handler.__name__
+    return Route(path, endpoint, methods=[method])
+
+
+async def _read_body(request: Request) -> bytes:
+    content = bytearray()
+    async for chunk in request.stream():
+        content += chunk
+        if len(content) > MAX_BODY_BYTES:
+            raise WireError(413, "RequestTooLarge", f"The request body is larger than {MAX_BODY_BYTES} bytes.")
+    return bytes(content)
+
+
+def check_name(what: str, value: str) -> str:
+    """Return a name from a URL that is safe in a path and a key; raises 400 otherwise."""
+    if not _NAME.fullmatch(value) or ".." in value:
+        raise WireError(
+            400, "InvalidName", f"'{value}' cannot be used as {what}: letters, digits, '-', '_' and '.' only."
+        )
+    return value
+
+
+def name_of(request: Request, what: str) -> str:
+    """Return one checked name of the request's path."""
+    return str(request.path_params[what])
+
+
+def workspace_of(request: Request) -> Workspace:
+    """Return the workspace that serves the request."""
+    workspace: Workspace = request.app.state.workspace
+    return workspace
+
+
+def read_json(request: Request) -> dict[str, Any]:
+    """Return the request's JSON object, {} for an empty body; raises 400 for anything else."""
+    raw: bytes = request.state.body
+    if not raw.strip():
+        return {}
+    try:
+        body = json.loads(raw)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise WireError(400, "BadRequest", f"The request body is not JSON: {error}") from error
+    if not isinstance(body, dict):
+        raise WireError(400, "BadRequest", "The request body must be a JSON object.")
+    return body
+
+
+def field_of(body: dict[str, Any], name: str, kind: type | tuple[type, ...], default: Any = None) -> Any:
+    """Return a field that must have the JSON type `kind` where it is there and not null; raises 400 by its name."""
+    value = body.get(name)
+    if value is None:
+        return default
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind in (int, float, (int, float))):
+        raise WireError(400, "BadRequest", f"The field '{name}' has the wrong type.")
+    return value
+
+
+def strings_of(body: dict[str, Any], name: str) -> dict[str, str]:
+    """Return a field that maps strings to strings (tags, properties), {} where missing; null values are dropped."""
+    pairs = field_of(body, name, dict, {})
+    return {
+        str(key): value if isinstance(value, str) else json.dumps(value)
+        for key, value in pairs.items()
+        if value is not None
+    }
+
+
+def list_view(request: Request) -> str:
+    """Return "active", "archived" or "all"; the SDK sends names of the enum as well as its values."""
+    asked = request.query_params.get("listViewType", "").rsplit(".", 1)[-1].replace("_", "").lower()
+    return {"all": "all", "archivedonly": "archived"}.get(asked, "active")
+
+
+# Addresses
+
+
+def base_url(request: Request) -> str:
+    """Return the server's address as this request wrote it, without a slash at the end."""
+    return f"{request.url.scheme}://{request.headers['host']}"
+
+
+def workspace_id() -> str:
+    """Return the ARM id of the workspace."""
+    return WORKSPACE_PATH.format(subscription=SUBSCRIPTION_ID, group=RESOURCE_GROUP, workspace=WORKSPACE_NAME)
+
+
+def arm_id(*parts: str) -> str:
+    """Return the ARM id of something in the workspace: arm_id("computes", "gpu")."""
+    return "/".join((workspace_id(), *parts))
+
+
+# Answers
+
+
+def to_answer_time(stored: str) -> str:
+    """Return a stored time in the form the service writes."""
+    return stored.replace("+00:00", "Z")
+
+
+def system_data(document: dict[str, Any]) -> dict[str, str]:
+    """Return who made and changed a document, and when."""
+    return {
+        "createdAt": to_answer_time(document["created_at"]),
+        "createdBy": str(document.get("created_by", "local")),
+        "createdByType": "User",
+        "lastModifiedAt": to_answer_time(document["modified_at"]),
+        "lastModifiedBy": str(document.get("created_by", "local")),
+        "lastModifiedByType": "User",
+    }
+
+
+def paged(request: Request, values: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return one page, with an absolute link to the next; `$top` or `count` sets its length, `$skip` its start."""
+    query = dict(request.query_params)
+    start = _whole_number(query, "$skip", 0)
+    length = _whole_number(query, "$top", _whole_number(query, "count", PAGE_SIZE))
+    page: dict[str, Any] = {"value": list(values[start : start + length])}
+    if length and start + length < len(values):
+        query["$skip"] = str(start + length)
+        page["nextLink"] = f"{base_url(request)}{quote(request.scope['path'])}?{urlencode(query)}"
+    return page
+
+
+def _whole_number(query: dict[str, str], name: str, default: int) -> int:
+    text = query.get(name, "")
+    if not text:
+        return default
+    if not text.isdecimal():
+        raise WireError(400, "BadRequest", f"The query parameter '{name}' must be a whole number.")
+    return int(text)
+
+
+# Long-running operations
+
+
+def start_operation(store: Store, target: str) -> str:
+    """Record an operation on the resource `target` (its ARM id) as in progress; return its id."""
+    operation = uuid.uuid4().hex
+    store.put("operation", operation, {"status": "InProgress", "percentComplete": 0.0, "target": target, "error": None})
+    return operation
+
+
+def report_operation(store: Store, operation: str, percent: float) -> None:
+    """Record how far an operation is; 0 to 100."""
+    store.update("operation", operation, lambda body: {**body, "percentComplete": float(percent)})
+
+
+def finish_operation(store: Store, operation: str, *, error: WireError | None = None, canceled: bool = False) -> None:
+    """Record the end of an operation; the first end stands."""
+
+    def end(body: dict[str, Any]) -> dict[str, Any] | None:
+        if body["status"] != "InProgress":
+            return None
+        if error is not None:
+            failure = {"code": error.code, "message": error.message}
+            return {**body, "status": "Failed", "error": failure}
+        return {**body, "status": "Canceled" if canceled else "Succeeded", "percentComplete": 100.0}
+
+    store.update("operation", operation, end)
+
+
+def async_operation(request: Request, operation: str) -> dict[str, str]:
+    """Return the headers that make the SDK poll an operation."""
+    url = f"{base_url(request)}{OPERATION_PATH.format(subscription=SUBSCRIPTION_ID)}/{operation}"
+    return {"Azure-AsyncOperation": url, "x-ms-async-operation-timeout": "PT1H", **POLL_AGAIN}
+
+
+def accepted(request: Request, operation: str) -> Response:
+    """Return the 202 of a DELETE or POST that goes on in the background."""
+    return Response(b"null", 202, headers=async_operation(request, operation), media_type="application/json")
+
+
+def created(request: Request, operation: str, body: dict[str, Any]) -> Response:
+    """Return the 201 of a PUT that goes on in the background; a 202 there is an error to the SDK."""
+    return JSONResponse(body, 201, headers=async_operation(request, operation))

@@ -1,0 +1,70 @@
+"""The one object every route works on, and what the routes expect of the parts that run things."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from core.home import Home
+from core.local import wire
+from core.local.auth import Gatekeeper
+from core.local.blobs import BlobStore
+from core.local.machine import Machine
+from core.local.registry import Registry
+from core.local.store import Store, now_utc
+from core.local.wire import WireError
+
+if TYPE_CHECKING:
+    from core.local.deployments import Deployments
+    from core.local.runner import Runner
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class Workspace:
+    """A home being served. `runner` and `deployments` are set once, before the first request.
+
+    Both are built with the workspace alone. Their `start()` is called when the server starts and must adopt what an
+    earlier server left running; `stop()` ends their threads and leaves the subprocesses alone.
+    """
+
+    home: Home
+    store: Store
+    machine: Machine
+    registry: Registry
+    gatekeeper: Gatekeeper
+    url: str
+    started_at: str = field(default_factory=now_utc)
+    blobs: BlobStore = field(init=False, repr=False)
+    runner: Runner = field(init=False, repr=False)
+    deployments: Deployments = field(init=False, repr=False)
+    _background: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(2, thread_name_prefix="operation"), repr=False
+    )
+
+    def __post_init__(self) -> None:
+        self.blobs = BlobStore(self)
+
+    def go_on(self, operation: str, work: Callable[[], None]) -> None:
+        """Do the rest of a long-running operation off the request; it ends as `work` does."""
+
+        def run() -> None:
+            error = None
+            try:
+                work()
+            except WireError as refusal:
+                error = refusal
+            except Exception:  # noqa: BLE001 - the top of this thread: logged, and told to who polls
+                _log.exception("operation %s failed", operation)
+                error = WireError(500, "InternalServerError", "The local workspace failed; server.log says where.")
+            wire.finish_operation(self.store, operation, error=error)
+
+        self._background.submit(run)
+
+    def close(self) -> None:
+        """Wait for background work that has begun."""
+        self._background.shutdown(wait=True, cancel_futures=True)

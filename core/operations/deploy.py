@@ -1,0 +1,179 @@
+"""The steps of a deploy: check the size, register, endpoint, deployment, traffic, smoke prompt."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from core import tags
+from core.chat import Sampling, score_once
+from core.compute import check_size
+from core.endpoints import (
+    DEPLOYMENT_NAME,
+    EndpointView,
+    begin_deployment,
+    begin_endpoint,
+    begin_traffic,
+    find_endpoint,
+    get_endpoint,
+    goes_on,
+    read_deployment_log,
+)
+from core.errors import BadInput, Conflict, NotFound, ServiceRefused
+from core.jobs import find_run, get_run
+from core.models import get_base_model
+from core.operations.work import Done, Outcome, Skip, StepSpec, Wait, Work
+from core.polling import check_write
+from core.registered_models import find_registered_model, register_model
+
+SMOKE_PROMPT = "Hello! Who are you?"
+SMOKE_TOKENS = 24
+
+
+def _check_size(work: Work) -> Outcome:
+    """Hold the size against the base model's own list before anything bills."""
+    base, version = _base_model(work)
+    if not base:
+        return Skip("The model does not say what it was tuned from")
+    try:
+        model = get_base_model(work.conn, base, version or "latest")
+    except NotFound:
+        return Skip(f"'{base}' is no longer in the registry")
+    if reason := check_size(work.arguments["size"], model.inference, base, "serve"):
+        raise BadInput(reason, "Pick one of the allowed sizes.")
+    return Done(f"{work.arguments['size']} may serve {base}", {"base_model": base})
+
+
+def _base_model(work: Work) -> tuple[str, str]:
+    if work.arguments["run"]:
+        run = find_run(work.conn, work.arguments["run"])
+        return (run.model, run.model_version) if run else ("", "")
+    model = find_registered_model(work.conn, work.arguments["model_name"], work.arguments["model_version"])
+    return (model.base_model, model.tags.get(tags.MODEL_VERSION, "")) if model else ("", "")
+
+
+def _register(work: Work) -> Outcome:
+    name, version = work.arguments["model_name"], work.arguments["model_version"]
+    known = find_registered_model(work.conn, name, version)
+    if known is None:
+        run = get_run(work.conn, work.arguments["run"])
+        if not run.completed:
+            raise Conflict(f"Run '{run.title}' is {run.state_word.lower()}.", "Wait until it is completed, then retry.")
+        known = register_model(work.conn, run, name, version)
+    return Done(f"{name} version {version}", {"model_id": known.id, "run": known.run or work.arguments["run"]})
+
+
+def _create_endpoint(work: Work) -> Outcome:
+    name = work.operation.subject
+    endpoint = find_endpoint(work.conn, name)
+    if endpoint is not None and endpoint.tags.get(tags.OPERATION) != work.operation.id:
+        raise Conflict(f"There is an endpoint '{name}' already.", "Choose another name.")
+    waiting = work.send_once("endpoint", lambda: endpoint is not None, lambda: _send_endpoint(work, name))
+    if waiting:
+        return waiting
+    if work.arguments["delete_at"]:
+        work.ledger.set_timer(work.operation.connection, "endpoint", name, work.arguments["delete_at"])
+    if error := check_write(work.conn, f"endpoint '{name}'"):
+        raise error
+    endpoint = find_endpoint(work.conn, name)
+    if endpoint is None or goes_on(endpoint.state):
+        return Wait("Creating", 1.0)
+    if endpoint.state == "Failed":
+        raise ServiceRefused(f"Endpoint '{name}' was not created.", "Delete it, then deploy again.")
+    return Done("Created", {"scoring_uri": endpoint.scoring_uri})
+
+
+def _send_endpoint(work: Work, name: str) -> None:
+    model = f"{work.arguments['model_name']}:{work.arguments['model_version']}"
+    told = {
+        tags.OPERATION: work.operation.id,
+        tags.MADE_BY: tags.made_by(),
+        tags.REGISTERED_MODEL: model,
+        tags.MODEL: str(work.facts.get("base_model", "")),
+        tags.RUN: str(work.facts.get("run") or ""),
+        tags.SIZE: work.arguments["size"],
+        tags.CREATED_AT: tags.format_time(_created(work)),
+    }
+    if work.arguments["delete_at"]:
+        told[tags.DELETE_AT] = work.arguments["delete_at"]
+    begin_endpoint(work.conn, name, f"{model}, by Tunedeck.", {key: value for key, value in told.items() if value})
+
+
+def _create_deployment(work: Work) -> Outcome:
+    name = work.operation.subject
+    known = _deployment(get_endpoint(work.conn, name))
+    waiting = work.send_once("deployment", lambda: known is not None, lambda: _send_deployment(work, name))
+    if waiting:
+        return waiting
+    if error := check_write(work.conn, f"deployment '{DEPLOYMENT_NAME}' of '{name}'"):
+        raise _did_not_start(work, name, error.message, error.detail)
+    known = _deployment(get_endpoint(work.conn, name))
+    if known is None or goes_on(known.state):
+        return Wait("Starting the container", 1.5)
+    if known.state != "Succeeded":
+        raise _did_not_start(work, name, f"it is {known.state.lower()}", "")
+    return Done("Up")
+
+
+def _send_deployment(work: Work, name: str) -> None:
+    told = {
+        tags.OPERATION: work.operation.id,
+        tags.MADE_BY: tags.made_by(),
+        tags.CREATED_AT: tags.format_time(_created(work)),
+    }
+    begin_deployment(
+        work.conn, name, work.facts["model_id"], work.arguments["size"], int(work.arguments["instances"]), told
+    )
+
+
+def _did_not_start(work: Work, name: str, reason: str, detail: str) -> ServiceRefused:
+    log = read_deployment_log(work.conn, name, lines=40)
+    return ServiceRefused(
+        f"The container of '{name}' did not start: {reason.rstrip('.')}.",
+        "It bills until deleted. Delete this deployment, or try a larger size.",
+        "\n".join(part for part in (detail, log) if part),
+    )
+
+
+def _send_traffic(work: Work) -> Outcome:
+    name = work.operation.subject
+    endpoint = get_endpoint(work.conn, name)
+    if error := check_write(work.conn, f"endpoint '{name}'"):
+        raise error
+    if goes_on(endpoint.state):
+        return Wait("Changing the endpoint", 1.0)
+    if endpoint.traffic.get(DEPLOYMENT_NAME, 0) != 100:
+        begin_traffic(work.conn, name, {DEPLOYMENT_NAME: 100})  # the same request twice does no harm
+        return Wait("Changing the endpoint", 1.0)
+    return Done("100 %")
+
+
+def _smoke(work: Work) -> Outcome:
+    """Ask one question, so that "live" means that an answer came."""
+    endpoint = get_endpoint(work.conn, work.operation.subject)
+    answer = score_once(
+        work.conn,
+        endpoint,
+        [{"role": "user", "content": SMOKE_PROMPT}],
+        Sampling(0.0, 1.0, SMOKE_TOKENS),
+        DEPLOYMENT_NAME,
+    )
+    seconds = answer.stats.seconds if answer.stats else 0.0
+    return Done(f"Answered in {seconds:.1f} s", {"smoke_prompt": SMOKE_PROMPT, "smoke_answer": answer.text})
+
+
+STEPS = (
+    StepSpec("check", "Check the size", _check_size),
+    StepSpec("register", "Register", _register),
+    StepSpec("endpoint", "Endpoint", _create_endpoint),
+    StepSpec("deployment", "Container", _create_deployment),
+    StepSpec("traffic", "Traffic", _send_traffic),
+    StepSpec("smoke", "First question", _smoke),
+)
+
+
+def _deployment(endpoint: EndpointView) -> Any:
+    return next((one for one in endpoint.deployments if one.name == DEPLOYMENT_NAME), None)
+
+
+def _created(work: Work) -> Any:
+    return work.operation.created_at

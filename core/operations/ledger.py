@@ -1,0 +1,330 @@
+"""The ledger: intent and outcome of every change. Knows neither workspaces nor what a step does."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from core import home
+from core.database import Database
+from core.errors import NotFound
+from core.operations.records import (
+    DONE,
+    FAILED,
+    RECORDED,
+    Operation,
+    Step,
+    parse_operation,
+    to_body,
+    utc_now,
+)
+from core.teardown import Gone, Receipt
+
+DOUBLE_CLICK_S = 10.0
+
+SCHEMA = """
+create table if not exists operations (
+    id text primary key, kind text not null, connection text not null, subject text not null, key text not null,
+    state text not null, body text not null, user text not null, created_at text not null, updated_at text not null,
+    due_at real not null, cancel_wanted integer not null default 0
+);
+create index if not exists operations_by_subject on operations (connection, subject);
+create table if not exists lease (
+    name text primary key, pid integer not null, start_time real not null, expires_at real not null,
+    fence integer not null
+);
+create table if not exists receipts (number integer primary key autoincrement, operation text unique, body text);
+create table if not exists timers (
+    connection text not null, kind text not null, name text not null, delete_at text not null,
+    primary key (connection, kind, name)
+);
+create table if not exists seen (run text primary key)
+"""
+
+
+class LeaseLost(Exception):
+    """Another process carries operations out now; what was to be written is not written."""
+
+
+class Ledger:
+    """The operations of one home."""
+
+    def __init__(self, of: home.Home | None = None) -> None:
+        self.home = of or home.current()
+        self._database = Database.at(self.home.ledger_db, SCHEMA)
+
+    # What a page writes ------------------------------------------------------------------------------------------
+
+    def start(
+        self,
+        kind: str,
+        connection: str,
+        subject: str,
+        steps: Sequence[tuple[str, str]],
+        arguments: Mapping[str, Any],
+        key: str = "",
+    ) -> Operation:
+        """Record an operation. The same key while one is under way, or within ten seconds, gives that one again."""
+        now = utc_now()
+        operation = Operation(
+            id=secrets.token_hex(4),
+            kind=kind,
+            connection=connection,
+            subject=subject,
+            state=RECORDED,
+            steps=tuple(Step(name, title) for name, title in steps),
+            arguments=dict(arguments),
+            user=_user(),
+            created_at=now,
+            updated_at=now,
+        )
+        key = key or f"{kind}:{subject}"
+        with self._database.write() as db:
+            for row in db.execute(
+                "select * from operations where connection = ? and key = ? order by created_at desc limit 1",
+                (connection, key),
+            ):
+                known = parse_operation(row)
+                age_s = (now - (known.created_at or now)).total_seconds()
+                if not known.finished or (age_s < DOUBLE_CLICK_S and known.state == DONE):
+                    return known
+            db.execute(
+                "insert into operations values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
+                (
+                    operation.id,
+                    kind,
+                    connection,
+                    subject,
+                    key,
+                    RECORDED,
+                    to_body(operation),
+                    operation.user,
+                    now.isoformat(),
+                    now.isoformat(),
+                    time.time(),
+                ),
+            )
+        return operation
+
+    def want_cancel(self, operation_id: str) -> None:
+        """Note that an operation should stop before its next step."""
+        with self._database.write() as db:
+            db.execute("update operations set cancel_wanted = 1, due_at = 0 where id = ?", (operation_id,))
+
+    def retry(self, operation_id: str) -> Operation:
+        """Make a failed operation go on at the step that failed."""
+        operation = self.get(operation_id)
+        if operation.state != FAILED:
+            return operation
+        steps = tuple(
+            replace(step, state="waiting", detail="", started=None, ended=None) if step.state == "failed" else step
+            for step in operation.steps
+        )
+        renewed = replace(operation, state=RECORDED, steps=steps, error=None, note="")
+        with self._database.write() as db:
+            db.execute(
+                "update operations set state = ?, body = ?, due_at = 0, updated_at = ? where id = ? and state = ?",
+                (RECORDED, to_body(renewed), utc_now().isoformat(), operation_id, FAILED),
+            )
+        return self.get(operation_id)
+
+    # What everyone reads -----------------------------------------------------------------------------------------
+
+    def find(self, operation_id: str) -> Operation | None:
+        """Return one operation, or None."""
+        row = self._database.row("select * from operations where id = ?", operation_id)
+        return parse_operation(row) if row else None
+
+    def get(self, operation_id: str) -> Operation:
+        """Return one operation; raises NotFound."""
+        operation = self.find(operation_id)
+        if operation is None:
+            raise NotFound(f"There is no operation '{operation_id}'.", "See all of them on Activity.")
+        return operation
+
+    def list_operations(
+        self,
+        connection: str | None = None,
+        active: bool | None = None,
+        limit: int = 100,
+        subject: str = "",
+        kind: str = "",
+    ) -> list[Operation]:
+        """Return operations, newest first."""
+        where, values = ["1 = 1"], list[Any]()
+        for column, value in (("connection", connection), ("subject", subject), ("kind", kind)):
+            if value:
+                where.append(f"{column} = ?")
+                values.append(value)
+        if active is not None:
+            where.append(f"state {'not in' if active else 'in'} ('done', 'failed', 'cancelled')")
+        rows = self._database.rows(
+            f"select * from operations where {' and '.join(where)} order by created_at desc, rowid desc limit ?",
+            *values,
+            limit,
+        )
+        return [parse_operation(row) for row in rows]
+
+    # What the runner writes --------------------------------------------------------------------------------------
+
+    def list_due(self, now: float) -> list[Operation]:
+        """Return the unfinished operations whose time has come, oldest first."""
+        rows = self._database.rows(
+            "select * from operations where state not in ('done', 'failed', 'cancelled') and due_at <= ? "
+            "order by created_at",
+            now,
+        )
+        return [parse_operation(row) for row in rows]
+
+    def save(self, operation: Operation, fence: int, due_at: float = 0.0) -> Operation:
+        """Write an operation as the holder of the lease; raises LeaseLost when another has it by now."""
+        saved = replace(operation, updated_at=utc_now())
+        with self._database.write() as db:
+            self._check_fence(db, fence)
+            db.execute(
+                "update operations set state = ?, body = ?, updated_at = ?, due_at = ? where id = ?",
+                (
+                    saved.state,
+                    to_body(saved),
+                    saved.updated_at.isoformat() if saved.updated_at else "",
+                    due_at,
+                    saved.id,
+                ),
+            )
+            row = db.execute("select cancel_wanted from operations where id = ?", (saved.id,)).fetchone()
+        return replace(saved, cancel_wanted=bool(row and row["cancel_wanted"]))
+
+    def take_lease(self, pid: int, start_time: float, seconds: float, holder_lives: bool) -> int | None:
+        """Return a new fence, or None while another living process holds the lease.
+
+        holder_lives: whether the process in the row was found alive just before; a dead one's lease is taken at once.
+        """
+        now = time.time()
+        with self._database.write() as db:
+            row = db.execute("select * from lease where name = 'runner'").fetchone()
+            if row and holder_lives and row["expires_at"] > now:
+                return None
+            fence = (row["fence"] if row else 0) + 1
+            db.execute(
+                "insert into lease values ('runner', ?, ?, ?, ?) on conflict (name) do update set pid = excluded.pid, "
+                "start_time = excluded.start_time, expires_at = excluded.expires_at, fence = excluded.fence",
+                (pid, start_time, now + seconds, fence),
+            )
+        return int(fence)
+
+    def read_lease(self) -> tuple[int, float, float] | None:
+        """Return pid, start time and expiry of the lease's holder."""
+        row = self._database.row("select * from lease where name = 'runner'")
+        return (row["pid"], row["start_time"], row["expires_at"]) if row else None
+
+    def renew_lease(self, fence: int, seconds: float) -> bool:
+        """Hold the lease for longer; False when another has it."""
+        with self._database.write() as db:
+            changed = db.execute(
+                "update lease set expires_at = ? where name = 'runner' and fence = ?", (time.time() + seconds, fence)
+            )
+            return changed.rowcount == 1
+
+    def drop_lease(self, fence: int) -> None:
+        """Give the lease back, so that another need not wait for its end."""
+        with self._database.write() as db:
+            db.execute("update lease set expires_at = 0 where name = 'runner' and fence = ?", (fence,))
+
+    def check_fence(self, fence: int) -> None:
+        """Raise LeaseLost unless this fence is still the newest."""
+        with self._database.write() as db:
+            self._check_fence(db, fence)
+
+    def _check_fence(self, db: Any, fence: int) -> None:
+        row = db.execute("select fence from lease where name = 'runner'").fetchone()
+        if row is None or row["fence"] != fence:
+            raise LeaseLost
+
+    # Timers, receipts, what was looked at ----------------------------------------------------------------
+
+    def set_timer(self, connection: str, kind: str, name: str, delete_at: str) -> None:
+        """Remember when something is to be deleted; "" forgets it."""
+        with self._database.write() as db:
+            if delete_at:
+                db.execute("insert or replace into timers values (?, ?, ?, ?)", (connection, kind, name, delete_at))
+            else:
+                db.execute(
+                    "delete from timers where connection = ? and kind = ? and name = ?", (connection, kind, name)
+                )
+
+    def list_timers(self, connection: str | None = None) -> list[tuple[str, str, str, str]]:
+        """Return (connection, kind, name, delete_at), the next first."""
+        rows = self._database.rows(
+            "select * from timers where ? is null or connection = ? order by delete_at", connection, connection
+        )
+        return [(row["connection"], row["kind"], row["name"], row["delete_at"]) for row in rows]
+
+    def add_receipt(self, receipt: Receipt, fence: int) -> Receipt:
+        """Number and keep a receipt; one operation has one."""
+        with self._database.write() as db:
+            self._check_fence(db, fence)
+            row = db.execute("select body from receipts where operation = ?", (receipt.operation,)).fetchone()
+            if row:
+                return _parse_receipt(row["body"])
+            number = db.execute("insert into receipts (operation) values (?)", (receipt.operation,)).lastrowid
+            numbered = replace(receipt, id=f"R-{number:04d}")
+            db.execute("update receipts set body = ? where number = ?", (json.dumps(asdict(numbered)), number))
+        return numbered
+
+    def list_receipts(self, connection: str | None = None, limit: int = 50) -> list[Receipt]:
+        """Return receipts, newest first."""
+        rows = self._database.rows("select body from receipts order by number desc limit ?", limit)
+        receipts = [_parse_receipt(row["body"]) for row in rows]
+        return [receipt for receipt in receipts if connection in (None, receipt.connection)]
+
+    def mark_seen(self, run: str) -> None:
+        """Remember that the operator has looked at a run."""
+        with self._database.write() as db:
+            db.execute("insert or ignore into seen values (?)", (run,))
+
+    def list_seen(self) -> list[str]:
+        """Return the runs the operator has looked at."""
+        return [row["run"] for row in self._database.rows("select run from seen")]
+
+
+def find_operation(operation_id: str) -> Operation | None:
+    """Return one operation, or None."""
+    return Ledger().find(operation_id)
+
+
+def get_operation(operation_id: str) -> Operation:
+    """Return one operation; raises NotFound."""
+    return Ledger().get(operation_id)
+
+
+def find_operation_for(connection: str, subject: str, kind: str = "") -> Operation | None:
+    """Return the newest operation about this run, endpoint or compute, or None."""
+    return next(iter(Ledger().list_operations(connection, subject=subject, kind=kind, limit=1)), None)
+
+
+def list_operations(connection: str | None = None, active: bool | None = None, limit: int = 100) -> list[Operation]:
+    """Return operations, newest first. active: only the unfinished (True), only the finished (False), or all."""
+    return Ledger().list_operations(connection, active, limit)
+
+
+def list_receipts(connection: str | None = None, limit: int = 50) -> list[Receipt]:
+    """Return receipts, newest first."""
+    return Ledger().list_receipts(connection, limit)
+
+
+def _parse_receipt(body: str) -> Receipt:
+    known = json.loads(body)
+    removed = tuple(Gone(**{**gone, "checks": tuple(gone["checks"])}) for gone in known.pop("removed"))
+    return Receipt(removed=removed, kept=tuple(known.pop("kept")), notes=tuple(known.pop("notes")), **known)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return "unknown"

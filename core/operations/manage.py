@@ -1,0 +1,154 @@
+"""The steps of the small changes: a new compute, a cancelled run, traffic, a time to live."""
+
+from __future__ import annotations
+
+from core import history, tags
+from core.compute import get_compute
+from core.endpoints import begin_delete_at, begin_traffic, get_endpoint, goes_on
+from core.errors import Conflict, NotFound, ServiceRefused
+from core.jobs import STATES, cancel_run, has_job
+from core.operations.records import CANCELLED
+from core.operations.work import Done, Outcome, Skip, StepSpec, Stop, Wait, Work
+from core.polling import check_write, start_write
+
+# Create compute ----------------------------------------------------------------------------------------------------
+
+
+def _create_compute(work: Work) -> Outcome:
+    name = work.operation.subject
+    try:
+        known = get_compute(work.conn, name)
+    except NotFound:
+        known = None
+    if known is not None and known.tags.get(tags.OPERATION) != work.operation.id:
+        raise Conflict(f"There is a compute '{name}' already.", "Choose another name, or use it.")
+    waiting = work.send_once("compute", lambda: known is not None, lambda: _send_compute(work, name))
+    if waiting:
+        return waiting
+    if work.arguments["delete_at"]:
+        work.ledger.set_timer(work.operation.connection, "compute", name, work.arguments["delete_at"])
+    return Done("Asked for")
+
+
+def _send_compute(work: Work, name: str) -> None:
+    from azure.ai.ml.entities import AmlCompute
+
+    told = {tags.OPERATION: work.operation.id, tags.MADE_BY: tags.made_by()}
+    if work.arguments["delete_at"]:
+        told[tags.DELETE_AT] = work.arguments["delete_at"]
+    compute = AmlCompute(
+        name=name,
+        size=work.arguments["size"],
+        min_instances=int(work.arguments["min_nodes"]),
+        max_instances=int(work.arguments["max_nodes"]),
+        idle_time_before_scale_down=int(work.arguments["idle_s"]),
+        tags=told,
+    )
+    start_write(work.conn, "create", f"compute '{name}'", work.conn.workspace.compute.begin_create_or_update, compute)
+
+
+def _wait_for_compute(work: Work) -> Outcome:
+    name = work.operation.subject
+    if error := check_write(work.conn, f"compute '{name}'"):
+        raise error
+    compute = get_compute(work.conn, name)
+    if compute.state == "Failed":
+        reasons = " ".join(compute.errors) or "the service gave no reason"
+        raise ServiceRefused(f"Compute '{name}' was not created: {reasons}", "Delete it, then create another.")
+    return Done("Ready") if compute.state == "Succeeded" else Wait(compute.state or "Creating", 1.0)
+
+
+CREATE_COMPUTE = (
+    StepSpec("create", "Ask for the compute", _create_compute),
+    StepSpec("wait", "Until it is ready", _wait_for_compute),
+)
+
+# Cancel a run ------------------------------------------------------------------------------------------------------
+
+
+def _stop_launch(work: Work) -> Outcome:
+    """Keep a launch that has not sent its run from sending it."""
+    launches = work.ledger.list_operations(
+        work.operation.connection, subject=work.operation.subject, kind="launch", limit=1
+    )
+    if not launches:
+        return Skip("Not started from here")
+    launch = launches[0]
+    sent = any(step.name == "submit" and step.state == "done" for step in launch.steps)
+    if launch.finished or sent:
+        return Done()
+    work.ledger.want_cancel(launch.id)
+    return Wait("Holding the launch back", 0.3)
+
+
+def _cancel(work: Work) -> Outcome:
+    job = work.operation.subject
+    if not has_job(work.conn, job):
+        launches = work.ledger.list_operations(work.operation.connection, subject=job, kind="launch", limit=1)
+        if launches and launches[0].state == CANCELLED:
+            return Stop("The run had not been sent.")
+        raise NotFound(f"There is no run '{job}' in {work.conn.title}.", "See all runs.")
+    record = history.find_record(work.conn, job)
+    if record and STATES.get(record.status, STATES["Unknown"]).finished:
+        return Done(f"It is {STATES[record.status].word.lower()} already")
+    if not work.facts.get("asked"):
+        cancel_run(work.conn, job)
+    return Done("Asked", {"asked": True})
+
+
+def _until_cancelled(work: Work) -> Outcome:
+    record = history.find_record(work.conn, work.operation.subject)
+    shown = STATES.get(record.status if record else "Unknown", STATES["Unknown"])
+    return Done(shown.word) if shown.finished else Wait(f"Not yet confirmed: {shown.word}", 1.0)
+
+
+CANCEL = (
+    StepSpec("hold", "Hold the launch back", _stop_launch),
+    StepSpec("cancel", "Ask the workspace", _cancel),
+    StepSpec("wait", "Until it has ended", _until_cancelled),
+)
+
+# Traffic and time to live ------------------------------------------------------------------------------------------
+
+
+def _traffic(work: Work) -> Outcome:
+    name, wanted = work.operation.subject, dict(work.arguments["traffic"])
+    if error := check_write(work.conn, f"endpoint '{name}'"):
+        raise error
+    endpoint = get_endpoint(work.conn, name)
+    if goes_on(endpoint.state):
+        return Wait("Changing the endpoint", 1.0)
+    if {k: v for k, v in endpoint.traffic.items() if v} == {k: v for k, v in wanted.items() if v}:
+        return Done(", ".join(f"{percent} % to {deployment}" for deployment, percent in wanted.items()))
+    begin_traffic(work.conn, name, wanted)
+    return Wait("Changing the endpoint", 1.0)
+
+
+def _delete_at(work: Work) -> Outcome:
+    """Write the time on the resource first, so that a Tunedeck elsewhere reads it; then set our own timer."""
+    name, kind, wanted = work.operation.subject, work.arguments["kind"], work.arguments["delete_at"]
+    if error := check_write(work.conn, f"{kind} '{name}'"):
+        raise error
+    found = get_endpoint(work.conn, name) if kind == "endpoint" else get_compute(work.conn, name)
+    if found.tags.get(tags.DELETE_AT, "") != wanted:
+        if goes_on(found.state):
+            return Wait("Waiting for another change", 1.0)
+        if kind == "endpoint":
+            begin_delete_at(work.conn, name, tags.parse_time(wanted))
+        else:
+            _begin_compute_tag(work, name, wanted)
+        return Wait("Changing the tag", 1.0)
+    work.ledger.set_timer(work.operation.connection, kind, name, wanted)
+    return Done(wanted or "It stays")
+
+
+def _begin_compute_tag(work: Work, name: str, wanted: str) -> None:
+    computes = work.conn.workspace.compute
+    compute = work.conn.call("read", f"compute '{name}'", lambda: computes.get(name))
+    kept = {key: value for key, value in (compute.tags or {}).items() if key != tags.DELETE_AT}
+    compute.tags = kept | ({tags.DELETE_AT: wanted} if wanted else {})
+    start_write(work.conn, "change", f"compute '{name}'", computes.begin_create_or_update, compute)
+
+
+TRAFFIC = (StepSpec("traffic", "Traffic", _traffic),)
+SET_DELETE_AT = (StepSpec("tag", "Delete-at", _delete_at),)

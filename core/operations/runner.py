@@ -1,0 +1,225 @@
+"""Who carries operations out: one thread in one process at a time, the one that holds the ledger's lease."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+import traceback
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+
+from core.errors import SignInFailed, Throttled, TunedeckError, Unreachable
+from core.home import Home, current
+from core.operations import kinds
+from core.operations.ledger import LeaseLost, Ledger
+from core.operations.records import CANCELLED, DONE, FAILED, RUNNING, WAITING, Operation, Step
+from core.operations.work import Done, Outcome, Skip, Stop, Wait, Work
+
+LEASE_S = 15.0
+LOOK_EVERY_S = 0.25
+TIMERS_EVERY_S = 20.0
+THREADS = 4
+
+_log = logging.getLogger(__name__)
+_runners: dict[Path, Runner] = {}
+_runners_lock = threading.Lock()
+
+
+class Runner:
+    """Advances the operations of one home while it holds the lease."""
+
+    def __init__(self, home: Home) -> None:
+        self._ledger = Ledger(home)
+        self._fence: int | None = None
+        self._flights: dict[str, Future[None]] = {}
+        self._pauses: dict[str, float] = {}
+        self._timers_at = 0.0
+        self._renewed_at = 0.0
+        self.stopping = threading.Event()
+
+    @property
+    def holds_lease(self) -> bool:
+        """Whether this process carries operations out now."""
+        return self._fence is not None
+
+    def run(self) -> None:
+        """Work until `stopping` is set, then give the lease back."""
+        pool = ThreadPoolExecutor(THREADS, thread_name_prefix="operation")
+        while not self.stopping.wait(LOOK_EVERY_S):
+            try:
+                if self._hold_lease():
+                    self._advance_due(pool)
+                    self._look_at_timers()
+            except Exception:  # noqa: BLE001 - the top loop: a full disk or a broken ledger must not end the thread for good
+                _log.exception("the runner could not look at the ledger")
+                self.stopping.wait(1.0)
+        pool.shutdown(wait=True, cancel_futures=True)
+        if self._fence is not None:
+            self._ledger.drop_lease(self._fence)
+
+    def _hold_lease(self) -> bool:
+        now = time.monotonic()
+        if self._fence is not None:
+            if now - self._renewed_at < LEASE_S / 4:
+                return True
+            if self._ledger.renew_lease(self._fence, LEASE_S):
+                self._renewed_at = now
+                return True
+            self._fence = None
+        lease = self._ledger.read_lease()
+        alive = bool(lease and _lives(lease[0], lease[1]))
+        self._fence = self._ledger.take_lease(os.getpid(), _start_time(os.getpid()), LEASE_S, alive)
+        self._renewed_at = now
+        return self._fence is not None
+
+    def _advance_due(self, pool: ThreadPoolExecutor) -> None:
+        self._flights = {key: flight for key, flight in self._flights.items() if not flight.done()}
+        for operation in self._ledger.list_due(time.time()):
+            if operation.id not in self._flights and self._fence is not None:
+                self._flights[operation.id] = pool.submit(self._advance, operation, self._fence)
+
+    def _advance(self, operation: Operation, fence: int) -> None:
+        """Carry an operation as far as it goes without waiting."""
+        work = Work(self._ledger, operation, fence)
+        try:
+            while not self.stopping.is_set() and self._advance_step(work):
+                pass
+        except LeaseLost:
+            _log.info("operation %s is carried out by another process now", operation.id)
+        except Exception:  # noqa: BLE001 - the top of an operation's thread
+            _log.exception("operation %s could not be written", operation.id)
+
+    def _advance_step(self, work: Work) -> bool:
+        """Do one step; True when the next may follow at once."""
+        operation = work.operation
+        at = operation.step
+        if at is None:
+            work.operation = self._ledger.save(replace(operation, state=DONE, note=""), work.fence)
+            return False
+        if operation.cancel_wanted and operation.kind != "cancel":
+            self._finish(work, CANCELLED, "Cancelled before this step.")
+            return False
+        if at.state != "running" or operation.state != RUNNING:
+            begun = replace(at, state="running", started=at.started or datetime.now(UTC))
+            work.operation = self._ledger.save(_with_step(replace(operation, state=RUNNING), begun), work.fence)
+        try:
+            outcome = kinds.find_step(operation.kind, at.name).run(work)
+        except LeaseLost:
+            raise
+        except TunedeckError as error:
+            return self._take_error(work, error)
+        except Exception as error:  # noqa: BLE001 - a mistake of ours ends this operation, never the runner
+            mistake = TunedeckError(
+                f"Tunedeck made a mistake in the step '{at.title}'.",
+                "Retry; if it comes again, report the details.",
+                "".join(traceback.format_exception(error))[-4000:],
+            )
+            return self._take_error(work, mistake)
+        self._pauses.pop(operation.id, None)
+        return self._take_outcome(work, outcome)
+
+    def _take_outcome(self, work: Work, outcome: Outcome) -> bool:
+        operation, at = work.operation, work.operation.step
+        assert at is not None
+        if isinstance(outcome, Stop):
+            self._finish(work, CANCELLED if outcome.cancelled else DONE, outcome.detail)
+            return False
+        if isinstance(outcome, Wait):
+            waiting = _with_step(replace(operation, note=""), replace(at, detail=outcome.detail))
+            waiting = replace(waiting, facts={**waiting.facts, **outcome.facts})
+            work.operation = self._ledger.save(waiting, work.fence, time.time() + outcome.seconds)
+            return False
+        state = "skipped" if isinstance(outcome, Skip) else "done"
+        ended = replace(at, state=state, detail=outcome.detail, ended=datetime.now(UTC))
+        facts = outcome.facts if isinstance(outcome, Done) else {}
+        done = _with_step(replace(operation, note="", facts={**operation.facts, **facts}), ended)
+        work.operation = self._ledger.save(done, work.fence)
+        return True
+
+    def _take_error(self, work: Work, error: TunedeckError) -> bool:
+        """No answer and "slow down" are tried again, a missing identity is waited for, the rest ends the operation."""
+        operation, at = work.operation, work.operation.step
+        assert at is not None
+        if isinstance(error, (Unreachable, Throttled, SignInFailed)):
+            pause = min(30.0, self._pauses.get(operation.id, 0.5) * 2)
+            self._pauses[operation.id] = pause
+            waits = isinstance(error, SignInFailed)
+            note = f"{error.message} {error.hint}".strip() if waits else error.message
+            detail = (
+                "The workspace did not confirm it. Tunedeck is checking. It will not start a second one."
+                if operation.facts.get("unconfirmed")
+                else f"{error.message} Tunedeck tries again in {pause:.0f} s."
+            )
+            held = _with_step(
+                replace(operation, state=WAITING if waits else RUNNING, note=note), replace(at, detail=detail)
+            )
+            work.operation = self._ledger.save(held, work.fence, time.time() + pause)
+            return False
+        failed = replace(at, state="failed", detail=error.message, ended=datetime.now(UTC))
+        told = {"message": error.message, "hint": error.hint, "detail": error.detail}
+        work.operation = self._ledger.save(
+            _with_step(replace(operation, state=FAILED, error=told, note=""), failed), work.fence
+        )
+        return False
+
+    def _finish(self, work: Work, state: str, detail: str) -> None:
+        now = datetime.now(UTC)
+        left = [step for step in work.operation.steps if step.state in ("waiting", "running")]
+        steps = tuple(
+            replace(
+                step, state="skipped", detail=detail if step is left[0] else "", ended=now if step.started else None
+            )
+            if step in left
+            else step
+            for step in work.operation.steps
+        )
+        work.operation = self._ledger.save(replace(work.operation, state=state, steps=steps, note=""), work.fence)
+
+    def _look_at_timers(self) -> None:
+        if time.monotonic() - self._timers_at < TIMERS_EVERY_S:
+            return
+        self._timers_at = time.monotonic()
+        kinds.start_expired(self._ledger)
+
+
+def start_runner(home: Home | None = None) -> Runner:
+    """Start this process's runner thread (daemon) for a home unless it runs; it works only while it holds the lease."""
+    home = home or current()
+    with _runners_lock:
+        runner = _runners.get(home.path)
+        if runner is None or runner.stopping.is_set():
+            runner = _runners[home.path] = Runner(home)
+            threading.Thread(target=runner.run, name="operations", daemon=True).start()
+    return runner
+
+
+def run_forever() -> None:
+    """Work in this thread until interrupted: `python -m core.operations run`."""
+    runner = Runner(current())
+    try:
+        runner.run()
+    except KeyboardInterrupt:
+        runner.stopping.set()
+
+
+def _with_step(operation: Operation, changed: Step) -> Operation:
+    steps = tuple(changed if step.name == changed.name else step for step in operation.steps)
+    return replace(operation, steps=steps)
+
+
+def _start_time(pid: int) -> float:
+    return psutil.Process(pid).create_time()
+
+
+def _lives(pid: int, start_time: float) -> bool:
+    try:
+        process = psutil.Process(pid)
+        return abs(process.create_time() - start_time) < 0.1 and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False

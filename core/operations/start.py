@@ -1,0 +1,176 @@
+"""How a page begins an operation: names are chosen here, and recorded before anything is sent."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from datetime import datetime
+
+from core import tags
+from core.drafts import mark_launched
+from core.endpoints import DEPLOYMENT_NAME, require_endpoint_name
+from core.errors import BadInput, Conflict
+from core.jobs import EXPERIMENT_PREFIX, new_run_name, new_title
+from core.operations import kinds
+from core.operations.ledger import Ledger, Operation
+from core.operations.work import words
+from core.preflight import LaunchPlan
+from core.recipe import to_job_inputs
+from core.teardown import TeardownPlan
+
+
+def start_launch(plan: LaunchPlan, title: str = "") -> Operation:
+    """Record a run; `subject` is its job name, so the page can go to /runs?run=<subject> at once.
+
+    A second click on the same draft gives the same operation. Raises BadInput while a check fails.
+    """
+    failed = next((check for check in plan.checks if check.state == "failed"), None)
+    if failed:
+        raise BadInput(f"{failed.title}: {failed.detail}", failed.hint)
+    parameters = to_job_inputs(plan.recipe)
+    title = title or new_title()
+    told = {
+        tags.DRAFT: plan.draft.id,
+        tags.MODEL: plan.model.name,
+        tags.MODEL_VERSION: plan.model.version,
+        tags.MODEL_ID: plan.model.id,
+        tags.DATASET: plan.dataset.name,
+        tags.DATASET_KEY: plan.dataset.key,
+        tags.ROWS: str(plan.dataset.rows),
+        tags.COMPUTE: plan.compute.name,
+        tags.GPUS: str(plan.gpus),
+        tags.RECIPE: tags.format_recipe(parameters),
+        tags.MADE_BY: tags.made_by(),
+    }
+    arguments = {
+        "title": title,
+        "display_name": plan.display_name,
+        "experiment": f"{EXPERIMENT_PREFIX}{plan.model.name.replace('/', '-')}",
+        "model": plan.model.name,
+        "model_version": plan.model.version,
+        "model_id": plan.model.id,
+        "compute": plan.compute.name,
+        "gpus": plan.gpus,
+        "dataset": plan.dataset.name,
+        "dataset_key": plan.dataset.key,
+        "parameters": parameters,
+        "tags": told,
+    }
+    operation = Ledger().start(
+        "launch",
+        plan.draft.connection,
+        new_run_name(title),
+        words(kinds.STEPS["launch"]),
+        arguments,
+        f"launch:{plan.draft.id}:{plan.draft.revision}",
+    )
+    mark_launched(plan.draft.id, operation.id)
+    return operation
+
+
+def start_deploy(
+    connection: str,
+    run: str,
+    model_name: str,
+    endpoint: str,
+    size: str,
+    delete_at: datetime | None,
+    model_version: str = "",
+    instances: int = 1,
+) -> Operation:
+    """Record a deploy: register, endpoint, deployment, traffic, smoke prompt. `subject` is the endpoint's name.
+
+    model_version: an existing version is deployed as it is; empty makes one. Raises BadInput for a name Azure refuses.
+    """
+    require_endpoint_name(endpoint)
+    if not model_name:
+        raise BadInput("The model has no name.", "Give it one: letters, digits, '-', '_' and '.'.")
+    arguments = {
+        "run": run,
+        "model_name": model_name,
+        "model_version": model_version or str(int(time.time())),
+        "size": size,
+        "instances": instances,
+        "delete_at": tags.format_time(delete_at) if delete_at else "",
+    }
+    return Ledger().start("deploy", connection, endpoint, words(kinds.STEPS["deploy"]), arguments)
+
+
+def start_create_compute(
+    connection: str,
+    name: str,
+    size: str,
+    min_nodes: int = 0,
+    max_nodes: int = 1,
+    idle_s: int = 900,
+    delete_at: datetime | None = None,
+) -> Operation:
+    """Record a new cluster. `subject` is its name."""
+    if not 3 <= len(name) <= 24 or not name[0].isalpha() or not all(c.isalnum() or c == "-" for c in name):
+        raise BadInput(f"'{name}' cannot be a compute's name.", "3 to 24 letters, digits, hyphens; letter first.")
+    if not 0 <= min_nodes <= max_nodes or max_nodes < 1:
+        raise BadInput(f"{min_nodes} to {max_nodes} nodes is not a range.", "Use 0 to 1 for one run at a time.")
+    arguments = {
+        "size": size,
+        "min_nodes": min_nodes,
+        "max_nodes": max_nodes,
+        "idle_s": idle_s,
+        "delete_at": tags.format_time(delete_at) if delete_at else "",
+    }
+    return Ledger().start("create_compute", connection, name, words(kinds.STEPS["create_compute"]), arguments)
+
+
+def start_cancel(connection: str, run: str) -> Operation:
+    """Record the wish to cancel a run (and its launch, where that still goes on). `subject` is the run."""
+    return Ledger().start("cancel", connection, run, words(kinds.STEPS["cancel"]), {})
+
+
+def start_set_traffic(connection: str, endpoint: str, traffic: Mapping[str, int] | None = None) -> Operation:
+    """Record new traffic for an endpoint; without `traffic`, all of it goes to "demo"."""
+    wanted = dict(traffic or {DEPLOYMENT_NAME: 100})
+    if sum(wanted.values()) not in (0, 100):
+        raise BadInput(f"The shares add up to {sum(wanted.values())} %.", "They must add up to 100 %, or to 0.")
+    return Ledger().start("traffic", connection, endpoint, words(kinds.STEPS["traffic"]), {"traffic": wanted})
+
+
+def start_set_delete_at(connection: str, kind: str, name: str, delete_at: datetime | None) -> Operation:
+    """Record a new time to live of an "endpoint" or "compute"; None means it stays."""
+    arguments = {"kind": kind, "delete_at": tags.format_time(delete_at) if delete_at else ""}
+    return Ledger().start("delete_at", connection, name, words(kinds.STEPS["delete_at"]), arguments)
+
+
+def start_teardown(plan: TeardownPlan, typed: str = "") -> Operation:
+    """Record a teardown. typed: what the operator typed; raises BadInput (nothing is deleted) unless it is the plan's
+    `confirm`. The receipt's id is in `operation.facts["receipt"]` when it is done.
+    """
+    if plan.confirm and typed.strip() != plan.confirm:
+        raise BadInput("The name does not match. Nothing was deleted.", f"Type {plan.confirm}.")
+    if not plan.actions:
+        raise Conflict("Nothing was chosen.", "Tick what is to be deleted.")
+    items = [
+        {
+            "key": action.item.key,
+            "kind": action.item.kind,
+            "name": action.item.name,
+            "version": action.item.version,
+            "what": action.what,
+            "files": action.deletes_files,
+        }
+        for action in plan.actions
+    ]
+    keys = [str(item["key"]) for item in items]
+    verbs = {action.item.key: action.title for action in plan.actions}
+    subject = plan.actions[0].item.name if len(items) == 1 else f"{len(items)} resources"
+    return Ledger().start(
+        "teardown",
+        plan.connection,
+        subject,
+        kinds.list_remove_steps(keys, verbs),
+        {"items": items, "per_hour": plan.per_hour_before},
+        f"teardown:{','.join(sorted(keys))}",
+    )
+
+
+def retry_operation(operation_id: str) -> Operation:
+    """Take up a failed operation at the step that failed; done steps stay done."""
+    return Ledger().retry(operation_id)

@@ -1,0 +1,126 @@
+"""What a step is given and what it answers. Knows the ledger, no workspace."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from core import connection as connections
+from core.connection import Connection
+from core.errors import NotFound
+from core.operations.ledger import Ledger, Operation
+
+REPORT_EVERY_S = 0.5
+SETTLE_S = 8.0  # how long a request whose answer was lost may still be on its way to the workspace
+
+
+@dataclass(frozen=True)
+class Done:
+    """The step is so: go on with the next one."""
+
+    detail: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Skip:
+    """The step is not needed, for the reason in `detail`."""
+
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Wait:
+    """The step goes on by itself: look again in `seconds`."""
+
+    detail: str = ""
+    seconds: float = 1.0
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Stop:
+    """The operation ends here without an error; the steps that are left are skipped."""
+
+    detail: str = ""
+    cancelled: bool = False
+
+
+Outcome = Done | Skip | Wait | Stop
+
+
+class Work:
+    """One operation in the hands of the runner."""
+
+    def __init__(self, ledger: Ledger, operation: Operation, fence: int) -> None:
+        self.ledger = ledger
+        self.operation = operation
+        self.fence = fence
+        self._reported_at = 0.0
+
+    @property
+    def arguments(self) -> Mapping[str, Any]:
+        """What was asked for."""
+        return self.operation.arguments
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What is known by now."""
+        return self.operation.facts
+
+    @property
+    def conn(self) -> Connection:
+        """The connection this operation belongs to; no request is sent by asking for it."""
+        settings = connections.find_settings(self.operation.connection)
+        if settings is None:
+            raise NotFound(
+                f"The workspace '{self.operation.connection}' is no longer known here.", "Connect it again, then retry."
+            )
+        return connections.connect(settings)
+
+    def record(self, **facts: Any) -> None:
+        """Write facts before something is sent; raises LeaseLost when another process took over."""
+        self.operation = replace(self.operation, facts={**self.operation.facts, **facts})
+        self.operation = self.ledger.save(self.operation, self.fence)
+
+    def report(self, detail: str) -> None:
+        """Show how far a long step is, at most twice a second."""
+        if time.monotonic() - self._reported_at < REPORT_EVERY_S:
+            return
+        self._reported_at = time.monotonic()
+        at = self.operation.step
+        steps = tuple(replace(step, detail=detail) if step is at else step for step in self.operation.steps)
+        self.operation = self.ledger.save(replace(self.operation, steps=steps), self.fence)
+
+    def send_once(self, name: str, exists: Callable[[], bool], send: Callable[[], None]) -> Outcome | None:
+        """Send a request that must not arrive twice; None once the workspace has what it makes.
+
+        The wish is recorded before the request. When the answer is lost, the workspace is asked until the request can
+        no longer be on its way, and only then is it sent again.
+        """
+        if exists():
+            self.record(unconfirmed="")
+            return None
+        sent_at = float(self.facts.get(f"sent_{name}", 0.0))
+        if sent_at and time.time() - sent_at < SETTLE_S:
+            return Wait("The workspace did not confirm it. Tunedeck is checking. It will not start a second one.", 1.0)
+        self.record(**{f"sent_{name}": time.time(), "unconfirmed": name})
+        send()
+        self.record(unconfirmed="")
+        return None
+
+
+@dataclass(frozen=True)
+class StepSpec:
+    """One step of a kind of operation: its name, the words shown, what it does."""
+
+    name: str
+    title: str
+    run: Callable[[Work], Outcome]
+
+
+def words(steps: tuple[StepSpec, ...]) -> list[tuple[str, str]]:
+    """Return names and titles, as the ledger records them."""
+    return [(step.name, step.title) for step in steps]

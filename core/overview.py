@@ -1,0 +1,281 @@
+"""What is going on and what to do next: the views that stand on several nouns at once. Draws nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+from core import tags
+from core.connection import Connection
+from core.costs import Price
+from core.drafts import Draft
+from core.endpoints import EndpointView
+from core.errors import NotFound
+from core.failures import RunError
+from core.jobs import EVALUATION, QUEUED, STAGES, Run, Stage, get_run, list_runs
+from core.operations.ledger import Ledger
+from core.operations.records import DONE, FAILED, FINISHED, Operation
+from core.recipe import from_job_inputs
+from core.teardown import Inventory
+
+
+@dataclass(frozen=True)
+class NextAction:
+    """The one thing to do next. kind: delete_at, failed_run, watch, deploy, chat, draft or new.
+
+    page: url path of the page ("/runs"); ids: what its link carries ({"run": …}). sentence ends with a full stop.
+    """
+
+    kind: str
+    sentence: str
+    button: str
+    page: str
+    ids: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StripView:
+    """The three things of the status strip: billing, a run, an endpoint. Names are empty where there is nothing.
+
+    active: something runs or bills, so the strip is worth reading again.
+    """
+
+    billing_words: str
+    run: str
+    run_words: str
+    endpoint: str
+    endpoint_words: str
+    active: bool
+
+
+def read_run(conn: Connection, name: str) -> Run:
+    """Return a run from the workspace or, before the workspace has it, from the ledger; raises NotFound."""
+    try:
+        return get_run(conn, name)
+    except NotFound:
+        launches = Ledger().list_operations(conn.alias, subject=name, kind="launch", limit=1)
+        if not launches:
+            raise
+        return _recorded_run(launches[0])
+
+
+def read_runs(conn: Connection, limit: int = 50) -> list[Run]:
+    """Return the newest runs, with progress where one runs, those included that only the ledger knows yet."""
+    runs = list_runs(conn, limit)
+    known = {run.name for run in runs}
+    launches = Ledger().list_operations(conn.alias, kind="launch", limit=20)
+    waiting = [_recorded_run(one) for one in launches if one.subject not in known and not _is_old(one)]
+    with_progress = [replace(run, progress=get_run(conn, run.name).progress) if _moves(run) else run for run in runs]
+    return [*waiting, *with_progress][:limit]
+
+
+def next_action(
+    runs: Sequence[Run],
+    endpoints: Sequence[EndpointView],
+    inventory: Inventory,
+    draft: Draft | None,
+    seen: Collection[str] = (),
+) -> NextAction:
+    """Return the first true line of the fixed list: bills without delete-at, failed run unseen, run in progress,
+    finished run not deployed, live endpoint, draft unfinished, start new.
+    """
+    return (
+        _end_a_bill(inventory)
+        or _look_at_failure(runs, seen)
+        or _watch_run(runs)
+        or _deploy_run(runs, endpoints)
+        or _chat_with(endpoints)
+        or _continue_draft(draft)
+        or NextAction("new", "Nothing is going on.", "Start a new run", "/model")
+    )
+
+
+def _end_a_bill(inventory: Inventory) -> NextAction | None:
+    forever = [item for item in inventory.billing if item.delete_at is None and item.per_hour != 0.0]
+    if not forever:
+        return None
+    sentence = f"{forever[0].name} bills {forever[0].hourly_words} and has no end."
+    return NextAction("delete_at", sentence, "See what bills", "/teardown", {"pick": forever[0].key})
+
+
+def _look_at_failure(runs: Sequence[Run], seen: Collection[str]) -> NextAction | None:
+    failed = next((run for run in runs if run.state == "Failed" and run.name not in seen), None)
+    return (
+        failed
+        if failed is None
+        else NextAction("failed_run", f"{failed.title} failed.", "See why", "/runs", {"run": failed.name})
+    )
+
+
+def _watch_run(runs: Sequence[Run]) -> NextAction | None:
+    run = next((run for run in runs if not run.finished), None)
+    if run is None:
+        return None
+    sentence = f"Watch {run.title}. {describe_progress(run)}"
+    return NextAction("watch", sentence, "Watch the run", "/runs", {"run": run.name})
+
+
+def _deploy_run(runs: Sequence[Run], endpoints: Sequence[EndpointView]) -> NextAction | None:
+    served = {endpoint.run for endpoint in endpoints} | _list_deployed()
+    run = next((run for run in runs if run.completed), None)
+    if run is None or run.name in served:
+        return None
+    sentence = f"{run.title} is completed and not deployed."
+    return NextAction("deploy", sentence, "Deploy this model", "/deploy", {"run": run.name})
+
+
+def _chat_with(endpoints: Sequence[EndpointView]) -> NextAction | None:
+    live = next((endpoint for endpoint in endpoints if endpoint.live), None)
+    return (
+        live
+        if live is None
+        else NextAction("chat", f"{live.name} is live.", "Chat with it", "/chat", {"endpoint": live.name})
+    )
+
+
+def strip(conn: Connection, runs: Sequence[Run], endpoints: Sequence[EndpointView], inventory: Inventory) -> StripView:
+    """Return what the status strip says."""
+    running = next((run for run in runs if not run.finished), None)
+    live = [endpoint for endpoint in endpoints if endpoint.live]
+    billing = inventory.billing
+    return StripView(
+        billing_words=f"{conn.title} · {billing_words(inventory)}",
+        run=running.name if running else "",
+        run_words=_short_progress(running) if running else "No run",
+        endpoint=live[0].name if live else "",
+        endpoint_words=f"{len(live)} live" if live else "No endpoint",
+        active=bool(running or billing),
+    )
+
+
+def billing_words(inventory: Inventory) -> str:
+    """Return "$3.67/h", with "+ 1 unknown" where a price is not known."""
+    currency = next((item.price.currency for item in inventory.billing if item.price), "USD")
+    known = Price(inventory.per_hour, currency).words
+    if not inventory.unknown:
+        return known
+    return f"{known} + {inventory.unknown} unknown" if inventory.per_hour else "price unknown"
+
+
+def describe_progress(run: Run) -> str:
+    """Return "Step 62 of 100, about 41 s left." or the state's word."""
+    progress = run.progress
+    if progress is None or not progress.step:
+        return f"{run.state_word}."
+    of = f" of {progress.total_steps}" if progress.total_steps else ""
+    left = f", about {describe_seconds(progress.eta_s)} left" if progress.eta_s is not None else ""
+    return f"Step {progress.step}{of}{left}."
+
+
+def describe_seconds(seconds: float) -> str:
+    """Return a duration in two units: "41 s", "1 min 2 s", "3 h 5 min"."""
+    whole = max(0, round(seconds))
+    for size, unit, below, below_unit in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= size:
+            rest = whole % size // below
+            return f"{whole // size} {unit}" + (f" {rest} {below_unit}" if rest else "")
+    return f"{whole} s"
+
+
+def mark_seen(run: str) -> None:
+    """Remember that the operator has looked at a failed run."""
+    Ledger().mark_seen(run)
+
+
+def list_seen() -> list[str]:
+    """Return the failed runs the operator has looked at."""
+    return Ledger().list_seen()
+
+
+def find_next_deletion(inventory: Inventory, now: datetime | None = None) -> tuple[str, float] | None:
+    """Return (name, seconds until then) of what is deleted next, or None."""
+    due = [(item.delete_at, item.name) for item in inventory.items if item.delete_at]
+    if not due:
+        return None
+    at, name = min(due)
+    return name, (at - (now or datetime.now(UTC))).total_seconds()
+
+
+def _list_deployed() -> set[str]:
+    """Return the runs that were deployed from here once: what was torn down on purpose is not offered again."""
+    deploys = Ledger().list_operations(kind="deploy", active=False)
+    return {str(deploy.arguments["run"]) for deploy in deploys if deploy.state == DONE}
+
+
+def _continue_draft(draft: Draft | None) -> NextAction | None:
+    if draft is None or draft.launched:
+        return None
+    ids = {"draft": draft.id}
+    if not draft.model or not draft.compute:
+        return NextAction(
+            "draft", "Your set-up has no model and compute yet.", "Choose model and compute", "/model", ids
+        )
+    if not draft.dataset:
+        return NextAction("draft", f"Your set-up of {draft.model} has no data yet.", "Choose the data", "/data", ids)
+    return NextAction("draft", f"Your set-up of {draft.model} is ready to start.", "Go to Launch", "/launch", ids)
+
+
+def _short_progress(run: Run) -> str:
+    percent = f" {run.progress.fraction:.0%}" if run.progress and run.progress.step else f" {run.state_word.lower()}"
+    return f"{run.title}{percent}"
+
+
+def _moves(run: Run) -> bool:
+    return not run.finished and run.state not in ("NotStarted", "Queued")
+
+
+def _is_old(operation: Operation) -> bool:
+    """Whether a launch ended without a job so long ago that it only belongs on Activity."""
+    if operation.state not in FINISHED:
+        return False
+    return (
+        operation.state != FAILED
+        or operation.updated_at is None
+        or (datetime.now(UTC) - operation.updated_at).total_seconds() > 86400
+    )
+
+
+def _recorded_run(operation: Operation) -> Run:
+    """Return a run the workspace does not have: on its way, or never sent."""
+    arguments = operation.arguments
+    step = operation.step or (operation.steps[-1] if operation.steps else None)
+    failed = next((one for one in operation.steps if one.state == "failed"), None)
+    state = {"failed": "Failed", "cancelled": "Canceled"}.get(operation.state, "Preparing")
+    told = operation.error or {}
+    error = (
+        RunError(
+            told.get("message", ""),
+            told.get("detail", "")[:400],
+            told.get("hint", ""),
+            stage=failed.title if failed else "",
+        )
+        if told
+        else None
+    )
+    stages = (
+        Stage(QUEUED, "Queued", state, "", operation.created_at, operation.updated_at if operation.finished else None),
+        *(Stage(name, title) for name, title in STAGES.items()),
+        Stage(EVALUATION, "Evaluation"),
+    )
+    return Run(
+        name=operation.subject,
+        title=arguments["title"],
+        state=state,
+        display_name=arguments["display_name"],
+        experiment=arguments["experiment"],
+        model=arguments["model"],
+        model_id=arguments["model_id"],
+        model_version=arguments["model_version"],
+        compute=arguments["compute"],
+        dataset=arguments["dataset"],
+        gpus=int(arguments["gpus"]),
+        parameters=from_job_inputs(arguments["parameters"]),
+        tags={**arguments["tags"], tags.OPERATION: operation.id},
+        created_at=operation.created_at,
+        ended_at=operation.updated_at if operation.finished else None,
+        stages=stages,
+        error=error,
+        recorded=True,
+        note=f"{step.title}. {step.detail}".strip() if step and not operation.finished else "",
+    )

@@ -1,0 +1,334 @@
+"""The training parameters: one table, where each value came from, what is sent. Knows no workspace and no screen."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from core.errors import BadInput
+
+Value = str | int | float
+
+COMPONENT, LESSON, MODEL, YOURS = "component", "lesson", "model", "yours"
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One row of the table.
+
+    kind: "int", "number", "choice", "bool" or "text". A bool's values are the strings "true" and "false", as the
+    component wants them. default is the component's own (chat_completion_pipeline 0.0.82); lesson is the lesson's
+    value where it sets one.
+    """
+
+    name: str
+    label: str
+    help: str
+    kind: str
+    group: str
+    default: Value
+    basic: bool = False
+    lesson: Value | None = None
+    choices: tuple[str, ...] = ()
+    minimum: float | None = None
+    above: float | None = None
+    unit: str = ""
+
+
+BOOLEAN = ("true", "false")
+
+
+def _bool(name: str, label: str, help: str, group: str, default: str = "false", **more: object) -> Parameter:
+    return Parameter(name, label, help, "bool", group, default, choices=BOOLEAN, **more)  # type: ignore[arg-type]
+
+
+# fmt: off
+PARAMETERS: tuple[Parameter, ...] = (
+    Parameter("num_train_epochs", "Epochs", "How many times the run goes through the training rows.", "int",
+              "Training", 1, basic=True, lesson=3, minimum=1),
+    Parameter("learning_rate", "Learning rate", "Size of each update. LoRA stands about ten times more than full "
+              "fine-tuning.", "number", "Training", 2e-5, basic=True, lesson=5e-6, above=0.0),
+    Parameter("lr_scheduler_type", "Schedule", "How the learning rate changes after the warm-up.", "choice", "Training",
+              "linear", basic=True, lesson="cosine",
+              choices=("linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup")),
+    Parameter("warmup_steps", "Warm-up", "Steps in which the learning rate rises from 0.", "int", "Training", 0,
+              minimum=0, unit="steps"),
+    Parameter("max_steps", "Maximum steps", "Ends the run after this many steps; -1 goes by epochs.", "int", "Training",
+              -1, minimum=-1, unit="steps"),
+    Parameter("seed", "Seed", "The same seed on the same machine gives the same order of rows.", "int", "Training", 42,
+              minimum=0),
+    _bool("enable_full_determinism", "Full determinism", "Slower, and repeatable to the bit where the hardware allows.",
+          "Training"),
+    Parameter("per_device_train_batch_size", "Batch size", "Conversations in one step on each device.", "int", "Batch",
+              1, basic=True, lesson=1, minimum=1),
+    Parameter("per_device_eval_batch_size", "Evaluation batch size", "Conversations measured at once on each device.",
+              "int", "Batch", 1, lesson=1, minimum=1),
+    Parameter("gradient_accumulation_steps", "Accumulation", "Batches added up before one update: a larger total batch "
+              "in the same memory.", "int", "Batch", 1, basic=True, minimum=1),
+    Parameter("eval_accumulation_steps", "Evaluation accumulation", "Evaluation steps kept on the device; -1 keeps "
+              "all.", "int", "Batch", -1, minimum=-1),
+    _bool("auto_find_batch_size", "Find the batch size", "Halves the batch when memory runs out. Not with DeepSpeed.",
+          "Batch"),
+    Parameter("max_seq_length", "Longest conversation", "Rows are cut after this many tokens; -1 is the model's own "
+              "limit.", "int", "Data", -1, basic=True, minimum=-1, unit="tokens"),
+    _bool("pad_to_max_length", "Pad to the longest", "Fills every row up to the limit. Costs memory and time.", "Data"),
+    Parameter("batch_size", "Preprocessing batch", "Rows tokenised at once.", "int", "Data", 1000, minimum=1,
+              unit="rows"),
+    Parameter("dataloader_num_workers", "Loader workers", "Processes that read rows; 0 reads in the trainer.", "int",
+              "Data", 0, minimum=0),
+    _bool("apply_lora", "LoRA", "Trains small added matrices and not the whole model: less memory, smaller steps on "
+          "the base model's knowledge.", "LoRA", basic=True, lesson="true"),
+    Parameter("lora_r", "Rank", "Width of the added matrices.", "int", "LoRA", 8, basic=True, minimum=1),
+    Parameter("lora_alpha", "Alpha", "Weight of what LoRA adds: alpha divided by rank.", "int", "LoRA", 128, minimum=1),
+    Parameter("lora_dropout", "Dropout", "Share of LoRA's inputs that is switched off in training.", "number", "LoRA",
+              0.0, minimum=0.0),
+    _bool("merge_lora_weights", "Merge", "Adds the matrices into the model, so that it loads like any other.", "LoRA",
+          "true"),
+    Parameter("optim", "Optimiser", "Adafactor takes less memory than AdamW.", "choice", "Optimisation", "adamw_torch",
+              choices=("adamw_torch", "adafactor")),
+    Parameter("weight_decay", "Weight decay", "Pulls weights towards 0.", "number", "Optimisation", 0.0, minimum=0.0),
+    Parameter("adam_beta1", "Adam beta 1", "Memory of the gradient's mean.", "number", "Optimisation", 0.9,
+              minimum=0.0),
+    Parameter("adam_beta2", "Adam beta 2", "Memory of the gradient's square.", "number", "Optimisation", 0.999,
+              minimum=0.0),
+    Parameter("adam_epsilon", "Adam epsilon", "Keeps the division safe.", "number", "Optimisation", 1e-8, above=0.0),
+    Parameter("max_grad_norm", "Gradient limit", "Longer gradients are cut to this length.", "number", "Optimisation",
+              1.0, minimum=0.0),
+    Parameter("precision", "Precision", "Bits of a number in training.", "choice", "Optimisation", "32",
+              choices=("32", "16")),
+    _bool("apply_deepspeed", "DeepSpeed", "Spreads optimiser and model over the GPUs.", "Optimisation", lesson="true"),
+    Parameter("deepspeed_stage", "DeepSpeed stage", "2 spreads optimiser and gradients; 3 the weights too.", "choice",
+              "Optimisation", "2", lesson="2", choices=("2", "3")),
+    _bool("apply_ort", "ONNX Runtime", "Trains through ONNX Runtime.", "Optimisation"),
+    Parameter("evaluation_strategy", "Evaluate", "When the validation rows are measured.", "choice", "Evaluation",
+              "epoch", basic=True, choices=("epoch", "steps", "disable")),
+    Parameter("evaluation_steps_interval", "Evaluation interval", "Share of an epoch between two evaluations; 0 uses "
+              "the number of steps.", "number", "Evaluation", 0.0, minimum=0.0),
+    Parameter("eval_steps", "Evaluation every", "Steps between two evaluations.", "int", "Evaluation", 500, minimum=1,
+              unit="steps"),
+    Parameter("metric_for_best_model", "Best model by", "Which measure names the best checkpoint.", "choice",
+              "Evaluation", "loss", choices=("loss", "f1", "exact")),
+    _bool("apply_early_stopping", "Stop early", "Ends the run when the evaluation no longer improves.", "Evaluation"),
+    Parameter("early_stopping_patience", "Patience", "Evaluations without improvement before the run stops.", "int",
+              "Evaluation", 1, minimum=1),
+    Parameter("early_stopping_threshold", "Improvement", "Smallest change that counts as better.", "number",
+              "Evaluation", 0.0, minimum=0.0),
+    Parameter("logging_strategy", "Log", "Whether measures are written by steps or by epochs.", "choice", "Logging",
+              "steps", choices=("steps", "epoch")),
+    Parameter("logging_steps", "Log every", "Steps between two points of the curve.", "int", "Logging", 10, minimum=1,
+              unit="steps"),
+    Parameter("save_total_limit", "Checkpoints kept", "Older ones are deleted; -1 keeps all.", "int", "Logging", -1,
+              minimum=-1),
+    _bool("resume_from_checkpoint", "Resume", "Goes on from the last checkpoint of the output folder.", "Logging"),
+    Parameter("num_nodes_finetune", "Nodes", "Machines that train together.", "int", "Machine", 1, minimum=1),
+    Parameter("shm_size_finetune", "Shared memory", "Size of /dev/shm in the container, such as 5g.", "text", "Machine",
+              "5g"),
+    _bool("ignore_mismatched_sizes", "Ignore size differences", "Loads a head of another size.", "Machine"),
+    _bool("trust_remote_code", "Trust the model's code", "Runs Python that comes with the model. Only for a publisher "
+          "you know.", "Machine"),
+)
+# fmt: on
+
+BY_NAME: Mapping[str, Parameter] = {parameter.name: parameter for parameter in PARAMETERS}
+GROUPS: tuple[str, ...] = tuple(dict.fromkeys(parameter.group for parameter in PARAMETERS))
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Every parameter's value, its origin ("component", "lesson", "model" or "yours") and what is wrong with it.
+
+    dropped: defaults of the model that the component does not have; they are shown, and not sent.
+    problems: by parameter name, one sentence that names the parameter.
+    """
+
+    values: Mapping[str, Value]
+    origins: Mapping[str, str]
+    dropped: Mapping[str, Value] = field(default_factory=dict)
+    problems: Mapping[str, str] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Value:
+        return self.values[name]
+
+    @property
+    def lora(self) -> bool:
+        """Whether LoRA is on."""
+        return self.values["apply_lora"] == "true"
+
+    def without(self, name: str) -> Value:
+        """Return what `name` falls back to when the operator's own value is taken away."""
+        return self._below[name]
+
+    _below: Mapping[str, Value] = field(default_factory=dict, repr=False)
+
+
+def build_recipe(
+    model_defaults: Mapping[str, object],
+    yours: Mapping[str, object] | None = None,
+    component_inputs: Collection[str] | None = None,
+) -> Recipe:
+    """Lay the four origins over each other: component < lesson < the model's own < the operator's.
+
+    model_defaults: BaseModel.defaults. component_inputs: input names of the component at hand, when it has been read;
+    what it lacks is dropped and listed. Wrong values stay in the recipe and are named in `problems`.
+    """
+    known = set(BY_NAME) if component_inputs is None else set(BY_NAME) & set(component_inputs)
+    values: dict[str, Value] = {}
+    origins: dict[str, str] = {}
+    below: dict[str, Value] = {}
+    problems: dict[str, str] = {}
+    for parameter in PARAMETERS:
+        if parameter.name not in known:
+            continue
+        layers: list[tuple[str, object]] = [(COMPONENT, parameter.default)]
+        if parameter.lesson is not None:
+            layers.append((LESSON, parameter.lesson))
+        if parameter.name in model_defaults:
+            layers.append((MODEL, model_defaults[parameter.name]))
+        below[parameter.name] = _lenient(parameter, layers[-1][1])
+        if yours and parameter.name in yours:
+            layers.append((YOURS, yours[parameter.name]))
+        origin, raw = layers[-1]
+        values[parameter.name] = _lenient(parameter, raw)
+        origins[parameter.name] = origin
+        if problem := check_value(parameter, raw):
+            problems[parameter.name] = problem
+    dropped = {name: _plain(value) for name, value in model_defaults.items() if name not in known}
+    for name in yours or {}:
+        if name not in known:
+            problems[name] = f"'{name}' is not a parameter of the fine-tuning component."
+    problems |= {name: text for name, text in _check_together(values).items() if name not in problems}
+    return Recipe(values, origins, dropped, problems, below)
+
+
+def parse_value(parameter: Parameter, raw: object) -> Value:
+    """Return `raw` as the parameter's type; raises BadInput with a sentence that names the parameter."""
+    if problem := check_value(parameter, raw):
+        raise BadInput(problem, f"The component's default is {parameter.default}.")
+    return _lenient(parameter, raw)
+
+
+def check_value(parameter: Parameter, raw: object) -> str | None:
+    """Return what is wrong with `raw` as one sentence, or None."""
+    name = f"{parameter.label} ({parameter.name})"
+    text = _text(raw)
+    if parameter.choices:
+        if text not in parameter.choices:
+            return f"{name} is '{text}'; it takes {_one_of(parameter.choices)}."
+        return None
+    if parameter.kind == "text":
+        return None if text else f"{name} is empty."
+    try:
+        number = float(text)
+    except ValueError:
+        return f"{name} is '{text}'; it takes a {'whole ' if parameter.kind == 'int' else ''}number."
+    if number != number or number in (float("inf"), float("-inf")):
+        return f"{name} is '{text}'; it takes a finite number."
+    if parameter.kind == "int" and number != int(number):
+        return f"{name} is {text}; it takes a whole number."
+    if parameter.minimum is not None and number < parameter.minimum:
+        return f"{name} is {text}; the least is {parameter.minimum:g}."
+    if parameter.above is not None and number <= parameter.above:
+        return f"{name} is {text}; it must be more than {parameter.above:g}."
+    return None
+
+
+def total_batch_size(values: Mapping[str, Value], gpus: int) -> int:
+    """Return conversations per update: batch x accumulation x devices x nodes; no GPU counts as one device."""
+    batch, accumulation = _int(values, "per_device_train_batch_size", 1), _int(values, "gradient_accumulation_steps", 1)
+    return batch * accumulation * max(1, gpus) * _int(values, "num_nodes_finetune", 1)
+
+
+def display_name(model: str, dataset: str, values: Mapping[str, Value], gpus: int) -> str:
+    """Return the long name the lesson gives a run, with the data set's name where it says "ultrachat"."""
+    parts = [
+        model.replace("/", "-"),
+        dataset,
+        f"bs{total_batch_size(values, gpus)}",
+        str(values.get("lr_scheduler_type", "linear")),
+        f"ds{values.get('deepspeed_stage', '2')}" if values.get("apply_deepspeed", "false") == "true" else "nods",
+        "lora" if values.get("apply_lora", "false") == "true" else "nolora",
+        f"save_limit{values.get('save_total_limit', -1)}",
+        f"seqlen{values.get('max_seq_length', -1)}",
+    ]
+    return "-".join(parts)
+
+
+def to_job_inputs(recipe: Recipe) -> dict[str, Value]:
+    """Return what is sent: all but the component's own defaults. Raises BadInput while a problem stands."""
+    if recipe.problems:
+        first = next(iter(recipe.problems.values()))
+        raise BadInput(first, "Change the setting, or reset it.")
+    return {name: value for name, value in recipe.values.items() if recipe.origins[name] != COMPONENT}
+
+
+def from_job_inputs(inputs: Mapping[str, object]) -> dict[str, Value]:
+    """Return every parameter of a run, from the literals its job was sent with and the component's defaults."""
+    return {p.name: _lenient(p, inputs.get(p.name, p.default)) for p in PARAMETERS}
+
+
+def total_steps(values: Mapping[str, Value], rows: int, gpus: int) -> int:
+    """Return the optimiser steps of a run over `rows` training rows, as the Trainer counts them."""
+    if (most := _int(values, "max_steps", -1)) > 0:
+        return most
+    devices = max(1, gpus) * _int(values, "num_nodes_finetune", 1)
+    batches = -(-rows // max(1, _int(values, "per_device_train_batch_size", 1) * devices))
+    per_epoch = max(1, -(-batches // max(1, _int(values, "gradient_accumulation_steps", 1))))
+    return per_epoch * _int(values, "num_train_epochs", 1)
+
+
+def smaller_batch(values: Mapping[str, Value]) -> dict[str, Value]:
+    """Return batch and accumulation for the same total batch in about half the memory; empty when batch is 1."""
+    batch, accumulation = _int(values, "per_device_train_batch_size", 1), _int(values, "gradient_accumulation_steps", 1)
+    if batch < 2 or batch % 2:
+        return {}
+    return {"per_device_train_batch_size": batch // 2, "gradient_accumulation_steps": accumulation * 2}
+
+
+def _check_together(values: Mapping[str, Value]) -> dict[str, str]:
+    """Return the combinations the component refuses after minutes of starting, found before the start.
+
+    Source: error strings of azureml-acft-contrib-hf-nlp (finetune.py) and -accelerator.
+    """
+    problems: dict[str, str] = {}
+    if values.get("apply_early_stopping") == "true" and values.get("evaluation_strategy") == "disable":
+        problems["apply_early_stopping"] = "Stop early (apply_early_stopping) needs Evaluate on epoch or steps."
+    if values.get("auto_find_batch_size") == "true" and values.get("apply_deepspeed") == "true":
+        problems["auto_find_batch_size"] = "Find the batch size (auto_find_batch_size) does not work with DeepSpeed."
+    if values.get("max_seq_length") == 0:
+        problems["max_seq_length"] = "Longest conversation (max_seq_length) is 0; use -1 for the model's own limit."
+    if values.get("max_steps") == 0:
+        problems["max_steps"] = "Maximum steps (max_steps) is 0; use -1 to go by epochs."
+    dropout = values.get("lora_dropout", 0.0)
+    if isinstance(dropout, float) and dropout >= 1.0:
+        problems["lora_dropout"] = f"Dropout (lora_dropout) is {dropout:g}; it must be less than 1."
+    return problems
+
+
+def _lenient(parameter: Parameter, raw: object) -> Value:
+    """Return `raw` typed where that works, else its text (the problem is reported beside it)."""
+    text = _text(raw)
+    if parameter.kind not in ("int", "number"):
+        return text
+    try:
+        number = float(text)
+        return int(number) if parameter.kind == "int" and number == int(number) else number
+    except (ValueError, OverflowError):
+        return text
+
+
+def _int(values: Mapping[str, Value], name: str, default: int) -> int:
+    """Return a whole number of a recipe; what is none has its problem reported and counts as the default here."""
+    value = values.get(name, default)
+    return int(value) if isinstance(value, int | float) else default
+
+
+def _text(raw: object) -> str:
+    return str(raw).lower() if isinstance(raw, bool) else str(raw).strip()
+
+
+def _plain(raw: object) -> Value:
+    return raw if isinstance(raw, (str, int, float)) and not isinstance(raw, bool) else _text(raw)
+
+
+def _one_of(choices: tuple[str, ...]) -> str:
+    return ", ".join(choices[:-1]) + " or " + choices[-1]

@@ -1,0 +1,158 @@
+"""Which workspaces are known to this home: ids and names, never a secret."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import re
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+from core import home
+from core.errors import BadInput
+
+LOCAL = "local"  # the alias of the local workspace
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Which workspace; no secret. `alias` is what ?at= carries."""
+
+    alias: str
+    kind: Literal["local", "azure"]
+    subscription_id: str
+    resource_group: str
+    workspace_name: str
+    tenant_id: str | None = None
+    registry_name: str = "azureml"
+
+
+def local_settings() -> Settings:
+    """Return the settings of the local workspace; the same in every home."""
+    return Settings(LOCAL, "local", home.SUBSCRIPTION_ID, home.RESOURCE_GROUP, home.WORKSPACE_NAME, tenant_id="local")
+
+
+def list_settings() -> list[Settings]:
+    """Return the known workspaces: the local one first, then those saved, last saved first."""
+    return [local_settings(), *_read()]
+
+
+def find_settings(alias: str) -> Settings | None:
+    """Return the workspace of that alias."""
+    return next((known for known in list_settings() if known.alias == alias), None)
+
+
+def save_settings(settings: Settings) -> None:
+    """Remember a workspace, in the place of one with the same alias; the local one needs no remembering."""
+    if settings.kind == "local":
+        return
+    with _locked():
+        others = [known for known in _read() if known.alias != settings.alias]
+        text = json.dumps({"connections": [asdict(known) for known in [settings, *others]]}, indent=2)
+        home.write_atomically(home.current().connections, text + "\n")
+
+
+def make_settings(
+    subscription_id: str, resource_group: str, workspace_name: str, tenant_id: str | None = None
+) -> Settings:
+    """Return settings for a workspace on Azure, checked and with an alias of its own, or raise BadInput."""
+    subscription_id, resource_group, workspace_name = (
+        subscription_id.strip().lower(),
+        resource_group.strip(),
+        workspace_name.strip(),
+    )
+    try:
+        uuid.UUID(subscription_id)
+    except ValueError:
+        raise BadInput(
+            f"'{subscription_id}' is not a subscription id.",
+            'It has the form 00000000-0000-0000-0000-000000000000. `az account show` prints it as "id".',
+        ) from None
+    for name, words in ((resource_group, "resource group"), (workspace_name, "workspace")):
+        if not re.fullmatch(r"[\w.()-]{1,90}", name):
+            raise BadInput(
+                f"'{name}' cannot be the name of a {words}." if name else f"The name of the {words} is missing.",
+                "Names hold letters, digits, hyphens, underscores, dots and parentheses.",
+            )
+    found = Settings("", "azure", subscription_id, resource_group, workspace_name, (tenant_id or "").strip() or None)
+    return _with_alias(found)
+
+
+def parse_config_json(content: bytes) -> Settings:
+    """Return the settings in a workspace's config.json, or raise BadInput."""
+    try:
+        config = json.loads(content.decode("utf-8-sig"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as problem:
+        raise BadInput(
+            "The file is not a config.json: it is not JSON.",
+            "Download it again from the workspace's overview page in the Azure portal.",
+            str(problem),
+        ) from problem
+    values = _find_ids(config)
+    missing = [name for name in ("subscription_id", "resource_group", "workspace_name") if name not in values]
+    if missing:
+        raise BadInput(
+            f"The config.json has no {' and no '.join(missing)}.",
+            "Download it again from the workspace's overview page in the Azure portal.",
+        )
+    return make_settings(
+        values["subscription_id"], values["resource_group"], values["workspace_name"], values.get("tenant_id")
+    )
+
+
+def _find_ids(config: Any) -> dict[str, str]:
+    """Return the ids of a config.json, also of the older form that holds them as one "Scope" path."""
+    if not isinstance(config, dict):
+        return {}
+    names = ("subscription_id", "resource_group", "workspace_name", "tenant_id")
+    values = {name: config[name] for name in names if isinstance(config.get(name), str) and config[name].strip()}
+    scope = config.get("Scope") or config.get("scope") or ""
+    path = re.fullmatch(
+        r"/subscriptions/([^/]+)/resourceGroups/([^/]+)/.*/workspaces/([^/]+)/?", str(scope), re.IGNORECASE
+    )
+    return {**dict(zip(names, path.groups(), strict=False)), **values} if path else values
+
+
+def _with_alias(settings: Settings) -> Settings:
+    """Give it the alias it was saved under, or a free one made from its name."""
+    saved = _read()
+    wanted = re.sub(r"[^a-z0-9]+", "-", settings.workspace_name.lower()).strip("-") or "azure"
+    for known in saved:
+        if _place(known) == _place(settings):
+            return Settings(**{**asdict(settings), "alias": known.alias})
+    taken = {LOCAL, *(known.alias for known in saved)}
+    alias, number = wanted, 2
+    while alias in taken:
+        alias, number = f"{wanted}-{number}", number + 1
+    return Settings(**{**asdict(settings), "alias": alias})
+
+
+def _place(settings: Settings) -> tuple[str, str, str]:
+    return settings.subscription_id.lower(), settings.resource_group.lower(), settings.workspace_name.lower()
+
+
+def _read() -> list[Settings]:
+    path = home.current().connections
+    if not path.exists():
+        return []
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))["connections"]
+        known = {field.name for field in fields(Settings)}
+        return [Settings(**{key: value for key, value in entry.items() if key in known}) for entry in entries]
+    except (ValueError, KeyError, TypeError, AttributeError) as problem:
+        raise BadInput(
+            f"The file {path.name} in the home folder cannot be read.",
+            f"Repair or remove {path}: it only remembers which workspaces were used.",
+            str(problem),
+        ) from problem
+
+
+@contextmanager
+def _locked() -> Iterator[None]:
+    folder = home.current().create().path
+    with (folder / "connections.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,76 @@
+"""The tags Tunedeck writes on jobs, models, endpoints and computes, so that any Tunedeck can read what this one knew.
+
+One table: nothing else spells a tag's name. Azure takes at most 256 characters in a resource's tag.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from core import home
+
+TITLE = "tunedeck.title"  # a run's two words
+OPERATION = "tunedeck.operation"  # id in the ledger of who made it
+DRAFT = "tunedeck.draft"
+MODEL = "tunedeck.model"  # base model's name
+MODEL_VERSION = "tunedeck.model_version"
+MODEL_ID = "tunedeck.model_id"
+DATASET = "tunedeck.dataset"  # name shown
+DATASET_KEY = "tunedeck.dataset_key"  # content hash: finds it again in the home
+ROWS = "tunedeck.rows"  # training rows
+GPUS = "tunedeck.gpus"
+COMPUTE = "tunedeck.compute"
+RUN = "tunedeck.run"  # the run a model, endpoint or evaluation comes from
+RECIPE = "tunedeck.recipe"  # JSON of what is not the component's default
+REGISTERED_MODEL = "tunedeck.registered_model"  # "name:version" behind an endpoint
+SIZE = "tunedeck.size"
+DELETE_AT = "tunedeck.delete_at"  # ISO time in UTC
+PHASE = "tunedeck.progress.phase"  # a property of the local workspace's fine-tune step
+MADE_BY = "tunedeck.made_by"  # id of the home that made it
+CREATED_AT = "tunedeck.created_at"  # ISO time in UTC: endpoints do not say when they were made
+
+
+def made_by() -> str:
+    """Return the id of this home, made on first use."""
+    path = home.current().path / "id"
+    if not path.exists():
+        home.write_atomically(path, secrets.token_hex(6))
+    return path.read_text(encoding="ascii").strip()
+
+
+def is_ours(tags: Mapping[str, str]) -> bool:
+    """Tell whether this home made what carries these tags."""
+    return tags.get(MADE_BY) == made_by()
+
+
+def format_time(at: datetime) -> str:
+    """Return a time as it is written in a tag."""
+    return at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def parse_time(text: object) -> datetime | None:
+    """Return a time of a tag or of the wire in UTC; None for nothing or for what is no time."""
+    if isinstance(text, datetime):
+        return text if text.tzinfo else text.replace(tzinfo=UTC)
+    try:
+        at = datetime.fromisoformat(str(text or "").strip())
+    except ValueError:
+        return None
+    return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
+
+
+def format_recipe(values: Mapping[str, object]) -> str:
+    """Return settings as compact JSON for a tag."""
+    return json.dumps(dict(values), separators=(",", ":"))
+
+
+def parse_recipe(text: str | None) -> dict[str, str | int | float]:
+    """Return the settings of a tag; empty where there is none or where another hand cut it."""
+    try:
+        found = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,375 @@
+"""What exists in the workspace and costs, what deleting it would mean, and the receipt after. Deletes nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+
+from core import tags
+from core.compute import list_computes
+from core.connection import Connection
+from core.costs import Price, size_price
+from core.datastore import path_of, sum_bytes
+from core.endpoints import EndpointView, list_endpoints
+from core.errors import TunedeckError
+from core.jobs import OUTPUT_NAME, Run, list_runs
+from core.registered_models import list_registered_models
+
+REMOVABLE = ("endpoint", "compute", "model")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing that exists. kind: "endpoint", "compute", "model", "data" or "run".
+
+    per_hour: what it bills now (None: price unknown; 0.0: bills nothing). bytes: what it occupies, None where unknown.
+    key: identity in links (`?pick=`).
+    """
+
+    kind: str
+    name: str
+    version: str = ""
+    state: str = ""
+    price: Price | None = None
+    per_hour: float | None = 0.0
+    since: datetime | None = None
+    cost_so_far: float | None = None
+    delete_at: datetime | None = None
+    created_here: bool = False
+    note: str = ""
+    bytes: int | None = None
+    path: str = ""
+    parts: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """Identity within the workspace: "endpoint:phi4-support-3f2", "model:phi4-support:3"."""
+        return ":".join(filter(None, (self.kind, self.name, self.version)))
+
+    @property
+    def bills(self) -> bool:
+        """Whether it costs while it stands, a price of 0 or an unknown one included."""
+        return self.kind == "endpoint" or (self.kind == "compute" and self.per_hour != 0.0)
+
+    @property
+    def removable(self) -> bool:
+        """Whether a teardown can delete or archive it; the rest is history and stays."""
+        return self.kind in REMOVABLE
+
+    @property
+    def hourly_words(self) -> str:
+        """ "$3.67/h", "$0.00/h" or "price unknown"; "free" for what never bills."""
+        if not self.bills and self.kind != "compute":
+            return "free"
+        currency = self.price.currency if self.price else "USD"
+        return "price unknown" if self.per_hour is None else Price(self.per_hour, currency).words
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """Everything that exists. per_hour sums the known prices; unknown counts the others."""
+
+    items: tuple[Item, ...] = ()
+    read_at: datetime | None = None
+    problems: tuple[str, ...] = ()
+
+    @property
+    def per_hour(self) -> float:
+        """Sum of the known prices per hour."""
+        return sum(item.per_hour or 0.0 for item in self.items)
+
+    @property
+    def unknown(self) -> int:
+        """How many things bill at an unknown price."""
+        return sum(item.per_hour is None for item in self.items)
+
+    @property
+    def so_far(self) -> float:
+        """Sum of the known costs until now."""
+        return sum(item.cost_so_far or 0.0 for item in self.items)
+
+    @property
+    def billing(self) -> tuple[Item, ...]:
+        """What bills now."""
+        return tuple(item for item in self.items if item.bills)
+
+    def find(self, key: str) -> Item | None:
+        """Return the item with this key, or None."""
+        return next((item for item in self.items if item.key == key), None)
+
+
+@dataclass(frozen=True)
+class Action:
+    """One thing to be done. what: "delete" or "archive". consequence: one sentence."""
+
+    item: Item
+    what: str
+    consequence: str
+    deletes_files: bool = False
+
+    @property
+    def title(self) -> str:
+        """The step's words: "Delete endpoint phi4-support-3f2"."""
+        version = f" {self.item.version}" if self.item.version else ""
+        files = " and delete its files" if self.deletes_files else ""
+        return f"{self.what.capitalize()} {self.item.kind} {self.item.name}{version}{files}"
+
+
+@dataclass(frozen=True)
+class TeardownPlan:
+    """What would be deleted, what stays. confirm: the name to type where money or Azure is involved, "" where not."""
+
+    connection: str
+    actions: tuple[Action, ...]
+    kept: tuple[Item, ...]
+    frees_per_hour: float
+    per_hour_before: float = 0.0
+    confirm: str = ""
+    sentences: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Gone:
+    """Something that was removed. checks: when its absence was seen, ISO times."""
+
+    kind: str
+    name: str
+    version: str
+    what: str
+    at: str
+    checks: tuple[str, ...] = ()
+    bytes_freed: int | None = None
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What a teardown removed and what stays. id: "R-0007". kept: items as {"kind", "name", "bytes", …}."""
+
+    id: str
+    connection: str
+    at: str
+    removed: tuple[Gone, ...]
+    kept: tuple[Mapping[str, object], ...] = ()
+    per_hour_before: float = 0.0
+    per_hour_after: float | None = None
+    notes: tuple[str, ...] = ()
+    operation: str = ""
+
+    def to_json(self) -> str:
+        """Return the receipt as JSON, for a download."""
+        return json.dumps(asdict(self), indent=2)
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of all that stays, as far as known."""
+        return sum(int(str(item.get("bytes") or 0)) for item in self.kept)
+
+
+def list_inventory(conn: Connection, with_files: bool = True) -> Inventory:
+    """Return everything that exists in the workspace; `with_files` also sums the bytes of models, data and outputs.
+
+    What cannot be read is named in `problems` and the rest is still shown. Many requests: read it through a Reader.
+    """
+    items: list[Item] = []
+    problems: list[str] = []
+    for reading in (_endpoints, _computes, _models, _data, _outputs):
+        try:
+            items += reading(conn)
+        except TunedeckError as error:
+            problems.append(error.message)
+    if with_files:
+        items = [_with_bytes(conn, item, problems) for item in items]
+    return Inventory(tuple(items), datetime.now(UTC), tuple(dict.fromkeys(problems)))
+
+
+def list_billing(conn: Connection) -> Inventory:
+    """Return only endpoints and computes: what the status strip and the Overview need, in few requests."""
+    return Inventory((*_endpoints(conn), *_computes(conn)), datetime.now(UTC))
+
+
+def plan_teardown(
+    conn: Connection, inventory: Inventory, picks: Collection[str], delete_files: Collection[str] = ()
+) -> TeardownPlan:
+    """Say what deleting these items means. picks: item keys. delete_files: keys of models whose files go too."""
+    picked = [item for item in inventory.items if item.key in picks and item.removable]
+    picked.sort(key=lambda item: REMOVABLE.index(item.kind))  # endpoints first: they stand on the models
+    runs = list_runs(conn, 20) if any(item.kind == "compute" for item in picked) else []
+    actions = tuple(_plan(item, item.key in delete_files, runs, inventory) for item in picked)
+    frees = sum(item.per_hour or 0.0 for item in picked)
+    unknown = sum(item.bills and item.per_hour is None for item in picked)
+    costs = conn.billed and any(action.what == "delete" for action in actions)
+    return TeardownPlan(
+        connection=conn.alias,
+        actions=actions,
+        kept=tuple(item for item in inventory.items if item not in picked),
+        frees_per_hour=frees,
+        per_hour_before=inventory.per_hour,
+        confirm=picked[0].name if picked and (costs or frees > 0) else "",
+        sentences=tuple(_summary(actions, frees, unknown)),
+    )
+
+
+def summarise(item: Item) -> dict[str, object]:
+    """Return an item as a receipt lists it."""
+    return {
+        "kind": item.kind,
+        "name": item.name,
+        "version": item.version,
+        "bytes": item.bytes,
+        "per_hour": item.per_hour,
+        "note": item.note,
+    }
+
+
+def _plan(item: Item, with_files: bool, runs: Iterable[Run], inventory: Inventory) -> Action:
+    if item.kind == "model":
+        users = [
+            one.name for one in inventory.items if one.kind == "endpoint" and f"{item.name}:{item.version}" in one.parts
+        ]
+        serving = f" Endpoint {users[0]} was made from it." if users else ""
+        if with_files:
+            shared = [
+                one.version for one in inventory.items if one.path and one.path == item.path and one.kind == "model"
+            ]
+            if len(shared) > 1:
+                serving += f" Versions {' and '.join(shared)} share the files: they go with the last of them."
+            return Action(item, "archive", f"Its files are deleted and cannot be brought back.{serving}", True)
+        return Action(item, "archive", f"It is hidden from lists; its files stay.{serving}")
+    if item.kind == "compute":
+        waiting = [run.title for run in runs if run.compute == item.name and not run.finished]
+        count = f"{len(waiting)} run{'s' if len(waiting) > 1 else ''}"
+        return Action(item, "delete", f"{count} on it ends: {', '.join(waiting)}." if waiting else "No run uses it.")
+    served = ", ".join(part for part in item.parts if ":" not in part)
+    return Action(
+        item, "delete", f"Deployment {served} goes with it; callers get 404." if served else "Callers get 404."
+    )
+
+
+def _summary(actions: tuple[Action, ...], frees: float, unknown: int) -> Iterable[str]:
+    if any(action.what == "delete" for action in actions):
+        price = f"{Price(frees).words}{' and a price that is unknown' if unknown else ''}"
+        yield f"This ends billing of {price}. It cannot be undone."
+    elif actions:
+        yield "This hides models from lists. It ends no billing."
+
+
+# Reading -----------------------------------------------------------------------------------------------------------
+
+
+def _endpoints(conn: Connection) -> list[Item]:
+    return [_endpoint_item(conn, endpoint) for endpoint in list_endpoints(conn)]
+
+
+def _endpoint_item(conn: Connection, endpoint: EndpointView) -> Item:
+    prices = [size_price(conn, one.size).times(one.instances) for one in endpoint.deployments if one.size]
+    known = [price.per_hour for price in prices if price.per_hour is not None]
+    per_hour = sum(known) if len(known) == len(prices) else None
+    since = min((one.created_at for one in endpoint.deployments if one.created_at), default=endpoint.created_at)
+    currency = prices[0].currency if prices else "USD"
+    return Item(
+        kind="endpoint",
+        name=endpoint.name,
+        state=endpoint.state_word,
+        price=Price(per_hour, currency, prices[0].source if prices else "unknown"),
+        per_hour=per_hour,
+        since=since,
+        cost_so_far=_cost(per_hour, since),
+        delete_at=endpoint.delete_at,
+        created_here=endpoint.created_here,
+        parts=(*(one.name for one in endpoint.deployments), *filter(None, [endpoint.model])),
+    )
+
+
+def _computes(conn: Connection) -> list[Item]:
+    items = []
+    for compute in list_computes(conn):
+        nodes = max(compute.min_nodes, compute.nodes or 0)
+        per_hour = 0.0 if nodes == 0 else compute.price.times(nodes).per_hour
+        always_on = compute.min_nodes > 0 or compute.kind == "instance"
+        items.append(
+            Item(
+                kind="compute",
+                name=compute.name,
+                state=compute.state,
+                price=compute.price,
+                per_hour=per_hour,
+                since=compute.created_at if always_on else None,
+                cost_so_far=_cost(per_hour, compute.created_at if always_on else None) if nodes else 0.0,
+                delete_at=tags.parse_time(compute.tags.get(tags.DELETE_AT)),
+                created_here=tags.is_ours(compute.tags),
+                note=f"{nodes} of {compute.max_nodes} nodes, {compute.size}",
+            )
+        )
+    return items
+
+
+def _models(conn: Connection) -> list[Item]:
+    return [
+        Item(
+            "model",
+            model.name,
+            model.version,
+            created_here=tags.is_ours(model.tags),
+            since=model.created_at,
+            path=path_of(conn, model.path) or "",
+            note="archive only",
+        )
+        for model in list_registered_models(conn)
+        if not model.archived
+    ]
+
+
+def _data(conn: Connection) -> list[Item]:
+    data = conn.workspace.data
+    names = conn.call("read", "data assets", lambda: [asset.name for asset in data.list()])
+    items = []
+    for name in names:
+        for asset in conn.call("read", f"data '{name}'", lambda name=name: list(data.list(name))):
+            path = path_of(conn, str(asset.path or "")) or ""
+            items.append(
+                Item(
+                    "data",
+                    asset.name,
+                    str(asset.version or ""),
+                    created_here=tags.is_ours(asset.tags or {}),
+                    path=path,
+                    note="stays",
+                )
+            )
+    return items
+
+
+def _outputs(conn: Connection) -> list[Item]:
+    return [
+        Item(
+            "run",
+            run.name,
+            state=run.state_word,
+            since=run.created_at,
+            created_here=tags.is_ours(run.tags),
+            path=f"azureml/{run.name}/",
+            note=f"history and {OUTPUT_NAME} of {run.title}; stays",
+        )
+        for run in list_runs(conn)
+    ]
+
+
+def _with_bytes(conn: Connection, item: Item, problems: list[str]) -> Item:
+    if not item.path:
+        return item
+    try:
+        return replace(item, bytes=sum_bytes(conn, item.path))
+    except TunedeckError as error:
+        problems.append(error.message)
+        return item
+
+
+def _cost(per_hour: float | None, since: datetime | None) -> float | None:
+    """Return the list price of the time since; None where either is not known."""
+    if per_hour == 0.0:
+        return 0.0
+    if per_hour is None or since is None:
+        return None
+    return per_hour * max(0.0, (datetime.now(UTC) - since).total_seconds()) / 3600

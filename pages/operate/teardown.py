@@ -1,0 +1,34 @@
+"""Teardown: what exists and costs, one button that deletes what is ticked, the proof that it is gone."""
+
+import streamlit as st
+
+from core import teardown
+from pages.parts import reads
+from pages.parts import teardown_view as view
+from pages.parts.links import link
+from pages.parts.notices import draw_age, draw_empty, end_page, ready
+from pages.parts.state import url_id
+
+st.title("Teardown", anchor=False)
+
+conn = reads.find_connection()
+if conn is None:
+    draw_empty("Choose a workspace first.", link("connect"), "Go to Connect")
+    end_page()
+
+if begun := url_id("operation"):
+    view.draw_operation_of(begun)
+
+snapshot = reads.read(teardown.list_inventory, max_age_s=4.0)
+if not ready(snapshot, "Asking the workspace what exists…", (96, 64, 64), key="inventory") or snapshot.value is None:
+    end_page()
+inventory = snapshot.value
+view.draw_tiles(conn, inventory)
+draw_age(snapshot)
+st.header("What exists", anchor=False)
+picks, files = view.draw_rows(inventory, url_id("pick"))
+plan = reads.read(view.read_plan, picks, files, max_age_s=20.0) if picks else None
+if inventory.items:
+    view.draw_button(plan, len(picks))
+view.draw_stays(inventory)
+view.draw_receipts()

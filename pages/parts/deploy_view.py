@@ -1,0 +1,112 @@
+"""One deploy on a page: its steps, the container's log, and what it became."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from core import compute, endpoints, operations, teardown
+from core.endpoints import EndpointView
+from core.errors import NotFound
+from core.operations import Operation
+from pages.parts import reads, words
+from pages.parts.action import action
+from pages.parts.links import link
+from pages.parts.live import live
+from pages.parts.notices import draw_empty, ready
+from pages.parts.stages import draw_operation
+from pages.parts.state import ui
+
+_LOG_HEIGHT = 240
+
+
+def draw_deploy(name: str) -> None:
+    """Draw the endpoint with this name: how it is being made, or how it stands."""
+    operation = operations.find_operation_for(ui().alias or "", name, "deploy")
+    snapshot = reads.read(endpoints.get_endpoint, name, max_age_s=2.0)
+    if operation is None and isinstance(snapshot.error, NotFound):
+        draw_empty(f"There is no endpoint '{name}' here.", link("deploy"), "Deploy a model")
+        return
+    if operation is None and not ready(snapshot, "Reading the endpoint…", (56, 160), key="endpoint"):
+        return
+    endpoint: EndpointView | None = snapshot.value
+    if isinstance(snapshot.error, NotFound) and operation is not None and operation.state == "done":
+        draw_empty(f"Endpoint '{name}' was deleted.", link("deploy"), "Deploy again")
+        return
+    _draw_head(name, endpoint, operation)
+    if endpoint is not None:
+        _draw_facts(endpoint)
+    if operation is not None:
+        _draw_steps(operation)
+    with st.expander("Container log", expanded=operation is not None and not operation.finished, key="container-log"):
+        live(lambda: _draw_log(name), key="container", run_every=2.0 if operation and not operation.finished else None)
+
+
+def _draw_head(name: str, endpoint: EndpointView | None, operation: Operation | None) -> None:
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.header(words.plain(name), anchor=False, width="content")
+        if endpoint is not None:
+            draw_endpoint_badge(endpoint)
+        st.space("stretch")
+        if endpoint is not None and endpoint.live:
+            action("Chat with it", _nothing, key="chat", type="primary", icon="chat", then=link("chat", endpoint=name))
+        link("deploy").draw("Deploy another", icon="add")
+
+
+def draw_endpoint_badge(endpoint: EndpointView) -> None:
+    """Draw an endpoint's state as word, icon and colour."""
+    looks = {
+        "Live": ("cloud_done", "green"),
+        "Failed": ("error", "red"),
+        "No traffic": ("cloud_off", "orange"),
+        "Deleting": ("delete_forever", "orange"),
+    }
+    icon, colour = looks.get(endpoint.state_word, ("hourglass_top", "gray"))
+    st.badge(endpoint.state_word, icon=f":material/{icon}:", color=colour)  # type: ignore[arg-type]
+
+
+def _draw_facts(endpoint: EndpointView) -> None:
+    first = endpoint.deployments[0] if endpoint.deployments else None
+    price = "price unknown"
+    if first is not None and first.size:
+        sizes = reads.read(compute.list_sizes, max_age_s=300.0).value or ()
+        if size := compute.find_size(sizes, first.size):
+            price = size.price.times(first.instances).words
+    facts = [first.size if first else "", price if first else ""]
+    facts.append(f"deleted at {words.moment(endpoint.delete_at)}" if endpoint.delete_at else "no delete-at")
+    facts.append(f"model {endpoint.model}" if endpoint.model else "")
+    st.caption(words.plain(" · ".join(filter(None, facts))))
+
+
+def _draw_steps(operation: Operation) -> None:
+    st.header("Steps", anchor=False)
+
+    def draw() -> object:
+        now = operations.get_operation(operation.id)
+        draw_operation(now, key="deploy")
+        if now.finished and not operation.finished:
+            reads.forget(endpoints.get_endpoint, endpoints.list_endpoints, teardown.list_inventory)
+        if not now.finished:
+            st.caption("You may close this page. The deploy goes on while Tunedeck runs.")
+        return now.state
+
+    live(draw, key="deploy", run_every=None if operation.finished else 1.0)
+    if operation.state == "failed":
+        with st.container(horizontal=True, vertical_alignment="center"):
+            action("Try again", operations.retry_operation, operation.id, key="retry-deploy", icon="refresh",
+                   type="primary")  # fmt: skip
+            link("teardown", pick=f"endpoint:{operation.subject}").draw("Delete this endpoint", icon="delete_forever")
+        st.text("What exists of it bills until it is deleted.")
+
+
+def _draw_log(name: str) -> object:
+    snapshot = reads.read(endpoints.read_deployment_log, name, max_age_s=2.0)
+    if snapshot.value is None:
+        st.text("No log yet. The container has not begun." if not snapshot.loading else "Reading the log…")
+        return None
+    with st.container(height=_LOG_HEIGHT, autoscroll=True):
+        st.code(snapshot.value or "The container has not written anything yet.", language=None, wrap_lines=True)
+    return None
+
+
+def _nothing() -> None:
+    """A button that only leads on."""

@@ -1,0 +1,190 @@
+"""What stands round every page: the menu, the strip at the bottom, the tab's title, and errors of a page's script."""
+
+from __future__ import annotations
+
+from itertools import groupby
+
+import streamlit as st
+from streamlit.navigation.page import Page
+
+from core import connection as connections
+from core import drafts, operations
+from core.jobs import Run
+from core.overview import StripView
+from pages.parts import reads, words
+from pages.parts.links import PAGES, PageEntry, link
+from pages.parts.live import live
+from pages.parts.notices import caught, draw_error
+from pages.parts.state import set_url_id, ui, url_id
+from pages.parts.summary import Summary, read_summary
+
+_DONE, _NEXT, _LATER = "check_circle", "radio_button_checked", "radio_button_unchecked"
+_STRIP_WIDTH = 24
+
+
+def draw() -> None:
+    """Draw the frame and the page inside it."""
+    found = st.navigation(
+        [
+            st.Page(
+                entry.script,
+                title=entry.title,
+                icon=f":material/{entry.icon}:",
+                url_path=entry.name,
+                default=entry.name == "overview",
+            )
+            for entry in PAGES.values()
+        ],
+        position="hidden",
+    )
+    page = next((entry for entry in PAGES.values() if entry.title == found.title), PAGES["overview"])
+    st.set_page_config(page_title=f"{page.title} · Tunedeck", layout="wide")
+    with caught(draw_error):
+        _begin(page)
+        summary = read_summary()
+        st.set_page_config(page_title=tab_title(page, summary))
+        _draw_menu(summary)
+        _draw_page(found)
+        with st.bottom:
+            live(lambda: _draw_strip(page), key="strip", run_every=2.0 if summary.moving else None)
+        _pulse()
+
+
+def _draw_page(found: Page) -> None:
+    """Run the page's script. Above it stands what an action left whose button is no longer there."""
+    leftovers = st.container()
+    with caught(draw_error):
+        found.run()
+    with leftovers:
+        for key in set(ui().errors) - ui().errors_drawn:
+            draw_error(ui().errors[key], key=f"left-{key}")
+
+
+def tab_title(page: PageEntry, summary: Summary) -> str:
+    """Return the state as the browser's tab shows it: "62% brave-otter"."""
+    if not summary.active_runs:
+        return f"{page.title} · Tunedeck"
+    run = summary.active_runs[0]
+    return f"{_share(run) or run.state_word} {run.title}"
+
+
+def _begin(page: PageEntry) -> None:
+    """Take identity from the URL, or put into it what this session or the last visit knows."""
+    _start_runner()
+    here = ui()
+    here.watched.clear()
+    here.errors_drawn.clear()
+    if here.page != page.name:
+        here.page, here.open_dialog = page.name, None
+        here.errors.clear()
+    alias = url_id("at") or here.alias or _last_alias()
+    if alias != here.alias:
+        here.alias, here.draft_id = alias, None
+    here.draft_id = url_id("draft") or here.draft_id
+    if here.draft_id is None and alias and (draft := drafts.find_latest_draft(alias)):
+        here.draft_id = draft.id
+    set_url_id("at", here.alias)
+    if page.uses_draft:
+        set_url_id("draft", here.draft_id)
+
+
+def _last_alias() -> str | None:
+    """Return the connection of the draft that was changed last, None for a newcomer."""
+    known = [drafts.find_latest_draft(settings.alias, unfinished=False) for settings in connections.list_settings()]
+    found = [draft for draft in known if draft is not None]
+    return max(found, key=lambda draft: draft.updated_at).connection if found else None
+
+
+@st.cache_resource
+def _start_runner() -> None:
+    """Carry on what a killed dashboard left undone; once per process."""
+    operations.start_runner()
+
+
+def _draw_menu(summary: Summary) -> None:
+    for section, entries in groupby(PAGES.values(), key=lambda entry: entry.section):
+        with st.sidebar.container(gap="xxsmall"):
+            if section:
+                st.markdown(f"**{section}**")
+            for entry in entries:
+                icon, after = _menu_state(entry, summary)
+                link(entry.name).draw(entry.title + (f" · {after}" if after else ""), icon=icon, width="stretch")
+
+
+def _menu_state(entry: PageEntry, summary: Summary) -> tuple[str, str]:
+    """Return the icon of a page's state and the words after its name."""
+    if entry.name in ("overview", "teardown"):
+        return entry.icon, ""
+    if entry.name == "runs" and summary.active_runs:
+        return _NEXT, f"{len(summary.active_runs)} running"
+    if entry.name == "chat" and summary.live_endpoints:
+        return _NEXT, f"{len(summary.live_endpoints)} live"
+    draft = summary.draft
+    completed = any(run.completed for run in summary.runs.value or [])
+    done = {
+        "connect": summary.answers,
+        "model": bool(draft and draft.model and draft.compute),
+        "data": bool(draft and draft.dataset),
+        "launch": bool(draft and draft.launched) or bool(summary.runs.value and not draft),
+        "runs": completed,
+        "deploy": bool(summary.endpoints.value),
+        "chat": False,
+    }
+    if done[entry.name]:
+        return _DONE, ""
+    return (_NEXT if entry.name == next(name for name, is_done in done.items() if not is_done) else _LATER), ""
+
+
+def _draw_strip(page: PageEntry) -> object:
+    """Draw where this is, what runs and what is live, in three links of at most 24 characters."""
+    summary = read_summary()
+    view = summary.strip()
+    with st.container(horizontal=True, gap="small", vertical_alignment="center"):
+        _draw_place(summary, view)
+        if view and view.run:
+            link("runs", run=view.run).draw(_short(view.run_words), icon="autorenew")
+        elif view:
+            st.caption("No run", width="content")
+        if view and view.endpoint:
+            link("chat", endpoint=view.endpoint).draw(_short(view.endpoint_words), icon="cloud_done")
+        elif view:
+            st.caption("No endpoint", width="content")
+    if summary.active_runs:
+        st.set_page_config(page_title=tab_title(page, summary))
+    return (len(summary.active_runs), len(summary.live_endpoints), summary.moving, summary.answers)
+
+
+def _draw_place(summary: Summary, view: StripView | None) -> None:
+    place = summary.connection
+    if place is None:
+        link("connect").draw("Not connected", icon="link_off")
+    elif summary.runs.error is not None:
+        link("connect").draw(_short(place.title, 12) + " · no answer", icon="sync_problem")
+    elif not summary.runs.has_value:
+        link("connect").draw("Connecting…", icon="hourglass_top")
+    else:
+        link("teardown").draw(_short(view.billing_words if view else place.title), icon=place.icon)
+
+
+def _share(run: Run) -> str:
+    """Return how far a run is, "62%", or nothing where it has not begun to count."""
+    return words.percent(run.progress.fraction) if run.progress and run.progress.fraction > 0 else ""
+
+
+def _short(text: str, width: int = _STRIP_WIDTH) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def _pulse() -> None:
+    """Draw the page again when a reading that it waits for has come, or when a failure ends."""
+    waiting = [watch for watch in ui().watched.values() if reads.is_waiting(watch.drawn)]
+    if not waiting:
+        return
+    soon = any(watch.drawn.error is None for watch in waiting)
+
+    def look() -> object:
+        now = [(watch.drawn, watch.read()) for watch in waiting]
+        changed = any(reads.has_changed(before, after) for before, after in now)
+        return changed or not any(reads.is_waiting(after) for _, after in now)
+
+    live(look, key="pulse", run_every=0.4 if soon else 2.0, token=False)

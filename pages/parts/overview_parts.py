@@ -1,0 +1,143 @@
+"""The pieces of the overview: the two cards of a newcomer, the next action, what bills and what ran."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from core import metrics, overview
+from core.connection import LOCAL
+from core.jobs import Run
+from core.teardown import Inventory, Item
+from pages.parts import reads, setup, words
+from pages.parts.action import action
+from pages.parts.links import Link, link
+from pages.parts.notices import draw_error
+from pages.parts.summary import Summary, read_summary
+
+_SHOWN_RUNS = 5
+
+
+def draw_newcomer() -> None:
+    """Draw the two ways in."""
+    left, right = st.columns(2)
+    with left.container(border=True, height="stretch"):
+        st.header("On this machine")
+        st.markdown("Fine-tune a small chat model for real, here. Free, no account, about 4 minutes.")
+        action(
+            "Start on this machine", setup.begin, LOCAL, key="start-here", type="primary", icon="lan", then=_given
+        )  # fmt: skip
+    with right.container(border=True, height="stretch"):
+        st.header("On Azure")
+        st.markdown("Use your Azure Machine Learning workspace. You see each price before anything starts.")
+        action("Connect Azure", _nothing, key="connect-azure", icon="cloud", then=link("connect", where="Azure"))
+
+
+def draw_next(summary: Summary) -> None:
+    """Draw the next action, or its outline while it is not known."""
+    found = summary.next_action()
+    if found is None:
+        failed = next((look.error for look in (summary.endpoints, summary.inventory) if look.error), None)
+        if failed:
+            draw_error(failed, key="next")
+        else:
+            st.skeleton(72)
+        return
+    target = link(found.page.strip("/"), **found.ids)
+    with st.container(border=True, horizontal=True, vertical_alignment="center"):
+        st.markdown(f"**Next:** {words.plain(found.sentence)}", width="stretch")
+        action(found.button, _nothing, key="next", type="primary", icon="arrow_forward", then=target)
+
+
+def draw_now() -> object:
+    """Draw the tiles, what bills and the newest runs."""
+    summary = read_summary()
+    _draw_tiles(summary)
+    inventory = summary.inventory.value
+    st.header("What bills now")
+    if inventory is None:
+        st.skeleton(44)
+    elif not inventory.billing:
+        st.text("Nothing exists here that bills.")
+    for item in inventory.billing if inventory else ():
+        _draw_bill(item)
+    if inventory and inventory.billing and summary.connection and summary.connection.billed:
+        st.caption("List price, not your bill.")
+    if summary.runs.value:
+        st.header("Recent runs")
+        _draw_runs(summary.runs.value[:_SHOWN_RUNS])
+    return (len(summary.active_runs), len(summary.live_endpoints), bool(inventory))
+
+
+def _draw_tiles(summary: Summary) -> None:
+    inventory = summary.inventory.value
+    with st.grid(4, min_column_width=160):
+        st.metric("Running", len(summary.active_runs), border=True, height="stretch")
+        known = summary.endpoints.has_value
+        st.metric("Live endpoints", len(summary.live_endpoints) if known else "…", border=True, height="stretch")
+        if inventory is None:
+            st.metric("Billing now", "…", border=True, height="stretch")
+            st.metric("Next deletion", "…", border=True, height="stretch")
+            return
+        st.metric(
+            "Billing now", _rate(inventory), f"{words.money(inventory.so_far)} so far" if inventory.billing else None,
+            delta_color="off", delta_arrow="off", border=True, height="stretch",
+        )  # fmt: skip
+        st.metric("Next deletion", _next_deletion(inventory), border=True, height="stretch")
+
+
+def _rate(inventory: Inventory) -> str:
+    return overview.billing_words(inventory)
+
+
+def _next_deletion(inventory: Inventory) -> str:
+    found = overview.find_next_deletion(inventory)
+    return f"in {words.duration(found[1])}" if found else "none"
+
+
+def _draw_bill(item: Item) -> None:
+    with st.container(border=True, horizontal=True, vertical_alignment="center"):
+        link("teardown", pick=item.key).draw(words.plain(item.name), icon="payments")
+        st.text(item.kind)
+        st.text(words.duration(words.since(item.since)) if item.since else "since unknown")
+        st.text(item.price.words if item.price else "price unknown")
+        so_far = "cost unknown" if item.cost_so_far is None else f"{words.money(item.cost_so_far)} so far"
+        st.text(so_far)
+        st.text(f"deleted {words.moment(item.delete_at)}" if item.delete_at else "never deleted", width="stretch")
+
+
+def _draw_runs(runs: list[Run]) -> None:
+    rows: list[dict[str, Any]] = []
+    for run in runs:
+        loss = reads.read(metrics.read_metrics, run.name, max_age_s=600.0 if run.finished else 2.0).value
+        points = loss.get("loss").values if loss else []
+        seconds = words.since(run.started_at) - (words.since(run.ended_at) if run.ended_at else 0)
+        rows.append(
+            {
+                "Run": run.title,
+                "State": run.state_word,
+                "Model": run.model,
+                "Loss": words.format_loss(points[-1]) if points else "",
+                "Loss curve": points[-200:],
+                "Took": words.duration(seconds) if run.started_at else "",
+                "Started": words.moment(run.started_at or run.created_at),
+            }
+        )
+    st.dataframe(
+        rows,
+        hide_index=True,
+        column_config={"Loss curve": st.column_config.LineChartColumn(width="medium")},
+        alt="; ".join(f"{row['Run']}: {row['State']}, loss {row['Loss'] or 'not measured'}" for row in rows),
+    )
+    with st.container(horizontal=True, gap="small"):
+        for run in runs:
+            link("runs", run=run.name).draw(words.plain(run.title))
+
+
+def _given(target: Link) -> Link:
+    return target
+
+
+def _nothing() -> None:
+    """An action that only goes somewhere."""

@@ -1,0 +1,349 @@
+"""One run on a page: its head, progress, tiles, curves, stages, and what ended it. Reads snapshots, decides nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import streamlit as st
+
+from core import compute, drafts, evaluation, metrics, operations, overview, tags
+from core.errors import NotFound
+from core.evaluation import Evaluation
+from core.metrics import RunMetrics
+from core.operations import Operation
+from core.run_states import STATES, Run, Stage
+from pages.parts import charts, reads, words
+from pages.parts.action import Confirm, action
+from pages.parts.links import link
+from pages.parts.live import live
+from pages.parts.notices import draw_empty, draw_warning, ready
+from pages.parts.run_tabs import VIEWS, choose_log, draw_evaluation, draw_log, draw_settings
+from pages.parts.stages import clock, draw_badge, draw_operation, draw_stages
+from pages.parts.state import ui
+
+_SENDING = ("upload", "register", "submit")
+
+
+@dataclass(frozen=True)
+class ChartChoice:
+    """What the operator chose beside the chart."""
+
+    axis: str
+    smoothing: float
+    log_y: bool
+
+
+def draw_run(name: str) -> None:
+    """Draw the run with this name: what the ledger knows before the workspace has it, then the run itself."""
+    launch = operations.find_operation_for(ui().alias or "", name, "launch")
+    snapshot = reads.read(overview.read_run, name, max_age_s=1.0)
+    run: Run | None = snapshot.value
+    if launch is not None and (run is None or run.recorded):
+        _draw_recorded(launch)
+        return
+    if isinstance(snapshot.error, NotFound):
+        place = found.title if (found := reads.find_connection()) else ui().alias
+        st.title("Runs", anchor=False)
+        draw_empty(f"There is no run '{name}' in {place}.", link("runs"), "See all runs")
+        return
+    if run is None:
+        st.title(words.plain(name), anchor=False)
+    if ready(snapshot, "Reading the run…", (56, 96, charts.HEIGHT), key=f"run-{name}") and run is not None:
+        _draw_known(run)
+
+
+def is_moving(run: Run) -> bool:
+    """Say whether anything of a run can still change: the run, or the evaluation that follows it."""
+    if not run.finished:
+        return True
+    last = run.stages[-1] if run.stages else None
+    return (
+        run.completed and last is not None and not (last.state and STATES.get(last.state, STATES["Unknown"]).finished)
+    )
+
+
+def _draw_recorded(launch: Operation) -> None:
+    """Draw a run that only the ledger knows: recorded, sent, confirmed."""
+    st.title(words.plain(launch.arguments.get("title") or launch.subject), anchor=False)
+
+    def draw() -> object:
+        now = operations.get_operation(launch.id)
+        run: Run | None = reads.read(overview.read_run, launch.subject, max_age_s=1.0).value
+        if now.state == "failed":
+            st.text("The run was not started.")
+        else:
+            st.progress(_sent_share(now), text="Recorded · Sent · Confirmed: the run is on its way to the workspace")
+        draw_operation(now, key="launch", only=_SENDING)
+        return (run is None or run.recorded, now.state)
+
+    live(draw, key="launch", run_every=None if launch.finished else 0.7)
+    if launch.state == "failed":
+        with st.container(horizontal=True):
+            action(
+                "Try again", operations.retry_operation, launch.id, key="retry-launch", type="primary", icon="refresh"
+            )
+            link("launch").draw("Back to Launch", icon="arrow_back")
+
+
+def _sent_share(launch: Operation) -> float:
+    done = sum(step.name in _SENDING and step.state in ("done", "skipped") for step in launch.steps)
+    return min(0.95, (done + 0.5) / len(_SENDING))
+
+
+def _draw_known(run: Run) -> None:
+    measured = reads.read(metrics.read_metrics, run.name, max_age_s=1.0)
+    result = _read_evaluation(run)
+    _draw_head(run)
+    top = st.container()
+    if run.error:
+        _draw_failure(run)
+    choice = _draw_chart_choice()
+    left, right = st.columns([3, 1], gap="medium")
+    view = _draw_view_choice(result)
+    log_choice = None
+    with st.container():
+        if view == "Settings":
+            draw_settings(run)
+        elif view == "Evaluation":
+            draw_evaluation(run, result)
+        elif view == "Logs":
+            log_choice = choose_log(run)
+    below = st.container()
+
+    def draw() -> object:
+        now_run = reads.read(overview.read_run, run.name, max_age_s=1.0)
+        now: Run = now_run.value or run
+        now_measured: RunMetrics = reads.read(metrics.read_metrics, run.name, max_age_s=1.0).value or RunMetrics(
+            run.name
+        )
+        with top:
+            _draw_progress(now, now_run, now_measured)
+        with left:
+            _draw_loss(now, now_measured, choice)
+        with right:
+            st.header("Stages", anchor=False)
+            draw_stages(now.stages, key=run.name, say=lambda stage: _say(stage, now))
+        with below:
+            if log_choice is not None:
+                draw_log(now, log_choice)
+            else:
+                _draw_chart(view, now, now_measured, choice)
+        found = _read_evaluation(now)
+        return _token(now, found)
+
+    moving = is_moving(run) or measured.value is None
+    live(draw, key=f"run-{run.name}", run_every=2.0 if moving else None, token=_token(run, result))
+
+
+def _token(run: Run, result: Evaluation | None) -> object:
+    """What the parts of the page stand on that are not drawn again by themselves."""
+    return (run.state, is_moving(run), result is not None, bool(run.error))
+
+
+def _read_evaluation(run: Run) -> Evaluation | None:
+    if not run.completed:
+        return None
+    found: Evaluation | None = reads.read(evaluation.read_evaluation, run.name, max_age_s=3.0).value
+    return found
+
+
+def _draw_head(run: Run) -> None:
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.title(words.plain(run.title or run.name), anchor=False, width="content")
+        draw_badge(run.state)
+        st.space("stretch")
+        action(
+            "Start again…",
+            _copy_draft,
+            run,
+            key="again",
+            icon="replay",
+            then=lambda made: link("launch", draft=made.id),
+        )
+        if run.completed:
+            action("Deploy this model", _nothing, key="deploy", type="primary", icon="cloud_upload",
+                   then=link("deploy", run=run.name))  # fmt: skip
+        elif not run.finished:
+            _draw_cancel(run)
+
+
+def _draw_cancel(run: Run) -> None:
+    asked = operations.find_operation_for(ui().alias or "", run.name, "cancel")
+    if run.state == "CancelRequested" or (asked and asked.state != "failed"):
+        asked_at = clock(asked.created_at) if asked else ""
+        st.text(f"Cancel asked {asked_at}, not yet confirmed".replace("  ", " "), width="content")
+        return
+    at = (
+        f"Step {run.progress.step} of {run.progress.total_steps}. " if run.progress and run.progress.total_steps else ""
+    )
+    question = Confirm(
+        title=f"Cancel {words.plain(run.title)}?",
+        yes="Cancel run",
+        keep="Keep running",
+        lines=(f"{at}Logged metrics stay; the model of this run is lost.",),
+        icon="stop_circle",
+    )
+    action("Cancel run", operations.start_cancel, ui().alias, run.name, key="cancel", icon="stop_circle",
+           confirm=question)  # fmt: skip
+
+
+def _draw_failure(run: Run) -> None:
+    """Draw the cause, the line it was read from, and one thing to do, above the chart."""
+    assert run.error is not None
+    with st.container(border=True, gap="small"):
+        st.text(run.error.cause)
+        if run.error.evidence:
+            st.code(run.error.evidence, language=None, wrap_lines=True)
+        if run.error.action and run.error.settings:
+            action(run.error.action, _copy_draft, run, key="retry-run", icon="replay", type="primary",
+                   then=lambda made: link("launch", draft=made.id))  # fmt: skip
+        elif run.error.action:
+            st.text(run.error.action)
+
+
+def _draw_progress(run: Run, snapshot: reads.Snapshot, measured: RunMetrics) -> None:
+    facts = [f"{run.model} v{run.model_version}" if run.model_version else run.model, run.dataset, run.compute]
+    if run.started_at:
+        facts.append(f"started {words.moment(run.started_at)}")
+    if is_moving(run):
+        facts.append(words.age(snapshot.age_s))
+    elif run.started_at and run.ended_at:
+        facts.append(f"took {words.duration((run.ended_at - run.started_at).total_seconds())}")
+    with st.container(gap="xxsmall"):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.caption(words.plain(" · ".join(filter(None, facts))))
+            if snapshot.error is not None:
+                st.badge("Stale", icon=":material/sync_problem:", color="orange")
+        st.caption(words.plain(run.display_name))
+    if run.note:
+        draw_warning(run.note, key="run-note")
+    if not run.finished:
+        st.progress(*_progress_of(run))
+    elif run.completed and is_moving(run):
+        st.progress(1.0, text="Trained. The evaluation compares it with the base model.")
+    _draw_tiles(run, measured)
+
+
+def _progress_of(run: Run) -> tuple[float, str]:
+    progress = run.progress
+    if progress is None or not progress.step:
+        waited = words.duration(words.since(run.created_at)) if run.created_at else ""
+        running = next((stage.title for stage in run.stages if stage.state == "Running"), "")
+        return 0.0, f"{running} is running, no step yet" if running else f"{run.state_word} for {waited}"
+    parts = [f"Step {progress.step}" + (f" of {progress.total_steps}" if progress.total_steps else "")]
+    if progress.epoch is not None:
+        parts.append(f"epoch {progress.epoch:.2f}")
+    if progress.eta_s is not None:
+        parts.append(f"about {words.duration(progress.eta_s)} left")
+    return min(1.0, max(0.0, progress.fraction)), " · ".join(parts)
+
+
+def _draw_tiles(run: Run, measured: RunMetrics) -> None:
+    train, evaluated = measured.get("loss"), measured.get("eval_loss")
+    speed = measured.get("tokens_per_second")
+    with st.grid(4, min_column_width=160):
+        before = train.points[-21] if len(train.points) > 21 else train.first
+        change = None
+        if train.last and before and train.last.step > before.step:
+            change = f"{train.last.value - before.value:+.2f} in {train.last.step - before.step} steps"
+        st.metric("Train loss", words.format_loss(train.last.value) if train.last else "–", change,
+                  delta_color="inverse", border=True, height="stretch")  # fmt: skip
+        best = evaluated.best
+        st.metric("Eval loss", words.format_loss(evaluated.last.value) if evaluated.last else "–",
+                  f"best {words.format_loss(best.value)}, step {best.step}" if best else None, delta_color="off",
+                  delta_arrow="off", border=True, height="stretch")  # fmt: skip
+        st.metric("Speed", f"{words.number(speed.last.value)} tok/s" if speed.last else "–",
+                  border=True, height="stretch")  # fmt: skip
+        cost, machine_time = _cost_so_far(run)
+        st.metric("Cost so far", cost, machine_time, delta_color="off", delta_arrow="off", border=True,
+                  height="stretch")  # fmt: skip
+
+
+def _cost_so_far(run: Run) -> tuple[str, str | None]:
+    found = reads.read(compute.get_compute, run.compute, max_age_s=300.0).value if run.compute else None
+    if run.started_at is None:
+        return "–", None
+    seconds = (run.ended_at - run.started_at).total_seconds() if run.ended_at else words.since(run.started_at)
+    spent = f"machine time {words.duration(seconds)}"
+    if found is None or found.price.per_hour is None:
+        return "price unknown", spent
+    return words.money(found.price.per_hour * seconds / 3600, found.price.currency), spent
+
+
+def _draw_chart_choice() -> ChartChoice:
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        axis = st.segmented_control("X axis", ["Step", "Epoch", "Time"], default="Step", required=True, key="axis",
+                                    bind="query-params")  # fmt: skip
+        smoothing = st.slider("Smoothing", 0.0, 0.95, 0.6, 0.05, key="smoothing", width=200)
+        with st.popover("Options", icon=":material/tune:", key="chart-options"):
+            log_y = st.toggle("Logarithmic loss", key="log-y")
+    return ChartChoice(axis or "Step", smoothing, log_y)
+
+
+def _draw_view_choice(result: Evaluation | None) -> str:
+    views = VIEWS if result is not None else (*(view for view in VIEWS if view != "Evaluation"), "Evaluation")
+    chosen = st.segmented_control("Show", views, default=views[0], required=True, key="view", bind="query-params",
+                                  label_visibility="collapsed")  # fmt: skip
+    return chosen or views[0]
+
+
+def _draw_loss(run: Run, measured: RunMetrics, choice: ChartChoice) -> None:
+    train = measured.get("loss")
+    if not train.points:
+        running = next((stage.title for stage in run.stages if stage.state == "Running"), "")
+        if run.finished:
+            st.text("This run logged no loss.")
+            return
+        st.text(f"No loss yet. {running or 'The run'} is {'running' if running else run.state_word.lower()}.")
+        st.skeleton(charts.HEIGHT - 40)
+        return
+    charts.draw_loss(train.points, measured.get("eval_loss").points, run=run.name, axis=_axis(measured, choice),
+                     smoothing=choice.smoothing, log_y=choice.log_y)  # fmt: skip
+
+
+def _draw_chart(view: str, run: Run, measured: RunMetrics, choice: ChartChoice) -> None:
+    keys = {"Learning rate": "learning_rate", "Gradient norm": "grad_norm", "Speed": "tokens_per_second"}
+    if view not in keys:
+        return
+    points = measured.get(keys[view]).points
+    axis = _axis(measured, choice)
+    if not points:
+        st.text(f"No {view.lower()} yet.")
+    elif view == "Learning rate":
+        charts.draw_rate(points, run=run.name, axis=axis)
+    elif view == "Gradient norm":
+        charts.draw_gradient(points, run=run.name, axis=axis, smoothing=choice.smoothing)
+    else:
+        charts.draw_speed(points, run=run.name, axis=axis)
+
+
+def _axis(measured: RunMetrics, choice: ChartChoice) -> charts.Axis:
+    last, first = measured.get("epoch").last, measured.get("loss").first
+    per_epoch = last.step / last.value if last and last.value > 0 else 0.0
+    kind = "Step" if choice.axis == "Epoch" and not per_epoch else choice.axis
+    return charts.Axis(kind, per_epoch, first.at_ms if first else 0)
+
+
+def _say(stage: Stage, run: Run) -> str:
+    if stage.state == "Running" and run.progress and run.progress.step and "finetune" in stage.name:
+        return _progress_of(run)[1]
+    return ""
+
+
+def _copy_draft(run: Run) -> drafts.Draft:
+    """Make a draft with the settings of a run, bettered where its error says how."""
+    changes = dict(run.error.settings) if run.error else {}
+    known = drafts.find_draft(run.tags.get(tags.DRAFT, ""))
+    own = known.parameters if known else tags.parse_recipe(run.tags.get(tags.RECIPE))
+    return drafts.create_draft(
+        ui().alias or "",
+        model=run.model,
+        model_version=run.model_version,
+        compute=run.compute,
+        dataset=known.dataset if known else run.tags.get(tags.DATASET_KEY, ""),
+        parameters={**own, **changes},
+    )
+
+
+def _nothing() -> None:
+    """A button that only leads on."""

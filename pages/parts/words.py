@@ -1,0 +1,109 @@
+"""Numbers, times and sizes as the screens write them. Knows no screen and no workspace."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+
+_ESCAPED = str.maketrans({character: "\\" + character for character in "\\`*_{}[]()#+!|<>~$:@."})
+
+
+def plain(text: object) -> str:
+    """Return `text` so that Markdown shows it letter by letter; for labels that cannot be `st.text`."""
+    return str(text).translate(_ESCAPED).replace("\n", " ")
+
+
+def number(value: float) -> str:
+    """207865 -> "207,865"."""
+    return f"{value:,.0f}"
+
+
+def plural(count: int, noun: str, many: str = "") -> str:
+    """(1, "error") -> "1 error"; (3, "error") -> "3 errors"."""
+    return f"{number(count)} {noun if count == 1 else many or noun + 's'}"
+
+
+def format_loss(value: float | None) -> str:
+    """Return three significant digits: 1.02, 0.0412."""
+    if value is None:
+        return "no value"
+    if value != value:
+        return "NaN"
+    return f"{value:#.3g}".rstrip(".") if abs(value) < 1000 else f"{value:,.0f}"
+
+
+def format_rate(value: float | None) -> str:
+    """0.002 -> "2e-3"."""
+    if value is None:
+        return "no value"
+    mantissa, _, exponent = f"{value:.1e}".partition("e")
+    return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
+
+
+def percent(share: float) -> str:
+    """0.62 -> "62%"; never 100% before the end."""
+    return f"{min(int(share * 100), 99 if share < 1 else 100)}%"
+
+
+def size(size_bytes: float) -> str:
+    """269_000_000 -> "269 MB"."""
+    for unit in ("B", "kB", "MB"):
+        if size_bytes < 999.5:
+            return f"{size_bytes:.3g} {unit}" if size_bytes < 9.95 and unit != "B" else f"{size_bytes:.0f} {unit}"
+        size_bytes /= 1000
+    return f"{size_bytes:.1f} GB"
+
+
+def money(amount: float, currency: str = "USD") -> str:
+    """11.32 -> "$11.32"; another currency is named by its ISO code."""
+    mark = "$" if currency == "USD" else f"{currency} "
+    if 0 < amount < 0.01:
+        return f"<{mark}0.01"
+    return f"{mark}{amount:,.2f}"
+
+
+def duration(seconds: float) -> str:
+    """Return the two largest units: "41 s", "1 min 2 s", "3 h 5 min", "2 d 4 h"."""
+    whole = max(0, int(seconds))
+    for unit, length, below, rest in (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
+        if whole >= length:
+            left = whole % length // rest
+            return f"{whole // length} {unit}" + (f" {left} {below}" if left else "")
+    return f"{whole} s"
+
+
+def age(age_s: float | None) -> str:
+    """Return "updated 2 s ago", or "not read yet"."""
+    if age_s is None:
+        return "not read yet"
+    return "updated now" if age_s < 1 else f"updated {duration(age_s)} ago"
+
+
+def moment(at: datetime | str | float | None) -> str:
+    """Return "22 Nov 15:02 UTC" for a time, an ISO text or seconds since 1970."""
+    found = to_utc(at)
+    return f"{found.day} {found:%b %H:%M} UTC" if found else "unknown"
+
+
+def since(at: datetime | str | float | None) -> float:
+    """Return the seconds that passed since `at`; 0 where it is unknown."""
+    found = to_utc(at)
+    return max(0.0, time.time() - found.timestamp()) if found else 0.0
+
+
+def to_utc(at: datetime | str | float | None) -> datetime | None:
+    """Return a time in UTC; a time without a zone is taken as UTC."""
+    if at is None or at == "":
+        return None
+    if isinstance(at, int | float):
+        return datetime.fromtimestamp(at, UTC)
+    found = datetime.fromisoformat(at) if isinstance(at, str) else at
+    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+
+
+def exact(value: float) -> str:
+    """Return every digit of a setting, as it is typed: 0.002 -> "2e-3", 0.9 -> "0.9"."""
+    if value == 0 or 0.01 <= abs(value) < 1e6:
+        return f"{value:.10g}"
+    mantissa, _, exponent = f"{value:.9e}".partition("e")
+    return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"

@@ -1,0 +1,50 @@
+"""Chat: hear what the tuned model says, with its timing and the raw exchange."""
+
+import streamlit as st
+
+from core import endpoints
+from core.errors import NotFound
+from pages.parts import chat_view as view
+from pages.parts import reads
+from pages.parts.chat_state import chat_with
+from pages.parts.links import link
+from pages.parts.notices import draw_empty, end_page, ready
+from pages.parts.state import url_id
+
+conn = reads.find_connection()
+if conn is None:
+    st.title("Chat", anchor=False)
+    draw_empty("Choose a workspace first.", link("connect"), "Go to Connect")
+    end_page()
+
+name = url_id("endpoint")
+if not name:
+    name = view.find_first_endpoint()
+history = chat_with(name)
+snapshot = reads.read(endpoints.get_endpoint, name, max_age_s=3.0)
+gone = isinstance(snapshot.error, NotFound)
+endpoint = None if gone else snapshot.value
+
+sampling, system = view.draw_head(name, endpoint)
+if gone:
+    view.draw_deleted(name, history)
+elif endpoint is None:
+    if not ready(snapshot, "Reading the endpoint…", (72, 72), key="endpoint") and not history.turns:
+        end_page()
+elif not endpoint.live:
+    view.draw_not_live(endpoint)
+
+can_ask = endpoint is not None and endpoint.live
+if not history.turns and can_ask and history.waiting is None:
+    st.text("Ask what the data taught. Try one of the questions below.")
+view.draw_turns(history, can_ask=can_ask)
+view.draw_export(history)
+
+with st.bottom:
+    if can_ask and endpoint is not None:
+        view.draw_suggestions(history, endpoint)
+    question = st.chat_input(f"Message {name}", submit_mode="stop", key="message", disabled=not can_ask)
+if question:
+    history.ask(question, system)
+if endpoint is not None and can_ask:
+    view.stream_answer(conn, endpoint, history, sampling)

@@ -1,0 +1,22 @@
+"""Deploy: one finished run becomes an endpoint; its steps, its container's log."""
+
+import streamlit as st
+
+from pages.parts import reads
+from pages.parts.deploy_form import draw_form
+from pages.parts.deploy_view import draw_deploy
+from pages.parts.links import link
+from pages.parts.notices import draw_empty, end_page
+from pages.parts.state import url_id
+
+st.title("Deploy", anchor=False)
+
+conn = reads.find_connection()
+if conn is None:
+    draw_empty("Choose a workspace first.", link("connect"), "Go to Connect")
+    end_page()
+
+if endpoint := url_id("endpoint"):
+    draw_deploy(endpoint)
+else:
+    draw_form(conn)

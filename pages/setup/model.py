@@ -1,0 +1,18 @@
+"""Model & compute: what is tuned, and on which machine."""
+
+import streamlit as st
+
+from pages.parts import model_parts as parts
+from pages.parts import setup
+
+st.title("Model & compute")
+draft = setup.draw_or_get_draft()
+
+main, rail = st.columns([3, 2], gap="medium")
+with main:
+    st.header("Base model")
+    draft, model = parts.draw_models(draft)
+    st.header("Compute")
+    draft, verdict = parts.draw_computes(draft, model)
+with rail:
+    parts.draw_choice(draft, model, verdict)

@@ -1,0 +1,47 @@
+"""Launch: one summary, the settings with their origins, the checks, one button."""
+
+import streamlit as st
+
+from core import dataset
+from pages.parts import launch_parts as parts
+from pages.parts import setup, words
+from pages.parts.links import link
+from pages.parts.notices import draw_empty, draw_loading, end_page
+from pages.parts.recipe_form import draw_recipe
+
+st.title("Launch", anchor=False)
+draft = setup.draw_or_get_draft()
+
+if missing := parts.what_is_missing(draft):
+    sentence, page, label = missing
+    draw_empty(sentence, link(page), label)
+    end_page()
+if parts.draw_launched(draft):
+    end_page()
+
+chosen = dataset.find_dataset(draft.dataset)
+facts = {"dataset": chosen.name if chosen else draft.dataset}
+snapshot = parts.read_current_plan(draft)
+recipe = parts.find_recipe(draft, snapshot.value)
+
+with st.expander(words.plain(f"Summary: {parts.summary_words(draft, facts)}"), icon=":material/summarize:"):
+    st.text(f"Model: {draft.model}, version {draft.model_version or 'latest'}")
+    st.text(f"Compute: {draft.compute}")
+    if chosen:
+        st.text(f"Data: {chosen.name}, {words.plural(chosen.rows, 'training row')}, "
+                f"{words.plural(chosen.test_rows, 'test row')}")  # fmt: skip
+    with st.container(horizontal=True):
+        link("model").draw("Change model or compute", icon="edit")
+        link("data").draw("Change data", icon="edit")
+
+left, right = st.columns([2, 1], gap="medium")
+with left:
+    if recipe is None:
+        draw_loading("Reading the model's own settings…", (64, 64, 64, 64))
+    else:
+        draw_recipe(draft, recipe)
+        parts.draw_name(draft, recipe, snapshot.value)
+        parts.draw_changes(recipe)
+        parts.draw_script(snapshot.value)
+with right:
+    parts.draw_ready(snapshot)

@@ -1,0 +1,40 @@
+"""The front door tells the truth: its tree, its commands, its pictures, its links."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.architecture.modules import REPOSITORY
+from tests.architecture.readme_tree import PHRASES, TOP_FILES, draw_tree, read_tree
+
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = sorted({*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md"), REPOSITORY / "core/sample/README.md"})
+LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
+
+
+def test_the_tree_is_that_of_the_files() -> None:
+    assert read_tree(README) == draw_tree(), "run `make tree`"
+
+
+def test_the_tree_names_only_what_exists() -> None:
+    assert [name for name in (*PHRASES, *TOP_FILES) if not (REPOSITORY / name).exists()] == []
+
+
+def test_every_command_of_the_readme_is_one_of_the_makefiles() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    named = set(re.findall(r"`?make ([a-z-]+)`?", README))
+    assert named <= targets
+
+
+def test_every_page_has_its_picture_in_the_readme() -> None:
+    from pages.parts.links import PAGES
+
+    assert [page for page in PAGES if f"docs/pictures/{page}.png" not in README] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(REPOSITORY).as_posix())
+def test_links_lead_somewhere(document) -> None:  # type: ignore[no-untyped-def]
+    targets = LINK.findall(document.read_text(encoding="utf-8"))
+    assert [target for target in targets if not (document.parent / target).exists()] == []

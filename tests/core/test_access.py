@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from core.access import is_allowed
+
+JOBS = "Microsoft.MachineLearningServices/workspaces/jobs/write"
+SCIENTIST = {
+    "actions": [
+        "Microsoft.MachineLearningServices/workspaces/*/read",
+        "Microsoft.MachineLearningServices/workspaces/*/write",
+    ],
+    "notActions": ["Microsoft.MachineLearningServices/workspaces/computes/write"],
+}
+
+
+@pytest.mark.parametrize(
+    ("action", "roles", "allowed"),
+    [
+        (JOBS, [], False),
+        (JOBS, [{"actions": ["*"], "notActions": []}], True),
+        (JOBS, [{"actions": ["*/read"], "notActions": []}], False),
+        (JOBS.lower(), [SCIENTIST], True),
+        ("Microsoft.MachineLearningServices/workspaces/computes/write", [SCIENTIST], False),
+        ("Microsoft.MachineLearningServices/workspaces/computes/write", [SCIENTIST, {"actions": ["*"]}], True),
+    ],
+)
+def test_a_role_allows_what_its_actions_hold_and_its_exceptions_do_not(
+    action: str, roles: list[dict[str, Any]], allowed: bool
+) -> None:
+    assert is_allowed(action, roles) is allowed

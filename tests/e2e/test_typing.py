@@ -1,0 +1,77 @@
+"""A run that ticks leaves the operator alone: letters, focus, an open popover and the chart's zoom stay."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.e2e.conftest import click, go_to_launch, set_number, wait_until
+from tests.pages.conftest import Dashboard, settle
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(600)]
+TEXT = "the quick brown fox jumps over the lazy dog"
+
+
+def test_typing_zooming_and_an_open_popover_survive_a_run_that_ticks_and_cancel_ends_it(
+    page: Page, dashboard: Dashboard
+) -> None:
+    go_to_launch(page, dashboard)
+    set_number(page, "max_steps", "Maximum steps", "400")
+    click(page, "Start run", timeout_ms=30_000)
+    page.locator("[data-testid=stPlotlyChart]").first.wait_for(timeout=40_000)
+    page.get_by_text("Logs", exact=True).click()
+    search = page.get_by_placeholder("error, loss …")
+    search.wait_for()
+    settle(page)
+    page.evaluate("() => { document.querySelector('.js-plotly-plot').dataset.mark = 'first' }")
+    zoomed = zoom(page)
+
+    before = count_points(page)
+    search.click()
+    page.keyboard.type(TEXT, delay=10_000 / len(TEXT))
+    assert search.input_value() == TEXT
+    assert page.evaluate("() => document.activeElement.getAttribute('placeholder')") == "error, loss …"
+    assert count_points(page) > before, "the run did not tick while the operator typed"
+    assert page.evaluate("() => document.querySelector('.js-plotly-plot').dataset.mark") == "first", "the chart was replaced"
+    assert read_range(page) == zoomed, "the chart lost its zoom"
+
+    page.get_by_role("button", name="Options").click()
+    inside = page.get_by_text("Logarithmic loss")
+    expect(inside).to_be_visible()
+    at = count_points(page)
+    wait_until(lambda: count_points(page) > at + 3, "the run did not go on")
+    expect(inside).to_be_visible()
+    page.keyboard.press("Escape")
+
+    click(page, "Cancel run")
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("Logged metrics stay")
+    dialog.get_by_role("button", name="Cancel run").click()
+    expect(page.get_by_text("Cancelled", exact=True).first).to_be_visible(timeout=30_000)
+    expect(page.locator("[data-testid=stPlotlyChart]").first).to_be_visible()
+
+
+def zoom(page: Page) -> list[float]:
+    """Drag over a part of the chart; returns the range that is then shown."""
+    box = page.locator(".nsewdrag").first.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 5, box["y"] + 10)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.6, box["y"] + box["height"] * 0.8, steps=8)
+    page.mouse.up()
+    page.wait_for_timeout(400)
+    return read_range(page)
+
+
+def read_range(page: Page) -> list[float]:
+    found: list[float] = page.evaluate("() => document.querySelector('.js-plotly-plot').layout.xaxis.range")
+    return [round(value, 3) for value in found]
+
+
+def count_points(page: Page) -> int:
+    """Return how many steps the chart says it shows."""
+    said = page.locator("[aria-label^='Train loss']").first.get_attribute("aria-label") or ""
+    found = re.search(r"(\d+) steps?", said)
+    return int(found[1]) if found else 0

@@ -1,0 +1,128 @@
+"""A real local workspace in a process of its own, for tests; fixtures of it are in the conftest.py files."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jwt
+import requests
+
+from core.home import Home
+from core.local import control, processes, wire
+
+START_WAIT_S = 30.0
+
+
+@dataclass
+class LocalServer:
+    """A server and its home. `request` speaks to it as a client with a good token does."""
+
+    home: Home
+    environment: dict[str, str] = field(default_factory=dict)
+    module: str = "core.local"
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return self.home.url()
+
+    @property
+    def token(self) -> str:
+        return self.make_token()
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    def make_token(self, **claims: Any) -> str:
+        now = int(time.time())
+        claims = {"iss": "tunedeck-local", "aud": self.url, "oid": "local", "exp": now + 600, **claims}
+        return jwt.encode(claims, self.home.secret(), algorithm="HS256")
+
+    def start(self) -> LocalServer:
+        self.home.create()
+        _choose_port(self.home)
+        with open(self.home.logs / "server.out", "ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", self.module, "serve"],
+                cwd=processes.REPOSITORY,
+                env={**os.environ, "TUNEDECK_HOME": str(self.home.path), **self.environment},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
+        until = time.monotonic() + START_WAIT_S
+        while control.find_health(self.home) is None:
+            assert self.process.poll() is None, f"the server ended: {self.log()}"
+            assert time.monotonic() < until, f"the server does not answer: {self.log()}"
+            time.sleep(0.02)
+        return self
+
+    def kill(self) -> None:
+        """End the server as a power cut would."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(timeout=10)
+
+    def stop(self) -> list[str]:
+        """End all that this home started, and say what."""
+        ended = control.stop(self.home)
+        if self.process is not None:
+            self.process.wait(timeout=30)
+        return ended
+
+    def log(self) -> str:
+        parts = []
+        for name in ("server.out", "server.log"):
+            path = self.home.logs / name
+            parts += [f"--- {name}", *(path.read_text(encoding="utf-8").splitlines()[-25:] if path.exists() else [])]
+        return "\n".join(parts)
+
+    def request(self, method: str, path: str, **options: Any) -> requests.Response:
+        """Send a request; `path` below the server, or below the workspace where it does not begin with a slash."""
+        target = self.url + (path if path.startswith("/") else f"{wire.workspace_id()}/{path}")
+        headers = {"Authorization": f"Bearer {self.token}", **options.pop("headers", {})}
+        with requests.Session() as session:
+            session.trust_env = False
+            return session.request(method, target, headers=headers, timeout=30, **options)
+
+    def finish(self, response: requests.Response, timeout_s: float = 30.0) -> dict[str, Any]:
+        """Poll a long-running operation to its end; return its last answer."""
+        address = response.headers["Azure-AsyncOperation"].removeprefix(self.url)
+        until = time.monotonic() + timeout_s
+        while time.monotonic() < until:
+            answer: dict[str, Any] = self.request("GET", address).json()
+            if answer["status"] != "InProgress":
+                return answer
+            time.sleep(0.05)
+        raise AssertionError(f"the operation is still {answer}")
+
+
+def _choose_port(home: Home) -> None:
+    """Give a new home a port of its own: the usual one may belong to a workspace that is only stopped."""
+    address = home.path / "address.json"
+    if not address.exists():
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            address.write_text(json.dumps({"port": probe.getsockname()[1]}), encoding="utf-8")
+
+
+@contextmanager
+def running_server(folder: Path, **environment: str) -> Iterator[LocalServer]:
+    """Serve a new home in `folder` for the block."""
+    server = LocalServer(Home(folder), environment)
+    try:
+        yield server.start()
+    finally:
+        server.stop()

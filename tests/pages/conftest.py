@@ -1,0 +1,201 @@
+"""A dashboard to click through: a local workspace and `streamlit run app.py` as subprocesses, with a home of their own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+CHROMIUM_FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+expect.set_options(timeout=30_000)  # the tests assert what is seen in the end; how soon is for the benchmarks
+ONLY_LOOPBACK = {"HF_HUB_OFFLINE": "1", "STREAMLIT_BROWSER_GATHER_USAGE_STATS": "false"}
+
+
+@dataclass
+class Program:
+    """A subprocess whose output is kept for the failure report."""
+
+    name: str
+    arguments: list[str]
+    environment: dict[str, str]
+    log: Path
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.arguments, cwd=REPOSITORY, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                start_new_session=True,
+            )  # fmt: skip
+
+    def send(self, number: int) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def end(self) -> None:
+        if self.process is None:
+            return
+        with suppress(ProcessLookupError):
+            self.send(signal.SIGCONT)
+            self.process.terminate()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait(10)
+        self.process = None
+
+    def tail(self, size: int = 4000) -> str:
+        return self.log.read_bytes()[-size:].decode("utf-8", "replace") if self.log.exists() else ""
+
+
+@dataclass
+class Dashboard:
+    """A running dashboard and its local workspace."""
+
+    home: Path
+    url: str
+    server: Program
+    app: Program
+    faults: list[str] = field(default_factory=list)
+
+    def stop_server(self) -> None:
+        """Freeze the local workspace: it takes connections and never answers."""
+        self.server.send(signal.SIGSTOP)
+
+    def wake_server(self) -> None:
+        self.server.send(signal.SIGCONT)
+
+    def report(self) -> str:
+        return "\n".join(f"--- {program.name}\n{program.tail()}" for program in (self.server, self.app))
+
+
+def find_chromium() -> str:
+    """Return the browser: $CHROMIUM, else one on the PATH. A missing browser is a failure, not a skip."""
+    for name in (os.environ.get("CHROMIUM", ""), "chromium", "chromium-browser", "google-chrome"):
+        if name and (path := shutil.which(name)):
+            return path
+    pytest.fail("No Chromium: set CHROMIUM, or run `apt-get install chromium`.", pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as driver:
+        found = driver.chromium.launch(executable_path=find_chromium(), args=CHROMIUM_FLAGS)
+        yield found
+        found.close()
+
+
+@pytest.fixture(scope="session")
+def base_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of base models with the tiny one in it, shared by the homes of this test run."""
+    from tests.tiny_model import build_tiny_model
+
+    folder = tmp_path_factory.mktemp("base-models")
+    build_tiny_model(folder)
+    return folder
+
+
+def environment_of(home: Path, base_models: Path) -> dict[str, str]:
+    return os.environ | ONLY_LOOPBACK | {
+        "TUNEDECK_HOME": str(home), "TUNEDECK_BASE_MODELS": str(base_models), "PYTHONUNBUFFERED": "1",
+        "PYTHONPATH": str(REPOSITORY),
+    }  # fmt: skip
+
+
+def launch(home: Path, base_models: Path) -> Dashboard:
+    """Start a local workspace and a dashboard on free ports; both answer when this returns."""
+    home.mkdir(parents=True, exist_ok=True)
+    port = free_port()
+    environment = environment_of(home, base_models)
+    server = Program("local workspace", [sys.executable, "-m", "core.local", "serve"], environment, home / "server.out")
+    app = Program(
+        "dashboard",
+        [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port), "--server.headless", "true"],
+        environment, home / "dashboard.out",
+    )  # fmt: skip
+    dashboard = Dashboard(home, f"http://127.0.0.1:{port}", server, app)
+    server.start()
+    wait_for_file(home / "server.json", dashboard)
+    app.start()
+    wait_for_url(f"{dashboard.url}/_stcore/health", dashboard)
+    return dashboard
+
+
+@pytest.fixture(scope="module")
+def dashboard(
+    tmp_path_factory: pytest.TempPathFactory, base_models: Path, browser: Browser
+) -> Iterator[Dashboard]:
+    """One dashboard for the tests of a module, with its own home; its first page was opened once, as `make run` does."""
+    found = launch(tmp_path_factory.mktemp("home"), base_models)
+    with browser.new_page() as first:
+        first.goto(found.url)
+        settle(first)
+    yield found
+    found.app.end()
+    found.server.end()
+    subprocess.run(  # a test may have had another server started from a page
+        [sys.executable, "-m", "core.local", "stop"], cwd=REPOSITORY, env=found.server.environment, check=False,
+        capture_output=True, timeout=30,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def page(browser: Browser, dashboard: Dashboard, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """A fresh tab; when the test fails, a picture and the logs are left beside the home."""
+    context = browser.new_context(viewport={"width": 1360, "height": 900})
+    context.set_default_timeout(30_000)
+    tab = context.new_page()
+    yield tab
+    if request.session.testsfailed:
+        with suppress(Exception):
+            tab.screenshot(path=str(dashboard.home / f"{request.node.name[:60]}.png"), full_page=True)
+        print(dashboard.report())
+    context.close()
+
+
+def settle(tab: Page) -> None:
+    """Wait until the page's script rests: what is asserted next is what the operator sees."""
+    tab.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
+    tab.wait_for_timeout(150)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for_file(path: Path, dashboard: Dashboard, timeout_s: float = 30.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not path.exists():
+        if time.monotonic() > deadline:
+            pytest.fail(f"{path.name} did not appear\n{dashboard.report()}", pytrace=False)
+        time.sleep(0.05)
+
+
+def wait_for_url(url: str, dashboard: Dashboard, timeout_s: float = 30.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while True:
+        with suppress(OSError), urllib.request.urlopen(url, timeout=1) as answer:
+            if answer.status == 200:
+                return
+        if time.monotonic() > deadline:
+            pytest.fail(f"{url} does not answer\n{dashboard.report()}", pytrace=False)
+        time.sleep(0.1)

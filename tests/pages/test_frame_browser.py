@@ -1,0 +1,83 @@
+"""The frame in a real browser: pages stay usable when the workspace stops answering, and say so."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.pages.conftest import Dashboard, settle
+
+pytestmark = pytest.mark.browser
+
+
+def open_page(page: Page, dashboard: Dashboard, path: str, heading: str) -> None:
+    page.goto(f"{dashboard.url}{path}")
+    expect(page.get_by_role("heading", name=heading, level=1)).to_be_visible()
+    settle(page)
+
+
+def go(page: Page, label: str, heading: str) -> float:
+    """Click a link of the menu; returns the seconds until the page's heading is there and its script rests."""
+    started = time.monotonic()
+    page.get_by_test_id("stSidebar").get_by_role("link", name=label).click()
+    expect(page.get_by_role("heading", name=heading, level=1)).to_be_visible()
+    settle(page)
+    return time.monotonic() - started
+
+
+def test_a_deep_link_opens_its_page_and_no_dialog(page: Page, dashboard: Dashboard) -> None:
+    open_page(page, dashboard, "/connect?at=local", "Connect")
+    expect(page.get_by_text("No account.")).to_be_visible()
+    expect(page.get_by_role("dialog")).to_have_count(0)
+
+
+def test_a_newcomer_starts_with_one_click_and_a_reload_keeps_the_draft(page: Page, dashboard: Dashboard) -> None:
+    open_page(page, dashboard, "/", "Overview")
+    page.get_by_role("button", name="Start on this machine").click()
+    expect(page.get_by_role("heading", name="Model & compute", level=1)).to_be_visible()
+    expect(page.get_by_role("radio", name="tiny-chat")).to_be_checked()
+    expect(page.get_by_text("Eligible")).to_be_visible()
+    address = page.url
+    assert "at=local" in address
+    assert "draft=" in address
+    page.reload()
+    expect(page.get_by_role("radio", name="this-machine")).to_be_checked()
+    assert page.url == address
+
+
+def test_pages_stay_usable_while_the_workspace_is_stopped_and_recover(page: Page, dashboard: Dashboard) -> None:
+    """Takes half a minute: three reads must time out before a view is called stale."""
+    open_page(page, dashboard, "/model?at=local", "Model & compute")
+    expect(page.get_by_text("Eligible")).to_be_visible()
+    dashboard.stop_server()
+    try:
+        times = [go(page, "Data", "Data"), go(page, "Connect", "Connect"), go(page, "Model & compute", "Model & compute")]
+        assert max(times) < 3.0, f"a page waited for the stopped workspace: {times}"
+        expect(page.get_by_role("radio", name="tiny-chat")).to_be_checked()
+        search = page.get_by_label("Search models")
+        search.press_sequentially("phi", delay=60)
+        expect(search).to_have_value("phi")
+        expect(search).to_be_focused()
+        expect(page.get_by_text("no answer")).to_be_visible(timeout=40_000)
+    finally:
+        dashboard.wake_server()
+    expect(page.get_by_text("no answer")).to_have_count(0, timeout=40_000)
+
+
+def test_a_killed_workspace_is_named_and_started_again_from_the_page(page: Page, dashboard: Dashboard) -> None:
+    open_page(page, dashboard, "/connect?at=local", "Connect")
+    expect(page.get_by_text("Signed in as")).to_be_visible()
+    expect(page.get_by_text("Local · $0.00/h")).to_be_visible()
+    assert dashboard.server.process is not None
+    os.kill(dashboard.server.process.pid, signal.SIGKILL)
+    dashboard.server.process.wait(5)
+    page.wait_for_timeout(2000)  # what was just read is taken as it is for so long
+    go(page, "Overview", "Overview")
+    expect(page.get_by_text("no answer")).to_be_visible(timeout=40_000)
+    page.goto(f"{dashboard.url}/model?at=local&q=nothing-read-before")
+    page.get_by_role("button", name="Start the local workspace").first.click()
+    expect(page.get_by_text("Local · $0.00/h")).to_be_visible(timeout=40_000)

@@ -1,0 +1,135 @@
+"""The set-up in a real browser: from the first click to Launch, a broken file, a new compute, and what axe-core finds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect
+
+from tests.pages.conftest import Dashboard, settle
+
+pytestmark = pytest.mark.browser
+
+GOOD = {"messages": [{"role": "user", "content": "Is it open?"}, {"role": "assistant", "content": "At nine, friend."}]}
+# Dark leaves the text of a chosen pill or segment under 4.5 to 1: white button text and tinted text cannot both reach it.
+LOW_CONTRAST = ("stBaseButton-segmented_controlActive", "stBaseButton-pillsActive", "stSlider")
+
+
+def write_rows(path: Path, count: int = 20, broken_line: int = 0) -> Path:
+    lines = [json.dumps(GOOD) for _ in range(count)]
+    if broken_line:
+        lines[broken_line - 1] = '{"messages": [{"role": "user", "content": "![x](http://127.0.0.1:1/x.png) :red[a]"}'
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def click(page: Page, name: str) -> None:
+    page.get_by_role("button", name=name).first.click()
+
+
+def expect_page(page: Page, heading: str) -> None:
+    expect(page.get_by_role("heading", name=heading, level=1)).to_be_visible()
+
+
+def test_the_preselected_set_up_takes_three_clicks_to_launch(page: Page, dashboard: Dashboard) -> None:
+    page.goto(dashboard.url)
+    click(page, "Start on this machine")
+    expect_page(page, "Model & compute")
+    expect(page.get_by_text("Eligible")).to_be_visible()
+    click(page, "Use these")
+    expect_page(page, "Data")
+    expect(page.get_by_text("No findings")).to_be_visible()
+    click(page, "Use this data")
+    expect_page(page, "Launch")
+    assert "draft=" in page.url
+    page.get_by_test_id("stSidebar").get_by_role("link", name="Data").click()
+    expect_page(page, "Data")
+    expect(page.get_by_text("No findings")).to_be_visible()
+
+
+def test_a_model_that_runs_on_azure_says_why_it_cannot_be_trained_here(page: Page, dashboard: Dashboard) -> None:
+    page.goto(f"{dashboard.url}/model?at=local")
+    page.get_by_text("Phi-4", exact=True).click()
+    expect(page.get_by_text("Phi-4 cannot be trained here: it runs on Azure.")).to_be_visible()
+    expect(page.get_by_role("button", name="Use these")).to_be_disabled()
+    page.get_by_text("tiny-chat", exact=True).click()
+    expect(page.get_by_role("button", name="Use these")).to_be_enabled()
+
+
+def test_a_compute_is_created_in_place_and_can_be_chosen(page: Page, dashboard: Dashboard) -> None:
+    page.goto(f"{dashboard.url}/model?at=local")
+    click(page, "Create compute")
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_text("$0.00/h: this is your own machine.")).to_be_visible()
+    name = dialog.get_by_label("Name")
+    name.fill("second-one")
+    name.press("Tab")
+    settle(page)
+    dialog.get_by_role("button", name="Create compute").click()
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    expect(page.get_by_role("radio", name="second-one")).to_be_visible(timeout=30_000)
+
+
+def test_a_broken_line_blocks_and_is_named_with_its_fix(page: Page, dashboard: Dashboard, tmp_path: Path) -> None:
+    page.goto(f"{dashboard.url}/data?at=local")
+    page.get_by_text("Upload", exact=True).click()
+    broken = write_rows(tmp_path / "mine.jsonl", broken_line=7)
+    page.locator("input[type=file]").first.set_input_files(broken)
+    expect(page.get_by_role("heading", name="Findings")).to_be_visible()
+    expect(page.get_by_role("cell", name="line 7")).to_be_visible()
+    expect(page.get_by_text("Fix 1 error first. Line 7 is the first.")).to_be_visible()
+    expect(page.get_by_role("button", name="Use this data")).to_be_disabled()
+    page.reload()
+    expect(page.get_by_role("cell", name="line 7")).to_be_visible()
+    with page.expect_download() as download:
+        click(page, "Download repaired")
+    assert len(download.value.path().read_text(encoding="utf-8").splitlines()) == 19
+
+
+def test_a_good_file_can_be_used(page: Page, dashboard: Dashboard, tmp_path: Path) -> None:
+    page.goto(f"{dashboard.url}/data?at=local")
+    page.get_by_text("Upload", exact=True).click()
+    page.locator("input[type=file]").first.set_input_files(write_rows(tmp_path / "good.jsonl", 40))
+    expect(page.get_by_role("heading", name="Conversations")).to_be_visible()
+    click(page, "Use this data")
+    expect_page(page, "Launch")
+
+
+def test_the_hub_out_of_reach_is_said_with_the_way_round(page: Page, dashboard: Dashboard) -> None:
+    page.goto(f"{dashboard.url}/data?at=local")
+    page.get_by_text("Hugging Face", exact=True).click()
+    page.get_by_label("Data set").fill("HuggingFaceH4/ultrachat_200k")
+    click(page, "Fetch and check")
+    expect(page.get_by_text("huggingface.co cannot be reached from this machine.")).to_be_visible(timeout=60_000)
+    expect(page.get_by_text("Upload a file, or use the bundled sample.")).to_be_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1360, 420])
+def test_axe_finds_nothing_serious(browser: Browser, dashboard: Dashboard, scheme: str, width: int) -> None:
+    """Every page of the set-up and the overview, in one tab per look."""
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
+    tab = context.new_page()
+    pages = {
+        "/?at=local": "Billing now", "/connect?at=local": "Signed in as", "/connect?where=Azure": "Subscription id",
+        "/model?at=local": "Your choice", "/data?at=local": "Average",
+    }  # fmt: skip
+    for path, words in pages.items():
+        tab.goto(f"{dashboard.url}{path}")
+        expect(tab.get_by_text(words).first).to_be_visible()
+        settle(tab)
+        tab.wait_for_timeout(600)
+        found = Axe().run(tab).response["violations"]
+        serious = [
+            (one["id"], node["html"][:200], node["failureSummary"][:300])
+            for one in found
+            if one["impact"] in ("serious", "critical")
+            for node in one["nodes"]
+            if not (one["id"] == "color-contrast" and scheme == "dark" and any(mark in node["html"] for mark in LOW_CONTRAST))
+        ]
+        assert not serious, f"{path} {scheme} {width}: {serious}"
+        assert tab.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), f"{path} scrolls sideways"
+    context.close()
