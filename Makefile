@@ -11,7 +11,6 @@ BIN := $(VENV)/bin
 PY := $(BIN)/python
 TORCH_VERSION := 2.13.0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-export PYTHONDONTWRITEBYTECODE ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help run stop test check format bench soak lock tree clean base-model browser
@@ -65,7 +64,7 @@ browser:
 
 $(PY):
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 14) else "Tunedeck needs Python 3.11 to 3.14; this is " + sys.version.split()[0] + ". Name another: make run PYTHON=python3.12")'
-	@echo "Tunedeck installs into $(CURDIR)/$(VENV): about 1.7 GB on disk with PyTorch for the CPU, 500 MB to fetch."
+	@echo "Tunedeck installs into $(CURDIR)/$(VENV): about 1.7 GB on disk with PyTorch for the CPU, 380 MB to fetch."
 	$(PYTHON) -m venv $(VENV)
 	@$(PY) -m pip install --quiet --upgrade pip
 
@@ -90,11 +89,11 @@ $(VENV)/.torch: | $(PY)
 
 # --no-deps: the lock names everything, so pip resolves nothing.
 $(VENV)/.runtime: requirements.lock | $(VENV)/.torch
-	@echo "Fetching the libraries of requirements.lock: about 230 MB."
+	@echo "Fetching the libraries of requirements.lock: about 180 MB."
 	@$(PY) -m pip install --quiet --no-deps -r requirements.lock
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
-	@echo "Fetching what tests and checks need: about 90 MB."
+	@echo "Fetching what tests and checks need: about 110 MB."
 	@$(PY) -m pip install --quiet --no-deps -r requirements-dev.lock
 	@touch $@

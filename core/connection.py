@@ -58,7 +58,6 @@ __all__ = [
     "local_settings",
     "make_settings",
     "parse_config_json",
-    "preload",
     "save_settings",
 ]
 
@@ -300,7 +299,9 @@ class Connection:
                 timeout=(2, 10),
             )
             names = [str(one["name"]) for one in answer.json().get("value", [])]
-        except (OSError, ValueError, KeyError, AttributeError):  # requests' errors are OSErrors
+        except service_exceptions():
+            return error  # the first error is what matters; a suggestion is only a kindness
+        except (ValueError, KeyError, AttributeError):  # an answer of another form
             return error
         close = difflib.get_close_matches(self.settings.workspace_name, names, n=1, cutoff=0.5)
         hint = f"Check the name. Did you mean '{close[0]}'?" if close else f"{error.hint} There is: {', '.join(names)}."
@@ -361,11 +362,6 @@ def get_connection(alias: str) -> Connection:
     if settings is None:
         raise BadInput(f"There is no workspace '{alias}' here.", "Choose one on the page Connect.")
     return connect(settings)
-
-
-def preload() -> None:
-    """Import the SDK in the background, so that the first reading does not wait for it."""
-    threading.Thread(target=clouds.load_sdk, name="load azure-ai-ml", daemon=True).start()
 
 
 def _to_tracking_url(uri: str) -> str:

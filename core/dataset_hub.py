@@ -20,12 +20,17 @@ Tell = Callable[[str, int, int], None]
 
 def check_request(name: str, split: str, percent: float) -> None:
     """Raise BadInput where a data set's name, split or percentage cannot be one."""
-    if not (re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or Path(name).is_dir()):
+    if not (re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or _is_folder(name)):
         raise BadInput(f"'{name}' is not a data set's name.", "Names look like HuggingFaceH4/ultrachat_200k.")
     if not re.fullmatch(r"\w[\w.-]*", split):
         raise BadInput(f"'{split}' is not a split's name.", "Splits are called train_sft, test_sft, train, test …")
     if percent != int(percent) or not 1 <= percent <= 100:
         raise BadInput(f"{percent:g}% of a split cannot be taken.", "Choose a whole number from 1 to 100.")
+
+
+def _is_folder(name: str) -> bool:
+    """Tell whether a data set's name is a folder of files on this machine, which `datasets` reads in the same way."""
+    return Path(name).is_absolute() and Path(name).is_dir()
 
 
 def fetch(request: Mapping[str, Any], folder: Path, tell: Tell) -> str:
@@ -52,7 +57,7 @@ def _check_reachable(name: str) -> None:
     """Ask the hub once with a short time-out: its own client tries for 25 s before it says so."""
     import requests
 
-    if Path(name).is_dir() or os.environ.get("HF_HUB_OFFLINE") == "1":
+    if _is_folder(name) or os.environ.get("HF_HUB_OFFLINE") == "1":
         return
     endpoint = os.environ.get("HF_ENDPOINT", _DEFAULT_ENDPOINT)
     try:

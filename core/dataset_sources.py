@@ -199,7 +199,7 @@ def _start_worker(place: Workplace) -> Preparation:
     lock = place.open_lock()
     try:
         with place.log.open("wb") as log:
-            _workers[place.id] = subprocess.Popen(
+            worker = subprocess.Popen(
                 [sys.executable, "-m", "core.dataset_worker", place.id],
                 cwd=_REPOSITORY,
                 env=environment,
@@ -209,6 +209,8 @@ def _start_worker(place: Workplace) -> Preparation:
                 start_new_session=True,
                 pass_fds=[lock],  # held by the worker, and so free when it has ended however it ended
             )
+        place.write("process", {"pid": worker.pid})  # of a session of its own, so also its group
+        _workers[place.id] = worker
     finally:
         os.close(lock)
     return read_preparation(place.id)

@@ -6,6 +6,7 @@ Fetches, checks, splits and moves into place. Small uploads call prepare() in th
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import sys
@@ -123,7 +124,9 @@ def _split(train: Path, test: Path, rows: int) -> str:
 
 
 def _rank(raw: bytes) -> int:
-    return int.from_bytes(hashlib.blake2b(raw.strip(), digest_size=8).digest(), "big")
+    """Return a number from what a row says, which does not depend on how its JSON is written."""
+    said = [(message["role"], message["content"]) for message in json.loads(raw)["messages"]]
+    return int.from_bytes(hashlib.blake2b(json.dumps(said).encode(), digest_size=8).digest(), "big")
 
 
 def _without_mark(path: Path) -> bool:
@@ -172,7 +175,6 @@ class _Progress:
 def main(preparation_id: str) -> int:
     """Prepare, and leave the result or the error in the workplace."""
     place = Workplace(preparation_id)
-    place.write("process", {"pid": os.getpid()})
     try:
         place.write("result", {"sha256": prepare(place)})
     except TunedeckError as error:

@@ -24,6 +24,10 @@ def default_path() -> Path:
     """Return TUNEDECK_HOME, or the platform's folder for user data."""
     if set_by_user := os.environ.get("TUNEDECK_HOME"):
         return Path(set_by_user).expanduser().resolve()
+    return _usual_path()
+
+
+def _usual_path() -> Path:
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Application Support" / "tunedeck"
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "tunedeck"
@@ -130,12 +134,14 @@ class Home:
     def port(self) -> int:
         """Return the port of this home, chosen free on first use and kept for good.
 
-        Kept because the SDK remembers a cloud's address by its name for the life of a process.
+        Kept because the SDK remembers a cloud's address by its name for the life of a process. Only the usual home asks
+        for the well-known port: another one might take it while its owner is stopped.
         """
         path = self.path / "address.json"
         if not path.exists():
             self.create()
-            write_atomically(path, json.dumps({"port": _free_port()}))
+            wanted = FIRST_PORT if self.path == _usual_path() else 0
+            write_atomically(path, json.dumps({"port": _free_port(wanted)}))
         return int(json.loads(path.read_text(encoding="utf-8"))["port"])
 
     def url(self) -> str:
@@ -148,8 +154,8 @@ def current() -> Home:
     return Home(default_path())
 
 
-def _free_port() -> int:
-    for port in (FIRST_PORT, 0):
+def _free_port(wanted: int) -> int:
+    for port in (wanted, 0):
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))

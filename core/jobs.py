@@ -58,7 +58,7 @@ EXPERIMENT_PREFIX = "chat_completion_"
 
 @dataclass(frozen=True)
 class PipelineRequest:
-    """Everything a run is sent with. train, test, validation: data asset ids or datastore paths.
+    """Everything a run is sent with. train, test, validation: data asset ids or datastore paths, "" for none.
 
     parameters: what is not the component's own default. tags: tunedeck.* beside the title.
     """
@@ -71,7 +71,7 @@ class PipelineRequest:
     compute: str
     gpus: int
     train: str
-    test: str
+    test: str = ""
     validation: str = ""
     parameters: Mapping[str, Value] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
@@ -116,11 +116,10 @@ def _component_inputs(component: Any, request: PipelineRequest) -> dict[str, Any
     inputs: dict[str, Any] = {
         "mlflow_model_path": Input(type="mlflow_model", path=request.model_id),
         "number_of_gpu_to_use_finetuning": request.gpus,
-        "train_file_path": Input(type="uri_file", path=request.train),
-        "test_file_path": Input(type="uri_file", path=request.test),
     }
-    if request.validation:
-        inputs["validation_file_path"] = Input(type="uri_file", path=request.validation)
+    for name in ("train", "validation", "test"):
+        if path := getattr(request, name):
+            inputs[f"{name}_file_path"] = Input(type="uri_file", path=path)
     for name in ("model_import", "preprocess", "finetune", "model_evaluation"):
         if f"compute_{name}" in component.inputs:  # the evaluation's compute may go: the step is gone since 0.0.81
             inputs[f"compute_{name}"] = request.compute

@@ -114,7 +114,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter("early_stopping_threshold", "Improvement", "Smallest change that counts as better.", "number",
               "Evaluation", 0.0, minimum=0.0),
     Parameter("logging_strategy", "Log", "Whether measures are written by steps or by epochs.", "choice", "Logging",
-              "steps", choices=("steps", "epoch")),
+              "steps", choices=("epoch", "steps")),
     Parameter("logging_steps", "Log every", "Steps between two points of the curve.", "int", "Logging", 10, minimum=1,
               unit="steps"),
     Parameter("save_total_limit", "Checkpoints kept", "Older ones are deleted; -1 keeps all.", "int", "Logging", -1,

@@ -113,6 +113,7 @@ def stop_dashboard(home: Home) -> bool:
     """End the dashboard of this home; tell whether there was one."""
     dashboard = find_dashboard(home)
     process = dashboard.process if dashboard else None
+    _record(home).unlink(missing_ok=True)
     if process:
         process.terminate()
         try:
@@ -120,7 +121,6 @@ def stop_dashboard(home: Home) -> bool:
         except psutil.TimeoutExpired:
             process.kill()
             process.wait(STOP_TIMEOUT_S)
-    _record(home).unlink(missing_ok=True)
     return process is not None
 
 
@@ -163,8 +163,7 @@ def run(home: Home) -> int:
         _open_browser(dashboard.url)
         while dashboard.process:
             time.sleep(0.5)
-        print(f"The dashboard has ended. Its log: {home.logs / 'dashboard.log'}")
-        return 1
+        return _say_how_it_ended(home)
     except KeyboardInterrupt:
         return _say_goodbye(home)
 
@@ -181,6 +180,15 @@ def _start_workspace(home: Home) -> None:
         ensure_local(home)
     except TunedeckError as error:
         print(f"{error.message}\n{error.hint}\n{error.detail}".rstrip(), file=sys.stderr, flush=True)
+
+
+def _say_how_it_ended(home: Home) -> int:
+    """Tell `make stop` in another terminal, which takes the record away, from an end that nobody wished."""
+    if not _record(home).exists():
+        print("The dashboard was ended by `make stop`.")
+        return 0
+    print(f"The dashboard has ended by itself. Its log says why: {home.logs / 'dashboard.log'}", file=sys.stderr)
+    return 1
 
 
 def _say_goodbye(home: Home) -> int:

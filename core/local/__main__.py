@@ -51,12 +51,11 @@ def status(home: Home, _options: argparse.Namespace) -> int:
     return 0 if is_up else 3
 
 
-def fetch_model(home: Home, _options: argparse.Namespace) -> int:
-    """Fetch and restore the base model where it is missing."""
+def fetch_model(_home: Home, _options: argparse.Namespace) -> int:
+    """Fetch and restore the base model where it is missing, and write its tags anew where it is there."""
     from core.local import base_model
 
-    base_model.ensure_base_model(home, report=lambda line: print(line, flush=True))
-    return 0
+    return base_model.main([])
 
 
 COMMANDS: dict[str, Callable[[Home, argparse.Namespace], int]] = {

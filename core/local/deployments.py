@@ -24,7 +24,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core.local import processes, runs, steps, wire
+from core.local import processes, runs, shim, steps, wire
 from core.local.store import Document, now_utc
 from core.local.wire import WireError
 
@@ -82,7 +82,7 @@ class Deployments:
     def read_port(self, deployment: Document) -> int | None:
         """Return the port of a scorer that has loaded its model and lives, or None."""
         folder = self.folder_of(deployment)
-        if processes.read_attempt(folder) != deployment["attempt"]:
+        if shim.read_attempt(folder) != deployment["attempt"]:
             return None
         try:
             port = int(json.loads((folder / _READY_NAME).read_text(encoding="utf-8"))["port"])
@@ -125,11 +125,14 @@ class Deployments:
 
     def _bring_up(self, deployment: Document) -> None:
         folder = self.folder_of(deployment)
-        if processes.read_attempt(folder) < deployment["attempt"]:
+        if shim.read_attempt(folder) < deployment["attempt"]:
             if processes.is_alive(folder):
                 self._end_gently(deployment)  # the scorer of the version before
             else:
-                self._launch(deployment)
+                try:
+                    self._launch(deployment)
+                except OSError as error:
+                    self._fail(deployment, f"The scorer could not be started: {error.strerror} ({error.filename}).")
         elif not processes.is_alive(folder):
             self._fail(deployment, self._explain(deployment))
         elif self._is_ready(deployment):
@@ -165,7 +168,7 @@ class Deployments:
 
     def _watch(self, deployment: Document) -> None:
         folder = self.folder_of(deployment)
-        if processes.read_attempt(folder) < deployment["attempt"]:
+        if shim.read_attempt(folder) < deployment["attempt"]:
             if not processes.is_alive(folder) and now_utc() >= (deployment["next_start_at"] or ""):
                 self._launch(deployment)
         elif not processes.is_alive(folder):

@@ -138,6 +138,9 @@ def _read_pipeline(workspace: Workspace, name: str, properties: Document) -> Doc
     _check_gpus(values, size)
     model = _read_model(workspace, uris, size)
     files = {each: str(_resolve(workspace, each, uris[each])) if each in uris else None for each in _FILES}
+    for each, path in files.items():
+        if path and not Path(path).is_file():
+            raise _bad(each, f"names '{uris[each]}', which is a folder, not a file.")
     if files["train_file_path"] is None:
         raise _bad("train_file_path", "is needed: the conversations to train on.")
     plan = {

@@ -149,7 +149,7 @@ def _find_gpus() -> tuple[tuple[str, ...], str]:
         [sys.executable, "-c", _COUNT_USABLE_GPUS], capture_output=True, text=True, timeout=40, check=False
     )
     usable = int(counted.stdout.strip() or 0) if counted.returncode == 0 else 0
-    problem = "" if usable == len(names) else f"{len(names)} GPUs are here, the installed torch can use {usable}."
+    problem = "" if usable == len(names) else f"GPUs found: {len(names)}, usable by the installed torch: {usable}."
     return names[:usable], problem
 
 

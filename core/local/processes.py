@@ -55,14 +55,22 @@ class Exit:
 
 
 def start(
-    folder: Path, argv: Sequence[str], env: Mapping[str, str], *, attempt: int = 1, cwd: Path = REPOSITORY
+    folder: Path,
+    argv: Sequence[str],
+    env: Mapping[str, str],
+    *,
+    attempt: int = 1,
+    cwd: Path = REPOSITORY,
+    niceness: int = 0,
 ) -> None:
     """Start `argv` under the shim and return when it is written down, so that it can be found again.
 
-    Starting the same attempt twice, by whomever, runs it once. `env` is the whole environment.
+    Starting the same attempt twice, by whomever, runs it once. `env` is the whole environment. Raises OSError where the
+    shim itself cannot run.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    own = [sys.executable, "-m", "core.local.shim", str(folder), "--attempt", str(attempt), "--cwd", str(cwd)]
+    own = [sys.executable, "-m", "core.local.shim", str(folder), "--attempt", str(attempt)]
+    own += ["--cwd", str(cwd), "--nice", str(niceness)]
     with (folder / "shim_log.txt").open("ab") as log:
         launched = subprocess.Popen(
             [*own, "--", *argv],
@@ -75,8 +83,11 @@ def start(
         )
     threading.Thread(target=launched.wait, name=f"reap-{launched.pid}", daemon=True).start()
     until = time.monotonic() + _START_WAIT_S
-    while time.monotonic() < until and launched.poll() is None and read_attempt(folder) < attempt:
+    while time.monotonic() < until and launched.poll() is None and shim.read_attempt(folder) < attempt:
         time.sleep(0.01)
+    if launched.poll() not in (None, shim.EXIT_TAKEN) and shim.read_attempt(folder) < attempt:
+        tail = read_tail(folder / "shim_log.txt", 1)
+        raise ChildProcessError(errno.ECHILD, f"the shim ended with {launched.returncode}", "".join(tail))
 
 
 def is_alive(folder: Path) -> bool:
@@ -105,7 +116,7 @@ def forbid(folder: Path, attempt: int) -> bool:
     lock = os.open(folder / shim.LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if read_attempt(folder) < attempt:
+        if shim.read_attempt(folder) < attempt:
             write_atomically(folder / shim.PROCESS_NAME, json.dumps({"attempt": attempt}))
     except BlockingIOError:
         return False
@@ -121,11 +132,6 @@ def is_supervised(folder: Path) -> bool:
     if "pid" not in record:
         return True
     return read_exit(folder) is None and shim.start_time_of(int(record["pid"])) == record["start_time"]
-
-
-def read_attempt(folder: Path) -> int:
-    """Return the number of the last attempt that was started here, 0 where none was."""
-    return int(_read_json(folder / shim.PROCESS_NAME).get("attempt", 0))
 
 
 def read_exit(folder: Path) -> Exit | None:

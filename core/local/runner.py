@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core.local import job_request, processes, runs, steps
+from core.local import job_request, processes, runs, shim, steps
 from core.local.ingest import Ingest
 from core.local.routes.compute import node_limit
 from core.local.store import Document, now_utc
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 LOOK_EVERY_S = 0.1
 STOP_GRACE_S = 5.0
+NICENESS = 5  # a run takes every core there is: the dashboard and the server go first
 RESERVE_BYTES = 8 * 1024 * 1024
 _ON_A_NODE = ("Preparing", "Running", "Finalizing", "CancelRequested")
 _log = logging.getLogger(__name__)
@@ -197,12 +198,12 @@ class Runner:
         folder = runs.step_folder(self._workspace, job["name"], step)
         try:
             argv, environment, cwd = steps.prepare(self._workspace, job, step, self._program)
-            processes.start(folder, argv, environment, attempt=step["attempt"], cwd=cwd)
+            processes.start(folder, argv, environment, attempt=step["attempt"], cwd=cwd, niceness=NICENESS)
         except OSError as error:
             message = f"{step['title']} could not be started: {error.strerror} ({error.filename})."
             self._fail(job["name"], {"code": "SystemError", "message": message})
             return
-        if processes.read_attempt(folder) == step["attempt"]:
+        if shim.read_attempt(folder) == step["attempt"]:
             self._change_step(job, step, lambda each: runs.move(each["run"], "Running"))
             self._tell(job, f"{step['title']} runs.")
 

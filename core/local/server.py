@@ -64,6 +64,8 @@ _log = logging.getLogger(__name__)
 def create_app(home: Home, port: int) -> Starlette:
     """Build the application that serves one home on one port."""
     machine = machines.probe()
+    if machine.problem:
+        _log.warning("%s", machine.problem)
     workspace = Workspace(
         home=home,
         store=Store(home.workspace_db),

@@ -1,6 +1,6 @@
 """The small parent of every trainer and scorer: it holds a lock while they live and writes down how they ended.
 
-    python -m core.local.shim FOLDER [--attempt N] [--cwd DIR] -- PROGRAM ARGUMENT...
+    python -m core.local.shim FOLDER [--attempt N] [--cwd DIR] [--nice N] -- PROGRAM ARGUMENT...
 
 It knows neither jobs nor the server: a server that was killed finds in FOLDER all there is to know. Standard library
 only, because it is started for every step of a run.
@@ -58,6 +58,18 @@ def start_time_of(pid: int) -> str:
     return told.stdout.strip()
 
 
+def read_attempt(folder: Path) -> int:
+    """Return the number of the last attempt that was begun in a folder, 0 where none was.
+
+    Either file tells it: on a full disk only the one with a block of its own could be written.
+    """
+    numbers = [0]
+    for name in (PROCESS_NAME, EXIT_NAME):
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            numbers.append(int(json.loads((folder / name).read_text(encoding="utf-8"))["attempt"]))
+    return max(numbers)
+
+
 def main(arguments: list[str]) -> int:
     """Run one program under the lock of its folder and return its exit status."""
     if "--" not in arguments or not arguments[0]:
@@ -66,6 +78,7 @@ def main(arguments: list[str]) -> int:
     split = arguments.index("--")
     own, program = arguments[:split], arguments[split + 1 :]
     options = dict(zip(own[1::2], own[2::2], strict=True))
+    os.nice(int(options.get("--nice", "0")))
     return _run(Path(own[0]), program, int(options.get("--attempt", "1")), options.get("--cwd"))
 
 
@@ -73,7 +86,7 @@ def _run(folder: Path, program: list[str], attempt: int, cwd: str | None) -> int
     lock = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     # A server that was killed right after the launch may have a successor which launches again:
     # the lock lets one of the two in, the attempt keeps the other out once the first has ended.
-    if not _take_lock(lock) or _attempt_in(folder / PROCESS_NAME) >= attempt:
+    if not _take_lock(lock) or read_attempt(folder) >= attempt:
         return EXIT_TAKEN
     (folder / EXIT_NAME).unlink(missing_ok=True)
     _reserve(folder)
@@ -164,13 +177,6 @@ def _end_orphans() -> None:
             for pid in listed.read_text(encoding="ascii").split():
                 os.kill(int(pid), signal.SIGKILL)
             os.waitpid(-1, 0)
-
-
-def _attempt_in(path: Path) -> int:
-    try:
-        return int(json.loads(path.read_text(encoding="utf-8"))["attempt"])
-    except (OSError, ValueError, KeyError):
-        return 0
 
 
 def _reserve(folder: Path) -> None:

@@ -67,7 +67,9 @@ def _create_endpoint(work: Work) -> Outcome:
     endpoint = find_endpoint(work.conn, name)
     if endpoint is not None and endpoint.tags.get(tags.OPERATION) != work.operation.id:
         raise Conflict(f"There is an endpoint '{name}' already.", "Choose another name.")
-    waiting = work.send_once("endpoint", lambda: endpoint is not None, lambda: _send_endpoint(work, name))
+    waiting = work.send_once(
+        "endpoint", "the endpoint", lambda: endpoint is not None, lambda: _send_endpoint(work, name)
+    )
     if waiting:
         return waiting
     if work.arguments["delete_at"]:
@@ -101,7 +103,9 @@ def _send_endpoint(work: Work, name: str) -> None:
 def _create_deployment(work: Work) -> Outcome:
     name = work.operation.subject
     known = _deployment(get_endpoint(work.conn, name))
-    waiting = work.send_once("deployment", lambda: known is not None, lambda: _send_deployment(work, name))
+    waiting = work.send_once(
+        "deployment", "the deployment", lambda: known is not None, lambda: _send_deployment(work, name)
+    )
     if waiting:
         return waiting
     if error := check_write(work.conn, f"deployment '{DEPLOYMENT_NAME}' of '{name}'"):

@@ -43,7 +43,7 @@ def _submit(work: Work) -> Outcome:
             for name in ("title", "display_name", "experiment", "model_id", "compute", "gpus", "parameters")
         },
     )
-    waiting = work.send_once("job", lambda: has_job(work.conn, job), lambda: _send(work, request))
+    waiting = work.send_once("job", "the run", lambda: has_job(work.conn, job), lambda: _send(work, request))
     return waiting or Done("Confirmed")
 
 
@@ -72,7 +72,9 @@ def _evaluate(work: Work) -> Outcome:
     inputs = {**run.inputs, "test_file_path": str(work.facts["test_id"])}
     run = replace(run, inputs=inputs, model_id=work.arguments["model_id"], compute=work.arguments["compute"])
     name = evaluation_name(run.name)
-    waiting = work.send_once("evaluation", lambda: has_job(work.conn, name), lambda: _send_evaluation(work, run))
+    waiting = work.send_once(
+        "evaluation", "the evaluation", lambda: has_job(work.conn, name), lambda: _send_evaluation(work, run)
+    )
     return waiting or Done("Confirmed")
 
 
@@ -81,6 +83,8 @@ def _send_evaluation(work: Work, run: Run) -> None:
 
 
 def _watch_evaluation(work: Work) -> Outcome:
+    if not work.facts.get("test_id"):
+        return Skip()
     record = history.find_record(work.conn, evaluation_name(work.operation.subject))
     shown = STATES.get(record.status if record else "NotStarted", STATES["Unknown"])
     if not shown.finished:

@@ -25,7 +25,7 @@ from core.operations.records import (
 )
 from core.teardown import Gone, Receipt
 
-DOUBLE_CLICK_S = 10.0
+DOUBLE_CLICK_S = 10.0  # for what must not be made twice
 
 SCHEMA = """
 create table if not exists operations (
@@ -68,8 +68,11 @@ class Ledger:
         steps: Sequence[tuple[str, str]],
         arguments: Mapping[str, Any],
         key: str = "",
+        again_after_s: float = 0.0,
     ) -> Operation:
-        """Record an operation. The same key while one is under way, or within ten seconds, gives that one again."""
+        """Record an operation. While one of the same key is under way, that one is given again; one that is done is
+        given again for `again_after_s`.
+        """
         now = utc_now()
         operation = Operation(
             id=secrets.token_hex(4),
@@ -91,7 +94,7 @@ class Ledger:
             ):
                 known = parse_operation(row)
                 age_s = (now - (known.created_at or now)).total_seconds()
-                if not known.finished or (age_s < DOUBLE_CLICK_S and known.state == DONE):
+                if not known.finished or (age_s < again_after_s and known.state == DONE):
                     return known
             db.execute(
                 "insert into operations values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",

@@ -22,7 +22,7 @@ def _create_compute(work: Work) -> Outcome:
         known = None
     if known is not None and known.tags.get(tags.OPERATION) != work.operation.id:
         raise Conflict(f"There is a compute '{name}' already.", "Choose another name, or use it.")
-    waiting = work.send_once("compute", lambda: known is not None, lambda: _send_compute(work, name))
+    waiting = work.send_once("compute", "the compute", lambda: known is not None, lambda: _send_compute(work, name))
     if waiting:
         return waiting
     if work.arguments["delete_at"]:

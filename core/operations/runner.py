@@ -19,7 +19,7 @@ from core.home import Home, current
 from core.operations import kinds
 from core.operations.ledger import LeaseLost, Ledger
 from core.operations.records import CANCELLED, DONE, FAILED, RUNNING, WAITING, Operation, Step
-from core.operations.work import Done, Outcome, Skip, Stop, Wait, Work
+from core.operations.work import Done, Outcome, Skip, Stop, Wait, Work, not_confirmed
 
 LEASE_S = 15.0
 LOOK_EVERY_S = 0.25
@@ -41,7 +41,13 @@ class Runner:
         self._pauses: dict[str, float] = {}
         self._timers_at = 0.0
         self._renewed_at = 0.0
+        self._alive = threading.Event()
         self.stopping = threading.Event()
+
+    @property
+    def alive(self) -> bool:
+        """Whether its thread runs."""
+        return self._alive.is_set()
 
     @property
     def holds_lease(self) -> bool:
@@ -50,6 +56,7 @@ class Runner:
 
     def run(self) -> None:
         """Work until `stopping` is set, then give the lease back."""
+        self._alive.set()
         pool = ThreadPoolExecutor(THREADS, thread_name_prefix="operation")
         while not self.stopping.wait(LOOK_EVERY_S):
             try:
@@ -62,6 +69,8 @@ class Runner:
         pool.shutdown(wait=True, cancel_futures=True)
         if self._fence is not None:
             self._ledger.drop_lease(self._fence)
+            self._fence = None
+        self._alive.clear()
 
     def _hold_lease(self) -> bool:
         now = time.monotonic()
@@ -152,7 +161,7 @@ class Runner:
             waits = isinstance(error, SignInFailed)
             note = f"{error.message} {error.hint}".strip() if waits else error.message
             detail = (
-                "The workspace did not confirm it. Tunedeck is checking. It will not start a second one."
+                not_confirmed(str(operation.facts["unconfirmed"]))
                 if operation.facts.get("unconfirmed")
                 else f"{error.message} Tunedeck tries again in {pause:.0f} s."
             )

@@ -12,7 +12,7 @@ from core.endpoints import DEPLOYMENT_NAME, require_endpoint_name
 from core.errors import BadInput, Conflict
 from core.jobs import EXPERIMENT_PREFIX, new_run_name, new_title
 from core.operations import kinds
-from core.operations.ledger import Ledger, Operation
+from core.operations.ledger import DOUBLE_CLICK_S, Ledger, Operation
 from core.operations.work import words
 from core.preflight import LaunchPlan
 from core.recipe import to_job_inputs
@@ -63,6 +63,7 @@ def start_launch(plan: LaunchPlan, title: str = "") -> Operation:
         words(kinds.STEPS["launch"]),
         arguments,
         f"launch:{plan.draft.id}:{plan.draft.revision}",
+        DOUBLE_CLICK_S,
     )
     mark_launched(plan.draft.id, operation.id)
     return operation
@@ -93,7 +94,8 @@ def start_deploy(
         "instances": instances,
         "delete_at": tags.format_time(delete_at) if delete_at else "",
     }
-    return Ledger().start("deploy", connection, endpoint, words(kinds.STEPS["deploy"]), arguments)
+    key = f"deploy:{endpoint}:{run}:{model_name}:{model_version}:{size}"
+    return Ledger().start("deploy", connection, endpoint, words(kinds.STEPS["deploy"]), arguments, key, DOUBLE_CLICK_S)
 
 
 def start_create_compute(
@@ -130,13 +132,15 @@ def start_set_traffic(connection: str, endpoint: str, traffic: Mapping[str, int]
     wanted = dict(traffic or {DEPLOYMENT_NAME: 100})
     if sum(wanted.values()) not in (0, 100):
         raise BadInput(f"The shares add up to {sum(wanted.values())} %.", "They must add up to 100 %, or to 0.")
-    return Ledger().start("traffic", connection, endpoint, words(kinds.STEPS["traffic"]), {"traffic": wanted})
+    key = f"traffic:{endpoint}:{sorted(wanted.items())}"
+    return Ledger().start("traffic", connection, endpoint, words(kinds.STEPS["traffic"]), {"traffic": wanted}, key)
 
 
 def start_set_delete_at(connection: str, kind: str, name: str, delete_at: datetime | None) -> Operation:
     """Record a new time to live of an "endpoint" or "compute"; None means it stays."""
     arguments = {"kind": kind, "delete_at": tags.format_time(delete_at) if delete_at else ""}
-    return Ledger().start("delete_at", connection, name, words(kinds.STEPS["delete_at"]), arguments)
+    key = f"delete_at:{kind}:{name}:{arguments['delete_at']}"
+    return Ledger().start("delete_at", connection, name, words(kinds.STEPS["delete_at"]), arguments, key)
 
 
 def start_teardown(plan: TeardownPlan, typed: str = "") -> Operation:

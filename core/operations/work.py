@@ -9,7 +9,7 @@ from typing import Any
 
 from core import connection as connections
 from core.connection import Connection
-from core.errors import NotFound
+from core.errors import NotFound, Throttled, TunedeckError, Unreachable
 from core.operations.ledger import Ledger, Operation
 
 REPORT_EVERY_S = 0.5
@@ -94,8 +94,8 @@ class Work:
         steps = tuple(replace(step, detail=detail) if step is at else step for step in self.operation.steps)
         self.operation = self.ledger.save(replace(self.operation, steps=steps), self.fence)
 
-    def send_once(self, name: str, exists: Callable[[], bool], send: Callable[[], None]) -> Outcome | None:
-        """Send a request that must not arrive twice; None once the workspace has what it makes.
+    def send_once(self, name: str, what: str, exists: Callable[[], bool], send: Callable[[], None]) -> Outcome | None:
+        """Send a request that must not arrive twice; None once the workspace has what it makes ("the run").
 
         The wish is recorded before the request. When the answer is lost, the workspace is asked until the request can
         no longer be on its way, and only then is it sent again.
@@ -105,11 +105,23 @@ class Work:
             return None
         sent_at = float(self.facts.get(f"sent_{name}", 0.0))
         if sent_at and time.time() - sent_at < SETTLE_S:
-            return Wait("The workspace did not confirm it. Tunedeck is checking. It will not start a second one.", 1.0)
-        self.record(**{f"sent_{name}": time.time(), "unconfirmed": name})
-        send()
+            self.record(unconfirmed=what)
+            return Wait(not_confirmed(what), 1.0)
+        self.record(**{f"sent_{name}": time.time(), "unconfirmed": what})
+        try:
+            send()
+        except (Unreachable, Throttled):
+            raise
+        except TunedeckError:
+            self.record(**{f"sent_{name}": 0.0, "unconfirmed": ""})  # it was refused: there is nothing to wait for
+            raise
         self.record(unconfirmed="")
         return None
+
+
+def not_confirmed(what: str) -> str:
+    """Return what is said while an answer is missing."""
+    return f"The workspace did not confirm {what}. Tunedeck is checking. It will not start a second one."
 
 
 @dataclass(frozen=True)

@@ -16,19 +16,18 @@ if conn is None:
     draw_empty("Choose a workspace first.", link("connect"), "Go to Connect")
     end_page()
 
-if begun := url_id("operation"):
-    view.draw_operation_of(begun)
-
 snapshot = reads.read(teardown.list_inventory, max_age_s=4.0)
+if begun := url_id("operation"):
+    view.draw_operation_of(begun, snapshot.value)
 if not ready(snapshot, "Asking the workspace what exists…", (96, 64, 64), key="inventory") or snapshot.value is None:
     end_page()
 inventory = snapshot.value
 view.draw_tiles(conn, inventory)
 draw_age(snapshot)
 st.header("What exists", anchor=False)
-picks, files = view.draw_rows(inventory, url_id("pick"))
-plan = reads.read(view.read_plan, picks, files, max_age_s=20.0) if picks else None
-if inventory.items:
-    view.draw_button(plan, len(picks))
+picks = view.draw_rows(inventory, url_id("pick"))
+if picks.rows:
+    plan = reads.read(view.read_plan, picks.keys, picks.files, max_age_s=20.0) if picks.keys else None
+    view.draw_button(plan, len(picks.keys))
 view.draw_stays(inventory)
 view.draw_receipts()

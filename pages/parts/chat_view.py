@@ -176,7 +176,7 @@ def _draw_exchange(turn: Turn, number: int) -> None:
     if exchange is None:
         return
     with st.popover("Request", icon=":material/data_object:", type="tertiary", key=f"request-{number}"):
-        st.caption(words.plain(f"POST {exchange.url} · answered {exchange.status}. The key is not shown."))
+        st.text(f"POST {exchange.url}, answered {exchange.status}. The key is not shown.")
         shown = st.segmented_control("Show", ["Request", "Answer", "curl", "Python"], default="Request", required=True,
                                      key=f"raw-{number}", label_visibility="collapsed")  # fmt: skip
         if shown == "Request":

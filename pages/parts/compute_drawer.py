@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 
 import streamlit as st
@@ -26,12 +26,20 @@ _NAME = r"[a-zA-Z][a-zA-Z0-9-]{1,22}[a-zA-Z0-9]"
 LIFETIMES = {"1 h": 1, "8 h": 8, "1 day": 24, "Never": None}
 
 
-def draw(draft: Draft, model: BaseModel | None, sizes: Sequence[Size]) -> None:
-    """Draw the button, the drawer while it is open, and how far the last creation is."""
-    usable = computing.list_allowed_sizes(sizes, model.finetune) if model else []
-    off = "" if usable else "This region has no size that the model permits." if model else "Choose a model first."
+def look_for_new(draft: Draft) -> None:
+    """Have the computes read anew once a creation has ended. Call it before they are read."""
+    operation = _latest(draft)
+    if operation and operation.finished and ui().notes.get("seen-created") != operation.id:
+        ui().notes["seen-created"] = operation.id
+        reads.forget(computing.list_computes)
+
+
+def draw(draft: Draft, model: BaseModel, sizes: Sequence[Size], taken: Collection[str]) -> None:
+    """Draw the button, the drawer while it is open, and how far the last creation is. taken: names that exist."""
+    usable = computing.list_allowed_sizes(sizes, model.finetune)
+    off = "" if usable else "This region has no size that the model permits."
     action("Create compute", open_dialog, _KEY, key="open-create-compute", icon="add", off=off)
-    drawer(_KEY, "Create compute", lambda: _draw_form(draft, usable), icon="memory")
+    drawer(_KEY, "Create compute", lambda: _draw_form(draft, usable, taken), icon="memory")
     if operation := _latest(draft):
         live(
             lambda: _draw_progress(operation.id), key="creating",
@@ -53,31 +61,33 @@ def _draw_progress(operation_id: str) -> object:
     found = operations.find_operation(operation_id)
     if found is None:
         return None
+    st.text(f"{'Created' if found.state == 'done' else 'Creating'} {found.subject}")
     draw_operation(found, key="create-compute")
-    if found.finished:
-        reads.forget(computing.list_computes)
     return found.state
 
 
-def _draw_form(draft: Draft, usable: Sequence[Size]) -> None:
-    name = st.text_input(
-        "Name", value=_suggest(usable), key="compute-name", autocomplete="off",
+def _draw_form(draft: Draft, usable: Sequence[Size], taken: Collection[str]) -> None:
+    first = max(usable, key=lambda size: size.cores if size.price.is_free else 0)
+    st.text_input(
+        "Name", value=_suggest(first, taken), key="compute-name", autocomplete="off",
         validate=(f"^{_NAME}$", "3 to 24 letters, digits, hyphens; letter first."),
     )  # fmt: skip
     names = [size.name for size in usable]
-    picked = st.selectbox("Size", names, format_func=lambda found: _describe(usable, found), key="compute-size")
+    picked = st.selectbox(
+        "Size", names, index=names.index(first.name), format_func=lambda name: _describe(usable, name),
+        key="compute-size",
+    )  # fmt: skip
     size = next(found for found in usable if found.name == picked)
     with st.container(horizontal=True):
         maximum = st.number_input("Most nodes", min_value=1, max_value=16, value=1, key="compute-nodes")
-        idle = st.number_input("Idle minutes before it shrinks", 1, 240, 15, key="compute-idle")
+        st.number_input("Idle minutes before it shrinks", 1, 240, 15, key="compute-idle")
     st.caption("Least nodes: 0. Without work it shrinks to nothing and costs nothing.")
     billed = _billed(draft)
-    lifetime = st.segmented_control(
+    st.segmented_control(
         "Delete it after", list(LIFETIMES), default="8 h" if billed else "Never", required=True, key="compute-lifetime"
     )  # fmt: skip
     _draw_price(size, billed)
     problem = _quota_problem(size, int(maximum))
-    hours = LIFETIMES[str(lifetime)]
     label = "Create compute"
     if billed:
         price = size.price.times(int(maximum)).words
@@ -85,28 +95,32 @@ def _draw_form(draft: Draft, usable: Sequence[Size]) -> None:
         if not st.checkbox(words.plain(f"It costs up to {price} while it works."), key="compute-price"):
             problem = problem or "Tick the price first."
     action(
-        label, _create, draft.connection, name or "", size.name, int(maximum), int(idle) * 60, hours, draft.id,
-        key="create-compute-now", type="primary", icon="add", off=problem, width="stretch",
+        label, _create, draft.connection, key="create-compute-now", type="primary", icon="add", off=problem,
+        width="stretch",
     )  # fmt: skip
     action("Keep what is there", close_dialog, key="keep-computes", width="stretch")
 
 
-def _create(alias: str, name: str, size: str, nodes: int, idle_s: int, hours: int | None, draft_id: str) -> None:
-    if not re.fullmatch(_NAME, name.strip()):
+def _create(alias: str) -> None:
+    """Read the fields as they are at the click: the button was drawn before the last of them was left."""
+    given = st.session_state
+    name, hours = str(given["compute-name"]).strip(), LIFETIMES[given["compute-lifetime"]]
+    if not re.fullmatch(_NAME, name):
         raise BadInput(
             f"'{name}' cannot be the name of a compute.", "3 to 24 letters, digits, hyphens; letter first."
         )  # fmt: skip
     delete_at = datetime.now(UTC) + timedelta(hours=hours) if hours else None
     operation = operations.start_create_compute(
-        alias, name.strip(), size, max_nodes=nodes, idle_s=idle_s, delete_at=delete_at
-    )
+        alias, name, given["compute-size"], max_nodes=int(given["compute-nodes"]),
+        idle_s=int(given["compute-idle"]) * 60, delete_at=delete_at,
+    )  # fmt: skip
     ui().notes["creating"] = operation.id
     close_dialog()
 
 
-def _suggest(usable: Sequence[Size]) -> str:
-    size = usable[0] if usable else None
-    return f"{'gpu' if size and size.gpus else 'cpu'}-{size.cores if size else 1}-cores"
+def _suggest(size: Size, taken: Collection[str]) -> str:
+    stem = f"gpu-{size.gpus}" if size.gpus else f"cpu-{size.cores}"
+    return next(name for name in (f"{stem}-{letter}" for letter in "abcdefghijklmnopqrstuvwxyz") if name not in taken)
 
 
 def _describe(usable: Sequence[Size], name: str) -> str:
@@ -135,5 +149,5 @@ def _quota_problem(size: Size, nodes: int) -> str:
         st.caption("Quota: not enforced here." if snapshot.has_value else "Reading the quota…")
         return ""
     needed = size.cores * nodes
-    st.caption(words.plain(f"Quota for {quota.family}: needs {needed} cores, {quota.free} free."))
+    st.caption(words.plain(f"Quota for {quota.family}: needs {words.plural(needed, 'core')}, {quota.free} free."))
     return "" if needed <= quota.free else f"Quota: needs {needed} cores, {quota.free} free. Pick a smaller size."

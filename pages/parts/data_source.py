@@ -52,7 +52,7 @@ def _first(draft: Draft) -> str:
         return "Hugging Face" if url_id("from") == "hub" else "Upload"
     if draft.dataset:
         found = datasets.find_dataset(draft.dataset)
-        if found is not None and found.source != "sample":
+        if found is not None and found.source != datasets.SAMPLE_SOURCE:
             return "Used before"
     return "Bundled sample"
 

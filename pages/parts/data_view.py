@@ -115,7 +115,8 @@ def _read_page(found: ChatDataset, path: Path, total: int, search: str, flawed: 
     if flawed:
         lines = list(datasets.list_problem_lines(found.train))
         start = _draw_pages(len(lines), "flawed-page", 1)
-        return [row for line in lines[start : start + _PER_PAGE] for row in datasets.read_rows(path, line - 1, 1)]
+        found_rows = (datasets.find_row(path, line) for line in lines[start : start + _PER_PAGE])
+        return [row for row in found_rows if row is not None]
     wanted = url_id("row") or "1"
     first = (int(wanted) - 1) // _PER_PAGE + 1 if wanted.isdigit() and 0 < int(wanted) <= total else 1
     start = _draw_pages(total, f"rows-page-{path.name}", first)

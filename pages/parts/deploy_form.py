@@ -42,7 +42,7 @@ def draw_form(conn: Connection) -> None:
     st.header("1 Model", anchor=False)
     _draw_run_choice(run)
     name = st.text_input(
-        "Name of the registered model", value=endpoints.suggest_model_name(run), key=f"model-{run.name}"
+        "Name of the registered model", value=endpoints.suggest_model_name(run), key=f"model-{run.name}", width=480
     )
     known = reads.read(endpoints.list_registered_models, max_age_s=10.0).value or ()
     exists = any(model.name == name for model in known)
@@ -103,7 +103,7 @@ def _choose_endpoint(run: Run, model_name: str) -> tuple[str, str]:
     taken: Sequence[EndpointView] = reads.read(endpoints.list_endpoints, max_age_s=5.0).value or ()
     mark = hashlib.sha256(f"{run.name}{len(taken)}".encode()).hexdigest()[:3]
     start = f"{endpoints.suggest_endpoint_name(model_name or 'model')[:28].rstrip('-')}-{mark}"
-    name = st.text_input("Endpoint name", value=start, key=f"endpoint-{run.name}", live=True,
+    name = st.text_input("Endpoint name", value=start, key=f"endpoint-{run.name}", width=480, live=True,
                          help="It is part of the address that callers use.").strip()  # fmt: skip
     problem = endpoints.check_endpoint_name(name) or ""
     if problem:
@@ -167,8 +167,6 @@ def _choose_end(conn: Connection) -> datetime | None:
                                 required=True, key="deploy-life", label_visibility="collapsed")  # fmt: skip
     lives = _LIVES[kept or "8 h"]
     if lives is None:
-        if not conn.billed:
-            st.caption("It stays until you delete it.")
         return None
     return (datetime.now(UTC) + lives).replace(second=0, microsecond=0)
 

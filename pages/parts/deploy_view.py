@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from core import compute, endpoints, operations, teardown
+from core import compute, endpoints, operations
 from core.endpoints import EndpointView
 from core.errors import NotFound
 from core.operations import Operation
@@ -36,7 +36,7 @@ def draw_deploy(name: str) -> None:
     if endpoint is not None:
         _draw_facts(endpoint)
     if operation is not None:
-        _draw_steps(operation)
+        _draw_steps(operation, endpoint)
     with st.expander("Container log", expanded=operation is not None and not operation.finished, key="container-log"):
         live(lambda: _draw_log(name), key="container", run_every=2.0 if operation and not operation.finished else None)
 
@@ -77,25 +77,28 @@ def _draw_facts(endpoint: EndpointView) -> None:
     st.caption(words.plain(" · ".join(filter(None, facts))))
 
 
-def _draw_steps(operation: Operation) -> None:
+def _draw_steps(operation: Operation, endpoint: EndpointView | None) -> None:
     st.header("Steps", anchor=False)
 
     def draw() -> object:
         now = operations.get_operation(operation.id)
         draw_operation(now, key="deploy")
-        if now.finished and not operation.finished:
-            reads.forget(endpoints.get_endpoint, endpoints.list_endpoints, teardown.list_inventory)
         if not now.finished:
             st.caption("You may close this page. The deploy goes on while Tunedeck runs.")
-        return now.state
+        return (now.state, _state_of(reads.read(endpoints.get_endpoint, operation.subject, max_age_s=2.0).value))
 
-    live(draw, key="deploy", run_every=None if operation.finished else 1.0)
+    rests = operation.finished and (operation.state != "done" or _state_of(endpoint) == "Live")
+    live(draw, key="deploy", run_every=None if rests else 1.0, token=(operation.state, _state_of(endpoint)))
     if operation.state == "failed":
         with st.container(horizontal=True, vertical_alignment="center"):
             action("Try again", operations.retry_operation, operation.id, key="retry-deploy", icon="refresh",
                    type="primary")  # fmt: skip
             link("teardown", pick=f"endpoint:{operation.subject}").draw("Delete this endpoint", icon="delete_forever")
         st.text("What exists of it bills until it is deleted.")
+
+
+def _state_of(endpoint: EndpointView | None) -> str:
+    return endpoint.state_word if endpoint is not None else ""
 
 
 def _draw_log(name: str) -> object:

@@ -97,8 +97,9 @@ def _last_alias() -> str | None:
 
 @st.cache_resource
 def _start_runner() -> None:
-    """Carry on what a killed dashboard left undone; once per process."""
+    """Carry on what a killed dashboard left undone, and import the SDK before it is needed; once per process."""
     operations.start_runner()
+    reads.warm_up()
 
 
 def _draw_menu(summary: Summary) -> None:

@@ -43,6 +43,7 @@ def draw_models(draft: Draft) -> tuple[Draft, BaseModel | None]:
 
 def draw_computes(draft: Draft, model: BaseModel | None) -> tuple[Draft, Verdict | None]:
     """Draw what can be used as radio buttons and the rest with its reason; returns the draft and the chosen verdict."""
+    compute_drawer.look_for_new(draft)
     computes = reads.read(computing.list_computes, max_age_s=5.0)
     sizes = reads.read(computing.list_sizes, max_age_s=300.0)
     if model is None:
@@ -51,7 +52,7 @@ def draw_computes(draft: Draft, model: BaseModel | None) -> tuple[Draft, Verdict
     if not (ready(computes, "Reading computes…", (52,), key="computes") and ready(sizes, "Reading sizes…", (52,))):
         return draft, None
     draft, verdict = _draw_choices(draft, model, computes.value, sizes.value)
-    compute_drawer.draw(draft, model, sizes.value)
+    compute_drawer.draw(draft, model, sizes.value, [found.name for found in computes.value])
     return draft, verdict
 
 
@@ -98,7 +99,7 @@ def draw_choice(draft: Draft, model: BaseModel | None, verdict: Verdict | None) 
         off = _missing(model, verdict)
         action(
             "Use these", _use, draft, model, verdict, key="use-these", type="primary", icon="arrow_forward",
-            off=off, then=link("data"), shortcut="Ctrl+Enter", width="stretch",
+            off=off, then=link("data"), width="stretch",
         )  # fmt: skip
 
 

@@ -72,6 +72,14 @@ def find_connection(alias: str | None = None) -> Connection | None:
     return connections.connect(settings)
 
 
+def warm_up() -> None:
+    """Build a client off the page: the SDK takes over a second to import, and this sends nothing."""
+    settings = connections.find_settings(connections.LOCAL)
+    if settings is not None:
+        place = connections.connect(settings)
+        run_once("warm-up", _home(), lambda: place.workspace)
+
+
 def start_local() -> None:
     """See to it that the local workspace runs, off the page; what waits for it is read at once afterwards."""
 

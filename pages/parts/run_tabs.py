@@ -15,7 +15,7 @@ from core.run_states import Run, Stage
 from pages.parts import reads, words
 from pages.parts.notices import draw_age
 
-VIEWS = ("Evaluation", "Learning rate", "Gradient norm", "Speed", "Logs", "Settings")
+VIEWS = ("Learning rate", "Gradient norm", "Speed", "Logs", "Settings", "Evaluation")
 _ANSWERS_PER_PAGE = 3
 _LOG_HEIGHT = 320
 

@@ -38,7 +38,7 @@ def draw_run(name: str) -> None:
     launch = operations.find_operation_for(ui().alias or "", name, "launch")
     snapshot = reads.read(overview.read_run, name, max_age_s=1.0)
     run: Run | None = snapshot.value
-    if launch is not None and (run is None or run.recorded):
+    if launch is not None and (run.recorded if run is not None else not _was_sent(launch)):
         _draw_recorded(launch)
         return
     if isinstance(snapshot.error, NotFound):
@@ -76,13 +76,17 @@ def _draw_recorded(launch: Operation) -> None:
         draw_operation(now, key="launch", only=_SENDING)
         return (run is None or run.recorded, now.state)
 
-    live(draw, key="launch", run_every=None if launch.finished else 0.7)
+    live(draw, key="launch", run_every=None if launch.state == "failed" else 0.7)
     if launch.state == "failed":
         with st.container(horizontal=True):
             action(
                 "Try again", operations.retry_operation, launch.id, key="retry-launch", type="primary", icon="refresh"
             )
             link("launch").draw("Back to Launch", icon="arrow_back")
+
+
+def _was_sent(launch: Operation) -> bool:
+    return any(step.name == _SENDING[-1] and step.state == "done" for step in launch.steps)
 
 
 def _sent_share(launch: Operation) -> float:
@@ -99,7 +103,7 @@ def _draw_known(run: Run) -> None:
         _draw_failure(run)
     choice = _draw_chart_choice()
     left, right = st.columns([3, 1], gap="medium")
-    view = _draw_view_choice(result)
+    view = _draw_view_choice(run, result)
     log_choice = None
     with st.container():
         if view == "Settings":
@@ -280,11 +284,15 @@ def _draw_chart_choice() -> ChartChoice:
     return ChartChoice(axis or "Step", smoothing, log_y)
 
 
-def _draw_view_choice(result: Evaluation | None) -> str:
-    views = VIEWS if result is not None else (*(view for view in VIEWS if view != "Evaluation"), "Evaluation")
-    chosen = st.segmented_control("Show", views, default=views[0], required=True, key="view", bind="query-params",
+def _draw_view_choice(run: Run, result: Evaluation | None) -> str:
+    seen = f"evaluated-{run.name}"
+    if result is not None and seen not in ui().notes:
+        ui().notes[seen] = True
+        if "view" not in st.query_params:  # the operator has not chosen: the first words of the tuned voice
+            st.session_state["view"] = "Evaluation"
+    chosen = st.segmented_control("Show", VIEWS, default=VIEWS[0], required=True, key="view", bind="query-params",
                                   label_visibility="collapsed")  # fmt: skip
-    return chosen or views[0]
+    return chosen or VIEWS[0]
 
 
 def _draw_loss(run: Run, measured: RunMetrics, choice: ChartChoice) -> None:

@@ -38,10 +38,13 @@ def draw_or_get_draft() -> Draft:
     draft = drafts.find_draft(here.draft_id) if here.draft_id else None
     if draft is None:
         if here.draft_id:
-            draw_warning(f"There is no draft '{here.draft_id}'. This is the one you changed last.")
+            here.notes["lost-draft"] = (here.page, here.draft_id)
         draft = drafts.find_latest_draft(here.alias) or drafts.create_draft(here.alias)
         here.draft_id = draft.id
         set_url_id("draft", draft.id)
+    page, lost = here.notes.get("lost-draft", ("", ""))
+    if page == here.page and lost != draft.id:
+        draw_warning(f"There is no draft '{lost}'. This is the one you changed last.")
     return draft
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 import streamlit as st
 
@@ -43,8 +44,17 @@ def draw_tiles(conn: Connection, inventory: Inventory) -> None:
         draw_warning(problem)
 
 
-def draw_rows(inventory: Inventory, picked: str | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Draw what exists as rows to tick; returns the ticked keys, and the models whose files go too."""
+@dataclass(frozen=True)
+class Picks:
+    """Keys of what is ticked, of the models whose files go too, and how many rows there are to tick."""
+
+    keys: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    rows: int = 0
+
+
+def draw_rows(inventory: Inventory, picked: str | None) -> Picks:
+    """Draw what exists as rows to tick."""
     shown = st.segmented_control("Show", ["Can bill", "Created here", "All"], default="Can bill", required=True,
                                  key="what", bind="query-params")  # fmt: skip
     items = [item for item in inventory.items if item.kind in _DELETABLE]
@@ -61,7 +71,7 @@ def draw_rows(inventory: Inventory, picked: str | None) -> tuple[tuple[str, ...]
             ticks.append(item.key)
             if item.kind == "model" and _draw_files(item):
                 files.append(item.key)
-    return tuple(ticks), tuple(files)
+    return Picks(tuple(ticks), tuple(files), len(rows))
 
 
 def _draw_row(item: Item, *, ticked: bool) -> bool:
@@ -97,7 +107,9 @@ def draw_button(snapshot: Snapshot[TeardownPlan] | None, count: int) -> None:
     label = f"Delete {words.plural(count, 'resource')}…" if count else "Delete…"
     with st.container(horizontal=True, vertical_alignment="center"):
         plan = snapshot.value if snapshot else None
-        st.text(f"Frees {money(plan.frees_per_hour)}/h" if plan else "", width="stretch")
+        if plan:
+            st.text(f"Frees {money(plan.frees_per_hour)}/h")
+        st.space("stretch")
         off = "Tick what is to go." if not count else "" if plan else "Reading what it would mean…"
         if snapshot is not None and snapshot.error is not None and plan is None:
             off = snapshot.error.message
@@ -108,9 +120,7 @@ def draw_button(snapshot: Snapshot[TeardownPlan] | None, count: int) -> None:
 
 def _question(plan: TeardownPlan, count: int) -> Confirm:
     what = words.plural(count, "resource")
-    lines = [f"This ends billing of {money(plan.frees_per_hour)}/h. It cannot be undone."]
-    lines += [f"{act.item.kind} {act.item.name}: {act.consequence}" for act in plan.actions]
-    lines += list(plan.sentences)
+    lines = [*plan.sentences, *(f"{act.item.kind} {act.item.name}: {act.consequence}" for act in plan.actions)]
     if plan.kept:
         lines.append("Kept: " + ", ".join(_short(item) for item in plan.kept[:6]) + _more(len(plan.kept) - 6))
     return Confirm(title=f"Delete {what}?", yes=f"Delete {what}", keep="Keep them", lines=tuple(lines),
@@ -132,7 +142,13 @@ def delete(plan: TeardownPlan) -> Operation:
     return begun
 
 
-def draw_operation_of(operation_id: str) -> None:
+def _is_newer(inventory: Inventory | None, operation: Operation) -> bool:
+    """Say whether an inventory was read after the operation's last step, so that it no longer shows what is gone."""
+    read_at = inventory.read_at if inventory else None
+    return bool(read_at and operation.updated_at and read_at > operation.updated_at)
+
+
+def draw_operation_of(operation_id: str, inventory: Inventory | None) -> None:
     """Draw a teardown under way or done: its steps, then when each thing was seen to be gone."""
     operation = operations.find_operation(operation_id)
     if operation is None:
@@ -143,13 +159,13 @@ def draw_operation_of(operation_id: str) -> None:
     def draw() -> object:
         now = operations.get_operation(operation.id)
         draw_operation(now, key="teardown")
-        if now.finished and not operation.finished:
-            reads.forget(teardown.list_inventory, endpoints.list_endpoints, endpoints.get_endpoint)
         if not now.finished:
             st.caption("You may close this page. The teardown goes on while Tunedeck runs.")
-        return now.state
+        return (now.state, _is_newer(reads.read(teardown.list_inventory, max_age_s=2.0).value, now))
 
-    live(draw, key="teardown", run_every=None if operation.finished else 1.0)
+    newer = _is_newer(inventory, operation)
+    rests = operation.finished and newer
+    live(draw, key="teardown", run_every=None if rests else 1.0, token=(operation.state, newer))
     if operation.state == "failed":
         action("Try again", operations.retry_operation, operation.id, key="retry-teardown", icon="refresh")
     for receipt in operations.list_receipts(ui().alias):

@@ -27,5 +27,5 @@ with right:
         draw_empty("No model is chosen yet.", link("model"), "Go to Model & compute")
     action(
         "Use this data", data_source.use, draft.id, dataset.key, key="use-data", type="primary", icon="arrow_forward",
-        off=dataset.train.words, then=link("launch"), shortcut="Ctrl+Enter", width="stretch",
+        off=dataset.train.words, then=link("launch"), width="stretch",
     )  # fmt: skip

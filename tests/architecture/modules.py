@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -59,7 +59,12 @@ def list_modules(*roots: str) -> list[Module]:
     for root in roots or SOURCES:
         path = REPOSITORY / root
         found += [path] if path.suffix == ".py" else path.rglob("*.py")
-    return [Module(path) for path in sorted(found) if "__pycache__" not in path.parts]
+    return [_parse_once(path) for path in sorted(found) if "__pycache__" not in path.parts]
+
+
+@cache
+def _parse_once(path: Path) -> Module:
+    return Module(path)
 
 
 def belongs_to(name: str, *packages: str) -> bool:

@@ -18,6 +18,7 @@ BROAD_HANDLERS = {
     "core/local/deployments.py",
     "core/local/runner.py",
     "core/local/server.py",
+    "core/local/workspace.py",
     "pages/parts/notices.py",
 }
 MACHINE_PATH = re.compile(r"(?<![\w.$}])/(?:tmp|work|root|home|Users)/[\w.-]+")

@@ -18,6 +18,7 @@ import pytest
 
 from core import cloud as clouds
 from tests import tiny_model
+from tests.contract.sdk import SUBSCRIPTION_ID, client_options, credential_of
 from tests.local_server import LocalServer, running_server
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -59,16 +60,6 @@ def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _plain_http_policy() -> Any:
-    from azure.core.pipeline.policies import SansIOHTTPPolicy
-
-    class AllowPlainHttp(SansIOHTTPPolicy):  # type: ignore[type-arg]
-        def on_request(self, request: Any) -> None:
-            request.context.options["enforce_https"] = False
-
-    return AllowPlainHttp()
-
-
 def upload(workspace: Any, file: Path) -> str:
     from azure.storage.blob import ContainerClient
 
@@ -83,18 +74,8 @@ def test_the_lesson_from_the_first_client_to_the_deleted_endpoint(
     server: LocalServer, data_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Takes about a minute: a pipeline of five processes and a scorer, three of which load torch."""
-    cloud = clouds.local_cloud(server.home)
-    credential = clouds.LocalCredential(server.home)
-    with clouds.using(cloud):
-        local: dict[str, Any] = {
-            "cloud": cloud.name,
-            "cloud_metadata": cloud.metadata,
-            "per_call_policies": _plain_http_policy(),  # a bare instance, as the SDK wants it
-            "enable_telemetry": False,
-            "show_progress": False,
-            "use_env_settings": False,
-        }
-        lesson(credential, local, tiny_model.NAME, data_folder, tmp_path)
+    with clouds.using(clouds.local_cloud(server.home)):
+        lesson(credential_of(server), client_options(server), tiny_model.NAME, data_folder, tmp_path)
     printed = capsys.readouterr().out
     assert "Execution Summary" in printed
 
@@ -116,7 +97,7 @@ def lesson(credential: Any, local: dict[str, Any], model_name: str, data_folder:
 
     # 1. Prerequisites
     credential.get_token(f"{local['cloud_metadata']['resource_manager']}/.default")
-    workspace_ml_client = MLClient(credential, "00000000-0000-0000-0000-000000000000", "local", "local", **local)
+    workspace_ml_client = MLClient(credential, SUBSCRIPTION_ID, "local", "local", **local)
     registry_ml_client = MLClient(credential, registry_name="azureml", **local)
     experiment_name = f"chat_completion_{model_name}"
     timestamp = str(int(time.time()))

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from core import home
-from tests.pages.conftest import Dashboard, browser, launch, page, settle
+from tests.pages.conftest import Dashboard, browser, dashboard, page, settle
 
 __all__ = ["browser", "dashboard", "page"]
 
 BASE_MODEL = "SmolLM2-135M-Instruct"
 QUICK = 10_000
-SLOW = 120_000
+SLOW = 300_000
 
 
 @pytest.fixture(scope="session")
@@ -29,11 +29,9 @@ def real_models() -> Path:
 
 
 @pytest.fixture(scope="module")
-def dashboard(tmp_path_factory: pytest.TempPathFactory, real_models: Path) -> Iterator[Dashboard]:
-    found = launch(tmp_path_factory.mktemp("home"), real_models)
-    yield found
-    found.app.end()
-    found.server.end()
+def base_models(real_models: Path) -> Path:
+    """The real models, in the place of the tiny one that other browser tests use."""
+    return real_models
 
 
 def click(tab: Page, name: str, *, timeout_ms: int = QUICK) -> None:
@@ -43,9 +41,9 @@ def click(tab: Page, name: str, *, timeout_ms: int = QUICK) -> None:
     button.click()
 
 
-def go_to_launch(tab: Page, dashboard: Dashboard) -> None:
+def go_to_launch(tab: Page, here: Dashboard) -> None:
     """Click from a fresh home to the Launch page, with everything as it is preselected."""
-    tab.goto(dashboard.url)
+    tab.goto(here.url)
     click(tab, "Start on this machine")
     click(tab, "Use these", timeout_ms=60_000)
     click(tab, "Use this data", timeout_ms=60_000)
@@ -57,7 +55,7 @@ def set_number(tab: Page, search: str, label: str, value: str) -> None:
     """Find a setting by its name and put a number into it."""
     field = tab.get_by_placeholder("Search settings")
     field.fill(search)
-    number = tab.get_by_label(label).first
+    number = tab.get_by_role("spinbutton", name=label)
     number.wait_for()
     number.fill(value)
     number.press("Tab")

@@ -7,7 +7,7 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.e2e.conftest import click, go_to_launch, set_number, wait_until
+from tests.e2e.conftest import SLOW, click, go_to_launch, set_number, wait_until
 from tests.pages.conftest import Dashboard, settle
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -20,7 +20,7 @@ def test_typing_zooming_and_an_open_popover_survive_a_run_that_ticks_and_cancel_
     go_to_launch(page, dashboard)
     set_number(page, "max_steps", "Maximum steps", "400")
     click(page, "Start run", timeout_ms=30_000)
-    page.locator("[data-testid=stPlotlyChart]").first.wait_for(timeout=40_000)
+    page.locator("[data-testid=stPlotlyChart]").first.wait_for(timeout=SLOW)
     page.get_by_text("Logs", exact=True).click()
     search = page.get_by_placeholder("error, loss …")
     search.wait_for()
@@ -34,7 +34,8 @@ def test_typing_zooming_and_an_open_popover_survive_a_run_that_ticks_and_cancel_
     assert search.input_value() == TEXT
     assert page.evaluate("() => document.activeElement.getAttribute('placeholder')") == "error, loss …"
     assert count_points(page) > before, "the run did not tick while the operator typed"
-    assert page.evaluate("() => document.querySelector('.js-plotly-plot').dataset.mark") == "first", "the chart was replaced"
+    mark = page.evaluate("() => document.querySelector('.js-plotly-plot').dataset.mark")
+    assert mark == "first", "the chart was replaced"
     assert read_range(page) == zoomed, "the chart lost its zoom"
 
     page.get_by_role("button", name="Options").click()
@@ -49,7 +50,7 @@ def test_typing_zooming_and_an_open_popover_survive_a_run_that_ticks_and_cancel_
     dialog = page.get_by_role("dialog")
     expect(dialog).to_contain_text("Logged metrics stay")
     dialog.get_by_role("button", name="Cancel run").click()
-    expect(page.get_by_text("Cancelled", exact=True).first).to_be_visible(timeout=30_000)
+    expect(page.get_by_text("Cancelled", exact=True).first).to_be_visible(timeout=60_000)
     expect(page.locator("[data-testid=stPlotlyChart]").first).to_be_visible()
 
 

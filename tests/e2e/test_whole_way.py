@@ -22,7 +22,7 @@ def test_an_operator_clicks_from_an_empty_home_to_an_empty_bill(page: Page, dash
 
     page.wait_for_url(re.compile(r"/runs\?.*run="))
     chart = page.locator("[data-testid=stPlotlyChart]").first
-    chart.wait_for(timeout=40_000)
+    chart.wait_for(timeout=SLOW)
     watch_the_loss_fall(page)
     base, tuned = read_first_answers(page)
     assert base != tuned, "the tuned model says what the base model says"
@@ -64,8 +64,8 @@ def read_first_answers(page: Page) -> tuple[str, str]:
     """Return what base and tuned model said to the first test question shown."""
     first = page.locator(".st-key-answer-0")
     first.wait_for(timeout=QUICK)
-    columns = first.locator("[data-testid=stColumn]")
-    return columns.nth(0).inner_text().removeprefix("Base model"), columns.nth(1).inner_text().removeprefix("Tuned model")
+    base, tuned = (first.locator("[data-testid=stColumn]").nth(number).inner_text() for number in (0, 1))
+    return base.removeprefix("Base model"), tuned.removeprefix("Tuned model")
 
 
 def ask(page: Page, question: str) -> str:

@@ -9,6 +9,7 @@ from core.local.engine.chat_tokens import (
     BadConversation,
     ChatTokens,
     Conversation,
+    Threads,
     check_messages,
     choose_number_format,
     load_chat_tokens,
@@ -69,7 +70,8 @@ def test_a_template_that_drops_thoughts_from_earlier_turns_still_finds_the_answe
 ) -> None:
     template = (
         "{% for m in messages %}<|im_start|>{{ m.role }}"
-        "{% if loop.last and m.role == 'assistant' %} now{% endif %}\n{{ m.content.strip() }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+        "{% if loop.last and m.role == 'assistant' %} now{% endif %}\n{{ m.content.strip() }}<|im_end|>\n"
+        "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     )
     tokens = other_template(tiny_model, tmp_path / "model", template)
     row = tokens.encode_conversations([TALK])[0]
@@ -119,3 +121,42 @@ def test_the_number_format_is_measured_and_explained() -> None:
     name, why = choose_number_format()
     assert name in ("bfloat16", "float32")
     assert "GPU" in why or "times as fast" in why
+
+
+class Machine:
+    """A clock that runs by how fast so many threads are said to be."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, speeds: dict[int, float]) -> None:
+        self.now, self.speeds, self.used = 0.0, speeds, [0]
+        monkeypatch.setattr("core.local.engine.chat_tokens.time.perf_counter", lambda: self.now)
+        monkeypatch.setattr("torch.set_num_threads", lambda count: self.used.append(count))
+
+    def work(self, threads: Threads, steps: int) -> list[int]:
+        done = []
+        for _ in range(steps):
+            done.append(self.used[-1])
+            self.now += 100 / self.speeds[done[-1]]
+            threads.worked(100)
+        return done
+
+
+def test_all_cores_are_used_on_an_idle_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch, {2: 700, 1: 430})
+    done = machine.work(Threads(2), 200)
+    assert done[:2] == [1, 1]
+    assert done[2:].count(1) < 8
+
+
+def test_fewer_threads_are_used_while_the_machine_is_busy_and_all_again_after(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch, {2: 30, 1: 350})
+    threads = Threads(2)
+    assert machine.work(threads, 100).count(2) < 6
+    machine.speeds = {2: 700, 1: 430}
+    assert machine.work(threads, 200)[-20:].count(2) > 15
+    machine.speeds = {2: 30, 1: 350}
+    assert machine.work(threads, 60)[6:].count(2) < 8
+
+
+def test_a_fixed_number_of_threads_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch, {4: 1, 2: 100})
+    assert set(machine.work(Threads(4, fixed=True), 50)) == {4}

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -144,6 +146,20 @@ def test_a_machine_is_measured_without_torch_in_this_process() -> None:
     assert machine.cores >= 1
     assert machine.memory_gib > 0
     assert "torch" not in sys.modules or machine.gpus == ()
+
+
+def test_a_gpu_that_the_installed_torch_cannot_use_is_none_and_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Takes seconds: torch is asked, in a process of its own."""
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho NVIDIA H100\n", encoding="utf-8")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    machine = probe()
+    assert machine.gpus == ()
+    assert machine.problem == "GPUs found: 1, usable by the installed torch: 0."
 
 
 def test_sizes_are_shares_of_the_machine() -> None:

@@ -168,3 +168,19 @@ def test_the_tail_of_a_log_shows_a_progress_bar_as_it_was_left(tmp_path: Path) -
     (tmp_path / "log").write_bytes(b"first\n 10%\r 50%\r100%\nlast\n")
     assert processes.read_tail(tmp_path / "log", 2) == ["100%", "last"]
     assert processes.read_tail(tmp_path / "none", 2) == []
+
+
+def test_a_shim_that_cannot_run_is_an_error_and_not_a_silence(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes.sys, "executable", "/bin/false")
+    with pytest.raises(OSError, match="the shim ended with 1"):
+        start(folder, SLEEPER)
+
+
+def test_what_was_told_only_by_its_end_is_not_run_again(folder: Path) -> None:
+    """A disk that was full when the start should be written down, and had a block for the end."""
+    start(folder, [sys.executable, "-c", "print('ran')"])
+    wait(lambda: processes.read_exit(folder))
+    (folder / shim.PROCESS_NAME).unlink()
+    start(folder, [sys.executable, "-c", "print('ran')"])
+    wait(lambda: not processes.is_alive(folder))
+    assert (folder / shim.LOG_NAME).read_text() == "ran\n"

@@ -1,47 +1,47 @@
-"""Pages run by AppTest inside the test's process, against a local workspace in a process of its own."""
+"""The dashboard without a browser: Streamlit's AppTest on app.py, waiting for what is read in the background."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
+from typing import Any
 
 from streamlit.testing.v1 import AppTest
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+from pages.parts.links import PAGES
+from tests.pages.conftest import REPOSITORY
 
 
-def open_page(script: str, **ids: str) -> AppTest:
-    """Open a page of app.py as a new tab would: `open_page("pages/tune/runs.py", run=name)`."""
-    app = AppTest.from_file(str(REPOSITORY / "app.py"), default_timeout=15)
-    app.query_params["at"] = "local"
-    app.switch_page(script)
+def open_app(page: str = "overview", **ids: str) -> AppTest:
+    """Open a page as a link does."""
+    app = AppTest.from_file(str(REPOSITORY / "app.py"), default_timeout=60)
     for name, value in ids.items():
         app.query_params[name] = value
-    return app.run()
-
-
-def run_until(app: AppTest, check: Callable[[AppTest], bool], timeout_s: float = 30.0) -> AppTest:
-    """Draw the page again until `check` holds, as its pulse does in a browser."""
-    deadline = time.monotonic() + timeout_s
-    while not check(app):
-        assert time.monotonic() < deadline, f"the page says:\n{read_text(app)}"
-        time.sleep(0.2)
+    app.run()
+    if page != "overview":
+        app.switch_page(PAGES[page].script)
+        for name, value in ids.items():
+            app.query_params[name] = value
         app.run()
-    assert not app.exception, app.exception
     return app
 
 
-def says(text: str) -> Callable[[AppTest], bool]:
-    """Return a check for a text anywhere on the page."""
-    return lambda app: text in read_text(app)
+def run_until(app: AppTest, seen: Callable[[AppTest], Any], timeout_s: float = 40.0) -> AppTest:
+    """Run the page again until `seen` holds, as the browser does every 0.4 s while something is read."""
+    deadline = time.monotonic() + timeout_s
+    while not seen(app):
+        assert time.monotonic() < deadline, f"not seen; the page says: {texts(app)}"
+        time.sleep(0.2)
+        app.run()
+    return app
 
 
-def read_text(app: AppTest) -> str:
-    """Return all that the page says, a line per element."""
-    lines: list[str] = []
-    for kind in ("title", "header", "markdown", "caption", "text", "metric", "button", "expander", "code"):
-        for element in app.get(kind):
-            value = getattr(element, "value", None)
-            lines.append(" ".join(str(part) for part in (getattr(element, "label", ""), value) if part))
-    return "\n".join(lines).replace("\\", "")
+def texts(app: AppTest) -> str:
+    """Return what the page says, in the order of its elements."""
+    found = [*app.title, *app.header, *app.markdown, *app.text, *app.caption]
+    return "\n".join(str(element.value) for element in found).replace("\\", "")
+
+
+def buttons(app: AppTest) -> dict[str, Any]:
+    """Return the buttons by their label."""
+    return {button.label: button for button in app.button}

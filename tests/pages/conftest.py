@@ -1,4 +1,4 @@
-"""A dashboard to click through: a local workspace and `streamlit run app.py` as subprocesses, with a home of their own."""
+"""A dashboard to click through: a local workspace and `streamlit run app.py`, with a home of their own."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def launch(home: Path, base_models: Path) -> Dashboard:
 def dashboard(
     tmp_path_factory: pytest.TempPathFactory, base_models: Path, browser: Browser
 ) -> Iterator[Dashboard]:
-    """One dashboard for the tests of a module, with its own home; its first page was opened once, as `make run` does."""
+    """One dashboard for the tests of a module, with its own home; opened once before, as `make run` does."""
     found = launch(tmp_path_factory.mktemp("home"), base_models)
     with browser.new_page() as first:
         first.goto(found.url)

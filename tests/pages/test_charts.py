@@ -51,7 +51,7 @@ def test_every_colour_of_the_two_themes_stands_out_from_its_ground() -> None:
             assert contrast(colour, look.ground) >= 4.5, (colour, look.ground)
 
 
-def draw_loss(monkeypatch: pytest.MonkeyPatch, points: list[Point]):  # noqa: ANN201
+def draw_loss(monkeypatch: pytest.MonkeyPatch, points: list[Point]):
     drawn = []
     monkeypatch.setattr(charts, "_draw", lambda figure, key, alt: drawn.append(figure))
     charts.draw_loss(points, [], run="job-1", axis=charts.Axis(), smoothing=0.6)

@@ -55,7 +55,7 @@ def test_pages_stay_usable_while_the_workspace_is_stopped_and_recover(page: Page
     expect(page.get_by_text("Eligible")).to_be_visible()
     dashboard.stop_server()
     try:
-        times = [go(page, "Data", "Data"), go(page, "Connect", "Connect"), go(page, "Model & compute", "Model & compute")]
+        times = [go(page, name, name) for name in ("Data", "Connect", "Model & compute")]
         assert max(times) < 3.0, f"a page waited for the stopped workspace: {times}"
         expect(page.get_by_role("radio", name="tiny-chat")).to_be_checked()
         search = page.get_by_label("Search models")
@@ -79,5 +79,5 @@ def test_a_killed_workspace_is_named_and_started_again_from_the_page(page: Page,
     go(page, "Overview", "Overview")
     expect(page.get_by_text("no answer")).to_be_visible(timeout=40_000)
     page.goto(f"{dashboard.url}/model?at=local&q=nothing-read-before")
-    page.get_by_role("button", name="Start the local workspace").first.click()
+    page.get_by_role("button", name="Start the local workspace").first.click(timeout=60_000)
     expect(page.get_by_text("Local · $0.00/h")).to_be_visible(timeout=40_000)

@@ -6,19 +6,19 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from core import connection, dataset, drafts, operations, preflight
 from core.home import Home
 from core.operations import Operation
 from tests.local_server import LocalServer
-from tests.pages.apps import open_page, read_text, run_until, says
+from tests.pages.apps import open_app, run_until, texts
 
-LAUNCH, RUNS = "pages/tune/launch.py", "pages/tune/runs.py"
-DEPLOY, CHAT, TEARDOWN = "pages/serve/deploy.py", "pages/serve/chat.py", "pages/operate/teardown.py"
+LAUNCH, RUNS, DEPLOY, CHAT, TEARDOWN = "launch", "runs", "deploy", "chat", "teardown"
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +60,22 @@ def run(draft: drafts.Draft) -> str:
 def endpoint(run: str) -> str:
     begun = operations.start_deploy("local", run, "tiny-support", "tiny-support-1", "local.cpu1", None)
     return wait_for(begun).subject
+
+
+def open_page(page: str, **ids: str) -> AppTest:
+    return open_app(page, at="local", **ids)
+
+
+def read_text(app: AppTest) -> str:
+    """All that the page says, its tiles, buttons and expanders too."""
+    more = [f"{tile.label} {tile.value}" for tile in app.metric]
+    more += [str(one.value) for one in app.code]
+    more += [one.label for kind in ("button", "expander") for one in app.get(kind)]
+    return (texts(app) + "\n" + "\n".join(more)).replace("\\", "")
+
+
+def says(text: str) -> Callable[[AppTest], bool]:
+    return lambda app: text in read_text(app)
 
 
 def choices(draft: drafts.Draft) -> dict[str, object]:
@@ -146,7 +162,7 @@ def test_deploy_names_the_model_checks_the_endpoints_name_and_says_why_a_size_ca
 
 
 def test_chat_streams_an_answer_keeps_it_and_never_shows_the_key(endpoint: str) -> None:
-    app = run_until(open_page(CHAT, endpoint=endpoint), lambda app: not app.chat_input[0].disabled)
+    app = run_until(open_page(CHAT, endpoint=endpoint), lambda app: app.chat_input and not app.chat_input[0].disabled)
     app.chat_input[0].set_value("When does the pier open?").run(timeout=60)
     text = read_text(app)
     assert "When does the pier open?" in [one.value for one in app.text]

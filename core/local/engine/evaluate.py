@@ -23,6 +23,7 @@ if __package__:
         ChatTokens,
         Conversation,
         Message,
+        Threads,
         check_messages,
         choose_number_format,
         load_chat_tokens,
@@ -33,6 +34,7 @@ else:  # on Azure the two files travel without their package
         ChatTokens,
         Conversation,
         Message,
+        Threads,
         check_messages,
         choose_number_format,
         load_chat_tokens,
@@ -108,9 +110,10 @@ def evaluate(base: Path, tuned: Path, test: Path, output: Path, options: Options
     reporter.say(f"{len(encoded)} rows, {sum(len(each.ids) for each in encoded)} tokens, {len(questions)} questions.")
     results: dict[str, Any] = {}
     answers: dict[str, list[str]] = {}
+    threads = Threads(options.cores)
     for kind, folder in (("base", base), ("tuned", tuned)):
-        model = _load_model(folder, options.cores, reporter)
-        loss = _measure_loss(model, tokens, batches, reporter)
+        model = _load_model(folder, reporter)
+        loss = _measure_loss(model, tokens, batches, threads, reporter)
         results[kind] = {"loss": loss, "perplexity": math.exp(min(loss, 700.0))}
         reporter.log_metric(f"{kind}_eval_loss", loss)
         reporter.say(f"{kind}: loss {loss:.4f}, perplexity {results[kind]['perplexity']:.2f}")
@@ -218,14 +221,13 @@ def _plan_batches(encoded: list[Conversation]) -> list[list[Conversation]]:
     return batches
 
 
-def _load_model(folder: Path, cores: int, reporter: Reporter) -> Any:
+def _load_model(folder: Path, reporter: Reporter) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    torch.set_num_threads(cores)
     name, _ = choose_number_format()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, name), local_files_only=True)
@@ -233,11 +235,14 @@ def _load_model(folder: Path, cores: int, reporter: Reporter) -> Any:
     return model.eval().to(device)
 
 
-def _measure_loss(model: Any, tokens: ChatTokens, batches: list[list[Conversation]], reporter: Reporter) -> float:
+def _measure_loss(
+    model: Any, tokens: ChatTokens, batches: list[list[Conversation]], threads: Threads, reporter: Reporter
+) -> float:
     """Return the mean cross-entropy (nats) per token the assistant wrote, over all rows."""
     import torch
 
     total, count = 0.0, 0
+    threads.start()
     with torch.inference_mode():
         for batch in batches:
             width = len(batch[0].ids)
@@ -248,6 +253,7 @@ def _measure_loss(model: Any, tokens: ChatTokens, batches: list[list[Conversatio
             logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
             total += _summed_loss(logits[learned], ids[:, 1:][learned])
             count += int(learned.sum())
+            threads.worked(ids.numel())
             reporter.advance()
     return total / count
 

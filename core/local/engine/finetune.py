@@ -34,11 +34,9 @@ def finetune(step: Step) -> None:
     settings = read_settings(step.parameters)
     step.report_progress("loading")
     warnings.simplefilter("ignore", FutureWarning)  # libraries talking to each other, in a log an operator reads
-    os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    import torch
+    os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
 
     cores = int(step.config.get("cores") or os.cpu_count() or 1)
-    torch.set_num_threads(cores)
     device = _choose_device(settings, step)
     chosen = _choose_format(settings, device)
     step.say(f"Training on {_name_device(device, cores)} in {chosen.name}: {chosen.why}.")
@@ -60,7 +58,7 @@ def finetune(step: Step) -> None:
 def _train(step: Step, settings: TrainingSettings, chosen: Format, device: torch.device) -> dict[str, Any]:
     import torch
 
-    from core.local.engine.chat_tokens import load_chat_tokens
+    from core.local.engine.chat_tokens import Threads, load_chat_tokens
     from core.local.engine.checkpoints import Checkpoints
     from core.local.engine.preprocess import read_rows
     from core.local.engine.trainable import load_model, make_trainable
@@ -80,7 +78,9 @@ def _train(step: Step, settings: TrainingSettings, chosen: Format, device: torch
     if settings.pad_to_max_length and not pad_to:
         raise BadInput("pad_to_max_length needs a length to pad to.", "Set max_seq_length.")
     pad_to = pad_to if settings.pad_to_max_length else 0
-    training = Training(step, settings, trainable, rows, checkpoints, tokens.pad_id, pad_to)
+    # Sums differ in their last digits with the number of threads.
+    threads = Threads(int(step.config.get("cores") or os.cpu_count() or 1), fixed=settings.enable_full_determinism)
+    training = Training(step, settings, trainable, rows, checkpoints, tokens.pad_id, pad_to, threads)
     if settings.resume_from_checkpoint:
         training.resume()
     else:

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, StoppingCriteria, StoppingCriteri
 from transformers.generation.streamers import BaseStreamer
 from transformers.utils import logging
 
-from core.local.engine.chat_tokens import ChatTokens, choose_number_format, load_chat_tokens
+from core.local.engine.chat_tokens import ChatTokens, Threads, choose_number_format, load_chat_tokens
 
 FinishReason = Literal["stop", "length", "cancelled"]
 Emit = Callable[[str], None]
@@ -49,6 +49,7 @@ class ChatModel:
     model: Any
     tokens: ChatTokens
     words: str
+    threads: Threads
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def answer(self, prompt: Sequence[int], sampling: Sampling, emit: Emit, stopped: threading.Event) -> Answer:
@@ -59,7 +60,7 @@ class ChatModel:
             if sampling.seed is not None:
                 torch.manual_seed(sampling.seed)
             room = self.tokens.context_length - len(prompt)
-            spoken = _Speaker(self.tokens, sampling.stop, emit)
+            spoken = _Speaker(self.tokens, sampling.stop, emit, self.threads)
             ids = torch.tensor([list(prompt)], device=self.model.device)
             self.model.generate(
                 ids,
@@ -78,12 +79,11 @@ def load_chat_model(folder: Path, cores: int) -> ChatModel:
     """Load a Hugging Face folder for generation, in the number format that reads weights faster here."""
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    torch.set_num_threads(cores)
     name, why = choose_number_format(rows=1)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, name), local_files_only=True)
     model.eval().to(device)
-    chat = ChatModel(model, load_chat_tokens(folder), f"{name} on {device}: {why}")
+    chat = ChatModel(model, load_chat_tokens(folder), f"{name} on {device}: {why}", Threads(cores, units_per_try=4))
     chat.answer(
         chat.tokens.encode_prompt([{"role": "user", "content": "Hello"}]), Sampling(2), _quiet, threading.Event()
     )
@@ -112,8 +112,8 @@ class _Stop(StoppingCriteria):
 class _Speaker(BaseStreamer):
     """Turns token ids into text pieces: whole characters only, and nothing of a stop word."""
 
-    def __init__(self, tokens: ChatTokens, stop: Sequence[str], emit: Emit) -> None:
-        self.tokens, self.stop, self.emit = tokens, [each for each in stop if each], emit
+    def __init__(self, tokens: ChatTokens, stop: Sequence[str], emit: Emit, threads: Threads) -> None:
+        self.tokens, self.stop, self.emit, self.threads = tokens, stop, emit, threads
         self.ids: list[int] = []
         self.text = ""
         self.sent = 0
@@ -129,6 +129,10 @@ class _Speaker(BaseStreamer):
         if self.stopped_at is not None:
             return
         token = int(value.reshape(-1)[-1])
+        if self.ids:  # the first token's time is the prompt's
+            self.threads.worked(1)
+        else:
+            self.threads.start()
         self.ids.append(token)
         self.ended = token in self.tokens.stop_ids
         self.text = self.tokens.decode(self.ids)

@@ -19,6 +19,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from core.errors import TunedeckError
 from core.local.engine.answer_loss import answer_loss
 from core.local.engine.batches import make_batch, plan_epoch, plan_in_order
+from core.local.engine.chat_tokens import Threads
 from core.local.engine.checkpoints import STATE_FILE, Checkpoints
 from core.local.engine.preprocess import TokenRows
 from core.local.engine.step import Step
@@ -65,12 +66,14 @@ class Training:
         checkpoints: Checkpoints,
         pad_id: int,
         pad_to: int,
+        threads: Threads,
     ) -> None:
         self.step, self.settings, self.trainable, self.rows = step, settings, trainable, rows
-        self.checkpoints, self.pad_id, self.pad_to = checkpoints, pad_id, pad_to
+        self.checkpoints, self.pad_id, self.pad_to, self.threads = checkpoints, pad_id, pad_to, threads
         self.device = trainable.parameters[0].device
         self.at = Position()
         self.rate = 0.0
+        self.padded_tokens = 0
         batches = math.ceil(len(rows["train"]) / settings.per_device_train_batch_size)
         self.steps_per_epoch = math.ceil(batches / settings.gradient_accumulation_steps)
         planned = self.steps_per_epoch * settings.num_train_epochs
@@ -83,10 +86,12 @@ class Training:
         _fit_memory(self.trainable.model, self.rows, self.settings, self.pad_to, self.step)
         self._report()
         window, started, base = Window(), time.perf_counter(), self.at.seconds
+        self.threads.start()
         stopped_early = False
         while self.at.step < self.total_steps and not stopped_early:
             for micro_batches in self._epoch_groups():
                 norm = self._optimise(micro_batches, window)
+                self.threads.worked(self.padded_tokens)
                 self.at.seconds = base + time.perf_counter() - started
                 if self.settings.logs_after(self.at.step, self.steps_per_epoch, self.total_steps):
                     window = self._log(window, norm)
@@ -94,6 +99,7 @@ class Training:
                 if self.settings.evaluates_after(self.at.step, self.steps_per_epoch):
                     stopped_early = self._evaluate_and_keep()
                     window.started = time.perf_counter() if not window.steps else window.started
+                    self.threads.start()
                 if stopped_early or self.at.step >= self.total_steps:
                     break
         self._log_end()
@@ -146,6 +152,7 @@ class Training:
         self.trainable.publish()
         self.trainable.clear_gradients()
         self.at.step += 1
+        self.padded_tokens = sum(batch.ids.numel() for batch in made)
         tokens = sum(batch.tokens for batch in made)
         self.at.loss_sum, self.at.tokens = self.at.loss_sum + total, self.at.tokens + tokens
         window.loss, window.steps, window.tokens = window.loss + total, window.steps + 1, window.tokens + tokens

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from core.chat_rows import Problem, check_row, read_line
+
+GOOD = '{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ahoy"}]}'
+
+
+def find(text: str | bytes, line: int = 7) -> list[Problem]:
+    row, problem = read_line(line, text.encode() if isinstance(text, str) else text)
+    return [problem] if problem else check_row(line, row or {})
+
+
+def row(*messages: Any) -> str:
+    return json.dumps({"messages": list(messages)})
+
+
+def said(role: str, content: Any = "x") -> dict[str, Any]:
+    return {"role": role, "content": content}
+
+
+def test_a_good_row_has_no_findings() -> None:
+    assert find(GOOD) == []
+    assert find(row(said("system"), said("user"), said("assistant"), said("user"), said("assistant"))) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (GOOD[:-1], f'Line 7 is not JSON: a closing "}}" is missing at character {len(GOOD)}.'),
+        (GOOD[:-2], f'Line 7 is not JSON: the closing "]}}" is missing at character {len(GOOD) - 1}.'),
+        (GOOD[:-5], "Line 7 is not JSON: a closing quote is missing for the text that begins at character 83."),
+        (GOOD.replace('"Hi"}, ', '"Hi"} '), "Line 7 is not JSON: a comma is missing at character 49."),
+        ("{'messages': []}", "Line 7 is not JSON: character 2 has a single quote; JSON needs double quotes."),
+        (GOOD + GOOD, f"Line 7 is not JSON: more follows after the end of the object at character {len(GOOD) + 1}."),
+        ('{"messages": NaN}', "Line 7 is not JSON: NaN is not a number in JSON."),
+        ("hello", "Line 7 is not JSON: a value is missing at character 1."),
+        ("[1]", "Line 7 is a list, not an object."),
+        ("null", "Line 7 is null, not an object."),
+        ('{"text": 1, "b": 2}', 'Line 7 has no "messages"; it has "text", "b".'),
+        ('{"messages": "x"}', 'Line 7: "messages" is a text, not a list.'),
+        ('{"messages": []}', 'Line 7: "messages" is empty.'),
+        (row("x"), "Line 7: message 1 is a text, not an object."),
+        (row(said("human"), said("assistant")), "Line 7: message 1 has the role 'human'."),
+        (row({"content": "x"}, said("assistant")), "Line 7: message 1 has no role."),
+        (row(said("user"), said("assistant", None)), "Line 7: message 2 (assistant) has no content."),
+        (row(said("user", [1]), said("assistant")), "Line 7: message 1 (user) has a list as its content."),
+        (row(said("user"), said("assistant", " ")), "Line 7: message 2 (assistant) is blank."),
+        (row(said("user"), said("assistant", "\ud800")),
+         "Line 7: message 2 (assistant) holds half of a character (a lone surrogate)."),
+        (row(said("user")), "Line 7 has no assistant message: there is nothing to learn."),
+        (GOOD.encode().replace(b"Hi", b"H\xe9"), "Line 7 is not UTF-8 text: byte 0xe9 at position 45."),
+    ],
+)  # fmt: skip
+def test_a_broken_row_says_what_and_where(text: str | bytes, message: str) -> None:
+    found = find(text)
+    assert [(problem.message, problem.severity) for problem in found] == [(message, "error")]
+    assert found[0].fix
+    assert found[0].line == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (row(said("user"), said("assistant"), said("user")), "ends with a user message; only answers are learned."),
+        (row(said("user"), said("system"), said("assistant")), "has a system message that is not the first."),
+        (row(said("user"), said("user"), said("assistant")), "has two messages of one role in a row"),
+    ],
+)
+def test_what_only_some_models_refuse_is_a_warning(text: str, message: str) -> None:
+    found = find(text)
+    assert [problem.severity for problem in found] == ["warning"]
+    assert message in found[0].message
+
+
+def test_deep_nesting_does_not_end_the_check() -> None:
+    assert find("[" * 100_000)[0].severity == "error"

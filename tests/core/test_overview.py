@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from core.costs import Price
+from core.drafts import Draft
+from core.endpoints import DeploymentView, EndpointView, check_endpoint_name, suggest_endpoint_name
+from core.home import Home
+from core.overview import billing_words, describe_seconds, find_next_deletion, next_action
+from core.run_states import STATES, Progress, Run
+from core.teardown import Inventory, Item
+
+NOW = datetime(2026, 11, 22, 15, tzinfo=UTC)
+RUN = Run("brave-otter-1", "brave-otter", "Completed")
+UP = DeploymentView("demo", "phi4", "Succeeded", size="S", traffic=100)
+LIVE = EndpointView("phi4", "Succeeded", deployments=(UP,), run="other", delete_at=NOW)
+BILLS = Item("endpoint", "phi4", price=Price(3.67), per_hour=3.67)
+NOTHING = Inventory()
+
+
+@pytest.mark.usefixtures("home")
+def test_the_next_action_is_the_first_true_line_of_the_list() -> None:
+    failed = replace(RUN, name="f", title="calm-heron", state="Failed")
+    running = replace(RUN, name="r", state="Running", progress=Progress(62, 100, 0.79, 0.62, 41.0))
+    draft = Draft("k3f9", "local", model="SmolLM2", compute="this-machine")
+    everything = ([failed, running, RUN], [LIVE])
+    assert next_action(*everything, Inventory((BILLS,)), draft).sentence == "phi4 bills $3.67/h and has no end."
+    assert next_action(*everything, NOTHING, draft).sentence == "calm-heron failed."
+    watch = next_action(*everything, NOTHING, draft, seen=["f"])
+    assert watch.sentence == "Watch brave-otter. Step 62 of 100, about 41 s left."
+    assert watch.ids == {"run": "r"}
+    assert next_action([failed, RUN], [LIVE], NOTHING, draft, ["f"]).kind == "deploy"
+    assert next_action([RUN], [replace(LIVE, run=RUN.name)], NOTHING, draft).kind == "chat"
+    assert next_action([], [], NOTHING, draft).page == "/data"
+    assert next_action([], [], NOTHING, replace(draft, launched="op")).kind == "new"
+
+
+def test_what_has_a_delete_at_or_costs_nothing_is_no_next_action(home: Home) -> None:
+    ends = Inventory((replace(BILLS, delete_at=NOW),))
+    free = Inventory((replace(BILLS, price=Price(0.0), per_hour=0.0),))
+    assert next_action([], [], ends, None).kind == "new"
+    assert next_action([], [], free, None).kind == "new"
+
+
+def test_a_price_that_is_not_known_is_never_shown_as_nothing() -> None:
+    unknown = replace(BILLS, name="x", price=Price(None), per_hour=None)
+    assert billing_words(NOTHING) == "$0.00/h"
+    assert billing_words(Inventory((BILLS,))) == "$3.67/h"
+    assert billing_words(Inventory((unknown,))) == "price unknown"
+    assert billing_words(Inventory((BILLS, unknown))) == "$3.67/h + 1 unknown"
+
+
+def test_the_next_deletion_is_the_earliest() -> None:
+    later = replace(BILLS, name="later", delete_at=NOW + timedelta(hours=9))
+    soon = replace(BILLS, name="soon", delete_at=NOW + timedelta(hours=3))
+    assert find_next_deletion(Inventory((later, soon, BILLS)), NOW) == ("soon", 10800.0)
+    assert find_next_deletion(NOTHING) is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(41, "41 s"), (62, "1 min 2 s"), (60, "1 min"), (11100, "3 h 5 min"), (90000, "1 d 1 h")]
+)
+def test_durations_have_two_units(seconds: float, words: str) -> None:
+    assert describe_seconds(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("name", "fault", "instead"),
+    [
+        ("My Bot", "it has a space and a capital", "my-bot"),
+        ("bot_1", "it has '_'", "bot-1"),
+        ("ab", "it has 2 characters", "ab-ep"),
+        ("9lives", "it begins with '9'", "m-9lives"),
+        ("bot-", "it ends with '-'", "bot"),
+        ("x" * 33, "it has 33 characters", "x" * 32),
+        ("", "it has 0 characters", None),
+    ],
+)
+def test_an_endpoint_name_is_refused_with_its_fault_and_a_better_one(
+    name: str, fault: str, instead: str | None
+) -> None:
+    assert fault in (check_endpoint_name(name) or "")
+    suggested = suggest_endpoint_name(name)
+    assert check_endpoint_name(suggested) is None
+    assert instead in (None, suggested)
+
+
+def test_a_good_endpoint_name_has_no_fault() -> None:
+    assert check_endpoint_name("phi4-support-3f2") is None
+
+
+def test_an_endpoint_is_live_only_where_traffic_reaches_what_is_up() -> None:
+    assert LIVE.state_word == "Live"
+    assert replace(LIVE, deployments=(replace(UP, traffic=0),)).state_word == "No traffic"
+    assert replace(LIVE, deployments=(replace(UP, state="Failed"),)).state_word == "Failed"
+    assert replace(LIVE, deployments=()).state_word == "Empty"
+
+
+@pytest.mark.parametrize("state", sorted(STATES))
+def test_every_state_of_azure_has_a_word_a_role_and_an_icon(state: str) -> None:
+    shown = STATES[state]
+    assert shown.word
+    assert shown.icon
+    assert shown.role in ("gray", "blue", "green", "red", "orange")
+    assert shown.finished == (shown.word in ("Completed", "Failed", "Cancelled"))
