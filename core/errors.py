@@ -1,16 +1,16 @@
 """What can go wrong, as sentences. Knows neither Azure's exceptions nor the screen.
 
-    TunedeckError
-    ├── BadInput                what the operator gave cannot be used
-    ├── NotFound                a named thing is not there
-    ├── Conflict                a named thing is there already, or is in use
-    ├── AccessDenied            signed in, but not allowed (403)
-    ├── SignInFailed            no credential, or it was refused (401)
-    ├── ServiceRefused          the workspace answered with an error of its own
-    │   ├── QuotaExceeded       no cores or money left for it
-    │   └── Throttled           asked to wait (429)
-    └── Unreachable             no answer came
-        └── LocalWorkspaceDown  the local workspace does not run
+TunedeckError
+├── BadInput                what the operator gave cannot be used
+├── NotFound                a named thing is not there
+├── Conflict                a named thing is there already, or is in use
+├── AccessDenied            signed in, but not allowed (403)
+├── SignInFailed            no credential, or it was refused (401)
+├── ServiceRefused          the workspace answered with an error of its own
+│   ├── QuotaExceeded       no cores or money left for it
+│   └── Throttled           asked to wait (429)
+└── Unreachable             no answer came
+    └── LocalWorkspaceDown  the local workspace does not run
 """
 
 from __future__ import annotations

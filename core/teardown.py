@@ -180,7 +180,7 @@ def list_inventory(conn: Connection, with_files: bool = True) -> Inventory:
         except TunedeckError as error:
             problems.append(error.message)
     if with_files:
-        items = [_with_bytes(conn, item, problems) for item in items]
+        items = _with_bytes(conn, items, problems)
     return Inventory(tuple(items), datetime.now(UTC), tuple(dict.fromkeys(problems)))
 
 
@@ -356,14 +356,25 @@ def _outputs(conn: Connection) -> list[Item]:
     ]
 
 
-def _with_bytes(conn: Connection, item: Item, problems: list[str]) -> Item:
-    if not item.path:
-        return item
-    try:
-        return replace(item, bytes=sum_bytes(conn, item.path))
-    except TunedeckError as error:
-        problems.append(error.message)
-        return item
+def _with_bytes(conn: Connection, items: list[Item], problems: list[str]) -> list[Item]:
+    """Add sizes, each file counted once: with the registered model, not again with the run that made it."""
+    sizes: dict[str, int | None] = {}
+    for path in {item.path for item in items if item.path}:
+        try:
+            sizes[path] = sum_bytes(conn, path)
+        except TunedeckError as error:
+            sizes[path] = None
+            problems.append(error.message)
+    counted: set[str] = set()
+    sized = []
+    for item in items:
+        size = sizes.get(item.path)
+        if size is not None:
+            inner = sum(sizes[path] or 0 for path in sizes if path != item.path and path.startswith(item.path))
+            size = 0 if item.path in counted else size - inner
+            counted.add(item.path)
+        sized.append(replace(item, bytes=size))
+    return sized
 
 
 def _cost(per_hour: float | None, since: datetime | None) -> float | None:

@@ -5,30 +5,20 @@ A live chart keeps the reader's zoom because its `uirevision` is the run: the br
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import plotly.graph_objects as go
 import streamlit as st
-from streamlit.delta_generator_singletons import get_dg_singleton_instance
-from streamlit.elements.lib.layout_utils import LayoutConfig
-from streamlit.elements.lib.utils import compute_and_register_element_id
-from streamlit.proto.PlotlyChart_pb2 import PlotlyChart
 
 from core import metrics
 from core.metrics import Point
 from pages.parts import words
+from pages.parts.plotly_element import draw_figure, load_library
 
 HEIGHT = 340
 NARROW_HEIGHT = 260
-CONFIG: dict[str, Any] = {
-    "displaylogo": False,
-    "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
-    "responsive": True,
-}
 _FONT = "Source Sans, Source Sans Pro, sans-serif"
 
 
@@ -138,6 +128,7 @@ def draw_comparison(runs: Mapping[str, Sequence[Point]], *, smoothing: float) ->
         smooth = metrics.smooth([value for _, value, _ in thin], smoothing)
         line = {"color": look.series[number], "width": 2.25, "dash": dashes[number]}
         figure.add_scatter(x=[step for step, _, _ in thin], y=smooth, name=title, mode="lines", line=line)
+    load_library()
     ends = [f"{title} ends at {words.format_loss(points[-1][1])}" for title, points in runs.items() if points]
     _draw(figure, "comparison", "; ".join(ends) + "." if ends else "No loss yet.")
 
@@ -171,6 +162,7 @@ def draw_lengths(bins: Sequence[tuple[int, int, int]], *, limit: int | None = No
     if not bins:
         st.text("There are no rows to measure.")
         return
+    load_library()
     rows = sum(count for _, _, count in bins)
     usual = max(bins, key=lambda one: one[2])
     alt = f"{words.plural(rows, 'row')} of up to {bins[-1][1]:,} {unit}; most have {usual[0]:,} to {usual[1]:,}."
@@ -207,6 +199,7 @@ def _figure(
     }
     figure = go.Figure()
     figure.update_layout(
+        template="none",
         height=height,
         margin={"l": 48, "r": 16, "t": 8, "b": 40},
         uirevision=revision,
@@ -294,13 +287,4 @@ def _add_not_numbers(figure: go.Figure, points: Sequence[Point], look: Look, axi
 
 
 def _draw(figure: go.Figure, key: str, alt: str) -> None:
-    """Put a chart on the page under an identity that outlives its data.
-
-    `st.plotly_chart` of Streamlit 1.67 hashes the figure and its alt text into the element's id even when a key is
-    given, so each new point takes the chart out of the page and puts another in: it flickers and loses the zoom. The
-    same message with an id made of the key alone is updated in place. Streamlit is pinned; a browser test holds this.
-    """
-    chart = PlotlyChart(theme="streamlit", spec=figure.to_json(), config=json.dumps(CONFIG), alt=alt)
-    chart.id = compute_and_register_element_id("plotly_chart", user_key=key, dg=None, key_as_main_identity=True)
-    layout = LayoutConfig(width="stretch", height=figure.layout.height)
-    get_dg_singleton_instance().main_dg._enqueue("plotly_chart", chart, layout_config=layout)
+    draw_figure(figure, key=f"chart-{key}", alt=alt)

@@ -46,7 +46,7 @@ def draw_form(conn: Connection) -> None:
     )
     known = reads.read(endpoints.list_registered_models, max_age_s=10.0).value or ()
     exists = any(model.name == name for model in known)
-    st.caption("A new version of this model." if exists else "Version 1 of a new model.")
+    st.caption("A new version of this model." if exists else "The first version of a new model.")
     st.header("2 Endpoint", anchor=False)
     endpoint, problem = _choose_endpoint(run, name)
     st.header("3 Size", anchor=False)

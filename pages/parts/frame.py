@@ -14,12 +14,15 @@ from core.overview import StripView
 from pages.parts import reads, words
 from pages.parts.links import PAGES, PageEntry, link
 from pages.parts.live import live
-from pages.parts.notices import caught, draw_error
+from pages.parts.notices import caught, draw_error, draw_workspace_down
 from pages.parts.state import set_url_id, ui, url_id
 from pages.parts.summary import Summary, read_summary
 
 _DONE, _NEXT, _LATER = "check_circle", "radio_button_checked", "radio_button_unchecked"
 _STRIP_WIDTH = 24
+# Not shorter: a timer that fires between a click on a link and its start makes Streamlit 1.67 forget the click, because
+# two waiting requests are folded into one that keeps the page of the later.
+_PULSE_S = 0.8
 
 
 def draw() -> None:
@@ -44,6 +47,8 @@ def draw() -> None:
         summary = read_summary()
         st.set_page_config(page_title=tab_title(page, summary))
         _draw_menu(summary)
+        if summary.runs.is_stale:
+            draw_workspace_down(summary.runs.error)
         _draw_page(found)
         with st.bottom:
             live(lambda: _draw_strip(page), key="strip", run_every=2.0 if summary.moving else None)
@@ -114,7 +119,7 @@ def _draw_menu(summary: Summary) -> None:
 
 def _menu_state(entry: PageEntry, summary: Summary) -> tuple[str, str]:
     """Return the icon of a page's state and the words after its name."""
-    if entry.name in ("overview", "teardown"):
+    if entry.name in ("overview", "teardown", "activity"):
         return entry.icon, ""
     if entry.name == "runs" and summary.active_runs:
         return _NEXT, f"{len(summary.active_runs)} running"
@@ -188,4 +193,4 @@ def _pulse() -> None:
         changed = any(reads.has_changed(before, after) for before, after in now)
         return changed or not any(reads.is_waiting(after) for _, after in now)
 
-    live(look, key="pulse", run_every=0.4 if soon else 2.0, token=False)
+    live(look, key="pulse", run_every=_PULSE_S if soon else 2.0, token=False)

@@ -15,7 +15,7 @@ from core.reader import Snapshot
 from core.recipe import BY_NAME, Recipe, build_recipe, total_batch_size
 from core.run_states import Run
 from pages.parts import reads, words
-from pages.parts.action import Confirm, action
+from pages.parts.action import Confirm, action, open_dialog
 from pages.parts.links import link
 from pages.parts.notices import draw_empty, draw_error, draw_hint
 from pages.parts.state import ui
@@ -80,24 +80,25 @@ def copy_draft(draft: Draft) -> Draft:
                                compute=draft.compute, dataset=draft.dataset, parameters=draft.parameters)  # fmt: skip
 
 
-def draw_ready(snapshot: Snapshot[LaunchPlan]) -> None:
+def draw_ready(draft: Draft, snapshot: Snapshot[LaunchPlan]) -> None:
     """Draw the checks, the estimate and the one button."""
     plan = snapshot.value
+    if plan is not None and ui().notes.pop(_wish(draft.id), False) and plan.ready:
+        if not _costs_money():
+            link("runs", run=start(plan).subject).go()
+        open_dialog("start")
     with st.container(border=True):
         st.header("Ready" if plan is None or plan.ready else "Not ready", anchor=False)
-        if plan is None:
-            if snapshot.error is not None:
-                draw_error(snapshot.error, key="plan")
-            else:
-                for _ in range(5):
-                    st.skeleton(24)
-            action("Start run", _never, key="start", type="primary", icon="play_arrow", width="stretch",
-                   off="The set-up cannot be read." if snapshot.error else "The checks are running.")  # fmt: skip
-            return
-        for check in sorted(plan.checks, key=lambda check: check.state != "failed"):
-            _draw_check(check)
-        _draw_estimate(plan)
-        _draw_start(plan)
+        if plan is not None:
+            for check in sorted(plan.checks, key=lambda check: check.state != "failed"):
+                _draw_check(check)
+            _draw_estimate(plan)
+        elif snapshot.error is not None:
+            draw_error(snapshot.error, key="plan")
+        else:
+            for _ in range(5):
+                st.skeleton(24)
+        _draw_start(draft, plan, off="The set-up cannot be read." if plan is None and snapshot.error else "")
 
 
 def _draw_check(check: Check) -> None:
@@ -116,27 +117,39 @@ def _draw_estimate(plan: LaunchPlan) -> None:
     st.caption(words.plain(f"Basis: {plan.estimate.basis}."))
 
 
-def _draw_start(plan: LaunchPlan) -> None:
-    failed = [check.title for check in plan.checks if check.state == "failed"]
-    verb = "checks fail" if len(failed) > 1 else "check fails"
-    off = f"{len(failed)} {verb}: {', '.join(failed).lower()}." if failed else ""
-    conn = reads.find_connection()
-    billed = conn is not None and conn.billed
-    cost = plan.estimate.cost_words if plan.estimate else "price unknown"
-    label = f"Start run on Azure, {words.plain(cost)}" if billed else "Start run"
-    question = Confirm(
+def _draw_start(draft: Draft, plan: LaunchPlan | None, off: str) -> None:
+    """Draw the button. It stays on while the checks run: a field's last edit arrives with the click on it."""
+    failed = [check.title for check in plan.checks if check.state == "failed"] if plan else []
+    if failed:
+        verb = "checks fail" if len(failed) > 1 else "check fails"
+        off = f"{len(failed)} {verb}: {', '.join(failed).lower()}."
+    cost = plan.estimate.cost_words if plan and plan.estimate else "price unknown"
+    label = f"Start run on Azure, {words.plain(cost)}" if _costs_money() else "Start run"
+    question = _question(plan, label, cost) if plan and _costs_money() else None
+    action(label, _begin, draft.id, plan, key="start", type="primary", icon="play_arrow", width="stretch", off=off,
+           confirm=question, then=lambda begun: link("runs", run=begun.subject) if begun else None)  # fmt: skip
+    if ui().notes.get(_wish(draft.id)):
+        st.caption("It starts when the checks are done.")
+
+
+def _question(plan: LaunchPlan, label: str, cost: str) -> Confirm:
+    time = f"About {plan.estimate.time_words}: {cost}. List price, not your bill." if plan.estimate else cost
+    return Confirm(
         title="Start a run that costs money?",
         yes=label,
         keep="Keep the draft",
-        lines=(
-            f"{plan.model.name} on {plan.compute.name} ({plan.compute.size}), {plan.compute.price.words}.",
-            f"About {plan.estimate.time_words}: {cost}. List price, not your bill." if plan.estimate else cost,
-        ),
+        lines=(f"{plan.model.name} on {plan.compute.name} ({plan.compute.size}), {plan.compute.price.words}.", time),
         ticks=tuple(f"{check.title}: {check.detail}" for check in plan.warnings),
         icon="play_arrow",
     )
-    action(label, start, plan, key="start", type="primary", icon="play_arrow", width="stretch", off=off,
-           confirm=question if billed else None, then=lambda begun: link("runs", run=begun.subject))  # fmt: skip
+
+
+def _begin(draft_id: str, plan: LaunchPlan | None) -> Operation | None:
+    """Start what was checked; where the draft has changed since, the click is a wish to start once that is checked."""
+    if plan is not None and plan.draft.revision == drafts.get_draft(draft_id).revision:
+        return start(plan)
+    ui().notes[_wish(draft_id)] = True
+    return None
 
 
 def start(plan: LaunchPlan) -> Operation:
@@ -144,6 +157,15 @@ def start(plan: LaunchPlan) -> Operation:
     begun = operations.start_launch(plan)
     reads.forget(overview.read_runs)
     return begun
+
+
+def _wish(draft_id: str) -> str:
+    return f"start-{draft_id}"
+
+
+def _costs_money() -> bool:
+    conn = reads.find_connection()
+    return conn is not None and conn.billed
 
 
 def draw_name(draft: Draft, recipe: Recipe, plan: LaunchPlan | None) -> None:
@@ -202,7 +224,3 @@ def _text(value: object) -> str:
         return f"{float(str(value)):g}"
     except ValueError:
         return str(value)
-
-
-def _never() -> None:
-    """Behind a button that is off."""

@@ -34,6 +34,7 @@ PAGES = {
         PageEntry("deploy", "pages/serve/deploy.py", "Deploy", "3 Serve", "cloud_upload"),
         PageEntry("chat", "pages/serve/chat.py", "Chat", "3 Serve", "chat"),
         PageEntry("teardown", "pages/operate/teardown.py", "Teardown", "Operate", "delete_sweep"),
+        PageEntry("activity", "pages/operate/activity.py", "Activity", "Operate", "history"),
     )
 }
 

@@ -107,7 +107,7 @@ def draw_age(snapshot: Snapshot[Any]) -> None:
         return
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.badge("Stale", icon=":material/sync_problem:", color="orange")
-        st.caption(f"{words.age(snapshot.age_s)}. {words.plain(snapshot.error)}")
+        st.caption(words.plain(f"{words.age(snapshot.age_s)}. {snapshot.error.message if snapshot.error else ''}"))
 
 
 def ready(
@@ -126,6 +126,15 @@ def ready(
     else:
         draw_loading(message, heights)
     return False
+
+
+def draw_workspace_down(error: TunedeckError | None) -> None:
+    """Draw, above what a page still shows, that the local workspace is down and the button that starts it."""
+    if isinstance(error, LocalWorkspaceDown):
+        with st.container(border=True, horizontal=True, vertical_alignment="center", key="workspace-down"):
+            st.badge("Stale", icon=":material/sync_problem:", color="orange")
+            st.markdown(f"{words.plain(error.message)} What you see was read before.", width="stretch")
+            _draw_start_button("frame")
 
 
 def _draw_start_button(key: str) -> None:

@@ -5,6 +5,7 @@ A page never waits: the first `read` answers "loading", and the frame draws the 
 
 from __future__ import annotations
 
+import importlib
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -73,7 +74,8 @@ def find_connection(alias: str | None = None) -> Connection | None:
 
 
 def warm_up() -> None:
-    """Build a client off the page: the SDK takes over a second to import, and this sends nothing."""
+    """Import off the page what takes long: the SDK by building a client, which sends nothing, and the charts."""
+    run_once("warm-up-charts", _home(), lambda: importlib.import_module("pages.parts.charts"))
     settings = connections.find_settings(connections.LOCAL)
     if settings is not None:
         place = connections.connect(settings)

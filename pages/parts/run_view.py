@@ -17,6 +17,7 @@ from pages.parts.action import Confirm, action
 from pages.parts.links import link
 from pages.parts.live import live
 from pages.parts.notices import draw_empty, draw_warning, ready
+from pages.parts.plotly_element import load_library
 from pages.parts.run_tabs import VIEWS, choose_log, draw_evaluation, draw_log, draw_settings
 from pages.parts.stages import clock, draw_badge, draw_operation, draw_stages
 from pages.parts.state import ui
@@ -137,6 +138,7 @@ def _draw_known(run: Run) -> None:
 
     moving = is_moving(run) or measured.value is None
     live(draw, key=f"run-{run.name}", run_every=2.0 if moving else None, token=_token(run, result))
+    load_library()
 
 
 def _token(run: Run, result: Evaluation | None) -> object:

@@ -44,4 +44,4 @@ with left:
         parts.draw_changes(recipe)
         parts.draw_script(snapshot.value)
 with right:
-    parts.draw_ready(snapshot)
+    parts.draw_ready(draft, snapshot)

@@ -20,7 +20,7 @@ def test_typing_zooming_and_an_open_popover_survive_a_run_that_ticks_and_cancel_
     go_to_launch(page, dashboard)
     set_number(page, "max_steps", "Maximum steps", "400")
     click(page, "Start run", timeout_ms=30_000)
-    page.locator("[data-testid=stPlotlyChart]").first.wait_for(timeout=SLOW)
+    page.locator(".js-plotly-plot").first.wait_for(timeout=SLOW)
     page.get_by_text("Logs", exact=True).click()
     search = page.get_by_placeholder("error, loss …")
     search.wait_for()
@@ -51,7 +51,7 @@ def test_typing_zooming_and_an_open_popover_survive_a_run_that_ticks_and_cancel_
     expect(dialog).to_contain_text("Logged metrics stay")
     dialog.get_by_role("button", name="Cancel run").click()
     expect(page.get_by_text("Cancelled", exact=True).first).to_be_visible(timeout=60_000)
-    expect(page.locator("[data-testid=stPlotlyChart]").first).to_be_visible()
+    expect(page.locator(".js-plotly-plot").first).to_be_visible()
 
 
 def zoom(page: Page) -> list[float]:

@@ -21,7 +21,7 @@ def test_an_operator_clicks_from_an_empty_home_to_an_empty_bill(page: Page, dash
     click(page, "Start run")
 
     page.wait_for_url(re.compile(r"/runs\?.*run="))
-    chart = page.locator("[data-testid=stPlotlyChart]").first
+    chart = page.locator(".js-plotly-plot").first
     chart.wait_for(timeout=SLOW)
     watch_the_loss_fall(page)
     base, tuned = read_first_answers(page)

@@ -27,7 +27,7 @@ def open_app(page: str = "overview", **ids: str) -> AppTest:
 
 
 def run_until(app: AppTest, seen: Callable[[AppTest], Any], timeout_s: float = 40.0) -> AppTest:
-    """Run the page again until `seen` holds, as the browser does every 0.4 s while something is read."""
+    """Run the page again until `seen` holds, as the browser does every 0.8 s while something is read."""
     deadline = time.monotonic() + timeout_s
     while not seen(app):
         assert time.monotonic() < deadline, f"not seen; the page says: {texts(app)}"

@@ -139,9 +139,7 @@ def launch(home: Path, base_models: Path) -> Dashboard:
 
 
 @pytest.fixture(scope="module")
-def dashboard(
-    tmp_path_factory: pytest.TempPathFactory, base_models: Path, browser: Browser
-) -> Iterator[Dashboard]:
+def dashboard(tmp_path_factory: pytest.TempPathFactory, base_models: Path, browser: Browser) -> Iterator[Dashboard]:
     """One dashboard for the tests of a module, with its own home; opened once before, as `make run` does."""
     found = launch(tmp_path_factory.mktemp("home"), base_models)
     with browser.new_page() as first:

@@ -78,6 +78,6 @@ def test_a_killed_workspace_is_named_and_started_again_from_the_page(page: Page,
     page.wait_for_timeout(2000)  # what was just read is taken as it is for so long
     go(page, "Overview", "Overview")
     expect(page.get_by_text("no answer")).to_be_visible(timeout=40_000)
-    page.goto(f"{dashboard.url}/model?at=local&q=nothing-read-before")
+    expect(page.get_by_text("What you see was read before.")).to_be_visible(timeout=60_000)
     page.get_by_role("button", name="Start the local workspace").first.click(timeout=60_000)
     expect(page.get_by_text("Local · $0.00/h")).to_be_visible(timeout=40_000)

@@ -82,6 +82,7 @@ def test_a_broken_line_blocks_and_is_named_with_its_fix(page: Page, dashboard: D
     expect(page.get_by_role("button", name="Use this data")).to_be_disabled()
     page.reload()
     expect(page.get_by_role("cell", name="line 7", exact=True)).to_be_visible()
+    settle(page)
     with page.expect_download() as download:
         click(page, "Download repaired")
     assert len(download.value.path().read_text(encoding="utf-8").splitlines()) == 19

@@ -6,12 +6,15 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from core import drafts
+from core.connection import local_is_up
+from core.home import Home
 from tests.pages.apps import buttons, open_app, run_until, texts
 from tests.pages.conftest import REPOSITORY, environment_of
 
@@ -27,6 +30,10 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, base_models: Path) -> It
         server = subprocess.Popen(
             [sys.executable, "-m", "core.local", "serve"], cwd=REPOSITORY, env=environment, stdout=log, stderr=log
         )
+    deadline = time.monotonic() + 60
+    while not local_is_up(Home(home)):
+        assert time.monotonic() < deadline, (home / "server.out").read_text()
+        time.sleep(0.2)
     yield home
     server.send_signal(signal.SIGTERM)
     server.wait(15)

@@ -1,0 +1,63 @@
+"""A Plotly chart that is brought up to date in place. Knows figures as JSON, not what they show.
+
+`st.plotly_chart` of Streamlit 1.67 takes the chart out of the page and puts another in at each new point (its identity
+holds the figure), which flickers and loses the zoom; under a fixed identity it never draws new data. So the figure goes
+to `Plotly.react`, which redraws what changed and keeps the zoom as long as `uirevision` stays. The library is the one
+that the Python package brings along; a browser test holds all this.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import plotly
+import plotly.graph_objects as go
+import streamlit as st
+
+CONFIG: dict[str, Any] = {
+    "displaylogo": False,
+    "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
+    "responsive": True,
+}
+_DRAW = """
+export default function ({ data, parentElement }) {
+  let chart = parentElement.querySelector(":scope > .tunedeck-chart");
+  if (!chart) {
+    chart = document.createElement("div");
+    chart.className = "tunedeck-chart";
+    parentElement.appendChild(chart);
+  }
+  chart.setAttribute("role", "figure");
+  chart.setAttribute("aria-label", data.alt);
+  chart.style.height = data.height + "px";
+  chart.newest = data;
+  const draw = () => {
+    if (chart.newest !== data || !chart.isConnected) return;
+    if (!window.Plotly) { setTimeout(draw, 40); return; }
+    const figure = JSON.parse(data.figure);
+    window.Plotly.react(chart, figure.data, figure.layout, data.config);
+  };
+  draw();
+}
+"""
+_chart = st.components.v2.component("tunedeck.chart", js=_DRAW, isolate_styles=False)
+
+
+@cache
+def _library() -> Any:
+    source = (Path(plotly.__file__).parent / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
+    return st.components.v2.component("tunedeck.plotly", js=source + "\nexport default function () {}")
+
+
+def load_library() -> None:
+    """Bring Plotly to the browser, once per page and outside the live part: it has 5 MB, sent once and kept there."""
+    _library()(key="plotly-library")
+
+
+def draw_figure(figure: go.Figure, *, key: str, alt: str) -> None:
+    """Draw a figure, or bring the one with this key up to date. alt: the conclusion, for those who do not see it."""
+    data = {"figure": figure.to_json(), "alt": alt, "height": figure.layout.height, "config": CONFIG}
+    _chart(key=key, data=json.loads(json.dumps(data)))
