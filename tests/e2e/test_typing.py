@@ -50,7 +50,7 @@ def test_typing_zooming_and_an_open_popover_survive_a_run_that_ticks_and_cancel_
     dialog = page.get_by_role("dialog")
     expect(dialog).to_contain_text("Logged metrics stay")
     dialog.get_by_role("button", name="Cancel run").click()
-    expect(page.get_by_text("Cancelled", exact=True).first).to_be_visible(timeout=60_000)
+    expect(page.locator(".st-key-run-head")).to_contain_text("Cancelled", timeout=60_000)
     expect(page.locator(".js-plotly-plot").first).to_be_visible()
 
 

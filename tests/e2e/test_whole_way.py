@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -31,7 +32,7 @@ def test_an_operator_clicks_from_an_empty_home_to_an_empty_bill(page: Page, dash
     heading(page, "Deploy")
     click(page, "Deploy", timeout_ms=30_000)
     page.wait_for_url(re.compile(r"/deploy\?.*endpoint="))
-    name = page.get_by_role("heading", level=2).first.inner_text()
+    name = parse_qs(urlsplit(page.url).query)["endpoint"][0]
     click(page, "Chat with it", timeout_ms=SLOW)
 
     heading(page, "Chat")
@@ -50,7 +51,7 @@ def test_an_operator_clicks_from_an_empty_home_to_an_empty_bill(page: Page, dash
 
 def watch_the_loss_fall(page: Page) -> None:
     """Wait for the end of the run and its evaluation, and read what the chart says to those who do not see it."""
-    expect(page.get_by_text("Completed", exact=True).first).to_be_visible(timeout=SLOW)
+    expect(page.locator(".st-key-run-head")).to_contain_text("Completed", timeout=SLOW)
     expect(page.get_by_text("Answers to test questions")).to_be_visible(timeout=SLOW)
     settle(page)
     said = page.locator("[aria-label^='Train loss fell from']").first.get_attribute("aria-label", timeout=QUICK)

@@ -188,12 +188,14 @@ class Training:
         """Return the mean loss per learned token of the validation rows, and log it."""
         started, rows = time.perf_counter(), self.rows["validation"]
         self.trainable.model.eval()
+        self.threads.start()
         total, count = 0.0, 0
         for indices in plan_in_order(rows.lengths, self.settings.per_device_eval_batch_size):
             self.step.report_progress("evaluating", self.at.step, self.total_steps, self._epoch())
             batch = make_batch(rows, indices, self.pad_id, self.pad_to, self.device)
             total += answer_loss(self.trainable.model, batch).item()
             count += batch.learned_count
+            self.threads.worked(batch.ids.numel() / 3)  # a forward pass is about a third of a training step
         seconds = time.perf_counter() - started
         loss = total / count
         self.step.log_metrics({"eval_loss": loss, "eval_runtime": seconds}, self.at.step)
