@@ -105,17 +105,15 @@ def _draw_files(item: Item) -> bool:
 def draw_button(snapshot: Snapshot[TeardownPlan] | None, count: int) -> None:
     """Draw what it frees and the one button; the question names everything."""
     label = f"Delete {words.plural(count, 'resource')}…" if count else "Delete…"
-    with st.container(horizontal=True, vertical_alignment="center"):
-        plan = snapshot.value if snapshot else None
-        if plan:
-            st.text(f"Frees {money(plan.frees_per_hour)}/h")
-        st.space("stretch")
-        off = "Tick what is to go." if not count else "" if plan else "Reading what it would mean…"
-        if snapshot is not None and snapshot.error is not None and plan is None:
-            off = snapshot.error.message
-        action(label, delete, plan, key="delete", type="primary", icon="delete_forever", off=off,
-               confirm=_question(plan, count) if plan else None,
-               then=lambda begun: link("teardown", operation=begun.id))  # fmt: skip
+    plan = snapshot.value if snapshot else None
+    off = "Tick what is to go." if not count else "" if plan else "Reading what it would mean…"
+    if snapshot is not None and snapshot.error is not None and plan is None:
+        off = snapshot.error.message
+    if plan:
+        st.text(f"Frees {money(plan.frees_per_hour)}/h")
+    action(label, delete, plan, key="delete", type="primary", icon="delete_forever", off=off,
+           confirm=_question(plan, count) if plan else None,
+           then=lambda begun: link("teardown", operation=begun.id))  # fmt: skip
 
 
 def _question(plan: TeardownPlan, count: int) -> Confirm:

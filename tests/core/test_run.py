@@ -18,9 +18,7 @@ from playwright.sync_api import Browser, expect
 
 from core.home import Home
 from core.run import Dashboard, _field_numbers, find_dashboard
-from tests.pages.conftest import browser, free_port
-
-__all__ = ["browser"]
+from tests.pages.conftest import free_port
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 READY_S = 90.0

@@ -10,9 +10,9 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from core import home
-from tests.pages.conftest import Dashboard, browser, dashboard, page, settle
+from tests.pages.conftest import Dashboard, dashboard, page, settle
 
-__all__ = ["browser", "dashboard", "page"]
+__all__ = ["dashboard", "page"]
 
 BASE_MODEL = "SmolLM2-135M-Instruct"
 QUICK = 10_000

@@ -124,39 +124,39 @@ def test_the_number_format_is_measured_and_explained() -> None:
 
 
 class Machine:
-    """A clock that runs by how fast so many threads are said to be."""
+    """A clock that each matrix product moves on, by how fast so many threads are said to be."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, speeds: dict[int, float]) -> None:
-        self.now, self.speeds, self.used = 0.0, speeds, [0]
+        self.now, self.speeds, self.threads = 0.0, speeds, 0
         monkeypatch.setattr("core.local.engine.chat_tokens.time.perf_counter", lambda: self.now)
-        monkeypatch.setattr("torch.set_num_threads", lambda count: self.used.append(count))
+        monkeypatch.setattr("torch.set_num_threads", self.use)
+        monkeypatch.setattr("torch.nn.functional.linear", self.multiply)
 
-    def work(self, threads: Threads, steps: int) -> list[int]:
-        done = []
-        for _ in range(steps):
-            done.append(self.used[-1])
-            self.now += 100 / self.speeds[done[-1]]
-            threads.worked(100)
-        return done
+    def use(self, threads: int) -> None:
+        self.threads = threads
 
-
-def test_all_cores_are_used_on_an_idle_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    machine = Machine(monkeypatch, {2: 700, 1: 430})
-    done = machine.work(Threads(2), 200)
-    assert done[:2] == [1, 1]
-    assert done[2:].count(1) < 8
+    def multiply(self, left: object, right: object) -> None:
+        self.now += 1 / self.speeds[self.threads]
 
 
-def test_fewer_threads_are_used_while_the_machine_is_busy_and_all_again_after(monkeypatch: pytest.MonkeyPatch) -> None:
-    machine = Machine(monkeypatch, {2: 30, 1: 350})
+def test_fewer_threads_are_used_while_the_machine_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch, {2: 1700, 1: 1000})
     threads = Threads(2)
-    assert machine.work(threads, 100).count(2) < 6
-    machine.speeds = {2: 700, 1: 430}
-    assert machine.work(threads, 200)[-20:].count(2) > 15
-    machine.speeds = {2: 30, 1: 350}
-    assert machine.work(threads, 60)[6:].count(2) < 8
+    assert machine.threads == 2
+    machine.speeds = {2: 60, 1: 700}
+    threads.adapt()
+    assert machine.threads == 2, "it is not tried again at once"
+    machine.now += Threads.TRY_EVERY_S + 1
+    threads.adapt()
+    assert machine.threads == 1
+    machine.speeds = {2: 1700, 1: 1000}
+    machine.now += Threads.TRY_EVERY_S + 1
+    threads.adapt()
+    assert machine.threads == 2
 
 
 def test_a_fixed_number_of_threads_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(monkeypatch, {4: 1, 2: 100})
-    assert set(machine.work(Threads(4, fixed=True), 50)) == {4}
+    Threads(4, fixed=True)
+    assert machine.threads == 4
+    assert machine.now == 0

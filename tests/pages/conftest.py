@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -16,13 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-CHROMIUM_FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 expect.set_options(timeout=30_000)  # the tests assert what is seen in the end; how soon is for the benchmarks
 ONLY_LOOPBACK = {"HF_HUB_OFFLINE": "1", "STREAMLIT_BROWSER_GATHER_USAGE_STATS": "false"}
 
@@ -84,22 +79,6 @@ class Dashboard:
 
     def report(self) -> str:
         return "\n".join(f"--- {program.name}\n{program.tail()}" for program in (self.server, self.app))
-
-
-def find_chromium() -> str:
-    """Return the browser: $CHROMIUM, else one on the PATH. A missing browser is a failure, not a skip."""
-    for name in (os.environ.get("CHROMIUM", ""), "chromium", "chromium-browser", "google-chrome"):
-        if name and (path := shutil.which(name)):
-            return path
-    pytest.fail("No Chromium: set CHROMIUM, or run `apt-get install chromium`.", pytrace=False)
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as driver:
-        found = driver.chromium.launch(executable_path=find_chromium(), args=CHROMIUM_FLAGS)
-        yield found
-        found.close()
 
 
 @pytest.fixture(scope="session")

@@ -161,65 +161,45 @@ def choose_number_format(rows: int = 256) -> tuple[str, str]:
 
 
 class Threads:
-    """Sets how many threads torch computes with, by what is measured while it works.
+    """Sets how many threads torch computes with, by what is measured every few seconds.
 
     All cores are fastest on an idle machine. Where a browser and a dashboard want them too, threads that wait for each
     other a thousand times a second can be ten times slower than half as many (measured on two busy cores: 13 s instead
-    of 0.8 s for a training step). So the other count is tried now and then, and the faster one kept.
+    of 0.8 s for a training step). A try costs a tenth of a second for each of the two counts.
     """
 
-    FIRST_TRY = 2
-    NEXT_TRY = 8
-    RARELY = 128
+    TRY_EVERY_S = 6.0
+    TRY_FOR_S = 0.06
+    WORTH = 1.15
 
-    def __init__(self, cores: int, units_per_try: int = 1, *, fixed: bool = False) -> None:
+    def __init__(self, cores: int, *, fixed: bool = False) -> None:
         self.counts = (cores, cores if fixed else max(1, cores // 2))
-        self.units_per_try = units_per_try
-        self.at = 1  # the safe one first: the first step should not be the one that takes ten seconds
-        self.speeds = [0.0, 0.0]
-        self.best = 0.0
-        self.trying = 0
-        self.until_try, self.interval = self.FIRST_TRY * units_per_try, self.NEXT_TRY * units_per_try
-        self.start()
+        self.tried_at = float("-inf")
+        self.adapt()
 
-    def start(self) -> None:
-        """Begin to measure, after anything else than work was done; in the thread that will do the work."""
-        self._set()
-        self.last = time.perf_counter()
-
-    def worked(self, amount: float) -> None:
-        """Tell how much was done since the last call, in any unit that is in proportion to the time it takes."""
-        now = time.perf_counter()
-        speed, self.last = amount / max(1e-9, now - self.last), now
-        known = self.speeds[self.at]
-        self.speeds[self.at] = speed if not known else 0.5 * (known + speed)
-        self.best = max(self.best, speed)
-        if self.counts[0] == self.counts[1]:
-            return
-        self.until_try -= 1
-        if self.trying:
-            self.trying -= 1
-            if not self.trying:
-                self._decide()
-        elif self.until_try <= 0 or (speed < self.best / 3 and self.until_try < self.interval - self.units_per_try):
-            self.at, self.trying = 1 - self.at, self.units_per_try
-            self.speeds[self.at] = 0.0
-            self._set()
-
-    def _decide(self) -> None:
-        """Keep the count that was tried if it is the faster one; otherwise wait longer until the next try."""
-        if self.speeds[self.at] > 1.1 * self.speeds[1 - self.at]:
-            self.interval = self.NEXT_TRY * self.units_per_try
-        else:
-            self.at = 1 - self.at
-            self.interval = min(2 * self.interval, self.RARELY * self.units_per_try)
-            self._set()
-        self.until_try = self.interval
-
-    def _set(self) -> None:
+    def adapt(self) -> None:
+        """Choose anew if it is time to; call it between pieces of work, in the thread that does the work."""
         import torch
 
-        torch.set_num_threads(self.counts[self.at])
+        many, few = self.counts
+        if many == few:
+            torch.set_num_threads(many)
+        elif time.perf_counter() - self.tried_at >= self.TRY_EVERY_S:
+            worth = self._measure(many) > self.WORTH * self._measure(few)
+            torch.set_num_threads(many if worth else few)
+            self.tried_at = time.perf_counter()
+
+    def _measure(self, count: int) -> float:
+        """Return small matrix products per second."""
+        import torch
+
+        torch.set_num_threads(count)
+        left, right = torch.ones(128, 576), torch.ones(576, 576)
+        started, done = time.perf_counter(), 0
+        while time.perf_counter() - started < self.TRY_FOR_S:
+            torch.nn.functional.linear(left, right)
+            done += 1
+        return done / (time.perf_counter() - started)
 
 
 def _time_products(rows: int) -> dict[str, float]:

@@ -242,7 +242,6 @@ def _measure_loss(
     import torch
 
     total, count = 0.0, 0
-    threads.start()
     with torch.inference_mode():
         for batch in batches:
             width = len(batch[0].ids)
@@ -253,7 +252,7 @@ def _measure_loss(
             logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
             total += _summed_loss(logits[learned], ids[:, 1:][learned])
             count += int(learned.sum())
-            threads.worked(ids.numel())
+            threads.adapt()
             reporter.advance()
     return total / count
 

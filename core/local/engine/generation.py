@@ -83,7 +83,7 @@ def load_chat_model(folder: Path, cores: int) -> ChatModel:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, name), local_files_only=True)
     model.eval().to(device)
-    chat = ChatModel(model, load_chat_tokens(folder), f"{name} on {device}: {why}", Threads(cores, units_per_try=4))
+    chat = ChatModel(model, load_chat_tokens(folder), f"{name} on {device}: {why}", Threads(cores))
     chat.answer(
         chat.tokens.encode_prompt([{"role": "user", "content": "Hello"}]), Sampling(2), _quiet, threading.Event()
     )
@@ -129,10 +129,7 @@ class _Speaker(BaseStreamer):
         if self.stopped_at is not None:
             return
         token = int(value.reshape(-1)[-1])
-        if self.ids:  # the first token's time is the prompt's
-            self.threads.worked(1)
-        else:
-            self.threads.start()
+        self.threads.adapt()
         self.ids.append(token)
         self.ended = token in self.tokens.stop_ids
         self.text = self.tokens.decode(self.ids)

@@ -73,7 +73,6 @@ class Training:
         self.device = trainable.parameters[0].device
         self.at = Position()
         self.rate = 0.0
-        self.padded_tokens = 0
         batches = math.ceil(len(rows["train"]) / settings.per_device_train_batch_size)
         self.steps_per_epoch = math.ceil(batches / settings.gradient_accumulation_steps)
         planned = self.steps_per_epoch * settings.num_train_epochs
@@ -86,12 +85,11 @@ class Training:
         _fit_memory(self.trainable.model, self.rows, self.settings, self.pad_to, self.step)
         self._report()
         window, started, base = Window(), time.perf_counter(), self.at.seconds
-        self.threads.start()
         stopped_early = False
         while self.at.step < self.total_steps and not stopped_early:
             for micro_batches in self._epoch_groups():
                 norm = self._optimise(micro_batches, window)
-                self.threads.worked(self.padded_tokens)
+                self.threads.adapt()
                 self.at.seconds = base + time.perf_counter() - started
                 if self.settings.logs_after(self.at.step, self.steps_per_epoch, self.total_steps):
                     window = self._log(window, norm)
@@ -99,7 +97,6 @@ class Training:
                 if self.settings.evaluates_after(self.at.step, self.steps_per_epoch):
                     stopped_early = self._evaluate_and_keep()
                     window.started = time.perf_counter() if not window.steps else window.started
-                    self.threads.start()
                 if stopped_early or self.at.step >= self.total_steps:
                     break
         self._log_end()
@@ -152,7 +149,6 @@ class Training:
         self.trainable.publish()
         self.trainable.clear_gradients()
         self.at.step += 1
-        self.padded_tokens = sum(batch.ids.numel() for batch in made)
         tokens = sum(batch.tokens for batch in made)
         self.at.loss_sum, self.at.tokens = self.at.loss_sum + total, self.at.tokens + tokens
         window.loss, window.steps, window.tokens = window.loss + total, window.steps + 1, window.tokens + tokens
@@ -188,14 +184,13 @@ class Training:
         """Return the mean loss per learned token of the validation rows, and log it."""
         started, rows = time.perf_counter(), self.rows["validation"]
         self.trainable.model.eval()
-        self.threads.start()
         total, count = 0.0, 0
         for indices in plan_in_order(rows.lengths, self.settings.per_device_eval_batch_size):
             self.step.report_progress("evaluating", self.at.step, self.total_steps, self._epoch())
             batch = make_batch(rows, indices, self.pad_id, self.pad_to, self.device)
             total += answer_loss(self.trainable.model, batch).item()
             count += batch.learned_count
-            self.threads.worked(batch.ids.numel() / 3)  # a forward pass is about a third of a training step
+            self.threads.adapt()
         seconds = time.perf_counter() - started
         loss = total / count
         self.step.log_metrics({"eval_loss": loss, "eval_runtime": seconds}, self.at.step)

@@ -1,0 +1,31 @@
+"""What all tests share: one real browser. Playwright drives one at a time in a process, so nothing else starts it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+CHROMIUM_FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+
+
+def find_chromium() -> str:
+    """Return the browser: $CHROMIUM, else one on the PATH. A missing browser is a failure, not a skip."""
+    for name in (os.environ.get("CHROMIUM", ""), "chromium", "chromium-browser", "google-chrome"):
+        if name and (path := shutil.which(name)):
+            return path
+    pytest.fail("No Chromium: set CHROMIUM, or run `apt-get install chromium`.", pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as driver:
+        found = driver.chromium.launch(executable_path=find_chromium(), args=CHROMIUM_FLAGS)
+        yield found
+        found.close()
