@@ -151,7 +151,8 @@ def run(home: Home) -> int:
         print(f"Tunedeck already runs: {running.url}   (`make stop` ends it)")
         _open_browser(running.url)
         return 0
-    for name in (signal.SIGTERM, signal.SIGHUP):
+    # SIGINT too: a shell that starts a program in the background hands it down ignored.
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, _interrupt)
     try:
         print("Starting the local workspace and the dashboard…", flush=True)

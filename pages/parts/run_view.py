@@ -20,7 +20,7 @@ from pages.parts.notices import draw_empty, draw_warning, ready
 from pages.parts.plotly_element import load_library
 from pages.parts.run_tabs import VIEWS, choose_log, draw_evaluation, draw_log, draw_settings
 from pages.parts.stages import clock, draw_badge, draw_operation, draw_stages
-from pages.parts.state import ui
+from pages.parts.state import set_url_id, ui, url_id
 
 _SENDING = ("upload", "register", "submit")
 
@@ -104,7 +104,7 @@ def _draw_known(run: Run) -> None:
         _draw_failure(run)
     choice = _draw_chart_choice()
     left, right = st.columns([3, 1], gap="medium")
-    view = _draw_view_choice(run, result)
+    view = _draw_view_choice(result)
     log_choice = None
     with st.container():
         if view == "Settings":
@@ -286,15 +286,19 @@ def _draw_chart_choice() -> ChartChoice:
     return ChartChoice(axis or "Step", smoothing, log_y)
 
 
-def _draw_view_choice(run: Run, result: Evaluation | None) -> str:
-    seen = f"evaluated-{run.name}"
-    if result is not None and seen not in ui().notes:
-        ui().notes[seen] = True
-        if "view" not in st.query_params:  # the operator has not chosen: the first words of the tuned voice
-            st.session_state["view"] = "Evaluation"
-    chosen = st.segmented_control("Show", VIEWS, default=VIEWS[0], required=True, key="view", bind="query-params",
+def _draw_view_choice(result: Evaluation | None) -> str:
+    """Return what is shown below: the operator's choice, else the answers as soon as there are some.
+
+    The choices before and after the evaluation are two widgets: one whose value the script changes loses that change
+    when the browser reports its own value at the same moment.
+    """
+    first = VIEWS[0] if result is None else "Evaluation"
+    wanted = url_id("view")
+    chosen = st.segmented_control("Show", VIEWS, default=wanted if wanted in VIEWS else first, required=True,
+                                  key="view-running" if result is None else "view-evaluated",
                                   label_visibility="collapsed")  # fmt: skip
-    return chosen or VIEWS[0]
+    set_url_id("view", chosen if chosen != first else None)
+    return chosen or first
 
 
 def _draw_loss(run: Run, measured: RunMetrics, choice: ChartChoice) -> None:

@@ -39,9 +39,7 @@ def test_facts_say_who_and_where(conn: Connection) -> None:
 
 
 def test_there_is_one_connection_per_workspace_and_making_it_sends_nothing(home: Home) -> None:
-    begun = time.perf_counter()
-    first = connect(local_settings(), home=home)
-    assert time.perf_counter() - begun < 0.05
+    first = connect(local_settings(), home=home)  # no server runs in this home: a request would fail
     assert connect(local_settings(), home=home) is first
     assert (first.title, first.icon, first.billed) == ("Local", "lan", False)
 
