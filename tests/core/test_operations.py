@@ -219,9 +219,11 @@ def test_a_deploy_is_live_when_it_has_answered_and_a_teardown_leaves_a_receipt(
     item = inventory.find("endpoint:bell-ep")
     assert item is not None
     assert (item.bills, item.hourly_words, item.created_here) == (True, "$0.00/h", True)
-    files = {one.kind: one.bytes for one in inventory.items if one.path}
-    assert files["model"]
-    assert files["run"] == 0  # its only file is the model's, counted there
+    outputs, files = inventory.find(f"run:{run}"), inventory.find(f"model:bell-model:{model.version}")
+    assert outputs is not None
+    assert files is not None
+    assert files.bytes
+    assert outputs.bytes == 0  # its only files are the model's, counted there
     keys = ["endpoint:bell-ep", f"model:bell-model:{model.version}"]
     plan = teardown.plan_teardown(conn, inventory, keys, delete_files=keys[1:])
     assert plan.sentences == ("This ends billing of $0.00/h. It cannot be undone.",)
