@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 import streamlit as st
 
@@ -22,6 +23,7 @@ from pages.parts.run_tabs import VIEWS, choose_log, draw_evaluation, draw_log, d
 from pages.parts.stages import clock, draw_badge, draw_operation, draw_stages
 from pages.parts.state import set_url_id, ui, url_id
 
+_INGESTED_AFTER = timedelta(seconds=3)  # a measure is readable within a second of being taken; clocks differ a little
 _SENDING = ("upload", "register", "submit")
 
 
@@ -58,9 +60,12 @@ def is_moving(run: Run) -> bool:
     if not run.finished:
         return True
     last = run.stages[-1] if run.stages else None
-    return (
-        run.completed and last is not None and not (last.state and STATES.get(last.state, STATES["Unknown"]).finished)
-    )
+    if not run.completed or last is None:
+        return False
+    if last.state:
+        return not STATES.get(last.state, STATES["Unknown"]).finished
+    launch = operations.find_operation_for(ui().alias or "", run.name, "launch")
+    return launch is not None and not launch.finished  # else nobody is going to evaluate it
 
 
 def _draw_recorded(launch: Operation) -> None:
@@ -118,9 +123,8 @@ def _draw_known(run: Run) -> None:
     def draw() -> object:
         now_run = reads.read(overview.read_run, run.name, max_age_s=1.0)
         now: Run = now_run.value or run
-        now_measured: RunMetrics = reads.read(metrics.read_metrics, run.name, max_age_s=1.0).value or RunMetrics(
-            run.name
-        )
+        metered = reads.read(metrics.read_metrics, run.name, max_age_s=1.0)
+        now_measured: RunMetrics = metered.value or RunMetrics(run.name)
         with top:
             _draw_progress(now, now_run, now_measured)
         with left:
@@ -133,17 +137,19 @@ def _draw_known(run: Run) -> None:
                 draw_log(now, log_choice)
             else:
                 _draw_chart(view, now, now_measured, choice)
-        found = _read_evaluation(now)
-        return _token(now, found)
+        return _token(now, _read_evaluation(now), metered.read_at)
 
-    moving = is_moving(run) or measured.value is None
-    live(draw, key=f"run-{run.name}", run_every=2.0 if moving else None, token=_token(run, result))
+    token = _token(run, result, measured.read_at)
+    live(draw, key=f"run-{run.name}", run_every=None if token[0] else 2.0, token=token)
     load_library()
 
 
-def _token(run: Run, result: Evaluation | None) -> object:
-    """What the parts of the page stand on that are not drawn again by themselves."""
-    return (run.state, is_moving(run), result is not None, bool(run.error))
+def _token(run: Run, result: Evaluation | None, measured_at: datetime | None) -> tuple[object, ...]:
+    """What those parts of the page stand on that are not drawn again by themselves; first: nothing changes any more."""
+    awaited = run.completed and result is None and bool(run.stages) and run.stages[-1].state == "Completed"
+    late = measured_at is None or (run.ended_at is not None and measured_at < run.ended_at + _INGESTED_AFTER)
+    moving = is_moving(run)
+    return (not (moving or awaited or late), run.state, moving, result is not None, bool(run.error))
 
 
 def _read_evaluation(run: Run) -> Evaluation | None:

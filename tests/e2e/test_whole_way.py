@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.e2e.conftest import QUICK, SLOW, click, go_to_launch, heading, set_number
-from tests.pages.conftest import Dashboard, settle
+from tests.pages.conftest import Dashboard, open_from_menu, settle
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(900)]
 STEPS = "12"
@@ -39,8 +39,7 @@ def test_an_operator_clicks_from_an_empty_home_to_an_empty_bill(page: Page, dash
     answer = ask(page, "When does the pier open?")
     assert answer
 
-    page.get_by_role("link", name="Teardown").first.click()
-    heading(page, "Teardown")
+    open_from_menu(page, "Teardown")
     expect(page.get_by_role("checkbox", name=name)).to_be_checked(timeout=30_000)
     click(page, "Delete 1 resource…", timeout_ms=30_000)
     page.get_by_role("dialog").get_by_role("button", name="Delete 1 resource").click()

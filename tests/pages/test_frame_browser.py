@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.pages.conftest import Dashboard, settle
+from tests.pages.conftest import Dashboard, open_from_menu, settle
 
 pytestmark = pytest.mark.browser
 
@@ -18,15 +17,6 @@ def open_page(page: Page, dashboard: Dashboard, path: str, heading: str) -> None
     page.goto(f"{dashboard.url}{path}")
     expect(page.get_by_role("heading", name=heading, level=1)).to_be_visible()
     settle(page)
-
-
-def go(page: Page, label: str, heading: str) -> float:
-    """Click a link of the menu; returns the seconds until the page's heading is there and its script rests."""
-    started = time.monotonic()
-    page.get_by_test_id("stSidebar").get_by_role("link", name=label).click()
-    expect(page.get_by_role("heading", name=heading, level=1)).to_be_visible()
-    settle(page)
-    return time.monotonic() - started
 
 
 def test_a_deep_link_opens_its_page_and_no_dialog(page: Page, dashboard: Dashboard) -> None:
@@ -55,7 +45,7 @@ def test_pages_stay_usable_while_the_workspace_is_stopped_and_recover(page: Page
     expect(page.get_by_text("Eligible")).to_be_visible()
     dashboard.stop_server()
     try:
-        times = [go(page, name, name) for name in ("Data", "Connect", "Model & compute")]
+        times = [open_from_menu(page, name) for name in ("Data", "Connect", "Model & compute")]
         assert max(times) < 3.0, f"a page waited for the stopped workspace: {times}"
         expect(page.get_by_role("radio", name="tiny-chat")).to_be_checked()
         search = page.get_by_label("Search models")
@@ -76,7 +66,7 @@ def test_a_killed_workspace_is_named_and_started_again_from_the_page(page: Page,
     os.kill(dashboard.server.process.pid, signal.SIGKILL)
     dashboard.server.process.wait(5)
     page.wait_for_timeout(2000)  # what was just read is taken as it is for so long
-    go(page, "Overview", "Overview")
+    open_from_menu(page, "Overview")
     expect(page.get_by_text("no answer")).to_be_visible(timeout=40_000)
     expect(page.get_by_text("What you see was read before.")).to_be_visible(timeout=60_000)
     page.get_by_role("button", name="Start the local workspace").first.click(timeout=60_000)

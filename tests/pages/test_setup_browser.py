@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.pages.axe import list_serious
-from tests.pages.conftest import Dashboard, settle
+from tests.pages.conftest import Dashboard, open_from_menu, settle
 
 pytestmark = pytest.mark.browser
 
@@ -43,7 +43,7 @@ def test_the_preselected_set_up_takes_three_clicks_to_launch(page: Page, dashboa
     click(page, "Use this data")
     expect_page(page, "Launch")
     assert "draft=" in page.url
-    page.get_by_test_id("stSidebar").get_by_role("link", name="Data").click()
+    open_from_menu(page, "Data")
     expect_page(page, "Data")
     expect(page.get_by_text("No findings")).to_be_visible()
 
