@@ -132,7 +132,7 @@ def test_a_wrong_value_is_named_and_turns_the_start_off(draft: drafts.Draft) -> 
     field = next(one for one in app.text_input if one.label == "Learning rate")
     field.set_value("fast").run()
     run_until(app, says("it takes a number"))
-    run_until(app, lambda app: all(one.disabled for one in app.button if one.key == "start"))
+    run_until(app, lambda app: [one.disabled for one in app.button if one.key == "start"] == [True])
     drafts.save_draft(drafts.get_draft(draft.id), parameters=draft.parameters)
 
 
