@@ -21,6 +21,7 @@ PHRASES = {
     "core/local/": "the local workspace: a server that speaks Azure ML's REST API and does the work",
     "core/local/engine/": "the programs it runs: the steps of a training, the evaluation, the scorer",
     "core/local/routes/": "its HTTP routes, a file for each kind of resource",
+    "core/dataset/": "chat data: sources, checks, rows, tokens, upload",
     "core/operations/": "every change of a workspace: recorded, carried out, resumed",
     "core/sample/": "the bundled data set: 500 conversations of a boat hire that does not exist",
     "pages/": "the screens",

@@ -14,7 +14,7 @@ import pytest
 from core import dataset
 from core.connection import Connection
 from core.dataset import ChatDataset, Preparation
-from core.dataset_files import Workplace
+from core.dataset.files import Workplace
 from core.errors import BadInput, NotFound, Unreachable
 from core.home import Home
 from tests.tiny_model import build_tiny_model

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from core.chat_rows import Problem, check_row, read_line
+from core.dataset.rows import Problem, check_row, read_line
 
 GOOD = '{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ahoy"}]}'
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from core.chat_dataset import (
+from core.dataset.chat_dataset import (
     ChatDataset,
     Row,
     count_tokens_with,
@@ -15,9 +15,9 @@ from core.chat_dataset import (
     read_repaired,
     read_rows,
 )
-from core.chat_rows import Problem
-from core.dataset_check import Report, Stats, check_file
-from core.dataset_sources import (
+from core.dataset.check import Report, Stats, check_file
+from core.dataset.rows import Problem
+from core.dataset.sources import (
     SAMPLE_SOURCE,
     Preparation,
     cancel_preparation,
@@ -28,7 +28,7 @@ from core.dataset_sources import (
     start_hub,
     start_upload,
 )
-from core.dataset_upload import DataAssets, UploadedData, register_data, upload
+from core.dataset.upload import DataAssets, UploadedData, register_data, upload
 
 __all__ = [
     "SAMPLE_SOURCE",

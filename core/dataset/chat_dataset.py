@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from core import dataset_files as files
 from core import home
-from core.chat_rows import Problem, check_row, read_line
-from core.dataset_check import Report, RowIndex, Stats, check_file, read_lines
-from core.dataset_files import TEST, TRAIN
+from core.dataset import files
+from core.dataset.check import Report, RowIndex, Stats, check_file, read_lines
+from core.dataset.files import TEST, TRAIN
+from core.dataset.rows import Problem, check_row, read_line
 
 
 @dataclass(frozen=True)

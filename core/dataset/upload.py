@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.dataset_files import TEST, TRAIN
+from core.dataset.files import TEST, TRAIN
 from core.names import to_asset_name
 
 if TYPE_CHECKING:
     from azure.storage.blob import ContainerClient
 
-    from core.chat_dataset import ChatDataset
     from core.connection import Connection
+    from core.dataset.chat_dataset import ChatDataset
 
 HASH_TAG = "tunedeck.sha256"
 _FOLDER = "tunedeck/datasets"

@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from core.chat_rows import Problem, check_row, read_line
+from core.dataset.rows import Problem, check_row, read_line
+from core.dataset.tokens import LengthCounter, TemplateRefused
 from core.errors import BadInput
-from core.tokens import LengthCounter, TemplateRefused
 
 MINIMUM_ROWS = 10  # Azure's pipeline refuses fewer
 KEPT_PROBLEMS = 100  # of each severity

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from core import home
-from core.dataset_check import Report
+from core.dataset.check import Report
 from core.errors import TunedeckError
 
 TRAIN, TEST = "train.jsonl", "test.jsonl"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from core.dataset_files import TEST, TRAIN
+from core.dataset.files import TEST, TRAIN
 from core.errors import BadInput, NotFound, Unreachable
 
 _DEFAULT_ENDPOINT = "https://huggingface.co"

@@ -1,4 +1,4 @@
-"""Turns what an operator gave into a checked data set of the home; run by `python -m core.dataset_worker <id>`.
+"""Turns what an operator gave into a checked data set of the home; run by `python -m core.dataset.worker <id>`.
 
 Fetches, checks, splits and moves into place. Small uploads call prepare() in the dashboard's own process.
 """
@@ -16,10 +16,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from core.chat_rows import Problem
-from core.dataset_check import MINIMUM_ROWS, Report, check_file, read_lines
-from core.dataset_convert import convert, needs_converting
-from core.dataset_files import (
+from core.dataset.check import MINIMUM_ROWS, Report, check_file, read_lines
+from core.dataset.convert import convert, needs_converting
+from core.dataset.files import (
     TEST,
     TRAIN,
     Manifest,
@@ -30,6 +29,7 @@ from core.dataset_files import (
     write_manifest,
     write_reports,
 )
+from core.dataset.rows import Problem
 from core.errors import TunedeckError
 
 TEST_SHARE = 0.1
@@ -48,7 +48,7 @@ def prepare(place: Workplace) -> str:
     folder.mkdir(exist_ok=True)
     note = ""
     if request["kind"] == "hub":
-        from core.dataset_hub import fetch
+        from core.dataset.hub import fetch
 
         note = fetch(request, folder, tell)
     else:

@@ -18,19 +18,19 @@ from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from core import dataset_files as files
 from core import errors, home
-from core.chat_dataset import ChatDataset, find_dataset
-from core.dataset_files import TEST, TRAIN, Workplace
-from core.dataset_hub import check_request
-from core.dataset_worker import prepare
+from core.dataset import files
+from core.dataset.chat_dataset import ChatDataset, find_dataset
+from core.dataset.files import TEST, TRAIN, Workplace
+from core.dataset.hub import check_request
+from core.dataset.worker import prepare
 from core.errors import NotFound, TunedeckError
 
 INLINE_BYTES = 2 * 1024 * 1024  # checked in the page's own process; about 0.1 s
 SAMPLE_NAME = "sample"
 SAMPLE_SOURCE = "bundled sample"
-_SAMPLE = Path(__file__).parent / "sample"
-_REPOSITORY = Path(__file__).resolve().parents[1]
+_SAMPLE = Path(__file__).resolve().parents[1] / "sample"
+_REPOSITORY = Path(__file__).resolve().parents[2]
 _workers: dict[str, subprocess.Popen[bytes]] = {}
 
 
@@ -200,7 +200,7 @@ def _start_worker(place: Workplace) -> Preparation:
     try:
         with place.log.open("wb") as log:
             worker = subprocess.Popen(
-                [sys.executable, "-m", "core.dataset_worker", place.id],
+                [sys.executable, "-m", "core.dataset.worker", place.id],
                 cwd=_REPOSITORY,
                 env=environment,
                 stdin=subprocess.DEVNULL,
