@@ -39,8 +39,9 @@ format: $(VENV)/.dev ## let ruff format the code and put imports in order
 bench: $(VENV)/.dev base-model ## measure page times and memory, with the workspace up, stopped, killed and slow
 	@$(PY) -m benchmarks
 
-soak: $(VENV)/.dev base-model browser ## the long tests: three seeds of the learning test, repeated kills
-	@TUNEDECK_SOAK=1 CHROMIUM="$$(sh .ci/find-chromium)" $(PY) -m pytest --timeout 3000 $(TESTS)
+soak: $(VENV)/.dev base-model browser ## the long tests, hours; goes on where it was, writes docs/reliability.md; SEED=7 anew
+	@TUNEDECK_SOAK=$${TUNEDECK_SOAK:-1} TUNEDECK_SEED="$(SEED)" CHROMIUM="$$(sh .ci/find-chromium)" \
+	  $(PY) -m pytest -m soak --timeout 7200 $(TESTS)
 
 lock: $(VENV)/.dev ## write requirements.lock and requirements-dev.lock anew
 	@echo 'torch; sys_platform == "never"' > $(VENV)/.without-torch

@@ -1,12 +1,11 @@
 """kill -9 of the runner, of the server and of both at random moments: every launch ends, and no run is started twice.
 
-TUNEDECK_SOAK=100 runs that many rounds; TUNEDECK_SEED repeats one sequence.
+Rounds and seed: tests/soak.py.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
 import subprocess
@@ -26,10 +25,9 @@ from core.operations import Operation, get_operation, start_launch
 from core.preflight import LaunchPlan, plan_launch
 from tests.core.counting_server import FILE
 from tests.local_server import LocalServer
+from tests.soak import Soak
 from tests.tiny_model import NAME, build_tiny_model
 
-ROUNDS = int(os.environ.get("TUNEDECK_SOAK", "2"))
-SEED = int(os.environ.get("TUNEDECK_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)
 ROUND_S = 90.0
 ROW = {
     "messages": [{"role": "user", "content": "Who rings the bell?"}, {"role": "assistant", "content": "The keeper."}]
@@ -70,27 +68,32 @@ def server(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(0)
 def test_a_killed_runner_or_server_never_starts_a_run_twice(server: LocalServer) -> None:
     """Real processes: a round takes seconds, more where the kill fell between the wish and its answer."""
-    chance = random.Random(SEED)
-    print(f"TUNEDECK_SEED={SEED} TUNEDECK_SOAK={ROUNDS}")
     plan = make_plan()
     runner = RunnerProcess(server.home)
     runner.start()
     try:
-        for number in range(ROUNDS):
-            operation = start_launch(replace(plan, draft=create_draft("local")))
-            for _ in range(chance.choice((1, 1, 2, 3))):
-                time.sleep(chance.uniform(0.0, 2.5))
-                disturb(server, runner, chance)
-            ended = wait_until_finished(operation)
-            assert ended.state == "done", (SEED, number, ended.error, ended.steps)
-            assert puts_of(server, operation.subject) == [False], (SEED, number)
-            job = server.request("GET", f"jobs/{operation.subject}").json()["properties"]
-            assert job["status"] == "Completed", (SEED, number)
+        with Soak("kills-of-the-runner", quick=2, long=100, what="kills of the ledger's runner and the server") as soak:
+            for number, chance in soak.rounds():
+                survive(server, runner, plan, chance, f"seed {soak.seed}, round {number}")
     finally:
         runner.kill()
+
+
+def survive(server: LocalServer, runner: RunnerProcess, plan: LaunchPlan, chance: random.Random, where: str) -> None:
+    """Launch once, kill some of those who carry it out, and see one job completed."""
+    operation = start_launch(replace(plan, draft=create_draft("local")))
+    for _ in range(chance.choice((1, 1, 2, 3))):
+        time.sleep(chance.uniform(0.0, 2.5))
+        disturb(server, runner, chance)
+    ended = wait_until_finished(operation)
+    assert ended.state == "done", (where, ended.error, ended.steps)
+    assert puts_of(server, operation.subject) == [False], where
+    job = server.request("GET", f"jobs/{operation.subject}").json()["properties"]
+    assert job["status"] == "Completed", where
 
 
 def make_plan() -> LaunchPlan:

@@ -18,11 +18,12 @@ import pytest
 
 from core import home as homes
 from core.local import base_model
+from tests.soak import is_soak
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SAMPLE = REPOSITORY / "core" / "sample"
 QUESTIONS = json.loads((Path(__file__).parent / "questions.json").read_text(encoding="utf-8"))
-SEEDS = [42, 1, 2] if os.environ.get("TUNEDECK_SOAK") else [42]
+SEEDS = [42, 1, 2] if is_soak() else [42]
 ENOUGH, TOO_MANY = 7, 1
 
 
@@ -43,6 +44,7 @@ class Exam:
 
 
 @pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.learning
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("seed", SEEDS)

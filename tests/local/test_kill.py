@@ -1,8 +1,7 @@
 """kill -9 of the server at random moments: right ends, no orphan, no metric lost, no second run.
 
 Each round submits a job, kills the server some moments later (sometimes the trainer or its shim too), starts it again
-and holds what the store says against what the trainer wrote. TUNEDECK_SOAK=100 runs that many rounds;
-TUNEDECK_SEED repeats one sequence.
+and holds what the store says against what the trainer wrote. Rounds and seed: tests/soak.py.
 """
 
 from __future__ import annotations
@@ -22,9 +21,7 @@ import requests
 from core.local import processes, runs, shim
 from tests.local.submitting import TERMINAL, command_body, job_of, metric_of, wait, wait_for
 from tests.local_server import LocalServer
-
-ROUNDS = int(os.environ.get("TUNEDECK_SOAK", "6"))
-SEED = int(os.environ.get("TUNEDECK_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)
+from tests.soak import Soak
 
 # What else happens beside the kill of the server: share of rounds, then the ends that are right.
 EVENTS = {
@@ -117,23 +114,29 @@ def play(server: LocalServer, name: str, event: str, chance: random.Random) -> N
     put(server, name, body)
 
 
+@pytest.mark.soak
+@pytest.mark.timeout(0)
 def test_whatever_moment_the_server_is_killed_at_nothing_is_lost(server: LocalServer) -> None:
     """Several rounds of about two seconds."""
-    print(f"seed {SEED}, {ROUNDS} rounds")
-    chance = random.Random(SEED)
-    for number in range(ROUNDS):
-        event = list(EVENTS)[number % len(EVENTS)]
-        name = f"round-{number}"
-        where = f"seed {SEED}, round {number}, {event}"
-        play(server, name, event, chance)
-        job = wait_for(server, name, *TERMINAL, seconds=40)
-        expected = EVENTS[event] + (("Completed",) if event == "cancel" else ())
-        assert job["status"] in expected, where
-        assert starts_of(server, name) <= 1, where
-        assert [step for step, _ in metric_of(server, name)] == written_by(server, name), where
-        if job["status"] == "Completed":
-            assert len(written_by(server, name)) == len(set(written_by(server, name))) > 0, where
-        wait(lambda: processes_of(server) == [], 6)  # as in the fixture above
+    with Soak("kills-of-the-server", quick=6, long=200, what="kills of the server while a command job runs") as soak:
+        for number, chance in soak.rounds():
+            survive(server, number, chance, soak)
+
+
+def survive(server: LocalServer, number: int, chance: random.Random, soak: Soak) -> None:
+    """Play one round and hold its end against what may come of it."""
+    event = list(EVENTS)[number % len(EVENTS)]
+    name, where = f"round-{number}", f"seed {soak.seed}, round {number}, {event}"
+    play(server, name, event, chance)
+    job = wait_for(server, name, *TERMINAL, seconds=40)
+    expected = EVENTS[event] + (("Completed",) if event == "cancel" else ())
+    assert job["status"] in expected, where
+    assert starts_of(server, name) <= 1, where
+    assert [step for step, _ in metric_of(server, name)] == written_by(server, name), where
+    if job["status"] == "Completed":
+        assert len(written_by(server, name)) == len(set(written_by(server, name))) > 0, where
+    wait(lambda: processes_of(server) == [], 6)  # as in the fixture above
+    soak.add(f"{job['status']} jobs")
 
 
 def test_a_server_that_returns_adopts_the_trainer_it_finds(server: LocalServer) -> None:
