@@ -1,12 +1,13 @@
 """The local workspace with trivial programs, writing down each PUT of a job: `python -m tests.core.counting_server`.
 
-A line is written before the PUT is handled, and says whether the job was there already: a second PUT of a job that the
-workspace has is what an operator must never pay for.
+A line is written before the PUT is handled, and says which server process it reached and whether the job was there
+already: a second PUT of a job that the workspace has, or is about to have, is what an operator must never pay for.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 from functools import partial
 from typing import Any
@@ -29,7 +30,8 @@ class CountPuts:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         found = _JOB.search(scope.get("path", "")) if scope.get("method") == "PUT" else None
         if found:
-            line = {"job": found[1], "existed": self._store.get("job", found[1]) is not None}
+            existed = self._store.get("job", found[1]) is not None
+            line = {"job": found[1], "server": os.getpid(), "existed": existed}
             with (self._home.logs / FILE).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
         await self._app(scope, receive, send)
