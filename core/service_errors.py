@@ -97,6 +97,12 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         QuotaExceeded,
+        "Quota for {quota_size}: needs {quota_needed} cores, {quota_free} free of {quota_limit}.",
+        "Delete a deployment that is not used, pick a smaller size, or ask for quota.",
+        code=r"quota available for \S+ .*usage/limit: \d+/\d+\. Additional needed: \d+",
+    ),
+    Rule(
+        QuotaExceeded,
         "There is not enough quota to {doing} {what}.",
         "Ask for quota, pick a smaller size, or delete what is not used.",
         code=_QUOTA,
@@ -355,7 +361,13 @@ def _words_of_quota(message: str) -> dict[str, str]:
     found = re.search(
         r"(?:a |total )?(?:Standard )?(\S+) family vCPU quota of (\d+) .*maps to (\d+) vCPUs", message, re.IGNORECASE
     )
-    return {"family": found[1], "free": found[2], "needed": found[3]} if found else {}
+    if found:
+        return {"family": found[1], "free": found[2], "needed": found[3]}
+    pattern = r"quota available for (\S+) .*usage/limit: (\d+)/(\d+)\. Additional needed: (\d+)"
+    if not (found := re.search(pattern, message, re.IGNORECASE)):
+        return {}
+    free = max(0, int(found[3]) - int(found[2]))
+    return {"quota_size": found[1], "quota_free": str(free), "quota_limit": found[3], "quota_needed": found[4]}
 
 
 def _words_of_tenants(message: str) -> dict[str, str]:

@@ -8,6 +8,7 @@ the values. Inputs, defaults and choices are those of `chat_completion_pipeline`
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -366,6 +367,8 @@ def _check_together(values: Mapping[str, str]) -> list[str]:
 def parse_value(known: ComponentInput, value: str) -> Value:
     """Return a literal as its own type; raises ValueError. "true" and "false" stay strings, as the component's are."""
     if known.type == "integer":
+        if not re.fullmatch(r"[+-]?[0-9]{1,18}", value):  # int() would read "1_000", too, and more than a float holds
+            raise ValueError(value)
         return int(value)
     if known.type == "number":
         number = float(value)

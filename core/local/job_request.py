@@ -223,6 +223,8 @@ def _check_input(name: str, given: Any) -> Document:
 def _read_model(workspace: Workspace, uris: dict[str, str], size: Size) -> RegistryModel:
     """Return the base model, which must be one that trains here, on this size."""
     uri = uris.get("mlflow_model_path", "")
+    if not uri:
+        raise _bad("mlflow_model_path", "is needed: the base model to fine-tune.")
     named = _REGISTRY_MODEL.fullmatch(uri)
     if named is None:
         raise _bad("mlflow_model_path", f"must be a model of the registry '{REGISTRY_NAME}', not '{uri}'.")

@@ -38,7 +38,7 @@ class Size:
 
 @dataclass(frozen=True)
 class Machine:
-    """This machine, as far as this process may use it."""
+    """This machine, as far as this process may use it. `quota_cores` is the quota somebody set, 0 where nobody did."""
 
     cores: int
     memory_gib: float
@@ -46,6 +46,12 @@ class Machine:
     processor: str = ""
     system: str = ""
     problem: str = ""
+    quota_cores: int = 0
+
+    @property
+    def quota(self) -> int:
+        """Return how many cores clusters may keep, and as many online deployments may use."""
+        return self.quota_cores or self.cores
 
     @cached_property
     def sizes(self) -> tuple[Size, ...]:
@@ -91,14 +97,15 @@ def probe() -> Machine:
         )
         fields: dict[str, Any] = json.loads(found.stdout.splitlines()[-1])
     except (OSError, subprocess.SubprocessError, ValueError, IndexError) as error:
-        return Machine(_count_cores(), _memory_gib(), problem=f"GPUs could not be looked for: {error}")
+        problem = f"GPUs could not be looked for: {error}"
+        return Machine(_count_cores(), _memory_gib(), problem=problem, quota_cores=_quota_cores())
     return Machine(**{**fields, "gpus": tuple(fields["gpus"])})
 
 
 def measure() -> Machine:
     """Measure this machine in this process; may import torch in a further process where a GPU driver is there."""
     gpus, problem = _find_gpus()
-    return Machine(_count_cores(), _memory_gib(), gpus, _processor(), platform.platform(), problem)
+    return Machine(_count_cores(), _memory_gib(), gpus, _processor(), platform.platform(), problem, _quota_cores())
 
 
 def _count_cores() -> int:
@@ -108,6 +115,12 @@ def _count_cores() -> int:
     if quota.isdecimal() and period.isdecimal():
         allowed = min(allowed, max(1, int(quota) // int(period)))
     return allowed
+
+
+def _quota_cores() -> int:
+    """Return what TUNEDECK_QUOTA_CORES grants, 0 where it says nothing or no number."""
+    text = os.environ.get("TUNEDECK_QUOTA_CORES", "")
+    return int(text) if text.isascii() and text.isdecimal() else 0
 
 
 def _memory_gib() -> float:

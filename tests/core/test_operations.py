@@ -50,7 +50,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
 
     base_models = tmp_path_factory.mktemp("base-models")
     build_tiny_model(base_models)
-    environment = {"TUNEDECK_BASE_MODELS": str(base_models)}
+    environment = {"TUNEDECK_BASE_MODELS": str(base_models), "TUNEDECK_QUOTA_CORES": "16"}
     running = LocalServer(Home(tmp_path_factory.mktemp("served")), environment, module="tests.core.counting_server")
     try:
         yield running.start()

@@ -37,6 +37,12 @@ CASES: list[tuple[tuple[int, str, str, Place], type[errors.TunedeckError], str]]
         "There is not enough quota to create compute 'gpu-1'.",
     ),
     (
+        (400, "BadRequest", '"VmSize":["Not enough quota available for Standard_F4s_v2 in SubscriptionId x. Current '
+         'usage/limit: 2/6. Additional needed: 8 Please see the guide"]', AZURE),
+        errors.QuotaExceeded,
+        "Quota for Standard_F4s_v2: needs 8 cores, 4 free of 6.",
+    ),
+    (
         (401, "InvalidAuthenticationTokenTenant", "The access token is from the wrong issuer "
          "'https://sts.windows.net/contoso/'. It must match the tenant 'https://sts.windows.net/fabrikam/'.", AZURE),
         errors.SignInFailed,

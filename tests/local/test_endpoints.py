@@ -23,7 +23,7 @@ SERVER = "tests.local.trivial_server"
 
 
 def serve(folder: Path) -> Iterator[LocalServer]:
-    server = LocalServer(Home(folder), module=SERVER)
+    server = LocalServer(Home(folder), {"TUNEDECK_QUOTA_CORES": "64"}, module=SERVER)
     try:
         server.start()
         for name in ("good", "other", "broken"):

@@ -95,7 +95,7 @@ def base_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def environment_of(home: Path, base_models: Path) -> dict[str, str]:
     return os.environ | ONLY_LOOPBACK | {
         "TUNEDECK_HOME": str(home), "TUNEDECK_BASE_MODELS": str(base_models), "PYTHONUNBUFFERED": "1",
-        "PYTHONPATH": str(REPOSITORY),
+        "PYTHONPATH": str(REPOSITORY), "TUNEDECK_QUOTA_CORES": "16",
     }  # fmt: skip
 
 

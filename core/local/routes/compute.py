@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from core.home import LOCATION
-from core.local import wire
+from core.local import quota, wire
 from core.local.machine import Machine, Size
 from core.local.wire import PROVIDER, PROVIDER_PATH, WORKSPACE_PATH, WireError, route
 from core.local.workspace import Workspace
@@ -64,6 +64,7 @@ def put_compute(request: Request) -> Response:
     workspace = wire.workspace_of(request)
     name = wire.name_of(request, "name")
     asked = _from_wire(workspace.machine, name, wire.read_json(request))
+    _check_unique(name, workspace.store.list(KIND))
     operation = wire.start_operation(workspace.store, wire.arm_id("computes", name))
     asked["operation"] = operation
     if workspace.store.insert(KIND, name, asked) is None:
@@ -84,7 +85,12 @@ def patch_compute(request: Request) -> Response:
     body = wire.read_json(request)
     scale = wire.field_of(wire.field_of(body, "properties", dict, {}), "properties", dict, {})
     current.update(_read_scale(wire.field_of(scale, "scaleSettings", dict, {}), current))
-    changed = workspace.store.update(KIND, name, lambda document: {**document, **_scale_of(current)})
+    size = workspace.machine.find_size(current["size"])
+    with quota.lock:
+        computes = workspace.store.list(KIND)
+        if size and (problem := quota.check_compute(workspace.machine, computes, name, size, current["min_nodes"])):
+            raise problem
+        changed = workspace.store.update(KIND, name, lambda document: {**document, **_scale_of(current)})
     return JSONResponse(_to_wire(workspace, changed))
 
 
@@ -114,12 +120,13 @@ def list_usages(request: Request) -> dict[str, Any]:
     used = {size.family: 0 for size in workspace.machine.sizes}
     for document in workspace.store.list(KIND):
         size = workspace.machine.find_size(document["size"])
-        if size is not None:
+        if size is not None and document["state"] == "Succeeded":
             used[size.family] += size.cores * _count_nodes(workspace, document)
-    cores = workspace.machine.cores
+    limit = workspace.machine.quota
     rows = [("Total Cluster Dedicated Regional vCPUs", "dedicatedCores", sum(used.values()))]
     rows += [(family, "vmFamily", count) for family, count in used.items()]
-    return wire.paged(request, [_usage_to_wire(name, sort, count, cores) for name, sort, count in rows])
+    rows += [("Total Online Endpoint vCPUs", "onlineEndpointCores", quota.deployed_cores(workspace))]
+    return wire.paged(request, [_usage_to_wire(name, sort, count, limit) for name, sort, count in rows])
 
 
 def _create(workspace: Workspace, name: str) -> None:
@@ -127,21 +134,13 @@ def _create(workspace: Workspace, name: str) -> None:
     store, machine = workspace.store, workspace.machine
     document = store.require(KIND, name)
     size = machine.find_size(document["size"])
-    others = [other for other in store.list(KIND) if other["name"] != name and other["state"] == "Succeeded"]
-    taken = sum(
-        each.cores * other["min_nodes"] for other in others if (each := machine.find_size(other["size"])) is not None
-    )
-    problem = None
-    if size is not None and taken + size.cores * document["min_nodes"] > machine.cores:
-        problem = WireError(
-            400,
-            "ClusterMinNodesExceedCoreQuota",
-            f"This machine has a {size.family} vCPU quota of {machine.cores}, {taken} of them kept by other computes. "
-            f"{document['min_nodes']} requested nodes need {size.cores * document['min_nodes']}.",
-        )
-    errors = [] if problem is None else [{"code": problem.code, "message": problem.message}]
-    state = "Succeeded" if problem is None else "Failed"
-    store.update(KIND, name, lambda body: {**body, "state": state, "errors": errors})
+    with quota.lock:
+        problem = None
+        if size is not None:
+            problem = quota.check_compute(machine, store.list(KIND), name, size, document["min_nodes"])
+        errors = [] if problem is None else [{"code": problem.code, "message": problem.message}]
+        state = "Succeeded" if problem is None else "Failed"
+        store.update(KIND, name, lambda body: {**body, "state": state, "errors": errors})
     if problem is not None:
         raise problem
 
@@ -196,6 +195,13 @@ def _from_wire(machine: Machine, name: str, body: dict[str, Any]) -> dict[str, A
         "state": "Creating",
         "errors": [],
     }
+
+
+def _check_unique(name: str, others: list[dict[str, Any]]) -> None:
+    """Refuse a name that differs from another compute's in its capitals only."""
+    for other in others:
+        if other["name"] != name and other["name"].lower() == name.lower():
+            raise WireError(409, "Conflict", f"The name '{name}' is taken by the compute '{other['name']}'.")
 
 
 def _read_scale(scale: dict[str, Any], current: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from core.home import LOCATION
-from core.local import wire
+from core.local import quota, wire
 from core.local.blobs import resolve_uri
 from core.local.deployments import deployment_id, key_of, new_deployment, read_duration
 from core.local.store import Document, now_utc
@@ -42,6 +42,7 @@ def put_endpoint(request: Request) -> Response:
     """PUT an endpoint: create it, or change its traffic, tags and description."""
     workspace = wire.workspace_of(request)
     name = _checked_name("endpoint", wire.name_of(request, "endpoint"))
+    _check_unique("endpoint", name, workspace.store.list("endpoint"))
     body = wire.read_json(request)
     asked = wire.field_of(body, "properties", dict, {})
     if asked.get("authMode") not in (None, "Key"):
@@ -142,12 +143,15 @@ def put_deployment(request: Request) -> Response:
     if endpoint["state"] == "Deleting":
         raise WireError(409, "Conflict", f"The endpoint '{endpoint['name']}' is being deleted.")
     name = _checked_name("deployment", wire.name_of(request, "deployment"))
+    _check_unique("deployment", name, workspace.store.list("deployment", parent=endpoint["name"]))
     asked = _read_deployment(workspace, wire.read_json(request))
     new = new_deployment(endpoint["name"], name) | asked
-    operation = new["operation"] = wire.start_operation(workspace.store, deployment_id(new))
-    changed = workspace.store.insert("deployment", key_of(new), _started(new), parent=endpoint["name"])
-    if changed is None:
-        changed = workspace.store.update("deployment", key_of(new), lambda current: _changed_deployment(current, new))
+    with quota.lock:
+        quota.check_deployment(workspace, new)
+        operation = new["operation"] = wire.start_operation(workspace.store, deployment_id(new))
+        changed = workspace.store.insert("deployment", key_of(new), _started(new), parent=endpoint["name"])
+        if changed is None:
+            changed = workspace.store.update("deployment", key_of(new), lambda now: _changed_deployment(now, new))
     if changed["state"] == "Succeeded":
         wire.finish_operation(workspace.store, operation)
     workspace.deployments.wake()
@@ -258,11 +262,17 @@ def _model_folder(folder: Path) -> Path:
 
 def _checked_name(what: str, name: str) -> str:
     if not _NAME.fullmatch(name):
+        article = "an" if what == "endpoint" else "a"
         rule = "3 to 32 letters, digits and '-', a letter first and no '-' at the end"
-        raise WireError(
-            400, "BadRequest", f"'{name}' cannot be the name of an {what}: {rule}.".replace("an dep", "a dep")
-        )
+        raise WireError(400, "BadRequest", f"'{name}' cannot be the name of {article} {what}: {rule}.")
     return name
+
+
+def _check_unique(what: str, name: str, others: list[Document]) -> None:
+    """Refuse a name that differs from another in its capitals only: to Azure, and to some file systems, it is that."""
+    for other in others:
+        if other["name"] != name and other["name"].lower() == name.lower():
+            raise WireError(409, "Conflict", f"The name '{name}' is taken by the {what} '{other['name']}'.")
 
 
 def _new_key() -> str:

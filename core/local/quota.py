@@ -1,0 +1,79 @@
+"""The cores of this location: how many there are, what uses them, and the refusal of more. Knows no route.
+
+Clusters and online deployments are counted apart: a scorer is idle most of its life, and a run started beside a live
+endpoint should wait for nothing. Each of the two may use as many cores as the machine has, or as TUNEDECK_QUOTA_CORES
+says.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from core.home import LOCATION
+from core.local.store import Document
+from core.local.wire import WireError
+
+if TYPE_CHECKING:
+    from core.local.machine import Machine, Size
+    from core.local.workspace import Workspace
+
+# Held from the count to the write, so that two requests at once cannot both have the last core.
+lock = threading.Lock()
+
+
+def kept_cores(machine: Machine, computes: list[Document], but: str) -> int:
+    """Return the cores that computes keep at all times; those of `but` are left out."""
+    kept = 0
+    for document in computes:
+        size = machine.find_size(document["size"])
+        if size is not None and document["name"] != but and document["state"] == "Succeeded":
+            kept += size.cores * document["min_nodes"]
+    return kept
+
+
+def check_compute(machine: Machine, computes: list[Document], name: str, size: Size, nodes: int) -> WireError | None:
+    """Return why a compute may not keep `nodes` nodes at all times, or None."""
+    taken, wanted = kept_cores(machine, computes, name), size.cores * nodes
+    if taken + wanted <= machine.quota:
+        return None
+    family = size.family.removesuffix("Family")
+    return WireError(
+        400,
+        "ClusterMinNodesExceedCoreQuota",
+        f"The location '{LOCATION}' has a {family} family vCPU quota of {machine.quota - taken} left "
+        f"({taken} of {machine.quota} are kept by other computes). {nodes} nodes of {size.name} are asked for, "
+        f"which maps to {wanted} vCPUs.",
+    )
+
+
+def deployed_cores(workspace: Workspace, but: str = "") -> int:
+    """Return the cores of all online deployments, one that failed among them; the deployment `but` is left out."""
+    return sum(
+        each["cores"] * instances_of(each["sku"])
+        for each in workspace.store.list("deployment")
+        if f"{each['endpoint']}/{each['name']}" != but
+    )
+
+
+def instances_of(sku: Document) -> int:
+    """Return the instance count of a deployment's `sku`."""
+    return int(sku.get("capacity") or 1)
+
+
+def check_deployment(workspace: Workspace, deployment: Document) -> None:
+    """Refuse a deployment that this location has no cores for; raises 400 in the structure of the service's refusal."""
+    used = deployed_cores(workspace, f"{deployment['endpoint']}/{deployment['name']}")
+    needed, limit = deployment["cores"] * instances_of(deployment["sku"]), workspace.machine.quota
+    if used + needed <= limit:
+        return
+    reason = (
+        f"Not enough quota available for {deployment['asked'].get('instanceType')} in the location '{LOCATION}'. "
+        f"Current usage/limit: {used}/{limit}. Additional needed: {needed}"
+    )
+    raise WireError(
+        400,
+        "BadRequest",
+        "The deployment cannot be created. Delete a deployment that is not used, or take a smaller size.",
+        [("InferencingClientCreateDeploymentFailed", f'"VmSize":["{reason}"]')],
+    )
