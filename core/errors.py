@@ -8,6 +8,7 @@ TunedeckError
 ├── SignInFailed            no credential, or it was refused (401)
 ├── ServiceRefused          the workspace answered with an error of its own
 │   ├── QuotaExceeded       no cores or money left for it
+│   ├── ServiceFailed       it failed on its own side (408, 5xx): the same may work in a minute
 │   └── Throttled           asked to wait (429)
 └── Unreachable             no answer came
     └── LocalWorkspaceDown  the local workspace does not run
@@ -59,6 +60,10 @@ class ServiceRefused(TunedeckError):
 
 class QuotaExceeded(ServiceRefused):
     """No cores are left for it."""
+
+
+class ServiceFailed(ServiceRefused):
+    """The workspace failed on its own side; whether a write was done is not known."""
 
 
 class Throttled(ServiceRefused):

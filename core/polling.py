@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, TextIO
 
 from core.connection import Connection
-from core.errors import TunedeckError
+from core.errors import ServiceFailed, Throttled, TunedeckError, Unreachable
 
 
 class _Pollers:
@@ -41,13 +41,18 @@ def start_write(conn: Connection, doing: str, what: str, begin: Callable[..., An
 
 
 def check_write(conn: Connection, what: str) -> TunedeckError | None:
-    """Return why a write of this process failed; None while it goes on, when it went well, or when it is not ours."""
+    """Return why a write of this process failed; None while it goes on, when it went well, or when it is not ours.
+
+    A poll that got no answer says nothing of the write: then the resource's own state has to tell.
+    """
     done = _pollers(conn).pop_done(what)
     if done is None:
         return None
     doing, poller = done
     try:
         conn.call(doing, what, poller.result)
+    except (Unreachable, Throttled, ServiceFailed):
+        return None
     except TunedeckError as error:
         return error
     return None

@@ -10,9 +10,12 @@ from core.cloud import Cloud
 if TYPE_CHECKING:
     from azure.ai.ml import MLClient
 
+# azure-core sends a PUT again whose answer was lost (read) or was a 5xx (status): a second run. The reader and the
+# ledger's runner repeat what failed themselves, and ask first whether it was done.
+_NOTHING_TWICE = {"retry_read": 0, "retry_status": 0}
 # A stopped server takes a thread for `read_timeout`, and no retry after that; one that is gone answers at once.
-LOCAL_PATIENCE = {"connection_timeout": 1, "read_timeout": 10, "retry_total": 1, "retry_connect": 0, "retry_read": 0}
-AZURE_PATIENCE = {"connection_timeout": 5, "read_timeout": 60, "retry_total": 2, "retry_read": 1}
+LOCAL_PATIENCE = {"connection_timeout": 1, "read_timeout": 10, "retry_total": 1, "retry_connect": 0, **_NOTHING_TWICE}
+AZURE_PATIENCE = {"connection_timeout": 5, "read_timeout": 60, "retry_total": 2, **_NOTHING_TWICE}
 
 
 def build_client(cloud: Cloud, credential: Any, ids: dict[str, str]) -> MLClient:

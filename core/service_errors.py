@@ -18,6 +18,7 @@ from core.errors import (
     LocalWorkspaceDown,
     NotFound,
     QuotaExceeded,
+    ServiceFailed,
     ServiceRefused,
     SignInFailed,
     Throttled,
@@ -217,7 +218,7 @@ RULES: tuple[Rule, ...] = (
         (501,),
     ),
     Rule(
-        ServiceRefused,
+        ServiceFailed,
         "{Service} failed to {doing} {what} ({status}).",
         "Try again in a minute. If it stays, the request id is in the details.",
         (408, 500, 502, 503, 504),

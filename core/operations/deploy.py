@@ -18,7 +18,7 @@ from core.endpoints import (
     goes_on,
     read_deployment_log,
 )
-from core.errors import BadInput, Conflict, NotFound, ServiceRefused
+from core.errors import BadInput, Conflict, NotFound, ServiceRefused, TunedeckError
 from core.jobs import find_run, get_run
 from core.models import get_base_model
 from core.operations.work import Done, Outcome, Skip, StepSpec, Wait, Work
@@ -64,11 +64,8 @@ def _register(work: Work) -> Outcome:
 
 def _create_endpoint(work: Work) -> Outcome:
     name = work.operation.subject
-    endpoint = find_endpoint(work.conn, name)
-    if endpoint is not None and endpoint.tags.get(tags.OPERATION) != work.operation.id:
-        raise Conflict(f"There is an endpoint '{name}' already.", "Choose another name.")
     waiting = work.send_once(
-        "endpoint", "the endpoint", lambda: endpoint is not None, lambda: _send_endpoint(work, name)
+        "endpoint", "the endpoint", lambda: _has_endpoint(work, name), lambda: _send_endpoint(work, name)
     )
     if waiting:
         return waiting
@@ -82,6 +79,14 @@ def _create_endpoint(work: Work) -> Outcome:
     if endpoint.state == "Failed":
         raise ServiceRefused(f"Endpoint '{name}' was not created.", "Delete it, then deploy again.")
     return Done("Created", {"scoring_uri": endpoint.scoring_uri})
+
+
+def _has_endpoint(work: Work, name: str) -> bool:
+    """Tell whether this operation's endpoint is there; raises Conflict for somebody else's."""
+    endpoint = find_endpoint(work.conn, name)
+    if endpoint is not None and endpoint.tags.get(tags.OPERATION) != work.operation.id:
+        raise Conflict(f"There is an endpoint '{name}' already.", "Choose another name.")
+    return endpoint is not None
 
 
 def _send_endpoint(work: Work, name: str) -> None:
@@ -102,9 +107,8 @@ def _send_endpoint(work: Work, name: str) -> None:
 
 def _create_deployment(work: Work) -> Outcome:
     name = work.operation.subject
-    known = _deployment(get_endpoint(work.conn, name))
     waiting = work.send_once(
-        "deployment", "the deployment", lambda: known is not None, lambda: _send_deployment(work, name)
+        "deployment", "the deployment", lambda: _has_deployment(work, name), lambda: _send_deployment(work, name)
     )
     if waiting:
         return waiting
@@ -116,6 +120,10 @@ def _create_deployment(work: Work) -> Outcome:
     if known.state != "Succeeded":
         raise _did_not_start(work, name, f"it is {known.state.lower()}", "")
     return Done("Up")
+
+
+def _has_deployment(work: Work, name: str) -> bool:
+    return _deployment(get_endpoint(work.conn, name)) is not None
 
 
 def _send_deployment(work: Work, name: str) -> None:
@@ -130,7 +138,10 @@ def _send_deployment(work: Work, name: str) -> None:
 
 
 def _did_not_start(work: Work, name: str, reason: str, detail: str) -> ServiceRefused:
-    log = read_deployment_log(work.conn, name, lines=40)
+    try:
+        log = read_deployment_log(work.conn, name, lines=40)
+    except TunedeckError as error:  # why the container did not start must not be lost with its log
+        log = f"Its log could not be read: {error.message}"
     return ServiceRefused(
         f"The container of '{name}' did not start: {reason.rstrip('.')}.",
         "It bills until deleted. Delete this deployment, or try a larger size.",

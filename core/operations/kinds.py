@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from core import tags
 from core.operations import deploy, launch, manage, remove
 from core.operations.ledger import Ledger
+from core.operations.records import FAILED
 from core.operations.work import StepSpec, words
+
+EXPIRE_AGAIN = timedelta(minutes=15)  # after a deletion that failed
 
 STEPS: Mapping[str, tuple[StepSpec, ...]] = {
     "launch": launch.STEPS,
@@ -43,6 +46,9 @@ def start_expired(ledger: Ledger) -> None:
     for connection, kind, name, delete_at in ledger.list_timers():
         at = tags.parse_time(delete_at)
         if at is None or at > now:
+            continue
+        last = next(iter(ledger.list_operations(connection, subject=name, kind="expire", limit=1)), None)
+        if last is not None and last.state == FAILED and now - (last.updated_at or now) < EXPIRE_AGAIN:
             continue
         key = f"{kind}:{name}"
         item = {"key": key, "kind": kind, "name": name, "version": "", "what": "delete", "files": False}

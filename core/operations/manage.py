@@ -16,18 +16,25 @@ from core.polling import check_write, start_write
 
 def _create_compute(work: Work) -> Outcome:
     name = work.operation.subject
-    try:
-        known = get_compute(work.conn, name)
-    except NotFound:
-        known = None
-    if known is not None and known.tags.get(tags.OPERATION) != work.operation.id:
-        raise Conflict(f"There is a compute '{name}' already.", "Choose another name, or use it.")
-    waiting = work.send_once("compute", "the compute", lambda: known is not None, lambda: _send_compute(work, name))
+    waiting = work.send_once(
+        "compute", "the compute", lambda: _has_compute(work, name), lambda: _send_compute(work, name)
+    )
     if waiting:
         return waiting
     if work.arguments["delete_at"]:
         work.ledger.set_timer(work.operation.connection, "compute", name, work.arguments["delete_at"])
     return Done("Asked for")
+
+
+def _has_compute(work: Work, name: str) -> bool:
+    """Tell whether this operation's compute is there; raises Conflict for somebody else's."""
+    try:
+        known = get_compute(work.conn, name)
+    except NotFound:
+        return False
+    if known.tags.get(tags.OPERATION) != work.operation.id:
+        raise Conflict(f"There is a compute '{name}' already.", "Choose another name, or use it.")
+    return True
 
 
 def _send_compute(work: Work, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -9,8 +10,8 @@ from typing import Any
 from core import tags
 from core.compute import get_compute
 from core.datastore import delete_below, path_of
-from core.endpoints import begin_endpoint_deletion, find_endpoint
-from core.errors import NotFound, TunedeckError
+from core.endpoints import begin_endpoint_deletion, find_endpoint, goes_on
+from core.errors import Conflict, NotFound, TunedeckError
 from core.operations.work import Done, Outcome, StepSpec, Stop, Wait, Work
 from core.polling import check_write, start_write
 from core.registered_models import archive_model, find_registered_model, list_registered_models
@@ -18,6 +19,8 @@ from core.teardown import Gone, Receipt, list_inventory, summarise
 
 PREFIX = "remove "  # a teardown's steps are named after its items
 BETWEEN_CHECKS_S = 1.0
+ASK_AGAIN_S = 60.0  # a deletion that is not under way after that has failed, and nobody was there to hear why
+DELETING = "Deleting"
 
 
 def find_remove_step(name: str) -> StepSpec:
@@ -33,10 +36,12 @@ def _remove(work: Work) -> Outcome:
     key = step.name.removeprefix(PREFIX) if step else ""
     item = next(one for one in work.arguments["items"] if one["key"] == key)
     checks: list[str] = list(work.facts.get(f"absent {key}", []))
-    if not _is_gone(work, item):
+    state = _find_state(work, item)
+    if state is not None:
         if error := check_write(work.conn, f"{item['kind']} '{item['name']}'"):
+            work.record(**{f"asked {key}": 0.0})  # a retry asks anew
             raise error
-        _ask(work, item)
+        _ask(work, item, state)
         _ask_for_the_rest(work)
         return Wait("Archiving" if item["kind"] == "model" else "Deleting, usually 1 to 5 min", 1.0)
     checks.append(datetime.now(UTC).isoformat(timespec="seconds"))
@@ -51,25 +56,33 @@ def _remove(work: Work) -> Outcome:
     return Done(f"{word} {checks[-1][11:19]} UTC, checked twice", {"gone": [*known, {"key": key, **vars(gone)}]})
 
 
-def _is_gone(work: Work, item: dict[str, Any]) -> bool:
+def _find_state(work: Work, item: dict[str, Any]) -> str | None:
+    """Return the state of an item that is there, None once it is gone."""
     name, version = item["name"], item["version"]
     if item["kind"] == "endpoint":
-        return find_endpoint(work.conn, name) is None
+        endpoint = find_endpoint(work.conn, name)
+        return endpoint.state if endpoint else None
     if item["kind"] == "model":
-        return all(model.version != version for model in list_registered_models(work.conn, name))
+        listed = list_registered_models(work.conn, name)
+        return "Listed" if any(model.version == version for model in listed) else None
     try:
-        get_compute(work.conn, name)
+        return get_compute(work.conn, name).state
     except NotFound:
-        return True
-    return False
+        return None
 
 
-def _ask(work: Work, item: dict[str, Any]) -> None:
-    """Ask for the end of an item once; archiving is asked again while it is not so, for it does no harm."""
-    if work.facts.get(f"asked {item['key']}") and item["kind"] != "model":
+def _ask(work: Work, item: dict[str, Any], state: str = "") -> None:
+    """Ask for the end of an item; again only while nothing comes of it. Archiving twice does no harm."""
+    asked_at = float(work.facts.get(f"asked {item['key']}") or 0.0)
+    if item["kind"] != "model" and (state == DELETING or time.time() - asked_at < ASK_AGAIN_S):
         return
-    _ASK[item["kind"]](work, item)
-    work.record(**{f"asked {item['key']}": True})
+    try:
+        _ASK[item["kind"]](work, item)
+    except Conflict:
+        if not goes_on(state):
+            raise
+        return  # another change has to end first
+    work.record(**{f"asked {item['key']}": time.time()})
 
 
 def _ask_for_the_rest(work: Work) -> None:
@@ -140,13 +153,9 @@ def _write_receipt(work: Work) -> Outcome:
 
 def check_expiry(work: Work) -> Outcome:
     """Hold the time on the resource against ours: somebody may have given it longer, or taken it away."""
-    item = work.arguments["items"][0]
+    item, conn = work.arguments["items"][0], work.conn  # a workspace that is no longer known here says nothing of it
     try:
-        found = (
-            find_endpoint(work.conn, item["name"])
-            if item["kind"] == "endpoint"
-            else get_compute(work.conn, item["name"])
-        )
+        found = find_endpoint(conn, item["name"]) if item["kind"] == "endpoint" else get_compute(conn, item["name"])
     except NotFound:
         found = None
     if found is None:

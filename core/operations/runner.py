@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from core.errors import SignInFailed, Throttled, TunedeckError, Unreachable
+from core.errors import ServiceFailed, SignInFailed, Throttled, TunedeckError, Unreachable
 from core.home import Home, current
 from core.operations import kinds
 from core.operations.ledger import LeaseLost, Ledger
@@ -24,6 +24,7 @@ from core.operations.work import Done, Outcome, Skip, Stop, Wait, Work, not_conf
 LEASE_S = 15.0
 LOOK_EVERY_S = 0.25
 TIMERS_EVERY_S = 20.0
+PATIENCE_S = 600.0  # a service that answers 5xx for longer than this is not going to be well again by itself
 THREADS = 4
 
 _log = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ class Runner:
         self._fence: int | None = None
         self._flights: dict[str, Future[None]] = {}
         self._pauses: dict[str, float] = {}
+        self._failing: dict[str, float] = {}  # since when a step has failed on the service's own side
         self._timers_at = 0.0
         self._renewed_at = 0.0
         self._alive = threading.Event()
@@ -111,7 +113,8 @@ class Runner:
         if at is None:
             work.operation = self._ledger.save(replace(operation, state=DONE, note=""), work.fence)
             return False
-        if operation.cancel_wanted and operation.kind != "cancel":
+        # A request that may still be on its way is waited for: cancelled now, it would make a run that nobody ends.
+        if operation.cancel_wanted and operation.kind != "cancel" and not operation.facts.get("unconfirmed"):
             self._finish(work, CANCELLED, "Cancelled before this step.")
             return False
         if at.state != "running" or operation.state != RUNNING:
@@ -130,7 +133,7 @@ class Runner:
                 "".join(traceback.format_exception(error))[-4000:],
             )
             return self._take_error(work, mistake)
-        self._pauses.pop(operation.id, None)
+        self._forget_errors(operation)
         return self._take_outcome(work, outcome)
 
     def _take_outcome(self, work: Work, outcome: Outcome) -> bool:
@@ -152,10 +155,13 @@ class Runner:
         return True
 
     def _take_error(self, work: Work, error: TunedeckError) -> bool:
-        """No answer and "slow down" are tried again, a missing identity is waited for, the rest ends the operation."""
+        """No answer and "slow down" are tried again, a missing identity is waited for, the rest ends the operation.
+
+        A service that failed on its own side is tried again for PATIENCE_S.
+        """
         operation, at = work.operation, work.operation.step
         assert at is not None
-        if isinstance(error, (Unreachable, Throttled, SignInFailed)):
+        if isinstance(error, (Unreachable, Throttled, SignInFailed)) or self._may_pass(operation, error):
             pause = min(30.0, self._pauses.get(operation.id, 0.5) * 2)
             self._pauses[operation.id] = pause
             waits = isinstance(error, SignInFailed)
@@ -170,12 +176,22 @@ class Runner:
             )
             work.operation = self._ledger.save(held, work.fence, time.time() + pause)
             return False
+        self._forget_errors(operation)
         failed = replace(at, state="failed", detail=error.message, ended=datetime.now(UTC))
         told = {"message": error.message, "hint": error.hint, "detail": error.detail}
         work.operation = self._ledger.save(
             _with_step(replace(operation, state=FAILED, error=told, note=""), failed), work.fence
         )
         return False
+
+    def _may_pass(self, operation: Operation, error: TunedeckError) -> bool:
+        if not isinstance(error, ServiceFailed):
+            return False
+        return time.monotonic() - self._failing.setdefault(operation.id, time.monotonic()) < PATIENCE_S
+
+    def _forget_errors(self, operation: Operation) -> None:
+        self._pauses.pop(operation.id, None)
+        self._failing.pop(operation.id, None)
 
     def _finish(self, work: Work, state: str, detail: str) -> None:
         now = datetime.now(UTC)
@@ -229,6 +245,6 @@ def _start_time(pid: int) -> float:
 def _lives(pid: int, start_time: float) -> bool:
     try:
         process = psutil.Process(pid)
-        return abs(process.create_time() - start_time) < 0.1 and process.status() != psutil.STATUS_ZOMBIE
+        return abs(process.create_time() - start_time) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False

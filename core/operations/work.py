@@ -9,7 +9,7 @@ from typing import Any
 
 from core import connection as connections
 from core.connection import Connection
-from core.errors import NotFound, Throttled, TunedeckError, Unreachable
+from core.errors import NotFound, ServiceFailed, Throttled, TunedeckError, Unreachable
 from core.operations.ledger import Ledger, Operation
 
 REPORT_EVERY_S = 0.5
@@ -98,7 +98,8 @@ class Work:
         """Send a request that must not arrive twice; None once the workspace has what it makes ("the run").
 
         The wish is recorded before the request. When the answer is lost, the workspace is asked until the request can
-        no longer be on its way, and only then is it sent again.
+        no longer be on its way, and only then is it sent again, or given up where it was cancelled meanwhile.
+        `exists` asks the workspace anew each time.
         """
         if exists():
             self.record(unconfirmed="")
@@ -107,12 +108,18 @@ class Work:
         if sent_at and time.time() - sent_at < SETTLE_S:
             self.record(unconfirmed=what)
             return Wait(not_confirmed(what), 1.0)
+        if sent_at and self.operation.cancel_wanted:
+            self.record(unconfirmed="")
+            return Stop("It did not arrive and is not sent again.", cancelled=True)
         self.record(**{f"sent_{name}": time.time(), "unconfirmed": what})
         try:
             send()
-        except (Unreachable, Throttled):
+        except (Unreachable, Throttled, ServiceFailed):
             raise
         except TunedeckError:
+            if exists():  # refused because an earlier try, whose answer was lost, had been taken
+                self.record(unconfirmed="")
+                return None
             self.record(**{f"sent_{name}": 0.0, "unconfirmed": ""})  # it was refused: there is nothing to wait for
             raise
         self.record(unconfirmed="")

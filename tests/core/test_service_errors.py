@@ -73,7 +73,7 @@ CASES: list[tuple[tuple[int, str, str, Place], type[errors.TunedeckError], str]]
      "Azure refused to create compute 'gpu-1': The size 'x' is not available."),
     ((501, "NotImplemented", "unknown", LOCAL), errors.ServiceRefused,
      "The local workspace does not know how to create compute 'gpu-1' (501)."),
-    ((503, "ServiceUnavailable", "later", AZURE), errors.ServiceRefused,
+    ((503, "ServiceUnavailable", "later", AZURE), errors.ServiceFailed,
      "Azure failed to create compute 'gpu-1' (503)."),
     ((200, "OperationFailed", "It broke.", AZURE), errors.ServiceRefused,
      "Azure could not create compute 'gpu-1': It broke."),
