@@ -144,9 +144,22 @@ class Home:
             write_atomically(path, json.dumps({"port": _free_port(wanted)}))
         return int(json.loads(path.read_text(encoding="utf-8"))["port"])
 
+    def tls_port(self) -> int:
+        """Return the second port of this home, which speaks TLS to foreign scripts; chosen and kept like the first."""
+        port, path = self.port(), self.path / "address.json"
+        address = json.loads(path.read_text(encoding="utf-8"))
+        if "tls_port" not in address:
+            address["tls_port"] = _free_port(port + 1)
+            write_atomically(path, json.dumps(address))
+        return int(address["tls_port"])
+
     def url(self) -> str:
         """Return the base address of the local workspace of this home."""
         return f"http://127.0.0.1:{self.port()}"
+
+    def tls_url(self) -> str:
+        """Return the base address of the same over TLS."""
+        return f"https://127.0.0.1:{self.tls_port()}"
 
 
 def current() -> Home:

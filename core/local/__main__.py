@@ -1,10 +1,12 @@
-"""The command line of the local workspace: serve, start, stop, status, fetch-model.
+"""The command line of the local workspace: serve, start, stop, status, fetch-model, exec, connect.
 
 python -m core.local serve [--foreground]   serve this home until Ctrl-C
 python -m core.local start                  the same, detached; returns when it answers
 python -m core.local stop                   end everything this home started: server, trainers, scorers
 python -m core.local status                 say what runs
 python -m core.local fetch-model            put the base model there, once
+python -m core.local exec -- python x.py    run an azure-ai-ml or mlflow script against this home, unchanged
+python -m core.local connect [--print]      say how scripts and notebooks connect; --print: the lines to paste into one
 """
 
 from __future__ import annotations
@@ -51,6 +53,30 @@ def status(home: Home, _options: argparse.Namespace) -> int:
     return 0 if is_up else 3
 
 
+def execute(home: Home, options: argparse.Namespace) -> int:
+    """Run a script that uses azure-ai-ml or mlflow against this home, unchanged; its exit status is returned."""
+    from core.local import foreign
+
+    words = options.program[1:] if options.program[:1] == ["--"] else options.program
+    return foreign.run(home, words)
+
+
+def connect(home: Home, options: argparse.Namespace) -> int:
+    """Start the server where none runs, and say how a script or a notebook connects to it."""
+    from core.local import control, foreign
+
+    said = control.start(home)
+    foreign.check_listener(home)
+    lines = foreign.write_script(home)
+    if options.print:
+        print(lines, end="")
+    else:
+        print(f"{said}\nFor scripts: {home.tls_url()}, certificates by the CA in {home.path / 'tls' / 'ca.pem'}.")
+        print("A script as it is:  python -m core.local exec -- python script.py")
+        print("A notebook's first cell:  python -m core.local connect --print")
+    return 0
+
+
 def fetch_model(_home: Home, _options: argparse.Namespace) -> int:
     """Fetch and restore the base model where it is missing, and write its tags anew where it is there."""
     from core.local import base_model
@@ -64,6 +90,8 @@ COMMANDS: dict[str, Callable[[Home, argparse.Namespace], int]] = {
     "stop": stop,
     "status": status,
     "fetch-model": fetch_model,
+    "exec": execute,
+    "connect": connect,
 }
 
 
@@ -75,6 +103,10 @@ def main(arguments: list[str] | None = None) -> int:
         added = commands.add_parser(name, help=command.__doc__, description=command.__doc__)
         if name == "serve":
             added.add_argument("--foreground", action="store_true", help="write the log to the terminal as well")
+        elif name == "exec":
+            added.add_argument("program", nargs=argparse.REMAINDER, help="-- and the command")
+        elif name == "connect":
+            added.add_argument("--print", action="store_true", help="print the ten lines alone")
     options = parser.parse_args(arguments)
     try:
         return COMMANDS[options.command](homes.current(), options)

@@ -5,6 +5,7 @@ bearer      a token signed with the home's secret, made for this port  here
 storage     SharedKey or a shared access signature (blobs)             here, by storage_key.py
 link        a signed query that expires (log files)                    here
 endpoint    the key of the endpoint that is called (scoring)           by the scoring route, which knows the keys
+identity    a header made of the home's secret (tokens for scripts)    here
 open        none: what says only where this server is                  -
 """
 
@@ -14,6 +15,7 @@ import hashlib
 import hmac
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -26,14 +28,16 @@ from core.local.wire import WireError
 ISSUER = "tunedeck-local"
 LINK_LIFETIME_S = 3600
 
-Family = Literal["bearer", "storage", "link", "endpoint", "open"]
+Family = Literal["bearer", "storage", "link", "endpoint", "identity", "open"]
 
 # The first prefix that fits decides; everything else needs a bearer token, unknown routes too.
 FAMILIES: tuple[tuple[str, Family], ...] = (
     (f"/{storage_key.ACCOUNT}/", "storage"),
+    (f"/{storage_key.TLS_ACCOUNT}/", "storage"),
     ("/logs/", "link"),
     ("/endpoints/", "endpoint"),
-    ("/discovery", "open"),  # the SDK asks it without a token
+    ("/identity/token", "identity"),
+    ("/metadata/endpoints", "open"),  # which clouds there are: asked before there can be a token
     ("/studio", "open"),
     ("/discovery", "open"),  # the SDK asks for it without a token before it reads run history
 )
@@ -41,15 +45,36 @@ FAMILIES: tuple[tuple[str, Family], ...] = (
 
 @dataclass(frozen=True)
 class Gatekeeper:
-    """Checks requests against one home's secret and address."""
+    """Checks requests against one home's secret and addresses; `tls_port` is 0 where there is no TLS listener."""
 
     secret: str
     port: int
+    tls_port: int = 0
 
-    @property
+    @cached_property
     def hosts(self) -> tuple[str, ...]:
         """Return the names under which this server is itself and not a rebound DNS name."""
-        return (f"127.0.0.1:{self.port}", f"localhost:{self.port}")
+        ports = filter(None, (self.port, self.tls_port))
+        return tuple(f"{name}:{port}" for port in ports for name in ("127.0.0.1", "localhost"))
+
+    @cached_property
+    def identity_header(self) -> str:
+        """Return what a foreign script of this home proves itself with when it asks for a token."""
+        return hmac.new(self.secret.encode(), b"identity", hashlib.sha256).hexdigest()
+
+    def is_own_audience(self, audience: str) -> bool:
+        """Tell whether a token for `audience` is for this workspace.
+
+        Where azure-ai-ml has its cloud from ARM's list, it makes `https://ml.azure.` and what follows the second dot of
+        the portal's address the audience of the token that goes with a job.
+        """
+        host = urlsplit(audience).netloc.lower()
+        return host in self.hosts or host.replace("ml.azure.", "127.0.", 1) in self.hosts
+
+    def sign_token(self, audience: str, lifetime_s: int) -> str:
+        """Return a bearer token for `audience`."""
+        claims = {"iss": ISSUER, "aud": audience, "tid": "local", "oid": "local", "exp": int(time.time()) + lifetime_s}
+        return jwt.encode(claims, self.secret, algorithm="HS256")
 
     def check_host(self, request: Request) -> None:
         """Refuse a request that was meant for another host or sent by another site's page; raises 403."""
@@ -70,6 +95,10 @@ class Gatekeeper:
             storage_key.check(request, storage_key.derive(self.secret))
         elif family == "link":
             self._check_link(request)
+        elif family == "identity":
+            shown = request.headers.get("x-identity-header", "")
+            if not hmac.compare_digest(self.identity_header.encode(), shown.encode()):
+                raise _unauthorized("The request does not carry the identity header of this home.")
 
     def sign_link(self, path: str, lifetime_s: int = LINK_LIFETIME_S) -> str:
         """Return `path` with a query that opens it for a while without a token."""
@@ -103,7 +132,7 @@ class Gatekeeper:
             raise _unauthorized("The bearer token has expired.") from error
         except jwt.PyJWTError as error:
             raise _unauthorized("The bearer token was not signed for this home.") from error
-        if urlsplit(str(claims["aud"])).netloc.lower() not in self.hosts:
+        if not self.is_own_audience(str(claims["aud"])):
             raise _unauthorized("The bearer token was made for another workspace's address.")
 
 

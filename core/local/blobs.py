@@ -101,7 +101,10 @@ class BlobStore:
         return path
 
     def find(self, container: str, name: str) -> Blob | None:
-        """Return a blob, or None."""
+        """Return a blob, or None; a name with a slash at its end is a folder's, which the SDK asks for as a blob."""
+        if name.endswith("/"):
+            self.container_path(container)
+            return None
         return self._blob(container, name, self.path_of(container, name))
 
     def require(self, container: str, name: str) -> Blob:

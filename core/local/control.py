@@ -14,12 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jwt
-
 from core.errors import LocalWorkspaceDown
 from core.home import Home
 from core.local import processes, shim
-from core.local.auth import ISSUER
+from core.local.auth import Gatekeeper
 
 START_WAIT_S = 30.0
 STOP_WAIT_S = 15.0
@@ -96,8 +94,7 @@ def is_served(home: Home) -> bool:
 
 def find_health(home: Home, timeout_s: float = 2.0) -> dict[str, Any] | None:
     """Return what the home's server says of itself, None where it does not answer or is another home's."""
-    claims = {"iss": ISSUER, "aud": home.url(), "exp": int(time.time()) + 60}
-    token = jwt.encode(claims, home.secret(), algorithm="HS256")
+    token = Gatekeeper(home.secret(), home.port()).sign_token(home.url(), 60)
     connection = http.client.HTTPConnection("127.0.0.1", home.port(), timeout=timeout_s)
     try:
         connection.request("GET", "/health", headers={"Authorization": f"Bearer {token}"})

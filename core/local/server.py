@@ -26,7 +26,7 @@ from core.local import machine as machines
 from core.local.auth import Gatekeeper, family_of
 from core.local.deployments import Deployments
 from core.local.registry import Registry
-from core.local.routes import compute, data, endpoints, history, jobs, mlflow, models, scoring, storage
+from core.local.routes import compute, data, endpoints, history, identity, jobs, mlflow, models, scoring, storage
 from core.local.routes import registry as registry_routes
 from core.local.routes import workspace as workspace_routes
 from core.local.runner import Runner
@@ -38,6 +38,7 @@ ROUTES = [
     route
     for module in (
         workspace_routes,
+        identity,
         registry_routes,
         compute,
         storage,
@@ -61,8 +62,8 @@ CLIENT_WENT_AWAY = 499  # only in the log, where nginx writes the same
 _log = logging.getLogger(__name__)
 
 
-def create_app(home: Home, port: int) -> Starlette:
-    """Build the application that serves one home on one port."""
+def create_app(home: Home, port: int, tls_port: int = 0) -> Starlette:
+    """Build the application that serves one home on one port, and over TLS on a second one where that is not 0."""
     machine = machines.probe()
     if machine.problem:
         _log.warning("%s", machine.problem)
@@ -71,7 +72,7 @@ def create_app(home: Home, port: int) -> Starlette:
         store=Store(home.workspace_db),
         machine=machine,
         registry=Registry(home.base_models, machine),
-        gatekeeper=Gatekeeper(home.secret(), port),
+        gatekeeper=Gatekeeper(home.secret(), port, tls_port),
         url=f"http://127.0.0.1:{port}",
     )
     workspace.runner = Runner(workspace)

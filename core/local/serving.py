@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import json
 import logging
@@ -11,15 +12,21 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from logging.handlers import RotatingFileHandler
 from types import FrameType
+from typing import TYPE_CHECKING, Any
 
 from core.errors import Conflict
 from core.home import Home, write_atomically
 from core.local import control, shim
 
+if TYPE_CHECKING:
+    from uvicorn import Config, Server
+
 LOG_BYTES = 5 * 1024 * 1024
 GOODBYE_S = 3  # how long open requests may go on after the server was asked to end
+_log = logging.getLogger(__name__)
 
 
 def serve(home: Home, *, foreground: bool = False) -> int:
@@ -38,10 +45,18 @@ def serve(home: Home, *, foreground: bool = False) -> int:
 
         from core.local import server
 
-        listener = _listen(home)
+        listener = _listen(home.port())
+        if listener is None:
+            raise Conflict(
+                f"The port {home.port()} of this home is used by another program.",
+                f"End that program, or delete {home.path / 'address.json'} and restart to choose another.",
+            )
+        secure = _listen(home.tls_port())
+        if secure is None:
+            _log.warning("Port %s, for TLS, is used by another program: http only.", home.tls_port())
         print(f"Local workspace at {home.url()}, home {home.path}. Ctrl-C ends it.", flush=True)
         config = uvicorn.Config(
-            server.create_app(home, home.port()),
+            server.create_app(home, home.port(), home.tls_port() if secure else 0),
             http="h11",
             ws="none",
             loop="asyncio",
@@ -50,7 +65,7 @@ def serve(home: Home, *, foreground: bool = False) -> int:
             server_header=False,
             timeout_graceful_shutdown=GOODBYE_S,
         )
-        application = uvicorn.Server(config)
+        application = _make_server(config, home, secure)
         signal.signal(signal.SIGTERM, _leave)
         _write_server_file(home)
         try:
@@ -59,7 +74,8 @@ def serve(home: Home, *, foreground: bool = False) -> int:
             pass
         finally:
             home.server_file.unlink(missing_ok=True)
-            listener.close()
+            for each in filter(None, (listener, secure)):
+                each.close()
         return 0 if application.started else 1
 
 
@@ -79,20 +95,40 @@ def _locked(home: Home) -> Iterator[bool]:
         yield True
 
 
-def _listen(home: Home) -> socket.socket:
+def _listen(port: int) -> socket.socket | None:
+    """Return a socket on a port of the loopback, None where another program has it."""
     # The protocol is named because asyncio switches Nagle's delay off only where it is: 40 ms per answer otherwise.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind(("127.0.0.1", home.port()))
-    except OSError as error:
+        listener.bind(("127.0.0.1", port))
+    except OSError:
         listener.close()
-        raise Conflict(
-            f"The port {home.port()} of this home is used by another program.",
-            f"End that program, or delete {home.path / 'address.json'} and restart the dashboard to choose a new port.",
-            str(error),
-        ) from error
+        return None
     return listener
+
+
+def _make_server(config: Config, home: Home, secure: socket.socket | None) -> Server:
+    """Return uvicorn's server; where `secure` is given it listens there as well, and speaks TLS there.
+
+    One application and one set of connections behind both, so that they end together.
+    """
+    import uvicorn
+
+    from core.local.certificates import ensure_certificates
+
+    class TwoListeners(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            if secure is None or not self.started:
+                return
+            context = ensure_certificates(home).server_context()
+            protocol: Any = config.http_protocol_class
+            made = partial(protocol, config=config, server_state=self.server_state, app_state=self.lifespan.state)
+            loop = asyncio.get_running_loop()
+            self.servers.append(await loop.create_server(made, sock=secure, ssl=context, backlog=config.backlog))
+
+    return TwoListeners(config)
 
 
 def _write_server_file(home: Home) -> None:

@@ -19,6 +19,10 @@ from starlette.requests import Request
 from core.local.wire import WireError
 
 ACCOUNT = "localstore"
+SUFFIX = "local"  # of the storage accounts of this cloud, to azure-ai-ml's own uploader
+# That uploader speaks to https://<account>.blob.<suffix> and to nothing else. Over TLS the account is therefore called
+# `<host>:<port>/localstore`, which makes this the first part of its paths.
+TLS_ACCOUNT = f"{ACCOUNT}.blob.{SUFFIX}"
 OLDEST_VERSION = "2020-12-06"  # the first whose signatures hold an encryption scope; the form has not changed since
 SAS_VERSION = "2021-12-02"
 CLOCK_SKEW = timedelta(minutes=15)
@@ -85,9 +89,9 @@ def _refused(message: str) -> WireError:
 
 def _check_shared_key(request: Request, query: Mapping[str, str], header: str, key: bytes) -> None:
     account, _, signature = header.removeprefix("SharedKey ").partition(":")
-    if account != ACCOUNT:
+    if account not in (ACCOUNT, TLS_ACCOUNT):
         raise _refused(f"The storage account is '{ACCOUNT}'.")
-    text = _shared_key_string(request, query)
+    text = _shared_key_string(request, query, account)
     if not hmac.compare_digest(_sign(key, text).encode(), signature.encode()):
         raise _refused("The SharedKey signature does not fit the request.")
     sent_at = request.headers.get("x-ms-date") or request.headers.get("date", "")
@@ -99,7 +103,7 @@ def _check_shared_key(request: Request, query: Mapping[str, str], header: str, k
         raise _refused("The request was signed more than 15 minutes ago.")
 
 
-def _shared_key_string(request: Request, query: Mapping[str, str]) -> str:
+def _shared_key_string(request: Request, query: Mapping[str, str], account: str) -> str:
     headers = {name.lower(): value for name, value in request.headers.items()}
     if headers.get("content-length") == "0":
         del headers["content-length"]
@@ -107,7 +111,7 @@ def _shared_key_string(request: Request, query: Mapping[str, str]) -> str:
     path = request.scope["raw_path"].decode("latin-1").partition("?")[0]
     lines = [request.method, *(headers.get(name, "") for name in _SIGNED_HEADERS)]
     lines += [f"{name}:{headers[name]}" for name in own]
-    lines.append(f"/{ACCOUNT}{path}")
+    lines.append(f"/{account}{path}")
     lines += [f"{name.lower()}:{value}" for name, value in sorted(query.items())]
     return "\n".join(lines)
 
@@ -125,7 +129,7 @@ def _check_sas(request: Request, query: Mapping[str, str], key: bytes) -> None:
         raise _refused(f"Shared access signatures older than version {OLDEST_VERSION} are not read here.")
     if "si" in query or "skoid" in query:
         raise _refused("Stored access policies and user delegation keys are not known here.")
-    container, _, blob = request.scope["path"].removeprefix(f"/{ACCOUNT}").strip("/").partition("/")
+    _, container, blob = (*request.scope["path"].strip("/").split("/", 2), "", "")[:3]
     text = _account_string(query) if "ss" in query else _service_string(query, container, blob)
     if not hmac.compare_digest(_sign(key, text).encode(), query["sig"].encode()):
         raise _refused("The shared access signature does not fit the request.")

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from core.local.store import Store
     from core.local.workspace import Workspace
 
+Json = dict[str, Any] | list[dict[str, Any]]
+
 PROVIDER = "Microsoft.MachineLearningServices"
 REGISTRY_NAME = "azureml"
 REGISTRY_RESOURCE_GROUP = "local-registry"
@@ -84,7 +86,7 @@ class WireError(Exception):
 # Requests
 
 
-def route(path: str, handler: Callable[[Request], Response | dict[str, Any]], method: str = "GET") -> Route:
+def route(path: str, handler: Callable[[Request], Response | Json], method: str = "GET") -> Route:
     """Make a route of a plain function; every name in its path is checked before it is called."""
 
     async def endpoint(request: Request) -> Response:

@@ -79,7 +79,9 @@ def _check_datastore(request: Request) -> None:
 
 
 def _datastore_to_wire(request: Request) -> dict[str, Any]:
+    """Return the datastore, whose account is addressed in the way of the listener that was asked (storage_key.py)."""
     started_at = wire.workspace_of(request).started_at
+    host, over_tls = request.headers["host"], request.url.scheme == "https"
     return {
         "id": wire.arm_id("datastores", DATASTORE),
         "name": DATASTORE,
@@ -88,9 +90,9 @@ def _datastore_to_wire(request: Request) -> dict[str, Any]:
             "datastoreType": "AzureBlob",
             "isDefault": True,
             "credentials": {"credentialsType": "AccountKey"},
-            "accountName": storage_key.ACCOUNT,
+            "accountName": f"{host}/{storage_key.ACCOUNT}" if over_tls else storage_key.ACCOUNT,
             "containerName": CONTAINER,
-            "endpoint": request.headers["host"],
+            "endpoint": storage_key.SUFFIX if over_tls else host,
             "protocol": request.url.scheme,
             "subscriptionId": SUBSCRIPTION_ID,
             "resourceGroup": RESOURCE_GROUP,
@@ -143,7 +145,7 @@ def _list_blobs(request: Request, store: BlobStore, container: str) -> str:
         for name in page
     )
     following = names[limit] if len(names) > limit else ""
-    endpoint = f"{wire.base_url(request)}/{storage_key.ACCOUNT}/"
+    endpoint = f"{wire.base_url(request)}/{request.scope['path'].split('/')[1]}/"
     return (
         '<?xml version="1.0" encoding="utf-8"?>'
         f'<EnumerationResults ServiceEndpoint="{escape(endpoint)}" ContainerName="{escape(container)}">'
@@ -388,6 +390,9 @@ ROUTES = [
     route(_DATASTORES, list_datastores),
     route(f"{_DATASTORES}/{{name}}", get_datastore),
     route(f"{_DATASTORES}/{{name}}/listSecrets", list_secrets, "POST"),
-    Route(f"/{storage_key.ACCOUNT}/{{container}}", handle_container, methods=_BLOB_METHODS),
-    Route(f"/{storage_key.ACCOUNT}/{{container}}/{{blob:path}}", handle_blob, methods=_BLOB_METHODS),
+    *(
+        Route(f"/{account}/{{container}}{below}", handler, methods=_BLOB_METHODS)
+        for account in (storage_key.ACCOUNT, storage_key.TLS_ACCOUNT)
+        for below, handler in (("", handle_container), ("/{blob:path}", handle_blob))
+    ),
 ]

@@ -62,6 +62,7 @@ def get_health(request: Request) -> dict[str, Any]:
         "pid": os.getpid(),
         "version": VERSION,
         "started_at": workspace.started_at,
+        "tls": bool(workspace.gatekeeper.tls_port),
         "machine": {
             "cores": workspace.machine.cores,
             "memory_gib": workspace.machine.memory_gib,
