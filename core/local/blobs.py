@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.home import RESOURCE_GROUP, SUBSCRIPTION_ID, WORKSPACE_NAME
-from core.local import wire
+from core.local import disk, wire
 from core.local.wire import WireError
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ class BlobStore:
         path = self.path_of(container, name)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(staged, path)
+            disk.place(staged, path)
         except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
             raise WireError(
                 409, "BlobNameConflict", "A part of this name is a blob, or this name a folder of one."

@@ -1,12 +1,14 @@
 """Carry what a step measures from its metrics.jsonl into the store. Knows no job state.
 
 How far it got is stored with the rows, in one transaction: a server that is killed in between reads none twice and
-loses none.
+loses none. The lines are brought to the disk before their offset is, or a power cut could leave a file that is
+shorter than what was read of it.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from core.local.store import Store
@@ -51,6 +53,7 @@ def _read_lines(path: Path, offset: int) -> bytes:
         if path.stat().st_size <= offset:
             return b""
         with path.open("rb") as file:
+            os.fsync(file.fileno())
             file.seek(offset)
             chunk = file.read(_LIMIT_BYTES)
     except FileNotFoundError:

@@ -7,17 +7,15 @@ therefore only has to look, and a state is written before what it stands for is 
 
 from __future__ import annotations
 
-import errno
 import logging
-import shutil
 import sqlite3
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.local import job_request, processes, runs, shim, steps
+from core.local.disk import DiskReserve
 from core.local.ingest import Ingest
 from core.local.routes.compute import node_limit
 from core.local.store import Document, now_utc
@@ -29,7 +27,6 @@ if TYPE_CHECKING:
 LOOK_EVERY_S = 0.1
 STOP_GRACE_S = 5.0
 NICENESS = 5  # a run takes every core there is: the dashboard and the server go first
-RESERVE_BYTES = 8 * 1024 * 1024
 _ON_A_NODE = ("Preparing", "Running", "Finalizing", "CancelRequested")
 _log = logging.getLogger(__name__)
 
@@ -283,23 +280,6 @@ class Runner:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8") as log:
             log.write(f"[{now_utc()[:19]}Z] {line}\n")
-
-
-class DiskReserve:
-    """A file that gives way when the disk is full, so that the failure it causes can still be written down."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def take(self) -> None:
-        """Take the space, where there is plenty."""
-        if not self._path.exists() and shutil.disk_usage(self._path.parent).free > 8 * RESERVE_BYTES:
-            self._path.write_bytes(b"\0" * RESERVE_BYTES)
-
-    def give_way(self, error: Exception) -> None:
-        """Free the space where `error` says that there is none; it is taken again at the next start."""
-        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "disk is full" in str(error):
-            self._path.unlink(missing_ok=True)
 
 
 _WHAT_TO_DO: dict[str, Callable[[Runner, Document], None]] = {

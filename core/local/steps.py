@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import signal
 import sys
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.home import write_atomically
-from core.local import blobs, processes, runs
+from core.local import blobs, disk, processes, runs
 from core.local.job_request import render_command
 from core.local.store import Document
 
@@ -103,7 +102,7 @@ def place_outputs(workspace: Workspace, job: Document) -> None:
     folder = runs.job_folder(workspace, job["name"])
     for output, made in job["plan"]["outputs"].items():
         step, below = _MADE_BY[made]
-        link_tree(folder / step / below, output_path(workspace, job["name"], output), folder / "placing" / output)
+        disk.link_tree(folder / step / below, output_path(workspace, job["name"], output), folder / "placing" / output)
     drop_models(folder)
 
 
@@ -112,24 +111,6 @@ def drop_models(folder: Path, *, keep_checkpoints: bool = False) -> None:
     for step in folder.iterdir() if folder.is_dir() else ():
         for below in ("model", "mlflow_model", *(() if keep_checkpoints else ("checkpoints",))):
             shutil.rmtree(step / "outputs" / below, ignore_errors=True)
-
-
-def link_tree(source: Path, target: Path, temporary: Path) -> None:
-    """Make `target` a copy of the folder `source` in hard links, whole or not at all; put together in `temporary`."""
-    if target.exists():
-        return
-    temporary.parent.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(temporary, ignore_errors=True)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(source, temporary, copy_function=_link)
-    temporary.rename(target)
-
-
-def _link(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another file system
-        shutil.copy2(source, target)
 
 
 def explain_failure(folder: Path, title: str, ended: processes.Exit | None) -> Document:

@@ -1,7 +1,8 @@
 """What the local workspace remembers, as documents and metrics in one SQLite file. Knows no wire form and no route.
 
 Every write is one BEGIN IMMEDIATE transaction: under WAL a read that is followed by a write in a deferred transaction
-fails at once when another writer was first, and the busy time-out does not help it.
+fails at once when another writer was first, and the busy time-out does not help it. One thread writes at a time, and
+what was written has reached the disk before it is acknowledged.
 """
 
 from __future__ import annotations
@@ -17,30 +18,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from core.local import schema
 from core.local.wire import WireError
 
 Document = dict[str, Any]
 BUSY_TIMEOUT_S = 5.0
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS documents (
-    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
-    kind TEXT NOT NULL, key TEXT NOT NULL, parent TEXT NOT NULL, body TEXT NOT NULL,
-    created_at TEXT NOT NULL, modified_at TEXT NOT NULL,
-    UNIQUE (kind, key)
-);
-CREATE INDEX IF NOT EXISTS documents_by_parent ON documents (kind, parent, sequence);
-CREATE TABLE IF NOT EXISTS metrics (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    run_id TEXT NOT NULL, key TEXT NOT NULL, value REAL, step INTEGER NOT NULL, timestamp_ms INTEGER NOT NULL
-);
-CREATE INDEX IF NOT EXISTS metrics_by_key ON metrics (run_id, key, id);
-CREATE TABLE IF NOT EXISTS ingest_offsets (source TEXT PRIMARY KEY, offset INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS run_fields (
-    run_id TEXT NOT NULL, sort TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL,
-    PRIMARY KEY (run_id, sort, key)
-);
-"""
 
 
 @dataclass(frozen=True)
@@ -70,15 +52,14 @@ class Store:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self._of_thread = threading.local()
-        connection = self._connection()
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.executescript(_SCHEMA)
+        self._writer = threading.Lock()
+        schema.bring_up_to_date(self._connection())
 
     def _connection(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._of_thread, "connection", None)
         if connection is None:
             connection = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
-            connection.execute("PRAGMA synchronous=NORMAL")
+            connection.execute("PRAGMA synchronous=FULL")  # NORMAL would lose the last commits in a power cut
             self._of_thread.connection = connection
         return connection
 
@@ -86,13 +67,15 @@ class Store:
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Hold the write lock for the block; roll back when it raises. Not nested, never across a network call."""
         connection = self._connection()
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield connection
-        except BaseException:
-            connection.execute("ROLLBACK")
-            raise
-        connection.execute("COMMIT")
+        with self._writer:  # SQLite's own queue is a sleep and another try, in which a thread may wait in vain
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:  # a full disk has ended it already
+                    connection.execute("ROLLBACK")
+                raise
 
     # Documents. What is read back carries `created_at` and `modified_at`; what is written need not.
 

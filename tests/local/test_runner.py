@@ -18,9 +18,10 @@ from core.home import Home
 from core.local import component, machine, processes, runs, wire
 from core.local.auth import Gatekeeper
 from core.local.blobs import CONTAINER, DATASTORE
+from core.local.disk import RESERVE_BYTES, DiskReserve
 from core.local.registry import Registry
 from core.local.routes import compute
-from core.local.runner import RESERVE_BYTES, DiskReserve, Runner
+from core.local.runner import Runner
 from core.local.store import Document, Store
 from core.local.wire import WireError
 from core.local.workspace import Workspace

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from core.local.disk import place_tree
 from core.local.engine.trainable import Trainable
 
 STATE_FILE = "training_state.pt"
@@ -44,8 +45,7 @@ class Checkpoints:
         trainable.write(temporary)
         torch.save(state, temporary / STATE_FILE)
         (temporary / NOTE_FILE).write_text(json.dumps({"step": step, "eval_loss": eval_loss}), encoding="utf-8")
-        shutil.rmtree(target, ignore_errors=True)
-        temporary.rename(target)
+        place_tree(temporary, target)
         for older in self.list()[:-1]:
             (older / STATE_FILE).unlink(missing_ok=True)
         self._prune()

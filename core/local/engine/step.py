@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from core.errors import BadInput, TunedeckError
+from core.local.disk import link
 
 Phase = Literal["loading", "training", "evaluating", "saving"]
 STOPPED = 128 + signal.SIGTERM
@@ -156,14 +157,6 @@ def write_json(path: Path, body: Mapping[str, Any]) -> None:
     os.replace(temporary, path)
 
 
-def link_file(source: Path, target: Path) -> None:
-    """Give a file a second name, which takes no space; copied where the two are on different disks."""
-    try:
-        os.link(source.resolve(), target)
-    except OSError:
-        shutil.copyfile(source, target)
-
-
 def link_folder(source: Path, target: Path) -> int:
     """Link every file of a folder into another, made new; return how many files."""
     shutil.rmtree(target, ignore_errors=True)
@@ -172,6 +165,6 @@ def link_folder(source: Path, target: Path) -> int:
         if file.is_file():
             place = target / file.relative_to(source)
             place.parent.mkdir(parents=True, exist_ok=True)
-            link_file(file, place)
+            link(file.resolve(), place)
             count += 1
     return count

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from core.errors import BadInput
-from core.local.engine.step import link_file
+from core.local.disk import link, place_tree
 from core.local.engine.training_settings import TrainingSettings
 
 ADAPTER_FILE = "adapter_model.safetensors"
@@ -100,9 +100,8 @@ class Trainable:
         for name in BESIDE_WEIGHTS:
             if (source / name).is_file():
                 (temporary / name).unlink(missing_ok=True)
-                link_file(source / name, temporary / name)
-        shutil.rmtree(target, ignore_errors=True)
-        temporary.rename(target)
+                link((source / name).resolve(), temporary / name)
+        place_tree(temporary, target)
 
 
 def load_model(folder: Path, number_format: str, device: torch.device) -> nn.Module:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -23,7 +22,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from core.home import RESOURCE_GROUP, SUBSCRIPTION_ID
-from core.local import storage_key, wire
+from core.local import disk, storage_key, wire
 from core.local.blobs import CONTAINER, DATASTORE, Blob, BlobStore
 from core.local.wire import PROVIDER, WORKSPACE_PATH, WireError, route
 
@@ -221,7 +220,7 @@ async def _put_block(request: Request) -> Response:
     staged = store.staging_file()
     try:
         digest = await _receive(request, staged)
-        os.replace(staged, target)
+        await run_in_threadpool(disk.place, staged, target)
     finally:
         staged.unlink(missing_ok=True)
     return Response(status_code=201, headers={**_common_headers(), "Content-MD5": digest})
