@@ -1,21 +1,31 @@
-"""A data set in the home: its files, its findings, its rows. Knows neither where it came from nor where it goes."""
+"""A data set in the home: its files, its shape, its findings. Knows neither where it came from nor where it goes."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
+
+import numpy
 
 from core import home
-from core.dataset import files
-from core.dataset.check import Report, RowIndex, Stats, check_file, read_lines
+from core.dataset import files, look, repair, table
+from core.dataset.check import Report, Stats, check_file
 from core.dataset.files import TEST, TRAIN
-from core.dataset.rows import Problem, check_row, read_line
+from core.dataset.findings import ERROR_FLAGS, Finding, flag, in_order, make_finding
+from core.dataset.repair import REPAIRABLE, Repairer, RepairPlan
+from core.dataset.rows import Problem
+from core.dataset.shapes import Shape
+from core.dataset.tokens import LengthCounter, TokenView
 
 
 @dataclass(frozen=True)
 class ChatDataset:
-    """Chat data in the home. `key`, the hash of its content, finds it again: find_dataset(key)."""
+    """Chat data in the home. `key`, the hash of its content, finds it again: find_dataset(key).
+
+    shape: what the source was recognised as. mark: the tokenizer that counted its lengths, "estimate" = none.
+    """
 
     key: str
     name: str
@@ -26,6 +36,8 @@ class ChatDataset:
     test: Report | None
     split_note: str
     created_at: float
+    shape: Shape | None = None
+    mark: str = "estimate"
 
     @property
     def sha256(self) -> str:
@@ -47,6 +59,12 @@ class ChatDataset:
         """Return the findings in the training file, then those in the test file; a test file's say so in `field`."""
         in_test = self.test.problems if self.test else ()
         return (*self.train.problems, *(replace(found, field=f"test {found.field}".strip()) for found in in_test))
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Return the findings of both files as groups, worst first."""
+        in_test = self.test.findings if self.test else ()
+        return in_order((*self.train.findings, *(replace(found, file="test") for found in in_test)))
 
     @property
     def errors(self) -> int:
@@ -74,15 +92,6 @@ class ChatDataset:
         return self.train.words or (f"In the test file: {self.test.words}" if self.test and self.test.words else "")
 
 
-@dataclass(frozen=True)
-class Row:
-    """One line as it stands in the file; `messages` is empty where it cannot be read as chat."""
-
-    line: int
-    messages: tuple[dict[str, str], ...]
-    text: str
-
-
 def find_dataset(key: str, tokenizer: Path | None = None) -> ChatDataset | None:
     """Return the data set of that key, lengths counted with `tokenizer` where that was done before, else estimated."""
     folder = files.folder_of(key)
@@ -103,18 +112,25 @@ def find_dataset(key: str, tokenizer: Path | None = None) -> ChatDataset | None:
         test=reports[1],
         split_note=manifest.split_note,
         created_at=manifest.created_at,
+        shape=Shape(**manifest.shape) if manifest.shape else None,
+        mark=str(mark),
     )
+
+
+def list_all() -> list[ChatDataset]:
+    """Return every data set in the home, newest first, those with errors too."""
+    root = home.current().datasets
+    found = [find_dataset(path.name) for path in root.iterdir()] if root.is_dir() else []
+    return sorted((one for one in found if one), key=lambda one: one.created_at, reverse=True)
 
 
 def list_datasets() -> list[ChatDataset]:
     """Return every data set in the home that can be used, newest first."""
-    root = home.current().datasets
-    found = [find_dataset(path.name) for path in root.iterdir()] if root.is_dir() else []
-    return sorted((one for one in found if one and one.usable), key=lambda one: one.created_at, reverse=True)
+    return [one for one in list_all() if one.usable]
 
 
 def count_tokens_with(dataset: ChatDataset, tokenizer: Path | None) -> ChatDataset:
-    """Return the data set with lengths counted by a model's tokenizer; remembered, else about 0.2 ms a row.
+    """Return the data set with lengths counted by a model's tokenizer; remembered, else about 1 s for a million tokens.
 
     Blocks for that long: use it in a reader.
     """
@@ -125,7 +141,7 @@ def count_tokens_with(dataset: ChatDataset, tokenizer: Path | None) -> ChatDatas
         test = check_file(dataset.test_path, tokenizer, minimum_rows=1) if dataset.test_path else None
         files.write_reports(folder, mark, train, test)
         kept = train, test
-    return replace(dataset, train=kept[0], test=kept[1])
+    return replace(dataset, train=kept[0], test=kept[1], mark=mark)
 
 
 def find_tokenizer(model_name: str, model_version: str) -> Path | None:
@@ -134,24 +150,31 @@ def find_tokenizer(model_name: str, model_version: str) -> Path | None:
     return folder if (folder / "tokenizer.json").is_file() else None
 
 
-def read_rows(path: Path, offset: int = 0, limit: int = 10) -> list[Row]:
-    """Return rows `offset` to `offset + limit`, without reading the rest of the file."""
-    places = RowIndex.read(path, offset, limit)
-    with path.open("rb") as file:
-        return [_read_row(line, _line_at(file, start)) for start, line in places]
+def view_tokens(messages: Sequence[dict[str, Any]], tokenizer: Path, max_length: int = -1) -> TokenView:
+    """Return a conversation as the model sees it: its text and tokens, which are trained on, which are cut.
+
+    Raises TemplateRefused where the model's template does not take it, BadInput where there is no tokenizer.
+    """
+    return LengthCounter(tokenizer).view(messages, max_length)
 
 
-def find_row(path: Path, line: int) -> Row | None:
-    """Return the row on a line of the file, None where that is blank."""
-    first, last = 0, RowIndex.count(path)
-    while first < last:  # lines grow with rows, and are not the same where a file has blank lines
-        middle = (first + last) // 2
-        if RowIndex.read(path, middle, 1)[0][1] < line:
-            first = middle + 1
-        else:
-            last = middle
-    found = read_rows(path, first, 1)
-    return found[0] if found and found[0].line == line else None
+def list_length_findings(dataset: ChatDataset, max_length: int) -> tuple[Finding, ...]:
+    """Return what a cut at `max_length` tokens does to the training rows: which lose their end, which every answer."""
+    if max_length <= 0:
+        return ()
+    path, found = dataset.train_path, []
+    for code in ("too_long", "no_trained_tokens"):
+        places = look.find_places(path, code, dataset.mark, max_length)
+        if len(places):
+            lines = [int(line) for line in table.read(path)["line"][places[:50]]]
+            cut = dataset.stats.count_cut(max_length)
+            said = (
+                f"{len(places):,} rows are cut at {max_length:,} {dataset.stats.length_unit}: {cut:,} are lost."
+                if code == "too_long"
+                else f"{len(places):,} rows hold no answer before token {max_length:,}: nothing is learned from them."
+            )
+            found.append(make_finding(code, len(places), lines, "messages", said))
+    return tuple(found)
 
 
 def list_problem_lines(report: Report) -> list[int]:
@@ -159,38 +182,48 @@ def list_problem_lines(report: Report) -> list[int]:
     return sorted({problem.line for problem in report.problems if problem.line})
 
 
-def find_rows(path: Path, text: str, limit: int = 50) -> list[Row]:
-    """Return the first rows that hold `text` in a message, case ignored."""
-    wanted, found = text.casefold(), []
-    for line, _, raw in read_lines(path):
-        row = _read_row(line, raw)
-        said = " ".join(message["content"] for message in row.messages) or row.text
-        if wanted in said.casefold():
-            found.append(row)
-            if len(found) == limit:
-                break
-    return found
+def plan_repair(dataset: ChatDataset, codes: Collection[str] = REPAIRABLE, file: str = "train") -> RepairPlan:
+    """Return what the safe repairs would do to a file, with the first 20 changes; about 0.1 ms a row with findings."""
+    path = _path_of(dataset, file)
+    flags = table.read_flags(path, look.LAYERS)
+    wanted = flag(*codes) if codes else 0
+    places = numpy.flatnonzero(flags & numpy.uint64(wanted))
+    rows = table.read(path)
+    lines = ((int(rows["line"][at]), table.read_line_at(path, int(rows["offset"][at]))) for at in places)
+    return repair.plan(lines, _repairer(path, codes), table.count(path))
+
+
+def repaired_lines(dataset: ChatDataset, codes: Collection[str] = REPAIRABLE, file: str = "train") -> Iterator[bytes]:
+    """Yield the lines of the repaired copy of a file, without line ends."""
+    path = _path_of(dataset, file)
+    return repair.apply(_numbered(path), _repairer(path, codes))
 
 
 def read_repaired(path: Path) -> bytes:
-    """Return the file as UTF-8 without its broken lines."""
-    kept = []
-    for line, _, raw in read_lines(path):
-        row, problem = read_line(line, raw)
-        if problem is None and not any(found.severity == "error" for found in check_row(line, row or {})):
-            kept.append(raw.rstrip(b"\r\n"))
-    return b"".join(raw + b"\n" for raw in kept)
+    """Return the file as UTF-8 with every safe repair made."""
+    return b"".join(raw + b"\n" for raw in repair.apply(_numbered(path), _repairer(path, REPAIRABLE)))
 
 
-def _line_at(file: BinaryIO, start: int) -> bytes:
-    file.seek(start)
-    return file.readline()
+def is_row_usable(flags: int) -> bool:
+    """Tell whether a row has no error."""
+    return not flags & ERROR_FLAGS
 
 
-def _read_row(line: int, raw: bytes) -> Row:
-    text = raw.decode("utf-8", "replace").strip()
-    row, problem = read_line(line, raw)
-    if problem or any(found.severity == "error" for found in check_row(line, row or {})):
-        return Row(line, (), text)
-    messages = (row or {})["messages"]
-    return Row(line, tuple({"role": one["role"], "content": one["content"]} for one in messages), text)
+def _path_of(dataset: ChatDataset, file: str) -> Path:
+    return dataset.test_path if file == "test" and dataset.test_path else dataset.train_path
+
+
+def _numbered(path: Path) -> Iterator[tuple[int, bytes]]:
+    lines, at = table.read(path)["line"], 0
+    for batch in table.iterate(path):
+        for raw in batch:
+            yield int(lines[at]), raw.removeprefix(b"\xef\xbb\xbf").strip()
+            at += 1
+
+
+def _repairer(path: Path, codes: Collection[str]) -> Repairer:
+    flags, lines = table.read_flags(path, look.LAYERS), table.read(path)["line"]
+    copies, leaked = (
+        set(lines[numpy.flatnonzero(flags & numpy.uint64(flag(code)))].tolist()) for code in ("duplicate", "leakage")
+    )
+    return Repairer(codes, copies, leaked)

@@ -1,32 +1,35 @@
-"""Checks a JSONL chat file line by line: findings, counts for plots, an index of its rows. Holds one line at a time."""
+"""Checks a JSONL chat file: findings, counts for plots, a table of its rows. Reads no line itself: see scan.py."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
-from core.dataset.rows import Problem, check_row, read_line
-from core.dataset.tokens import LengthCounter, TemplateRefused
-from core.errors import BadInput
+import numpy
+
+from core.dataset import table
+from core.dataset.findings import CODES, Finding, flag, in_order, make_finding
+from core.dataset.lengths import count_lengths
+from core.dataset.progress import Meter
+from core.dataset.rows import Problem
+from core.dataset.scan import BOM, Scan, scan_file
+from core.dataset.tokens import ESTIMATE_UNIT, TOKEN_UNIT, LengthCounter
 
 MINIMUM_ROWS = 10  # Azure's pipeline refuses fewer
 KEPT_PROBLEMS = 100  # of each severity
-_BOM = b"\xef\xbb\xbf"
 
-Progress = Callable[[int], None]  # hears how many rows are done
+Told = Callable[[int], None]  # hears how many rows are done
 
 
 @dataclass(frozen=True)
 class Stats:
     """Counts for plots. Keys of `lengths` and `turns` are numbers, their values rows.
 
-    length_unit: "tokens" with the model's tokenizer, "tokens (estimate: characters / 4)" without.
+    length_unit: "tokens" with the model's tokenizer, "tokens (estimate: characters / 4)" without. trained_length: how
+    many of total_length are learned from, 0 where they were not counted.
     """
 
     turns: dict[int, int] = field(default_factory=dict)
@@ -36,10 +39,16 @@ class Stats:
     total_length: int = 0
     longest: int = 0
     characters: int = 0
+    trained_length: int = 0
 
     def count_longer(self, max_length: int) -> int:
         """Return how many rows are cut at `max_length` (-1: none)."""
         return sum(rows for length, rows in self.lengths.items() if length > max_length) if max_length > 0 else 0
+
+    def count_cut(self, max_length: int) -> int:
+        """Return how many tokens lie behind `max_length` in all rows (-1: none)."""
+        longer = ((length - max_length) * rows for length, rows in self.lengths.items() if length > max_length)
+        return sum(longer) if max_length > 0 else 0
 
     def histogram(self, bins: int = 40) -> list[tuple[int, int, int]]:
         """Return (from, to, rows) per bin, for a bar chart; bins are of one width, a whole number."""
@@ -55,13 +64,14 @@ class Stats:
 
 @dataclass(frozen=True)
 class Report:
-    """What a check found. At most 100 problems of each severity are kept; the counts count all."""
+    """What a check found. At most 100 problems of each severity are kept; counts and findings count all."""
 
     rows: int
     problems: tuple[Problem, ...]
     errors: int
     warnings: int
     stats: Stats
+    findings: tuple[Finding, ...] = ()
 
     @property
     def words(self) -> str:
@@ -84,187 +94,194 @@ class Report:
         for name in ("turns", "lengths"):
             stats[name] = {int(key): rows for key, rows in stats[name].items()}
         problems = tuple(Problem(**problem) for problem in kept.pop("problems"))
-        return cls(**kept, problems=problems, stats=Stats(**stats))
+        findings = tuple(finding_from_json(one) for one in kept.pop("findings", ()))
+        return cls(**kept, problems=problems, stats=Stats(**stats), findings=findings)
+
+
+def finding_from_json(kept: dict[str, object]) -> Finding:
+    """Return a kept finding."""
+    return Finding(**{**kept, "lines": tuple(kept["lines"])})  # type: ignore[arg-type]
 
 
 def check_file(
     path: Path,
     tokenizer: Path | None = None,
     minimum_rows: int = MINIMUM_ROWS,
-    progress: Progress | None = None,
+    progress: Told | None = None,
+    meter: Meter | None = None,
 ) -> Report:
-    """Check a JSONL chat file, and write the index of its rows beside it.
+    """Check a JSONL chat file, and write the table of its rows beside it.
 
     tokenizer: the folder of the chosen model; without it lengths are estimated.
     """
-    check = _Check(LengthCounter(tokenizer))
-    with RowIndex.writing(path) as index:
-        for line, offset, raw in read_lines(path):
-            if offset == 0 and _refuse_file(check, raw):
-                break
-            index.add(offset, line)
-            check.add(line, raw)
-            if progress and check.rows % 500 == 0:
-                progress(check.rows)
-    return check.finish(minimum_rows)
+    whole = _refuse_file(path)
+    if whole and whole[0].severity == "error":
+        table.write(table.path_of(path), numpy.zeros(0, table.ROW))
+        return _report(path, Scan(), whole, Stats())
+    total = path.stat().st_size
+
+    def told(rows: int, done: int) -> None:
+        if progress:
+            progress(rows)
+        if meter:
+            meter.tell("Checked", rows, done=done, total=total)
+
+    scan = scan_file(path, told)
+    whole += _check_whole(path, scan, minimum_rows)
+    stats = estimate_lengths(path, scan)
+    if tokenizer is not None:
+        stats = count_tokens(path, LengthCounter(tokenizer), stats, scan, progress, meter)
+    return _report(path, scan, whole, stats)
 
 
-def read_lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
-    """Yield (line from 1, offset, content) of every line that is not blank."""
-    with path.open("rb") as file:
-        offset = 0
-        for line, raw in enumerate(file, start=1):
-            if raw.strip() and raw != _BOM:
-                yield line, offset, raw
-            offset += len(raw)
+def estimate_lengths(path: Path, scan: Scan) -> Stats:
+    """Return the counts of a scanned file, its lengths a quarter of the characters."""
+    chars = table.read(path)["chars"]
+    lengths = (numpy.array(chars[chars > 0], dtype=numpy.int64) + 3) // 4
+    turns: Counter[int] = Counter()
+    roles: Counter[str] = Counter()
+    for order, rows in scan.orders.items():
+        turns[len(order)] += rows
+        for role in order:
+            roles[role] += rows
+    return _with_lengths(
+        Stats(turns=dict(sorted(turns.items())), roles=dict(roles), characters=int(chars.sum(dtype=numpy.int64))),
+        lengths, ESTIMATE_UNIT,
+    )  # fmt: skip
 
 
-class RowIndex:
-    """Where each row of a file begins, beside the file: pairs of 8-byte numbers, offset and line."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._numbers = array("Q")
-
-    @staticmethod
-    def path_of(path: Path) -> Path:
-        """Return where the index of a file is."""
-        return path.with_suffix(".index")
-
-    @classmethod
-    def writing(cls, path: Path) -> RowIndex:
-        """Return an index to be filled inside `with`; it appears when that ends well."""
-        return cls(cls.path_of(path))
-
-    def add(self, offset: int, line: int) -> None:
-        """Note where a row begins."""
-        self._numbers.extend((offset, line))
-
-    def __enter__(self) -> RowIndex:
-        return self
-
-    def __exit__(self, kind: object, *details: object) -> None:
-        if kind is None:
-            temporary = self._path.with_suffix(".index.part")
-            with temporary.open("wb") as file:
-                self._numbers.tofile(file)
-            temporary.replace(self._path)
-
-    @classmethod
-    def read(cls, path: Path, first: int, count: int) -> list[tuple[int, int]]:
-        """Return (offset, line) of `count` rows from row `first` (0 = the first)."""
-        where = cls.path_of(path)
-        if not where.exists():
-            raise BadInput(f"The file {path.name} has not been checked yet.", "Check it first.")
-        numbers = array("Q")
-        with where.open("rb") as file:
-            file.seek(first * 16)
-            found = file.read(max(0, count) * 16)
-        numbers.frombytes(found[: len(found) // 16 * 16])
-        return list(zip(numbers[::2], numbers[1::2], strict=True))
-
-    @classmethod
-    def count(cls, path: Path) -> int:
-        """Return the number of rows."""
-        return cls.path_of(path).stat().st_size // 16
+def count_tokens(
+    path: Path, counter: LengthCounter, stats: Stats, scan: Scan, progress: Told | None, meter: Meter | None
+) -> Stats:
+    """Count every row's tokens, note in `scan` what the template refuses, and return the counts."""
+    records, refused = count_lengths(path, counter, progress, meter)
+    if refused:
+        scan.counts["template_refused"] = len(refused)
+        scan.problems["template_refused"] = refused[:KEPT_PROBLEMS]
+    tokens = records["tokens"][records["tokens"] > 0].astype(numpy.int64)
+    counted = _with_lengths(stats, tokens, TOKEN_UNIT)
+    return Stats(**{**vars(counted), "trained_length": int(records["trained"].sum(dtype=numpy.int64))})
 
 
-class _Check:
-    """Adds up what is found."""
+def _with_lengths(stats: Stats, lengths: table.Rows, unit: str) -> Stats:
+    values, rows = numpy.unique(lengths, return_counts=True)
+    kept = dict(zip(values.tolist(), rows.tolist(), strict=True))
+    total, longest = int(lengths.sum()), int(values[-1]) if len(values) else 0
+    return Stats(**{**vars(stats), "lengths": kept, "length_unit": unit, "total_length": total, "longest": longest})
 
-    def __init__(self, counter: LengthCounter) -> None:
-        self.rows = 0
-        self._counter = counter
-        self._kept: dict[str, list[Problem]] = {"error": [], "warning": []}
-        self._counts: Counter[str] = Counter()
-        self._turns: Counter[int] = Counter()
-        self._roles: Counter[str] = Counter()
-        self._lengths: Counter[int] = Counter()
-        self._characters = 0
-        self._seen: set[bytes] = set()
-        self._copies: list[int] = []
 
-    def add(self, line: int, raw: bytes) -> None:
-        """Check a row and count it."""
-        self.rows += 1
-        row, problem = read_line(line, raw.removeprefix(_BOM) if line == 1 else raw)
-        problems = [problem] if problem else check_row(line, row or {})
-        for found in problems:
-            self.note(found)
-        if row is None or any(found.severity == "error" for found in problems):
-            return
-        self._count(line, row["messages"])
+def _report(path: Path, scan: Scan, whole: list[Problem], stats: Stats) -> Report:
+    """Put what was found in order: whole files first, errors before warnings."""
+    counts = {severity: sum(rows for code, rows in scan.counts.items() if CODES[code].severity == severity)
+              for severity in ("error", "warning")}  # fmt: skip
+    kept = []
+    for severity in ("error", "warning"):
+        found = [one for problems in scan.problems.values() for one in problems if one.severity == severity]
+        kept += sorted(found, key=lambda one: one.line)[:KEPT_PROBLEMS]
+        counts[severity] += sum(one.severity == severity for one in whole)
+    kept = sorted([*whole, *kept], key=lambda one: (one.severity, one.line))
+    findings = [_of_code(code, scan.counts[code], problems) for code, problems in scan.problems.items()]
+    findings += [_of_whole(path, one) for one in whole]
+    return Report(scan.rows, tuple(kept), counts["error"], counts["warning"], stats, in_order(findings))
 
-    def note(self, problem: Problem) -> None:
-        """Keep a finding, or only count it where there are many."""
-        self._counts[problem.severity] += 1
-        if len(self._kept[problem.severity]) < KEPT_PROBLEMS:
-            self._kept[problem.severity].append(problem)
 
-    def finish(self, minimum_rows: int) -> Report:
-        """Return the report; findings about the whole file come first."""
-        whole = self._check_whole(minimum_rows)
-        for problem in whole:
-            self._counts[problem.severity] += 1
-        kept = sorted([*whole, *self._kept["error"], *self._kept["warning"]], key=lambda p: (p.severity, p.line))
-        total = sum(length * rows for length, rows in self._lengths.items())
-        stats = Stats(
-            turns=dict(sorted(self._turns.items())),
-            roles=dict(self._roles),
-            lengths=dict(sorted(self._lengths.items())),
-            length_unit=self._counter.unit,
-            total_length=total,
-            longest=max(self._lengths, default=0),
-            characters=self._characters,
+def _of_code(code: str, count: int, problems: list[Problem]) -> Finding:
+    first = problems[0]
+    return make_finding(code, count, (one.line for one in problems), first.field, first.message, first.fix)
+
+
+def _of_whole(path: Path, problem: Problem) -> Finding:
+    """Return a finding about the whole file, with its lines where it has some."""
+    lines: list[int] = []
+    count = 1
+    if CODES[problem.code].bit >= 0:
+        count, lines = find_lines(path, problem.code)
+    return make_finding(problem.code, count, lines, problem.field, problem.message, problem.fix)
+
+
+def find_lines(
+    path: Path, code: str, layers: tuple[str, ...] = (), limit: int = KEPT_PROBLEMS
+) -> tuple[int, list[int]]:
+    """Return how many rows have a finding, and the first lines."""
+    places = numpy.flatnonzero(table.read_flags(path, layers) & numpy.uint64(flag(code)))
+    return len(places), [int(line) for line in table.read(path)["line"][places[:limit]]]
+
+
+def mark_copies(path: Path) -> list[int]:
+    """Flag the rows that are copies of an earlier one, in the table; return their lines."""
+    if not table.count(path):
+        return []
+    rows = numpy.memmap(table.path_of(path), table.ROW, "r+")
+    hashes = numpy.array(rows["hash"])
+    _, first = numpy.unique(hashes, return_index=True)
+    copies = numpy.ones(len(hashes), bool)
+    copies[first] = False
+    copies &= hashes != 0
+    places = numpy.flatnonzero(copies)
+    rows["flags"][places] |= numpy.uint64(flag("duplicate"))
+    lines = [int(line) for line in rows["line"][places]]
+    rows.flush()
+    return lines
+
+
+def mark_leakage(train: Path, test: Path) -> Problem | None:
+    """Flag the rows of a test file that training holds too; return the finding."""
+    if not table.count(test) or not table.count(train):
+        return None
+    known = table.read(train)["hash"]
+    rows = numpy.memmap(table.path_of(test), table.ROW, "r+")
+    hashes = numpy.array(rows["hash"])
+    places = numpy.flatnonzero(numpy.isin(hashes, known) & (hashes != 0))
+    if not len(places):
+        return None
+    rows["flags"][places] |= numpy.uint64(flag("leakage"))
+    rows.flush()
+    has = "1 row is" if len(places) == 1 else f"{len(places):,} rows are"
+    said = f"{has} in the training file too. Line {int(rows['line'][places[0]]):,} is the first."
+    return Problem(0, "", said, CODES["leakage"].fix, "warning", "leakage")
+
+
+def with_problem(report: Report, path: Path, problem: Problem | None) -> Report:
+    """Return a report with one more finding about the whole file."""
+    if problem is None:
+        return report
+    problems = sorted([problem, *report.problems], key=lambda one: (one.severity, one.line))
+    findings = in_order([_of_whole(path, problem), *report.findings])
+    return Report(report.rows, tuple(problems), report.errors + (problem.severity == "error"),
+                  report.warnings + (problem.severity == "warning"), report.stats, findings)  # fmt: skip
+
+
+def _check_whole(path: Path, scan: Scan, minimum_rows: int) -> list[Problem]:
+    found = []
+    if not scan.rows:
+        found.append(_whole("empty_file", "The file is empty.", "Choose a file with one conversation per line."))
+    elif scan.rows < minimum_rows:
+        has = "1 row" if scan.rows == 1 else f"{scan.rows} rows"
+        found.append(
+            _whole("too_few_rows", f"The file has {has}; training needs at least {minimum_rows}.", "Add rows.")
         )
-        return Report(self.rows, tuple(kept), self._counts["error"], self._counts["warning"], stats)
-
-    def _count(self, line: int, messages: Sequence[Mapping[str, Any]]) -> None:
-        try:
-            length = self._counter.count(messages)
-        except TemplateRefused as error:
-            said = f"Line {line} is refused by the model's chat template: {error}"
-            self.note(Problem(line, "messages", said, "Change the order of the roles, or remove the line."))
-            return
-        self._lengths[length] += 1
-        self._turns[len(messages)] += 1
-        for message in messages:
-            self._roles[message["role"]] += 1
-            self._characters += len(message["content"])
-        self._note_copy(line, messages)
-
-    def _note_copy(self, line: int, messages: Sequence[Mapping[str, Any]]) -> None:
-        content = "\0".join(f"{message['role']}\0{message['content']}" for message in messages)
-        digest = hashlib.blake2b(content.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-        if digest in self._seen:
-            self._copies.append(line)
-        self._seen.add(digest)
-
-    def _check_whole(self, minimum_rows: int) -> list[Problem]:
-        found = []
-        if not self.rows and not self._counts["error"]:
-            found.append(Problem(0, "", "The file is empty.", "Choose a file with one conversation per line."))
-        elif self.rows < minimum_rows and self.rows:
-            has = "1 row" if self.rows == 1 else f"{self.rows} rows"
-            found.append(Problem(0, "", f"The file has {has}; training needs at least {minimum_rows}.", "Add rows."))
-        if self._copies:
-            count = "1 row is a copy" if len(self._copies) == 1 else f"{len(self._copies):,} rows are copies"
-            said = f"{count} of an earlier row. Line {self._copies[0]:,} is the first."
-            found.append(Problem(0, "", said, "Remove copies: they are learned more strongly.", "warning"))
-        return found
+    if copies := mark_copies(path):
+        count = "1 row is a copy" if len(copies) == 1 else f"{len(copies):,} rows are copies"
+        said = f"{count} of an earlier row. Line {copies[0]:,} is the first."
+        found.append(_whole("duplicate", said, "Remove copies: they are learned more strongly."))
+    return found
 
 
-def _refuse_file(check: _Check, first: bytes) -> bool:
-    """Note what is wrong with the file as a whole; tell whether there is no use in reading on."""
+def _refuse_file(path: Path) -> list[Problem]:
+    """Return what is wrong with a file as a whole; an error means there is no use in reading on."""
+    with path.open("rb") as file:
+        first = file.read(256)
     if first.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in first[:200]:
-        check.note(Problem(0, "", "The file is not UTF-8 text: it looks like UTF-16 or binary.", "Save it as UTF-8."))
-        return True
-    if first.startswith(_BOM):
-        said = "The file begins with a byte order mark."
-        fix = "Nothing: it is left out of the copy that is used."
-        check.note(Problem(0, "", said, fix, "warning"))
-    if first.removeprefix(_BOM).strip() in (b"[", b"[{"):
+        return [_whole("not_text", "The file is not UTF-8 text: it looks like UTF-16 or binary.", "Save it as UTF-8.")]
+    found = []
+    if first.startswith(BOM):
+        found.append(_whole("byte_order_mark", "The file begins with a byte order mark.", CODES["byte_order_mark"].fix))
+    if first.removeprefix(BOM).split(b"\n")[0].strip() in (b"[", b"[{"):
         said = "The file is one JSON list, not one object per line (JSONL)."
-        check.note(Problem(0, "", said, "Write each object on a line of its own, without the list and its commas."))
-        return True
-    return False
+        fix = "Write each object on a line of its own, without the list and its commas."
+        return [_whole("json_list", said, fix)]
+    return found
+
+
+def _whole(code: str, message: str, fix: str) -> Problem:
+    return Problem(0, "", message, fix, CODES[code].severity, code)

@@ -20,6 +20,7 @@ from typing import Any
 
 from core import home
 from core.dataset.check import Report
+from core.dataset.tokens import mark_of
 from core.errors import TunedeckError
 
 TRAIN, TEST = "train.jsonl", "test.jsonl"
@@ -35,6 +36,7 @@ class Manifest:
     split_note: str
     has_test: bool
     created_at: float
+    shape: dict[str, Any] | None = None
 
 
 def folder_of(sha256: str) -> Path:
@@ -72,9 +74,7 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 def tokenizer_mark(tokenizer: Path | None) -> str:
     """Return the name under which reports made with a tokenizer are kept."""
-    if tokenizer is None:
-        return "estimate"
-    return hashlib.sha256((tokenizer / "tokenizer.json").read_bytes()).hexdigest()[:16]
+    return mark_of(tokenizer)
 
 
 def write_reports(folder: Path, mark: str, train: Report, test: Report | None) -> None:

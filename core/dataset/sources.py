@@ -12,17 +12,18 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Any, BinaryIO, Literal
 
 from core import errors, home
 from core.dataset import files
 from core.dataset.chat_dataset import ChatDataset, find_dataset
 from core.dataset.files import TEST, TRAIN, Workplace
 from core.dataset.hub import check_request
+from core.dataset.progress import Progress
 from core.dataset.worker import prepare
 from core.errors import NotFound, TunedeckError
 
@@ -47,6 +48,7 @@ class Preparation:
     hint: str = ""
     detail: str = ""
     error: str = "BadInput"  # which of core.errors it is
+    progress: Progress = field(default_factory=Progress)
 
 
 def load_sample() -> ChatDataset:
@@ -63,13 +65,17 @@ def start_upload(
     content: bytes | BinaryIO,
     test: bytes | BinaryIO | None = None,
     tokenizer: Path | None = None,
+    mapping: Mapping[str, str] | None = None,
 ) -> Preparation:
     """Take a JSONL file (and its test file) into the home; a small one is checked at once, a big one in a subprocess.
 
-    tokenizer: the chosen model's folder, so that lengths are counted in its tokens.
+    tokenizer: the chosen model's folder, so that lengths are counted in its tokens. mapping: the operator's own, of
+    shapes.PARTS to columns; without it the shape is recognised.
     """
     stem = re.sub(r"\.(jsonl?|parquet)$", "", Path(name).name)
-    return _start_upload(stem or "upload", f"uploaded file {Path(name).name}", content, test, tokenizer, inline=False)
+    return _start_upload(
+        stem or "upload", f"uploaded file {Path(name).name}", content, test, tokenizer, inline=False, mapping=mapping
+    )
 
 
 def start_hub(
@@ -115,8 +121,8 @@ def read_preparation(preparation_id: str) -> Preparation:
         found = find_dataset(result["sha256"], Path(request["tokenizer"]) if request.get("tokenizer") else None)
         return Preparation(place.id, "done", "Checked.", 1.0, found)
     if result:
-        said = (str(result[name]) for name in ("message", "hint", "detail", "error"))
-        return Preparation(place.id, "failed", result["message"], None, None, *said)
+        message, hint, detail, error = (str(result[name]) for name in ("message", "hint", "detail", "error"))
+        return Preparation(place.id, "failed", message, None, None, message, hint, detail, error)
     if not alive:
         log = place.log.read_text(encoding="utf-8", errors="replace")[-4000:] if place.log.exists() else ""
         ended = "The check of the data ended without a result."
@@ -161,10 +167,10 @@ def _start_upload(
     tokenizer: Path | None,
     *,
     inline: bool,
+    mapping: Mapping[str, str] | None = None,
 ) -> Preparation:
-    place = _make_place(
-        {"kind": "upload", "name": name, "source": source, "tokenizer": str(tokenizer) if tokenizer else None}
-    )
+    request = {"kind": "upload", "name": name, "source": source, "tokenizer": str(tokenizer) if tokenizer else None}
+    place = _make_place({**request, "mapping": dict(mapping) if mapping else None})
     size = _spool(content, place.path / TRAIN) + (_spool(test, place.path / TEST) if test is not None else 0)
     if size > INLINE_BYTES and not inline:
         return _start_worker(place)
@@ -177,7 +183,7 @@ def _start_upload(
     return read_preparation(place.id)
 
 
-def _make_place(request: dict[str, str | int | None]) -> Workplace:
+def _make_place(request: Mapping[str, Any]) -> Workplace:
     files.remove_old_workplaces()
     place = Workplace(secrets.token_hex(6))
     place.create(request)

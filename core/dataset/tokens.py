@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,30 @@ class TemplateRefused(ValueError):
     """The model's chat template does not take a conversation."""
 
 
+@dataclass(frozen=True)
+class TokenPiece:
+    """One token: its id, the text it stands for, whether it is trained on, whether it lies behind the cut.
+
+    text: "" where the token is a part of a character; the piece that ends the character holds it.
+    """
+
+    id: int
+    text: str
+    trained: bool
+    cut: bool
+
+
+@dataclass(frozen=True)
+class TokenView:
+    """A conversation as the model sees it. trained: tokens learned from and not cut; cut: tokens behind max_length."""
+
+    text: str
+    pieces: tuple[TokenPiece, ...]
+    tokens: int
+    trained: int
+    cut: int
+
+
 class LengthCounter:
     """Counts conversations; without a tokenizer folder, a quarter of their characters."""
 
@@ -27,6 +53,8 @@ class LengthCounter:
         self._tokenizer: Tokenizer | None = None
         self._template: Any = None
         self._special: dict[str, str] = {}
+        self._end_marks: tuple[str, ...] = ()
+        self.mark = "estimate"
         if tokenizer_folder is not None:
             self._load(tokenizer_folder)
 
@@ -53,6 +81,47 @@ class LengthCounter:
         except (TemplateError, TypeError) as error:
             raise TemplateRefused(str(error)) from error
 
+    def encode(self, texts: Sequence[str]) -> list[Any]:
+        """Return the encodings of rendered texts, made on all cores where TOKENIZERS_PARALLELISM allows it."""
+        if self._tokenizer is None:
+            raise BadInput("The model's tokenizer is not on this machine.", "Choose a model whose tokenizer is here.")
+        return list(self._tokenizer.encode_batch(list(texts), add_special_tokens=False))
+
+    def find_answers(self, messages: Sequence[Mapping[str, Any]], text: str) -> list[tuple[int, int]]:
+        """Return where in the rendered text the answers stand, each with its end marker, as character ranges.
+
+        Found by looking for each answer after the one before: what templates do to it is to trim it.
+        """
+        spans, start = [], 0
+        for message in messages:
+            content = str(message.get("content") or "").strip()
+            begin = text.find(content, start)
+            if begin < 0:
+                continue
+            end = begin + len(content)
+            if message.get("role") == "assistant" and content:
+                rest = text[end : end + 80]
+                marker = next((one for one in self._end_marks if rest.lstrip().startswith(one)), "")
+                end = text.index(marker, end) + len(marker) if marker else end
+                spans.append((begin, end))
+            start = end
+        return spans
+
+    def view(self, messages: Sequence[Mapping[str, Any]], max_length: int = -1) -> TokenView:
+        """Return a conversation token by token; raises TemplateRefused, and BadInput without a tokenizer."""
+        if self._tokenizer is None:
+            raise BadInput("The model's tokenizer is not on this machine.", "Choose a model whose tokenizer is here.")
+        text = self.render(messages)
+        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        spans, pieces, shown = self.find_answers(messages, text), [], 0
+        for place, (token, (begin, end)) in enumerate(zip(encoding.ids, encoding.offsets, strict=True)):
+            trained = any(first <= begin and end <= last for first, last in spans) and end > begin
+            piece = text[max(begin, shown) : end]
+            shown = max(shown, end)
+            pieces.append(TokenPiece(token, piece, trained, 0 <= max_length <= place if max_length > 0 else False))
+        learned = sum(piece.trained and not piece.cut for piece in pieces)
+        return TokenView(text, tuple(pieces), len(pieces), learned, sum(piece.cut for piece in pieces))
+
     def _load(self, folder: Path) -> None:
         from tokenizers import Tokenizer
 
@@ -60,14 +129,30 @@ class LengthCounter:
         if not path.is_file():
             raise BadInput(f"There is no tokenizer in {folder}.", "Choose the model again.")
         self._tokenizer = Tokenizer.from_file(str(path))
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self.mark = mark_of(folder)
         config = _read_json(folder / "tokenizer_config.json")
         self._special = {
             name: _text_of(config[name]) for name in ("bos_token", "eos_token", "unk_token") if config.get(name)
         }
+        added = (one.content for one in self._tokenizer.get_added_tokens_decoder().values() if one.special)
+        self._end_marks = tuple(dict.fromkeys((*self._special.values(), *added)))
         beside = folder / "chat_template.jinja"
         source = beside.read_text(encoding="utf-8") if beside.is_file() else config.get("chat_template")
         if isinstance(source, str):
             self._template = _compile(source)
+
+
+def mark_of(folder: Path | None) -> str:
+    """Return the name under which what was counted with a tokenizer is kept; its template is part of it."""
+    if folder is None:
+        return "estimate"
+    digest = hashlib.sha256((folder / "tokenizer.json").read_bytes())
+    for name in ("chat_template.jinja", "tokenizer_config.json"):
+        if (folder / name).is_file():
+            digest.update((folder / name).read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def _compile(source: str) -> Any:

@@ -13,10 +13,12 @@ import sys
 import time
 from array import array
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from core.dataset.check import MINIMUM_ROWS, Report, check_file, read_lines
+from core.dataset import table
+from core.dataset.check import MINIMUM_ROWS, Report, check_file, mark_leakage, with_problem
 from core.dataset.convert import convert, needs_converting
 from core.dataset.files import (
     TEST,
@@ -29,10 +31,12 @@ from core.dataset.files import (
     write_manifest,
     write_reports,
 )
-from core.dataset.rows import Problem
+from core.dataset.rows import Problem, read_line
+from core.dataset.shapes import Shape, converter, recognise, with_mapping
 from core.errors import TunedeckError
 
 TEST_SHARE = 0.1
+_SAMPLE_ROWS, _SAMPLE_LINE = 200, 4 << 20  # what the shape is recognised from
 _BOM = b"\xef\xbb\xbf"
 # The pipeline component's own rule for what it is not given.
 _VALIDATION_NOTE = "The pipeline takes 20% of the training rows for validation."
@@ -65,8 +69,12 @@ def _finish(folder: Path, request: dict[str, Any], note: str, tell: Tell) -> str
     train, test = folder / TRAIN, folder / TEST
     tokenizer = Path(request["tokenizer"]) if request.get("tokenizer") else None
     marks = [_without_mark(path) for path in (train, test) if path.exists()]
-    rows = sum(1 for _ in read_lines(train))
-    first = check_file(train, None, progress=lambda done: tell("Checked", done, rows))
+    shape = _recognise(train, request.get("mapping"))
+    for path in (train, test):
+        if path.exists() and not shape.is_contract and shape.name != "unknown":
+            _convert_rows(path, shape, tell)
+    first = check_file(train, None, progress=lambda done: tell("Checked", done, 0))
+    rows = first.rows
     if not test.exists() and not first.errors:
         note = note or _split(train, test, rows)
     elif not test.exists():
@@ -74,11 +82,11 @@ def _finish(folder: Path, request: dict[str, Any], note: str, tell: Tell) -> str
     reports = _check_both(train, test, tokenizer, tell)
     if first.errors:
         note = note or _VALIDATION_NOTE
-    reports = (_with(reports[0], marks[0]), reports[1])
+    reports = (_with(reports[0], train, marks[0]), reports[1])
     test_path = test if test.exists() else None
     sha256 = hash_files(train, test_path)
     manifest = Manifest(
-        request["name"], request["source"], note or _VALIDATION_NOTE, test_path is not None, time.time()
+        request["name"], request["source"], note or _VALIDATION_NOTE, test_path is not None, time.time(), asdict(shape)
     )
     write_reports(folder, tokenizer_mark(tokenizer), *reports)
     write_manifest(folder, manifest)
@@ -86,14 +94,40 @@ def _finish(folder: Path, request: dict[str, Any], note: str, tell: Tell) -> str
     return sha256
 
 
+def _recognise(path: Path, mapping: dict[str, str] | None) -> Shape:
+    """Return the shape of a file's rows, from its first ones, or as the operator set it."""
+    sample = []
+    with path.open("rb") as file:
+        for _ in range(_SAMPLE_ROWS):
+            raw = file.readline(_SAMPLE_LINE)
+            if not raw:
+                break
+            row, _ = read_line(0, raw)
+            sample.append(row)
+    found = recognise(sample)
+    return with_mapping(mapping, found.columns) if mapping else found
+
+
+def _convert_rows(path: Path, shape: Shape, tell: Tell) -> None:
+    """Give every row of a file the contract's shape; a line that is no row stays as it is, for the check to name."""
+    change, converted = converter(shape), path.with_suffix(".shaped")
+    with path.open("rb") as source, converted.open("wb") as target:
+        for number, raw in enumerate(source):
+            row, _ = read_line(0, raw) if raw.strip() else (None, None)
+            target.write(raw if row is None else json.dumps(change(row), ensure_ascii=False).encode() + b"\n")
+            if number % 500 == 0:
+                tell("Converted", number, 0)
+    os.replace(converted, path)
+
+
 def _check_both(train: Path, test: Path, tokenizer: Path | None, tell: Tell) -> tuple[Report, Report | None]:
-    total = sum(1 for path in (train, test) if path.exists() for _ in read_lines(path))
+    total = table.count(train)
     verb = "Counted tokens in" if tokenizer else "Checked"
     first = check_file(train, tokenizer, progress=lambda done: tell(verb, done, total))
     if not test.exists():
         return first, None
     second = check_file(test, tokenizer, minimum_rows=1, progress=lambda done: tell(verb, first.rows + done, total))
-    return first, second
+    return first, with_problem(second, test, mark_leakage(train, test))
 
 
 def _split(train: Path, test: Path, rows: int) -> str:
@@ -107,12 +141,13 @@ def _split(train: Path, test: Path, rows: int) -> str:
             f"No test file was given, and {rows} rows are too few to split: there is no evaluation. "
             "The pipeline itself splits 80/10/10."
         )
-    ranks = array("Q", (_rank(raw) for _, _, raw in read_lines(train)))
+    ranks = array("Q", (_rank(raw) for batch in table.iterate(train) for raw in batch))
     limit = sorted(ranks)[wanted - 1]
     rest = train.with_suffix(".rest")
     taken = 0
     with rest.open("wb") as kept, test.open("wb") as chosen:
-        for (_, _, raw), rank in zip(read_lines(train), ranks, strict=True):
+        lines = (raw for batch in table.iterate(train) for raw in batch)
+        for raw, rank in zip(lines, ranks, strict=True):
             takes = rank <= limit and taken < wanted
             taken += takes
             (chosen if takes else kept).write(raw.rstrip(b"\r\n") + b"\n")
@@ -141,14 +176,12 @@ def _without_mark(path: Path) -> bool:
     return True
 
 
-def _with(report: Report, had_mark: bool) -> Report:
+def _with(report: Report, path: Path, had_mark: bool) -> Report:
     if not had_mark:
         return report
     fix = "Nothing: it is left out of the copy that is used."
-    mark = Problem(0, "", "The file begins with a byte order mark.", fix, "warning")
-    errors = [problem for problem in report.problems if problem.severity == "error"]
-    warnings = [problem for problem in report.problems if problem.severity == "warning"]
-    return Report(report.rows, (*errors, mark, *warnings), report.errors, report.warnings + 1, report.stats)
+    mark = Problem(0, "", "The file begins with a byte order mark.", fix, "warning", "byte_order_mark")
+    return with_problem(report, path, mark)
 
 
 class _Progress:

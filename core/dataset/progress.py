@@ -1,0 +1,81 @@
+"""How far a long piece of work is: rows, bytes, rate and what is left. Knows neither files nor screens."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a piece of work stands. verb: "Checked". Totals are 0 and left_s is None where they are not known."""
+
+    verb: str = ""
+    rows: int = 0
+    total_rows: int = 0
+    bytes: int = 0
+    total_bytes: int = 0
+    rows_per_s: float = 0.0
+    bytes_per_s: float = 0.0
+    left_s: float | None = None
+
+    @property
+    def fraction(self) -> float | None:
+        """Return how much is done, from 0 to 1, None where the whole is not known."""
+        if self.total_bytes:
+            return min(1.0, self.bytes / self.total_bytes)
+        return min(1.0, self.rows / self.total_rows) if self.total_rows else None
+
+    @property
+    def words(self) -> str:
+        """Return "Checked 120,000 of 207,865 rows · 702 of 1,300 MB · 52,000 rows/s · 14 s left"."""
+        parts = [f"{self.verb} {self.rows:,}" + (f" of {self.total_rows:,}" if self.total_rows else "") + " rows"]
+        if self.bytes:
+            of = f" of {self.total_bytes / 1e6:,.0f}" if self.total_bytes else ""
+            parts.append(f"{self.bytes / 1e6:,.0f}{of} MB")
+        if self.rows_per_s >= 1:
+            parts.append(f"{self.rows_per_s:,.0f} rows/s")
+        if self.left_s is not None:
+            parts.append(f"{self.left_s:,.0f} s left")
+        return " · ".join(parts)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as it is kept."""
+        return asdict(self)
+
+
+Listener = Callable[[Progress], None]
+
+
+class Meter:
+    """Tells a listener how far the work is, four times a second at most."""
+
+    def __init__(self, listener: Listener | None, period_s: float = 0.25) -> None:
+        self._listener, self._period_s = listener, period_s
+        self._told_at = 0.0
+        self._verb = ""
+        self._began = (0.0, 0, 0)
+
+    def tell(self, verb: str, rows: int = 0, total_rows: int = 0, done: int = 0, total: int = 0) -> None:
+        """Say how many rows and bytes (`done` of `total`) are through; a new verb begins a new rate."""
+        if self._listener is None:
+            return
+        now = time.monotonic()
+        if verb != self._verb:
+            self._verb, self._began, self._told_at = verb, (now, rows, done), 0.0
+        if now - self._told_at < self._period_s:
+            return
+        self._told_at = now
+        began, first_row, first_byte = self._began
+        passed = max(now - began, 1e-3)
+        row_rate, byte_rate = (rows - first_row) / passed, (done - first_byte) / passed
+        self._listener(Progress(verb, rows, total_rows, done, total, row_rate, byte_rate,
+                                _left(passed, (total - done, byte_rate) if total else (total_rows - rows, row_rate),
+                                      bool(total or total_rows))))  # fmt: skip
+
+
+def _left(passed_s: float, rest: tuple[int, float], known: bool) -> float | None:
+    amount, rate = rest
+    return max(0.0, amount / rate) if known and rate > 0 and passed_s > 0.5 else None

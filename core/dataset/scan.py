@@ -1,0 +1,237 @@
+"""The structural check: every line of a file once, as fast as its JSON can be read, into the table beside it.
+
+A line that is as it should be costs one orjson.loads, a hash and a look at its roles; whatever is odd goes the slow way
+of rows.py, which knows the words. Holds one block of the file and 32 bytes a row.
+"""
+
+from __future__ import annotations
+
+import gc
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy
+import orjson
+import xxhash
+
+from core.dataset import table
+from core.dataset.findings import CODES, flag
+from core.dataset.repair import CONTROL
+from core.dataset.rows import Problem, check_row, read_line
+
+BLOCK = 1 << 20
+MAX_LINE = 32 << 20  # a longer line is not read: no conversation is that long, and one line must not fill the memory
+BOM = b"\xef\xbb\xbf"
+_CONTROLS = flag("control_characters")
+_LONG_LINE = flag("line_too_long")
+
+Told = Callable[[int, int], None]  # hears rows and bytes done
+
+
+@dataclass
+class Scan:
+    """What one pass over a file found. problems: the first of each code. orders: how often each order of roles."""
+
+    rows: int = 0
+    blank_lines: int = 0
+    problems: dict[str, list[Problem]] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+    orders: Counter[tuple[str, ...]] = field(default_factory=Counter)
+    had_mark: bool = False
+
+
+@dataclass(frozen=True)
+class _Order:
+    """What is known of an order of roles: its flags, and a number that goes into the row's hash."""
+
+    flags: int
+    seed: int
+
+
+def scan_file(path: Path, told: Told | None = None, kept: int = 100) -> Scan:
+    """Check every line of a JSONL file, and write its table beside it. kept: problems kept of each code."""
+    scan = Scan()
+    target = table.path_of(path)
+    temporary = target.with_name(f"{target.name}.part")
+    with path.open("rb", buffering=0) as file, temporary.open("wb") as records, _without_gc():
+        reader = _Reader(scan, kept)
+        for lines, offset, candidates in _blocks(file):
+            reader.read(lines, offset, candidates).tofile(records)
+            if told:
+                told(scan.rows, reader.done)
+    temporary.replace(target)
+    return scan
+
+
+def flags_of(row: dict[str, Any], problems: Sequence[Problem]) -> int:
+    """Return the flags of a row that went the slow way."""
+    flags = flag(*{found.code for found in problems})
+    messages = row.get("messages")
+    if isinstance(messages, list):
+        texts = (one.get("content") for one in messages if isinstance(one, dict))
+        if any(isinstance(text, str) and CONTROL.search(text) for text in texts):
+            flags |= _CONTROLS
+    return flags
+
+
+class _Reader:
+    """Judges lines, and fills the records of one block after the other."""
+
+    def __init__(self, scan: Scan, kept: int) -> None:
+        self.scan = scan
+        self.done = 0
+        self._line = 0
+        self._kept = kept
+        self._orders: dict[tuple[str, ...], _Order] = {}
+
+    def read(self, lines: list[bytes], offset: int, suspicious: bool) -> table.Rows:
+        """Judge the lines of a block that begins at an offset. suspicious: a control character may be in it."""
+        offsets, hashes, flags, numbers, sizes = [], [], [], [], []
+        loads, hash_of, orders, counts = orjson.loads, xxhash.xxh3_64_intdigest, self._orders, self.scan.orders
+        line = self._line
+        for raw in lines:
+            line += 1
+            try:
+                messages = loads(raw)["messages"]
+                texts = [one["content"] for one in messages]
+                roles = tuple([one["role"] for one in messages])
+                order = orders[roles]
+                joined = "\0".join(texts)
+                if any(map(str.isspace, texts)) or "" in texts or (suspicious and CONTROL.search("".join(texts))):
+                    raise ValueError
+                number, found, size = hash_of(joined.encode(), order.seed), order.flags, len(joined)
+                counts[roles] += 1
+            except (ValueError, KeyError, TypeError, IndexError):
+                if not raw.strip() or (line == 1 and raw.strip() == BOM):
+                    self.scan.blank_lines += 1
+                    offset += len(raw) + 1
+                    continue
+                number, found, size = self._read_slowly(line, raw)
+            offsets.append(offset)
+            hashes.append(number)
+            flags.append(found)
+            numbers.append(line)
+            sizes.append(size)
+            offset += len(raw) + 1
+        self._line, self.done = line, offset
+        self.scan.rows += len(offsets)
+        return _records(offsets, hashes, flags, numbers, sizes)
+
+    def _read_slowly(self, line: int, raw: bytes) -> tuple[int, int, int]:
+        """Return hash, flags and characters of a line that is not plainly right, and note what is wrong with it."""
+        if line == 1 and raw.startswith(BOM):
+            self.scan.had_mark, raw = True, raw.removeprefix(BOM)
+        if len(raw) >= MAX_LINE:
+            said = f"Line {line} is longer than {MAX_LINE >> 20} MiB and was not read."
+            self._note([Problem(line, "", said, CODES["line_too_long"].fix, code="line_too_long")])
+            return 0, _LONG_LINE, 0
+        row, problem = read_line(line, raw)
+        problems = [problem] if problem else check_row(line, row or {})
+        flags = flags_of(row or {}, problems)
+        if flags & _CONTROLS:
+            problems.append(_control_problem(line, row or {}))
+        self._note(problems)
+        if row is None or any(one.severity == "error" for one in problems):
+            return 0, flags, 0
+        roles = tuple(one["role"] for one in row["messages"])
+        joined = "\0".join(one.get("content") or "" for one in row["messages"])
+        order = self._orders.setdefault(roles, _Order(flag(*{one.code for one in check_row(line, row)}),
+                                                      zlib.crc32("\0".join(roles).encode())))  # fmt: skip
+        self.scan.orders[roles] += 1
+        seed = order.seed
+        if any(one.get("tool_calls") for one in row["messages"]):
+            seed = zlib.crc32(orjson.dumps([one.get("tool_calls") for one in row["messages"]]), seed)
+        return xxhash.xxh3_64_intdigest(joined.encode(), seed), flags, len(joined)
+
+    def _note(self, problems: Sequence[Problem]) -> None:
+        for found in problems:
+            self.scan.counts[found.code] += 1
+            kept = self.scan.problems.setdefault(found.code, [])
+            if len(kept) < self._kept:
+                kept.append(found)
+
+
+def _control_problem(line: int, row: dict[str, Any]) -> Problem:
+    for number, one in enumerate(row["messages"]):
+        content = one.get("content") if isinstance(one, dict) else None
+        if isinstance(content, str) and (found := CONTROL.search(content)):
+            said = f"Line {line}: message {number + 1} holds the control character U+{ord(found[0]):04X}."
+            fix = CODES["control_characters"].fix
+            return Problem(line, f"messages[{number}].content", said, fix, "warning", "control_characters")
+    raise ValueError(f"line {line} holds no control character")
+
+
+def _records(offsets: list[int], hashes: list[int], flags: list[int], lines: list[int], sizes: list[int]) -> table.Rows:
+    records = numpy.empty(len(offsets), table.ROW)
+    for name, values in (("offset", offsets), ("hash", hashes), ("flags", flags), ("line", lines), ("chars", sizes)):
+        records[name] = values
+    return records
+
+
+def _blocks(file: BinaryIO) -> Iterator[tuple[list[bytes], int, bool]]:
+    """Yield the whole lines of about a MiB, where they begin, and whether a control character may be in them.
+
+    A line longer than MAX_LINE comes as its first MAX_LINE bytes; the rest of it is passed over.
+    """
+    offset, rest = 0, b""
+    while block := file.read(BLOCK):
+        end = block.rfind(b"\n")
+        if end < 0:
+            rest += block
+            if len(rest) >= MAX_LINE:
+                passed, tail = _pass_over(file)
+                yield [rest[:MAX_LINE]], offset, False
+                offset, rest = offset + len(rest) + passed, tail
+            continue
+        whole = rest + block[:end] if rest else block[:end]
+        yield whole.split(b"\n"), offset, _may_hold_controls(whole)
+        offset, rest = offset + len(whole) + 1, block[end + 1 :]
+    if rest:
+        yield rest.split(b"\n"), offset, _may_hold_controls(rest)
+
+
+def _pass_over(file: BinaryIO) -> tuple[int, bytes]:
+    """Read to the end of a line; return how many bytes were passed, its end among them, and what follows it."""
+    passed = 0
+    while block := file.read(BLOCK):
+        end = block.find(b"\n")
+        if end >= 0:
+            return passed + end + 1, block[end + 1 :]
+        passed += len(block)
+    return passed, b""
+
+
+def _may_hold_controls(block: bytes) -> bool:
+    r"""Tell whether a block of JSON may hold a control character: \u00.., \b, \f, DEL, or a C1 character's lead byte.
+
+    With numpy, since a search for b"\\u00" by bytes.find took three times as long: text is full of \n.
+    """
+    codes = numpy.frombuffer(block, numpy.uint8)
+    escapes = numpy.flatnonzero(codes[:-1] == 0x5C) + 1
+    after = codes[escapes]
+    if ((after == 0x62) | (after == 0x66)).any():
+        return True
+    unicode_escapes = escapes[after == 0x75]
+    if len(unicode_escapes) and (codes[numpy.minimum(unicode_escapes + 2, len(codes) - 1)] == 0x30).any():
+        return True
+    if (codes == 0x7F).any():
+        return True
+    leads = numpy.flatnonzero(codes[:-1] == 0xC2) + 1
+    return bool(len(leads) and (codes[leads] < 0xA0).any())
+
+
+@contextmanager
+def _without_gc() -> Iterator[None]:
+    """Parsed rows hold no circles; looking for some takes a tenth of the time."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()

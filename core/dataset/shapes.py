@@ -1,0 +1,215 @@
+"""The shapes chat data comes in, how one is recognised, and how a row becomes messages. Knows no files.
+
+The contract is the service's: a list `messages` of {role, content}; of the other columns only `tools` is kept.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+ROLE_NAMES = {
+    "human": "user", "user": "user", "prompter": "user", "question": "user",
+    "gpt": "assistant", "assistant": "assistant", "bot": "assistant", "model": "assistant", "chatgpt": "assistant",
+    "bard": "assistant", "ai": "assistant", "answer": "assistant",
+    "system": "system", "developer": "system",
+    "tool": "tool", "function": "tool", "observation": "tool", "function_response": "tool",
+}  # fmt: skip
+_CONTENT_KEYS = ("content", "value", "text")
+_ROLE_KEYS = ("role", "from")
+_CHAT_COLUMNS = ("messages", "conversations", "conversation", "dialogue", "chat")
+_MESSAGE_KEYS = ("role", "content", "name", "tool_calls", "tool_call_id")
+_PROMPTS = ("prompt", "question", "query", "input", "instruction", "user", "human", "problem")
+_ANSWERS = ("completion", "response", "answer", "output", "assistant", "chosen", "target", "solution", "reply")
+_EMPTY = (None, "")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What rows look like. mapping: part ("system", "user", "context", "assistant", "chat", "tools") -> column.
+
+    reason: why it was taken for that. matched of sampled: how many of the rows looked at fit. columns: all there are,
+    for an operator who corrects the mapping. sure: nothing else was as likely.
+    """
+
+    name: str
+    title: str
+    reason: str
+    mapping: Mapping[str, str] = field(default_factory=dict)
+    columns: tuple[str, ...] = ()
+    matched: int = 0
+    sampled: int = 0
+    sure: bool = True
+
+    @property
+    def is_contract(self) -> bool:
+        """Tell whether rows are already as the service wants them."""
+        return self.name == "messages"
+
+
+PARTS = ("chat", "system", "user", "context", "assistant", "tools")
+
+
+def recognise(rows: Iterable[Any]) -> Shape:
+    """Return the shape of sample rows; its name is "unknown" where none fits."""
+    sample = [row for row in rows if isinstance(row, dict)]
+    columns = tuple(Counter(name for row in sample for name in row))
+    if not sample:
+        return Shape("unknown", "Not recognised", "No row could be read as an object.", sure=False)
+    for judge in (_judge_chat, _judge_alpaca, _judge_pair):
+        if found := judge(sample, columns):
+            return found
+    named = ", ".join(f'"{name}"' for name in columns[:6])
+    reason = f"The columns are {named}: none holds a list of messages, and no two look like question and answer."
+    return Shape("unknown", "Not recognised", reason, {}, columns, 0, len(sample), sure=False)
+
+
+def with_mapping(mapping: Mapping[str, str], columns: Iterable[str] = ()) -> Shape:
+    """Return the shape that an operator's own mapping of parts to columns makes."""
+    given = {part: column for part, column in mapping.items() if column}
+    name = "sharegpt" if "chat" in given else "columns"
+    said = ", ".join(f'{part} is "{column}"' for part, column in given.items())
+    return Shape(name, "Your mapping", f"As you set it: {said}.", given, tuple(columns))
+
+
+def converter(shape: Shape) -> Callable[[Any], Any]:
+    """Return what turns a row of that shape into the contract's; a row that does not fit comes back as it is."""
+    if shape.name == "unknown":
+        return lambda row: row
+    if "chat" in shape.mapping:
+        return lambda row: _from_chat(row, shape.mapping)
+    return lambda row: _from_columns(row, shape.mapping)
+
+
+def _judge_chat(sample: list[dict[str, Any]], columns: tuple[str, ...]) -> Shape | None:
+    """Recognise a column that holds a list of messages; `messages` before any other."""
+    order = sorted(columns, key=lambda name: (name not in _CHAT_COLUMNS, _CHAT_COLUMNS.index(name)
+                                              if name in _CHAT_COLUMNS else 0))  # fmt: skip
+    for column in order:
+        fits = [found for row in sample if (found := _message_keys(_as_list(row.get(column))))]
+        if not fits or len(fits) * 2 < len(sample):
+            continue
+        (role, content), _ = Counter(fits).most_common(1)[0]
+        mapping = {"chat": column} | ({"tools": "tools"} if "tools" in columns else {})
+        as_text = any(isinstance(row.get(column), str) for row in sample)
+        contract = column == "messages" and (role, content) == ("role", "content") and not as_text
+        if "system" in columns and not contract:
+            mapping["system"] = "system"
+        name, title = ("messages", "Messages") if contract else ("sharegpt", "ShareGPT")
+        if not contract and (role, content) == ("role", "content"):
+            title = f'Messages in "{column}"'
+        reason = (
+            f'"{column}" holds lists of objects with "{role}" and "{content}" in {len(fits)} of {len(sample)} rows.'
+        )
+        return Shape(name, title, reason, mapping, columns, len(fits), len(sample))
+    return None
+
+
+def _judge_alpaca(sample: list[dict[str, Any]], columns: tuple[str, ...]) -> Shape | None:
+    if not {"instruction", "output"} <= set(columns):
+        return None
+    matched = sum(isinstance(row.get("instruction"), str) and isinstance(row.get("output"), str) for row in sample)
+    mapping = {"user": "instruction", "context": "input", "assistant": "output", "system": "system"}
+    mapping = {part: column for part, column in mapping.items() if column in columns}
+    reason = 'It has the columns "instruction" and "output"' + (', and "input".' if "input" in columns else ".")
+    return Shape("alpaca", "Alpaca", reason, mapping, columns, matched, len(sample))
+
+
+def _judge_pair(sample: list[dict[str, Any]], columns: tuple[str, ...]) -> Shape | None:
+    """Recognise a question and an answer: by the columns' names, else by two columns of text."""
+    texts = [name for name in columns if sum(isinstance(row.get(name), str) for row in sample) * 2 >= len(sample)]
+    lower = {name.lower().strip(): name for name in texts}
+    prompt = _first(lower, _PROMPTS)
+    answer = _first({key: name for key, name in lower.items() if name != prompt}, _ANSWERS)
+    if prompt and answer:
+        plain = (prompt, answer) == ("prompt", "completion")
+        name, title = ("prompt", "Prompt and completion") if plain else ("columns", "Question and answer columns")
+        mapping = {"user": prompt, "assistant": answer}
+        if "system" in lower:
+            mapping["system"] = lower["system"]
+        reason = f'The columns "{prompt}" and "{answer}" hold texts, and are named like a question and its answer.'
+        return Shape(name, title, reason, mapping, columns, _both(sample, prompt, answer), len(sample))
+    if len(texts) == 2:
+        reason = f'"{texts[0]}" and "{texts[1]}" are the only columns of text: taken in their order.'
+        mapping = {"user": texts[0], "assistant": texts[1]}
+        matched = _both(sample, texts[0], texts[1])
+        return Shape(
+            "columns", "Question and answer columns", reason, mapping, columns, matched, len(sample), sure=False
+        )
+    return None
+
+
+def _both(sample: list[dict[str, Any]], first: str, second: str) -> int:
+    return sum(isinstance(row.get(first), str) and isinstance(row.get(second), str) for row in sample)
+
+
+def _first(names: Mapping[str, str], wanted: tuple[str, ...]) -> str | None:
+    exact = next((names[one] for one in wanted if one in names), None)
+    return exact or next((name for one in wanted for key, name in names.items() if one in key.split("_")), None)
+
+
+def _as_list(value: Any) -> Any:
+    """Return a list that stands as JSON in a text, as tables have it; else the value."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError):
+            return value
+    return value
+
+
+def _message_keys(value: Any) -> tuple[str, str] | None:
+    """Return under which keys a list's members hold role and content; None where it is no list of messages."""
+    if not isinstance(value, list) or not value or not isinstance(value[0], dict):
+        return None
+    role = next((key for key in _ROLE_KEYS if key in value[0]), None)
+    content = next((key for key in _CONTENT_KEYS if key in value[0]), None)
+    return (role, content) if role and content else None
+
+
+def _from_chat(row: Any, mapping: Mapping[str, str]) -> Any:
+    if not isinstance(row, dict):
+        return row
+    chat = _as_list(row.get(mapping["chat"]))
+    if not isinstance(chat, list):
+        return row
+    messages = [_message(one) for one in chat]
+    system = row.get(mapping.get("system", ""))
+    if isinstance(system, str) and system.strip():
+        messages.insert(0, {"role": "system", "content": system})
+    return _with_tools({"messages": messages}, row, mapping)
+
+
+def _message(one: Any) -> Any:
+    """Return a message under the contract's keys; what is not one comes back as it is, for the check to name."""
+    if not isinstance(one, dict):
+        return one
+    role = next((one[key] for key in _ROLE_KEYS if key in one), None)
+    content = next((one[key] for key in _CONTENT_KEYS if key in one), None)
+    known = ROLE_NAMES.get(role.lower().strip(), role) if isinstance(role, str) else role
+    made = {"role": known, "content": content}
+    return made | {key: one[key] for key in _MESSAGE_KEYS[2:] if one.get(key) not in _EMPTY}
+
+
+def _from_columns(row: Any, mapping: Mapping[str, str]) -> Any:
+    if not isinstance(row, dict):
+        return row
+    parts = {part: row.get(column) for part, column in mapping.items()}
+    question, context = parts.get("user"), parts.get("context")
+    if isinstance(question, str) and isinstance(context, str) and context.strip():
+        question = f"{question}\n\n{context}"
+    messages = [{"role": "user", "content": question}, {"role": "assistant", "content": parts.get("assistant")}]
+    system = parts.get("system")
+    if isinstance(system, str) and system.strip():
+        messages.insert(0, {"role": "system", "content": system})
+    return _with_tools({"messages": messages}, row, mapping)
+
+
+def _with_tools(made: dict[str, Any], row: Mapping[str, Any], mapping: Mapping[str, str]) -> dict[str, Any]:
+    tools = row.get(mapping.get("tools", "tools"))
+    if tools not in (None, "", []):
+        made["tools"] = _as_list(tools)
+    return made

@@ -1,0 +1,57 @@
+"""A data set beside the one of the same name before it: which rows came, went and stayed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy
+
+from core.dataset import look, table
+from core.dataset.chat_dataset import ChatDataset, list_all
+from core.dataset.look import Row
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Rows of both files together, by what they say. added_rows, removed_rows: the first of each."""
+
+    added: int
+    removed: int
+    same: int
+    added_rows: tuple[Row, ...] = ()
+    removed_rows: tuple[Row, ...] = ()
+
+    @property
+    def words(self) -> str:
+        """Return "120 rows are new, 3 are gone, 9,880 are the same."."""
+        return f"{self.added:,} rows are new, {self.removed:,} are gone, {self.same:,} are the same."
+
+
+def find_previous(dataset: ChatDataset) -> ChatDataset | None:
+    """Return the data set of the same name that was made before this one, None where there is none."""
+    earlier = [one for one in list_all() if one.name == dataset.name and one.key != dataset.key
+               and one.created_at < dataset.created_at]  # fmt: skip
+    return max(earlier, key=lambda one: one.created_at, default=None)
+
+
+def compare(dataset: ChatDataset, previous: ChatDataset, shown: int = 20) -> Comparison:
+    """Return what changed between two data sets; a row that moved from one file to the other is the same."""
+    now, before = _hashes(dataset), _hashes(previous)
+    same = int(numpy.isin(now, before).sum())
+    removed = int((~numpy.isin(before, now)).sum())
+    added_rows, removed_rows = _first(dataset, before, shown), _first(previous, now, shown)
+    return Comparison(len(now) - same, removed, same, added_rows, removed_rows)
+
+
+def _hashes(dataset: ChatDataset) -> table.Rows:
+    parts = [table.read(path)["hash"] for path in (dataset.train_path, dataset.test_path) if path]
+    return numpy.concatenate(parts)
+
+
+def _first(dataset: ChatDataset, known: table.Rows, shown: int) -> tuple[Row, ...]:
+    rows: list[Row] = []
+    for path in (dataset.train_path, dataset.test_path):
+        if path and len(rows) < shown:
+            places = numpy.flatnonzero(~numpy.isin(table.read(path)["hash"], known))[: shown - len(rows)]
+            rows += look.read_places(path, places.tolist())
+    return tuple(rows)
