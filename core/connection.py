@@ -307,6 +307,12 @@ class Connection:
         hint = f"Check the name. Did you mean '{close[0]}'?" if close else f"{error.hint} There is: {', '.join(names)}."
         return NotFound(error.message, hint if names else error.hint, error.detail)
 
+    def list_faults(self) -> tuple[str, ...]:
+        """Return the faults that somebody switched on in the local workspace, in words; Azure has none on demand."""
+        if not self.cloud.is_local:
+            return ()
+        return tuple(self.http("GET", "/health", what="the local workspace").json().get("faults") or ())
+
     def _machine_words(self) -> str:
         if not self.cloud.is_local:
             return ""

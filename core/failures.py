@@ -67,6 +67,17 @@ _RULES = (
         "Retry with a lower learning rate.",
         lambda values: {"learning_rate": float(values.get("learning_rate", 2e-5)) / 4},
     ),
+    _rule(
+        r"OutOfCapacity|AllocationFailed|no machine of the size",
+        "there is no free machine for the compute",
+        "Start again in some minutes, or pick a compute of another size.",
+    ),
+    _rule(
+        r"ImageBuildFailure|image .*could not be built",
+        "the image of the run could not be built",
+        "Start again. If it stays so, rebuild the environment or run `az ml workspace sync-keys`.",
+    ),
+    _rule(r"preempted", "its node was taken away", "Start again, or pick a compute that is not of low priority."),
     _rule(r"not enough quota|quota", "there is no quota for the compute", "Ask for quota, or pick another compute."),
     _rule(
         r"authenticat|authoriz|permission|AccessDenied|403",

@@ -78,6 +78,13 @@ class Rule:
 _QUOTA = r"quota|ClusterMinNodesExceed"
 RULES: tuple[Rule, ...] = (
     Rule(
+        Unreachable,
+        "The connection to {service} ended before it answered.",
+        "Read again, and look whether the change was made before you repeat it.",
+        (NO_ANSWER,),
+        code=r"Connection aborted|ConnectionReset|RemoteDisconnected|IncompleteRead|Connection broken",
+    ),
+    Rule(
         LocalWorkspaceDown,
         "The local workspace does not answer on {address}.",
         "Start it: `python -m core.local serve`. Runs and data are kept.",
@@ -109,6 +116,24 @@ RULES: tuple[Rule, ...] = (
         code=_QUOTA,
     ),
     Rule(
+        ServiceRefused,
+        "There is no free machine to {doing} {what}.",
+        "Try again in some minutes, or pick another size or region.",
+        code=r"OutOfCapacity|AllocationFailed|SkuNotAvailable",
+    ),
+    Rule(
+        ServiceRefused,
+        "The image for {what} could not be built.",
+        "Read its build log. If the registry refused, run `az ml workspace sync-keys`; then try again.",
+        code=r"ImageBuildFailure",
+    ),
+    Rule(
+        ServiceRefused,
+        "The container of {what} did not come up: {message}",
+        "Read its log. Delete this deployment, then take a larger size or wait longer before the first probe.",
+        code=r"ResourceNotReady",
+    ),
+    Rule(
         SignInFailed,
         "The sign-in is for tenant '{tenant}'; this workspace is in '{wanted_tenant}'.",
         "Run `az login --tenant {wanted_tenant}`, then check again.",
@@ -121,6 +146,14 @@ RULES: tuple[Rule, ...] = (
         (401,),
         code=r"Expired",
         local=False,
+    ),
+    Rule(
+        SignInFailed,
+        "The local workspace on {address} says that this home's token has expired (401).",
+        "Read again: each token is made anew. If it stays so, look at this machine's clock.",
+        (401,),
+        code=r"ExpiredAuth",
+        local=True,
     ),
     Rule(
         SignInFailed,
@@ -280,12 +313,12 @@ def read_failure(error: Exception) -> Failure:
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return read_answer(error.response.status_code, error.response.headers, error.response.text)
     if isinstance(error, requests.RequestException):
-        return Failure(NO_ANSWER, detail=f"{type(error).__name__}: {error}")
+        return Failure(NO_ANSWER, message=str(error), detail=f"{type(error).__name__}: {error}")
     if isinstance(error, core.HttpResponseError) and error.response is not None:
         return _failure_of_answer(error)
     detail = f"{type(error).__name__}: {error}"
     if isinstance(error, core.ServiceRequestError | core.ServiceResponseError):
-        return Failure(NO_ANSWER, detail=detail)
+        return Failure(NO_ANSWER, message=str(error), detail=detail)
     if isinstance(error, core.ClientAuthenticationError):
         return Failure(NO_TOKEN, message=str(error).splitlines()[0], detail=detail)
     # What is left are the SDK's own checks, made before anything is sent.

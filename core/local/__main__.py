@@ -1,4 +1,4 @@
-"""The command line of the local workspace: serve, start, stop, status, fetch-model, exec, connect.
+"""The command line of the local workspace: serve, start, stop, status, fetch-model, exec, connect, fault.
 
 python -m core.local serve [--foreground]   serve this home until Ctrl-C
 python -m core.local start                  the same, detached; returns when it answers
@@ -7,6 +7,7 @@ python -m core.local status                 say what runs
 python -m core.local fetch-model            put the base model there, once
 python -m core.local exec -- python x.py    run an azure-ai-ml or mlflow script against this home, unchanged
 python -m core.local connect [--print]      say how scripts and notebooks connect; --print: the lines to paste into one
+python -m core.local fault add KIND …       let the next answers, or the next work, fail as on Azure; also list, clear
 """
 
 from __future__ import annotations
@@ -84,6 +85,36 @@ def fetch_model(_home: Home, _options: argparse.Namespace) -> int:
     return base_model.main([])
 
 
+def fault(home: Home, options: argparse.Namespace) -> int:
+    """Let the next answers to a route, or the next jobs and deployments, fail as they may fail on Azure."""
+    from core.local.faults import Faults
+
+    faults = Faults(home)
+    if options.action == "add":
+        print(f"On: {faults.add(options.kind, options.route, options.times, options.seconds).words}.")
+    elif options.action == "list":
+        print("\n".join(f"On: {one.words}." for one in faults.active()) or "No fault is on.")
+    else:
+        print("\n".join(f"Off: {one.words}." for one in faults.clear()) or "No fault was on.")
+    return 0
+
+
+def _add_fault_options(parser: argparse.ArgumentParser) -> None:
+    from core.local.faults import KINDS
+
+    actions = parser.add_subparsers(dest="action", required=True)
+    kinds = "\n".join(f"  {name:16} {kind.words}" for name, kind in KINDS.items())
+    layout = argparse.RawDescriptionHelpFormatter
+    added = actions.add_parser("add", help="switch a fault on", description=f"Faults:\n{kinds}", formatter_class=layout)
+    added.add_argument("kind", choices=list(KINDS))
+    route = 'a path below the workspace, with * for anything: "computes/*", "GET jobs/*"; all where it is not given'
+    added.add_argument("--route", default="*", help=route)
+    added.add_argument("--times", type=int, default=1, help="how often it happens (1)")
+    added.add_argument("--seconds", type=float, help="how long: of slow, throttle and out-of-capacity")
+    actions.add_parser("list", help="say which faults are on")
+    actions.add_parser("clear", help="switch all faults off")
+
+
 COMMANDS: dict[str, Callable[[Home, argparse.Namespace], int]] = {
     "serve": serve,
     "start": start,
@@ -92,6 +123,7 @@ COMMANDS: dict[str, Callable[[Home, argparse.Namespace], int]] = {
     "fetch-model": fetch_model,
     "exec": execute,
     "connect": connect,
+    "fault": fault,
 }
 
 
@@ -107,6 +139,8 @@ def main(arguments: list[str] | None = None) -> int:
             added.add_argument("program", nargs=argparse.REMAINDER, help="-- and the command")
         elif name == "connect":
             added.add_argument("--print", action="store_true", help="print the ten lines alone")
+        elif name == "fault":
+            _add_fault_options(added)
     options = parser.parse_args(arguments)
     try:
         return COMMANDS[options.command](homes.current(), options)

@@ -24,7 +24,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core.local import processes, runs, shim, steps, wire
+from core.local import faults, processes, runs, shim, steps, wire
 from core.local.store import Document, now_utc
 from core.local.wire import WireError
 
@@ -41,6 +41,11 @@ _READY_NAME = "ready.json"
 _STORAGE_LOG_NAME = "storage_initializer.txt"
 _BUSY = ("Creating", "Updating", "Deleting")
 _DURATION = re.compile(r"P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?)?")
+_FAILURES: dict[str, Callable[[str], WireError]] = {
+    "out-of-capacity": faults.out_of_capacity,
+    "image-build": faults.image_build_failure,
+    "liveness": faults.liveness_failure,
+}
 _log = logging.getLogger(__name__)
 
 
@@ -130,18 +135,39 @@ class Deployments:
                 self._end_gently(deployment)  # the scorer of the version before
             else:
                 try:
+                    self._meet_faults(deployment, "out-of-capacity", "image-build")
                     self._launch(deployment)
                 except OSError as error:
                     self._fail(deployment, f"The scorer could not be started: {error.strerror} ({error.filename}).")
+                except WireError as failure:
+                    self._fail(deployment, failure.message, failure.code)
         elif not processes.is_alive(folder):
             self._fail(deployment, self._explain(deployment))
-        elif self._is_ready(deployment):
+        elif self._is_ready(deployment) and not self._has_deaf_container(deployment):
             self._change(deployment, {"state": "Succeeded", "health": "healthy", "error": None})
             self._note(deployment, "Ready.")
             wire.finish_operation(self._workspace.store, deployment["operation"])
         elif _seconds_since(deployment["starting_since"]) > LOAD_TIMEOUT_S:
             processes.kill(folder)
             self._fail(deployment, f"The model was not loaded within {LOAD_TIMEOUT_S:.0f} s.")
+
+    def _meet_faults(self, deployment: Document, *kinds: str) -> None:
+        """Raise what a fault that was asked for does to this deployment."""
+        what = f"deployment '{deployment['name']}'"
+        path = f"onlineEndpoints/{deployment['endpoint']}/deployments/{deployment['name']}"
+        for kind in kinds:
+            if self._workspace.faults.take(kind, path):
+                raise _FAILURES[kind](what)
+
+    def _has_deaf_container(self, deployment: Document) -> bool:
+        """End a scorer whose liveness probe is to fail, and tell whether it was so."""
+        try:
+            self._meet_faults(deployment, "liveness")
+        except WireError as failure:
+            processes.kill(self.folder_of(deployment))
+            self._fail(deployment, failure.message, failure.code)
+            return True
+        return False
 
     def _launch(self, deployment: Document) -> None:
         folder = self.folder_of(deployment)
@@ -273,10 +299,10 @@ class Deployments:
         self._wake.set()
         return operation
 
-    def _fail(self, deployment: Document, message: str) -> None:
+    def _fail(self, deployment: Document, message: str, code: str = "ResourceNotReady") -> None:
         self._change(deployment, {"state": "Failed", "health": "failed", "error": message})
         self._note(deployment, "The deployment failed.")
-        error = WireError(400, "ResourceNotReady", message)
+        error = WireError(400, code, message)
         wire.finish_operation(self._workspace.store, deployment["operation"], error=error)
 
     # Small hands

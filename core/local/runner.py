@@ -10,11 +10,13 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core.local import job_request, processes, runs, shim, steps
+from core.local import faults, job_request, processes, runs, shim, steps
 from core.local.disk import DiskReserve
 from core.local.ingest import Ingest
 from core.local.routes.compute import node_limit
@@ -40,6 +42,7 @@ class Runner:
         self._ingest = Ingest(workspace.store)
         self._reserve = DiskReserve(workspace.home.path / "disk-reserve")
         self._active: list[str] = []
+        self._no_node_until: dict[str, float] = {}
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._stopping = threading.Event()
@@ -168,11 +171,32 @@ class Runner:
                 taken += other["run"]["status"] in _ON_A_NODE
                 first = first or (other["name"] if other["run"]["status"] == "Queued" else "")
         ready = compute["state"] == "Succeeded" and first == job["name"]
-        if ready and taken < node_limit(self._workspace.machine, compute):
+        if ready and taken < node_limit(self._workspace.machine, compute) and self._allocate(job):
             self._change(job, lambda each: runs.move(each["run"], "Preparing"))
             self._tell(job, f"A node of '{job['compute']}' is free.")
 
+    def _allocate(self, job: Document) -> bool:
+        """Tell whether the node that is free is given; not so while a fault says that there is none."""
+        name = job["compute"]
+        if time.monotonic() < self._no_node_until.get(name, 0.0):
+            return False
+        fault = self._workspace.faults.take("out-of-capacity", f"computes/{name}")
+        errors = []
+        if fault is not None:
+            refusal = faults.out_of_capacity(f"'{name}'")
+            errors = [{"code": refusal.code, "message": refusal.message}]
+            self._no_node_until[name] = time.monotonic() + fault.seconds
+            self._tell(job, f"{refusal.code}: {refusal.message} Asked again in {fault.seconds:g} s.")
+        elif self._no_node_until.pop(name, None) is None:
+            return True
+        self._workspace.store.update("compute", name, lambda body: {**body, "errors": errors})
+        return fault is None
+
     def _prepare(self, job: Document) -> None:
+        if self._workspace.faults.take("image-build", f"jobs/{job['name']}"):
+            failure = faults.image_build_failure(f"job '{job['name']}'")
+            self._fail(job["name"], {"code": failure.code, "message": failure.message})
+            return
         runs.job_folder(self._workspace, job["name"]).mkdir(parents=True, exist_ok=True)
         self._change(job, lambda each: runs.move(each["run"], "Running"))
 
@@ -211,6 +235,8 @@ class Runner:
         if alive:
             if not processes.is_supervised(folder):
                 processes.kill(folder)
+            elif self._workspace.faults.take("preempt", f"computes/{job['compute']}"):
+                self._preempt(job, step, folder)
             return
         ended = processes.read_exit(folder)
         self._ingest.forget(step["id"])
@@ -220,6 +246,18 @@ class Runner:
         self._change_step(job, step, _complete)
         self._tell(job, f"{step['title']} completed.")
         self._wake.set()
+
+    def _preempt(self, job: Document, step: Document, folder: Path) -> None:
+        """Take the node away, as Azure does with one of low priority, and queue the job for another."""
+        processes.stop(folder, grace_s=0.5)
+        self._ingest.read(folder, step["id"], job["name"])
+        self._tell(job, f"The node of '{job['compute']}' was preempted while {step['title']} ran. Queued again.")
+
+        def queue_again(each: Document) -> None:
+            runs.move(each["run"], "Queued")
+            next(one for one in each["steps"] if one["name"] == step["name"])["run"]["status"] = "NotStarted"
+
+        self._change(job, queue_again)
 
     def _finalize(self, job: Document) -> None:
         try:

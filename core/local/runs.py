@@ -48,7 +48,7 @@ STATUSES: dict[str, Status] = {
     "NotStarted": Status("SCHEDULED", ("Queued", "Preparing", "CancelRequested", "Canceled", "Failed")),
     "Queued": Status("SCHEDULED", ("Preparing", "CancelRequested", "Canceled", "Failed")),
     "Preparing": Status("SCHEDULED", ("Running", "CancelRequested", "Canceled", "Failed")),
-    "Running": Status("RUNNING", ("Finalizing", "CancelRequested", "Canceled", "Failed")),
+    "Running": Status("RUNNING", ("Queued", "Finalizing", "CancelRequested", "Canceled", "Failed")),
     "Finalizing": Status("RUNNING", ("Completed", "CancelRequested", "Canceled", "Failed")),
     "CancelRequested": Status("RUNNING", ("Canceled",)),
     "Completed": Status("FINISHED"),

@@ -24,7 +24,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from core.home import RESOURCE_GROUP, SUBSCRIPTION_ID, WORKSPACE_NAME, Home
 from core.local import machine as machines
 from core.local.auth import Gatekeeper, family_of
+from core.local.connections import drop_connection
 from core.local.deployments import Deployments
+from core.local.faults import Faults
 from core.local.registry import Registry
 from core.local.routes import compute, data, endpoints, history, identity, jobs, mlflow, models, scoring, storage
 from core.local.routes import registry as registry_routes
@@ -95,16 +97,17 @@ def create_app(home: Home, port: int, tls_port: int = 0) -> Starlette:
     )
     app.router.redirect_slashes = False
     app.state.workspace = workspace
-    app.add_middleware(Gate, gatekeeper=workspace.gatekeeper)
+    app.add_middleware(Gate, gatekeeper=workspace.gatekeeper, faults=workspace.faults)
     return app
 
 
 class Gate:
     """Checks, logs and answers for what goes wrong around the routes; plain ASGI, so that bodies stream through."""
 
-    def __init__(self, app: ASGIApp, gatekeeper: Gatekeeper) -> None:
+    def __init__(self, app: ASGIApp, gatekeeper: Gatekeeper, faults: Faults) -> None:
         self._app = app
         self._gatekeeper = gatekeeper
+        self._faults = faults
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -131,6 +134,10 @@ class Gate:
             self._gatekeeper.check_host(request)
             self._gatekeeper.check(request)
             check_names(request)
+            if await self._faults.strike(request.method, scope["path"]):
+                status = CLIENT_WENT_AWAY
+                drop_connection(scope)
+                return
             await self._app(scope, receive, send_marked)
         except WireError as error:
             await _answer(request, error)(scope, receive, send_marked)

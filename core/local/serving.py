@@ -44,6 +44,7 @@ def serve(home: Home, *, foreground: bool = False) -> int:
         import uvicorn  # imported by the one server of the home, not by all that find it served
 
         from core.local import server
+        from core.local.connections import KnownConnection
 
         listener = _listen(home.port())
         if listener is None:
@@ -57,7 +58,7 @@ def serve(home: Home, *, foreground: bool = False) -> int:
         print(f"Local workspace at {home.url()}, home {home.path}. Ctrl-C ends it.", flush=True)
         config = uvicorn.Config(
             server.create_app(home, home.port(), home.tls_port() if secure else 0),
-            http="h11",
+            http=KnownConnection,
             ws="none",
             loop="asyncio",
             log_config=None,

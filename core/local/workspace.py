@@ -12,6 +12,7 @@ from core.home import Home
 from core.local import wire
 from core.local.auth import Gatekeeper
 from core.local.blobs import BlobStore
+from core.local.faults import Faults
 from core.local.machine import Machine
 from core.local.registry import Registry
 from core.local.store import Store, now_utc
@@ -40,6 +41,7 @@ class Workspace:
     url: str
     started_at: str = field(default_factory=now_utc)
     blobs: BlobStore = field(init=False, repr=False)
+    faults: Faults = field(init=False, repr=False)
     runner: Runner = field(init=False, repr=False)
     deployments: Deployments = field(init=False, repr=False)
     _background: ThreadPoolExecutor = field(
@@ -48,6 +50,7 @@ class Workspace:
 
     def __post_init__(self) -> None:
         self.blobs = BlobStore(self)
+        self.faults = Faults(self.home)
 
     def go_on(self, operation: str, work: Callable[[], None]) -> None:
         """Do the rest of a long-running operation off the request; it ends as `work` does."""

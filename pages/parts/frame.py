@@ -155,6 +155,9 @@ def _draw_strip(page: PageEntry) -> object:
             link("chat", endpoint=view.endpoint).draw(_short(view.endpoint_words), icon="cloud_done")
         elif view:
             st.caption("No endpoint", width="content")
+        if summary.faults:
+            said = "; ".join(summary.faults)
+            link("connect").draw(words.plural(len(summary.faults), "fault") + " on", icon="bug_report", help=said)
     if summary.active_runs:
         st.set_page_config(page_title=tab_title(page, summary))
     return (len(summary.active_runs), len(summary.live_endpoints), summary.moving, summary.answers)

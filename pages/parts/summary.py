@@ -18,7 +18,10 @@ from pages.parts.state import ui
 
 @dataclass(frozen=True)
 class Summary:
-    """One look at the workspace of this session; never waited for. busy: the ledger has something under way."""
+    """One look at the workspace of this session; never waited for.
+
+    busy: the ledger has something under way. faults: what somebody switched on in the local workspace, in words.
+    """
 
     connection: Connection | None
     runs: Snapshot[list[Run]]
@@ -26,6 +29,7 @@ class Summary:
     inventory: Snapshot[Inventory]
     draft: Draft | None
     busy: bool
+    faults: tuple[str, ...] = ()
 
     @property
     def active_runs(self) -> list[Run]:
@@ -78,5 +82,6 @@ def read_summary() -> Summary:
         endpoints=reads.read(endpoints.list_endpoints, max_age_s=5.0),
         inventory=reads.read(teardown.list_inventory, False, max_age_s=10.0),
         draft=drafts.find_draft(here.draft_id) if here.draft_id else None,
+        faults=reads.read(Connection.list_faults, max_age_s=10.0).value or (),
         busy=bool(place and operations.list_operations(place.alias, active=True, limit=1)),
     )

@@ -50,6 +50,14 @@ CASES: list[tuple[tuple[int, str, str, Place], type[errors.TunedeckError], str]]
     ),
     ((401, "ExpiredAuthenticationToken", "The access token expiry UTC time is earlier.", AZURE), errors.SignInFailed,
      "The sign-in has expired."),
+    ((401, "ExpiredAuthenticationToken", "The access token has expired.", LOCAL), errors.SignInFailed,
+     "The local workspace on 127.0.0.1:8765 says that this home's token has expired (401)."),
+    ((200, "OutOfCapacity", "No GPU is free.", AZURE), errors.ServiceRefused,
+     "There is no free machine to create compute 'gpu-1'."),
+    ((200, "ImageBuildFailure", "pip failed.", AZURE), errors.ServiceRefused,
+     "The image for compute 'gpu-1' could not be built."),
+    ((200, "ResourceNotReady", "The probe failed.", AZURE), errors.ServiceRefused,
+     "The container of compute 'gpu-1' did not come up: The probe failed."),
     ((401, "AuthenticationFailed", "bad", AZURE), errors.SignInFailed, "Azure did not accept the sign-in (401)."),
     ((401, "AuthenticationFailed", "bad", LOCAL), errors.SignInFailed,
      "The local workspace on 127.0.0.1:8765 did not accept this home's token (401)."),
@@ -98,6 +106,7 @@ def test_every_rule_of_the_table_is_the_first_that_fits_some_failure() -> None:
     ]
     unanswered = (
         core.ServiceRequestError("refused"),
+        core.ServiceResponseError("('Connection aborted.', RemoteDisconnected('Remote end closed'))"),
         core.ClientAuthenticationError("no credential"),
         core.ClientAuthenticationError("A token for x was asked of the credential of y."),
         ValidationException("bad", no_personal_data_message="", target=ErrorTarget.JOB),
@@ -177,6 +186,6 @@ def test_a_failed_long_running_operation_keeps_its_own_words() -> None:
         def text(self, *_: Any) -> str:
             return '{"status": "Failed"}'
 
-    error = core.HttpResponseError(message="(OutOfCapacity) No GPU is free in this region.", response=Answer())
+    error = core.HttpResponseError(message="(NodeLost) The node went away.", response=Answer())
     said = translate(error, AZURE, "create", "deployment 'demo'")
-    assert said.message == "Azure could not create deployment 'demo': No GPU is free in this region."
+    assert said.message == "Azure could not create deployment 'demo': The node went away."

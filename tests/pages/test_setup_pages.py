@@ -11,10 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from core import drafts
 from core.connection import local_is_up
 from core.home import Home
+from core.local.faults import Faults
 from tests.pages.apps import buttons, open_app, run_until, texts
 from tests.pages.conftest import REPOSITORY, environment_of
 
@@ -135,3 +137,18 @@ def test_the_bundled_sample_is_counted_and_shown_as_conversations(here: Path) ->
     assert int(app.metric[0].value) >= 300
     assert len(app.chat_message) >= 2
     assert not buttons(app)["Use this data"].disabled
+
+
+def test_a_fault_that_was_switched_on_is_said_at_the_bottom_of_a_page(here: Path) -> None:
+    def links(app: AppTest) -> list[str]:
+        return [each.proto.label for each in app.get("page_link")]
+
+    app = open_app(at="local")
+    run_until(app, lambda app: "Local · $0.00/h" in links(app))
+    assert "fault" not in " ".join(links(app))
+    faults = Faults(Home(here))
+    faults.add("error", "nothing/*")
+    try:
+        run_until(app, lambda app: "1 fault on" in links(app))
+    finally:
+        faults.clear()

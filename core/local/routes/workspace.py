@@ -63,6 +63,7 @@ def get_health(request: Request) -> dict[str, Any]:
         "version": VERSION,
         "started_at": workspace.started_at,
         "tls": bool(workspace.gatekeeper.tls_port),
+        "faults": [fault.words for fault in workspace.faults.active()],
         "machine": {
             "cores": workspace.machine.cores,
             "memory_gib": workspace.machine.memory_gib,
