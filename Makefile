@@ -13,7 +13,7 @@ TORCH_VERSION := 2.13.0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run stop test check format bench soak lock tree clean base-model browser
+.PHONY: help run stop test check format bench soak lock tree report clean base-model browser
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -52,6 +52,9 @@ lock: $(VENV)/.dev ## write requirements.lock and requirements-dev.lock anew
 
 tree: $(VENV)/.dev ## draw the README's tree anew
 	@$(PY) -m tests.architecture.readme_tree
+
+report: $(VENV)/.runtime ## write an archive with versions, logs and the last errors, secrets taken out
+	@$(PY) -m core.report
 
 clean: ## remove .venv and caches; the home folder stays
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

@@ -9,7 +9,15 @@ import pytest
 from tests.architecture.modules import Module, belongs_to, list_modules
 
 # Nothing that knows no screen may lean on these: they put nouns together for a page, a command or the ledger.
-USE_CASES = ("core.preflight", "core.operations", "core.teardown", "core.overview", "core.script", "core.run")
+USE_CASES = (
+    "core.preflight",
+    "core.operations",
+    "core.teardown",
+    "core.overview",
+    "core.script",
+    "core.run",
+    "core.report",
+)
 CLIENT = [module for module in list_modules("core") if not belongs_to(module.name, "core.local")]
 LOCAL = list_modules("core/local")
 PARTS = list_modules("pages/parts")
