@@ -275,7 +275,7 @@ def with_price(conn: Connection, size: Size) -> Size:
 
 def _count_nodes(inner: Mapping[str, Any], instance: bool) -> int | None:
     if instance:
-        return 1 if str(inner.get("state")).lower() == "running" else 0
+        return 0 if str(inner.get("state")).lower() == "stopped" else 1  # one that starts or stops bills too
     count = inner.get("currentNodeCount")
     return int(count) if count is not None else None
 

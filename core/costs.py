@@ -26,6 +26,7 @@ _RETAIL_API = "2023-01-01-preview"
 _CACHE_S = 24 * 3600
 _MISS_CACHE_S = 600
 _MOST_PAGES = 5
+_REGION_KEPT_S = 600
 _cache_lock = threading.Lock()
 
 
@@ -140,7 +141,10 @@ def size_price(conn: Connection, size_name: str) -> Price:
     size = find_size(list_sizes(conn), size_name)
     if size is not None and size.price.per_hour is not None:
         return size.price
-    return retail_price(conn, conn.facts().region, size.name if size else size_name)
+    if not conn.billed:
+        return Price(None)
+    region = conn.remember("region", lambda: conn.facts().region, _REGION_KEPT_S)
+    return retail_price(conn, region, size.name if size else size_name)
 
 
 def retail_price(conn: Connection, region: str, size_name: str) -> Price:

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 
 from core import tags
 from core.connection import Connection
-from core.costs import Price
 from core.drafts import Draft
 from core.endpoints import EndpointView
 from core.errors import NotFound
@@ -151,11 +150,7 @@ def strip(conn: Connection, runs: Sequence[Run], endpoints: Sequence[EndpointVie
 
 def billing_words(inventory: Inventory) -> str:
     """Return "$3.67/h", with "+ 1 unknown" where a price is not known."""
-    currency = next((item.price.currency for item in inventory.billing if item.price), "USD")
-    known = Price(inventory.per_hour, currency).words
-    if not inventory.unknown:
-        return known
-    return f"{known} + {inventory.unknown} unknown" if inventory.per_hour else "price unknown"
+    return inventory.words
 
 
 def describe_progress(run: Run) -> str:

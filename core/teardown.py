@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 
 from core import tags
-from core.compute import list_computes
+from core.compute import Compute, list_computes
 from core.connection import Connection
 from core.costs import Price, size_price
 from core.datastore import path_of, sum_bytes
@@ -59,41 +59,62 @@ class Item:
         return self.kind in REMOVABLE
 
     @property
+    def currency(self) -> str:
+        """The currency of its price."""
+        return self.price.currency if self.price else "USD"
+
+    @property
     def hourly_words(self) -> str:
         """ "$3.67/h", "$0.00/h" or "price unknown"; "free" for what never bills."""
         if not self.bills and self.kind != "compute":
             return "free"
-        currency = self.price.currency if self.price else "USD"
-        return "price unknown" if self.per_hour is None else Price(self.per_hour, currency).words
+        return "price unknown" if self.per_hour is None else Price(self.per_hour, self.currency).words
 
 
 @dataclass(frozen=True)
 class Inventory:
-    """Everything that exists. per_hour sums the known prices; unknown counts the others."""
+    """Everything that exists. per_hour sums the known prices of one currency; unknown counts the others."""
 
     items: tuple[Item, ...] = ()
     read_at: datetime | None = None
     problems: tuple[str, ...] = ()
 
     @property
+    def currency(self) -> str:
+        """The currency of the sums: amounts in another are not added to them."""
+        return next((item.currency for item in self.items if item.per_hour), "USD")
+
+    @property
     def per_hour(self) -> float:
         """Sum of the known prices per hour."""
-        return sum(item.per_hour or 0.0 for item in self.items)
+        return sum(item.per_hour or 0.0 for item in self._summed())
 
     @property
     def unknown(self) -> int:
-        """How many things bill at an unknown price."""
-        return sum(item.per_hour is None for item in self.items)
+        """How many things bill at a price that is unknown or in another currency."""
+        summed = self._summed()
+        return sum(item.per_hour is None or item not in summed for item in self.items)
 
     @property
     def so_far(self) -> float:
         """Sum of the known costs until now."""
-        return sum(item.cost_so_far or 0.0 for item in self.items)
+        return sum(item.cost_so_far or 0.0 for item in self._summed())
+
+    @property
+    def words(self) -> str:
+        """What it bills: "$3.67/h", "$3.67/h + 1 unknown" or "price unknown"."""
+        known = Price(self.per_hour, self.currency).words
+        if not self.unknown:
+            return known
+        return f"{known} + {self.unknown} unknown" if self.per_hour else "price unknown"
 
     @property
     def billing(self) -> tuple[Item, ...]:
         """What bills now."""
         return tuple(item for item in self.items if item.bills)
+
+    def _summed(self) -> list[Item]:
+        return [item for item in self.items if not item.per_hour or item.currency == self.currency]
 
     def find(self, key: str) -> Item | None:
         """Return the item with this key, or None."""
@@ -197,17 +218,16 @@ def plan_teardown(
     picked.sort(key=lambda item: REMOVABLE.index(item.kind))  # endpoints first: they stand on the models
     runs = list_runs(conn, 20) if any(item.kind == "compute" for item in picked) else []
     actions = tuple(_plan(item, item.key in delete_files, runs, inventory) for item in picked)
-    frees = sum(item.per_hour or 0.0 for item in picked)
-    unknown = sum(item.bills and item.per_hour is None for item in picked)
+    freed = Inventory(tuple(picked))
     costs = conn.billed and any(action.what == "delete" for action in actions)
     return TeardownPlan(
         connection=conn.alias,
         actions=actions,
         kept=tuple(item for item in inventory.items if item not in picked),
-        frees_per_hour=frees,
+        frees_per_hour=freed.per_hour,
         per_hour_before=inventory.per_hour,
-        confirm=picked[0].name if picked and (costs or frees > 0) else "",
-        sentences=tuple(_summary(actions, frees, unknown)),
+        confirm=picked[0].name if picked and (costs or freed.per_hour > 0) else "",
+        sentences=tuple(_summary(actions, freed)),
     )
 
 
@@ -247,10 +267,13 @@ def _plan(item: Item, with_files: bool, runs: Iterable[Run], inventory: Inventor
     )
 
 
-def _summary(actions: tuple[Action, ...], frees: float, unknown: int) -> Iterable[str]:
+def _summary(actions: tuple[Action, ...], freed: Inventory) -> Iterable[str]:
     if any(action.what == "delete" for action in actions):
-        price = f"{Price(frees).words}{' and a price that is unknown' if unknown else ''}"
-        yield f"This ends billing of {price}. It cannot be undone."
+        known = Price(freed.per_hour, freed.currency).words
+        price = f"of {known} and a price that is unknown" if freed.unknown else f"of {known}"
+        yield f"This ends billing {price if freed.per_hour or not freed.unknown else 'at an unknown price'}. " + (
+            "It cannot be undone."
+        )
     elif actions:
         yield "This hides models from lists. It ends no billing."
 
@@ -259,15 +282,22 @@ def _summary(actions: tuple[Action, ...], frees: float, unknown: int) -> Iterabl
 
 
 def _endpoints(conn: Connection) -> list[Item]:
-    return [_endpoint_item(conn, endpoint) for endpoint in list_endpoints(conn)]
+    found = []
+    for endpoint in list_endpoints(conn):
+        prices = [size_price(conn, one.size) if one.size else Price(None) for one in endpoint.deployments]
+        found.append(item_of_endpoint(endpoint, prices))
+    return found
 
 
-def _endpoint_item(conn: Connection, endpoint: EndpointView) -> Item:
-    prices = [size_price(conn, one.size).times(one.instances) for one in endpoint.deployments if one.size]
-    known = [price.per_hour for price in prices if price.per_hour is not None]
-    per_hour = sum(known) if len(known) == len(prices) else None
-    since = min((one.created_at for one in endpoint.deployments if one.created_at), default=endpoint.created_at)
+def item_of_endpoint(endpoint: EndpointView, prices: Sequence[Price]) -> Item:
+    """Return what an endpoint bills. prices: of one instance of each of its deployments, in their order."""
+    billed = [
+        (price.times(one.instances).per_hour, one.created_at or endpoint.created_at)
+        for one, price in zip(endpoint.deployments, prices, strict=True)
+    ]
+    since = min((at for _, at in billed if at), default=endpoint.created_at)
     currency = prices[0].currency if prices else "USD"
+    per_hour = _sum([amount for amount, _ in billed]) if {one.currency for one in prices} <= {currency} else None
     return Item(
         kind="endpoint",
         name=endpoint.name,
@@ -275,7 +305,7 @@ def _endpoint_item(conn: Connection, endpoint: EndpointView) -> Item:
         price=Price(per_hour, currency, prices[0].source if prices else "unknown"),
         per_hour=per_hour,
         since=since,
-        cost_so_far=_cost(per_hour, since),
+        cost_so_far=_sum([_cost(*each) for each in billed]) if per_hour is not None else None,
         delete_at=endpoint.delete_at,
         created_here=endpoint.created_here,
         parts=(*(one.name for one in endpoint.deployments), *filter(None, [endpoint.model])),
@@ -283,26 +313,27 @@ def _endpoint_item(conn: Connection, endpoint: EndpointView) -> Item:
 
 
 def _computes(conn: Connection) -> list[Item]:
-    items = []
-    for compute in list_computes(conn):
-        nodes = max(compute.min_nodes, compute.nodes or 0)
-        per_hour = 0.0 if nodes == 0 else compute.price.times(nodes).per_hour
-        always_on = compute.min_nodes > 0 or compute.kind == "instance"
-        items.append(
-            Item(
-                kind="compute",
-                name=compute.name,
-                state=compute.state,
-                price=compute.price,
-                per_hour=per_hour,
-                since=compute.created_at if always_on else None,
-                cost_so_far=_cost(per_hour, compute.created_at if always_on else None) if nodes else 0.0,
-                delete_at=tags.parse_time(compute.tags.get(tags.DELETE_AT)),
-                created_here=tags.is_ours(compute.tags),
-                note=f"{nodes} of {compute.max_nodes} nodes, {compute.size}",
-            )
-        )
-    return items
+    return [item_of_compute(compute) for compute in list_computes(conn)]
+
+
+def item_of_compute(compute: Compute) -> Item:
+    """Return what a compute bills. What it cost so far is known only of nodes that never scale down."""
+    instance = compute.kind == "instance"
+    nodes = (compute.nodes or 0) if instance else max(compute.min_nodes, compute.nodes or 0)
+    per_hour = 0.0 if nodes == 0 else compute.price.times(nodes).per_hour
+    kept = not instance and nodes == compute.min_nodes
+    return Item(
+        kind="compute",
+        name=compute.name,
+        state=compute.state,
+        price=compute.price,
+        per_hour=per_hour,
+        since=compute.created_at if kept and nodes else None,
+        cost_so_far=_cost(per_hour, compute.created_at if kept else None),
+        delete_at=tags.parse_time(compute.tags.get(tags.DELETE_AT)),
+        created_here=tags.is_ours(compute.tags),
+        note=f"{nodes} of {compute.max_nodes} nodes, {compute.size}",
+    )
 
 
 def _models(conn: Connection) -> list[Item]:
@@ -375,6 +406,12 @@ def _with_bytes(conn: Connection, items: list[Item], problems: list[str]) -> lis
             counted.add(item.path)
         sized.append(replace(item, bytes=size))
     return sized
+
+
+def _sum(amounts: Iterable[float | None]) -> float | None:
+    """Return the sum, None where one of the amounts is not known."""
+    known = list(amounts)
+    return None if None in known else sum(amount or 0.0 for amount in known)
 
 
 def _cost(per_hour: float | None, since: datetime | None) -> float | None:

@@ -80,10 +80,9 @@ def _draw_tiles(summary: Summary) -> None:
             st.metric("Billing now", "…", border=True, height="stretch")
             st.metric("Next deletion", "…", border=True, height="stretch")
             return
-        st.metric(
-            "Billing now", _rate(inventory), f"{words.money(inventory.so_far)} so far" if inventory.billing else None,
-            delta_color="off", delta_arrow="off", border=True, height="stretch",
-        )  # fmt: skip
+        so_far = f"{words.money(inventory.so_far, inventory.currency)} so far" if inventory.billing else None
+        st.metric("Billing now", _rate(inventory), so_far, delta_color="off", delta_arrow="off", border=True,
+                  height="stretch")  # fmt: skip
         st.metric("Next deletion", _next_deletion(inventory), border=True, height="stretch")
 
 
@@ -101,8 +100,10 @@ def _draw_bill(item: Item) -> None:
         link("teardown", pick=item.key).draw(words.plain(item.name), icon="payments")
         st.text(item.kind)
         st.text(words.duration(words.since(item.since)) if item.since else "since unknown")
-        st.text(item.price.words if item.price else "price unknown")
-        so_far = "cost unknown" if item.cost_so_far is None else f"{words.money(item.cost_so_far)} so far"
+        st.text(item.hourly_words)
+        so_far = (
+            "cost unknown" if item.cost_so_far is None else f"{words.money(item.cost_so_far, item.currency)} so far"
+        )
         st.text(so_far)
         st.text(f"deleted {words.moment(item.delete_at)}" if item.delete_at else "never deleted", width="stretch")
 

@@ -32,10 +32,9 @@ def read_plan(conn: Connection, picks: tuple[str, ...], files: tuple[str, ...]) 
 
 def draw_tiles(conn: Connection, inventory: Inventory) -> None:
     """Draw what bills now and what it came to."""
-    unknown = f" + {inventory.unknown} unknown" if inventory.unknown else ""
     with st.grid(3, min_column_width=160):
-        st.metric("Billing now", f"{money(inventory.per_hour)}/h{unknown}", border=True, height="stretch")
-        st.metric("So far", money(inventory.so_far), border=True, height="stretch")
+        st.metric("Billing now", inventory.words, border=True, height="stretch")
+        st.metric("So far", money(inventory.so_far, inventory.currency), border=True, height="stretch")
         st.metric("Resources", len(inventory.items), f"{len(inventory.billing)} can bill", delta_color="off",
                   delta_arrow="off", border=True, height="stretch")  # fmt: skip
     if conn.billed:
@@ -82,7 +81,7 @@ def _draw_row(item: Item, *, ticked: bool) -> bool:
         if item.bills:
             facts += [words.duration(words.since(item.since)) if item.since else "", _price(item)]
             if item.cost_so_far is not None:
-                facts.append(f"{money(item.cost_so_far)} so far")
+                facts.append(f"{money(item.cost_so_far, item.currency)} so far")
             facts.append(f"deleted at {words.moment(item.delete_at)}" if item.delete_at else "")
         else:
             facts += ["free", words.size(item.bytes) if item.bytes else ""]

@@ -1,0 +1,72 @@
+"""What things bill, and their sums: an operator decides by them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from core.compute import Compute, _count_nodes
+from core.connection import connect, local_settings
+from core.costs import Price
+from core.endpoints import DeploymentView, EndpointView
+from core.home import Home
+from core.teardown import Inventory, Item, item_of_compute, item_of_endpoint, plan_teardown
+
+AGO = datetime.now(UTC) - timedelta(hours=10)
+CLUSTER = Compute("gpu-1", "cluster", "S", "Succeeded", "Steady", 24, 1, 0, 4, 0, 120, {}, AGO, price=Price(2.0))
+INSTANCE = replace(CLUSTER, name="ci", kind="instance", allocation="Running", min_nodes=1, max_nodes=1, nodes=1)
+EURO = Item("endpoint", "in-euro", price=Price(3.0, "EUR"), per_hour=3.0, cost_so_far=30.0)
+DOLLAR = Item("endpoint", "in-dollar", price=Price(2.0), per_hour=2.0, cost_so_far=20.0)
+UNKNOWN = Item("endpoint", "dear", price=Price(None), per_hour=None, cost_so_far=None)
+
+
+@pytest.mark.usefixtures("home")
+def test_a_stopped_instance_bills_nothing_and_one_that_starts_does() -> None:
+    stopped = item_of_compute(replace(INSTANCE, allocation="Stopped", nodes=0))
+    assert (stopped.per_hour, stopped.bills, stopped.cost_so_far) == (0.0, False, 0.0)
+    assert item_of_compute(INSTANCE).per_hour == 2.0
+    assert [_count_nodes({"state": state}, True) for state in ("Stopped", "Starting", "Running")] == [0, 1, 1]
+
+
+@pytest.mark.usefixtures("home")
+def test_what_a_compute_cost_is_said_only_of_nodes_that_always_stood() -> None:
+    assert item_of_compute(INSTANCE).cost_so_far is None
+    kept = item_of_compute(replace(CLUSTER, min_nodes=1, nodes=1))
+    assert kept.cost_so_far == pytest.approx(20.0, abs=0.1)
+    grown = item_of_compute(replace(CLUSTER, min_nodes=1, nodes=3))
+    assert (grown.per_hour, grown.cost_so_far) == (6.0, None)
+    assert item_of_compute(CLUSTER).cost_so_far == 0.0
+
+
+@pytest.mark.usefixtures("home")
+def test_each_deployment_costs_from_its_own_beginning() -> None:
+    old = DeploymentView("demo", "phi4", "Succeeded", size="S", created_at=AGO)
+    new = replace(old, name="next", instances=2, created_at=datetime.now(UTC) - timedelta(hours=1))
+    endpoint = EndpointView("phi4", "Succeeded", deployments=(old, new), created_at=AGO)
+    item = item_of_endpoint(endpoint, [Price(2.0), Price(3.0)])
+    assert item.per_hour == 8.0
+    assert item.cost_so_far == pytest.approx(20.0 + 6.0, abs=0.1)
+    assert item_of_endpoint(endpoint, [Price(2.0), Price(None)]).hourly_words == "price unknown"
+    assert item_of_endpoint(endpoint, [Price(2.0), Price(3.0, "EUR")]).per_hour is None
+
+
+def test_amounts_of_two_currencies_are_not_added() -> None:
+    both = Inventory((DOLLAR, EURO))
+    assert (both.per_hour, both.currency, both.unknown, both.so_far) == (2.0, "USD", 1, 20.0)
+    assert Inventory((EURO,)).words == "3.00 EUR/h"
+    assert both.words == "$2.00/h + 1 unknown"
+
+
+def test_the_plan_names_what_it_ends_in_its_own_currency(home: Home) -> None:
+    conn = connect(local_settings(), home=home)
+    said = {
+        items: plan_teardown(conn, Inventory(items), [item.key for item in items]).sentences[0]
+        for items in ((EURO,), (UNKNOWN,), (DOLLAR, UNKNOWN))
+    }
+    assert list(said.values()) == [
+        "This ends billing of 3.00 EUR/h. It cannot be undone.",
+        "This ends billing at an unknown price. It cannot be undone.",
+        "This ends billing of $2.00/h and a price that is unknown. It cannot be undone.",
+    ]
