@@ -21,6 +21,7 @@ _ACTIONS = {
     "Deploy": "Microsoft.MachineLearningServices/workspaces/onlineEndpoints/deployments/write",
     "Create compute": "Microsoft.MachineLearningServices/workspaces/computes/write",
 }
+_ROLES = {"Create compute": "AzureML Compute Operator, or Contributor"}  # AzureML Data Scientist leaves it out
 
 
 @dataclass(frozen=True)
@@ -119,9 +120,8 @@ def _prove_roles(conn: Connection) -> list[AccessLine]:
 def _role_line(title: str, allowed: bool) -> AccessLine:
     if allowed:
         return AccessLine(title, "ok", "Your role allows it.")
-    return AccessLine(
-        title, "failed", "Your role does not allow it.", "Ask its owner for the role AzureML Data Scientist."
-    )
+    role = _ROLES.get(title, "AzureML Data Scientist")
+    return AccessLine(title, "failed", "Your role does not allow it.", f"Ask its owner for the role {role}.")
 
 
 def is_allowed(action: str, permissions: Iterable[Mapping[str, Any]]) -> bool:

@@ -111,6 +111,8 @@ class Connection:
         self._blobs: Blobs | None = None
         self._sessions = threading.local()
         self._remembered: dict[str, tuple[float, Any]] = {}
+        self._key_locks: dict[str, threading.RLock] = {}
+        self._remembering = threading.Lock()
 
     @property
     def title(self) -> str:
@@ -239,12 +241,18 @@ class Connection:
         return self._tracking_url
 
     def remember(self, key: str, fn: Callable[[], T], max_age_s: float) -> T:
-        """Return what `fn` gave less than `max_age_s` ago: for what changes rarely and is long, as a region's sizes."""
-        at, value = self._remembered.get(key, (0.0, None))
-        if not at or time.monotonic() - at > max_age_s:
-            value = fn()
-            self._remembered[key] = (time.monotonic(), value)
-        return value
+        """Return what `fn` gave less than `max_age_s` ago: for what changes rarely and is long, as a region's sizes.
+
+        Threads that ask for one key at the same time get the same object; the others wait for the first.
+        """
+        with self._remembering:
+            lock = self._key_locks.setdefault(key, threading.RLock())
+        with lock:
+            at, value = self._remembered.get(key, (0.0, None))
+            if not at or time.monotonic() - at > max_age_s:
+                value = fn()
+                self._remembered[key] = (time.monotonic(), value)
+            return value
 
     def blobs(self) -> Blobs:
         """Return the default datastore's container, opened by identity where it can, else by its key or signature."""

@@ -53,10 +53,11 @@ class Database:
         connection.execute("begin immediate")
         try:
             yield connection
+            connection.execute("commit")
         except BaseException:
-            connection.execute("rollback")
+            if connection.in_transaction:  # a full disk has ended it already
+                connection.execute("rollback")
             raise
-        connection.execute("commit")
 
     def _connection(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)

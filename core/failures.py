@@ -80,7 +80,7 @@ _RULES = (
     _rule(r"preempted", "its node was taken away", "Start again, or pick a compute that is not of low priority."),
     _rule(r"not enough quota|quota", "there is no quota for the compute", "Ask for quota, or pick another compute."),
     _rule(
-        r"authenticat|authoriz|permission|AccessDenied|403",
+        r"authenticat|authoriz|permission|AccessDenied|(http|status|code|error)\W*403|403\W*(client error|forbidden)",
         "the run may not read what it needs",
         "Check the roles of the workspace's identity on its storage.",
     ),

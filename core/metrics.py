@@ -98,7 +98,7 @@ class MetricReader:
                 if history.latest != _point(latest):
                     history.read(self, key)
                     history.latest = _point(latest)
-                    self._series[key] = Series(key, tuple(sorted(history.points)))
+                    self._series[key] = Series(key, tuple(sorted(history.points, key=_order)))
             return RunMetrics(self._run, dict(self._series), run.get("info", {}).get("status", ""), datetime.now(UTC))
 
     def read_page(self, key: str, token: str) -> tuple[list[Point], str]:
@@ -191,6 +191,11 @@ def thin(points: Sequence[Point], limit: int = 2000) -> list[Point]:
             high = max(bucket, key=lambda p: p.value if math.isfinite(p.value) else math.inf)
             kept += [low] if low is high else sorted((low, high), key=lambda p: p.step)
     return [*kept, points[-1]]
+
+
+def _order(point: Point) -> tuple[int, int]:
+    """By step, then time: with logging by epochs the service gives every point the step 0."""
+    return point.step, point.at_ms
 
 
 def _point(metric: Mapping[str, Any]) -> Point:

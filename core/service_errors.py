@@ -191,6 +191,13 @@ RULES: tuple[Rule, ...] = (
     Rule(
         AccessDenied,
         "You may not {doing} {what} in '{workspace}'.",
+        "Ask its owner for the role AzureML Compute Operator, or Contributor.",  # AzureML Data Scientist leaves it out
+        (403,),
+        code=r"workspaces/computes/(write|delete)",
+    ),
+    Rule(
+        AccessDenied,
+        "You may not {doing} {what} in '{workspace}'.",
         "Ask its owner for the role AzureML Data Scientist.",
         (403,),
     ),
@@ -290,7 +297,7 @@ def explain(failure: Failure, place: Place, doing: str, what: str) -> TunedeckEr
         "doing": doing,
         "what": what,
         "What": capitalised(what),
-        "message": _sentence(failure.message) or f"it answered {failure.status}.",
+        "message": _sentence(scrub(failure.message)) or f"it answered {failure.status}.",
         "status": str(failure.status),
         "pause": f"{failure.pause_s or 20:.0f}",
         **_words_of_quota(failure.message),
@@ -337,7 +344,7 @@ def scrub(text: str) -> str:
     """Return `text` without tokens, signatures and keys."""
     text = re.sub(r"eyJ[\w-]+\.[\w-]+\.[\w-]+", "(token)", text)
     text = re.sub(r"(?i)(bearer|sharedkey)\s+\S+", r"\1 (hidden)", text)
-    text = re.sub(r"(?i)\b(sig|token)=[^&\s\"']+", r"\1=(hidden)", text)
+    text = re.sub(r"(?i)\b(sig|token|AccountKey|SharedAccessSignature)=[^&;\s\"']+", r"\1=(hidden)", text)
     names = r"primaryKey|secondaryKey|key|sasToken|accessToken|access_token|refresh_token|password|secret"
     return re.sub(rf'(?i)("(?:{names})"\s*:\s*)"[^"]*"', r'\1"(hidden)"', text)
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from core.access import is_allowed
+from core.access import _ACTIONS, _role_line, is_allowed
 
 JOBS = "Microsoft.MachineLearningServices/workspaces/jobs/write"
 SCIENTIST = {
@@ -31,3 +31,10 @@ def test_a_role_allows_what_its_actions_hold_and_its_exceptions_do_not(
     action: str, roles: list[dict[str, Any]], allowed: bool
 ) -> None:
     assert is_allowed(action, roles) is allowed
+
+
+def test_the_role_that_is_advised_allows_what_was_refused() -> None:
+    """AzureML Data Scientist may not make a compute, so it is no help to whoever lacks just that."""
+    for title, action in _ACTIONS.items():
+        line = _role_line(title, allowed=False)
+        assert ("AzureML Data Scientist" in line.hint) is is_allowed(action, [SCIENTIST]), title

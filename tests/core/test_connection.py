@@ -176,3 +176,15 @@ def test_another_program_on_the_homes_port_is_told_apart(home: Home) -> None:
     finally:
         other.shutdown()
         other.server_close()
+
+
+def test_what_is_remembered_is_made_once_however_many_threads_ask(conn: Connection) -> None:
+    """Two books of writes under way would hide from one operation why its write failed."""
+
+    def make() -> object:
+        time.sleep(0.05)
+        return object()
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: conn.remember("writes of a test", make, 60.0), range(8)))
+    assert len(set(found)) == 1

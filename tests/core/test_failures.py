@@ -31,6 +31,7 @@ def test_out_of_memory_names_step_batch_and_length_and_offers_the_same_total_bat
         ("OSError: [Errno 28] No space left on device", "the disk is full"),
         ("RuntimeError: loss is nan", "no longer a number"),
         ("the trainer was killed by signal 9", "out of memory"),
+        ("403 Client Error: Forbidden for url: https://x.blob.core.windows.net/c", "may not read what it needs"),
     ],
 )
 def test_what_is_known_is_said_in_the_operators_words(message: str, cause: str) -> None:
@@ -45,3 +46,10 @@ def test_what_is_not_known_is_shown_as_it_was_written() -> None:
     assert error.cause == "The run stopped: The step ended with exit status 1."
     assert error.evidence == "KeyError: 'messages'"
     assert explain("", "", VALUES).cause == "The run stopped: The service gave no reason."
+
+
+def test_a_number_in_the_log_is_no_refusal() -> None:
+    error = explain(
+        "The step ended with exit status 1.", "{'loss': 2.403, 'step': 403}\nKeyError: 'messages'\n", VALUES
+    )
+    assert error.cause == "The run stopped: The step ended with exit status 1."

@@ -65,6 +65,14 @@ def test_a_long_history_is_read_again_only_from_its_last_page(server: LocalServe
     assert len(reader.pages) == 1
 
 
+def test_points_without_a_step_stay_in_the_order_of_their_time(server: LocalServer, conn: Connection) -> None:
+    run = new_run(server)
+    losses = [4.0, 1.0, 2.0]
+    metrics = [{"key": "loss", "value": loss, "timestamp": at, "step": 0} for at, loss in enumerate(losses, 1)]
+    server.request("POST", "/api/2.0/mlflow/runs/log-batch", json={"run_id": run, "metrics": metrics})
+    assert MetricReader(conn, run).read_new().get("loss").values == losses
+
+
 def test_a_run_mlflow_does_not_know_has_no_measures_yet(conn: Connection) -> None:
     measures = MetricReader(conn, "not-there").read_new()
     assert measures.series == {}

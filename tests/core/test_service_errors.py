@@ -65,6 +65,9 @@ CASES: list[tuple[tuple[int, str, str, Place], type[errors.TunedeckError], str]]
      "Subscription 'sub-1' was not found, or you have no role in it."),
     ((403, "AuthorizationFailed", "The client does not have authorization.", AZURE), errors.AccessDenied,
      "You may not create compute 'gpu-1' in 'ml-dev'."),
+    ((403, "AuthorizationFailed", "The client does not have authorization to perform action "
+      "'Microsoft.MachineLearningServices/workspaces/computes/write'.", AZURE), errors.AccessDenied,
+     "You may not create compute 'gpu-1' in 'ml-dev'."),
     ((404, "ResourceGroupNotFound", "Resource group 'rg-ml' could not be found.", AZURE), errors.NotFound,
      "Resource group 'rg-ml' was not found in subscription 'sub-1'."),
     ((404, "ResourceNotFound", "The Resource 'Microsoft.MachineLearningServices/workspaces/ml-dev' under resource "
@@ -165,14 +168,15 @@ def test_an_answer_in_no_known_envelope_still_reads_as_an_error(body: str) -> No
         "Authorization: Bearer abc.def-123",
         "https://x.blob.core.windows.net/c/b?sv=1&sig=abc%2Fdef123&se=2",
         '{"primaryKey": "abcdef123"}',
+        "DefaultEndpointsProtocol=https;AccountName=x;AccountKey=abcdef123==;EndpointSuffix=core.windows.net",
         '{"sasToken":"?sv=abcdef123"}',
         "eyJhbGciOi.eyJhdWQiOi.abcdef123",
     ],
 )
 def test_no_secret_stays_in_a_detail(secret: str) -> None:
     assert "def" not in scrub(secret)
-    failure = Failure(400, "X", "m", secret)
-    assert "def" not in explain(failure, AZURE, "read", "x").detail
+    error = explain(Failure(400, "X", f"Cannot read {secret} now.", secret), AZURE, "read", "x")
+    assert "def" not in f"{error.message} {error.hint} {error.detail}"
 
 
 def test_a_failed_long_running_operation_keeps_its_own_words() -> None:
