@@ -192,6 +192,23 @@ def find_next_deletion(inventory: Inventory, now: datetime | None = None) -> tup
     return name, (at - (now or datetime.now(UTC))).total_seconds()
 
 
+def describe_deletion(alias: str, endpoint: str) -> str:
+    """Return "Endpoint 'phi4' was deleted at 15:09 UTC by ana.", shorter where the ledger does not know of it."""
+    ledger = Ledger()
+    made = next(iter(ledger.list_operations(alias, subject=endpoint, kind="deploy", limit=1)), None)
+    for kind in ("teardown", "expire"):
+        for operation in ledger.list_operations(alias, kind=kind):
+            for gone in operation.facts.get("gone", []):
+                at = tags.parse_time(gone["at"])
+                if (gone["kind"], gone["name"]) != ("endpoint", endpoint) or at is None:
+                    continue
+                if made is not None and made.created_at is not None and made.created_at > at:
+                    continue  # that was an earlier endpoint of this name
+                who = f"by {operation.user}" if kind == "teardown" else "because its time was over"
+                return f"Endpoint '{endpoint}' was deleted at {at:%H:%M} UTC {who}."
+    return f"Endpoint '{endpoint}' was deleted."
+
+
 def _list_deployed() -> set[str]:
     """Return the runs that were deployed from here once: what was torn down on purpose is not offered again."""
     deploys = Ledger().list_operations(kind="deploy", active=False)

@@ -67,21 +67,11 @@ def draw_head(name: str, endpoint: EndpointView | None) -> tuple[Sampling, str]:
 
 def draw_deleted(name: str, history: Chat) -> None:
     """Say that the endpoint went away under the page; what was said stays."""
-    at = _find_deletion(name)
     with st.container(border=True, gap="small", key="deleted"):
         st.badge("Deleted", icon=":material/cloud_off:", color="orange")
-        st.text(f"Endpoint '{name}' was deleted{at}.")
+        st.text(overview.describe_deletion(ui().alias or "", name))
         st.text("Your chat is kept. Export it, or deploy again." if history.turns else "Deploy again to talk to it.")
         link("deploy").draw("Deploy again", icon="cloud_upload")
-
-
-def _find_deletion(name: str) -> str:
-    for receipt in operations.list_receipts(ui().alias):
-        for gone in receipt.removed:
-            if gone.kind == "endpoint" and gone.name == name:
-                found = words.to_utc(gone.at)
-                return f" at {found:%H:%M} UTC" if found else ""
-    return ""
 
 
 def draw_not_live(endpoint: EndpointView) -> None:

@@ -9,7 +9,8 @@ from core.costs import Price
 from core.drafts import Draft
 from core.endpoints import DeploymentView, EndpointView, check_endpoint_name, suggest_endpoint_name
 from core.home import Home
-from core.overview import billing_words, describe_seconds, find_next_deletion, next_action
+from core.operations.ledger import Ledger
+from core.overview import billing_words, describe_deletion, describe_seconds, find_next_deletion, next_action
 from core.run_states import STATES, Progress, Run
 from core.teardown import Inventory, Item
 
@@ -106,3 +107,22 @@ def test_every_state_of_azure_has_a_word_a_role_and_an_icon(state: str) -> None:
     assert shown.icon
     assert shown.role in ("gray", "blue", "green", "red", "orange")
     assert shown.finished == (shown.word in ("Completed", "Failed", "Cancelled"))
+
+
+def test_a_deleted_endpoint_is_told_with_who_and_when_where_the_ledger_knows(home: Home) -> None:
+    ledger = Ledger(home)
+    fence = ledger.take_lease(1, 1.0, 60.0, holder_lives=False)
+    assert fence
+    gone = {"key": "endpoint:phi4", "kind": "endpoint", "name": "phi4", "at": "2026-11-22T15:09:12+00:00"}
+    assert describe_deletion("local", "phi4") == "Endpoint 'phi4' was deleted."
+    operation = ledger.start("expire", "local", "phi4", [("one", "One")], {})
+    ledger.save(replace(operation, facts={"gone": [gone]}), fence)
+    said = "Endpoint 'phi4' was deleted at 15:09 UTC because its time was over."
+    assert describe_deletion("local", "phi4") == said
+    operation = ledger.start("teardown", "local", "2 resources", [("one", "One")], {})
+    ledger.save(replace(operation, facts={"gone": [gone]}), fence)
+    said = f"Endpoint 'phi4' was deleted at 15:09 UTC by {operation.user}."
+    assert describe_deletion("local", "phi4") == said
+    assert describe_deletion("ml-dev", "phi4") == "Endpoint 'phi4' was deleted."
+    ledger.start("deploy", "local", "phi4", [("one", "One")], {"run": "r"})  # another of this name, after that
+    assert describe_deletion("local", "phi4") == "Endpoint 'phi4' was deleted."
