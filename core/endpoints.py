@@ -45,7 +45,11 @@ _GOES_ON = ("Creating", "Updating", "Scaling", "Provisioning")
 
 @dataclass(frozen=True)
 class DeploymentView:
-    """What answers behind an endpoint. state: Azure's provisioning state; traffic: percent."""
+    """What answers behind an endpoint. state: Azure's provisioning state; traffic: percent.
+
+    restarts: how often its container ended and was started again, as far as the workspace says; restarted_at: the last
+    time; last_exit: how it had ended; restarting: it is being started again now.
+    """
 
     name: str
     endpoint: str
@@ -56,6 +60,10 @@ class DeploymentView:
     traffic: int = 0
     tags: Mapping[str, str] = field(default_factory=dict)
     created_at: datetime | None = None
+    restarts: int = 0
+    restarted_at: datetime | None = None
+    last_exit: str = ""
+    restarting: bool = False
 
     @property
     def up(self) -> bool:
@@ -270,6 +278,8 @@ def _view(endpoint: Any, deployments: Iterable[Any]) -> EndpointView:
 
 def _view_deployment(deployment: Any, endpoint: str, traffic: Mapping[str, int]) -> DeploymentView:
     model = deployment.model
+    told = {str(key): str(value or "") for key, value in (getattr(deployment, "properties", None) or {}).items()}
+    restarts = told.get(tags.RESTARTS, "")
     return DeploymentView(
         name=deployment.name,
         endpoint=endpoint,
@@ -280,6 +290,10 @@ def _view_deployment(deployment: Any, endpoint: str, traffic: Mapping[str, int])
         traffic=traffic.get(deployment.name, 0),
         tags=deployment.tags or {},
         created_at=_created_at(deployment),
+        restarts=int(restarts) if restarts.isdecimal() else 0,
+        restarted_at=tags.parse_time(told.get(tags.RESTARTED_AT) or None),
+        last_exit=told.get(tags.LAST_EXIT, ""),
+        restarting=told.get(tags.HEALTH) == "restarting",
     )
 
 

@@ -43,7 +43,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Answer:
-    """One test question with what was expected and what both models said. row counts from 0."""
+    """One test question with what was expected and what both models said. row: the line of the test file, from 1."""
 
     row: int
     prompt: str

@@ -29,6 +29,10 @@ REGISTERED_MODEL = "tunedeck.registered_model"  # "name:version" behind an endpo
 SIZE = "tunedeck.size"
 DELETE_AT = "tunedeck.delete_at"  # ISO time in UTC
 PHASE = "tunedeck.progress.phase"  # a property of the local workspace's fine-tune step
+HEALTH = "tunedeck.health"  # a property of the local workspace's deployments, as the three below
+RESTARTS = "tunedeck.restarts"
+RESTARTED_AT = "tunedeck.last_restart_at"
+LAST_EXIT = "tunedeck.last_exit"
 MADE_BY = "tunedeck.made_by"  # id of the home that made it
 CREATED_AT = "tunedeck.created_at"  # ISO time in UTC: endpoints do not say when they were made
 

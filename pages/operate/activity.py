@@ -1,11 +1,12 @@
-"""Activity: who did what here, and whether it arrived. Reads the ledger, changes nothing."""
+"""Activity: who did what here, and whether it arrived. What failed can be tried again; nothing else is changed."""
 
 import streamlit as st
 
 from core import operations
 from pages.parts import words
+from pages.parts.activity_view import draw_change
+from pages.parts.live import live
 from pages.parts.notices import draw_empty
-from pages.parts.stages import draw_operation
 from pages.parts.state import ui
 
 st.title("Activity", anchor=False)
@@ -15,16 +16,23 @@ if not known:
     draw_empty("Nothing has been changed yet.")
 else:
     rows = [
-        {"When": words.moment(one.created_at), "Who": one.user, "What": one.title, "State": one.state} for one in known
+        {"What": one.title, "Outcome": one.outcome, "When": words.moment(one.created_at), "Who": one.user}
+        for one in known
     ]
-    st.dataframe(rows, hide_index=True, alt=f"{len(rows)} changes; the newest is {rows[0]['What']}, {rows[0]['State']}")
+    alt = f"{words.plural(len(rows), 'change')}; the newest is {rows[0]['What']}, {rows[0]['Outcome']}"
+    st.dataframe(rows, hide_index=True, alt=alt)
     by_id = {one.id: one for one in known[:12]}
     opened = st.radio(
         "Open a change",
         list(by_id),
         index=None,
         format_func=lambda key: words.plain(by_id[key].title),
-        captions=[words.plain(f"{one.state} · {words.moment(one.created_at)}") for one in by_id.values()],
+        captions=[words.plain(f"{one.outcome} · {words.moment(one.created_at)}") for one in by_id.values()],
+        key="change",
+        bind="query-params",
     )
     if opened:
-        draw_operation(by_id[opened], key="activity")
+        draw_change(by_id[opened])
+    moving = any(not one.finished for one in known)
+    live(lambda: [one.outcome for one in operations.list_operations(ui().alias, limit=100)], key="activity",
+         run_every=2.0 if moving else None)  # fmt: skip

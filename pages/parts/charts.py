@@ -15,10 +15,9 @@ import streamlit as st
 from core import metrics
 from core.metrics import Point
 from pages.parts import words
-from pages.parts.plotly_element import draw_figure, load_library
+from pages.parts.plotly_element import NARROW_HEIGHT, draw_figure, load_library
 
 HEIGHT = 340
-NARROW_HEIGHT = 260
 _FONT = "Source Sans, Source Sans Pro, sans-serif"
 
 

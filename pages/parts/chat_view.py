@@ -1,34 +1,35 @@
-"""The chat page's pieces: turns with their timing and raw exchange, an answer as it is written, questions to try.
-
-Whatever a model or a row says is drawn with `st.text`: as Markdown it could load an image from anywhere.
-"""
+"""What stands round a chat: which endpoint, beside which other, how words are drawn, and why none is answered."""
 
 from __future__ import annotations
 
-import queue
-import random
-import threading
-import time
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import dataclass
 
 import streamlit as st
 
-from core import chat, dataset, endpoints, operations, overview, tags
-from core.chat import Delta, Sampling, Stats
-from core.connection import Connection
+from core import endpoints, operations, transcripts
+from core.chat import Sampling
 from core.endpoints import EndpointView
-from core.errors import TunedeckError
 from pages.parts import reads, words
 from pages.parts.action import action
-from pages.parts.chat_state import Chat, Turn
+from pages.parts.chat_state import Chat, begin_new
 from pages.parts.deploy_view import draw_endpoint_badge
 from pages.parts.links import link
 from pages.parts.live import live
-from pages.parts.notices import caught, draw_empty, draw_error, end_page, ready
-from pages.parts.state import set_url_id, ui
+from pages.parts.notices import draw_empty, end_page, ready
+from pages.parts.state import set_url_id, ui, url_id
 
-_PATIENCE_S = 0.15
+_ALONE = "Nothing"
+_EARLIER = 12
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What stands in the head. beside: another live endpoint that is asked the same."""
+
+    sampling: Sampling
+    system: str
+    beside: EndpointView | None
 
 
 def find_first_endpoint() -> str:
@@ -45,13 +46,14 @@ def find_first_endpoint() -> str:
     return name
 
 
-def draw_head(name: str, endpoint: EndpointView | None) -> tuple[Sampling, str]:
-    """Draw the title, which endpoint, its state and the sampling; returns the sampling and the system prompt."""
+def draw_head(name: str, endpoint: EndpointView | None) -> Choices:
+    """Draw the title, which endpoint and beside which, its state, and how words are drawn."""
     known: Sequence[EndpointView] = reads.read(endpoints.list_endpoints, max_age_s=5.0).value or ()
     names = list(dict.fromkeys([name, *(one.name for one in known)]))
     if st.session_state.get("chat-endpoint") not in (None, name):
         chosen = st.session_state["chat-endpoint"]
         if ui().notes.get("chat-shown") == name:  # the operator chose another one; else the link did
+            set_url_id("chat", None)
             set_url_id("endpoint", chosen)
             st.rerun()
     ui().notes["chat-shown"] = name
@@ -62,7 +64,20 @@ def draw_head(name: str, endpoint: EndpointView | None) -> tuple[Sampling, str]:
         if endpoint is not None:
             draw_endpoint_badge(endpoint)
         st.space("stretch")
-        return draw_sampling()
+        beside = _choose_beside([one for one in known if one.live and one.name != name])
+        sampling, system = draw_sampling()
+    return Choices(sampling, system, beside)
+
+
+def _choose_beside(others: Sequence[EndpointView]) -> EndpointView | None:
+    """Draw which other endpoint answers the same questions; nothing where there is no other."""
+    if not others:
+        return None
+    with st.popover("Side by side", icon=":material/compare_arrows:", key="beside"):
+        by_name = {one.name: one for one in others}
+        chosen = st.radio("Also ask", [_ALONE, *by_name], format_func=words.plain, key="also",
+                          captions=["", *(words.plain(one.model) for one in others)], bind="query-params")  # fmt: skip
+    return by_name.get(chosen or "")
 
 
 def draw_deleted(name: str, history: Chat) -> None:
@@ -94,12 +109,36 @@ def draw_not_live(endpoint: EndpointView) -> None:
     live(look, key="wait-live", run_every=2.0)
 
 
-def draw_export(history: Chat) -> None:
-    """Draw the way to take the transcript away."""
-    if history.turns:
-        st.download_button("Export", history.to_json, file_name=f"chat-{history.endpoint}.json", key="export",
-                           mime="application/json", icon=":material/download:", on_click="ignore",
-                           type="tertiary")  # fmt: skip
+def draw_keeping(history: Chat) -> None:
+    """Draw what can be done with what was said: take it away, begin anew, open an earlier chat."""
+    earlier = [one for one in transcripts.list_transcripts(ui().alias or "", history.endpoint, _EARLIER)
+               if one.id != history.id and one.turns]  # fmt: skip
+    with st.container(horizontal=True, gap="small", key="keeping"):
+        if history.turns:
+            st.download_button("Export", history.to_json, file_name=f"chat-{history.endpoint}.json", key="export",
+                               mime="application/json", icon=":material/download:", on_click="ignore",
+                               type="tertiary")  # fmt: skip
+            action("New chat", _begin_new, history.endpoint, key="new-chat", icon="add_comment", type="tertiary")
+        if earlier:
+            with st.popover("Earlier chats", icon=":material/history:", type="tertiary", key="earlier"):
+                for one in earlier:
+                    first = str(one.turns[0].get("question", ""))[:60]
+                    label = f"{words.moment(one.updated_at)} · {words.plural(len(one.turns), 'question')} · {first}"
+                    link("chat", endpoint=history.endpoint, chat=one.id).draw(words.plain(label))
+
+
+def _begin_new(endpoint: str) -> None:
+    begin_new(endpoint)
+    set_url_id("chat", None)
+
+
+def draw_unknown_chat(history: Chat) -> None:
+    """Say that the chat of the link is not kept here, and put the one that is shown into the URL."""
+    wanted = url_id("chat")
+    if wanted and wanted != history.id and not history.turns:
+        st.text(f"There is no chat '{wanted}' with {history.endpoint} here.")
+        return
+    set_url_id("chat", history.id if history.turns else None)
 
 
 def draw_sampling() -> tuple[Sampling, str]:
@@ -113,160 +152,3 @@ def draw_sampling() -> tuple[Sampling, str]:
         system = st.text_area("System prompt", key="system", persist_state="session", height=90,
                               placeholder="Empty: none is sent")  # fmt: skip
     return Sampling(temperature, top_p, int(longest or 200)), (system or "").strip()
-
-
-def draw_turns(history: Chat, *, can_ask: bool) -> None:
-    """Draw everything that was said."""
-    for number, turn in enumerate(history.turns):
-        draw_question(turn)
-        with st.chat_message("assistant", avatar=":material/smart_toy:"):
-            if turn.answer:
-                st.text(turn.answer)
-            if turn.error is not None:
-                draw_error(turn.error, key=f"turn-{number}")
-            elif not turn.answer:
-                st.caption("Stopped before the first word." if turn.stopped else "The answer is empty.")
-            if line := stats_words(turn.stats, turn.stopped):
-                st.caption(words.plain(line))
-            with st.container(horizontal=True, gap="small"):
-                if can_ask and number == len(history.turns) - 1:
-                    action("Ask again", history.ask_again, key="again", type="tertiary", icon="refresh")
-                _draw_exchange(turn, number)
-            if turn.expected:
-                with st.expander(f"Expected answer (test row {turn.row})", expanded=True, key=f"expected-{number}"):
-                    st.text(turn.expected)
-
-
-def draw_question(turn: Turn) -> None:
-    """Draw what was asked."""
-    with st.chat_message("user", avatar=":material/person:"):
-        st.text(turn.question)
-        if turn.row:
-            st.caption(f"Test row {turn.row}, asked on its own")
-
-
-def stats_words(stats: Stats | None, stopped: bool = False) -> str:
-    """Return "77 ms to first token · 112 tok/s · 14 tokens"."""
-    parts = []
-    if stats is not None:
-        if stats.first_token_s is not None:
-            parts.append(f"{stats.first_token_s * 1000:,.0f} ms to first token")
-        if stats.tokens_per_s is not None:
-            parts.append(f"{stats.tokens_per_s:,.0f} tok/s")
-        parts.append(words.plural(stats.tokens, "token"))
-        if stats.finish_reason == "length":
-            parts.append("cut at max tokens")
-    if stopped:
-        parts.append("stopped")
-    return " · ".join(parts)
-
-
-def _draw_exchange(turn: Turn, number: int) -> None:
-    exchange = turn.exchange
-    if exchange is None:
-        return
-    with st.popover("Request", icon=":material/data_object:", type="tertiary", key=f"request-{number}"):
-        st.text(f"POST {exchange.url}, answered {exchange.status}. The key is not shown.")
-        shown = st.segmented_control("Show", ["Request", "Answer", "curl", "Python"], default="Request", required=True,
-                                     key=f"raw-{number}", label_visibility="collapsed")  # fmt: skip
-        if shown == "Request":
-            st.json(dict(exchange.request))
-        elif shown == "Answer":
-            st.code(exchange.answer, language="json", height=280, wrap_lines=True)
-        elif shown == "curl":
-            st.code(exchange.to_curl(), language="bash", wrap_lines=True)
-        else:
-            st.code(exchange.to_python(), language="python")
-
-
-def stream_answer(conn: Connection, endpoint: EndpointView, history: Chat, sampling: Sampling) -> None:
-    """Ask what waits and draw the answer as it is written; what was written so far is kept when it is stopped.
-
-    A thread talks to the endpoint: were the script itself to wait for a silent endpoint, its Stop could not be heard.
-    """
-    turn, history.waiting = history.waiting, None
-    if turn is None:
-        return
-    history.turns.append(turn)
-    draw_question(turn)
-    stop = threading.Event()
-    pieces: queue.Queue[Delta | TunedeckError | None] = queue.Queue()
-
-    def talk() -> None:
-        with caught(pieces.put):
-            for delta in chat.stream_chat(conn, endpoint, turn.prompt, sampling, stop):
-                pieces.put(delta)
-        pieces.put(None)
-
-    threading.Thread(target=talk, name="chat", daemon=True).start()
-    turn.stopped = True  # until the end is heard: a stopped script never comes back here
-    try:
-        with st.chat_message("assistant", avatar=":material/smart_toy:"):
-            _draw_while(turn, pieces)
-        turn.stopped = False
-    finally:
-        stop.set()
-    st.rerun()
-
-
-def _draw_while(turn: Turn, pieces: queue.Queue[Delta | TunedeckError | None]) -> None:
-    box = st.empty()
-    began = time.monotonic()
-    while True:
-        try:
-            heard = [pieces.get(timeout=_PATIENCE_S)]
-        except queue.Empty:
-            heard = []
-            if not turn.answer:
-                box.caption(f"Waiting for the first word… {words.duration(time.monotonic() - began)}")
-        while not pieces.empty():
-            heard.append(pieces.get_nowait())
-        for piece in heard:
-            if piece is None:
-                return
-            if isinstance(piece, TunedeckError):
-                turn.error = piece
-                continue
-            turn.answer += piece.text
-            turn.stats, turn.exchange = piece.stats or turn.stats, piece.exchange or turn.exchange
-        if heard and turn.answer:
-            box.text(turn.answer)
-
-
-def draw_suggestions(history: Chat, endpoint: EndpointView) -> None:
-    """Draw questions to try: one that anybody would ask, and a random row of the test split."""
-    with st.container(horizontal=True, gap="small", key="suggestions"):
-        found = _find_test_rows(endpoint)
-        if found is not None:
-            action("Random test row", _ask_random_row, history, *found, key="random-row", icon="casino")
-            for number, question in enumerate(_first_questions(*found)):
-                action(words.plain(question), history.ask, question, key=f"try-{number}")
-        else:
-            action("What is your name?", history.ask, "What is your name?", key="try-name")
-        if history.turns:
-            action("Clear", history.clear, key="clear", icon="delete_sweep")
-
-
-def _find_test_rows(endpoint: EndpointView) -> tuple[Path, int] | None:
-    """Return the test file of the run behind an endpoint and its rows, where this home has it."""
-    run = reads.read(overview.read_run, endpoint.run, max_age_s=600.0).value if endpoint.run else None
-    known = dataset.find_dataset(run.tags.get(tags.DATASET_KEY, "")) if run else None
-    if known is None or known.test_path is None or not known.test_rows:
-        return None
-    return known.test_path, known.test_rows
-
-
-def _first_questions(path: Path, rows: int) -> Sequence[str]:
-    found = []
-    for row in dataset.read_rows(path, 0, min(rows, 12)):
-        prompt, _ = chat.split_row(row.messages) if row.messages else ([], "")
-        if prompt and len(prompt[-1]["content"]) <= 48:
-            found.append(prompt[-1]["content"])
-    return found[:2]
-
-
-def _ask_random_row(history: Chat, path: Path, rows: int) -> None:
-    number = random.randrange(rows)
-    for row in dataset.read_rows(path, number, 1):
-        prompt, expected = chat.split_row(row.messages)
-        history.ask_row(number + 1, list(prompt), expected)

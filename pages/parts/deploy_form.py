@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import streamlit as st
 
@@ -17,11 +17,10 @@ from core.operations import Operation
 from core.run_states import Run
 from pages.parts import reads, words
 from pages.parts.action import Confirm, action
+from pages.parts.delete_at import choose_end
 from pages.parts.links import link
 from pages.parts.notices import draw_empty, draw_error, draw_loading, end_page, ready
 from pages.parts.state import ui, url_id
-
-_LIVES = {"1 h": timedelta(hours=1), "8 h": timedelta(hours=8), "1 day": timedelta(days=1), "Never": None}
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ def draw_form(conn: Connection) -> None:
     st.header("3 Size", anchor=False)
     size = _choose_size(run)
     st.header("4 Delete at", anchor=False)
-    delete_at = _choose_end(conn)
+    delete_at = choose_end(billed=conn.billed, key="deploy-life")
     choice = Choice(run, name.strip(), endpoint, size, delete_at, problem)
     _draw_price(choice)
     _draw_button(conn, choice)
@@ -160,15 +159,6 @@ def _draw_refused(sizes: Sequence[Size], usable: Sequence[Size], base: models.Ba
             for size in refused[:40]
         ]
         st.table(rows, hide_index=True, alt="Sizes that cannot be used, with the reason")
-
-
-def _choose_end(conn: Connection) -> datetime | None:
-    kept = st.segmented_control("How long it stays", list(_LIVES), default="8 h" if conn.billed else "Never",
-                                required=True, key="deploy-life", label_visibility="collapsed")  # fmt: skip
-    lives = _LIVES[kept or "8 h"]
-    if lives is None:
-        return None
-    return (datetime.now(UTC) + lives).replace(second=0, microsecond=0)
 
 
 def _draw_price(choice: Choice) -> None:

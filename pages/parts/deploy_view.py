@@ -10,9 +10,10 @@ from core.errors import NotFound
 from core.operations import Operation
 from pages.parts import reads, words
 from pages.parts.action import action
+from pages.parts.delete_at import draw_delete_at
 from pages.parts.links import link
 from pages.parts.live import live
-from pages.parts.notices import draw_empty, ready
+from pages.parts.notices import draw_empty, draw_warning, ready
 from pages.parts.stages import draw_operation
 from pages.parts.state import ui
 
@@ -33,12 +34,25 @@ def draw_deploy(name: str) -> None:
         draw_empty(f"Endpoint '{name}' was deleted.", link("deploy"), "Deploy again")
         return
     _draw_head(name, endpoint, operation)
+    live(lambda: _read_changes(name), key="changes", run_every=2.0)
     if endpoint is not None:
         _draw_facts(endpoint)
+        draw_restarts(endpoint)
+        draw_delete_at(endpoint)
     if operation is not None:
         _draw_steps(operation, endpoint)
     with st.expander("Container log", expanded=operation is not None and not operation.finished, key="container-log"):
         live(lambda: _draw_log(name), key="container", run_every=2.0 if operation and not operation.finished else None)
+
+
+def _read_changes(name: str) -> object:
+    """What the page's upper part stands on: drawn again when a container was restarted or the delete-at changed."""
+    found: EndpointView | None = reads.read(endpoints.get_endpoint, name, max_age_s=2.0).value
+    if found is None:
+        return None
+    restarts = tuple((one.restarts, one.restarting) for one in found.deployments)
+    changing = operations.find_operation_for(ui().alias or "", name, "delete_at")
+    return (found.delete_at, restarts, changing.state if changing else "", found.state_word)
 
 
 def _draw_head(name: str, endpoint: EndpointView | None, operation: Operation | None) -> None:
@@ -75,6 +89,18 @@ def _draw_facts(endpoint: EndpointView) -> None:
     facts.append(f"deleted at {words.moment(endpoint.delete_at)}" if endpoint.delete_at else "no delete-at")
     facts.append(f"model {endpoint.model}" if endpoint.model else "")
     st.caption(words.plain(" · ".join(filter(None, facts))))
+
+
+def draw_restarts(endpoint: EndpointView) -> None:
+    """Say when a container ended by itself and was started again."""
+    for one in endpoint.deployments:
+        if not (one.restarts or one.restarting):
+            continue
+        ended = one.last_exit or f"The container of '{one.name}' ended."
+        again = f"It was started again, {words.plural(one.restarts, 'time')} so far."
+        last = f" Last at {words.moment(one.restarted_at)}." if one.restarted_at else ""
+        said = "It is being started again." if one.restarting else again + last
+        draw_warning(f"{ended} {said} The log says more.", key=f"restarts-{one.name}")
 
 
 def _draw_steps(operation: Operation, endpoint: EndpointView | None) -> None:

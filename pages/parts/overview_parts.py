@@ -118,11 +118,11 @@ def _draw_runs(runs: list[Run]) -> None:
             {
                 "Run": run.title,
                 "State": run.state_word,
-                "Model": run.model,
                 "Loss": words.format_loss(points[-1]) if points else "",
                 "Loss curve": points[-200:],
                 "Took": words.duration(seconds) if run.started_at else "",
                 "Started": words.moment(run.started_at or run.created_at),
+                "Model": run.model,
             }
         )
     st.dataframe(
@@ -133,7 +133,7 @@ def _draw_runs(runs: list[Run]) -> None:
     )
     with st.container(horizontal=True, gap="small"):
         for run in runs:
-            link("runs", run=run.name).draw(words.plain(run.title))
+            link("runs", run=run.name).draw(f"Open {words.plain(run.title)}", icon="monitoring")
 
 
 def _given(target: Link) -> Link:

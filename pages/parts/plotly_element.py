@@ -22,6 +22,8 @@ CONFIG: dict[str, Any] = {
     "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
     "responsive": True,
 }
+NARROW_BELOW = 520  # px: a chart in a window of 420 px is 388 px wide
+NARROW_HEIGHT = 260
 _DRAW = """
 export default function ({ data, parentElement }) {
   let chart = parentElement.querySelector(":scope > .tunedeck-chart");
@@ -32,15 +34,26 @@ export default function ({ data, parentElement }) {
   }
   chart.setAttribute("role", "figure");
   chart.setAttribute("aria-label", data.alt);
-  chart.style.height = data.height + "px";
+  const height = () => {
+    const isNarrow = chart.clientWidth > 0 && chart.clientWidth < data.narrow_below;
+    return isNarrow ? Math.min(data.height, data.narrow_height) : data.height;
+  };
+  chart.style.height = height() + "px";
   chart.newest = data;
   const draw = () => {
     if (chart.newest !== data || !chart.isConnected) return;
     if (!window.Plotly) { setTimeout(draw, 40); return; }
     const figure = JSON.parse(data.figure);
+    figure.layout.height = height();
+    chart.style.height = figure.layout.height + "px";
     window.Plotly.react(chart, figure.data, figure.layout, data.config);
   };
   draw();
+  chart.refit = () => { if (chart.style.height !== height() + "px") draw(); };
+  if (!chart.observer) {
+    chart.observer = new ResizeObserver(() => chart.refit());
+    chart.observer.observe(chart);
+  }
 }
 """
 _chart = st.components.v2.component("tunedeck.chart", js=_DRAW, isolate_styles=False)
@@ -59,5 +72,8 @@ def load_library() -> None:
 
 def draw_figure(figure: go.Figure, *, key: str, alt: str) -> None:
     """Draw a figure, or bring the one with this key up to date. alt: the conclusion, for those who do not see it."""
-    data = {"figure": figure.to_json(), "alt": alt, "height": figure.layout.height, "config": CONFIG}
+    data = {
+        "figure": figure.to_json(), "alt": alt, "height": figure.layout.height, "config": CONFIG,
+        "narrow_below": NARROW_BELOW, "narrow_height": NARROW_HEIGHT,
+    }  # fmt: skip
     _chart(key=key, data=json.loads(json.dumps(data)))

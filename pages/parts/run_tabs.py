@@ -139,7 +139,7 @@ def draw_evaluation(run: Run, result: Evaluation | None) -> None:
 
 def _draw_answer(answer: Answer, number: int) -> None:
     with st.container(border=True, gap="small", key=f"answer-{number}"):
-        st.caption(f"Test row {answer.row + 1}")
+        st.caption(f"Test row {answer.row}")
         st.text(answer.prompt)
         base, tuned, expected = st.columns(3)
         for column, title, text in (

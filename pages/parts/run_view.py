@@ -258,13 +258,13 @@ def _draw_tiles(run: Run, measured: RunMetrics) -> None:
         change = None
         if train.last and before and train.last.step > before.step:
             change = f"{train.last.value - before.value:+.2f} in {train.last.step - before.step} steps"
-        st.metric("Train loss", words.format_loss(train.last.value) if train.last else "–", change,
+        st.metric("Train loss", words.format_loss(train.last.value) if train.last else "none yet", change,
                   delta_color="inverse", border=True, height="stretch")  # fmt: skip
         best = evaluated.best
-        st.metric("Eval loss", words.format_loss(evaluated.last.value) if evaluated.last else "–",
+        st.metric("Eval loss", words.format_loss(evaluated.last.value) if evaluated.last else "none yet",
                   f"best {words.format_loss(best.value)}, step {best.step}" if best else None, delta_color="off",
                   delta_arrow="off", border=True, height="stretch")  # fmt: skip
-        st.metric("Speed", f"{words.number(speed.last.value)} tok/s" if speed.last else "–",
+        st.metric("Speed", f"{words.number(speed.last.value)} tok/s" if speed.last else "none yet",
                   border=True, height="stretch")  # fmt: skip
         cost, machine_time = _cost_so_far(run)
         st.metric("Cost so far", cost, machine_time, delta_color="off", delta_arrow="off", border=True,
@@ -274,7 +274,7 @@ def _draw_tiles(run: Run, measured: RunMetrics) -> None:
 def _cost_so_far(run: Run) -> tuple[str, str | None]:
     found = reads.read(compute.get_compute, run.compute, max_age_s=300.0).value if run.compute else None
     if run.started_at is None:
-        return "–", None
+        return "not begun", None
     seconds = (run.ended_at - run.started_at).total_seconds() if run.ended_at else words.since(run.started_at)
     spent = f"machine time {words.duration(seconds)}"
     if found is None or found.price.per_hour is None:

@@ -47,6 +47,11 @@ def draw_operation(operation: Operation, *, key: str, only: Sequence[str] = ()) 
     steps.draw_steps(((step.title, step.state, step.detail, step.seconds) for step in shown), key=key)
     if operation.note and not operation.finished:
         st.caption(words.plain(operation.note))
+    draw_operation_error(operation, key=key)
+
+
+def draw_operation_error(operation: Operation, *, key: str) -> None:
+    """Draw the error that ended an operation, where one did."""
     if operation.error:
         known = operation.error
         error = TunedeckError(known.get("message", "It failed."), known.get("hint", ""), known.get("detail", ""))

@@ -6,7 +6,9 @@ from core import endpoints
 from core.errors import NotFound
 from pages.parts import chat_view as view
 from pages.parts import reads
+from pages.parts.chat_questions import draw_questions
 from pages.parts.chat_state import chat_with
+from pages.parts.chat_turns import draw_turns, stream_answer
 from pages.parts.links import link
 from pages.parts.notices import draw_empty, end_page, ready
 from pages.parts.state import url_id
@@ -20,12 +22,13 @@ if conn is None:
 name = url_id("endpoint")
 if not name:
     name = view.find_first_endpoint()
-history = chat_with(name)
+history = chat_with(name, url_id("chat"))
 snapshot = reads.read(endpoints.get_endpoint, name, max_age_s=3.0)
 gone = isinstance(snapshot.error, NotFound)
 endpoint = None if gone else snapshot.value
 
-sampling, system = view.draw_head(name, endpoint)
+choices = view.draw_head(name, endpoint)
+view.draw_unknown_chat(history)
 if gone:
     view.draw_deleted(name, history)
 elif endpoint is None:
@@ -37,14 +40,16 @@ elif not endpoint.live:
 can_ask = endpoint is not None and endpoint.live
 if not history.turns and can_ask and history.waiting is None:
     st.text("Ask what the data taught. Try one of the questions below.")
-view.draw_turns(history, can_ask=can_ask)
-view.draw_export(history)
+draw_turns(history, can_ask=can_ask)
+view.draw_keeping(history)
 
 with st.bottom:
     if can_ask and endpoint is not None:
-        view.draw_suggestions(history, endpoint)
+        with st.container(horizontal=True, gap="small", key="suggestions"):
+            draw_questions(history, endpoint)
     question = st.chat_input(f"Message {name}", submit_mode="stop", key="message", disabled=not can_ask)
 if question:
-    history.ask(question, system)
+    history.ask(question, choices.system)
 if endpoint is not None and can_ask:
-    view.stream_answer(conn, endpoint, history, sampling)
+    asked = [endpoint, choices.beside] if choices.beside else [endpoint]
+    stream_answer(conn, asked, history, choices.sampling)

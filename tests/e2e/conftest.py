@@ -1,16 +1,21 @@
-"""A dashboard with the real base model on a home of its own, and the clicks that every whole-way test begins with."""
+"""Two dashboards on homes of their own, one with the real base model and one with the tiny one, and common clicks."""
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
-from core import home
-from tests.pages.conftest import Dashboard, dashboard, page, settle
+from core import chat, compute, connection, dataset, drafts, endpoints, home, operations, preflight, transcripts
+from core.connection import Connection
+from pages.parts.chat_state import Reply, Turn
+from tests.pages.conftest import Dashboard, dashboard, launch, page, settle, stop
+from tests.tiny_model import build_tiny_model
 
 __all__ = ["dashboard", "page"]
 
@@ -32,6 +37,57 @@ def real_models() -> Path:
 def base_models(real_models: Path) -> Path:
     """The real models, in the place of the tiny one that other browser tests use."""
     return real_models
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Iterator[Dashboard]:
+    """One dashboard with the tiny model for the tests that look at pages; empty until `made` is asked for."""
+    models = tmp_path_factory.mktemp("base-models")
+    build_tiny_model(models)
+    found = launch(tmp_path_factory.mktemp("home"), models)
+    with browser.new_page() as first:
+        first.goto(found.url)
+        settle(first)
+    yield found
+    stop(found)
+
+
+@pytest.fixture(scope="session")
+def made(tiny: Dashboard) -> Iterator[dict[str, str]]:
+    """A completed run, an endpoint, a chat with it and a draft in the home of `tiny`; by the ids of their pages."""
+    before = dict(os.environ)
+    os.environ |= {name: tiny.server.environment[name] for name in ("TUNEDECK_HOME", "TUNEDECK_BASE_MODELS")}
+    conn = connection.connect(connection.ensure_local())
+    choices = {
+        "model": "tiny-chat", "model_version": "1", "compute": "this-machine", "dataset": dataset.load_sample().key,
+        "parameters": {"max_steps": 6},
+    }  # fmt: skip
+    begun = operations.start_launch(preflight.plan_launch(conn, drafts.create_draft("local", **choices)))
+    wait_until(lambda: operations.get_operation(begun.id).finished, "the run did not end", 120)
+    size = compute.list_sizes(conn)[0].name
+    served = operations.start_deploy("local", begun.subject, "tiny-support", "tiny-support-1", size, None)
+    wait_until(lambda: operations.get_operation(served.id).finished, "the endpoint did not come", 120)
+    draft = drafts.create_draft("local", **choices)
+    yield {"run": begun.subject, "endpoint": served.subject, "draft": draft.id, "chat": ask_once(conn, served.subject)}
+    os.environ.clear()
+    os.environ |= before
+
+
+def ask_once(conn: Connection, endpoint: str) -> str:
+    """Ask the endpoint a test question, and keep it as the chat page does with two answers; returns the chat's id."""
+    prompt = [{"role": "user", "content": "When does the pier open?"}]
+    said = list(chat.stream_chat(conn, endpoints.get_endpoint(conn, endpoint), prompt, chat.Sampling(max_tokens=8)))
+    reply = Reply(endpoint, "".join(each.text for each in said), said[-1].stats, said[-1].exchange)
+    turn = Turn(
+        "When does the pier open?",
+        prompt,
+        "At nine, friend.",
+        1,
+        "I do not know.",
+        [reply, replace(reply, endpoint="another")],
+    )
+    transcripts.save_transcript("talked", "local", endpoint, [turn.to_record()])
+    return "talked"
 
 
 def click(tab: Page, name: str, *, timeout_ms: int = QUICK) -> None:

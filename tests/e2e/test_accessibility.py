@@ -1,71 +1,85 @@
 """axe-core on every page: light and dark, 1360 and 420 wide, empty and at work; and no page scrolls sideways.
 
-The tiny model stands in for the real one: what is measured here is the page.
+The tiny model stands in for the real one: what is measured here is the page. Each page is looked at wide in one theme
+and narrow in the other, the themes taking turns from page to page; `make soak` looks at all four.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
+from itertools import product
+from typing import Literal
 
 import pytest
 from playwright.sync_api import Browser, Page
 
-from core import compute, connection, dataset, drafts, operations, preflight
 from tests.e2e.conftest import wait_until
 from tests.pages.axe import list_serious
 from tests.pages.conftest import Dashboard, settle
-from tests.tiny_model import build_tiny_model
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(900)]
-PAGES = ("overview", "connect", "model", "data", "launch", "runs", "deploy", "chat", "teardown", "activity")
-WIDTHS = (1360, 420)
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+Scheme = Literal["light", "dark"]
+Look = tuple[Scheme, int]
+SCHEMES: tuple[Scheme, Scheme] = ("light", "dark")
+WIDE, NARROW = 1360, 420
+_SHOWN = "getComputedStyle(document.querySelector('[data-testid=stApp]')).colorScheme"
+EMPTY = (
+    "overview?at=local", "connect?at=local", "connect?at=local&where=Azure", "model?at=local", "data?at=local",
+    "launch?at=local", "runs?at=local", "deploy?at=local", "chat?at=local", "teardown?at=local", "activity?at=local",
+)  # fmt: skip
+AT_WORK = (
+    "overview?at=local", "launch?at=local&draft={draft}", "launch?at=local&draft={draft}&settings=All",
+    "runs?at=local", "runs?at=local&run={run}", "runs?at=local&run={run}&view=Logs",
+    "runs?at=local&run={run}&view=Settings", "runs?at=local&run=no-such-run", "deploy?at=local&run={run}",
+    "deploy?at=local&endpoint={endpoint}", "chat?at=local&endpoint={endpoint}",
+    "chat?at=local&endpoint={endpoint}&chat={chat}", "chat?at=local&endpoint=never-there",
+    "teardown?at=local&what=All", "activity?at=local",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def base_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("base-models")
-    build_tiny_model(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def made(dashboard: Dashboard, base_models: Path) -> Iterator[dict[str, str]]:
-    """A completed run, an endpoint and a draft in the home of the dashboard; by their pages' ids."""
-    before = dict(os.environ)
-    os.environ |= {"TUNEDECK_HOME": str(dashboard.home), "TUNEDECK_BASE_MODELS": str(base_models)}
-    conn = connection.connect(connection.ensure_local())
-    choices = {
-        "model": "tiny-chat", "model_version": "1", "compute": "this-machine", "dataset": dataset.load_sample().key,
-        "parameters": {"max_steps": 6},
-    }  # fmt: skip
-    begun = operations.start_launch(preflight.plan_launch(conn, drafts.create_draft("local", **choices)))
-    wait_until(lambda: operations.get_operation(begun.id).finished, "the run did not end", 120)
-    size = compute.list_sizes(conn)[0].name
-    served = operations.start_deploy("local", begun.subject, "tiny-support", "tiny-support-1", size, None)
-    wait_until(lambda: operations.get_operation(served.id).finished, "the endpoint did not come", 120)
-    draft = drafts.create_draft("local", **choices)
-    yield {"run": begun.subject, "endpoint": served.subject, "draft": draft.id}
-    os.environ.clear()
-    os.environ |= before
-
-
-def look_at(browser: Browser, url: str, scheme: str) -> list[object]:
-    """Return what axe finds on a settled page, wide and narrow, and where it scrolls sideways."""
-    context = browser.new_context(viewport={"width": WIDTHS[0], "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
+def tab(browser: Browser) -> Iterator[Page]:
+    """One tab for all pages, so that Streamlit's own files are fetched once."""
+    context = browser.new_context()
     context.set_default_timeout(20_000)
-    tab = context.new_page()
-    tab.goto(url)
-    tab.get_by_role("heading", level=1).first.wait_for()
-    found: list[object] = []
-    for width in WIDTHS:
-        tab.set_viewport_size({"width": width, "height": 900})
-        rest(tab)
-        found += [(width, *finding) for finding in list_serious(tab, scheme)]
-        if tab.evaluate("() => document.documentElement.scrollWidth > innerWidth"):
-            found.append((width, "scrolls sideways"))
+    yield context.new_page()
     context.close()
+
+
+@pytest.mark.parametrize("number", range(len(EMPTY)), ids=EMPTY)
+def test_nothing_serious_on_an_empty_page(tab: Page, tiny: Dashboard, number: int) -> None:
+    assert look_at(tab, f"{tiny.url}/{EMPTY[number]}", choose_looks(number)) == []
+
+
+@pytest.mark.parametrize("number", range(len(AT_WORK)), ids=AT_WORK)
+def test_nothing_serious_on_a_page_at_work(tab: Page, tiny: Dashboard, made: dict[str, str], number: int) -> None:
+    assert look_at(tab, f"{tiny.url}/{AT_WORK[number].format(**made)}", choose_looks(number)) == []
+
+
+def choose_looks(number: int) -> list[Look]:
+    """Return in which theme and how wide the page with this number is looked at."""
+    if os.environ.get("TUNEDECK_SOAK"):
+        return list(product(SCHEMES, (WIDE, NARROW)))
+    return [(SCHEMES[number % 2], WIDE), (SCHEMES[1 - number % 2], NARROW)]
+
+
+def look_at(tab: Page, url: str, looks: list[Look]) -> list[object]:
+    """Return what axe finds on a settled page in each look, where it scrolls sideways, and whether a part failed."""
+    found: list[object] = []
+    for turn, (scheme, width) in enumerate(looks):
+        tab.emulate_media(color_scheme=scheme)
+        tab.set_viewport_size({"width": width, "height": 900})
+        if turn == 0:
+            tab.goto(url)
+            tab.get_by_role("heading", level=1).first.wait_for()
+        tab.wait_for_function(f"() => {_SHOWN} === '{scheme}'")
+        rest(tab)
+        found += [(scheme, width, *finding) for finding in list_serious(tab, scheme)]
+        if tab.evaluate("() => document.documentElement.scrollWidth > innerWidth"):
+            found.append((scheme, width, "scrolls sideways"))
+        if tab.get_by_text("Tunedeck has a fault").count():
+            found.append((scheme, width, "a part of the page failed"))
     return found
 
 
@@ -73,37 +87,4 @@ def rest(tab: Page) -> None:
     """Wait until nothing is being read: axe passes by luck on an outline."""
     settle(tab)
     wait_until(lambda: tab.locator("[data-testid=stSkeleton]").count() == 0, f"{tab.url} goes on loading", 20)
-    tab.wait_for_timeout(700)
     settle(tab)
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", PAGES)
-def test_nothing_serious_on_an_empty_page(browser: Browser, dashboard: Dashboard, name: str, scheme: str) -> None:
-    assert look_at(browser, f"{dashboard.url}/{name}?at=local", scheme) == []
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize(
-    "address",
-    [
-        "overview?at=local",
-        "launch?at=local&draft={draft}",
-        "launch?at=local&draft={draft}&settings=All",
-        "runs?at=local",
-        "runs?at=local&run={run}",
-        "runs?at=local&run={run}&view=Logs",
-        "runs?at=local&run={run}&view=Settings",
-        "runs?at=local&run=no-such-run",
-        "deploy?at=local&run={run}",
-        "deploy?at=local&endpoint={endpoint}",
-        "chat?at=local&endpoint={endpoint}",
-        "chat?at=local&endpoint=never-there",
-        "teardown?at=local&what=All",
-        "activity?at=local",
-    ],
-)
-def test_nothing_serious_on_a_page_at_work(
-    browser: Browser, dashboard: Dashboard, made: dict[str, str], address: str, scheme: str
-) -> None:
-    assert look_at(browser, f"{dashboard.url}/{address.format(**made)}", scheme) == []

@@ -126,10 +126,15 @@ def dashboard(tmp_path_factory: pytest.TempPathFactory, base_models: Path, brows
         first.goto(found.url)
         settle(first)
     yield found
-    found.app.end()
-    found.server.end()
+    stop(found)
+
+
+def stop(dashboard: Dashboard) -> None:
+    """End a dashboard and everything of its home."""
+    dashboard.app.end()
+    dashboard.server.end()
     subprocess.run(  # a test may have had another server started from a page
-        [sys.executable, "-m", "core.local", "stop"], cwd=REPOSITORY, env=found.server.environment, check=False,
+        [sys.executable, "-m", "core.local", "stop"], cwd=REPOSITORY, env=dashboard.server.environment, check=False,
         capture_output=True, timeout=30,
     )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""The set-up in a real browser: from the first click to Launch, a broken file, a new compute, and axe-core."""
+"""The set-up in a real browser: from the first click to Launch, a broken file, a new compute."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
-from tests.pages.axe import list_serious
 from tests.pages.conftest import Dashboard, open_from_menu, settle
 
 pytestmark = pytest.mark.browser
@@ -104,24 +103,3 @@ def test_the_hub_out_of_reach_is_said_with_the_way_round(page: Page, dashboard: 
     click(page, "Fetch and check")
     expect(page.get_by_text("huggingface.co cannot be reached from this machine.")).to_be_visible(timeout=60_000)
     expect(page.get_by_text("Upload a file, or use the bundled sample.")).to_be_visible()
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1360, 420])
-def test_axe_finds_nothing_serious(browser: Browser, dashboard: Dashboard, scheme: str, width: int) -> None:
-    """Every page of the set-up and the overview, in one tab per look."""
-    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
-    tab = context.new_page()
-    pages = {
-        "/?at=local": "Billing now", "/connect?at=local": "Signed in as", "/connect?where=Azure": "Subscription id",
-        "/model?at=local": "Your choice", "/data?at=local": "Average",
-    }  # fmt: skip
-    for path, words in pages.items():
-        tab.goto(f"{dashboard.url}{path}")
-        expect(tab.get_by_text(words).first).to_be_visible()
-        settle(tab)
-        tab.wait_for_timeout(600)
-        serious = list_serious(tab, scheme)
-        assert not serious, f"{path} {scheme} {width}: {serious}"
-        assert tab.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), f"{path} scrolls sideways"
-    context.close()

@@ -12,20 +12,23 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from core import connection, dataset, drafts, operations, preflight
+from core import connection, dataset, drafts, endpoints, operations, preflight
 from core.home import Home
+from core.local import processes
 from core.operations import Operation
 from tests.local_server import LocalServer
 from tests.pages.apps import open_app, run_until, texts
 
-LAUNCH, RUNS, DEPLOY, CHAT, TEARDOWN = "launch", "runs", "deploy", "chat", "teardown"
+LAUNCH, RUNS, DEPLOY, CHAT, TEARDOWN, ACTIVITY = "launch", "runs", "deploy", "chat", "teardown", "activity"
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, base_models: Path) -> Iterator[LocalServer]:
     """A local workspace whose home is this process's home too."""
     path = tmp_path_factory.mktemp("home")
-    changed = {"TUNEDECK_HOME": str(path), "TUNEDECK_BASE_MODELS": str(base_models)}
+    changed = {
+        "TUNEDECK_HOME": str(path), "TUNEDECK_BASE_MODELS": str(base_models), "TUNEDECK_QUOTA_CORES": "16",
+    }  # fmt: skip
     before = {name: os.environ.get(name) for name in changed}
     os.environ.update(changed)
     started = LocalServer(Home(path), changed).start()
@@ -99,6 +102,7 @@ def wait_for(begun: Operation, timeout_s: float = 120.0) -> Operation:
         (DEPLOY, "No finished run yet."),
         (CHAT, "Nothing is live."),
         (TEARDOWN, "Nothing exists here that bills."),
+        (ACTIVITY, "Nothing has been changed yet."),
     ],
 )
 def test_a_page_with_nothing_to_show_says_what_comes_first(server: LocalServer, script: str, sentence: str) -> None:
@@ -168,6 +172,119 @@ def test_chat_streams_an_answer_keeps_it_and_never_shows_the_key(endpoint: str) 
     assert "When does the pier open?" in [one.value for one in app.text]
     assert "token" in text
     assert "ENDPOINT_KEY" in text or "The key is not shown" in text
+
+
+def test_a_chat_is_found_again_by_its_link_and_another_one_begins_empty(endpoint: str) -> None:
+    app = run_until(open_page(CHAT, endpoint=endpoint), lambda app: app.chat_input and not app.chat_input[0].disabled)
+    app.chat_input[0].set_value("Is there a ferry?").run(timeout=60)
+    chat_id = str(app.query_params["chat"])
+    answered = next(one.value for one in app.caption if "token" in str(one.value))
+    again = run_until(open_page(CHAT, endpoint=endpoint, chat=chat_id), says("Is there a ferry?"))
+    assert answered in [one.value for one in again.caption], "what the answer took is kept too"
+    run_until(again, lambda app: any(one.key == "new-chat" for one in app.button))
+    next(one for one in again.button if one.key == "new-chat").click().run()
+    assert "Is there a ferry?" not in [one.value for one in again.text]
+    assert "chat" not in again.query_params
+    other = run_until(open_page(CHAT, endpoint=endpoint, chat="nobody"), says("There is no chat 'nobody' with"))
+    assert "Is there a ferry?" not in [one.value for one in other.text]
+
+
+def test_a_test_question_stands_beside_the_true_answer_and_the_base_models(endpoint: str) -> None:
+    app = run_until(
+        open_page(CHAT, endpoint=endpoint), lambda app: any(str(one.key).startswith("try-") for one in app.button)
+    )
+    next(one for one in app.button if str(one.key).startswith("try-")).click().run(timeout=60)
+    text = read_text(app)
+    assert "Expected" in text
+    assert "Base model, in the evaluation" in text
+
+
+def test_two_endpoints_answer_the_same_question_side_by_side(run: str, endpoint: str) -> None:
+    second = wait_for(operations.start_deploy("local", run, "tiny-support", "tiny-other", "local.cpu1", None)).subject
+    app = run_until(open_page(CHAT, endpoint=endpoint), lambda app: any(one.key == "also" for one in app.radio))
+    next(one for one in app.radio if one.key == "also").set_value(second).run()
+    app.chat_input[0].set_value("Who sails?").run(timeout=60)
+    shown = [str(one.value).replace("\\", "") for one in app.markdown]
+    assert [name for name in shown if name in (f"**{endpoint}**", f"**{second}**")] == [
+        f"**{endpoint}**",
+        f"**{second}**",
+    ]
+    assert len([one for one in app.caption if "token" in str(one.value)]) == 2
+    conn = connection.connect(connection.ensure_local())
+    endpoints.begin_endpoint_deletion(conn, second)
+    until = time.monotonic() + 30
+    while endpoints.find_endpoint(conn, second):
+        assert time.monotonic() < until, "the second endpoint stays"
+        time.sleep(0.2)
+
+
+def test_a_refused_key_is_named_and_a_key_changed_elsewhere_is_read_anew(server: LocalServer, endpoint: str) -> None:
+    """A key with a blank at its end cannot be sent: every header is trimmed on its way."""
+    app = run_until(open_page(CHAT, endpoint=endpoint), lambda app: app.chat_input and not app.chat_input[0].disabled)
+    change_key(server, endpoint, "changed-elsewhere")
+    app.chat_input[0].set_value("Still there?").run(timeout=60)
+    assert "refused its key" not in read_text(app)
+    change_key(server, endpoint, "cannot-be-sent ")
+    app.chat_input[0].set_value("And now?").run(timeout=60)
+    text = read_text(app)
+    change_key(server, endpoint, "as-it-should-be")
+    assert "The endpoint refused its key (401)." in text
+    assert "Read the new key and send again." in text
+    assert "And now?" in text
+    next(one for one in app.button if one.key == "again").click().run(timeout=60)
+    assert "refused its key" not in read_text(app)
+
+
+def test_an_endpoint_without_traffic_says_so_and_gets_it_back_by_one_click(endpoint: str) -> None:
+    conn = connection.connect(connection.ensure_local())
+    endpoints.begin_traffic(conn, endpoint, {"demo": 0})
+    app = run_until(open_page(CHAT, endpoint=endpoint), says(f"{endpoint} is up but gets no traffic."))
+    assert app.chat_input[0].disabled
+    next(one for one in app.button if one.key == "traffic").click().run()
+    run_until(app, lambda app: not app.chat_input[0].disabled)
+    assert "Live" in texts(app)
+
+
+def test_deploy_says_that_a_killed_container_was_started_again(server: LocalServer, endpoint: str) -> None:
+    folder = server.home.deployments / endpoint / "demo"
+    processes.kill(folder)
+    app = run_until(open_page(DEPLOY, endpoint=endpoint), says("It was started again, 1 time so far."))
+    assert "was killed (signal 9)" in read_text(app)
+    run_until(open_page(CHAT, endpoint=endpoint), lambda app: app.chat_input and not app.chat_input[0].disabled)
+
+
+def test_the_delete_at_of_a_live_endpoint_is_changed_and_taken_away(endpoint: str) -> None:
+    app = run_until(open_page(DEPLOY, endpoint=endpoint), says("no delete-at"))
+    life = next(one for one in app.get("button_group") if one.key == "new-life")
+    life.set_value("1 day").run()
+    next(one for one in app.button if one.key == "set-delete-at").click().run()
+    assert says("Delete it at ")(app)
+    run_until(app, says("deleted at "))
+    conn = connection.connect(connection.ensure_local())
+    assert endpoints.get_endpoint(conn, endpoint).delete_at is not None
+    next(one for one in app.get("button_group") if one.key == "new-life").set_value("Never").run()
+    next(one for one in app.button if one.key == "set-delete-at").click().run()
+    run_until(app, says("no delete-at"))
+    assert endpoints.get_endpoint(conn, endpoint).delete_at is None
+
+
+def test_activity_names_each_change_its_outcome_and_leads_to_what_it_is_about(endpoint: str) -> None:
+    app = run_until(open_page(ACTIVITY), lambda app: len(app.radio) > 0)
+    rows = app.dataframe[0].value
+    deployed = rows[rows["What"] == f"Deploy {endpoint}"].iloc[0]
+    assert deployed["Outcome"] == "confirmed"
+    radio = app.radio[0]
+    radio.set_value(operations.find_operation_for("local", endpoint, "deploy").id).run()
+    text = read_text(app)
+    for step in ("Register", "Container", "Traffic"):
+        assert step in text, step
+    assert f"Open {endpoint}" in [one.label.replace("\\", "") for one in app.get("page_link")]
+
+
+def change_key(server: LocalServer, endpoint: str, key: str) -> None:
+    """Give the endpoint another key, as somebody else would."""
+    body = {"keyType": "Primary", "keyValue": key}
+    server.finish(server.request("POST", f"onlineEndpoints/{endpoint}/regenerateKeys", json=body))
 
 
 def test_chat_says_that_an_endpoint_is_gone_and_keeps_the_page(server: LocalServer) -> None:
