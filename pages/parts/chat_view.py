@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from core import endpoints, overview, transcripts
+from core import endpoints, operations, overview, transcripts
 from core.chat import Sampling
 from core.endpoints import EndpointView
 from pages.parts import reads, words
