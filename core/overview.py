@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from core import tags
 from core.connection import Connection
@@ -13,10 +13,13 @@ from core.endpoints import EndpointView
 from core.errors import NotFound
 from core.failures import RunError
 from core.jobs import EVALUATION, QUEUED, STAGES, Run, Stage, get_run, list_runs
+from core.metrics import Series
 from core.operations.ledger import Ledger
 from core.operations.records import DONE, FAILED, FINISHED, Operation
 from core.recipe import from_job_inputs
 from core.teardown import Inventory
+
+_REATTACHED_FOR = timedelta(minutes=5)
 
 
 @dataclass(frozen=True)
@@ -190,6 +193,24 @@ def find_next_deletion(inventory: Inventory, now: datetime | None = None) -> tup
         return None
     at, name = min(due)
     return name, (at - (now or datetime.now(UTC))).total_seconds()
+
+
+def describe_reattachment(launch: Operation, loss: Series, now: datetime | None = None) -> str:
+    """Return "Re-attached to brave-otter. You missed 38 s: loss 1.31 → 1.02." for some minutes after a new process of
+    the dashboard has taken a run up, "" else.
+    """
+    told = launch.facts.get("reattached") or {}
+    at, since = tags.parse_time(told.get("at")), tags.parse_time(told.get("since"))
+    if at is None or since is None or (now or datetime.now(UTC)) - at > _REATTACHED_FOR:
+        return ""
+    sentence = (
+        f"Re-attached to {launch.arguments['title']}. You missed {describe_seconds((at - since).total_seconds())}"
+    )
+    before = [point.value for point in loss.points if point.at_ms <= since.timestamp() * 1000]
+    after = [point.value for point in loss.points if point.at_ms <= at.timestamp() * 1000]
+    if not before or len(before) == len(after):
+        return f"{sentence}."
+    return f"{sentence}: loss {before[-1]:.2f} → {after[-1]:.2f}."
 
 
 def describe_deletion(alias: str, endpoint: str) -> str:

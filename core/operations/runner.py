@@ -41,6 +41,7 @@ class Runner:
         self._flights: dict[str, Future[None]] = {}
         self._pauses: dict[str, float] = {}
         self._failing: dict[str, float] = {}  # since when a step has failed on the service's own side
+        self._known: set[str] = set()  # the unfinished operations this process has had in hand
         self._timers_at = 0.0
         self._renewed_at = 0.0
         self._alive = threading.Event()
@@ -99,12 +100,25 @@ class Runner:
         """Carry an operation as far as it goes without waiting."""
         work = Work(self._ledger, operation, fence)
         try:
+            self._take_up(work)
             while not self.stopping.is_set() and self._advance_step(work):
                 pass
+            if work.operation.finished:
+                self._known.discard(operation.id)
         except LeaseLost:
             _log.info("operation %s is carried out by another process now", operation.id)
         except Exception:  # noqa: BLE001 - the top of an operation's thread
             _log.exception("operation %s could not be written", operation.id)
+
+    def _take_up(self, work: Work) -> None:
+        """Note once that another process watched this run before, so that its page can say what was missed."""
+        operation, at = work.operation, work.operation.step
+        if operation.id in self._known:
+            return
+        self._known.add(operation.id)
+        if at is not None and at.name == "watch" and at.state == "running" and operation.updated_at is not None:
+            now = datetime.now(UTC).isoformat()
+            work.record(reattached={"at": now, "since": operation.updated_at.isoformat()})
 
     def _advance_step(self, work: Work) -> bool:
         """Do one step; True when the next may follow at once."""

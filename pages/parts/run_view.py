@@ -100,10 +100,19 @@ def _sent_share(launch: Operation) -> float:
     return min(0.95, (done + 0.5) / len(_SENDING))
 
 
+def _draw_reattachment(run: Run, measured: RunMetrics | None) -> None:
+    launch = operations.find_operation_for(ui().alias or "", run.name, "launch")
+    if launch is None or run.finished or measured is None:
+        return
+    if line := overview.describe_reattachment(launch, measured.get("loss")):
+        st.caption(words.plain(line))
+
+
 def _draw_known(run: Run) -> None:
     measured = reads.read(metrics.read_metrics, run.name, max_age_s=1.0)
     result = _read_evaluation(run)
     _draw_head(run)
+    _draw_reattachment(run, measured.value)
     top = st.container()
     if run.error:
         _draw_failure(run)

@@ -205,6 +205,7 @@ def test_a_dashboard_that_stood_still_finds_its_work_taken_over(server: LocalSer
         lease = ledger.read_lease()
         assert lease is not None
         assert lease[0] == other.pid
+        assert get_operation(operation.id).facts["reattached"]
         assert count_puts(server, operation.subject) == 1
     finally:
         for process in filter(None, (stopped, other)):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -9,8 +10,17 @@ from core.costs import Price
 from core.drafts import Draft
 from core.endpoints import DeploymentView, EndpointView, check_endpoint_name, suggest_endpoint_name
 from core.home import Home
+from core.metrics import Point, Series
 from core.operations.ledger import Ledger
-from core.overview import billing_words, describe_deletion, describe_seconds, find_next_deletion, next_action
+from core.operations.runner import Runner
+from core.overview import (
+    billing_words,
+    describe_deletion,
+    describe_reattachment,
+    describe_seconds,
+    find_next_deletion,
+    next_action,
+)
 from core.run_states import STATES, Progress, Run
 from core.teardown import Inventory, Item
 
@@ -126,3 +136,32 @@ def test_a_deleted_endpoint_is_told_with_who_and_when_where_the_ledger_knows(hom
     assert describe_deletion("ml-dev", "phi4") == "Endpoint 'phi4' was deleted."
     ledger.start("deploy", "local", "phi4", [("one", "One")], {"run": "r"})  # another of this name, after that
     assert describe_deletion("local", "phi4") == "Endpoint 'phi4' was deleted."
+
+
+def test_a_restarted_dashboard_says_what_was_missed(home: Home) -> None:
+    ledger = Ledger(home)
+    fence = ledger.take_lease(1, 1.0, 60.0, holder_lives=False)
+    assert fence
+    launch = ledger.start("launch", "local", RUN.name, [("watch", "Train")], {"title": "brave-otter"})
+    loss = Series("loss", tuple(Point(n, 2.0 - n / 10, int((NOW.timestamp() + n) * 1000)) for n in range(10)))
+    assert describe_reattachment(launch, loss, NOW) == ""
+    gap = {"since": (NOW + timedelta(seconds=3.5)).isoformat(), "at": (NOW + timedelta(seconds=7.5)).isoformat()}
+    launch = ledger.save(replace(launch, facts={"reattached": gap}), fence)
+    said = "Re-attached to brave-otter. You missed 4 s: loss 1.70 → 1.30."
+    assert describe_reattachment(launch, loss, NOW) == said
+    assert describe_reattachment(launch, Series("loss"), NOW) == "Re-attached to brave-otter. You missed 4 s."
+    assert describe_reattachment(launch, loss, NOW + timedelta(hours=1)) == ""
+
+
+def test_only_a_run_that_another_process_watched_is_taken_up(home: Home) -> None:
+    ledger = Ledger(home)
+    fence = ledger.take_lease(os.getpid(), 1.0, 60.0, holder_lives=False)
+    assert fence
+    begun = ledger.start("launch", "gone-ws", RUN.name, [("watch", "Train")], {"title": "brave-otter"})
+    runner = Runner(home)
+    runner._advance(begun, fence)  # its workspace is not known, so the step fails: what counts is the note
+    assert "reattached" not in ledger.get(begun.id).facts
+    watched = ledger.start("launch", "gone-ws", "calm-heron-1", [("watch", "Train")], {"title": "calm-heron"})
+    steps = (replace(watched.steps[0], state="running"),)
+    runner._advance(ledger.save(replace(watched, state="running", steps=steps), fence), fence)
+    assert set(ledger.get(watched.id).facts["reattached"]) == {"at", "since"}
