@@ -42,7 +42,7 @@ def create_id() -> str:
 
 def save_transcript(found_id: str, connection: str, endpoint: str, turns: Sequence[Mapping[str, Any]]) -> None:
     """Keep the turns under this id; beyond `KEPT` transcripts the oldest go."""
-    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    now = datetime.now(UTC).isoformat(timespec="microseconds")
     with _database().write() as written:
         written.execute(
             "insert into transcripts values (?, ?, ?, ?, ?) "
@@ -68,12 +68,6 @@ def list_transcripts(connection: str, endpoint: str, limit: int = 20) -> list[Tr
         connection, endpoint, limit,
     )  # fmt: skip
     return [_parse(row) for row in rows]
-
-
-def delete_transcript(found_id: str) -> None:
-    """Forget a transcript; nothing happens when it is gone already."""
-    with _database().write() as written:
-        written.execute("delete from transcripts where id = ?", (found_id,))
 
 
 def _parse(row: Any) -> Transcript:
