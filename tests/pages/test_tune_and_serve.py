@@ -263,6 +263,7 @@ def test_the_delete_at_of_a_live_endpoint_is_changed_and_taken_away(endpoint: st
     conn = connection.connect(connection.ensure_local())
     assert endpoints.get_endpoint(conn, endpoint).delete_at is not None
     next(one for one in app.get("button_group") if one.key == "new-life").set_value("Never").run()
+    run_until(app, lambda app: not next(one for one in app.button if one.key == "set-delete-at").disabled)
     next(one for one in app.button if one.key == "set-delete-at").click().run()
     run_until(app, says("no delete-at"))
     assert endpoints.get_endpoint(conn, endpoint).delete_at is None
