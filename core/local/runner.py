@@ -214,8 +214,12 @@ class Runner:
         if step["run"]["status"] == "NotStarted":
             self._change_step(job, step, _begin_attempt)
         step = self._reread(job, step)
-        if step["run"]["status"] != "Preparing":
-            return  # cancelled in between
+        if step["run"]["status"] == "Preparing" and self._launch(job, step):  # else cancelled in between
+            self._change_step(job, step, lambda each: runs.move(each["run"], "Running"))
+            self._tell(job, f"{step['title']} runs.")
+
+    def _launch(self, job: Document, step: Document) -> bool:
+        """Start the attempt of a step that is recorded; tell whether it is under way."""
         folder = runs.step_folder(self._workspace, job["name"], step)
         try:
             argv, environment, cwd = steps.prepare(self._workspace, job, step, self._program)
@@ -223,15 +227,17 @@ class Runner:
         except OSError as error:
             message = f"{step['title']} could not be started: {error.strerror} ({error.filename})."
             self._fail(job["name"], {"code": "SystemError", "message": message})
-            return
-        if shim.read_attempt(folder) == step["attempt"]:
-            self._change_step(job, step, lambda each: runs.move(each["run"], "Running"))
-            self._tell(job, f"{step['title']} runs.")
+            return False
+        return shim.read_attempt(folder) == step["attempt"]
 
     def _watch_step(self, job: Document, step: Document) -> None:
         folder = runs.step_folder(self._workspace, job["name"], step)
         alive = processes.is_alive(folder)
         self._ingest.read(folder, step["id"], job["name"])
+        if shim.read_attempt(folder) < step["attempt"]:  # it died, and is to be started again
+            if not alive:
+                self._launch(job, step)
+            return
         if alive:
             if not processes.is_supervised(folder):
                 processes.kill(folder)
@@ -241,7 +247,7 @@ class Runner:
         ended = processes.read_exit(folder)
         self._ingest.forget(step["id"])
         if ended is None or ended.exit_status:
-            self._fail(job["name"], steps.explain_failure(folder, step["title"], ended))
+            self._go_on_or_fail(job, step, folder, ended)
             return
         self._change_step(job, step, _complete)
         self._tell(job, f"{step['title']} completed.")
@@ -258,6 +264,17 @@ class Runner:
             next(one for one in each["steps"] if one["name"] == step["name"])["run"]["status"] = "NotStarted"
 
         self._change(job, queue_again)
+
+    def _go_on_or_fail(self, job: Document, step: Document, folder: Path, ended: processes.Exit | None) -> None:
+        failure = steps.explain_failure(folder, step["title"], ended)
+        counted = dict(step)
+        if not steps.note_death(folder, counted, ended):
+            self._fail(job["name"], failure)
+            return
+        news = {name: counted[name] for name in ("deaths", "died_after")} | {"attempt": step["attempt"] + 1}
+        self._change_step(job, step, lambda each: each.update(news))
+        after = counted["died_after"] or "its beginning"
+        self._tell(job, f"{failure['message'].partition(chr(10))[0]} It is started again and goes on from {after}.")
 
     def _finalize(self, job: Document) -> None:
         try:
@@ -285,14 +302,19 @@ class Runner:
         for step in job["steps"]:
             if step["attempt"]:
                 self._ingest.read(runs.step_folder(self._workspace, job["name"], step), step["id"], job["name"])
+        steps.drop_models(runs.job_folder(self._workspace, job["name"]))
         self._change(job, lambda each: _end_all(each, "Canceled"))
         self._tell(job, "Canceled. What was logged so far is kept.")
-        steps.drop_models(runs.job_folder(self._workspace, job["name"]))
 
     def _fail(self, name: str, error: Document) -> None:
+        """End a job; first goes what it holds, so that a server that dies in between leaves nothing behind."""
+        for step in self._workspace.store.require("job", name)["steps"]:
+            folder = runs.step_folder(self._workspace, name, step)
+            if step["attempt"] and not processes.forbid(folder, step["attempt"]):
+                processes.kill(folder)
+        steps.drop_models(runs.job_folder(self._workspace, name), keep_checkpoints=True)
         job = self._workspace.store.update("job", name, lambda each: _end_all(each, "Failed", error))
         self._tell(job, f"Failed: {error['message']}")
-        steps.drop_models(runs.job_folder(self._workspace, name), keep_checkpoints=True)
 
     # Small hands
 

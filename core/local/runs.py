@@ -5,7 +5,7 @@ write. Runs that an MLflow client opened are documents of their own.
 
     job   {name, kind, properties, experiment, compute, plan, run: State, steps: [Step], cancel_asked_at, placed}
     State {status, display_name, tags, properties, started_at, ended_at, error, hidden}
-    Step  {id, name, title, program, run: State, attempt, stop_asked_at}
+    Step  {id, name, title, program, run: State, attempt, stop_asked_at}, once its process died also deaths, died_after
 """
 
 from __future__ import annotations

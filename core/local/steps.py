@@ -29,6 +29,8 @@ _MADE_BY = {
     "mlflow_model_folder": ("ft_nlp_model_converter", "outputs/mlflow_model"),
     "pytorch_model_folder": ("chat_completion_finetune", "outputs/model"),
 }
+_HANDED_ON = ("model", ".model.writing", "mlflow_model")
+DEATHS_WITHOUT_GAIN = 3
 _DISK_WORDS = {
     "No space left on device": "the disk is full",
     "Disk quota exceeded": "the disk quota is used up",
@@ -73,6 +75,7 @@ def _config(workspace: Workspace, job: Document, step: Document) -> Document:
             "data_dir": str(folders["preprocess"]),
             "parameters": plan["parameters"],
             "cores": plan["cores"],
+            "go_on": step["attempt"] > 1,
         },
         "convert": {"model_dir": str(folders["finetune"] / "model"), "base": plan["base"]},
     }
@@ -109,8 +112,30 @@ def place_outputs(workspace: Workspace, job: Document) -> None:
 def drop_models(folder: Path, *, keep_checkpoints: bool = False) -> None:
     """Remove the weights that the steps of a job handed on; what was placed as an output is a link of its own."""
     for step in folder.iterdir() if folder.is_dir() else ():
-        for below in ("model", "mlflow_model", *(() if keep_checkpoints else ("checkpoints",))):
+        for below in (*_HANDED_ON, *(() if keep_checkpoints else ("checkpoints",))):
             shutil.rmtree(step / "outputs" / below, ignore_errors=True)
+
+
+def find_checkpoint(folder: Path) -> str:
+    """Return the name of the newest checkpoint in a step's folder, "" where there is none."""
+    names = [each.name for each in (folder / "outputs" / "checkpoints").glob("checkpoint-*")]
+    return max(names, key=lambda name: int(name.rpartition("-")[2]), default="")
+
+
+def note_death(folder: Path, step: Document, ended: processes.Exit | None) -> bool:
+    """Count in `step` that its process died; tell whether it may be started again.
+
+    It may where something from outside ended it: a signal, or the end of the machine. Not where it failed by itself,
+    not where it dies for the third time without a new checkpoint, and not a command, which may not bear a second run.
+    """
+    from_outside = ended is None or ended.signal or ended.exit_status == 128 + signal.SIGTERM
+    if step["program"] == runs.COMMAND_STEP or not from_outside or _told_error(folder):
+        return False
+    checkpoint = find_checkpoint(folder)
+    gained = checkpoint != step.get("died_after", "")
+    step["deaths"] = 1 if gained else step.get("deaths", 0) + 1
+    step["died_after"] = checkpoint
+    return bool(step["deaths"] < DEATHS_WITHOUT_GAIN)
 
 
 def explain_failure(folder: Path, title: str, ended: processes.Exit | None) -> Document:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -236,28 +237,79 @@ def test_batches_hold_every_row_once_and_the_longest_comes_first() -> None:
     assert padded < 1.1 * lengths.sum()
 
 
-def test_cancel_stops_the_trainer_keeps_the_metrics_and_a_restart_goes_on(bench: Workbench, read_metrics: Read) -> None:
-    """Two processes that import torch: some seconds."""
-    step = bench.finetune_step(
-        make_conversations(200), num_train_epochs=400, resume_from_checkpoint="true", save_total_limit=1
-    )
+def test_a_trainer_that_was_ended_goes_on_as_if_it_had_not_been(bench: Workbench, read_metrics: Read) -> None:
+    """Two processes that import torch: some seconds. The checkpoint lies in the middle of what one log line sums up."""
+    settings = {"num_train_epochs": 6, "logging_steps": 3, "lora_dropout": 0.1, "save_total_limit": 1}
+    rows = make_conversations(200)
+    whole = bench.finetune_step(rows, name="whole", **settings)
+    finetune(whole)
+    step = bench.finetune_step(rows, **settings)
     process = bench.start("finetune", step)
     deadline = time.monotonic() + 60
     while not list(step.folder.glob("outputs/checkpoints/checkpoint-*")):
         assert time.monotonic() < deadline, process.kill()
-        time.sleep(0.05)
+        time.sleep(0.01)
     asked = time.monotonic()
     process.send_signal(signal.SIGTERM)
     log = process.communicate(timeout=10)[0]
     assert time.monotonic() - asked < 3
-    assert process.returncode == 143
-    assert "Stopped." in log
+    assert (process.returncode, "Stopped." in log) == (143, True)
     before = read_metrics(step, "loss")
-    assert [at for at, _ in before] == list(range(1, len(before) + 1))
-    newest = max(int(each.name.split("-")[1]) for each in step.folder.glob("outputs/checkpoints/checkpoint-*"))
-    assert newest >= 40
-    step.config["parameters"]["max_steps"] = str(newest + 3)
+    with (step.folder / "metrics.jsonl").open("a") as file:
+        file.write('{"key": "loss", "val')  # as a kill in the middle of a line leaves it
+    (step.outputs / "checkpoints" / ".checkpoint-999.writing").mkdir()
+    step.config["go_on"] = True
     finetune(step)
-    after = read_metrics(step, "loss")[len(before) :]
-    assert [at for at, _ in after] == [newest + 1, newest + 2, newest + 3]
-    assert after[-1][1] < before[0][1]
+    for key in ("loss", "eval_loss", "learning_rate", "epoch"):
+        expected, found = read_metrics(whole, key), read_metrics(step, key)
+        assert [at for at, _ in found] == [at for at, _ in expected], f"{key}: no step twice, none lost"
+        assert [value for _, value in found] == pytest.approx([value for _, value in expected], rel=1e-3), key
+    assert read_metrics(step, "loss")[: len(before)] == before
+    assert not list(step.outputs.glob("checkpoints/.*"))
+    reports = [json.loads((each.outputs / "training.json").read_text()) for each in (whole, step)]
+    assert [report["steps"] for report in reports] == [reports[0]["steps"]] * 2
+    assert reports[0]["tokens"] == reports[1]["tokens"]
+
+
+def test_early_stopping_stands_also_where_the_trainer_was_ended_right_after(
+    bench: Workbench, read_metrics: Read
+) -> None:
+    step = bench.finetune_step(
+        num_train_epochs=6,
+        apply_lora="false",
+        apply_early_stopping="true",
+        early_stopping_patience=1,
+        early_stopping_threshold=50,
+    )
+    kept = bench.folder / "kept"
+    process = bench.start("finetune", step)
+    deadline = time.monotonic() + 60
+    while not list(step.folder.glob("outputs/checkpoints/checkpoint-16")):
+        assert time.monotonic() < deadline, process.kill()
+        assert process.poll() is None
+        time.sleep(0.002)
+    process.send_signal(signal.SIGSTOP)  # the last checkpoint is written, and what follows has not begun
+    shutil.copytree(step.outputs / "checkpoints", kept)
+    process.kill()
+    process.wait()
+    shutil.rmtree(step.outputs / "checkpoints", ignore_errors=True)
+    kept.rename(step.outputs / "checkpoints")
+    step.config["go_on"] = True
+    finetune(step)
+    assert len(read_metrics(step, "eval_loss")) == 2
+    assert json.loads((step.outputs / "training.json").read_text())["steps"] == 16
+
+
+def test_a_run_that_goes_on_counts_its_steps_in_the_batches_it_found(bench: Workbench, read_metrics: Read) -> None:
+    settings = {"auto_find_batch_size": "true", "num_train_epochs": 2, "apply_lora": "false"}
+    step = bench.finetune_step(per_device_train_batch_size=2, **settings)
+    process = bench.start("finetune", step)
+    deadline = time.monotonic() + 60
+    while not list(step.folder.glob("outputs/checkpoints/checkpoint-16")):
+        assert time.monotonic() < deadline, process.kill()
+        time.sleep(0.002)
+    process.kill()
+    process.wait()
+    step.config |= {"go_on": True, "parameters": {**step.config["parameters"], "per_device_train_batch_size": "8"}}
+    finetune(step)
+    assert [at for at, _ in read_metrics(step, "loss")] == list(range(1, 33))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import signal
 import sqlite3
 import sys
 import time
@@ -15,7 +16,7 @@ import pytest
 import requests
 
 from core.home import Home
-from core.local import component, machine, processes, runs, wire
+from core.local import component, machine, processes, runs, steps, wire
 from core.local.auth import Gatekeeper
 from core.local.blobs import CONTAINER, DATASTORE
 from core.local.disk import RESERVE_BYTES, DiskReserve
@@ -272,6 +273,39 @@ def test_a_step_that_fails_fails_the_pipeline_and_what_comes_after_never_starts(
     assert job["run"]["error"] == job["steps"][3]["run"]["error"]
     assert "Fine-tune failed with exit status 1.\n\nLast log lines:" in job["run"]["error"]["message"]
     assert "RuntimeError: loss is nan" in job["run"]["error"]["message"]
+
+
+def kill_attempt(workspace: Workspace, name: str, number: int) -> None:
+    """End the fine-tuning with its shim, as the end of the machine does, once attempt `number` measures."""
+    folder = workspace.home.runs / name / "chat_completion_finetune"
+    wait(lambda: processes._read_json(folder / "process.json").get("attempt") == number)
+    before = len(workspace.store.read_metrics(name, "loss"))
+    wait(lambda: len(workspace.store.read_metrics(name, "loss")) > before + 2)
+    record = processes._read_json(folder / "process.json")
+    for which in ("", "child_"):
+        processes._signal(record[f"{which}pid"], record[f"{which}start_time"], signal.SIGKILL)
+
+
+def test_a_trainer_that_died_with_its_machine_is_started_again_and_no_step_is_measured_twice(
+    workspace: Workspace,
+) -> None:
+    workspace.runner.submit("again", pipeline_body(TRAIN, max_steps="60"))
+    kill_attempt(workspace, "again", 1)
+    job = ended(workspace, "again")
+    assert job["run"]["status"] == "Completed", job
+    assert job["steps"][3]["attempt"] == 2
+    assert [point.step for point in workspace.store.read_metrics("again", "loss")] == list(range(1, 61))
+    told = (workspace.home.runs / "again" / runs.EVENTS_NAME).read_text()
+    assert "killed together with its supervisor, or this machine restarted. It is started again and goes on" in told
+
+
+def test_a_trainer_that_dies_again_and_again_without_a_checkpoint_fails_with_the_reason(workspace: Workspace) -> None:
+    workspace.runner.submit("doomed", pipeline_body(TRAIN, max_steps="900"))
+    for number in range(1, steps.DEATHS_WITHOUT_GAIN + 1):
+        kill_attempt(workspace, "doomed", number)
+    job = ended(workspace, "doomed")
+    assert job["run"]["status"] == "Failed"
+    assert "killed together with its supervisor, or this machine restarted" in job["run"]["error"]["message"]
 
 
 @pytest.mark.parametrize(

@@ -36,9 +36,11 @@ def _train(config: dict[str, object], folder: Path) -> int:
     parameters = config["parameters"]
     assert isinstance(parameters, dict)
     steps = int(parameters.get("max_steps", "5"))
-    for step in range(1, steps + 1):
+    measured = folder / "metrics.jsonl"
+    done = len(measured.read_text(encoding="utf-8").splitlines()) if config["go_on"] and measured.exists() else 0
+    for step in range(done + 1, steps + 1):
         row = {"key": "loss", "value": 4.0 / step, "step": step, "timestamp": int(time.time() * 1000)}
-        with (folder / "metrics.jsonl").open("a", encoding="utf-8") as metrics:
+        with measured.open("a", encoding="utf-8") as metrics:
             metrics.write(json.dumps(row) + "\n")
         told = {"step": step, "total_steps": steps, "epoch": 1.0, "phase": "training", "at": row["timestamp"]}
         (folder / "progress.json").write_text(json.dumps(told), encoding="utf-8")

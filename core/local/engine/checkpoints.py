@@ -36,7 +36,14 @@ class Checkpoints:
         """Delete all, at the start of a run that does not go on."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def save(self, step: int, trainable: Trainable, state: dict[str, Any], eval_loss: float | None) -> Path:
+    def drop_unfinished(self) -> None:
+        """Delete what an attempt was writing when it died."""
+        for left in self.folder.glob(".checkpoint-*"):
+            shutil.rmtree(left)
+
+    def save(
+        self, step: int, trainable: Trainable, state: dict[str, Any], eval_loss: float | None, batch_size: int
+    ) -> Path:
         """Write checkpoint-<step>, then drop what the newest no longer needs."""
         target = self.folder / f"checkpoint-{step}"
         temporary = self.folder / f".checkpoint-{step}.writing"
@@ -44,16 +51,22 @@ class Checkpoints:
         temporary.mkdir(parents=True)
         trainable.write(temporary)
         torch.save(state, temporary / STATE_FILE)
-        (temporary / NOTE_FILE).write_text(json.dumps({"step": step, "eval_loss": eval_loss}), encoding="utf-8")
+        note = {"step": step, "eval_loss": eval_loss, "batch_size": batch_size}
+        (temporary / NOTE_FILE).write_text(json.dumps(note), encoding="utf-8")
         place_tree(temporary, target)
         for older in self.list()[:-1]:
             (older / STATE_FILE).unlink(missing_ok=True)
         self._prune()
         return target
 
+    def find_batch_size(self) -> int | None:
+        """Return the rows per step that the newest counts its steps in: fewer than asked for where memory was short."""
+        newest = self.find_newest()
+        return int(_read_note(newest)["batch_size"]) if newest else None
+
     def find_best(self) -> Path | None:
         """Return the one with the lowest validation loss, or None where nothing was evaluated."""
-        notes = {each: json.loads((each / NOTE_FILE).read_text(encoding="utf-8"))["eval_loss"] for each in self.list()}
+        notes = {each: _read_note(each)["eval_loss"] for each in self.list()}
         measured = [each for each, loss in notes.items() if loss is not None]
         return min(measured, key=lambda each: notes[each], default=None)
 
@@ -80,3 +93,8 @@ class Checkpoints:
 
     def _bytes(self) -> int:
         return sum(file.stat().st_size for file in self.folder.rglob("*") if file.is_file())
+
+
+def _read_note(checkpoint: Path) -> dict[str, Any]:
+    note: dict[str, Any] = json.loads((checkpoint / NOTE_FILE).read_text(encoding="utf-8"))
+    return note

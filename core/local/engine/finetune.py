@@ -74,6 +74,9 @@ def _train(step: Step, settings: TrainingSettings, chosen: Format, device: torch
     step.say(f"{trainable.size / 1e6:.2f} million numbers learn ({kind}).")
     limit = settings.save_total_limit if settings.apply_lora else 1  # a full checkpoint is five times the model's size
     checkpoints = Checkpoints(step.outputs / "checkpoints", limit)
+    goes_on = settings.resume_from_checkpoint or bool(step.config.get("go_on"))
+    if goes_on and settings.auto_find_batch_size and (size := checkpoints.find_batch_size()):
+        settings = replace(settings, per_device_train_batch_size=min(size, settings.per_device_train_batch_size))
     pad_to = min(settings.max_seq_length, tokens.context_length) if settings.max_seq_length > 0 else 0
     if settings.pad_to_max_length and not pad_to:
         raise BadInput("pad_to_max_length needs a length to pad to.", "Set max_seq_length.")
@@ -81,7 +84,8 @@ def _train(step: Step, settings: TrainingSettings, chosen: Format, device: torch
     # Sums differ in their last digits with the number of threads.
     threads = Threads(int(step.config.get("cores") or os.cpu_count() or 1), fixed=settings.enable_full_determinism)
     training = Training(step, settings, trainable, rows, checkpoints, tokens.pad_id, pad_to, threads)
-    if settings.resume_from_checkpoint:
+    if goes_on:
+        step.go_on_measuring()
         training.resume()
     else:
         checkpoints.clear()

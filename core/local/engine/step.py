@@ -25,6 +25,7 @@ from core.local.disk import link
 Phase = Literal["loading", "training", "evaluating", "saving"]
 STOPPED = 128 + signal.SIGTERM
 PROGRESS_EVERY_S = 0.2
+METRICS_FILE = "metrics.jsonl"
 
 
 @dataclass
@@ -35,6 +36,7 @@ class Step:
     config: dict[str, Any]
     _progress_at: float = field(default=0.0, init=False)
     _phase: str = field(default="", init=False)
+    _measured: set[tuple[str, int]] = field(default_factory=set, init=False)
 
     @property
     def outputs(self) -> Path:
@@ -63,9 +65,25 @@ class Step:
     def log_metrics(self, values: Mapping[str, float], step: int) -> None:
         """Append metrics of an optimiser step (1 is the first), readable at once by whoever follows the file."""
         now = time.time_ns() // 1_000_000
-        rows = [{"key": key, "value": value, "step": step, "timestamp": now} for key, value in values.items()]
-        with open(self.folder / "metrics.jsonl", "a", encoding="utf-8") as file:
+        new = {key: value for key, value in values.items() if (key, step) not in self._measured}
+        rows = [{"key": key, "value": value, "step": step, "timestamp": now} for key, value in new.items()]
+        with open(self.folder / METRICS_FILE, "a", encoding="utf-8") as file:
             file.write("".join(json.dumps(row) + "\n" for row in rows))
+
+    def go_on_measuring(self) -> None:
+        """Carry on with the metrics of an attempt that died: what it measured is not written a second time.
+
+        Steps after the last checkpoint are taken twice, the second time as the first, for data order and random numbers
+        are the checkpoint's. A line that was cut short goes.
+        """
+        path = self.folder / METRICS_FILE
+        if not path.exists():
+            return
+        whole = path.read_bytes()
+        whole = whole[: whole.rfind(b"\n") + 1]
+        os.truncate(path, len(whole))
+        rows = [json.loads(line) for line in whole.splitlines()]
+        self._measured = {(row["key"], row["step"]) for row in rows}
 
     def report_progress(self, phase: Phase, step: int = 0, total_steps: int = 0, epoch: float = 0.0) -> None:
         """Say where the step is; calls in quick succession within a phase are dropped."""

@@ -72,6 +72,8 @@ class Training:
         self.checkpoints, self.pad_id, self.pad_to, self.threads = checkpoints, pad_id, pad_to, threads
         self.device = trainable.parameters[0].device
         self.at = Position()
+        self.window = Window()
+        self.stopped_early = False
         self.rate = 0.0
         batches = math.ceil(len(rows["train"]) / settings.per_device_train_batch_size)
         self.steps_per_epoch = math.ceil(batches / settings.gradient_accumulation_steps)
@@ -84,27 +86,26 @@ class Training:
         """Run all steps that remain, then load the best weights."""
         _fit_memory(self.trainable.model, self.rows, self.settings, self.pad_to, self.step)
         self._report()
-        window, started, base = Window(), time.perf_counter(), self.at.seconds
-        stopped_early = False
-        while self.at.step < self.total_steps and not stopped_early:
+        started, base = time.perf_counter(), self.at.seconds
+        while self.at.step < self.total_steps and not self.stopped_early:
             for micro_batches in self._epoch_groups():
-                norm = self._optimise(micro_batches, window)
+                norm = self._optimise(micro_batches)
                 self.threads.adapt()
                 self.at.seconds = base + time.perf_counter() - started
                 if self.settings.logs_after(self.at.step, self.steps_per_epoch, self.total_steps):
-                    window = self._log(window, norm)
+                    self._log(norm)
                 self._report()
                 if self.settings.evaluates_after(self.at.step, self.steps_per_epoch):
-                    stopped_early = self._evaluate_and_keep()
-                    window.started = time.perf_counter() if not window.steps else window.started
-                if stopped_early or self.at.step >= self.total_steps:
+                    self._evaluate_and_keep()
+                if self.stopped_early or self.at.step >= self.total_steps:
                     break
         self._log_end()
         self._load_best()
         return self.at
 
     def resume(self) -> None:
-        """Go on from the newest checkpoint, if there is one."""
+        """Go on from the newest checkpoint, if there is one: the same weights, optimiser, data and random numbers."""
+        self.checkpoints.drop_unfinished()
         newest = self.checkpoints.find_newest()
         if newest is None:
             self.step.say("No checkpoint to resume from; training starts at step 1.")
@@ -114,7 +115,12 @@ class Training:
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
         torch.set_rng_state(state["random"].cpu())
+        if state["random_of_gpu"] is not None and self.device.type == "cuda":
+            torch.cuda.set_rng_state(state["random_of_gpu"].cpu(), self.device)
         self.at = Position(**state["position"])
+        seconds = state["window"].pop("seconds")
+        self.window = Window(**state["window"], started=time.perf_counter() - seconds)
+        self.stopped_early = self._has_stopped_gaining()
         self.step.say(f"Resumed from {newest.name}.")
 
     def _epoch_groups(self) -> list[list[np.ndarray]]:
@@ -125,7 +131,7 @@ class Training:
         batches = plan_epoch(lengths, self.settings.per_device_train_batch_size, seed=self.settings.seed + epoch)
         return [batches[at : at + size] for at in range(0, len(batches), size)][done:]
 
-    def _optimise(self, micro_batches: list[np.ndarray], window: Window) -> float:
+    def _optimise(self, micro_batches: list[np.ndarray]) -> float:
         """Take one optimiser step; returns the gradient norm before clipping."""
         self.trainable.model.train()
         made = [make_batch(self.rows["train"], each, self.pad_id, self.pad_to, self.device) for each in micro_batches]
@@ -151,11 +157,13 @@ class Training:
         self.at.step += 1
         tokens = sum(batch.tokens for batch in made)
         self.at.loss_sum, self.at.tokens = self.at.loss_sum + total, self.at.tokens + tokens
+        window = self.window
         window.loss, window.steps, window.tokens = window.loss + total, window.steps + 1, window.tokens + tokens
         return norm
 
-    def _log(self, window: Window, norm: float) -> Window:
-        loss, rate = window.loss / window.steps, self.rate
+    def _log(self, norm: float) -> None:
+        window, rate = self.window, self.rate
+        loss = window.loss / window.steps
         speed = window.tokens / max(1e-9, time.perf_counter() - window.started)
         values = {"loss": loss, "grad_norm": norm, "learning_rate": rate, "epoch": self._epoch()}
         self.step.log_metrics({**values, "tokens_per_second": speed}, self.at.step)
@@ -163,21 +171,29 @@ class Training:
             f"step {self.at.step}/{self.total_steps} · loss {loss:.4f} · learning rate {rate:.2e} · "
             f"gradient norm {norm:.2f} · {speed:.0f} tokens/s"
         )
-        return Window()
+        self.window = Window()
 
-    def _evaluate_and_keep(self) -> bool:
-        """Measure the validation loss, write a checkpoint; returns whether to stop early."""
+    def _evaluate_and_keep(self) -> None:
+        """Measure the validation loss, write a checkpoint, and decide whether to stop early."""
+        began = time.perf_counter()
         loss = self.evaluate()
         gained = loss < self.at.best_loss - self.settings.early_stopping_threshold
         self.at.evaluations_without_gain = 0 if gained else self.at.evaluations_without_gain + 1
         self.at.best_loss = min(loss, self.at.best_loss)
-        self.checkpoints.save(self.at.step, self.trainable, self._state(), loss)
+        self.window.started += time.perf_counter() - began  # the speed that is logged is that of training
+        size = self.settings.per_device_train_batch_size
+        began = time.perf_counter()
+        self.checkpoints.save(self.at.step, self.trainable, self._state(), loss, size)
+        self.window.started += time.perf_counter() - began
         self._report()
+        self.stopped_early = self._has_stopped_gaining()
+        if self.stopped_early:
+            patience = self.settings.early_stopping_patience
+            self.step.say(f"Stopped early: the validation loss did not fall in {patience} evaluations.")
+
+    def _has_stopped_gaining(self) -> bool:
         patience = self.settings.early_stopping_patience
-        if not self.settings.apply_early_stopping or self.at.evaluations_without_gain < patience:
-            return False
-        self.step.say(f"Stopped early: the validation loss did not fall in {patience} evaluations.")
-        return True
+        return self.settings.apply_early_stopping and self.at.evaluations_without_gain >= patience
 
     @torch.no_grad()
     def evaluate(self) -> float:
@@ -200,10 +216,15 @@ class Training:
         return loss
 
     def _state(self) -> dict[str, Any]:
+        window = {**vars(self.window), "seconds": time.perf_counter() - self.window.started}
+        window.pop("started")
+        on_gpu = self.device.type == "cuda"
         return {
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "random": torch.get_rng_state(),
+            "random_of_gpu": torch.cuda.get_rng_state(self.device) if on_gpu else None,
+            "window": window,
             "position": vars(self.at),
         }
 
