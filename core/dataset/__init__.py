@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from core.dataset.analysis import Checks, read_checks, start_checks
 from core.dataset.chat_dataset import (
     ChatDataset,
     count_tokens_with,
@@ -42,6 +43,7 @@ __all__ = [
     "REPAIRABLE",
     "SAMPLE_SOURCE",
     "ChatDataset",
+    "Checks",
     "Comparison",
     "DataAssets",
     "Finding",
@@ -78,11 +80,13 @@ __all__ = [
     "load_sample",
     "one",
     "plan_repair",
+    "read_checks",
     "read_page",
     "read_preparation",
     "read_repaired",
     "read_rows",
     "register_data",
+    "start_checks",
     "start_hub",
     "start_upload",
     "this",

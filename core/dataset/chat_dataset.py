@@ -11,13 +11,15 @@ import numpy
 
 from core import home
 from core.dataset import files, look, repair, table
-from core.dataset.check import Report, Stats, check_file
+from core.dataset.check import Report, Stats, count_file_tokens, with_findings
 from core.dataset.files import TEST, TRAIN
 from core.dataset.findings import ERROR_FLAGS, Finding, flag, in_order, make_finding
 from core.dataset.repair import REPAIRABLE, Repairer, RepairPlan
 from core.dataset.rows import Problem
 from core.dataset.shapes import Shape
 from core.dataset.tokens import LengthCounter, TokenView
+
+COUNTED_AT_ONCE = 16_000_000
 
 
 @dataclass(frozen=True)
@@ -108,8 +110,8 @@ def find_dataset(key: str, tokenizer: Path | None = None) -> ChatDataset | None:
         source=manifest.source,
         train_path=folder / TRAIN,
         test_path=folder / TEST if manifest.has_test else None,
-        train=reports[0],
-        test=reports[1],
+        train=with_findings(reports[0], files.read_findings(folder, "train")),
+        test=with_findings(reports[1], files.read_findings(folder, "test")) if reports[1] else None,
         split_note=manifest.split_note,
         created_at=manifest.created_at,
         shape=Shape(**manifest.shape) if manifest.shape else None,
@@ -132,16 +134,26 @@ def list_datasets() -> list[ChatDataset]:
 def count_tokens_with(dataset: ChatDataset, tokenizer: Path | None) -> ChatDataset:
     """Return the data set with lengths counted by a model's tokenizer; remembered, else about 1 s for a million tokens.
 
-    Blocks for that long: use it in a reader.
+    Blocks for that long: use it in a reader. Over 16 MB it is counted by a process of its own (read_checks says how far
+    that is), and the data set comes back with estimates, which say that they are.
     """
     folder, mark = dataset.train_path.parent, files.tokenizer_mark(tokenizer)
     kept = files.read_reports(folder, mark)
     if kept is None:
-        train = check_file(dataset.train_path, tokenizer)
-        test = check_file(dataset.test_path, tokenizer, minimum_rows=1) if dataset.test_path else None
+        if tokenizer is None:
+            return dataset
+        if dataset.train_path.stat().st_size > COUNTED_AT_ONCE:
+            from core.dataset.analysis import start_checks
+
+            start_checks(dataset, tokenizer)
+            return dataset
+        first = files.read_reports(folder, files.tokenizer_mark(None)) or (dataset.train, dataset.test)
+        train = count_file_tokens(first[0], dataset.train_path, tokenizer)
+        test = first[1]
+        if test is not None and dataset.test_path:
+            test = count_file_tokens(test, dataset.test_path, tokenizer)
         files.write_reports(folder, mark, train, test)
-        kept = train, test
-    return replace(dataset, train=kept[0], test=kept[1], mark=mark)
+    return find_dataset(dataset.key, tokenizer) or dataset
 
 
 def find_tokenizer(model_name: str, model_version: str) -> Path | None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy
@@ -172,7 +172,9 @@ def _with_lengths(stats: Stats, lengths: table.Rows, unit: str) -> Stats:
 
 def _report(path: Path, scan: Scan, whole: list[Problem], stats: Stats) -> Report:
     """Put what was found in order: whole files first, errors before warnings."""
-    counts = {severity: sum(rows for code, rows in scan.counts.items() if CODES[code].severity == severity)
+    groups = {code: (scan.counts[code], [one.line for one in problems]) for code, problems in scan.problems.items()}
+    groups |= {code: find_lines(path, code) for code in groups if code != "template_refused"}
+    counts = {severity: sum(rows for code, (rows, _) in groups.items() if CODES[code].severity == severity)
               for severity in ("error", "warning")}  # fmt: skip
     kept = []
     for severity in ("error", "warning"):
@@ -180,14 +182,13 @@ def _report(path: Path, scan: Scan, whole: list[Problem], stats: Stats) -> Repor
         kept += sorted(found, key=lambda one: one.line)[:KEPT_PROBLEMS]
         counts[severity] += sum(one.severity == severity for one in whole)
     kept = sorted([*whole, *kept], key=lambda one: (one.severity, one.line))
-    findings = [_of_code(code, scan.counts[code], problems) for code, problems in scan.problems.items()]
+    findings = [_of_code(code, *groups[code], problems[0]) for code, problems in scan.problems.items()]
     findings += [_of_whole(path, one) for one in whole]
     return Report(scan.rows, tuple(kept), counts["error"], counts["warning"], stats, in_order(findings))
 
 
-def _of_code(code: str, count: int, problems: list[Problem]) -> Finding:
-    first = problems[0]
-    return make_finding(code, count, (one.line for one in problems), first.field, first.message, first.fix)
+def _of_code(code: str, count: int, lines: list[int], first: Problem) -> Finding:
+    return make_finding(code, count, lines, first.field, first.message, first.fix)
 
 
 def _of_whole(path: Path, problem: Problem) -> Finding:
@@ -249,6 +250,25 @@ def with_problem(report: Report, path: Path, problem: Problem | None) -> Report:
     findings = in_order([_of_whole(path, problem), *report.findings])
     return Report(report.rows, tuple(problems), report.errors + (problem.severity == "error"),
                   report.warnings + (problem.severity == "warning"), report.stats, findings)  # fmt: skip
+
+
+def with_findings(report: Report, findings: Iterable[Finding]) -> Report:
+    """Return a report with what the longer checks found."""
+    findings = tuple(findings)
+    warnings = sum(one.count for one in findings if one.severity == "warning")
+    known = {one.code for one in findings}
+    kept = [one for one in report.findings if one.code not in known]
+    return replace(report, findings=in_order([*kept, *findings]), warnings=report.warnings + warnings)
+
+
+def count_file_tokens(report: Report, path: Path, tokenizer: Path, meter: Meter | None = None) -> Report:
+    """Return the report of a checked file with its tokens counted, and what the model's template refuses."""
+    scan = Scan()
+    stats = count_tokens(path, LengthCounter(tokenizer), report.stats, scan, None, meter)
+    counted = _report(path, scan, [], stats)
+    problems = sorted([*report.problems, *counted.problems], key=lambda one: (one.severity, one.line))
+    return replace(report, stats=stats, problems=tuple(problems), errors=report.errors + counted.errors,
+                   findings=in_order([*report.findings, *counted.findings]))  # fmt: skip
 
 
 def _check_whole(path: Path, scan: Scan, minimum_rows: int) -> list[Problem]:

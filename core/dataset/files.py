@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from core import home
-from core.dataset.check import Report
+from core.dataset.check import Report, finding_from_json
+from core.dataset.findings import Finding
 from core.dataset.tokens import mark_of
 from core.errors import TunedeckError
 
@@ -96,6 +97,17 @@ def read_reports(folder: Path, mark: str) -> tuple[Report, Report | None] | None
         return None
     kept = json.loads(path.read_text(encoding="utf-8"))
     return Report.from_json(kept["train"]), Report.from_json(kept["test"]) if kept["test"] else None
+
+
+def read_findings(folder: Path, file: str) -> list[Finding]:
+    """Return what the longer checks found in a file, "train" or "test"; nothing where they have not ended."""
+    found: list[Finding] = []
+    for name in ("text", "near"):
+        path = folder / f"{name}.json"
+        if path.is_file():
+            kept = json.loads(path.read_text(encoding="utf-8"))
+            found += [finding_from_json(one) for one in kept.get(file, ())]
+    return found
 
 
 def move_into_place(folder: Path, sha256: str) -> Path:

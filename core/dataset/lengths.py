@@ -10,7 +10,7 @@ import numpy
 import orjson
 
 from core.dataset import table
-from core.dataset.findings import CODES, ERROR_FLAGS
+from core.dataset.findings import CODES, ERROR_FLAGS, flag
 from core.dataset.progress import Meter
 from core.dataset.rows import Problem
 from core.dataset.tokens import LengthCounter, TemplateRefused
@@ -54,6 +54,9 @@ def count_lengths(
         if meter:
             meter.tell("Counted tokens in", done, len(rows), done_bytes, size)
     table.write(table.tokens_path(path, counter.mark), records)
+    flags = numpy.zeros(len(rows), numpy.uint64)
+    flags[numpy.isin(rows["line"], [found.line for found in refused])] = flag("template_refused")
+    table.write(table.layer_path(path, "template"), flags)
     return records, refused
 
 

@@ -24,7 +24,7 @@ from core.dataset.chat_dataset import ChatDataset, find_dataset
 from core.dataset.files import TEST, TRAIN, Workplace
 from core.dataset.hub import check_request
 from core.dataset.progress import Progress
-from core.dataset.worker import prepare
+from core.dataset.worker import check_further, prepare
 from core.errors import NotFound, TunedeckError
 
 INLINE_BYTES = 2 * 1024 * 1024  # checked in the page's own process; about 0.1 s
@@ -127,8 +127,12 @@ def read_preparation(preparation_id: str) -> Preparation:
         log = place.log.read_text(encoding="utf-8", errors="replace")[-4000:] if place.log.exists() else ""
         ended = "The check of the data ended without a result."
         return Preparation(place.id, "failed", ended, None, None, ended, "Start it again.", log)
-    words, fraction = _words(request["name"], place.read("progress"))
-    return Preparation(place.id, "running", words, fraction)
+    told = place.read("progress")
+    if not told:
+        return Preparation(place.id, "running", f"Starting with {request['name']}…", None)
+    now = Progress(**told)
+    words = now.words if now.rows else f"{now.verb} {request['name']}…"
+    return Preparation(place.id, "running", words, now.fraction, progress=now)
 
 
 def cancel_preparation(preparation_id: str) -> None:
@@ -175,7 +179,9 @@ def _start_upload(
     if size > INLINE_BYTES and not inline:
         return _start_worker(place)
     try:
-        place.write("result", {"sha256": prepare(place)})
+        key = prepare(place)
+        check_further(place, key)
+        place.write("result", {"sha256": key})
     except TunedeckError as error:
         place.write_error(error)
     finally:
@@ -200,7 +206,7 @@ def _spool(content: bytes | BinaryIO, path: Path) -> int:
 def _start_worker(place: Workplace) -> Preparation:
     hub = home.current().path / "hub"
     quiet = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
-    environment = {"HF_HOME": str(hub), **os.environ, **quiet, "TOKENIZERS_PARALLELISM": "false"}
+    environment = {"HF_HOME": str(hub), **os.environ, **quiet, "TOKENIZERS_PARALLELISM": "true"}
     environment |= {"PYTHONPATH": str(_REPOSITORY), "TUNEDECK_HOME": str(home.current().path)}
     lock = place.open_lock()
     try:
@@ -233,14 +239,3 @@ def _wait(started: Preparation, progress: Callable[[Preparation], None] | None =
         kind: type[TunedeckError] = getattr(errors, now.error)
         raise kind(now.message or now.words, now.hint, now.detail)
     return now.dataset
-
-
-def _words(name: str, progress: dict[str, str | int | float | None]) -> tuple[str, float | None]:
-    """Return a worker's progress as a sentence and a fraction."""
-    if not progress:
-        return f"Starting with {name}…", None
-    done, total, left_s = int(progress["done"] or 0), int(progress["total"] or 0), progress["left_s"]
-    if not total:
-        return f"{progress['verb']} {name}…", None
-    left = f" · {float(left_s):.0f} s left" if left_s is not None else ""
-    return f"{progress['verb']} {done:,} of {total:,} rows{left}", min(1.0, done / total)

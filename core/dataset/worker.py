@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from core.dataset import table
-from core.dataset.check import MINIMUM_ROWS, Report, check_file, mark_leakage, with_problem
+from core.dataset.check import MINIMUM_ROWS, Report, check_file, count_file_tokens, mark_leakage, with_problem
 from core.dataset.convert import convert, needs_converting
 from core.dataset.files import (
     TEST,
@@ -31,6 +31,7 @@ from core.dataset.files import (
     write_manifest,
     write_reports,
 )
+from core.dataset.progress import Meter
 from core.dataset.rows import Problem, read_line
 from core.dataset.shapes import Shape, converter, recognise, with_mapping
 from core.errors import TunedeckError
@@ -41,13 +42,16 @@ _BOM = b"\xef\xbb\xbf"
 # The pipeline component's own rule for what it is not given.
 _VALIDATION_NOTE = "The pipeline takes 20% of the training rows for validation."
 
+COUNTED_INLINE = 2 * 1024 * 1024
+
 Tell = Callable[[str, int, int], None]  # verb, done, total
 
 
 def prepare(place: Workplace) -> str:
     """Do what the workplace's request says, and return the data set's hash. Raises TunedeckError."""
     request = place.read("request")
-    tell = _Progress(place).tell
+    meter = Meter(lambda now: place.write("progress", now.to_json()))
+    tell = meter.tell
     folder = place.path / "data"
     folder.mkdir(exist_ok=True)
     note = ""
@@ -62,24 +66,35 @@ def prepare(place: Workplace) -> str:
                 if needs_converting(folder / name):
                     tell("Converting", 0, 0)
                     convert(folder / name)
-    return _finish(folder, request, note, tell)
+    return _finish(folder, request, note, meter)
 
 
-def _finish(folder: Path, request: dict[str, Any], note: str, tell: Tell) -> str:
+def check_further(place: Workplace, key: str) -> None:
+    """Run the checks that take longer than reading; the data set is there already."""
+    from core.dataset.analysis import analyse
+    from core.dataset.chat_dataset import find_dataset
+
+    found, tokenizer = find_dataset(key), place.read("request").get("tokenizer")
+    if found is not None:
+        analyse(found, Path(tokenizer) if tokenizer else None)
+
+
+def _finish(folder: Path, request: dict[str, Any], note: str, meter: Meter) -> str:
     train, test = folder / TRAIN, folder / TEST
-    tokenizer = Path(request["tokenizer"]) if request.get("tokenizer") else None
+    small = train.stat().st_size <= COUNTED_INLINE
+    tokenizer = Path(request["tokenizer"]) if request.get("tokenizer") and small else None
     marks = [_without_mark(path) for path in (train, test) if path.exists()]
     shape = _recognise(train, request.get("mapping"))
     for path in (train, test):
         if path.exists() and not shape.is_contract and shape.name != "unknown":
-            _convert_rows(path, shape, tell)
-    first = check_file(train, None, progress=lambda done: tell("Checked", done, 0))
+            _convert_rows(path, shape, meter.tell)
+    first = check_file(train, meter=meter)
     rows = first.rows
     if not test.exists() and not first.errors:
         note = note or _split(train, test, rows)
     elif not test.exists():
         note = "The test rows are split off when the errors are gone."
-    reports = _check_both(train, test, tokenizer, tell)
+    reports = _check_both(train, test, meter)
     if first.errors:
         note = note or _VALIDATION_NOTE
     reports = (_with(reports[0], train, marks[0]), reports[1])
@@ -88,7 +103,11 @@ def _finish(folder: Path, request: dict[str, Any], note: str, tell: Tell) -> str
     manifest = Manifest(
         request["name"], request["source"], note or _VALIDATION_NOTE, test_path is not None, time.time(), asdict(shape)
     )
-    write_reports(folder, tokenizer_mark(tokenizer), *reports)
+    write_reports(folder, tokenizer_mark(None), *reports)
+    if tokenizer is not None:
+        train_report = count_file_tokens(reports[0], train, tokenizer, meter)
+        test_report = count_file_tokens(reports[1], test, tokenizer, meter) if reports[1] else None
+        write_reports(folder, tokenizer_mark(tokenizer), train_report, test_report)
     write_manifest(folder, manifest)
     move_into_place(folder, sha256)
     return sha256
@@ -120,13 +139,11 @@ def _convert_rows(path: Path, shape: Shape, tell: Tell) -> None:
     os.replace(converted, path)
 
 
-def _check_both(train: Path, test: Path, tokenizer: Path | None, tell: Tell) -> tuple[Report, Report | None]:
-    total = table.count(train)
-    verb = "Counted tokens in" if tokenizer else "Checked"
-    first = check_file(train, tokenizer, progress=lambda done: tell(verb, done, total))
+def _check_both(train: Path, test: Path, meter: Meter) -> tuple[Report, Report | None]:
+    first = check_file(train, meter=meter)
     if not test.exists():
         return first, None
-    second = check_file(test, tokenizer, minimum_rows=1, progress=lambda done: tell(verb, first.rows + done, total))
+    second = check_file(test, minimum_rows=1, meter=meter)
     return first, with_problem(second, test, mark_leakage(train, test))
 
 
@@ -184,32 +201,14 @@ def _with(report: Report, path: Path, had_mark: bool) -> Report:
     return with_problem(report, path, mark)
 
 
-class _Progress:
-    """Writes how far it is, at most four times a second."""
-
-    def __init__(self, place: Workplace) -> None:
-        self._place = place
-        self._written_at = 0.0
-        self._verb, self._began_at, self._began_with = "", 0.0, 0
-
-    def tell(self, verb: str, done: int, total: int) -> None:
-        """Say that `done` of `total` rows (0: not known) are through."""
-        now = time.monotonic()
-        if verb != self._verb:
-            self._verb, self._began_at, self._began_with = verb, now, done
-        if now - self._written_at < 0.25:
-            return
-        self._written_at = now
-        speed = (done - self._began_with) / max(now - self._began_at, 1e-3)
-        left_s = (total - done) / speed if total and speed > 0 and now - self._began_at > 1 else None
-        self._place.write("progress", {"verb": verb, "done": done, "total": total, "left_s": left_s})
-
-
 def main(preparation_id: str) -> int:
     """Prepare, and leave the result or the error in the workplace."""
     place = Workplace(preparation_id)
     try:
-        place.write("result", {"sha256": prepare(place)})
+        key = prepare(place)
+        place.write("result", {"sha256": key})
+        place.clear()
+        check_further(place, key)
     except TunedeckError as error:
         place.write_error(error)
     finally:
