@@ -12,6 +12,7 @@ from core import drafts, operations
 from core.jobs import Run
 from core.overview import StripView
 from pages.parts import reads, words
+from pages.parts.late_timers import ignore_late_timers
 from pages.parts.links import PAGES, PageEntry, link
 from pages.parts.live import live
 from pages.parts.notices import caught, draw_error, draw_workspace_down
@@ -20,13 +21,12 @@ from pages.parts.summary import Summary, read_summary
 
 _DONE, _NEXT, _LATER = "check_circle", "radio_button_checked", "radio_button_unchecked"
 _STRIP_WIDTH = 24
-# Not shorter: a timer that fires between a click on a link and its start makes Streamlit 1.67 forget the click, because
-# two waiting requests are folded into one that keeps the page of the later.
-_PULSE_S = 0.8
+_PULSE_S = 0.5
 
 
 def draw() -> None:
     """Draw the frame and the page inside it."""
+    ignore_late_timers()
     found = st.navigation(
         [
             st.Page(

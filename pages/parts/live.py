@@ -44,19 +44,9 @@ def live(
             here.in_live = was_live
         if tokens and here.tokens.setdefault(key, tokens[0]) != tokens[0]:
             here.tokens[key] = tokens[0]
-            _rerun_unless_asked()
+            st.rerun()
 
     part()
-
-
-def _rerun_unless_asked() -> None:
-    """Draw the whole page again, but let a click or an upload that just arrived go first.
-
-    Streamlit folds two waiting requests into one and keeps page and widgets of the later: a rerun asked for here would
-    undo the click. Any element is a point at which a waiting request is taken up.
-    """
-    st.empty()
-    st.rerun()
 
 
 def _view(key: str, read: Callable[[], Any] | None) -> tuple[Any, ...]:

@@ -14,6 +14,7 @@ from pages.parts import charts, reads, words
 from pages.parts.links import link
 from pages.parts.live import live
 from pages.parts.notices import draw_empty, ready
+from pages.parts.state import ui
 
 _PER_PAGE = 8
 _ACTIVE = ("Queued", "Preparing", "Running", "Finalising", "Cancelling")
@@ -33,18 +34,21 @@ def draw_list() -> None:
         st.text("No run matches. Clear the search or the states.")
         return
     pages = -(-len(found) // _PER_PAGE)
-    table = st.container()
-    page = st.pagination(pages, key="page", bind="query-params") if pages > 1 else 1
-    shown = found[(page - 1) * _PER_PAGE : page * _PER_PAGE]
+
+    def shown() -> list[Run]:
+        first = (ui().runs_page - 1) * _PER_PAGE
+        return found[first : first + _PER_PAGE]
 
     def draw() -> object:
         newest = {run.name: run for run in reads.read(overview.read_runs, max_age_s=2.0).value or ()}
+        table = st.container()
+        ui().runs_page = st.pagination(pages, key="page", bind="query-params") if pages > 1 else 1
         with table:
-            _draw_table([newest.get(run.name, run) for run in shown])
-        return len(newest)
+            _draw_table([newest.get(run.name, run) for run in shown()])
+        return len(newest), ui().runs_page
 
-    live(draw, key="runs", run_every=2.0 if any(not run.finished for run in shown) else None)
-    _draw_opener(shown)
+    live(draw, key="runs", run_every=2.0 if any(not run.finished for run in found) else None)
+    _draw_opener(shown())
     if len(found) > 1:
         _draw_comparison(found)
 

@@ -36,6 +36,7 @@ class Ui:
     in_live: bool = False
     chats: dict[str, Any] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
+    runs_page: int = 1
 
 
 def ui() -> Ui:
