@@ -42,7 +42,8 @@ export default function ({ data, parentElement }) {
   chart.newest = data;
   const draw = () => {
     if (chart.newest !== data || !chart.isConnected) return;
-    if (!window.Plotly) { setTimeout(draw, 40); return; }
+    // a figure that comes while the reader drags a zoom would undo it: Plotly's own mark says so
+    if (!window.Plotly || chart._dragging) { setTimeout(draw, 40); return; }
     const figure = JSON.parse(data.figure);
     figure.layout.height = height();
     chart.style.height = figure.layout.height + "px";
