@@ -12,7 +12,7 @@ from core import drafts, operations
 from core.jobs import Run
 from core.overview import StripView
 from pages.parts import reads, words
-from pages.parts.late_timers import ignore_late_timers
+from pages.parts.clicks import let_clicks_win
 from pages.parts.links import PAGES, PageEntry, link
 from pages.parts.live import live
 from pages.parts.notices import caught, draw_error, draw_workspace_down
@@ -26,7 +26,7 @@ _PULSE_S = 0.5
 
 def draw() -> None:
     """Draw the frame and the page inside it."""
-    ignore_late_timers()
+    let_clicks_win()
     found = st.navigation(
         [
             st.Page(

@@ -1,4 +1,4 @@
-"""Lets no fragment's timer undo a click on a link. The only place that changes how Streamlit works (decision 0006)."""
+"""Lets nothing that runs by itself undo a click on a link. The only place that changes Streamlit (decision 0006)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from weakref import WeakKeyDictionary
 
 from streamlit.proto.ClientState_pb2 import ClientState
 from streamlit.runtime.app_session import AppSession
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+from streamlit.runtime.scriptrunner_utils.script_requests import RerunData, ScriptRequests, ScriptRequestType
 
 
 @dataclass(frozen=True)
@@ -21,13 +23,13 @@ class _Asked:
 _asked: WeakKeyDictionary[AppSession, _Asked] = WeakKeyDictionary()
 
 
-def ignore_late_timers() -> None:
-    """Have Streamlit drop a timer's request for a page that its operator has left. Once a process.
+def let_clicks_win() -> None:
+    """Have Streamlit drop what would draw again a page that its operator has just left. Once a process.
 
-    A browser's timers run until it hears of the new page, and each asks for the page it is on: Streamlit 1.67 draws
-    that one again, and the click is lost. Only the request's own mark tells a timer from an operator.
+    A browser's timers run until it hears of the new page, and each asks for the page it is on; a fragment may ask for a
+    whole run while a click waits. Streamlit 1.67 draws the page of the latest request: the click is lost.
     """
-    accept = AppSession.request_rerun
+    accept, fold = AppSession.request_rerun, ScriptRequests._request_rerun_locked
     if hasattr(accept, "__wrapped__"):
         return
 
@@ -40,7 +42,16 @@ def ignore_late_timers() -> None:
             _asked[self] = _Asked(client_state.page_script_hash, self.page_script_hash)
         accept(self, client_state)
 
+    @wraps(fold)
+    def fold_unless_by_itself(self: ScriptRequests, new_data: RerunData) -> bool:
+        waits = self._rerun_data if self._state is ScriptRequestType.RERUN else RerunData()
+        by_click = waits.page_script_hash not in {"", new_data.page_script_hash} and not waits.fragment_id_queue
+        if by_click and get_script_run_ctx(suppress_warning=True):
+            return True  # asked by a script, not by a browser: the request that waits is taken up next
+        return fold(self, new_data)
+
     AppSession.request_rerun = accept_unless_late  # type: ignore[method-assign]
+    ScriptRequests._request_rerun_locked = fold_unless_by_itself  # type: ignore[method-assign]
 
 
 def current_page(session: AppSession) -> str:

@@ -20,10 +20,10 @@ from tests.pages.conftest import REPOSITORY, free_port
 APP = """
 import os
 import streamlit as st
-from pages.parts.late_timers import ignore_late_timers
+from pages.parts.clicks import let_clicks_win
 
 if os.environ["GUARD"] == "yes":
-    ignore_late_timers()
+    let_clicks_win()
 st.navigation([st.Page(lambda: None, title="First", url_path="first", default=True),
                st.Page(lambda: None, title="Second", url_path="second")]).run()
 
@@ -40,7 +40,8 @@ def serve(folder: Path, guard: str) -> Iterator[ClientConnection]:
     (folder / "app.py").write_text(APP, encoding="utf-8")
     port = free_port()
     server = subprocess.Popen(
-        [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port), "--server.headless", "true"],
+        [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port), "--server.headless", "true",
+         "--runner.fastReruns", "false"],
         cwd=folder, env={**os.environ, "PYTHONPATH": str(REPOSITORY), "GUARD": guard},
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
@@ -88,7 +89,7 @@ def _pages_and_timer(sent: list[ForwardMsg]) -> tuple[dict[str, str], str]:
 
 @pytest.mark.parametrize("guard", ["yes", "no"])
 def test_a_late_timer_fetches_the_left_page_back_only_in_streamlit_alone(tmp_path: Path, guard: str) -> None:
-    """If 'no' fails, Streamlit has mended it: delete pages/parts/late_timers.py and mark decision 0006."""
+    """If 'no' fails, Streamlit has mended it: delete pages/parts/clicks.py and mark decision 0006."""
     with serve(tmp_path, guard) as session:
         pages, timer = _pages_and_timer(ask(session))
         assert _started(ask(session, pages["second"])) == pages["second"]
@@ -100,3 +101,31 @@ def test_a_late_timer_fetches_the_left_page_back_only_in_streamlit_alone(tmp_pat
             assert _started(ask(session, pages["first"], timer)) == pages["first"]
         else:
             assert _started(ask(session, pages["first"], timer)) == pages["first"]
+
+
+@pytest.mark.parametrize(
+    ("guard", "waiting", "then"),
+    [
+        ("yes", "page_script_hash='clicked'", "clicked"),
+        ("no", "page_script_hash='clicked'", "script's"),
+        ("yes", "page_script_hash='left', fragment_id='timer', is_auto_rerun=True", "script's"),
+    ],
+)
+def test_a_script_that_asks_for_a_page_pushes_a_timer_aside_and_no_click(guard: str, waiting: str, then: str) -> None:
+    """In a process of its own, as the guard stays where it was put."""
+    code = (
+        "import threading\n"
+        "from streamlit.runtime.scriptrunner import add_script_run_ctx\n"
+        "from streamlit.runtime.scriptrunner_utils.script_requests import RerunData, ScriptRequests\n"
+        "from streamlit.runtime.scriptrunner_utils.script_run_context import ScriptRunContext\n"
+        "from pages.parts.clicks import let_clicks_win\n"
+        f"if '{guard}' == 'yes': let_clicks_win()\n"
+        "requests = ScriptRequests()\n"
+        f"requests.request_rerun(RerunData({waiting}))\n"
+        'script = threading.Thread(target=requests.request_rerun, args=[RerunData(page_script_hash="script\'s")])\n'
+        "add_script_run_ctx(script, ScriptRunContext.__new__(ScriptRunContext))\n"
+        "script.start(); script.join()\n"
+        "print(requests.on_scriptrunner_ready().rerun_data.page_script_hash)\n"
+    )
+    said = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert said.stdout.split()[-1] == then
