@@ -118,7 +118,8 @@ def plan_launch(conn: Connection, draft: Draft) -> LaunchPlan:
         component_check,
         _check_model(model),
         _to_check(check_compute(compute, model, sizes)),
-        _check_quota(conn, compute, find_size(sizes, compute.size)),
+        check_nodes(compute, _nodes(recipe)),
+        _check_quota(conn, compute, find_size(sizes, compute.size), _nodes(recipe)),
         _check_data(dataset),
         _check_length(dataset, recipe, model),
         _check_recipe(recipe, rows, gpus, steps),
@@ -214,7 +215,21 @@ def _to_check(verdict: Verdict) -> Check:
     )
 
 
-def _check_quota(conn: Connection, compute: Compute, size: Size | None) -> Check | None:
+def _nodes(recipe: Recipe) -> int:
+    wanted = recipe.values.get("num_nodes_finetune", 1)
+    return wanted if isinstance(wanted, int) else 1
+
+
+def check_nodes(compute: Compute, wanted: int) -> Check | None:
+    """Say whether a cluster can ever give the nodes a run wants: one that cannot lets it queue for good."""
+    if wanted <= compute.max_nodes:
+        return None
+    most = f"{compute.max_nodes} node{'s' if compute.max_nodes != 1 else ''}"
+    detail = f"The run wants {wanted} nodes; {compute.name} has at most {most}."
+    return Check("Nodes", "failed", detail, "Use fewer nodes, or a cluster that can have as many.")
+
+
+def _check_quota(conn: Connection, compute: Compute, size: Size | None, nodes: int) -> Check | None:
     """Cores are needed only for nodes that do not stand yet."""
     if size is None:
         return None
@@ -222,7 +237,7 @@ def _check_quota(conn: Connection, compute: Compute, size: Size | None) -> Check
         quota = find_quota(list_quota(conn), size)
     except TunedeckError as error:
         return Check("Quota", "warning", f"The quota could not be read: {error.message}", "The start may be refused.")
-    missing = max(0, 1 - (compute.nodes or 0))
+    missing = max(0, nodes - (compute.nodes or 0))
     if quota is None or quota.free is None or not missing:
         return Check("Quota", "ok", "No limit applies" if not missing or quota is None else "Not enforced here")
     if quota.free < size.cores * missing:

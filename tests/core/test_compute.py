@@ -24,6 +24,7 @@ from core.connection import Connection
 from core.costs import Price
 from core.errors import NotFound
 from core.models import AllowList, BaseModel, get_base_model, to_base_model
+from core.preflight import check_nodes
 from tests import tiny_model
 
 A100 = "Standard_NC24ads_A100_v4"
@@ -87,6 +88,15 @@ def test_what_else_keeps_a_compute_from_training_is_said(compute: Compute, said:
     verdict = check_compute(compute, make_model(None), SIZES)
     assert (verdict.eligible, verdict.reason) == (False, said)
     assert verdict.fix
+
+
+def test_a_run_of_more_nodes_than_its_cluster_can_have_is_refused() -> None:
+    """It would wait in the queue for good."""
+    cluster = make_compute(max_nodes=2)
+    assert check_nodes(cluster, 2) is None
+    refused = check_nodes(cluster, 4)
+    assert refused is not None
+    assert (refused.state, refused.detail) == ("failed", "The run wants 4 nodes; gpu-1 has at most 2 nodes.")
 
 
 def test_a_cpu_size_has_no_gpu_and_may_train() -> None:
