@@ -116,8 +116,8 @@ class CountPuts:
         await self._app(scope, receive, send)
 
 
-def create_app(home: Home, port: int) -> Any:
-    app = _create_app(home, port)
+def create_app(home: Home, *ports: int) -> Any:
+    app = _create_app(home, *ports)
     app.add_middleware(Fail, home=home)
     app.add_middleware(CountPuts, home=home, store=app.state.workspace.store)
     return app
