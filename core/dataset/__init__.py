@@ -18,19 +18,30 @@ from core.dataset.chat_dataset import (
 from core.dataset.check import Report, Stats, check_file
 from core.dataset.findings import CODES, Finding
 from core.dataset.look import Page, Row, find_place, find_row, find_rows, read_page, read_rows
+from core.dataset.preparation import (
+    Preparation,
+    Preview,
+    cancel_preparation,
+    preview_lines,
+    read_preparation,
+    read_preview,
+)
 from core.dataset.progress import Progress
 from core.dataset.repair import REPAIRABLE, RepairPlan, RepairStep, RowDiff
 from core.dataset.rows import Problem
 from core.dataset.shapes import PARTS, Shape
 from core.dataset.sources import (
+    MAX_BROWSER_BYTES,
     SAMPLE_SOURCE,
-    Preparation,
-    cancel_preparation,
     from_hub,
     from_upload,
+    list_files,
+    list_folders,
     load_sample,
-    read_preparation,
+    start_asset,
     start_hub,
+    start_path,
+    start_repair,
     start_upload,
 )
 from core.dataset.tokens import TemplateRefused, TokenPiece, TokenView
@@ -39,6 +50,7 @@ from core.dataset.versions import Comparison, compare, find_previous
 
 __all__ = [
     "CODES",
+    "MAX_BROWSER_BYTES",
     "PARTS",
     "REPAIRABLE",
     "SAMPLE_SOURCE",
@@ -49,6 +61,7 @@ __all__ = [
     "Finding",
     "Page",
     "Preparation",
+    "Preview",
     "Problem",
     "Progress",
     "RepairPlan",
@@ -75,19 +88,26 @@ __all__ = [
     "from_hub",
     "from_upload",
     "list_datasets",
+    "list_files",
+    "list_folders",
     "list_length_findings",
     "list_problem_lines",
     "load_sample",
     "one",
     "plan_repair",
+    "preview_lines",
     "read_checks",
     "read_page",
     "read_preparation",
+    "read_preview",
     "read_repaired",
     "read_rows",
     "register_data",
+    "start_asset",
     "start_checks",
     "start_hub",
+    "start_path",
+    "start_repair",
     "start_upload",
     "this",
     "upload",

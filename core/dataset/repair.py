@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from core.dataset.findings import CODES
-from core.dataset.rows import check_row, read_line
+from core.dataset.rows import check_row, read_line, to_line
 from core.dataset.shapes import ROLE_NAMES
 
 CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufffe\uffff]")
@@ -86,7 +86,7 @@ class Repairer:
         self.counts.update(mended)
         if not mended:
             return raw, ()
-        return json.dumps(row, ensure_ascii=False).encode(), tuple(dict.fromkeys(mended))
+        return to_line(row), tuple(dict.fromkeys(mended))
 
     def _leave_out(self, raw: bytes, codes: list[str]) -> tuple[bytes | None, tuple[str, ...]]:
         wanted = [code for code in dict.fromkeys(codes) if code in self.codes]

@@ -54,6 +54,14 @@ def read_line(line: int, raw: bytes) -> tuple[dict[str, Any] | None, Problem | N
     return row, None
 
 
+def to_line(row: Any) -> bytes:
+    """Return a row as a line of JSONL, without its end; half a character stays escaped, for the check to name."""
+    try:
+        return json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return json.dumps(row).encode()
+
+
 def check_row(line: int, row: dict[str, Any]) -> list[Problem]:
     """Return what is wrong with the messages of a row, first things first."""
     if "messages" not in row:

@@ -1,54 +1,33 @@
-"""Where chat data comes from: the bundled sample, a file, Hugging Face. Big ones are prepared in their own process.
-
-A preparation is a folder of the home, so it is found again after a reload or a restart.
-"""
+"""Where chat data comes from: the sample, a file, a path on the server, Hugging Face, a data asset, a repair."""
 
 from __future__ import annotations
 
 import os
 import re
-import secrets
 import shutil
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from core import errors, home
-from core.dataset import files
-from core.dataset.chat_dataset import ChatDataset, find_dataset
+from core import home
+from core.dataset import files, formats
+from core.dataset.chat_dataset import ChatDataset, find_dataset, repaired_lines
 from core.dataset.files import TEST, TRAIN, Workplace
 from core.dataset.hub import check_request
-from core.dataset.progress import Progress
-from core.dataset.worker import check_further, prepare
-from core.errors import NotFound, TunedeckError
+from core.dataset.preparation import Preparation, make_place, prepare_here, start_worker, wait
+from core.dataset.repair import REPAIRABLE
+from core.errors import BadInput, NotFound
+
+if TYPE_CHECKING:
+    from core.connection import Connection
 
 INLINE_BYTES = 2 * 1024 * 1024  # checked in the page's own process; about 0.1 s
+MAX_BROWSER_BYTES = 200 * 1000 * 1000  # larger files come by path, hub or data asset
 SAMPLE_NAME = "sample"
 SAMPLE_SOURCE = "bundled sample"
 _SAMPLE = Path(__file__).resolve().parents[1] / "sample"
-_REPOSITORY = Path(__file__).resolve().parents[2]
-_workers: dict[str, subprocess.Popen[bytes]] = {}
-
-
-@dataclass(frozen=True)
-class Preparation:
-    """Data being fetched or checked. words: "Checked 120,000 of 207,865 rows · 14 s left"."""
-
-    id: str
-    state: Literal["running", "done", "failed", "cancelled"]
-    words: str
-    fraction: float | None
-    dataset: ChatDataset | None = None
-    message: str = ""
-    hint: str = ""
-    detail: str = ""
-    error: str = "BadInput"  # which of core.errors it is
-    progress: Progress = field(default_factory=Progress)
+_SUFFIX = re.compile(r"(\.(" + "|".join(formats.SUFFIXES) + r"))+$", re.IGNORECASE)
 
 
 def load_sample() -> ChatDataset:
@@ -56,8 +35,10 @@ def load_sample() -> ChatDataset:
     found = find_dataset(files.hash_files(_SAMPLE / TRAIN, _SAMPLE / TEST))
     if found is not None:
         return found
-    with (_SAMPLE / TRAIN).open("rb") as train, (_SAMPLE / TEST).open("rb") as test:
-        return _wait(_start_upload(SAMPLE_NAME, SAMPLE_SOURCE, train, test, None, inline=True))
+    place = make_place({"kind": "upload", "name": SAMPLE_NAME, "source": SAMPLE_SOURCE})
+    for name in (TRAIN, TEST):
+        shutil.copyfile(_SAMPLE / name, place.path / name)
+    return wait(prepare_here(place))
 
 
 def start_upload(
@@ -66,16 +47,50 @@ def start_upload(
     test: bytes | BinaryIO | None = None,
     tokenizer: Path | None = None,
     mapping: Mapping[str, str] | None = None,
+    test_percent: float | None = None,
+    seed: int = 0,
+    test_name: str = "",
 ) -> Preparation:
-    """Take a JSONL file (and its test file) into the home; a small one is checked at once, a big one in a subprocess.
+    """Take a file (and its test file) into the home; a small one is checked at once, a big one in a subprocess.
 
     tokenizer: the chosen model's folder, so that lengths are counted in its tokens. mapping: the operator's own, of
-    shapes.PARTS to columns; without it the shape is recognised.
+    shapes.PARTS to columns; without it the shape is recognised. test_percent and seed: how test rows are taken out
+    where there is no test file; without them 10%.
     """
-    stem = re.sub(r"\.(jsonl?|parquet)$", "", Path(name).name)
-    return _start_upload(
-        stem or "upload", f"uploaded file {Path(name).name}", content, test, tokenizer, inline=False, mapping=mapping
-    )
+    request = _request("upload", name, f"uploaded file {Path(name).name}", tokenizer, mapping, test_percent, seed)
+    place = make_place(request | {"file_names": {TRAIN: Path(name).name, TEST: test_name or Path(name).name}})
+    size = _spool(content, place.path / TRAIN) + (_spool(test, place.path / TEST) if test is not None else 0)
+    return _start(place, size)
+
+
+def start_path(
+    path: str | Path,
+    test: str | Path | None = None,
+    tokenizer: Path | None = None,
+    mapping: Mapping[str, str] | None = None,
+    test_percent: float | None = None,
+    seed: int = 0,
+) -> Preparation:
+    """Take a file of this machine into the home; it must lie in one of list_folders(). The file is left alone."""
+    given = {TRAIN: _allowed(path)} | ({TEST: _allowed(test)} if test else {})
+    request = _request("path", given[TRAIN].name, f"file {given[TRAIN]}", tokenizer, mapping, test_percent, seed)
+    request["paths"] = {name: str(found) for name, found in given.items()}
+    request["file_names"] = {name: found.name for name, found in given.items()}
+    return _start(make_place(request), sum(found.stat().st_size for found in given.values()))
+
+
+def list_folders() -> list[Path]:
+    """Return the folders whose files may be named: those of TUNEDECK_DATA_FOLDERS, and `incoming` in the home."""
+    named = os.environ.get("TUNEDECK_DATA_FOLDERS", "")
+    folders = [Path(one).expanduser().resolve() for one in named.split(os.pathsep) if one]
+    return [*folders, (home.current().path / "incoming").resolve()]
+
+
+def list_files(limit: int = 200) -> list[Path]:
+    """Return the files in list_folders() that may hold chat data, newest first."""
+    found = [path for folder in list_folders() if folder.is_dir() for path in folder.rglob("*")
+             if _SUFFIX.search(path.name) and path.is_file()]  # fmt: skip
+    return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)[:limit]
 
 
 def start_hub(
@@ -85,70 +100,72 @@ def start_hub(
     percent: float = 100,
     test_split: str | None = None,
     tokenizer: Path | None = None,
+    mapping: Mapping[str, str] | None = None,
+    rows: int | None = None,
+    seed: int = 0,
 ) -> Preparation:
-    """Fetch the first `percent` of a Hugging Face data set's split in a subprocess; test_split None: guessed."""
+    """Fetch the first `percent`, or the first `rows`, of a Hugging Face data set's split in a subprocess.
+
+    test_split None: guessed. Only what is taken is fetched, where the data set's files allow it.
+    """
     name, config, split = name.strip(), (config or "").strip() or None, split.strip()
     check_request(name, split, percent)
-    place = _make_place(
-        {
-            "kind": "hub",
-            "name": Path(name).name,
-            "source": f"Hugging Face: {name}, {split}[0%:{percent:g}%]",
-            "hub_name": name,
-            "config": config,
-            "split": split,
-            "test_split": (test_split or "").strip() or None,
-            "percent": int(percent),
-            "tokenizer": str(tokenizer) if tokenizer else None,
-        }
-    )
-    return _start_worker(place)
+    if rows is not None and rows < 1:
+        raise BadInput(f"{rows} rows cannot be taken.", "Choose a number from 1.")
+    part = f"[:{rows}]" if rows else f"[0%:{percent:g}%]"
+    request = _request("hub", Path(name).name, f"Hugging Face: {name}, {split}{part}", tokenizer, mapping, None, seed)
+    request |= {"hub_name": name, "config": config, "split": split, "test_split": (test_split or "").strip() or None,
+                "percent": int(percent), "rows": rows}  # fmt: skip
+    return start_worker(make_place(request | {"name": Path(name).name}))
 
 
-def read_preparation(preparation_id: str) -> Preparation:
-    """Return how far a preparation is; cheap, for a live fragment. Raises NotFound."""
-    place = Workplace(preparation_id)
-    if not preparation_id.isalnum() or not place.path.is_dir():
-        raise NotFound(f"There is no preparation '{preparation_id}' any more.", "Choose the data again.")
-    if worker := _workers.get(preparation_id):
-        worker.poll()  # takes its exit status, so that no zombie stays
-    request = place.read("request")
-    alive = place.is_alive()  # asked before the result: a worker that ends in between has left one
-    result = place.read("result")
-    if place.read("cancelled"):
-        return Preparation(place.id, "cancelled", "Cancelled.", None)
-    if "sha256" in result:
-        found = find_dataset(result["sha256"], Path(request["tokenizer"]) if request.get("tokenizer") else None)
-        return Preparation(place.id, "done", "Checked.", 1.0, found)
-    if result:
-        message, hint, detail, error = (str(result[name]) for name in ("message", "hint", "detail", "error"))
-        return Preparation(place.id, "failed", message, None, None, message, hint, detail, error)
-    if not alive:
-        log = place.log.read_text(encoding="utf-8", errors="replace")[-4000:] if place.log.exists() else ""
-        ended = "The check of the data ended without a result."
-        return Preparation(place.id, "failed", ended, None, None, ended, "Start it again.", log)
-    told = place.read("progress")
-    if not told:
-        return Preparation(place.id, "running", f"Starting with {request['name']}…", None)
-    now = Progress(**told)
-    words = now.words if now.rows else f"{now.verb} {request['name']}…"
-    return Preparation(place.id, "running", words, now.fraction, progress=now)
+def start_asset(
+    conn: Connection,
+    name: str,
+    version: str,
+    tokenizer: Path | None = None,
+    mapping: Mapping[str, str] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Preparation:
+    """Take a registered data asset of the workspace's default datastore into the home. Blocks while it is fetched.
+
+    progress: hears (bytes done, bytes in all).
+    """
+    from core import datastore
+
+    asset = conn.call("read", f"data asset '{name}'", lambda: conn.workspace.data.get(name, version))
+    path = datastore.path_of(conn, str(asset.path))
+    if path is None:
+        hint = "Choose one whose file lies in the workspace's default datastore, or upload the file."
+        raise BadInput(f"Data asset '{name}' version {version} lies in another datastore.", hint, str(asset.path))
+    if str(asset.type) not in ("uri_file", "AssetTypes.URI_FILE"):
+        raise BadInput(f"Data asset '{name}' is no single file.", "Choose a data asset of the type file.")
+    request = _request("asset", Path(path).name, f"data asset {name}:{version}", tokenizer, mapping, None, 0)
+    place = make_place(request | {"name": name.removesuffix("-train"), "file_names": {TRAIN: Path(path).name}})
+    size = _fetch(conn, path, place.path / TRAIN, progress)
+    return _start(place, size)
 
 
-def cancel_preparation(preparation_id: str) -> None:
-    """End it; nothing of it is kept."""
-    place = Workplace(preparation_id)
-    if preparation_id.isalnum() and place.path.is_dir():
-        place.write("cancelled", {"at": time.time()})
-        place.end_worker()
-        place.clear()
+def start_repair(
+    dataset: ChatDataset, codes: Collection[str] = REPAIRABLE, tokenizer: Path | None = None
+) -> Preparation:
+    """Make a repaired copy of a data set, under the same name: its next version. Test rows stay test rows."""
+    request = _request("repair", dataset.name, f"repaired from {dataset.source}", tokenizer, None, None, 0)
+    place = make_place(request | {"name": dataset.name})
+    size = 0
+    for file, name in (("train", TRAIN), ("test", TEST)):
+        if file == "train" or dataset.test_path:
+            with (place.path / name).open("wb") as copy:
+                copy.writelines(line + b"\n" for line in repaired_lines(dataset, codes, file))
+                size += copy.tell()
+    return _start(place, size)
 
 
 def from_upload(
     name: str, content: bytes | BinaryIO, test: bytes | BinaryIO | None = None, tokenizer: Path | None = None
 ) -> ChatDataset:
     """Like start_upload, waiting for its end."""
-    return _wait(start_upload(name, content, test, tokenizer))
+    return wait(start_upload(name, content, test, tokenizer))
 
 
 def from_hub(
@@ -158,42 +175,57 @@ def from_hub(
     percent: float = 100,
     test_split: str | None = None,
     progress: Callable[[Preparation], None] | None = None,
+    rows: int | None = None,
 ) -> ChatDataset:
     """Like start_hub, waiting for its end."""
-    return _wait(start_hub(name, config, split, percent, test_split), progress)
+    return wait(start_hub(name, config, split, percent, test_split, rows=rows), progress)
 
 
-def _start_upload(
+def _request(
+    kind: str,
     name: str,
     source: str,
-    content: bytes | BinaryIO,
-    test: bytes | BinaryIO | None,
     tokenizer: Path | None,
-    *,
-    inline: bool,
-    mapping: Mapping[str, str] | None = None,
-) -> Preparation:
-    request = {"kind": "upload", "name": name, "source": source, "tokenizer": str(tokenizer) if tokenizer else None}
-    place = _make_place({**request, "mapping": dict(mapping) if mapping else None})
-    size = _spool(content, place.path / TRAIN) + (_spool(test, place.path / TEST) if test is not None else 0)
-    if size > INLINE_BYTES and not inline:
-        return _start_worker(place)
-    try:
-        key = prepare(place)
-        check_further(place, key)
-        place.write("result", {"sha256": key})
-    except TunedeckError as error:
-        place.write_error(error)
-    finally:
-        place.clear()
-    return read_preparation(place.id)
+    mapping: Mapping[str, str] | None,
+    test_percent: float | None,
+    seed: int,
+) -> dict[str, Any]:
+    if test_percent is not None and not 0 <= test_percent <= 90:
+        raise BadInput(f"{test_percent:g}% of the rows cannot be kept for the test.", "Choose from 0 to 90.")
+    return {
+        "kind": kind, "name": _SUFFIX.sub("", Path(name).name) or kind, "source": source,
+        "tokenizer": str(tokenizer) if tokenizer else None, "mapping": dict(mapping) if mapping else None,
+        "test_percent": test_percent, "seed": seed,
+    }  # fmt: skip
 
 
-def _make_place(request: Mapping[str, Any]) -> Workplace:
-    files.remove_old_workplaces()
-    place = Workplace(secrets.token_hex(6))
-    place.create(request)
-    return place
+def _start(place: Workplace, size: int) -> Preparation:
+    return start_worker(place) if size > INLINE_BYTES else prepare_here(place)
+
+
+def _allowed(path: str | Path) -> Path:
+    """Return a file of an allowed folder; links are followed first, so that none leads out of it."""
+    found = Path(path).expanduser().resolve()
+    folders = list_folders()
+    if not any(found.is_relative_to(folder) for folder in folders):
+        named = ", ".join(map(str, folders))
+        raise BadInput(f"'{path}' is not in a folder that may be read.",
+                       f"These may be: {named}. TUNEDECK_DATA_FOLDERS names others.")  # fmt: skip
+    if not found.is_file():
+        raise NotFound(f"There is no file '{path}' on the server.", "Check the path.")
+    return found
+
+
+def _fetch(conn: Connection, blob: str, path: Path, progress: Callable[[int, int], None] | None) -> int:
+    download = conn.call("read", f"'{blob}'", conn.blobs().container.get_blob_client(blob).download_blob)
+    total, part = int(download.size), path.with_suffix(".fetched")
+    with part.open("wb") as file:
+        for chunk in download.chunks():
+            file.write(chunk)
+            if progress:
+                progress(file.tell(), total)
+    os.replace(part, path)
+    return total
 
 
 def _spool(content: bytes | BinaryIO, path: Path) -> int:
@@ -201,41 +233,3 @@ def _spool(content: bytes | BinaryIO, path: Path) -> int:
     with path.open("wb") as file:
         shutil.copyfileobj(source, file, 1 << 20)
         return file.tell()
-
-
-def _start_worker(place: Workplace) -> Preparation:
-    hub = home.current().path / "hub"
-    quiet = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
-    environment = {"HF_HOME": str(hub), **os.environ, **quiet, "TOKENIZERS_PARALLELISM": "true"}
-    environment |= {"PYTHONPATH": str(_REPOSITORY), "TUNEDECK_HOME": str(home.current().path)}
-    lock = place.open_lock()
-    try:
-        with place.log.open("wb") as log:
-            worker = subprocess.Popen(
-                [sys.executable, "-m", "core.dataset.worker", place.id],
-                cwd=_REPOSITORY,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                pass_fds=[lock],  # held by the worker, and so free when it has ended however it ended
-            )
-        place.write("process", {"pid": worker.pid})  # of a session of its own, so also its group
-        _workers[place.id] = worker
-    finally:
-        os.close(lock)
-    return read_preparation(place.id)
-
-
-def _wait(started: Preparation, progress: Callable[[Preparation], None] | None = None) -> ChatDataset:
-    now = started
-    while now.state == "running":
-        time.sleep(0.1)
-        now = read_preparation(now.id)
-        if progress:
-            progress(now)
-    if now.dataset is None:
-        kind: type[TunedeckError] = getattr(errors, now.error)
-        raise kind(now.message or now.words, now.hint, now.detail)
-    return now.dataset

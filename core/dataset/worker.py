@@ -5,21 +5,16 @@ Fetches, checks, splits and moves into place. Small uploads call prepare() in th
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import shutil
 import sys
 import time
-from array import array
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from core.dataset import table
-from core.dataset.check import MINIMUM_ROWS, Report, check_file, count_file_tokens, mark_leakage, with_problem
-from core.dataset.convert import convert, needs_converting
+from core.dataset.check import Report, check_file, count_file_tokens, mark_leakage, with_problem
 from core.dataset.files import (
     TEST,
     TRAIN,
@@ -31,18 +26,19 @@ from core.dataset.files import (
     write_manifest,
     write_reports,
 )
+from core.dataset.formats import convert, unpack
 from core.dataset.progress import Meter
-from core.dataset.rows import Problem, read_line
+from core.dataset.rows import Problem, read_line, to_line
+from core.dataset.scan import MAX_LINE
 from core.dataset.shapes import Shape, converter, recognise, with_mapping
+from core.dataset.split import DEFAULT_PERCENT, VALIDATION_NOTE, split
 from core.errors import TunedeckError
 
-TEST_SHARE = 0.1
 _SAMPLE_ROWS, _SAMPLE_LINE = 200, 4 << 20  # what the shape is recognised from
 _BOM = b"\xef\xbb\xbf"
-# The pipeline component's own rule for what it is not given.
-_VALIDATION_NOTE = "The pipeline takes 20% of the training rows for validation."
 
 COUNTED_INLINE = 2 * 1024 * 1024
+_BLOCK = 1 << 20
 
 Tell = Callable[[str, int, int], None]  # verb, done, total
 
@@ -60,13 +56,23 @@ def prepare(place: Workplace) -> str:
 
         note = fetch(request, folder, tell)
     else:
+        for name, given in (request.get("paths") or {}).items():
+            _copy(Path(given), place.path / name, tell)
         for name in (TRAIN, TEST):
             if (place.path / name).exists():
                 os.replace(place.path / name, folder / name)
-                if needs_converting(folder / name):
-                    tell("Converting", 0, 0)
-                    convert(folder / name)
+                file_name = str((request.get("file_names") or {}).get(name, ""))
+                unpack(folder / name, lambda done: tell("Unpacking", 0, 0, done))
+                convert(folder / name, file_name, lambda done: tell("Converted", done, 0))
     return _finish(folder, request, note, meter)
+
+
+def _copy(source: Path, target: Path, tell: Callable[..., None]) -> None:
+    total = source.stat().st_size
+    with source.open("rb") as file, target.open("wb") as copy:
+        while block := file.read(_BLOCK):
+            copy.write(block)
+            tell("Read", 0, 0, copy.tell(), total)
 
 
 def check_further(place: Workplace, key: str) -> None:
@@ -89,19 +95,19 @@ def _finish(folder: Path, request: dict[str, Any], note: str, meter: Meter) -> s
         if path.exists() and not shape.is_contract and shape.name != "unknown":
             _convert_rows(path, shape, meter.tell)
     first = check_file(train, meter=meter)
-    rows = first.rows
+    percent = float(DEFAULT_PERCENT if request.get("test_percent") is None else request["test_percent"])
     if not test.exists() and not first.errors:
-        note = note or _split(train, test, rows)
+        note = note or split(train, test, percent, int(request.get("seed") or 0))
     elif not test.exists():
         note = "The test rows are split off when the errors are gone."
     reports = _check_both(train, test, meter)
     if first.errors:
-        note = note or _VALIDATION_NOTE
+        note = note or VALIDATION_NOTE
     reports = (_with(reports[0], train, marks[0]), reports[1])
     test_path = test if test.exists() else None
     sha256 = hash_files(train, test_path)
     manifest = Manifest(
-        request["name"], request["source"], note or _VALIDATION_NOTE, test_path is not None, time.time(), asdict(shape)
+        request["name"], request["source"], note or VALIDATION_NOTE, test_path is not None, time.time(), asdict(shape)
     )
     write_reports(folder, tokenizer_mark(None), *reports)
     if tokenizer is not None:
@@ -131,9 +137,9 @@ def _convert_rows(path: Path, shape: Shape, tell: Tell) -> None:
     """Give every row of a file the contract's shape; a line that is no row stays as it is, for the check to name."""
     change, converted = converter(shape), path.with_suffix(".shaped")
     with path.open("rb") as source, converted.open("wb") as target:
-        for number, raw in enumerate(source):
+        for number, raw in enumerate(iter(lambda: source.readline(MAX_LINE), b"")):
             row, _ = read_line(0, raw) if raw.strip() else (None, None)
-            target.write(raw if row is None else json.dumps(change(row), ensure_ascii=False).encode() + b"\n")
+            target.write(raw if row is None else to_line(change(row)) + b"\n")
             if number % 500 == 0:
                 tell("Converted", number, 0)
     os.replace(converted, path)
@@ -145,40 +151,6 @@ def _check_both(train: Path, test: Path, meter: Meter) -> tuple[Report, Report |
         return first, None
     second = check_file(test, minimum_rows=1, meter=meter)
     return first, with_problem(second, test, mark_leakage(train, test))
-
-
-def _split(train: Path, test: Path, rows: int) -> str:
-    """Move a tenth of the rows into a test file, chosen by a hash of their content: the same rows each time.
-
-    Returns what was done, in words. Too few rows are left whole, since training needs its minimum.
-    """
-    wanted = max(1, round(rows * TEST_SHARE))
-    if rows - wanted < MINIMUM_ROWS:
-        return (
-            f"No test file was given, and {rows} rows are too few to split: there is no evaluation. "
-            "The pipeline itself splits 80/10/10."
-        )
-    ranks = array("Q", (_rank(raw) for batch in table.iterate(train) for raw in batch))
-    limit = sorted(ranks)[wanted - 1]
-    rest = train.with_suffix(".rest")
-    taken = 0
-    with rest.open("wb") as kept, test.open("wb") as chosen:
-        lines = (raw for batch in table.iterate(train) for raw in batch)
-        for raw, rank in zip(lines, ranks, strict=True):
-            takes = rank <= limit and taken < wanted
-            taken += takes
-            (chosen if takes else kept).write(raw.rstrip(b"\r\n") + b"\n")
-    os.replace(rest, train)
-    return (
-        f"No test file was given: {taken:,} of {rows:,} rows, chosen by a hash of their content, are kept for the "
-        f"evaluation. {_VALIDATION_NOTE}"
-    )
-
-
-def _rank(raw: bytes) -> int:
-    """Return a number from what a row says, which does not depend on how its JSON is written."""
-    said = [(message["role"], message["content"]) for message in json.loads(raw)["messages"]]
-    return int.from_bytes(hashlib.blake2b(json.dumps(said).encode(), digest_size=8).digest(), "big")
 
 
 def _without_mark(path: Path) -> bool:

@@ -1,0 +1,315 @@
+"""Reads chat data in the forms files have: JSONL, JSON, CSV, TSV, Parquet, with gzip or zstandard round them.
+
+Holds a part at a time, and checks no conversation. What keeps a file from being read is a sentence with a place.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import zlib
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO, TextIO
+
+from core.dataset.rows import to_line
+from core.errors import BadInput
+
+SUFFIXES = ("jsonl", "json", "csv", "tsv", "parquet", "gz", "zst", "txt")
+_BATCH_ROWS = 500
+_CHUNK = 1 << 16
+_BOM = b"\xef\xbb\xbf"
+_MAX_MEMBER = 32 << 20  # characters of one object or field; no conversation is that long
+_FREE_BYTES = 1 << 30  # left on the disk
+_MOST_TIMES_LARGER = 300  # text compresses to a twentieth; a file that grows more is made to fill the disk
+
+Told = Callable[[int], None]  # hears bytes done
+
+
+def unpack(path: Path, told: Told | None = None) -> None:
+    """Put what a gzip or zstandard file holds in its place; other files stay as they are. Raises BadInput."""
+    kind = _packing(path)
+    if kind is None:
+        return
+    target = path.with_suffix(".unpacked")
+    try:
+        with path.open("rb") as source, target.open("wb") as file:
+            _copy_within_limits(_open_packed(source, kind), file, path.stat().st_size, told)
+    except (OSError, EOFError, zlib.error) as error:
+        target.unlink(missing_ok=True)
+        said = f"The {kind} file ends too early or is damaged after {_size(target)} bytes."
+        raise BadInput(said, "Pack it again, or give it unpacked.", str(error)) from error
+    except BadInput:
+        target.unlink(missing_ok=True)
+        raise
+    os.replace(target, path)
+    if _packing(path):
+        raise BadInput("The file is packed twice.", "Unpack it once, and choose it again.")
+
+
+def convert(path: Path, name: str = "", told: Told | None = None) -> bool:
+    """Put JSONL in the place of a table or a JSON list; returns whether there was something to do. Raises BadInput.
+
+    name: what the file was called; its suffix tells a table from lines of text.
+    """
+    rows = _reader(path, name)
+    if rows is None:
+        return False
+    converted = path.with_suffix(".converted")
+    try:
+        with converted.open("wb") as file:
+            for number, row in enumerate(rows):
+                file.write(_as_line(row) + b"\n")
+                if told and number % 1000 == 0:
+                    told(number)
+    except (BadInput, OSError):
+        converted.unlink(missing_ok=True)
+        raise
+    os.replace(converted, path)
+    return True
+
+
+def read_first(path: Path, name: str, rows: int) -> list[bytes]:
+    """Return the first rows of a file of any form as lines of JSONL, reading no more than that. Raises BadInput."""
+    kind = _packing(path)
+    if kind is not None:
+        return _first_of_packed(path, kind, name, rows)
+    reader = _reader(path, name)
+    if reader is not None:
+        return [_as_line(row) for row in islice(reader, rows)]
+    with path.open("rb") as file:
+        lines = (file.readline(_MAX_MEMBER) for _ in range(rows))
+        return [line for line in lines if line.strip()]
+
+
+def _first_of_packed(path: Path, kind: str, name: str, rows: int) -> list[bytes]:
+    """Unpack the first 4 MiB beside the file, and read these."""
+    part = path.with_suffix(".first")
+    try:
+        with path.open("rb") as source:
+            part.write_bytes(_open_packed(source, kind).read(4 << 20))
+        if _packing(part) is None and part.read_bytes()[:4] != b"PAR1":
+            return read_first(part, name, rows)
+        return []
+    except (OSError, EOFError, zlib.error) as error:
+        raise BadInput(f"The {kind} file is damaged.", "Pack it again, or give it unpacked.", str(error)) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _packing(path: Path) -> str | None:
+    with path.open("rb") as file:
+        mark = file.read(4)
+    if mark.startswith(b"\x1f\x8b"):
+        return "gzip"
+    return "zstandard" if mark == b"\x28\xb5\x2f\xfd" else None
+
+
+def _open_packed(source: BinaryIO, kind: str) -> Any:
+    if kind == "gzip":
+        import gzip
+
+        return gzip.GzipFile(fileobj=source)
+    import pyarrow
+
+    return pyarrow.CompressedInputStream(source, "zstd")
+
+
+def _copy_within_limits(packed: Any, file: BinaryIO, packed_bytes: int, told: Told | None) -> None:
+    done = 0
+    while block := packed.read(1 << 20):
+        done += len(block)
+        if done > max(100 << 20, packed_bytes * _MOST_TIMES_LARGER):
+            times = f"more than {_MOST_TIMES_LARGER} times"
+            raise BadInput(f"The file grows to {times} its size when it is unpacked.", "Unpack it, and choose that.")
+        if done % (64 << 20) < len(block) and _free(file) < _FREE_BYTES:
+            raise BadInput(f"The disk is full after {done >> 20} MiB were unpacked.", "Free some space.")
+        file.write(block)
+        if told:
+            told(done)
+
+
+def _free(file: BinaryIO) -> int:
+    found = os.fstatvfs(file.fileno())
+    return found.f_bavail * found.f_frsize
+
+
+def _size(path: Path) -> str:
+    return f"{path.stat().st_size:,}" if path.exists() else "0"
+
+
+def _reader(path: Path, name: str) -> Iterator[Any] | None:
+    """Return the rows of a file that is not JSONL, None where it is."""
+    with path.open("rb") as file:
+        start = file.read(_CHUNK)
+    if start.startswith(b"PAR1"):
+        return _read_parquet(path)
+    if _is_list(start, len(start) < _CHUNK):
+        return _read_list(path)
+    if _is_one_object(start, name):
+        return _read_one(path)
+    suffixes = name.lower().split(".")
+    text = start.removeprefix(_BOM).lstrip()
+    if {"csv", "tsv"} & set(suffixes) and not text.startswith((b"{", b"[")):
+        return _read_table(path, "\t" if "tsv" in suffixes else _delimiter(start))
+    return None
+
+
+def _as_line(row: Any) -> bytes:
+    try:
+        return to_line(row)
+    except (TypeError, ValueError):  # dates, decimals and bytes of a table
+        return json.dumps(row, default=str).encode()
+
+
+def _is_list(start: bytes, whole: bool) -> bool:
+    """Tell whether a file is one JSON list: it begins with a bracket, and its first line alone is not JSON."""
+    text = start.removeprefix(_BOM).lstrip()
+    if not text.startswith(b"["):
+        return False
+    first, _, rest = text.partition(b"\n")
+    try:
+        json.loads(first)
+    except (ValueError, RecursionError):
+        return first.strip() in (b"[", b"[{") or b"{" in first[:_CHUNK]
+    return whole and not rest.strip() and first.startswith(b"[{")
+
+
+def _is_one_object(start: bytes, name: str) -> bool:
+    """Tell whether a .json file is one object written over several lines."""
+    first = start.removeprefix(_BOM).lstrip().partition(b"\n")[0].strip()
+    return name.lower().split(".")[-1] == "json" and first == b"{"
+
+
+def _read_one(path: Path) -> Iterator[Any]:
+    """Yield the members of the list that one object holds, as exports have it: {"data": [...]}."""
+    if path.stat().st_size > _MAX_MEMBER:
+        raise BadInput("The file is one object of more than 32 MiB.", "Write one object per line.")
+    try:
+        whole = json.loads(path.read_text(encoding="utf-8-sig"))
+    except json.JSONDecodeError as error:
+        said = f"The JSON file cannot be read at line {error.lineno}, character {error.colno}: {error.msg.lower()}."
+        raise BadInput(said, "Mend the file, or write one object per line.", str(error)) from error
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise BadInput(
+            "The JSON file is not UTF-8 text, or nested too deeply.", "Save it again.", str(error)
+        ) from error
+    lists = [value for value in whole.values() if isinstance(value, list)]
+    lists = [] if "messages" in whole or "conversations" in whole else lists
+    yield from lists[0] if len(lists) == 1 else [whole]
+
+
+def _delimiter(start: bytes) -> str:
+    header = start.partition(b"\n")[0].decode("utf-8", "replace")
+    return max(",;\t|", key=header.count)
+
+
+def _read_table(path: Path, delimiter: str) -> Iterator[dict[str, Any]]:
+    csv.field_size_limit(_MAX_MEMBER)
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, delimiter=delimiter, strict=True)
+        try:
+            header = next(reader, [])
+            _check_header(header)
+            for cells in reader:
+                if not cells:
+                    continue
+                if len(cells) != len(header):
+                    said = f"Line {reader.line_num} has {len(cells)} fields; the header has {len(header)}."
+                    raise BadInput(said, "Put fields that hold a comma or a line break into double quotes.")
+                yield dict(zip(header, cells, strict=True))
+        except csv.Error as error:
+            said = f"The table cannot be read at line {reader.line_num}: {error}."
+            raise BadInput(said, "Put fields that hold quotes into double quotes, and double those.") from error
+        except UnicodeDecodeError as error:
+            said = f"The table is not UTF-8 text after line {reader.line_num}."
+            raise BadInput(said, "Save it as UTF-8.", str(error)) from error
+
+
+def _check_header(header: list[str]) -> None:
+    doubled = sorted({name for name in header if header.count(name) > 1})
+    if doubled:
+        raise BadInput(f"The table's first line names the column '{doubled[0]}' twice.", "Give each its own name.")
+    if len(header) < 2:
+        raise BadInput("The table's first line names fewer than two columns.", "Begin with a line of column names.")
+
+
+def _read_parquet(path: Path) -> Iterator[Any]:
+    import pyarrow
+    from pyarrow.parquet import ParquetFile
+
+    done = 0
+    try:
+        with ParquetFile(path) as file:
+            _check_row_groups(file.metadata)
+            for batch in file.iter_batches(_BATCH_ROWS):
+                for row in batch.to_pylist():
+                    yield _without_nulls(row)
+                    done += 1
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
+        said = (
+            f"The Parquet file cannot be read after its row {done:,}." if done else "The Parquet file cannot be read."
+        )
+        raise BadInput(said, "Save it again, or as JSONL.", str(error)) from error
+
+
+def _check_row_groups(metadata: Any) -> None:
+    """Refuse a file whose rows unpack to far more than memory: a column chunk is decoded as a whole page at least."""
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        if group.total_byte_size > 4 << 30:
+            size = f"{group.total_byte_size >> 30} GiB"
+            raise BadInput(f"Row group {number + 1} of the Parquet file unpacks to {size}.", "Save smaller row groups.")
+
+
+def _without_nulls(row: dict[str, Any]) -> dict[str, Any]:
+    """Take out the null keys of messages: a table has every key in every message."""
+    messages = row.get("messages")
+    if isinstance(messages, list):
+        row["messages"] = [
+            {key: value for key, value in one.items() if value is not None or key == "content"}
+            if isinstance(one, dict)
+            else one
+            for one in messages
+        ]
+    return row
+
+
+def _read_list(path: Path) -> Iterator[Any]:
+    """Yield the members of a JSON list, holding one of them at a time."""
+    decoder = json.JSONDecoder()
+    with path.open(encoding="utf-8-sig", errors="strict") as file:
+        try:
+            text, ended = file.read(_CHUNK).lstrip()[1:], False
+            count = 0
+            while True:
+                text = text.lstrip().removeprefix(",").lstrip()
+                if text.startswith("]"):
+                    return
+                try:
+                    member, end = decoder.raw_decode(text)
+                except json.JSONDecodeError as error:
+                    if ended or len(text) > _MAX_MEMBER:
+                        raise BadInput(*_list_words(count, error)) from error
+                    text, ended = _more(file, text)
+                    continue
+                count, text = count + 1, text[end:]
+                yield member
+        except RecursionError as error:
+            said = f"The JSON list is nested too deeply after its object {count}."
+            raise BadInput(said, "Write one object per line.", str(error)) from error
+        except UnicodeDecodeError as error:
+            raise BadInput("The file is not UTF-8 text.", "Save it as UTF-8.", str(error)) from error
+
+
+def _more(file: TextIO, text: str) -> tuple[str, bool]:
+    """Read on, doubling what is held, so that a long member is not decoded again for every chunk of it."""
+    chunk = file.read(max(_CHUNK, len(text)))
+    return text + chunk, not chunk
+
+
+def _list_words(count: int, error: json.JSONDecodeError) -> tuple[str, str, str]:
+    said = f"The JSON list cannot be read after its object {count}: {error.msg.lower()}."
+    return said, "Mend the file, or write one object per line.", str(error)[:2000]

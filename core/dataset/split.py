@@ -1,0 +1,62 @@
+"""Takes the test rows out of a checked file: a share of its rows, by a seed, rows that say the same always together."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy
+
+from core.dataset import table
+from core.dataset.check import MINIMUM_ROWS
+
+DEFAULT_PERCENT = 10.0
+SERVICE_RULE = "The pipeline itself splits 80/10/10."
+# The pipeline component's own rule for what it is not given.
+VALIDATION_NOTE = "The pipeline takes 20% of the training rows for validation."
+_MULTIPLIER = numpy.uint64(0x9E3779B97F4A7C15)
+
+
+def split(train: Path, test: Path, percent: float = DEFAULT_PERCENT, seed: int = 0) -> str:
+    """Move `percent` of the rows into a test file; returns what was done, in words. Too few rows are left whole.
+
+    A row's place is decided by a hash of what it says and the seed: the order of the file does not matter, copies stay
+    together, and a row keeps its place when others come.
+    """
+    rows = table.count(train)
+    wanted = max(1, round(rows * percent / 100))
+    if percent <= 0:
+        return f"No test rows are kept: there is no evaluation. {SERVICE_RULE}"
+    if rows - wanted < MINIMUM_ROWS:
+        return f"No test file was given, and {rows} rows are too few to split: there is no evaluation. {SERVICE_RULE}"
+    taken = choose(table.read(train)["hash"], wanted, seed)
+    _move(train, test, taken)
+    by_seed = f" and the seed {seed}" if seed else ""
+    return (
+        f"No test file was given: {int(taken.sum()):,} of {rows:,} rows, chosen by a hash of their content{by_seed}, "
+        f"are kept for the evaluation; copies stay together. {VALIDATION_NOTE}"
+    )
+
+
+def choose(hashes: table.Rows, wanted: int, seed: int) -> table.Rows:
+    """Return which rows go to the test file, `(rows,)` of bool: as wanted, fewer where copies would straddle."""
+    ranks = numpy.array(hashes) ^ numpy.uint64((seed * 0xD1B54A32D192ED03) & 0xFFFFFFFFFFFFFFFF)
+    ranks *= _MULTIPLIER
+    ranks ^= ranks >> numpy.uint64(31)
+    ranks *= _MULTIPLIER
+    order = numpy.argsort(ranks, kind="stable")
+    limit = ranks[order[wanted - 1]]
+    taken = ranks <= limit
+    if int(taken.sum()) > wanted and (ranks < limit).any():
+        taken = ranks < limit
+    return taken
+
+
+def _move(train: Path, test: Path, taken: table.Rows) -> None:
+    rest, at = train.with_suffix(".rest"), 0
+    with rest.open("wb") as kept, test.open("wb") as chosen:
+        for batch in table.iterate(train):
+            for raw in batch:
+                (chosen if taken[at] else kept).write(raw.strip() + b"\n")
+                at += 1
+    os.replace(rest, train)

@@ -1,0 +1,182 @@
+"""Every form a file comes in gives the same data set; what cannot be read says where; nothing half-written stays."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from core import dataset
+from core.connection import Connection
+from core.errors import BadInput, NotFound
+from core.home import Home
+
+ROWS = [{"question": f'q{n}, "so"\nand é', "answer": f"a{n}\t–"} for n in range(40)]
+
+
+def as_jsonl() -> bytes:
+    return "\n".join(json.dumps(row) for row in ROWS).encode()
+
+
+def as_table(delimiter: str) -> bytes:
+    out = io.StringIO()
+    writer = csv.DictWriter(out, ["question", "answer"], delimiter=delimiter)
+    writer.writeheader()
+    writer.writerows(ROWS)
+    return out.getvalue().encode()
+
+
+def as_parquet() -> bytes:
+    out = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(ROWS), out)
+    return out.getvalue()
+
+
+def pack_zstandard(content: bytes, path: Path) -> bytes:
+    with pyarrow.OSFile(str(path), "wb") as file, pyarrow.CompressedOutputStream(file, "zstd") as stream:
+        stream.write(content)
+    return path.read_bytes()
+
+
+def test_every_form_of_a_file_gives_the_same_data_set(home: Home, tmp_path: Path) -> None:
+    wanted = dataset.from_upload("faq.jsonl", as_jsonl())
+    assert (wanted.usable, wanted.rows, wanted.test_rows) == (True, 36, 4)
+    forms = {
+        "faq.json": json.dumps(ROWS, indent=1).encode(),
+        "export.json": json.dumps({"version": 1, "data": ROWS}, indent=1).encode(),
+        "faq.csv": as_table(","),
+        "semicolons.csv": as_table(";"),
+        "faq.tsv": as_table("\t"),
+        "faq.parquet": as_parquet(),
+        "faq.jsonl.gz": gzip.compress(as_jsonl()),
+        "faq.csv.gz": gzip.compress(as_table(",")),
+        "faq.jsonl.zst": pack_zstandard(as_jsonl(), tmp_path / "x.zst"),
+        "faq.parquet.gz": gzip.compress(as_parquet()),
+    }
+    for name, content in forms.items():
+        found = dataset.from_upload(name, content)
+        assert found.key == wanted.key, name
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.csv", b"question,answer\nq,a\nq,a,more\n", "Line 3 has 3 fields; the header has 2."),
+        ("a.csv", b"q,q\n1,2\n", "names the column 'q' twice"),
+        ("a.csv", b"question\nq\n", "names fewer than two columns"),
+        ("a.csv", b'question,answer\nq,"a\n', "The table cannot be read at line 2"),
+        ("a.csv", b"question,answer\nq,a\nq,\xff\xfe\n", "The table is not UTF-8 text after line"),
+        ("a.jsonl.gz", gzip.compress(as_jsonl())[:-20], "The gzip file ends too early or is damaged"),
+        ("a.jsonl.gz", gzip.compress(gzip.compress(as_jsonl())), "The file is packed twice."),
+        ("a.jsonl.zst", b"\x28\xb5\x2f\xfd" + b"\0" * 50, "The zstandard file ends too early or is damaged"),
+        ("a.parquet", as_parquet()[:300], "The Parquet file cannot be read."),
+        ("a.json", b'{\n "data": [\n', "The JSON file cannot be read at line 3, character 1"),
+    ],
+)
+def test_a_file_that_cannot_be_read_says_where(home: Home, name: str, content: bytes, said: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        dataset.from_upload(name, content)
+    assert said in caught.value.message
+    assert caught.value.hint
+    assert [path for path in home.datasets.rglob("*") if path.suffix in (".jsonl", ".part", ".unpacked")] == []
+
+
+def test_a_file_that_would_fill_the_disk_is_refused(home: Home) -> None:
+    """About 1 s: 150 MB of zeros in 150 kB."""
+    with pytest.raises(BadInput, match="grows to more than 300 times its size"):
+        dataset.from_upload("bomb.jsonl.gz", gzip.compress(b"\0" * 150_000_000, 9))
+
+
+def test_a_path_is_read_only_in_the_folders_that_may_be(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allowed, other = tmp_path / "allowed", tmp_path / "other"
+    for folder in (allowed, other):
+        folder.mkdir()
+        (folder / "faq.jsonl").write_bytes(as_jsonl())
+    (allowed / "link.jsonl").symlink_to(other / "faq.jsonl")
+    monkeypatch.setenv("TUNEDECK_DATA_FOLDERS", str(allowed))
+    started = dataset.start_path(allowed / "faq.jsonl")
+    assert started.dataset is not None
+    assert (started.dataset.name, started.dataset.rows) == ("faq", 36)
+    assert (allowed / "faq.jsonl").read_bytes() == as_jsonl()
+    for path in (other / "faq.jsonl", allowed / ".." / "other" / "faq.jsonl", allowed / "link.jsonl"):
+        with pytest.raises(BadInput, match="is not in a folder that may be read"):
+            dataset.start_path(path)
+    with pytest.raises(NotFound):
+        dataset.start_path(allowed / "none.jsonl")
+    assert dataset.list_files()[0].name in ("faq.jsonl", "link.jsonl")
+
+
+def test_the_first_rows_and_findings_are_there_while_the_rest_is_checked(home: Home) -> None:
+    incoming = home.path / "incoming"
+    incoming.mkdir()
+    lines = as_jsonl().split(b"\n") * 4000
+    lines[7] = b"{"
+    (incoming / "big.jsonl").write_bytes(b"\n".join(lines))
+    begun = time.monotonic()
+    started = dataset.start_path(incoming / "big.jsonl")
+    preview = dataset.read_preview(started.id)
+    assert time.monotonic() - begun < 1
+    assert preview is not None
+    assert (len(preview.rows), preview.shape.name) == (50, "columns")
+    assert preview.rows[0].messages[0]["content"] == ROWS[0]["question"]
+    assert [(one.code, one.lines) for one in preview.findings] == [("not_json", (8,))]
+    dataset.cancel_preparation(started.id)
+    assert [path for path in home.datasets.rglob("*") if path.suffix == ".jsonl"] == []
+
+
+def test_a_split_keeps_copies_together_and_follows_its_seed(home: Home) -> None:
+    content = "\n".join(json.dumps(row) for row in (ROWS + ROWS[:20]) * 2).encode()
+    first = _split(content, 30, 1)
+    assert first == _split(content, 30, 1) != _split(content, 30, 2)
+    train, test = first
+    assert not set(train) & set(test)
+    assert 25 <= len(test) <= 36
+    none = dataset.start_upload("x.jsonl", content, test_percent=0).dataset
+    assert none is not None
+    assert none.test_path is None
+    with pytest.raises(BadInput, match="95% of the rows cannot be kept"):
+        dataset.start_upload("x.jsonl", content, test_percent=95)
+
+
+def _split(content: bytes, percent: float, seed: int) -> tuple[list[str], list[str]]:
+    found = dataset.start_upload("x.jsonl", content, test_percent=percent, seed=seed).dataset
+    assert found is not None
+    assert found.test_path is not None
+    assert (f"the seed {seed}" in found.split_note, "copies stay together" in found.split_note) == (True, True)
+    return _said(found.train_path), _said(found.test_path)
+
+
+def _said(path: Path) -> list[str]:
+    return [row.messages[0]["content"] for row in dataset.read_rows(path, 0, 1000)]
+
+
+def test_a_repaired_copy_is_the_next_version(home: Home) -> None:
+    lines = [*as_jsonl().split(b"\n"), b"{", as_jsonl().split(b"\n")[0]]
+    broken = dataset.from_upload("faq.jsonl", b"\n".join(lines))
+    assert not broken.usable
+    made: Any = dataset.start_repair(broken).dataset
+    assert (made.usable, made.name, made.rows + made.test_rows) == (True, "faq", 40)
+    previous = dataset.find_previous(made)
+    assert previous is not None
+    assert previous.key == broken.key
+
+
+def test_a_data_asset_of_the_workspace_is_taken_back(conn: Connection) -> None:
+    sample = dataset.load_sample()
+    dataset.register_data(conn, sample, dataset.upload(conn, sample))
+    heard: list[tuple[int, int]] = []
+    started = dataset.start_asset(conn, "sample-train", "1", progress=lambda done, total: heard.append((done, total)))
+    assert started.dataset is not None
+    assert started.dataset.source == "data asset sample-train:1"
+    assert started.dataset.rows + started.dataset.test_rows == sample.rows
+    assert heard[-1] == (sample.train_path.stat().st_size,) * 2
