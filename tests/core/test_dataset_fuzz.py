@@ -1,0 +1,155 @@
+"""Files nobody should have: each becomes findings or a sentence with a place, in time and in memory, and none a crash.
+
+500 of them here; 10,000 with TUNEDECK_SOAK.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+import random
+import resource
+import shutil
+import time
+from collections.abc import Callable
+
+import pyarrow
+import pyarrow.parquet
+
+from core import dataset
+from core.errors import BadInput
+from core.home import Home
+
+SEED = int(os.environ.get("TUNEDECK_SEED", "4711"))
+FILES = 10_000 if os.environ.get("TUNEDECK_SOAK") else 500
+SLOWEST_S = 5.0
+
+
+def clean(chance: random.Random, rows: int = 14) -> bytes:
+    return b"\n".join(
+        json.dumps({"messages": [{"role": "user", "content": f"q{n} {chance.random()}"},
+                                 {"role": "assistant", "content": "a é 🙂" * chance.randint(1, 5)}]},
+                   ensure_ascii=chance.random() < 0.5).encode()
+        for n in range(rows)
+    )  # fmt: skip
+
+
+def truncated(chance: random.Random) -> tuple[str, bytes]:
+    whole = clean(chance)
+    return "a.jsonl", whole[: chance.randrange(len(whole))]
+
+
+def flipped(chance: random.Random) -> tuple[str, bytes]:
+    raw = bytearray(clean(chance))
+    for _ in range(chance.randint(1, 40)):
+        raw[chance.randrange(len(raw))] ^= 1 << chance.randrange(8)
+    return "a.jsonl", bytes(raw)
+
+
+def nested(chance: random.Random) -> tuple[str, bytes]:
+    deep = chance.choice([100, 900, 1100, 50_000, 300_000])
+    opener, closer = chance.choice([(b"[", b"]"), (b'{"a":', b"}")])
+    inside = opener * deep + b"1" + closer * chance.choice([0, deep])
+    return chance.choice(["a.jsonl", "a.json"]), chance.choice([inside, b'{"messages": ' + inside + b"}"])
+
+
+def gigantic(chance: random.Random) -> tuple[str, bytes]:
+    long = b"x" * chance.choice([100_000, 1_500_000, 3_000_000])
+    row = b'{"messages": [{"role": "user", "content": "' + long + b'"}, {"role": "assistant", "content": "a"}]}'
+    return "a.jsonl", clean(chance) + b"\n" + chance.choice([row, row[:-3], long, b'{"a' + long])
+
+
+def recoded(chance: random.Random) -> tuple[str, bytes]:
+    encoding = chance.choice(["utf-16", "utf-16-le", "utf-16-be", "utf-32", "cp037", "utf-8-sig", "utf-7"])
+    return chance.choice(["a.jsonl", "a.csv", "a.json"]), clean(chance).decode().encode(encoding, "replace")
+
+
+def table(chance: random.Random) -> tuple[str, bytes]:
+    cells = ["q", '"', '""', '"a\nb"', "=cmd|' /C calc'!A0", "a,b", "\0", "x" * 200_000, "é", "\r", "'", "\t"]
+    lines = [",".join(chance.choices(cells, k=chance.choice([1, 2, 2, 2, 3, 400]))) for _ in range(20)]
+    head = chance.choice(["question,answer", "a,b", "", "question;answer"])
+    return chance.choice(["a.csv", "a.tsv"]), "\n".join([head, *lines]).encode()
+
+
+def packed(chance: random.Random) -> tuple[str, bytes]:
+    whole = bytearray(gzip.compress(clean(chance)))
+    for _ in range(chance.randint(0, 3)):
+        whole[chance.randrange(len(whole))] ^= 0xFF
+    return "a.jsonl.gz", bytes(whole[: chance.randint(5, len(whole))])
+
+
+def bomb(chance: random.Random) -> tuple[str, bytes]:
+    return "a.jsonl.gz", gzip.compress(bytes([chance.randrange(256)]) * chance.choice([1_000_000, 120_000_000]), 1)
+
+
+def odd_parquet(chance: random.Random) -> tuple[str, bytes]:
+    columns = {
+        "a": pyarrow.array([[b"x", None]] * 12),
+        "b": pyarrow.array([{"k": [1.5, None]}] * 12),
+        "c": pyarrow.array([None] * 12, pyarrow.timestamp("ns", "UTC")),
+        "d": pyarrow.array([10**15] * 12, pyarrow.decimal128(38, 3)),
+        "e": pyarrow.array(["x", "y"] * 6).dictionary_encode(),
+        "messages": pyarrow.array([[("role", "user")]] * 12, pyarrow.map_(pyarrow.string(), pyarrow.string())),
+        "g": pyarrow.array([float("nan")] * 12),
+        "question": pyarrow.array([b"\xff\xfe"] * 12),
+        "answer": pyarrow.array(["a"] * 12, pyarrow.large_string()),
+    }
+    chosen = chance.sample(sorted(columns), chance.randint(1, 5))
+    out = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.table({name: columns[name] for name in chosen}), out)
+    raw = bytearray(out.getvalue())
+    if chance.random() < 0.5:
+        raw[chance.randrange(len(raw))] ^= 0xFF
+    return "a.parquet", bytes(raw)
+
+
+def odd_values(chance: random.Random) -> tuple[str, bytes]:
+    odd = [None, True, 1e308, 10**400, "", "\ud800", [], {}, [[]], {"role": "user"}, "x\0y", -0.0, "ï»¿"]
+
+    def some(depth: int = 0) -> object:
+        if depth > 3 or chance.random() < 0.5:
+            return chance.choice(odd)
+        if chance.random() < 0.5:
+            return [some(depth + 1) for _ in range(chance.randrange(4))]
+        names = ["messages", "role", "content", "conversations", "from", "value", "tools", "instruction", "output"]
+        return {chance.choice(names): some(depth + 1) for _ in range(chance.randrange(4))}
+
+    return chance.choice(["a.jsonl", "a.json"]), b"\n".join(json.dumps(some()).encode() for _ in range(14))
+
+
+def noise(chance: random.Random) -> tuple[str, bytes]:
+    marks = [b"", b"PAR1", b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd", b"[", b"{", b"\xef\xbb\xbf", b"\xff\xfe"]
+    return chance.choice(["a.jsonl", "a.csv", "a"]), chance.choice(marks) + chance.randbytes(chance.randrange(3000))
+
+
+KINDS: list[tuple[int, Callable[[random.Random], tuple[str, bytes]]]] = [
+    (90, truncated), (110, flipped), (60, nested), (12, gigantic), (50, recoded), (60, table), (50, packed), (2, bomb),
+    (40, odd_parquet), (110, odd_values), (60, noise),
+]  # fmt: skip
+
+
+def test_no_file_crashes_hangs_or_fills_the_memory(home: Home) -> None:
+    """About 10 s: 500 files, each through the whole of an upload."""
+    print(f"seed {SEED}, {FILES} files")
+    weights = [weight for weight, _ in KINDS]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for number in range(FILES):
+        if number % 25 == 0:  # each preparation looks for old ones, which are not what is measured here
+            shutil.rmtree(home.datasets)
+            home.datasets.mkdir()
+        chance = random.Random(f"{SEED}-{number}")
+        name, content = chance.choices([kind for _, kind in KINDS], weights)[0](chance)
+        begun = time.monotonic()
+        try:
+            found = dataset.from_upload(name, content)
+        except BadInput as error:
+            said = error.message
+        else:
+            said = "Checked."
+            assert found.usable or found.findings, number
+            assert all(one.example and one.fix for one in found.findings), number
+        assert said.endswith("."), (number, said)
+        assert time.monotonic() - begun < SLOWEST_S, (number, name, len(content))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500 * 1024
