@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.dataset.files import TEST, TRAIN
 from core.names import to_asset_name
+from core.storage import BLOCK_BYTES
 
 if TYPE_CHECKING:
-    from azure.storage.blob import ContainerClient
+    from azure.storage.blob import BlobClient, ContainerClient
 
     from core.connection import Connection
     from core.dataset.chat_dataset import ChatDataset
@@ -43,6 +45,8 @@ class DataAssets:
 def upload(conn: Connection, dataset: ChatDataset, progress: Callable[[int, int], None] | None = None) -> UploadedData:
     """Send a data set to the default datastore, under its hash; what is there already is not sent again.
 
+    A broken upload goes on where it was: the blocks that arrived are kept by the service for a week.
+
     progress: hears (bytes done, bytes in all), from other threads.
     """
     blobs = conn.blobs()
@@ -52,8 +56,7 @@ def upload(conn: Connection, dataset: ChatDataset, progress: Callable[[int, int]
     for name, path in files:
         blob = f"{_FOLDER}/{dataset.sha256}/{name}"
         if not _is_there(conn, blobs.container, blob, path):
-            _send(conn, blobs.container, blob, path, _from(progress, done, total))
-            sent += path.stat().st_size
+            sent += _send(conn, blobs.container, blob, path, _from(progress, done, total))
         done += path.stat().st_size
         if progress:
             progress(done, total)
@@ -84,27 +87,54 @@ def _is_there(conn: Connection, container: ContainerClient, blob: str, path: Pat
     return conn.call("read", f"the file '{path.name}' in the datastore", ask) == path.stat().st_size
 
 
-def _send(
-    conn: Connection, container: ContainerClient, blob: str, path: Path, hook: Callable[..., None] | None
-) -> None:
-    with path.open("rb") as file:
-        conn.call(
-            "write",
-            f"the file '{path.name}' to the datastore",
-            lambda: container.upload_blob(
-                blob,
-                file,
-                length=path.stat().st_size,
-                overwrite=True,
-                max_concurrency=_PARALLEL_BLOCKS,
-                progress_hook=hook,
-            ),
-        )
+def _send(conn: Connection, container: ContainerClient, blob: str, path: Path, hook: Callable[[int], None]) -> int:
+    """Send a file in blocks, and leave out those that a broken upload sent already; returns the bytes sent.
+
+    Blocks wait a week on the service for the list that makes a blob of them. The blob's name holds the content's hash,
+    and a block's name its size and number: so a block of that name is that part of the content.
+    """
+    what, client, size = (
+        f"the file '{path.name}' to the datastore",
+        container.get_blob_client(blob),
+        path.stat().st_size,
+    )
+    there = conn.call("read", f"the parts of '{path.name}'", lambda: _list_blocks(client))
+    names = [f"{BLOCK_BYTES:010d}-{number:08d}" for number in range(max(1, -(-size // BLOCK_BYTES)))]
+    missing = [number for number, name in enumerate(names)
+               if there.get(name) != min(BLOCK_BYTES, size - number * BLOCK_BYTES)]  # fmt: skip
+    done = size - sum(min(BLOCK_BYTES, size - number * BLOCK_BYTES) for number in missing)
+    hook(done)
+    sent = size - done
+
+    def send(number: int) -> int:
+        with path.open("rb") as file:
+            file.seek(number * BLOCK_BYTES)
+            content = file.read(BLOCK_BYTES)
+        conn.call("write", what, client.stage_block, names[number], content, length=len(content))
+        return len(content)
+
+    with ThreadPoolExecutor(_PARALLEL_BLOCKS) as pool:
+        for length in pool.map(send, missing):
+            done += length
+            hook(done)
+    conn.call("write", what, client.commit_block_list, names)
+    return sent
 
 
-def _from(progress: Callable[[int, int], None] | None, done: int, total: int) -> Callable[..., None] | None:
+def _list_blocks(client: BlobClient) -> dict[str, int]:
+    """Return the blocks that were sent and not yet made a blob of, with their sizes."""
+    from azure.core.exceptions import ResourceNotFoundError
+
+    try:
+        _, waiting = client.get_block_list("uncommitted")
+    except ResourceNotFoundError:
+        return {}
+    return {str(block.id): int(block.size) for block in waiting}
+
+
+def _from(progress: Callable[[int, int], None] | None, done: int, total: int) -> Callable[[int], None]:
     """Return a hook that adds what was sent before this file."""
-    return (lambda current, _of_file: progress(done + current, total)) if progress else None
+    return (lambda current: progress(done + current, total)) if progress else (lambda current: None)
 
 
 def _register(conn: Connection, name: str, dataset: ChatDataset, uri: str, rows: int) -> Any:
@@ -120,9 +150,19 @@ def _register(conn: Connection, name: str, dataset: ChatDataset, uri: str, rows:
         path=uri,
         type=AssetTypes.URI_FILE,
         description=f"{rows:,} conversations from {dataset.source}.",
-        tags={HASH_TAG: dataset.sha256, "rows": str(rows), "source": dataset.source[:250], "made_by": "tunedeck"},
+        tags=_tags(dataset, name, rows),
     )
     return conn.call("create", what, lambda: conn.workspace.data.create_or_update(asset))
+
+
+def _tags(dataset: ChatDataset, name: str, rows: int) -> dict[str, str]:
+    """Return what the asset says of itself: a tag's value holds 256 characters."""
+    report = dataset.test if name.endswith("-test") and dataset.test else dataset.train
+    found = ", ".join(f"{one.code}={one.count}" for one in report.findings) or "none"
+    unit = "tokens" if report.stats.length_unit == "tokens" else "tokens_estimate"
+    tags = {HASH_TAG: dataset.sha256, "rows": str(rows), unit: str(report.stats.total_length),
+            "source": dataset.source[:250], "findings": found[:250], "made_by": "tunedeck"}  # fmt: skip
+    return tags | ({"shape": dataset.shape.name} if dataset.shape else {})
 
 
 def _find_version(conn: Connection, name: str, sha256: str) -> Any:

@@ -180,3 +180,36 @@ def test_a_data_asset_of_the_workspace_is_taken_back(conn: Connection) -> None:
     assert started.dataset.source == "data asset sample-train:1"
     assert started.dataset.rows + started.dataset.test_rows == sample.rows
     assert heard[-1] == (sample.train_path.stat().st_size,) * 2
+
+
+def test_a_broken_upload_goes_on_where_it_was(conn: Connection) -> None:
+    """About 3 s: 13 MB in blocks of 4 MiB, of which the first upload sends two and breaks."""
+    rows = [{"question": f"q{n}", "answer": "a" * 900 + str(n)} for n in range(14_000)]
+    found = dataset.from_upload("big.jsonl", "\n".join(json.dumps(row) for row in rows).encode())
+
+    class Unplugged(Exception):
+        pass
+
+    def unplug(done: int, total: int) -> None:
+        if done >= 8 << 20:
+            raise Unplugged
+
+    with pytest.raises(Unplugged):
+        dataset.upload(conn, found, unplug)
+    heard: list[int] = []
+    sent = dataset.upload(conn, found, lambda done, total: heard.append(done))
+    total = found.train_path.stat().st_size + (found.test_path.stat().st_size if found.test_path else 0)
+    assert heard[0] >= 8 << 20
+    assert sent.bytes_sent <= total - (8 << 20)
+    assert heard[-1] == total
+    assets = dataset.register_data(conn, found, sent)
+    tags = conn.workspace.data.get("big-train", assets.version).tags
+    assert tags["findings"] == "none"
+    assert tags["tokens_estimate"] == str(found.stats.total_length)
+    again = dataset.start_asset(conn, "big-train", assets.version)
+    wait_until = time.monotonic() + 60
+    while (now := dataset.read_preparation(again.id)).state == "running":
+        assert time.monotonic() < wait_until
+        time.sleep(0.1)
+    assert now.dataset is not None
+    assert now.dataset.rows + now.dataset.test_rows == found.rows

@@ -193,6 +193,8 @@ async def handle_blob(request: Request) -> Response:
             return await run_in_threadpool(_put_metadata, request)
     elif comp is None and request.method in ("GET", "HEAD"):
         return await run_in_threadpool(_get_blob, request)
+    elif comp == "blocklist" and request.method == "GET":
+        return await run_in_threadpool(_get_block_list, request)
     elif comp is None and request.method == "DELETE":
         return await run_in_threadpool(_delete_blob, request)
     raise _not_done(request)
@@ -238,6 +240,20 @@ async def _put_block_list(request: Request) -> Response:
         store.commit_blocks, container, name, _read_block_list(bytes(content)), _described(request)
     )
     return Response(status_code=201, headers=_written_headers(blob))
+
+
+def _get_block_list(request: Request) -> Response:
+    """Answer which blocks were sent and wait for their list; what is committed is kept as one piece, without blocks."""
+    store, container, name = _address(request)
+    waiting = store.list_blocks(container, name)
+    if not waiting and store.find(container, name) is None:
+        raise WireError(404, "BlobNotFound", "The specified blob does not exist.")
+    asked = request.query_params.get("blocklisttype", "committed")
+    blocks = "".join(f"<Block><Name>{escape(block)}</Name><Size>{size}</Size></Block>" for block, size in waiting)
+    shown = f"<UncommittedBlocks>{blocks}</UncommittedBlocks>" if asked in ("all", "uncommitted") else ""
+    committed = "<CommittedBlocks></CommittedBlocks>" if asked in ("all", "committed") else ""
+    content = f'<?xml version="1.0" encoding="utf-8"?><BlockList>{committed}{shown}</BlockList>'
+    return Response(content, headers=_common_headers(), media_type="application/xml")
 
 
 def _read_block_list(content: bytes) -> list[str]:
