@@ -62,15 +62,16 @@ def start(
     attempt: int = 1,
     cwd: Path = REPOSITORY,
     niceness: int = 0,
+    cpus: Sequence[int] = (),
 ) -> None:
     """Start `argv` under the shim and return when it is written down, so that it can be found again.
 
     Starting the same attempt twice, by whomever, runs it once. `env` is the whole environment. Raises OSError where the
-    shim itself cannot run.
+    shim itself cannot run. `cpus` are the processors it may use, all where none are named.
     """
     folder.mkdir(parents=True, exist_ok=True)
     own = [sys.executable, "-m", "core.local.shim", str(folder), "--attempt", str(attempt)]
-    own += ["--cwd", str(cwd), "--nice", str(niceness)]
+    own += ["--cwd", str(cwd), "--nice", str(niceness), "--cpus", ",".join(map(str, cpus))]
     with (folder / "shim_log.txt").open("ab") as log:
         launched = subprocess.Popen(
             [*own, "--", *argv],
@@ -197,8 +198,11 @@ def clean_environment(extra: Mapping[str, str]) -> dict[str, str]:
     return kept | dict(extra)
 
 
-def compute_environment(cores: int, gpus: int = 0) -> dict[str, str]:
-    """Return thread counts, the GPUs in sight, and the allocator settings that cut page faults to a third."""
+def compute_environment(cores: int, gpus: int = 0, which: Sequence[int] | None = None) -> dict[str, str]:
+    """Return thread counts, the GPUs in sight, and the allocator settings that cut page faults to a third.
+
+    `gpus` are the first ones, where `which` does not name them.
+    """
     count = str(cores)
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"), count)
     large = str(1 << 30)
@@ -209,7 +213,7 @@ def compute_environment(cores: int, gpus: int = 0) -> dict[str, str]:
         "MALLOC_TOP_PAD_": str(64 << 20),
         "TOKENIZERS_PARALLELISM": "false",
         "PYTHONUNBUFFERED": "1",
-        "CUDA_VISIBLE_DEVICES": _first_gpus(gpus),
+        "CUDA_VISIBLE_DEVICES": _visible_gpus(range(gpus) if which is None else which),
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_OFFLINE": "1",
         "HF_DATASETS_OFFLINE": "1",
@@ -217,11 +221,11 @@ def compute_environment(cores: int, gpus: int = 0) -> dict[str, str]:
     }
 
 
-def _first_gpus(count: int) -> str:
-    """Return the first GPUs of those that the server itself may use."""
+def _visible_gpus(which: Sequence[int]) -> str:
+    """Return the names of some of the GPUs that the server itself may use."""
     allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
-    listed = allowed.split(",") if allowed else [str(index) for index in range(count)]
-    return ",".join(listed[:count])
+    listed = allowed.split(",") if allowed else None
+    return ",".join(listed[index] if listed else str(index) for index in which if not listed or index < len(listed))
 
 
 def _wait_until_gone(folder: Path, wait_s: float) -> bool:

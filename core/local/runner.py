@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core.local import faults, job_request, processes, runs, shim, steps
+from core.local import faults, job_request, nodes, processes, runs, shim, steps
 from core.local.disk import DiskReserve
 from core.local.ingest import Ingest
 from core.local.routes.compute import node_limit
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 LOOK_EVERY_S = 0.1
 STOP_GRACE_S = 5.0
 NICENESS = 5  # a run takes every core there is: the dashboard and the server go first
-_ON_A_NODE = ("Preparing", "Running", "Finalizing", "CancelRequested")
 _log = logging.getLogger(__name__)
 
 
@@ -43,6 +42,8 @@ class Runner:
         self._reserve = DiskReserve(workspace.home.path / "disk-reserve")
         self._active: list[str] = []
         self._no_node_until: dict[str, float] = {}
+        self._waits_for_cores = ""  # the job that was last told so
+        self._turn: tuple[str, str] | None = None  # whose it is, asked once in a pass over many that wait
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._stopping = threading.Event()
@@ -120,6 +121,7 @@ class Runner:
         while not self._stopping.is_set():
             self._wake.wait(LOOK_EVERY_S if self._active else None)
             self._wake.clear()
+            self._turn = None
             for name in list(self._active):
                 if not self._stopping.is_set():
                     self._look_and_survive(name)
@@ -151,6 +153,7 @@ class Runner:
             _WHAT_TO_DO[before](self, job)
         after = self._workspace.store.get("job", name)
         if after and after["run"]["status"] != before:
+            self._turn = None
             self._wake.set()  # the next state need not wait for the next look
 
     # What is done in each state
@@ -165,21 +168,27 @@ class Runner:
             message = f"The compute '{job['compute']}' was deleted or failed while the job waited for it."
             self._fail(job["name"], {"code": "UserError", "message": message})
             return
-        taken, first = 0, ""
-        for other in self._unfinished():
-            if other["compute"] == job["compute"]:
-                taken += other["run"]["status"] in _ON_A_NODE
-                first = first or (other["name"] if other["run"]["status"] == "Queued" else "")
-        ready = compute["state"] == "Succeeded" and first == job["name"]
-        if ready and taken < node_limit(self._workspace.machine, compute) and self._allocate(job):
-            self._change(job, lambda each: runs.move(each["run"], "Preparing"))
-            self._tell(job, f"A node of '{job['compute']}' is free.")
+        machine, cores = self._workspace.machine, job["plan"]["cores"]
+        if self._turn is None:
+            self._turn = nodes.find_next(machine, self._unfinished(), self._nodes_of)
+        starts, waits = self._turn
+        if starts == job["name"] and self._allocate(job):
+            held = nodes.assign(machine, job, self._unfinished())
+            self._change(job, lambda each: _take_node(each, held))
+            self._tell(job, f"A node of '{job['compute']}' is free: {cores} of this machine's {machine.cores} cores.")
+        elif waits == job["name"] != self._waits_for_cores:
+            self._waits_for_cores = waits
+            self._tell(job, f"A node of '{job['compute']}' waits for {cores} cores, which jobs on other computes have.")
+
+    def _nodes_of(self, name: str) -> int:
+        if time.monotonic() < self._no_node_until.get(name, 0.0):
+            return 0
+        compute = self._workspace.store.get("compute", name)
+        return node_limit(self._workspace.machine, compute) if compute and compute["state"] == "Succeeded" else 0
 
     def _allocate(self, job: Document) -> bool:
         """Tell whether the node that is free is given; not so while a fault says that there is none."""
         name = job["compute"]
-        if time.monotonic() < self._no_node_until.get(name, 0.0):
-            return False
         fault = self._workspace.faults.take("out-of-capacity", f"computes/{name}")
         errors = []
         if fault is not None:
@@ -223,7 +232,9 @@ class Runner:
         folder = runs.step_folder(self._workspace, job["name"], step)
         try:
             argv, environment, cwd = steps.prepare(self._workspace, job, step, self._program)
-            processes.start(folder, argv, environment, attempt=step["attempt"], cwd=cwd, niceness=NICENESS)
+            processes.start(
+                folder, argv, environment, attempt=step["attempt"], cwd=cwd, niceness=NICENESS, cpus=_cpus_of(job)
+            )
         except OSError as error:
             message = f"{step['title']} could not be started: {error.strerror} ({error.filename})."
             self._fail(job["name"], {"code": "SystemError", "message": message})
@@ -377,6 +388,15 @@ def _same_or_conflict(existing: Document, body: Document) -> Document:
     if not job_request.is_same(existing, body):
         raise WireError(409, "Conflict", f"A job '{existing['name']}' exists already, with another definition.")
     return existing
+
+
+def _take_node(job: Document, held: Document) -> None:
+    runs.move(job["run"], "Preparing")
+    job["held"] = held
+
+
+def _cpus_of(job: Document) -> list[int]:
+    return list((job.get("held") or {}).get("cpus", ()))
 
 
 def _seconds_since(stored: str) -> float:

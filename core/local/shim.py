@@ -1,6 +1,6 @@
 """The small parent of every trainer and scorer: it holds a lock while they live and writes down how they ended.
 
-    python -m core.local.shim FOLDER [--attempt N] [--cwd DIR] [--nice N] -- PROGRAM ARGUMENT...
+    python -m core.local.shim FOLDER [--attempt N] [--cwd DIR] [--nice N] [--cpus 0,1] -- PROGRAM ARGUMENT...
 
 It knows neither jobs nor the server: a server that was killed finds in FOLDER all there is to know. Standard library
 only, because it is started for every step of a run.
@@ -79,6 +79,9 @@ def main(arguments: list[str]) -> int:
     own, program = arguments[:split], arguments[split + 1 :]
     options = dict(zip(own[1::2], own[2::2], strict=True))
     os.nice(int(options.get("--nice", "0")))
+    if cpus := options.get("--cpus"):
+        with contextlib.suppress(OSError, AttributeError):  # this machine has others since, or no such call
+            os.sched_setaffinity(0, {int(cpu) for cpu in cpus.split(",")})
     return _run(Path(own[0]), program, int(options.get("--attempt", "1")), options.get("--cwd"))
 
 

@@ -53,12 +53,16 @@ def prepare(
     folder.mkdir(parents=True, exist_ok=True)
     told = {"TUNEDECK_STEP_FOLDER": str(folder), "AZUREML_RUN_ID": step["id"], "MLFLOW_RUN_ID": step["id"]}
     environment = processes.clean_environment(
-        processes.compute_environment(job["plan"]["cores"], job["plan"]["gpus"]) | told
+        processes.compute_environment(job["plan"]["cores"], job["plan"]["gpus"], _gpus_of(job)) | told
     )
     if step["program"] == runs.COMMAND_STEP:
         return _prepare_command(workspace, job, folder, environment)
     write_atomically(folder / "config.json", json.dumps(_config(workspace, job, step), indent=1))
     return [*program(step["program"]), "--config", str(folder / "config.json")], environment, processes.REPOSITORY
+
+
+def _gpus_of(job: Document) -> list[int] | None:
+    return (job.get("held") or {}).get("gpus")
 
 
 def _config(workspace: Workspace, job: Document, step: Document) -> Document:

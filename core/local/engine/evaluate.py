@@ -59,7 +59,7 @@ class Options:
     answers: int = 12
     seed: int = 42
     max_new_tokens: int = 64
-    cores: int = os.cpu_count() or 1
+    cores: int = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)  # as many as the compute's size names
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,57 @@
+"""Whose turn it is: nodes of clusters, and this machine's cores and GPUs behind them, in the order jobs came.
+
+A cluster has nodes, and all clusters share one machine: a job starts when its cluster has a node for it and the machine
+has the cores that the cluster's size names. Nobody overtakes a job that waits for cores, or a large one would wait for
+ever. Deployments do not count: an endpoint must not keep the next training from starting. Starts nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from core.local.machine import Machine
+from core.local.store import Document
+
+ON_A_NODE = ("Preparing", "Running", "Finalizing", "CancelRequested")
+
+
+def find_next(machine: Machine, jobs: Sequence[Document], nodes_of: Callable[[str], int]) -> tuple[str, str]:
+    """Return the job that may start now, or "" and the one that waits for cores, or "" twice.
+
+    `jobs` are those that are not over, the oldest first; `nodes_of` gives how many nodes a compute has, 0 for none yet.
+    """
+    working = [job for job in jobs if _holds_a_node(job)]
+    free = machine.cores - sum(job["plan"]["cores"] for job in working)
+    taken = Counter(job["compute"] for job in working)
+    for job in jobs:
+        if job["run"]["status"] != "Queued" or taken[job["compute"]] >= nodes_of(job["compute"]):
+            continue
+        return (job["name"], "") if job["plan"]["cores"] <= free else ("", job["name"])
+    return "", ""
+
+
+def assign(machine: Machine, job: Document, others: Sequence[Document]) -> dict[str, list[int]]:
+    """Return the processors and GPUs for a job: none that another job on a node has.
+
+    `cpus` is empty where the job takes the whole machine, and where a container's limit on processor time makes the
+    machine smaller than the processors in sight: there any of them will do.
+    """
+    held = [other.get("held") or {} for other in others if _holds_a_node(other)]
+    cpus, cores = usable_cpus(), job["plan"]["cores"]
+    free = [cpu for cpu in cpus if not any(cpu in each.get("cpus", ()) for each in held)]
+    pinned = free[:cores] if len(cpus) == machine.cores > cores else []
+    gpus = [gpu for gpu in range(len(machine.gpus)) if not any(gpu in each.get("gpus", ()) for each in held)]
+    return {"cpus": pinned, "gpus": gpus[: job["plan"]["gpus"]]}
+
+
+def usable_cpus() -> list[int]:
+    """Return the processors this process may use, [] where the platform does not say."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+
+
+def _holds_a_node(job: Document) -> bool:
+    """Tell whether a job is on a node; one that was cancelled while it waited never had one."""
+    status = job["run"]["status"]
+    return status in ON_A_NODE and not (status == "CancelRequested" and not any(s["attempt"] for s in job["steps"]))
