@@ -38,6 +38,8 @@ format: $(VENV)/.dev ## let ruff format the code and put imports in order
 
 bench: $(VENV)/.dev base-model ## measure page times and memory, with the workspace up, stopped, killed and slow
 	@$(PY) -m benchmarks
+	@$(PY) -m benchmarks load
+	@$(PY) -m benchmarks held
 
 soak: $(VENV)/.dev base-model browser ## the long tests, hours; goes on where it was, writes docs/reliability.md; SEED=7 anew
 	@TUNEDECK_SOAK=$${TUNEDECK_SOAK:-1} TUNEDECK_SEED="$(SEED)" CHROMIUM="$$(sh .ci/find-chromium)" \

@@ -1,6 +1,7 @@
 """`make bench`: how long pages take and how much memory the parts hold, on a home of its own, with a real run going on.
 
     python -m benchmarks [--repeats 5]
+    python -m benchmarks load | held        the local workspace, see load.py
 
 Times are of page scripts in a real dashboard (page_clock.py): first of a new session, then again in it; the slowest of
 all counts, since that is the bar: no page over 500 ms, whatever the local workspace does.
@@ -25,6 +26,7 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks import load
 from benchmarks.page_clock import open_tab
 from core import home as homes
 from core import run
@@ -70,11 +72,24 @@ class Peaks:
 
 def main() -> int:
     """Measure and print; exit status 1 where a bar is missed."""
-    options = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    options.add_argument(
-        "--repeats", type=int, default=5, help="script runs of each page in each condition (2 or more)"
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("what", nargs="?", choices=("pages", "load", "held"), default="pages")
+    parser.add_argument(
+        "--repeats", type=int, default=5, help="pages: script runs of each in each condition (2 or more)"
     )
-    repeats = options.parse_args().repeats
+    parser.add_argument("--clients", type=int, default=64, help="load: each asks once a second")
+    parser.add_argument("--seconds", type=float, default=60.0, help="load: for how long")
+    for name, count in (("jobs", 10_000), ("models", 2_000), ("points", 1_000_000)):
+        parser.add_argument(f"--{name}", type=int, default=count, help="held: how many")
+    options = parser.parse_args()
+    if options.what == "load":
+        return 0 if load.measure_load(options.clients, options.seconds) else 1
+    if options.what == "held":
+        return 0 if load.measure_held(options.jobs, options.models, options.points) else 1
+    return _measure_pages(options.repeats)
+
+
+def _measure_pages(repeats: int) -> int:
     with _bench_home() as home:
         ensure_local(home)
         dashboard = run.start_dashboard(home)

@@ -67,13 +67,13 @@ class AssetRoutes:
     def list_containers(self, request: Request) -> Document:
         """GET the names."""
         store = wire.workspace_of(request).store
-        names = dict.fromkeys(document["name"] for document in store.list(self._asset.kind))
-        view = wire.list_view(request)
-        containers = [self._container_to_wire(store, name) for name in names]
-        shown = [
-            each for each in containers if view == "all" or each["properties"]["isArchived"] == (view == "archived")
-        ]
-        return wire.paged(request, shown)
+        names, view = store.list_parents(self._asset.kind), wire.list_view(request)
+        if view != "all":
+            archived = {
+                name for name in names if (store.get(self._asset.container_kind, name) or {}).get("archived", False)
+            }
+            names = [name for name in names if (name in archived) == (view == "archived")]
+        return wire.paged(request, names, lambda name: self._container_to_wire(store, name))
 
     def get_container(self, request: Request) -> Document:
         """GET what is known of a name; 404 tells the SDK that its first version is 1."""
@@ -95,9 +95,8 @@ class AssetRoutes:
 
     def _container_to_wire(self, store: Store, name: str) -> Document:
         newest = self._newest(store, name)
-        numbers = [
-            int(each["version"]) for each in store.list(self._asset.kind, parent=name) if each["version"].isdecimal()
-        ]
+        versions = [key.rpartition("/")[2] for key in store.list_keys(self._asset.kind, name)]
+        numbers = [int(version) for version in versions if version.isdecimal()]
         said = store.get(self._asset.container_kind, name) or {"archived": False}
         return {
             "id": wire.arm_id(self._asset.segment, name),

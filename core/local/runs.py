@@ -153,11 +153,11 @@ def get_run(workspace: Workspace, run_id: str) -> Run:
 
 def list_runs(workspace: Workspace) -> Iterator[Run]:
     """Give every run, newest root first, a job's steps after it."""
-    for job in workspace.store.list("job"):
+    for _, job in workspace.store.each("job"):
         yield root_run(workspace, job)
         for step in children_of(job):
             yield child_run(workspace, job, step)
-    for own in workspace.store.list("run"):
+    for _, own in workspace.store.each("run"):
         yield _mlflow_run(own)
 
 

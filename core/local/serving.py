@@ -145,4 +145,7 @@ def _set_up_log(home: Home, foreground: bool) -> None:
     ]
     if foreground:
         handlers.append(logging.StreamHandler(sys.stderr))
+    # A line per request: what no format names is not looked up for each (logging's HOWTO, "Optimization").
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", handlers=handlers)

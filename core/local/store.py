@@ -23,6 +23,20 @@ from core.local.wire import WireError
 
 Document = dict[str, Any]
 BUSY_TIMEOUT_S = 5.0
+BATCH = 128  # documents read at once for a list; a page has 100
+LAST_PLACE = 2**63 - 1
+
+# One step down the index for each metric of a run: MAX(id) GROUP BY key would read every point that it ever logged.
+_LATEST = """
+WITH RECURSIVE keys (key) AS (
+    SELECT MIN(key) FROM metrics WHERE run_id = :run
+    UNION ALL
+    SELECT (SELECT MIN(key) FROM metrics WHERE run_id = :run AND key > keys.key) FROM keys WHERE keys.key IS NOT NULL
+)
+SELECT id, key, value, step, timestamp_ms FROM metrics WHERE id IN (
+    SELECT (SELECT MAX(id) FROM metrics WHERE run_id = :run AND key = keys.key) FROM keys WHERE keys.key IS NOT NULL
+) ORDER BY key
+"""
 
 
 @dataclass(frozen=True)
@@ -38,6 +52,7 @@ class MetricPoint:
 
 Documents = list[Document]  # named here because the store has a method `list`
 Points = list[MetricPoint]
+Names = list[str]
 
 
 def now_utc() -> str:
@@ -121,6 +136,39 @@ class Store:
         )
         return [_document(*row) for row in rows]
 
+    def each(
+        self, kind: str, *, parent: str | None = None, before: int | None = None
+    ) -> Iterator[tuple[int, Document]]:
+        """Yield the documents of a kind with their places, the newest first, from below the place `before` on.
+
+        They are read as they are asked for: whoever shows a page of 100 reads no 10,000.
+        """
+        of_parent, parents = ("", []) if parent is None else ("AND parent = ?", [parent])
+        place = LAST_PLACE if before is None else before
+        while True:
+            rows = self._connection().execute(
+                "SELECT sequence, body, created_at, modified_at FROM documents "
+                f"WHERE kind = ? {of_parent} AND sequence < ? ORDER BY sequence DESC LIMIT ?",
+                (kind, *parents, place, BATCH),
+            )
+            batch = rows.fetchall()
+            for place, *row in batch:
+                yield place, _document(*row)
+            if len(batch) < BATCH:
+                return
+
+    def list_parents(self, kind: str) -> Names:
+        """Return the parents that documents of a kind have, the one with the newest document first."""
+        rows = self._connection().execute(
+            "SELECT parent FROM documents WHERE kind = ? GROUP BY parent ORDER BY MAX(sequence) DESC", (kind,)
+        )
+        return [row[0] for row in rows]
+
+    def list_keys(self, kind: str, parent: str) -> Names:
+        """Return the keys of the documents of one parent, without reading them."""
+        rows = self._connection().execute("SELECT key FROM documents WHERE kind = ? AND parent = ?", (kind, parent))
+        return [row[0] for row in rows]
+
     def delete(self, kind: str, key: str) -> bool:
         """Remove a document; tell whether it was there."""
         with self.transaction() as connection:
@@ -183,11 +231,7 @@ class Store:
 
     def latest_metrics(self, run_id: str) -> Points:
         """Return the last stored point of every metric of a run."""
-        rows = self._connection().execute(
-            "SELECT id, key, value, step, timestamp_ms FROM metrics "
-            "WHERE id IN (SELECT MAX(id) FROM metrics WHERE run_id = ? GROUP BY key) ORDER BY key",
-            (run_id,),
-        )
+        rows = self._connection().execute(_LATEST, {"run": run_id})
         return [_point(row) for row in rows]
 
     def set_param(self, run_id: str, key: str, value: str) -> bool:

@@ -1,7 +1,7 @@
 """The form of the local workspace's answers: Azure's envelopes, ids, paging and operations. Knows no resource.
 
 Handlers are plain functions `(Request) -> Response | dict`; `route()` makes them routes, reads the body for them and
-runs them in a thread. They raise WireError for everything that is not an answer.
+runs them. They raise WireError for everything that is not an answer.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from core.local.store import Store
     from core.local.workspace import Workspace
 
+Document = dict[str, Any]
 Json = dict[str, Any] | list[dict[str, Any]]
 
 PROVIDER = "Microsoft.MachineLearningServices"
@@ -86,14 +87,21 @@ class WireError(Exception):
 # Requests
 
 
-def route(path: str, handler: Callable[[Request], Response | Json], method: str = "GET") -> Route:
-    """Make a route of a plain function; every name in its path is checked before it is called."""
+def route(
+    path: str, handler: Callable[[Request], Response | Json], method: str = "GET", *, in_thread: bool = False
+) -> Route:
+    """Make a route of a plain function; every name in its path is checked before it is called.
+
+    A GET is answered where it arrives: it reads a page of documents at most, in WAL no writer holds it up, and handing
+    it to a thread would cost more than the answer. What writes, or reads much (`in_thread`), has a thread of its own.
+    """
+    is_quick = method == "GET" and not in_thread
 
     async def endpoint(request: Request) -> Response:
         for name, value in request.path_params.items():
             check_name(name, value)
         request.state.body = await _read_body(request)
-        answer = await run_in_threadpool(handler, request)
+        answer = handler(request) if is_quick else await run_in_threadpool(handler, request)
         return answer if isinstance(answer, Response) else JSONResponse(answer)
 
     endpoint.__name__ = handler.__name__
@@ -207,15 +215,53 @@ def system_data(document: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def paged(request: Request, values: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return one page, with an absolute link to the next; `$top` or `count` sets its length, `$skip` its start."""
+def paged(request: Request, values: Sequence[Any], to_wire: Callable[[Any], Document] | None = None) -> dict[str, Any]:
+    """Return one page, with an absolute link to the next; `$top` or `count` sets its length, `$skip` its start.
+
+    `to_wire` makes the answer of a value, of those on the page alone.
+    """
     query = dict(request.query_params)
     start = _whole_number(query, "$skip", 0)
     length = _whole_number(query, "$top", _whole_number(query, "count", PAGE_SIZE))
-    page: dict[str, Any] = {"value": list(values[start : start + length])}
+    shown = values[start : start + length]
+    page: dict[str, Any] = {"value": [to_wire(value) for value in shown] if to_wire else list(shown)}
     if length and start + length < len(values):
         query["$skip"] = str(start + length)
         page["nextLink"] = f"{base_url(request)}{quote(request.scope['path'])}?{urlencode(query)}"
+    return page
+
+
+def paged_as_read(
+    request: Request,
+    found: Callable[[int | None], Iterable[tuple[int, Document]]],
+    to_wire: Callable[[Document], dict[str, Any]],
+    keep: Callable[[Document], bool] = lambda _document: True,
+) -> dict[str, Any]:
+    """Return one page of documents that are read as the page fills, with a link that goes on below the last one.
+
+    `found` gives documents with their places, the newest first, from below a place on (Store.each). What is added
+    meanwhile moves no page.
+    """
+    query = dict(request.query_params)
+    below, to_skip = query.pop("$skipToken", ""), _whole_number(query, "$skip", 0)
+    if below and not below.isdecimal():
+        raise WireError(400, "BadRequest", "The query parameter '$skipToken' is not one that was given here.")
+    length = _whole_number(query, "$top", _whole_number(query, "count", PAGE_SIZE))
+    page: dict[str, Any] = {"value": []}
+    place = 0
+    for here, document in found(int(below) if below else None) if length else ():
+        if not keep(document):
+            continue
+        if to_skip:
+            to_skip -= 1
+            continue
+        if len(page["value"]) == length:
+            query.pop("$skip", None)
+            query["$skipToken"] = str(place)
+            page["nextLink"] = f"{base_url(request)}{quote(request.scope['path'])}?{urlencode(query)}"
+            break
+        page["value"].append(to_wire(document))
+        place = here
     return page
 
 

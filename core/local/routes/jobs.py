@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from starlette.requests import Request
@@ -44,12 +45,14 @@ def list_jobs(request: Request) -> dict[str, Any]:
     """GET the jobs, the newest first."""
     workspace = wire.workspace_of(request)
     view, kind = wire.list_view(request), request.query_params.get("jobType", "").lower()
-    found = [
-        job
-        for job in workspace.store.list("job")
-        if (view == "all" or job["run"]["hidden"] == (view == "archived")) and kind in ("", job["kind"])
-    ]
-    return wire.paged(request, [job_to_wire(request, workspace, job) for job in found])
+
+    def is_shown(job: Document) -> bool:
+        return (view == "all" or job["run"]["hidden"] == (view == "archived")) and kind in ("", job["kind"])
+
+    def found(below: int | None) -> Iterator[tuple[int, Document]]:
+        return workspace.store.each("job", before=below)
+
+    return wire.paged_as_read(request, found, lambda job: job_to_wire(request, workspace, job), is_shown)
 
 
 def cancel_job(request: Request) -> Response:

@@ -126,14 +126,17 @@ def search_runs(workspace: Workspace, body: Body) -> Body:
     experiments = {str(each) for each in body.get("experiment_ids") or []}
     view = str(body.get("run_view_type") or "ACTIVE_ONLY")
     wanted = read_filter(str(body.get("filter") or ""))
-    found = []
+    orders, found = body.get("order_by") or [], list[Body]()
+    enough = math.inf if orders else _number(body, "page_token", 0) + _number(body, "max_results", 1000) + 1
     for run in runs.list_runs(workspace):
+        if len(found) >= enough:
+            break
         in_view = view == "ALL" or run.state["hidden"] == (view == "DELETED_ONLY")
         if in_view and (not experiments or runs.experiment_id(run.experiment) in experiments):
             shown = _run_to_wire(workspace, run)
             if all(one.holds(value_of(shown, one.sort, one.key)) for one in wanted):
                 found.append(shown)
-    for clause in reversed(body.get("order_by") or []):
+    for clause in reversed(orders):
         sort_runs(found, str(clause))
     page, token = _page(found, body)
     return {"runs": page, **token}
@@ -346,7 +349,8 @@ def _route(path: str, handler: Callable[[Workspace, Body], Body], method: str) -
             return JSONResponse({"error_code": code, "message": error.message}, status)
 
     answer.__name__ = handler.__name__
-    return [wire.route(f"{base}{_API}/{path}", answer, method) for base in _BASES]
+    # A history may be long, and to ask for an experiment may make it.
+    return [wire.route(f"{base}{_API}/{path}", answer, method, in_thread=handler is not get_run) for base in _BASES]
 
 
 ROUTES = [
