@@ -90,7 +90,7 @@ def main() -> int:
 
 
 def _measure_pages(repeats: int) -> int:
-    with _bench_home() as home:
+    with bench_home() as home:
         ensure_local(home)
         dashboard = run.start_dashboard(home)
         server = json.loads(home.server_file.read_text(encoding="utf-8"))["pid"]
@@ -115,7 +115,7 @@ def _measure_pages(repeats: int) -> int:
 
 
 @contextmanager
-def _bench_home() -> Iterator[Home]:
+def bench_home() -> Iterator[Home]:
     """Serve a new home that shares the base model of the usual one; everything of it is ended and removed."""
     models = homes.current().base_models
     folder = Path(tempfile.mkdtemp(prefix="tunedeck-bench-"))
