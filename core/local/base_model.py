@@ -44,7 +44,7 @@ DEFAULTS: dict[str, str | int | float] = {
     "lora_alpha": 16,
     "apply_deepspeed": "false",
     "precision": "16",
-    "num_train_epochs": 3,
+    "num_train_epochs": 2,
     "per_device_train_batch_size": 4,
     "per_device_eval_batch_size": 4,
     "learning_rate": 2e-3,

@@ -146,11 +146,17 @@ def _draw_known(run: Run) -> None:
                 draw_log(now, log_choice)
             else:
                 _draw_chart(view, now, now_measured, choice)
-        return _token(now, _read_evaluation(now), metered.read_at)
+        return (*_token(now, _read_evaluation(now), metered.read_at), _pace(now_measured))
 
     token = _token(run, result, measured.read_at)
-    live(draw, key=f"run-{run.name}", run_every=None if token[0] else 2.0, token=token)
+    pace = _pace(measured.value)
+    live(draw, key=f"run-{run.name}", run_every=None if token[0] else pace, token=(*token, pace))
     load_library()
+
+
+def _pace(measured: RunMetrics | None) -> float:
+    """Return how often to look, seconds: the first point is waited for."""
+    return 2.0 if measured and measured.get("loss").values else 1.0
 
 
 def _token(run: Run, result: Evaluation | None, measured_at: datetime | None) -> tuple[object, ...]:
