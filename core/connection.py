@@ -321,6 +321,13 @@ class Connection:
             return ()
         return tuple(self.http("GET", "/health", what="the local workspace").json().get("faults") or ())
 
+    def find_free_bytes(self) -> int | None:
+        """Return the space where a run writes its files, None where the workspace brings its own without end."""
+        if not self.cloud.is_local:
+            return None
+        free = self.http("GET", "/health", what="the local workspace").json().get("free_bytes")
+        return int(free) if free is not None else None
+
     def _machine_words(self) -> str:
         if not self.cloud.is_local:
             return ""

@@ -1,6 +1,6 @@
 """The home folder: where everything Tunedeck writes is, and the address and secret of the local workspace.
 
-Shared by both sides of the wire, so it imports nothing of either.
+Shared by both sides of the wire, so it imports nothing of either but the errors they share.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import socket
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+
+from core.errors import BadInput
 
 SUBSCRIPTION_ID = "00000000-0000-0000-0000-000000000000"
 RESOURCE_GROUP = "local"
@@ -108,10 +110,17 @@ class Home:
         return self.path / "server.json"
 
     def create(self) -> Home:
-        """Make the folders that are missing, readable by the owner only."""
-        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for folder in (self.blobs, self.runs, self.deployments, self.datasets, self.logs, self.base_models):
-            folder.mkdir(parents=True, exist_ok=True)
+        """Make the folders that are missing, readable by the owner only; raises BadInput where that cannot be."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            for folder in (self.blobs, self.runs, self.deployments, self.datasets, self.logs, self.base_models):
+                folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BadInput(
+                f"The home folder {self.path} cannot be written: {error.strerror}.",
+                "Choose a folder on a disk of this machine with TUNEDECK_HOME.",
+                str(error),
+            ) from error
         return self
 
     def secret(self) -> str:

@@ -120,6 +120,7 @@ def plan_launch(conn: Connection, draft: Draft) -> LaunchPlan:
         _to_check(check_compute(compute, model, sizes)),
         check_nodes(compute, _nodes(recipe)),
         _check_quota(conn, compute, find_size(sizes, compute.size), _nodes(recipe)),
+        _check_disk(conn, model, recipe),
         _check_data(dataset),
         _check_length(dataset, recipe, model),
         _check_recipe(recipe, rows, gpus, steps),
@@ -244,6 +245,31 @@ def _check_quota(conn: Connection, compute: Compute, size: Size | None, nodes: i
         detail = f"{quota.family}: needs {size.cores * missing} cores, {quota.free} free."
         return Check("Quota", "failed", detail, "Ask for quota, or pick another compute.")
     return Check("Quota", "ok", f"{quota.family}: {quota.free} cores free")
+
+
+def estimate_bytes(model: BaseModel, recipe: Recipe) -> int | None:
+    """Return what a run leaves on the disk at its largest, None where the size of the weights is not known.
+
+    The tuned model is as large as the base (bf16). A full training's best and last checkpoint hold four bytes for each
+    number that learns, the last one eight more for the optimiser: eight times the weights. LoRA's are a tenth.
+    """
+    weights = int(model.tags.get("weights_bytes") or 0)
+    if not weights:
+        return None
+    is_lora = str(recipe.values.get("apply_lora", "false")).lower() == "true"
+    return int(weights * (1.1 if is_lora else 9))
+
+
+def _check_disk(conn: Connection, model: BaseModel, recipe: Recipe) -> Check | None:
+    """Refuse a run without three times its estimate free: a checkpoint is written beside the one it takes over from."""
+    free, estimated = conn.find_free_bytes(), estimate_bytes(model, recipe)
+    if free is None or estimated is None:
+        return None
+    needed = 3 * estimated
+    if free < needed:
+        detail = f"{free / 1e9:.1f} GB are free where the run writes; {needed / 1e9:.1f} GB are needed."
+        return Check("Disk", "failed", detail, "Free some space: `python -m core.local usage` and `prune` help.")
+    return Check("Disk", "ok", f"{free / 1e9:,.0f} GB free, {needed / 1e9:.1f} GB needed")
 
 
 def _check_data(dataset: ChatDataset) -> Check:

@@ -1,9 +1,11 @@
-"""The command line of the local workspace: serve, start, stop, status, fetch-model, exec, connect, fault.
+"""The command line of the local workspace: serve, start, stop, status, usage, prune, fetch-model, exec, connect, fault.
 
 python -m core.local serve [--foreground]   serve this home until Ctrl-C
 python -m core.local start                  the same, detached; returns when it answers
 python -m core.local stop                   end everything this home started: server, trainers, scorers
 python -m core.local status                 say what runs
+python -m core.local usage                  say what this home takes on the disk, and what of it can go
+python -m core.local prune                  delete what can go: checkpoints and weights in folders of runs that are over
 python -m core.local fetch-model            put the base model there, once
 python -m core.local exec -- python x.py    run an azure-ai-ml or mlflow script against this home, unchanged
 python -m core.local connect [--print]      say how scripts and notebooks connect; --print: the lines to paste into one
@@ -78,6 +80,30 @@ def connect(home: Home, options: argparse.Namespace) -> int:
     return 0
 
 
+def usage(home: Home, _options: argparse.Namespace) -> int:
+    """Say what this home takes on the disk, and what of it can go."""
+    from core.local import usage as uses
+
+    found = uses.read_usage(home)
+    for use in found:
+        print(f"{uses.size_words(use.size_bytes):>10}  {use.title} ({use.files:,} files)")
+    print(f"{uses.size_words(sum(use.size_bytes for use in found)):>10}  in all, in {home.path}")
+    spare = sum(each.size_bytes for each in uses.find_leftovers(home))
+    print(f"{uses.size_words(spare):>10}  of it can go: python -m core.local prune")
+    return 0
+
+
+def prune(home: Home, _options: argparse.Namespace) -> int:
+    """Delete checkpoints and weights in the folders of runs that are over; outputs, models, data and logs stay."""
+    from core.local import usage as uses
+
+    gone = uses.prune(home)
+    for each in gone:
+        print(f"Deleted {each.why}: {uses.size_words(each.size_bytes)}.")
+    print(f"{uses.size_words(sum(each.size_bytes for each in gone))} freed." if gone else "Nothing can go.")
+    return 0
+
+
 def fetch_model(_home: Home, _options: argparse.Namespace) -> int:
     """Fetch and restore the base model where it is missing, and write its tags anew where it is there."""
     from core.local import base_model
@@ -120,6 +146,8 @@ COMMANDS: dict[str, Callable[[Home, argparse.Namespace], int]] = {
     "start": start,
     "stop": stop,
     "status": status,
+    "usage": usage,
+    "prune": prune,
     "fetch-model": fetch_model,
     "exec": execute,
     "connect": connect,

@@ -18,6 +18,7 @@ from core.errors import LocalWorkspaceDown
 from core.home import Home
 from core.local import processes, shim
 from core.local.auth import Gatekeeper
+from core.local.home_check import check_home
 
 START_WAIT_S = 30.0
 STOP_WAIT_S = 15.0
@@ -26,6 +27,7 @@ _LOG_TAIL_LINES = 15
 
 def start(home: Home) -> str:
     """Start the server detached where none runs, wait until it answers, and say where it is."""
+    check_home(home.path)
     home.create()
     if find_health(home):
         return f"Runs already: {describe(home)}."
@@ -55,12 +57,15 @@ def start(home: Home) -> str:
 
 def stop(home: Home) -> list[str]:
     """End the server first, so that it starts nothing again, then every trainer and scorer; say what was ended."""
-    ended = []
+    ended, goes_on = [], False
     if is_served(home):
         ended.append(_stop_server(home))
     for folder in list_live_folders(home):
         gone = processes.stop(folder)
         ended.append(f"{'Ended' if gone else 'Could not end'} {_name_of(home, folder)}.")
+        goes_on |= folder.is_relative_to(home.runs)
+    if goes_on:
+        ended.append("A run that was ended goes on from its last checkpoint when the local workspace is started again.")
     return ended
 
 

@@ -35,6 +35,7 @@ LOOK_EVERY_S = 0.2
 LOAD_TIMEOUT_S = 300.0
 STOP_GRACE_S = 3.0
 TAIL_LINES = 20
+MOST_QUICK_STARTS = 3
 _LONGEST_PAUSE_S = 30.0
 _STEADY_S = 60.0
 _READY_NAME = "ready.json"
@@ -142,7 +143,13 @@ class Deployments:
                 except WireError as failure:
                     self._fail(deployment, failure.message, failure.code)
         elif not processes.is_alive(folder):
-            self._fail(deployment, self._explain(deployment))
+            was_ended_from_outside = (
+                processes.read_exit(folder) is None
+            )  # with its shim: by the end of the machine, say
+            if was_ended_from_outside and deployment["quick_restarts"] < MOST_QUICK_STARTS:
+                self._begin_attempt(deployment, self._explain(deployment, tail=False))
+            else:
+                self._fail(deployment, self._explain(deployment))
         elif self._is_ready(deployment) and not self._has_deaf_container(deployment):
             self._change(deployment, {"state": "Succeeded", "health": "healthy", "error": None})
             self._note(deployment, "Ready.")
@@ -259,8 +266,8 @@ class Deployments:
             self._end_gently(deployment)
             return
         shutil.rmtree(folder, ignore_errors=True)
-        self._workspace.store.delete("deployment", key_of(deployment))
         self._drop_traffic(deployment)
+        self._workspace.store.delete("deployment", key_of(deployment))
         wire.finish_operation(self._workspace.store, deployment["operation"])
         self._wake.set()
 

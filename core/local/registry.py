@@ -18,6 +18,7 @@ from core.local.machine import Machine
 
 MANIFEST = "tunedeck.json"
 RUNS_ON = "tunedeck.runs_on"  # tag and property of every model: "Local" or "Azure"
+WEIGHTS_BYTES = "weights_bytes"
 _AZURE_MODELS = Path(__file__).with_name("registry_models.json")
 _ALLOW_LISTS = ("finetune_compute_allow_list", "inference_compute_allow_list")
 _log = logging.getLogger(__name__)
@@ -85,6 +86,7 @@ class Registry:
                 tags[allow_list] = str([size.name for size in self.machine.sizes])
         changed_at = datetime.fromtimestamp(manifest.stat().st_mtime, UTC).isoformat()
         mark = {RUNS_ON: "Local"}
+        tags[WEIGHTS_BYTES] = str(sum(each.stat().st_size for each in manifest.parent.glob("*.safetensors")))
         return RegistryModel(
             name=name,
             version=version,

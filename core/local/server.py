@@ -23,10 +23,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from core.home import RESOURCE_GROUP, SUBSCRIPTION_ID, WORKSPACE_NAME, Home
 from core.local import machine as machines
+from core.local import recovery
 from core.local.auth import Gatekeeper, family_of
 from core.local.connections import drop_connection
 from core.local.deployments import Deployments
 from core.local.faults import Faults
+from core.local.home_check import is_disk_full
 from core.local.registry import Registry
 from core.local.routes import compute, data, endpoints, history, identity, jobs, mlflow, models, scoring, storage
 from core.local.routes import registry as registry_routes
@@ -82,6 +84,7 @@ def create_app(home: Home, port: int, tls_port: int = 0) -> Starlette:
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        recovery.recover(workspace)
         compute.prepare(workspace)
         workspace.runner.start()
         workspace.deployments.start()
@@ -143,11 +146,10 @@ class Gate:
             await _answer(request, error)(scope, receive, send_marked)
         except ClientDisconnect:
             status = CLIENT_WENT_AWAY
-        except Exception:  # noqa: BLE001 - the top of the server: logged, and answered
+        except Exception as error:  # noqa: BLE001 - the top of the server: logged, and answered
             _log.exception("%s %s failed", request.method, path)
             if not status:
-                failure = WireError(500, "InternalServerError", "The local workspace failed; server.log says where.")
-                await _answer(request, failure)(scope, receive, send_marked)
+                await _answer(request, _explain(error))(scope, receive, send_marked)
         finally:
             milliseconds = (time.perf_counter() - started) * 1000
             # The query is left out: it holds the signatures of log links and of blobs.
@@ -173,6 +175,14 @@ def check_names(request: Request) -> None:
             f"The Resource 'Microsoft.MachineLearningServices/{names['kind']}/{names['name']}' under resource group "
             f"'{group}' was not found.",
         )
+
+
+def _explain(error: Exception) -> WireError:
+    if is_disk_full(error):  # not one of the statuses that the SDK tries again at once
+        return WireError(
+            507, "InsufficientStorage", "The disk of the home folder is full. Free some space, then try again."
+        )
+    return WireError(500, "InternalServerError", "The local workspace failed; server.log says where.")
 
 
 def _answer(request: Request, error: WireError) -> Response:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from core.errors import Conflict
 from core.home import Home, write_atomically
 from core.local import control, shim
+from core.local.home_check import check_home
 
 if TYPE_CHECKING:
     from uvicorn import Config, Server
@@ -33,8 +34,9 @@ def serve(home: Home, *, foreground: bool = False) -> int:
     """Serve `home` in this process until SIGTERM or Ctrl-C.
 
     A home that is served already is adopted: its address is said and 0 returned. Raises Conflict where another program
-    has the port.
+    has the port or a newer Tunedeck wrote the home, BadInput where the home cannot be served from its folder.
     """
+    check_home(home.path)
     home.create()
     _set_up_log(home, foreground)
     with _locked(home) as is_ours:

@@ -6,6 +6,7 @@ A model is on the disk once: steps hand it on by hard links, and the end of a ru
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import shutil
 import signal
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from core.local.workspace import Workspace
 
 TAIL_LINES = 20
+SHARED_FROM_BYTES = 64 * 1024
 
 # Where each output of the component lies when its step has ended: (step, path below the step's folder).
 _MADE_BY = {
@@ -109,15 +111,35 @@ def place_outputs(workspace: Workspace, job: Document) -> None:
     folder = runs.job_folder(workspace, job["name"])
     for output, made in job["plan"]["outputs"].items():
         step, below = _MADE_BY[made]
-        disk.link_tree(folder / step / below, output_path(workspace, job["name"], output), folder / "placing" / output)
+        target = output_path(workspace, job["name"], output)
+        if not target.exists():
+            _share_equal_files(workspace, folder / step / below, target)
+        disk.link_tree(folder / step / below, target, folder / "placing" / output)
     drop_models(folder)
 
 
+def _share_equal_files(workspace: Workspace, source: Path, target: Path) -> None:
+    """Put one file in the place of another with the same content: two runs of the same settings give the same weights.
+
+    Where content lies is remembered by its SHA-256; what was deleted since is found out when it is looked for.
+    """
+    for path in source.rglob("*"):
+        if not path.is_file() or path.stat().st_size < SHARED_FROM_BYTES:
+            continue
+        with path.open("rb") as file:
+            key = hashlib.file_digest(file, "sha256").hexdigest()
+        known = workspace.store.get("content", key)
+        if not known or not disk.share(Path(known["path"]), path, key):
+            workspace.store.put("content", key, {"path": str(target / path.relative_to(source))})
+
+
 def drop_models(folder: Path, *, keep_checkpoints: bool = False) -> None:
-    """Remove the weights that the steps of a job handed on; what was placed as an output is a link of its own."""
+    """Remove the weights and tokens that the steps of a job handed on; what was placed as an output is another link."""
     for step in folder.iterdir() if folder.is_dir() else ():
         for below in (*_HANDED_ON, *(() if keep_checkpoints else ("checkpoints",))):
             shutil.rmtree(step / "outputs" / below, ignore_errors=True)
+        for tokens in (step / "outputs").glob("*.safetensors"):
+            tokens.unlink(missing_ok=True)
 
 
 def find_checkpoint(folder: Path) -> str:

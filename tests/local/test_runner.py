@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
 import signal
 import sqlite3
 import sys
@@ -264,6 +265,24 @@ def test_a_pipeline_runs_its_five_steps_and_places_one_copy_of_the_model(workspa
     assert weights.stat().st_nlink == 1
     left = list(workspace.home.runs.rglob("*.safetensors"))
     assert left == [], "the steps keep no weights of their own"
+
+
+def test_equal_weights_of_two_runs_are_one_file_and_outlive_each_other(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steps, "SHARED_FROM_BYTES", 1000)
+    outputs = workspace.home.blobs / CONTAINER / "azureml"
+    files = [outputs / name / "trained_model" / "model" / "model.safetensors" for name in ("one", "two", "three")]
+    for name in ("one", "two"):
+        workspace.runner.submit(name, pipeline_body(TRAIN, max_steps="1"))
+        assert ended(workspace, name)["run"]["status"] == "Completed"
+    assert files[0].samefile(files[1])
+    assert files[0].stat().st_nlink == 2
+    assert files[0].stat().st_mode & 0o222 == 0
+    shutil.rmtree(outputs / "one")
+    workspace.runner.submit("three", pipeline_body(TRAIN, max_steps="1"))
+    ended(workspace, "three")
+    assert files[1].read_bytes() == files[2].read_bytes() == b"weights" * 1000
 
 
 def test_a_step_that_fails_fails_the_pipeline_and_what_comes_after_never_starts(workspace: Workspace) -> None:

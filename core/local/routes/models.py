@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from core.local import blobs, wire
+from core.local import blobs, recovery, wire
 from core.local.assets import Asset, AssetRoutes
 from core.local.wire import WireError
 from core.local.workspace import Workspace
@@ -74,9 +73,8 @@ class _ModelRoutes(AssetRoutes):
         files = None
         if request.query_params.get(DELETE_FILES, "false").lower() == "true":
             files = _files_of(workspace, document)
-        super().delete_version(request)
-        if files is not None:
-            _delete_files(files)
+        intent = recovery.begin_deletion(workspace.store, KIND, f"{name}/{version}", files)
+        recovery.finish_deletion(workspace.store, intent)
         return Response(status_code=200)
 
 
@@ -109,13 +107,6 @@ def _files_of(workspace: Workspace, document: dict[str, Any]) -> Path | None:
     if files == workspace.blobs.container_path(blobs.CONTAINER):
         raise WireError(400, "UserError", "The model's files are the whole datastore; they are not deleted.")
     return files
-
-
-def _delete_files(files: Path) -> None:
-    if files.is_dir():
-        shutil.rmtree(files)
-    else:
-        files.unlink()
 
 
 ROUTES = _ModelRoutes(_ModelAsset()).routes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from typing import Any
 
 from starlette.requests import Request
@@ -63,6 +64,7 @@ def get_health(request: Request) -> dict[str, Any]:
         "version": VERSION,
         "started_at": workspace.started_at,
         "tls": bool(workspace.gatekeeper.tls_port),
+        "free_bytes": shutil.disk_usage(workspace.home.path).free,
         "faults": [fault.words for fault in workspace.faults.active()],
         "machine": {
             "cores": workspace.machine.cores,

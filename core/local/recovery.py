@@ -1,0 +1,83 @@
+"""What a server does about what the one before it did not live to end: operations and deletions. Runs no process.
+
+Jobs, deployments and computes are taken up by those who run them; here is what lies between a document and the answer
+to who polls for it. Called once, before anything else of the home works.
+"""
+
+from __future__ import annotations
+
+import shutil
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from core.local import wire
+from core.local.store import Document, Store
+from core.local.wire import WireError
+
+if TYPE_CHECKING:
+    from core.local.workspace import Workspace
+
+KEPT_OPERATIONS_S = 24 * 3600
+DELETION = "deletion"
+_BUSY = ("Creating", "Updating", "Deleting")
+
+
+def recover(workspace: Workspace) -> None:
+    """Finish deletions of files, end operations that nobody works on any more, forget those of long ago."""
+    for intent in workspace.store.list(DELETION):
+        finish_deletion(workspace.store, intent)
+    _settle_operations(workspace.store)
+
+
+def begin_deletion(store: Store, kind: str, key: str, files: Path | None) -> Document:
+    """Record that a document and its files are to go, before either does."""
+    return store.put(DELETION, f"{kind}/{key}", {"kind": kind, "key": key, "files": str(files) if files else ""})
+
+
+def finish_deletion(store: Store, intent: Document) -> None:
+    """Delete what an intent names; each part may be gone already."""
+    store.delete(intent["kind"], intent["key"])
+    if intent["files"]:
+        files = Path(intent["files"])
+        if files.is_dir():
+            shutil.rmtree(files)
+        else:
+            files.unlink(missing_ok=True)
+    store.delete(DELETION, f"{intent['kind']}/{intent['key']}")
+
+
+def _settle_operations(store: Store) -> None:
+    oldest = (datetime.now(UTC) - timedelta(seconds=KEPT_OPERATIONS_S)).isoformat(timespec="microseconds")
+    with store.transaction() as connection:
+        connection.execute(
+            "DELETE FROM documents WHERE kind = 'operation' AND modified_at < ? AND body NOT LIKE '%\"InProgress\"%'",
+            (oldest,),
+        )
+        rows = connection.execute(
+            "SELECT key FROM documents WHERE kind = 'operation' AND body LIKE '%\"InProgress\"%'"
+        ).fetchall()
+    for (operation,) in rows:
+        _settle(store, operation)
+
+
+def _settle(store: Store, operation: str) -> None:
+    """End an operation as what it was about stands; one that is still worked on is left to who does."""
+    found = _find_target(store, store.require("operation", operation)["target"])
+    if found is None:  # a deletion that came to its end, or a creation that was not acknowledged
+        wire.finish_operation(store, operation)
+    elif found.get("operation") != operation:
+        wire.finish_operation(store, operation, canceled=True)
+    elif found["state"] == "Failed":
+        message = str(found.get("error") or "It failed.")
+        wire.finish_operation(store, operation, error=WireError(400, "ResourceNotReady", message))
+    elif found["state"] not in _BUSY:
+        wire.finish_operation(store, operation)
+
+
+def _find_target(store: Store, target: str) -> Document | None:
+    parts = target.removeprefix(wire.workspace_id()).strip("/").split("/")
+    if parts[0] == "onlineEndpoints" and len(parts) > 3:
+        return store.get("deployment", f"{parts[1]}/{parts[3]}")
+    kind = {"computes": "compute", "onlineEndpoints": "endpoint"}.get(parts[0])
+    return store.get(kind, parts[1]) if kind else None

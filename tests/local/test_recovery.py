@@ -1,0 +1,69 @@
+"""A server takes up what the one before it was killed in the middle of: deletions with files, and operations."""
+
+from __future__ import annotations
+
+import pytest
+
+from core.local import recovery, wire
+from core.local.blobs import CONTAINER
+from core.local.deployments import deployment_id, new_deployment
+from core.local.store import Store
+from tests.local.submitting import wait
+from tests.local.test_assets import make_files, model
+from tests.local_server import LocalServer
+
+URI = "azureml://datastores/workspaceblobstore/paths/"
+
+
+def test_a_deletion_with_files_that_a_kill_cut_short_is_finished(own_server: LocalServer) -> None:
+    for name in ("doomed", "kept"):
+        make_files(own_server, f"models/{name}")
+        answer = own_server.request("PUT", f"models/{name}/versions/1", json=model(f"{URI}models/{name}"))
+        assert answer.status_code == 201, answer.text
+    own_server.kill()
+    folder = own_server.home.blobs / CONTAINER / "models"
+    recovery.begin_deletion(Store(own_server.home.workspace_db), "model", "doomed/1", folder / "doomed")
+    own_server.start()
+    assert own_server.request("GET", "models/doomed/versions/1").status_code == 404
+    assert own_server.request("GET", "models/kept/versions/1").status_code == 200
+    assert [each.name for each in folder.iterdir()] == ["kept"]
+    assert Store(own_server.home.workspace_db).list(recovery.DELETION) == []
+
+
+@pytest.mark.parametrize(
+    ("state", "is_latest", "becomes"),
+    [
+        ("Succeeded", True, "Succeeded"),
+        ("Failed", True, "Failed"),
+        ("Succeeded", False, "Canceled"),
+        (None, True, "Succeeded"),
+        ("Creating", True, "InProgress"),
+    ],
+)
+def test_an_operation_that_nobody_works_on_ends_as_its_resource_stands(
+    tmp_path_factory: pytest.TempPathFactory, state: str | None, is_latest: bool, becomes: str
+) -> None:
+    store = Store(tmp_path_factory.mktemp("home") / "workspace.db")
+    deployment = new_deployment("clerk", "blue") | {"state": state, "error": "It did not load."}
+    operation = wire.start_operation(store, deployment_id(deployment))
+    if state:
+        store.put("deployment", "clerk/blue", deployment | {"operation": operation if is_latest else "another"})
+    recovery._settle_operations(store)
+    assert store.require("operation", operation)["status"] == becomes
+
+
+def test_whoever_polls_an_operation_across_a_kill_sees_its_end(own_server: LocalServer) -> None:
+    body = {"location": "local", "properties": {"authMode": "Key", "traffic": {}}}
+    asked = own_server.request("PUT", "onlineEndpoints/polled", json=body)
+    own_server.kill()
+    store = Store(own_server.home.workspace_db)
+    operation = asked.headers["Azure-AsyncOperation"].rpartition("/")[2].partition("?")[0]
+    store.update("operation", operation, lambda each: {**each, "status": "InProgress"})
+    store.update("endpoint", "polled", lambda each: {**each, "state": "Succeeded"})
+    own_server.start()
+    assert own_server.finish(asked)["status"] == "Succeeded"
+    deleted = own_server.request("DELETE", "onlineEndpoints/polled")
+    own_server.kill()
+    own_server.start()
+    assert own_server.finish(deleted)["status"] == "Succeeded"
+    wait(lambda: own_server.request("GET", "onlineEndpoints/polled").status_code == 404)
