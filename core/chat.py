@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from core.connection import Connection
 from core.endpoints import EndpointView, find_endpoint
 from core.errors import AccessDenied, NotFound, ServiceRefused, Throttled, TunedeckError, Unreachable
+from core.service_errors import scrub
 
 if TYPE_CHECKING:
     import requests
@@ -108,13 +109,13 @@ def stream_chat(
     body = _openai_body(messages, sampling or Sampling())
     started = time.monotonic()
     answer = _post(conn, endpoint, endpoint.chat_uri, body, deployment, stream=True)
-    if answer.status_code in (404, 405) and find_endpoint(conn, endpoint.name) is not None:
+    if _status_of_model(answer) in (404, 405) and find_endpoint(conn, endpoint.name) is not None:
         answer.close()  # the plain MLflow server of Azure has no /v1 route
         yield from _in_pieces(score_once(conn, endpoint, messages, sampling, deployment))
         return
     _raise_for(conn, endpoint, answer)
     with answer:
-        yield from _read_stream(answer, endpoint.chat_uri, body, _headers(deployment), started, stop)
+        yield from _read_stream(answer, endpoint, body, _headers(deployment), started, stop)
 
 
 def score_once(
@@ -213,6 +214,12 @@ def _post(
     return answer
 
 
+def _status_of_model(answer: requests.Response) -> int:
+    """Return what the container answered: Azure hands its errors on as 424 and keeps the status in a header."""
+    told = answer.headers.get("ms-azureml-model-error-statuscode", "")
+    return int(told) if answer.status_code == 424 and told.isdigit() else answer.status_code
+
+
 def _headers(deployment: str) -> dict[str, str]:
     return {"azureml-model-deployment": deployment} if deployment else {}
 
@@ -230,26 +237,30 @@ def _openai_body(messages: Sequence[Message], sampling: Sampling) -> dict[str, A
 
 def _read_stream(
     answer: requests.Response,
-    url: str,
+    endpoint: EndpointView,
     body: Mapping[str, Any],
     headers: Mapping[str, str],
     started: float,
     stop: threading.Event | None,
 ) -> Iterator[Delta]:
-    """Yield the pieces of a server-sent event stream, then the stats; ends early when `stop` is set."""
+    """Yield the pieces of a server-sent event stream, then the stats; ends early when `stop` is set.
+
+    Raises Unreachable where the stream ends in the middle: the container ended, or the connection did.
+    """
     raw: list[str] = []
     first: float | None = None
-    pieces, usage, reason = 0, 0, ""
-    for line in answer.iter_lines(chunk_size=1):
+    pieces, usage, reason, whole = 0, 0, "", False
+    for line in _lines_of(answer, endpoint):
         if stop is not None and stop.is_set():
             reason = "stopped"
             break
         text = line.decode("utf-8", errors="replace")
         if sum(map(len, raw)) < _RAW_LIMIT:
             raw.append(text)
+        whole = whole or text.endswith("[DONE]")
         if not text.startswith("data:") or text.endswith("[DONE]"):
             continue
-        chunk = json.loads(text.removeprefix("data:"))
+        chunk = _parse_chunk(endpoint, text)
         if "error" in chunk:
             raise _container_error(str(chunk["error"]), text)
         usage = int((chunk.get("usage") or {}).get("completion_tokens") or usage)
@@ -260,12 +271,33 @@ def _read_stream(
                 first = first or time.monotonic()
                 pieces += 1
                 yield Delta(piece)
+    if not whole and not reason:
+        raise _broken_off(endpoint, "the stream ended without [DONE]")
     seconds = time.monotonic() - started
     tokens = usage or pieces
     writing = time.monotonic() - first if first else 0.0
     speed = (tokens - 1) / writing if tokens > 1 and writing > 0 else None
     stats = Stats(first - started if first else None, seconds, tokens, speed, reason)
-    yield Delta("", stats, Exchange(url, body, answer.status_code, "\n".join(raw), headers))
+    yield Delta("", stats, Exchange(endpoint.chat_uri, body, answer.status_code, "\n".join(raw), headers))
+
+
+def _lines_of(answer: requests.Response, endpoint: EndpointView) -> Iterator[bytes]:
+    import requests
+
+    try:
+        yield from answer.iter_lines(chunk_size=1)
+    except requests.RequestException as error:
+        raise _broken_off(endpoint, type(error).__name__) from error
+
+
+def _parse_chunk(endpoint: EndpointView, text: str) -> dict[str, Any]:
+    try:
+        chunk = json.loads(text.removeprefix("data:"))
+    except ValueError:
+        chunk = None
+    if not isinstance(chunk, dict):
+        raise _container_error(f"endpoint '{endpoint.name}' sent what is no event", scrub(text[:2000]))
+    return chunk
 
 
 def _in_pieces(whole: Delta) -> Iterator[Delta]:
@@ -275,12 +307,15 @@ def _in_pieces(whole: Delta) -> Iterator[Delta]:
 
 def _parse_score(endpoint: EndpointView, answer: requests.Response) -> tuple[str, int, str]:
     """Return (text, tokens, finish reason) of any of the forms /score answers in."""
-    found = answer.json()
+    try:
+        found = answer.json()
+    except ValueError as error:
+        raise _container_error(f"endpoint '{endpoint.name}' gave no JSON", scrub(answer.text[:2000])) from error
     if isinstance(found, list) and found:
         found = found[0]
     if isinstance(found, str):
         return found, 0, ""
-    if not isinstance(found, dict) or found.get("error") or "output" not in found:
+    if not isinstance(found, dict) or found.get("error") or found.get("output") is None:
         told = found.get("error") if isinstance(found, dict) else found
         raise _container_error(f"endpoint '{endpoint.name}' gave no text", json.dumps(told)[:2000])
     return (
@@ -304,7 +339,7 @@ def _require_traffic(endpoint: EndpointView, deployment: str) -> None:
 def _raise_for(conn: Connection, endpoint: EndpointView, answer: requests.Response) -> None:
     if answer.ok:
         return
-    detail = f"HTTP {answer.status_code}\n{answer.text[:2000]}"
+    detail = scrub(f"HTTP {answer.status_code}\n{answer.text[:2000]}")
     status = answer.status_code
     if status in (404, 401, 403) and find_endpoint(conn, endpoint.name) is None:
         raise _gone(endpoint)
@@ -327,6 +362,14 @@ def _raise_for(conn: Connection, endpoint: EndpointView, answer: requests.Respon
     if status == 503:
         raise Unreachable(f"Endpoint '{endpoint.name}' is starting.", "Send again in a moment.", detail)
     raise _container_error(f"endpoint '{endpoint.name}' answered {status}", detail)
+
+
+def _broken_off(endpoint: EndpointView, detail: str) -> Unreachable:
+    return Unreachable(
+        f"The answer of '{endpoint.name}' broke off.",
+        "What came is kept. Ask again in a moment; see its log on Deploy.",
+        detail,
+    )
 
 
 def _gone(endpoint: EndpointView) -> NotFound:

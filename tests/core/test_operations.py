@@ -17,7 +17,7 @@ from core.compute import get_compute
 from core.connection import Connection, connect, local_settings
 from core.dataset import ChatDataset, from_upload
 from core.drafts import create_draft, get_draft
-from core.errors import BadInput, NotFound, TunedeckError
+from core.errors import BadInput, NotFound, TunedeckError, Unreachable
 from core.operations import (
     Operation,
     find_operation_for,
@@ -248,7 +248,9 @@ def test_an_answer_streams_and_stop_ends_it(conn: Connection, dataset: ChatDatas
         deltas.append(delta)
         if len(deltas) == 2:
             stop.set()
+    assert [delta.text for delta in deltas] == ["0 ", "1 ", ""]
     assert deltas[-1].stats is not None
+    assert (deltas[-1].stats.tokens, deltas[-1].stats.finish_reason) == (2, "stopped")
     exchange = deltas[-1].exchange
     assert exchange is not None
     key = conn.workspace.online_endpoints.get_keys("talk-ep").primary_key
@@ -258,6 +260,14 @@ def test_an_answer_streams_and_stop_ends_it(conn: Connection, dataset: ChatDatas
     compile(exchange.to_python(), "request.py", "exec")
     whole = chat.score_once(conn, endpoint, [{"role": "user", "content": "Hello"}])
     assert whole.text == "hello"
+
+    only_score = list(chat.stream_chat(conn, endpoint, [{"role": "user", "content": "without /v1"}]))
+    assert [delta.text for delta in only_score] == ["hello", ""]
+    assert only_score[-1].exchange is not None
+    assert only_score[-1].exchange.url == endpoint.scoring_uri
+    with pytest.raises(Unreachable, match=r"The answer of 'talk-ep' broke off\.") as broken:
+        list(chat.stream_chat(conn, endpoint, [{"role": "user", "content": "die in the middle"}]))
+    assert broken.value.hint.startswith("What came is kept.")
 
     finish(start_set_traffic("local", "talk-ep", {"demo": 0}))
     silent = endpoints.get_endpoint(conn, "talk-ep")

@@ -2,6 +2,8 @@
 
 {"status": 422} answers so, {"sleep": 2} waits, {"die": true} kills it, {"stream": true} gives `count` pieces and writes
 `left` into its folder when the client goes away before the end. A model folder with a file `broken` ends it.
+Asked with messages it streams `max_tokens` words as OpenAI's API does; the last message may say "die in the middle", or
+"without /v1", which has it answer as a server that knows /score only.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import sys
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 parser = argparse.ArgumentParser()
 for name in ("model", "folder", "cores"):
@@ -33,6 +36,8 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(401, {"error": "secret"})
         elif asked.get("die"):
             os.kill(os.getpid(), signal.SIGKILL)
+        elif self.path.startswith("/v1/") and "without /v1" in json.dumps(asked):
+            self.answer(404, {"detail": "Not Found"})
         elif asked.get("stream"):
             self.stream(asked)
         else:
@@ -48,15 +53,18 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
-    def stream(self, asked: dict[str, int]) -> None:
+    def stream(self, asked: dict[str, Any]) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         try:
-            for index in range(asked["count"]):
-                self.chunk(f'data: {{"piece": {index}}}\n\n'.encode())
+            for index in range(asked.get("count") or asked["max_tokens"]):
+                told = {"choices": [{"delta": {"content": f"{index} "}}]} if "messages" in asked else {"piece": index}
+                self.chunk(f"data: {json.dumps(told)}\n\n".encode())
                 time.sleep(0.05)
+                if index == 2 and "die in the middle" in json.dumps(asked):
+                    os.kill(os.getpid(), signal.SIGKILL)
             self.chunk(b"data: [DONE]\n\n")
             self.chunk(b"")
         except OSError:
