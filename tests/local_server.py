@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import socket
@@ -96,6 +97,19 @@ class LocalServer:
         with requests.Session() as session:
             session.trust_env = False
             return session.request(method, target, headers=headers, timeout=30, **options)
+
+    def send_raw(self, method: str, path: str, headers: dict[str, str], body: bytes = b"") -> tuple[int, bytes]:
+        """Send a request as it is written, its path too; return status and body."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.home.port(), timeout=30)
+        try:
+            connection.putrequest(method, path, skip_accept_encoding=True)
+            for name, value in {**headers, "Content-Length": str(len(body))}.items():
+                connection.putheader(name, value.encode("latin-1"))
+            connection.endheaders(body)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        finally:
+            connection.close()
 
     def finish(self, response: requests.Response, timeout_s: float = 30.0) -> dict[str, Any]:
         """Poll a long-running operation to its end; return its last answer."""

@@ -15,6 +15,7 @@ python -m core.local fault add KIND …       let the next answers, or the next 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 
@@ -27,7 +28,7 @@ def serve(home: Home, options: argparse.Namespace) -> int:
     """Serve this home; a home that is served already is left to its server."""
     from core.local import serving  # the web server is imported only by the one command that needs it
 
-    return serving.serve(home, foreground=options.foreground)
+    return serving.serve(home, foreground=options.foreground, profile=options.profile)
 
 
 def start(home: Home, _options: argparse.Namespace) -> int:
@@ -163,6 +164,12 @@ def main(arguments: list[str] | None = None) -> int:
         added = commands.add_parser(name, help=command.__doc__, description=command.__doc__)
         if name == "serve":
             added.add_argument("--foreground", action="store_true", help="write the log to the terminal as well")
+            added.add_argument(
+                "--profile",
+                choices=("local", "azure"),
+                default=os.environ.get("TUNEDECK_PROFILE", "local"),
+                help="azure: sizes, quota, registry and slowness of a region, for tests; wants a home of its own",
+            )
         elif name == "exec":
             added.add_argument("program", nargs=argparse.REMAINDER, help="-- and the command")
         elif name == "connect":

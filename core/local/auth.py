@@ -29,6 +29,8 @@ ISSUER = "tunedeck-local"
 LINK_LIFETIME_S = 3600
 KEPT_TOKENS = 256
 
+_CHALLENGE = {"WWW-Authenticate": 'Bearer realm="tunedeck-local", error="invalid_token"'}
+
 Family = Literal["bearer", "storage", "link", "endpoint", "identity", "open"]
 
 # The first prefix that fits decides; everything else needs a bearer token, unknown routes too.
@@ -39,8 +41,8 @@ FAMILIES: tuple[tuple[str, Family], ...] = (
     ("/endpoints/", "endpoint"),
     ("/identity/token", "identity"),
     ("/metadata/endpoints", "open"),  # which clouds there are: asked before there can be a token
+    ("/discovery", "open"),  # the SDK asks it without a token before it reads run history
     ("/studio", "open"),
-    ("/discovery", "open"),  # the SDK asks for it without a token before it reads run history
 )
 
 
@@ -69,7 +71,7 @@ class Gatekeeper:
         Where azure-ai-ml has its cloud from ARM's list, it makes `https://ml.azure.` and what follows the second dot of
         the portal's address the audience of the token that goes with a job.
         """
-        host = urlsplit(audience).netloc.lower()
+        host = _netloc(audience)
         return host in self.hosts or host.replace("ml.azure.", "127.0.", 1) in self.hosts
 
     def sign_token(self, audience: str, lifetime_s: int) -> str:
@@ -82,17 +84,20 @@ class Gatekeeper:
         if request.headers.get("host", "").lower() not in self.hosts:
             raise WireError(403, "ForeignHost", "The local workspace answers only to its own address on 127.0.0.1.")
         origin = request.headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() not in self.hosts:
+        if origin is not None and _netloc(origin) not in self.hosts:
             raise WireError(403, "ForeignOrigin", "The local workspace does not answer to pages of other sites.")
 
-    def check(self, request: Request) -> None:
-        """Check the credential of the request's family; raises 401, or 403 in the storage family as Azure does."""
+    def check(self, request: Request) -> float | None:
+        """Check the credential of the request's family; raises 401, or 403 in the storage family as Azure does.
+
+        Returns when a bearer token was issued (seconds since 1970) where it says so.
+        """
         family = family_of(request.scope["path"])
         if family == "bearer":
-            self._check_bearer(request.headers.get("authorization", ""))
             if second := request.headers.get("x-azureml-token"):  # sent beside the first when a job is submitted
                 self._check_bearer(f"Bearer {second}")
-        elif family == "storage":
+            return self._check_bearer(request.headers.get("authorization", ""))
+        if family == "storage":
             storage_key.check(request, storage_key.derive(self.secret))
         elif family == "link":
             self._check_link(request)
@@ -100,6 +105,7 @@ class Gatekeeper:
             shown = request.headers.get("x-identity-header", "")
             if not hmac.compare_digest(self.identity_header.encode(), shown.encode()):
                 raise _unauthorized("The request does not carry the identity header of this home.")
+        return None
 
     def sign_link(self, path: str, lifetime_s: int = LINK_LIFETIME_S) -> str:
         """Return `path` with a query that opens it for a while without a token."""
@@ -117,7 +123,7 @@ class Gatekeeper:
         if not expires.isdecimal() or int(expires) < time.time():
             raise _unauthorized("The link has expired. Ask for the run's details again.")
 
-    def _check_bearer(self, header: str) -> None:
+    def _check_bearer(self, header: str) -> float | None:
         scheme, _, token = header.partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
             raise _unauthorized("The request carries no bearer token.")
@@ -131,6 +137,7 @@ class Gatekeeper:
             raise _unauthorized("The bearer token was not signed for this home.") from error
         if not self.is_own_audience(str(claims["aud"])):
             raise _unauthorized("The bearer token was made for another workspace's address.")
+        return float(claims["iat"]) if "iat" in claims else None
 
 
 def family_of(path: str) -> Family:
@@ -149,6 +156,18 @@ def _read_token(token: str, secret: str) -> dict[str, Any]:
     return jwt.decode(token, secret, algorithms=["HS256"], issuer=ISSUER, options=options)
 
 
+def _netloc(address: str) -> str:
+    """Return host and port of an address in small letters, "" of what is none."""
+    try:
+        return urlsplit(address).netloc.lower()
+    except ValueError:
+        return ""
+
+
+def expired_token() -> WireError:
+    """Return the refusal of a token that was good once, in Azure's words for that."""
+    return WireError(401, "ExpiredAuthenticationToken", "The access token has expired.", headers=_CHALLENGE)
+
+
 def _unauthorized(message: str) -> WireError:
-    challenge = {"WWW-Authenticate": 'Bearer realm="tunedeck-local", error="invalid_token"'}
-    return WireError(401, "AuthenticationFailed", message, headers=challenge)
+    return WireError(401, "AuthenticationFailed", message, headers=_CHALLENGE)

@@ -134,7 +134,7 @@ class Deployments:
         if shim.read_attempt(folder) < deployment["attempt"]:
             if processes.is_alive(folder):
                 self._end_gently(deployment)  # the scorer of the version before
-            else:
+            elif self._workspace.profile.is_due("deployment", deployment["starting_since"]):
                 try:
                     self._meet_faults(deployment, "out-of-capacity", "image-build")
                     self._launch(deployment)

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from core.errors import BadInput
 from core.home import RESOURCE_GROUP, SUBSCRIPTION_ID, WORKSPACE_NAME, Home, write_atomically
+from core.local.auth import expired_token
 from core.local.wire import WORKSPACE_PATH, WireError
 
 FILE_NAME = "faults.json"
@@ -180,8 +181,7 @@ def _answer_of(fault: Fault, path: str) -> WireError:
     if fault.kind == "unavailable":
         return WireError(503, "ServiceUnavailable", "A fault that was asked for: the service cannot be reached.")
     if fault.kind == "expired-token":
-        challenge = {"WWW-Authenticate": 'Bearer realm="tunedeck-local", error="invalid_token"'}
-        return WireError(401, "ExpiredAuthenticationToken", "The access token has expired.", headers=challenge)
+        return expired_token()
     if path.startswith("computes/"):
         return WireError(
             400,

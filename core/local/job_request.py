@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.local import component, runs
 from core.local.blobs import resolve_uri
+from core.local.shapes import JOB, check_shape
 from core.local.store import Document
 from core.local.wire import PROVIDER, REGISTRY_NAME, WireError, check_name, field_of, strings_of
 
@@ -94,6 +95,7 @@ _BINDING = re.compile(r"\$\{\{\s*([\w.]+)\s*\}\}")
 
 def read_job(workspace: Workspace, name: str, body: Document) -> Document:
     """Return the document of a new job; raises WireError 400 naming what is wrong."""
+    check_shape(body, JOB)
     properties = field_of(body, "properties", dict, {})
     kind = properties.get("jobType")
     if kind not in ("Pipeline", "Command"):
@@ -119,6 +121,7 @@ def read_job(workspace: Workspace, name: str, body: Document) -> Document:
 
 def is_same(job: Document, body: Document) -> bool:
     """Tell whether a PUT asks for the job that is there already."""
+    check_shape(body, JOB)
     asked = body.get("properties") or {}
     return all((asked.get(name) or None) == (job["properties"].get(name) or None) for name in _DEFINITION)
 
@@ -149,7 +152,7 @@ def _read_pipeline(workspace: Workspace, name: str, properties: Document) -> Doc
         "base": {"name": model.name, "version": model.version},
         "files": files,
         "parameters": {key: value for key, value in values.items() if key not in _COMPUTES},
-        "cores": size.cores,
+        "cores": min(size.cores, workspace.machine.cores),
         "gpus": min(size.gpus, int(values.get("number_of_gpu_to_use_finetuning", "1"))),
         "outputs": _bound_outputs(node, properties),
     }
@@ -302,7 +305,7 @@ def _read_command(workspace: Workspace, name: str, properties: Document) -> Docu
     plan = {
         "inputs": inputs,
         "outputs": dict.fromkeys(outputs, ""),
-        "cores": size.cores,
+        "cores": min(size.cores, workspace.machine.cores),
         "gpus": size.gpus,
         "command": text,
         "variables": strings_of(properties, "environmentVariables"),

@@ -34,6 +34,7 @@ class Size:
     cores: int
     memory_gib: float
     gpus: int
+    online: bool = True
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,14 @@ class Machine:
     def quota(self) -> int:
         """Return how many cores clusters may keep, and as many online deployments may use."""
         return self.quota_cores or self.cores
+
+    def quota_of(self, family: str) -> int:
+        """Return how many cores of a family there are."""
+        return self.quota
+
+    def quota_pool(self, family: str) -> str:
+        """Return what shares a quota with this family: here all do, since they are the same cores."""
+        return ""
 
     @cached_property
     def sizes(self) -> tuple[Size, ...]:
@@ -81,7 +90,7 @@ class Machine:
 
     def find_size(self, name: str) -> Size | None:
         """Return a size by name, case ignored, or None."""
-        return next((size for size in self.sizes if size.name == name.lower()), None)
+        return next((size for size in self.sizes if size.name.lower() == name.lower()), None)
 
 
 def probe() -> Machine:

@@ -22,38 +22,50 @@ if TYPE_CHECKING:
 lock = threading.Lock()
 
 
-def kept_cores(machine: Machine, computes: list[Document], but: str) -> int:
-    """Return the cores that computes keep at all times; those of `but` are left out."""
-    kept = 0
+def kept_cores(machine: Machine, computes: list[Document], family: str, but: str) -> int:
+    """Return the cores that computes keep at all times of what a family has; those of `but` are left out."""
+    kept, pool = 0, machine.quota_pool(family)
     for document in computes:
         size = machine.find_size(document["size"])
-        if size is not None and document["name"] != but and document["state"] == "Succeeded":
+        if size is None or document["name"] == but or document["state"] != "Succeeded":
+            continue
+        if machine.quota_pool(size.family) == pool:
             kept += size.cores * document["min_nodes"]
     return kept
 
 
 def check_compute(machine: Machine, computes: list[Document], name: str, size: Size, nodes: int) -> WireError | None:
     """Return why a compute may not keep `nodes` nodes at all times, or None."""
-    taken, wanted = kept_cores(machine, computes, name), size.cores * nodes
-    if taken + wanted <= machine.quota:
+    taken, wanted = kept_cores(machine, computes, size.family, name), size.cores * nodes
+    limit = machine.quota_of(size.family)
+    if taken + wanted <= limit:
         return None
     family = size.family.removesuffix("Family")
     return WireError(
         400,
         "ClusterMinNodesExceedCoreQuota",
-        f"The location '{LOCATION}' has a {family} family vCPU quota of {machine.quota - taken} left "
-        f"({taken} of {machine.quota} are kept by other computes). {nodes} nodes of {size.name} are asked for, "
+        f"The location '{LOCATION}' has a {family} family vCPU quota of {limit - taken} left "
+        f"({taken} of {limit} are kept by other computes). {nodes} nodes of {size.name} are asked for, "
         f"which maps to {wanted} vCPUs.",
     )
 
 
-def deployed_cores(workspace: Workspace, but: str = "") -> int:
-    """Return the cores of all online deployments, one that failed among them; the deployment `but` is left out."""
-    return sum(
-        each["cores"] * instances_of(each["sku"])
-        for each in workspace.store.list("deployment")
-        if f"{each['endpoint']}/{each['name']}" != but
-    )
+def deployed_cores(workspace: Workspace, but: str = "", pool: str | None = None) -> int:
+    """Return the cores of all online deployments, one that failed among them.
+
+    but: a deployment that is left out. pool: count only those of sizes that share this quota.
+    """
+    used = 0
+    for each in workspace.store.list("deployment"):
+        size = _size_of(workspace, each)
+        counts = pool is None or (size is not None and workspace.machine.quota_pool(size.family) == pool)
+        if counts and f"{each['endpoint']}/{each['name']}" != but:
+            used += (size.cores if size else each["cores"]) * instances_of(each["sku"])
+    return used
+
+
+def _size_of(workspace: Workspace, deployment: Document) -> Size | None:
+    return workspace.machine.find_size(str(deployment["asked"].get("instanceType") or ""))
 
 
 def instances_of(sku: Document) -> int:
@@ -63,8 +75,11 @@ def instances_of(sku: Document) -> int:
 
 def check_deployment(workspace: Workspace, deployment: Document) -> None:
     """Refuse a deployment that this location has no cores for; raises 400 in the structure of the service's refusal."""
-    used = deployed_cores(workspace, f"{deployment['endpoint']}/{deployment['name']}")
-    needed, limit = deployment["cores"] * instances_of(deployment["sku"]), workspace.machine.quota
+    size = _size_of(workspace, deployment)
+    assert size is not None  # refused before
+    pool, limit = workspace.machine.quota_pool(size.family), workspace.machine.quota_of(size.family)
+    used = deployed_cores(workspace, f"{deployment['endpoint']}/{deployment['name']}", pool)
+    needed = size.cores * instances_of(deployment["sku"])
     if used + needed <= limit:
         return
     reason = (

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from core.local.machine import Machine
+from core.local.profile import Profile, list_published
 
 MANIFEST = "tunedeck.json"
 RUNS_ON = "tunedeck.runs_on"  # tag and property of every model: "Local" or "Azure"
@@ -35,6 +36,7 @@ class RegistryModel:
     properties: dict[str, str] = field(repr=False)
     archived: bool = False
     folder: Path | None = None
+    system_metadata: dict[str, Any] | None = field(default=None, repr=False)
     created_at: str = "2025-01-01T00:00:00+00:00"
 
 
@@ -44,10 +46,11 @@ class Registry:
 
     base_models: Path
     machine: Machine
+    profile: Profile = field(default_factory=Profile)
 
     def list_models(self) -> list[RegistryModel]:
         """Return every version of every model, by name, the newest version of each first."""
-        models = [*self._local_models(), *_azure_models()]
+        models = [*self._local_models(), *(_published_models() if self.profile.is_azure else _azure_models())]
         models.sort(key=lambda model: _version_order(model.version), reverse=True)
         return sorted(models, key=lambda model: (model.folder is None, model.name.lower()))
 
@@ -113,6 +116,12 @@ def _azure_models() -> tuple[RegistryModel, ...]:
         )
         for model in listed
     )
+
+
+@cache
+def _published_models() -> tuple[RegistryModel, ...]:
+    """Return what a registry as large as Azure's holds: it marks none as being for elsewhere."""
+    return tuple(RegistryModel(description="", **fields) for fields in list_published())
 
 
 def _strings(pairs: dict[str, Any]) -> dict[str, str]:

@@ -15,7 +15,7 @@ from core.local.wire import WireError
 
 _KEY = r"(?:(?P<sort>metrics?|params?|parameters?|tags?|attributes?|attr|run)\.)?(?P<key>\"[^\"]+\"|`[^`]+`|[\w.\-]+)"
 _COMPARISON = re.compile(
-    rf"\s*{_KEY}\s*(?P<operator>!=|>=|<=|=|>|<|I?LIKE)\s*(?P<value>'[^']*'|\"[^\"]*\"|[-+.\deE]+)\s*(?P<and>and\b)?",
+    rf"\s*{_KEY}\s*(?P<operator>!=|>=|<=|=|>|<|I?LIKE)\s*(?P<value>'[^']*'|\"[^\"]*\"|[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(?P<and>and\b)?",
     re.IGNORECASE,
 )
 _ORDER = re.compile(rf"\s*{_KEY}\s*(?P<direction>ASC|DESC)?\s*", re.IGNORECASE)
@@ -79,8 +79,15 @@ def sort_runs(found: list[dict[str, Any]], clause: str) -> None:
     sort, key = _sort_of(match["sort"]), match["key"].strip('"`')
     having = [run for run in found if value_of(run, sort, key) is not None]
     lacking = [run for run in found if value_of(run, sort, key) is None]
-    having.sort(key=lambda run: value_of(run, sort, key), reverse=(match["direction"] or "").upper() == "DESC")
+    having.sort(
+        key=lambda run: _orderable(value_of(run, sort, key)), reverse=(match["direction"] or "").upper() == "DESC"
+    )
     found[:] = [*having, *lacking]
+
+
+def _orderable(value: Any) -> tuple[bool, float, str]:
+    """Return a key for numbers and texts together: a metric that is not finite is told as a text."""
+    return (True, 0.0, value) if isinstance(value, str) else (False, float(value), "")
 
 
 def _sort_of(word: str | None) -> str:

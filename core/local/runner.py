@@ -189,6 +189,8 @@ class Runner:
     def _allocate(self, job: Document) -> bool:
         """Tell whether the node that is free is given; not so while a fault says that there is none."""
         name = job["compute"]
+        if not self._workspace.profile.is_due("node", job["created_at"]):
+            return False
         fault = self._workspace.faults.take("out-of-capacity", f"computes/{name}")
         errors = []
         if fault is not None:

@@ -24,11 +24,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from core.home import RESOURCE_GROUP, SUBSCRIPTION_ID, WORKSPACE_NAME, Home
 from core.local import machine as machines
 from core.local import recovery
-from core.local.auth import Gatekeeper, family_of
+from core.local.auth import Gatekeeper, expired_token, family_of
 from core.local.connections import drop_connection
 from core.local.deployments import Deployments
 from core.local.faults import Faults
 from core.local.home_check import is_disk_full
+from core.local.profile import Profile, RegionMachine
 from core.local.registry import Registry
 from core.local.routes import compute, data, endpoints, history, identity, jobs, mlflow, models, scoring, storage
 from core.local.routes import registry as registry_routes
@@ -66,18 +67,22 @@ CLIENT_WENT_AWAY = 499  # only in the log, where nginx writes the same
 _log = logging.getLogger(__name__)
 
 
-def create_app(home: Home, port: int, tls_port: int = 0) -> Starlette:
+def create_app(home: Home, port: int, tls_port: int = 0, profile: Profile | None = None) -> Starlette:
     """Build the application that serves one home on one port, and over TLS on a second one where that is not 0."""
+    profile = profile or Profile()
     machine = machines.probe()
+    if profile.is_azure:
+        machine = RegionMachine(**vars(machine))
     if machine.problem:
         _log.warning("%s", machine.problem)
     workspace = Workspace(
         home=home,
         store=Store(home.workspace_db),
         machine=machine,
-        registry=Registry(home.base_models, machine),
+        registry=Registry(home.base_models, machine, profile),
         gatekeeper=Gatekeeper(home.secret(), port, tls_port),
         url=f"http://127.0.0.1:{port}",
+        profile=profile,
     )
     workspace.runner = Runner(workspace)
     workspace.deployments = Deployments(workspace)
@@ -100,17 +105,18 @@ def create_app(home: Home, port: int, tls_port: int = 0) -> Starlette:
     )
     app.router.redirect_slashes = False
     app.state.workspace = workspace
-    app.add_middleware(Gate, gatekeeper=workspace.gatekeeper, faults=workspace.faults)
+    app.add_middleware(Gate, gatekeeper=workspace.gatekeeper, faults=workspace.faults, profile=profile)
     return app
 
 
 class Gate:
     """Checks, logs and answers for what goes wrong around the routes; plain ASGI, so that bodies stream through."""
 
-    def __init__(self, app: ASGIApp, gatekeeper: Gatekeeper, faults: Faults) -> None:
+    def __init__(self, app: ASGIApp, gatekeeper: Gatekeeper, faults: Faults, profile: Profile) -> None:
         self._app = app
         self._gatekeeper = gatekeeper
         self._faults = faults
+        self._profile = profile
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -135,7 +141,9 @@ class Gate:
 
         try:
             self._gatekeeper.check_host(request)
-            self._gatekeeper.check(request)
+            issued_at = self._gatekeeper.check(request)
+            if issued_at is not None and self._profile.is_expired(issued_at):
+                raise expired_token()
             check_names(request)
             if await self._faults.strike(request.method, scope["path"]):
                 status = CLIENT_WENT_AWAY
@@ -186,6 +194,9 @@ def _explain(error: Exception) -> WireError:
 
 
 def _answer(request: Request, error: WireError) -> Response:
+    is_arm = request.scope["path"].startswith("/subscriptions/")
+    if error.status == 404 and is_arm and request.app.state.workspace.profile.empty_not_found:
+        return Response(status_code=404)
     if family_of(request.scope["path"]) != "storage":
         return error.to_response(request.scope.get("state", {}).get("request_id", ""))
     body = (

@@ -30,12 +30,13 @@ GOODBYE_S = 3  # how long open requests may go on after the server was asked to 
 _log = logging.getLogger(__name__)
 
 
-def serve(home: Home, *, foreground: bool = False) -> int:
+def serve(home: Home, *, foreground: bool = False, profile: str = "local") -> int:
     """Serve `home` in this process until SIGTERM or Ctrl-C.
 
     A home that is served already is adopted: its address is said and 0 returned. Raises Conflict where another program
     has the port or a newer Tunedeck wrote the home, BadInput where the home cannot be served from its folder.
     """
+    os.umask(0o077)  # keys, data and models are the owner's; what is started here inherits it
     check_home(home.path)
     home.create()
     _set_up_log(home, foreground)
@@ -47,6 +48,7 @@ def serve(home: Home, *, foreground: bool = False) -> int:
 
         from core.local import server
         from core.local.connections import KnownConnection
+        from core.local.profile import make_profile
 
         listener = _listen(home.port())
         if listener is None:
@@ -59,7 +61,7 @@ def serve(home: Home, *, foreground: bool = False) -> int:
             _log.warning("Port %s, for TLS, is used by another program: http only.", home.tls_port())
         print(f"Local workspace at {home.url()}, home {home.path}. Ctrl-C ends it.", flush=True)
         config = uvicorn.Config(
-            server.create_app(home, home.port(), home.tls_port() if secure else 0),
+            server.create_app(home, home.port(), home.tls_port() if secure else 0, make_profile(profile)),
             http=KnownConnection,
             ws="none",
             loop="asyncio",

@@ -52,11 +52,11 @@ def encode(key: bytes) -> str:
     return base64.b64encode(key).decode()
 
 
-def make_account_sas(key: bytes, lifetime: timedelta) -> str:
-    """Return a signature for containers and blobs: read, write, create, add, list and delete."""
+def make_container_sas(key: bytes, container: str, lifetime: timedelta) -> str:
+    """Return a signature for one container and its blobs: read, add, create, write, delete and list."""
     expires = (datetime.now(UTC) + lifetime).strftime("%Y-%m-%dT%H:%M:%SZ")
-    fields = {"sv": SAS_VERSION, "ss": "b", "srt": "co", "sp": "rwdlac", "se": expires, "spr": "https,http"}
-    signed = {**fields, "sig": _sign(key, _account_string(fields))}
+    fields = {"sv": SAS_VERSION, "sr": "c", "sp": "racwdl", "se": expires, "spr": "https,http"}
+    signed = {**fields, "sig": _sign(key, _service_string(fields, container, ""))}
     return "?" + "&".join(f"{name}={quote(value, safe='')}" for name, value in signed.items())
 
 

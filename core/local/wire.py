@@ -7,6 +7,7 @@ runs them. They raise WireError for everything that is not an answer.
 from __future__ import annotations
 
 import json
+import math
 import re
 import uuid
 from collections.abc import Callable, Iterable, Sequence
@@ -44,6 +45,7 @@ OPERATION_PATH = f"{PROVIDER_PATH}/locations/{LOCATION}/mfeOperationsStatus"
 POLL_AGAIN = {"retry-after-ms": "250"}  # without it the SDK waits 30 s (5 s for deployments) between two polls
 MAX_BODY_BYTES = 8 * 1024 * 1024
 PAGE_SIZE = 100
+MAX_DIGITS = 18
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,254}")
 
@@ -102,6 +104,8 @@ def route(
             check_name(name, value)
         request.state.body = await _read_body(request)
         answer = handler(request) if is_quick else await run_in_threadpool(handler, request)
+        if method == "GET" and isinstance(answer, dict):
+            answer = workspace_of(request).profile.settle(str(request.url), answer)
         return answer if isinstance(answer, Response) else JSONResponse(answer)
 
     endpoint.__name__ = handler.__name__
@@ -143,12 +147,28 @@ def read_json(request: Request) -> dict[str, Any]:
     if not raw.strip():
         return {}
     try:
-        body = json.loads(raw)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise WireError(400, "BadRequest", f"The request body is not JSON: {error}") from error
+        body = json.loads(raw, parse_int=_small, parse_float=_finite, parse_constant=_finite)
+        if b"\\u" in raw:
+            json.dumps(body, ensure_ascii=False).encode()  # half of a surrogate pair is no character
+    except (ValueError, RecursionError) as error:
+        raise WireError(400, "BadRequest", f"The request body is not JSON: {error}"[:300]) from error
     if not isinstance(body, dict):
         raise WireError(400, "BadRequest", "The request body must be a JSON object.")
     return body
+
+
+def _small(text: str) -> int:
+    """Return a number that every part of the server can hold: 64 bits."""
+    if len(text) > MAX_DIGITS:
+        raise ValueError(f"a whole number has at most {MAX_DIGITS} digits")
+    return int(text)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:20]} is not a number that JSON has")
+    return number
 
 
 def field_of(body: dict[str, Any], name: str, kind: type | tuple[type, ...], default: Any = None) -> Any:
@@ -244,7 +264,7 @@ def paged_as_read(
     """
     query = dict(request.query_params)
     below, to_skip = query.pop("$skipToken", ""), _whole_number(query, "$skip", 0)
-    if below and not below.isdecimal():
+    if below and not (below.isdecimal() and len(below) <= MAX_DIGITS):
         raise WireError(400, "BadRequest", "The query parameter '$skipToken' is not one that was given here.")
     length = _whole_number(query, "$top", _whole_number(query, "count", PAGE_SIZE))
     page: dict[str, Any] = {"value": []}
@@ -269,7 +289,7 @@ def _whole_number(query: dict[str, str], name: str, default: int) -> int:
     text = query.get(name, "")
     if not text:
         return default
-    if not text.isdecimal():
+    if not text.isdecimal() or len(text) > MAX_DIGITS:
         raise WireError(400, "BadRequest", f"The query parameter '{name}' must be a whole number.")
     return int(text)
 

@@ -14,6 +14,7 @@ from core.local.auth import Gatekeeper
 from core.local.blobs import BlobStore
 from core.local.faults import Faults
 from core.local.machine import Machine
+from core.local.profile import Profile, ServerEnds
 from core.local.registry import Registry
 from core.local.store import Store, now_utc
 from core.local.wire import WireError
@@ -39,13 +40,14 @@ class Workspace:
     registry: Registry
     gatekeeper: Gatekeeper
     url: str
+    profile: Profile = field(default_factory=Profile)
     started_at: str = field(default_factory=now_utc)
     blobs: BlobStore = field(init=False, repr=False)
     faults: Faults = field(init=False, repr=False)
     runner: Runner = field(init=False, repr=False)
     deployments: Deployments = field(init=False, repr=False)
     _background: ThreadPoolExecutor = field(
-        default_factory=lambda: ThreadPoolExecutor(2, thread_name_prefix="operation"), repr=False
+        default_factory=lambda: ThreadPoolExecutor(8, thread_name_prefix="operation"), repr=False
     )
 
     def __post_init__(self) -> None:
@@ -59,6 +61,8 @@ class Workspace:
             error = None
             try:
                 work()
+            except ServerEnds:
+                return
             except WireError as refusal:
                 error = refusal
             except Exception:  # noqa: BLE001 - the top of this thread: logged, and told to who polls
@@ -70,4 +74,5 @@ class Workspace:
 
     def close(self) -> None:
         """Wait for background work that has begun."""
+        self.profile.stop()
         self._background.shutdown(wait=True, cancel_futures=True)

@@ -69,9 +69,9 @@ def fails(conn: Connection, doing: str, what: str, call: Callable[[], Any]) -> e
 # kind -> (class, what is said, a word of the next step)
 READ_FAULTS: dict[str, tuple[type[errors.TunedeckError], str, str]] = {
     "throttle": (errors.Throttled, "The local workspace asks for a pause (429).", "waits 1 s"),
-    "error": (errors.ServiceRefused, "The local workspace failed to read compute 'this-machine' (500).", "Try again"),
+    "error": (errors.ServiceFailed, "The local workspace failed to read compute 'this-machine' (500).", "Try again"),
     "unavailable": (
-        errors.ServiceRefused, "The local workspace failed to read compute 'this-machine' (503).", "Try again"
+        errors.ServiceFailed, "The local workspace failed to read compute 'this-machine' (503).", "Try again"
     ),
     "drop": (errors.Unreachable, "The connection to the local workspace ended before it answered.", "Read again"),
     "expired-token": (errors.SignInFailed, "says that this home's token has expired (401).", "clock"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -194,3 +195,30 @@ def test_it_is_never_served_without_a_secret(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "SCORE_SECRET is not set" in done.stderr
+
+
+class Canary:
+    """What a pickle would run as it is read."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self._path,)
+
+
+def test_weights_that_are_a_pickle_are_never_read(tiny_model: Path, tmp_path: Path) -> None:
+    import torch
+
+    from core.local.engine.generation import load_chat_model
+    from core.local.engine.trainable import load_model
+
+    folder = tmp_path / "pickled"
+    shutil.copytree(tiny_model, folder)
+    for weights in folder.glob("*.safetensors*"):
+        weights.unlink()
+    torch.save({"model.embed_tokens.weight": Canary(tmp_path / "was-run")}, folder / "pytorch_model.bin")
+    for load in (lambda: load_chat_model(folder, 1), lambda: load_model(folder, "float32", torch.device("cpu"))):
+        with pytest.raises(OSError, match=r"model\.safetensors"):
+            load()
+    assert not (tmp_path / "was-run").exists()

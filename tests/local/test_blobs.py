@@ -195,7 +195,7 @@ def test_a_wrong_key_and_a_tampered_or_missing_signature_are_refused(local_serve
     with pytest.raises(ClientAuthenticationError):
         open_container(local_server, "AAAA").get_container_properties()
     good = secret_of(local_server, expirableSecret=True)["sasToken"]
-    more = good.replace("sp=rwdlac", "sp=rwdlacx")
+    more = good.replace("sp=racwdl", "sp=racwdlx")
     later = good.replace("se=20", "se=21")
     for signature in (more, later, good[:-4] + "AAAA"):
         with pytest.raises(ClientAuthenticationError):

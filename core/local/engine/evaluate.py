@@ -230,7 +230,9 @@ def _load_model(folder: Path, reporter: Reporter) -> Any:
     logging.disable_progress_bar()
     name, _ = choose_number_format()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, name), local_files_only=True)
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=getattr(torch, name), local_files_only=True, use_safetensors=True
+    )
     reporter.say(f"{folder.name} loaded in {name} on {device}.")
     return model.eval().to(device)
 

@@ -81,7 +81,9 @@ def load_chat_model(folder: Path, cores: int) -> ChatModel:
     logging.disable_progress_bar()
     name, why = choose_number_format(rows=1)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, name), local_files_only=True)
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=getattr(torch, name), local_files_only=True, use_safetensors=True
+    )
     model.eval().to(device)
     chat = ChatModel(model, load_chat_tokens(folder), f"{name} on {device}: {why}", Threads(cores))
     chat.answer(

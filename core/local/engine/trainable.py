@@ -113,7 +113,11 @@ def load_model(folder: Path, number_format: str, device: torch.device) -> nn.Mod
     logging.disable_progress_bar()
     attention = "sdpa" if device.type == "cuda" else "eager"
     model: Any = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=getattr(torch, number_format), attn_implementation=attention, local_files_only=True
+        folder,
+        dtype=getattr(torch, number_format),
+        attn_implementation=attention,
+        local_files_only=True,
+        use_safetensors=True,
     )
     model.requires_grad_(False)
     return model.to(device)

@@ -28,7 +28,7 @@ _USAGES_PATH = f"{PROVIDER_PATH}/locations/{{location}}/usages"
 def prepare(workspace: Workspace) -> None:
     """Make the compute every home starts with, and end what an earlier server left unfinished."""
     store = workspace.store
-    if store.insert("mark", "first compute", {}) is not None:
+    if store.insert("mark", "first compute", {}) is not None and not workspace.profile.is_azure:
         store.insert(KIND, FIRST_COMPUTE, _first_compute(workspace.machine))
     first = store.get(KIND, FIRST_COMPUTE)
     if first and first.get("whole_machine") and workspace.machine.find_size(first["size"]) is None:
@@ -122,17 +122,20 @@ def list_usages(request: Request) -> dict[str, Any]:
         size = workspace.machine.find_size(document["size"])
         if size is not None and document["state"] == "Succeeded":
             used[size.family] += size.cores * _count_nodes(workspace, document)
-    limit = workspace.machine.quota
-    rows = [("Total Cluster Dedicated Regional vCPUs", "dedicatedCores", sum(used.values()))]
-    rows += [(family, "vmFamily", count) for family, count in used.items()]
-    rows += [("Total Online Endpoint vCPUs", "onlineEndpointCores", quota.deployed_cores(workspace))]
-    return wire.paged(request, [_usage_to_wire(name, sort, count, limit) for name, sort, count in rows])
+    machine = workspace.machine
+    limits = {family: machine.quota_of(family) for family in used}
+    total = sum(limits.values()) if workspace.profile.is_azure else machine.quota
+    rows = [("Total Cluster Dedicated Regional vCPUs", "dedicatedCores", sum(used.values()), total)]
+    rows += [(family, "vmFamily", count, limits[family]) for family, count in used.items()]
+    rows += [("Total Online Endpoint vCPUs", "onlineEndpointCores", quota.deployed_cores(workspace), total)]
+    return wire.paged(request, [_usage_to_wire(*row) for row in rows])
 
 
 def _create(workspace: Workspace, name: str) -> None:
     """Give a compute the nodes it keeps at all times; raises, and leaves it Failed, where the cores are not there."""
     store, machine = workspace.store, workspace.machine
     document = store.require(KIND, name)
+    workspace.profile.wait("compute", document["modified_at"])
     size = machine.find_size(document["size"])
     with quota.lock:
         problem = None
@@ -303,7 +306,7 @@ def _size_to_wire(size: Size) -> dict[str, Any]:
         "osVhdSizeMB": 0,
         "maxResourceVolumeMB": 0,
         "estimatedVMPrices": {"billingCurrency": "USD", "unitOfMeasure": "OneHour", "values": tiers},
-        "supportedComputeTypes": ["AmlCompute", "MIR"],
+        "supportedComputeTypes": ["AmlCompute", "MIR"] if size.online else ["AmlCompute"],
     }
 
 

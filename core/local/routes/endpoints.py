@@ -14,6 +14,7 @@ from core.home import LOCATION
 from core.local import quota, wire
 from core.local.blobs import resolve_uri
 from core.local.deployments import deployment_id, key_of, new_deployment, read_duration
+from core.local.shapes import DEPLOYMENT, ENDPOINT, check_shape
 from core.local.store import Document, now_utc
 from core.local.wire import WORKSPACE_PATH, WireError, route
 from core.local.workspace import Workspace
@@ -44,6 +45,7 @@ def put_endpoint(request: Request) -> Response:
     name = _checked_name("endpoint", wire.name_of(request, "endpoint"))
     _check_unique("endpoint", name, workspace.store.list("endpoint"))
     body = wire.read_json(request)
+    check_shape(body, ENDPOINT)
     asked = wire.field_of(body, "properties", dict, {})
     if asked.get("authMode") not in (None, "Key"):
         raise WireError(400, "BadRequest", f"authMode must be Key in the local workspace, not '{asked['authMode']}'.")
@@ -221,6 +223,7 @@ def get_logs(request: Request) -> dict[str, Any]:
 
 
 def _read_deployment(workspace: Workspace, body: dict[str, Any]) -> Document:
+    check_shape(body, DEPLOYMENT)
     asked = wire.field_of(body, "properties", dict, {})
     for field in ("codeConfiguration", "environmentId"):
         if asked.get(field):
@@ -243,7 +246,7 @@ def _read_deployment(workspace: Workspace, body: dict[str, Any]) -> Document:
         "asked": asked,
         "sku": sku,
         "tags": wire.strings_of(body, "tags"),
-        "cores": size.cores,
+        "cores": min(size.cores, workspace.machine.cores),
         "gpus": size.gpus,
         "model_dir": str(_model_folder(resolve_uri(workspace, model))),
     }

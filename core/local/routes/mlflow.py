@@ -18,6 +18,7 @@ from core.local import runs, wire
 from core.local.routes import artifacts
 from core.local.routes.jobs import properties_of
 from core.local.run_search import read_filter, sort_runs, value_of
+from core.local.shapes import MLFLOW, check_shape
 from core.local.store import Document, MetricPoint, now_utc
 from core.local.wire import WORKSPACE_PATH, WireError
 from core.local.workspace import Workspace
@@ -240,9 +241,12 @@ def _text(body: Body, name: str) -> str:
 
 def _number(body: Body, name: str, default: int) -> int:
     try:
-        return int(body.get(name) or default)
+        number = int(body.get(name) or default)
     except (TypeError, ValueError) as error:
         raise WireError(400, "BadRequest", f"The parameter '{name}' must be a whole number.") from error
+    if not 0 <= number < 2**63:
+        raise WireError(400, "BadRequest", f"The parameter '{name}' must be at least 0 and below 2^63.")
+    return number
 
 
 def _pairs(body: Body, name: str) -> dict[str, str]:
@@ -256,8 +260,11 @@ def _pairs(body: Body, name: str) -> dict[str, str]:
 def _metric(body: Body) -> tuple[str, float, int, int]:
     try:
         value, moment = float(body["value"]), body.get("timestamp")
-        return _text(body, "key"), value, int(body.get("step") or 0), int(moment or runs.to_milliseconds(now_utc()))
-    except (KeyError, TypeError, ValueError) as error:
+        step, at = int(body.get("step") or 0), int(moment or runs.to_milliseconds(now_utc()))
+        if max(abs(step), abs(at)) >= 2**63:
+            raise ValueError(body)
+        return _text(body, "key"), value, step, at
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise WireError(400, "BadRequest", "A metric needs a key, a number as value, a whole step and time.") from error
 
 
@@ -270,7 +277,10 @@ def _set_params(workspace: Workspace, run: runs.Run, params: dict[str, str]) -> 
 
 
 def _from_milliseconds(moment: Any) -> str | None:
-    return runs.from_milliseconds(int(moment)) if moment else None
+    try:
+        return runs.from_milliseconds(int(moment)) if moment else None
+    except (TypeError, ValueError, OverflowError, OSError) as error:
+        raise WireError(400, "BadRequest", "A time is a whole number of milliseconds since 1970.") from error
 
 
 # Writing answers
@@ -342,6 +352,7 @@ def _route(path: str, handler: Callable[[Workspace, Body], Body], method: str) -
     def answer(request: Request) -> Response:
         try:
             body = dict(request.query_params) if method == "GET" else wire.read_json(request)
+            check_shape(body, MLFLOW)
             return JSONResponse(handler(wire.workspace_of(request), body))
         except WireError as error:
             code = error.code if error.code.isupper() else _CODES.get(error.status, "INTERNAL_ERROR")

@@ -128,6 +128,7 @@ def _version_to_wire(model: RegistryModel) -> dict[str, Any]:
             "isArchived": model.archived,
             "isAnonymous": False,
             "modelUri": address,
+            **({} if model.system_metadata is None else {"systemMetadata": model.system_metadata}),
         },
         "systemData": _system_data(model.created_at),
     }

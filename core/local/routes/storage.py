@@ -29,6 +29,8 @@ from core.local.wire import PROVIDER, WORKSPACE_PATH, WireError, route
 CHUNK_BYTES = 1 << 20
 MAX_LIST = 5000
 MAX_BLOCK_LIST_BYTES = 8 << 20
+MAX_PUT_BYTES = 5000 << 20  # of one request, as on Azure; a larger blob comes in blocks
+LONGEST_SAS_HOURS = 7 * 24
 STORAGE_VERSION = "2026-10-06"
 
 # What would change the meaning of a request and is not done here: refused, not overlooked.
@@ -67,8 +69,13 @@ def list_secrets(request: Request) -> dict[str, Any]:
     key = storage_key.derive(wire.workspace_of(request).home.secret())
     if not wire.field_of(body, "expirableSecret", bool, False):
         return {"secretsType": "AccountKey", "key": storage_key.encode(key)}
-    lifetime = timedelta(hours=wire.field_of(body, "expireAfterHours", int, 1))
-    return {"secretsType": "Sas", "sasToken": storage_key.make_account_sas(key, lifetime)}
+    hours = wire.field_of(body, "expireAfterHours", int, 1)
+    if not 1 <= hours <= LONGEST_SAS_HOURS:
+        raise WireError(400, "BadRequest", f"expireAfterHours must be 1 to {LONGEST_SAS_HOURS}, not {hours}.")
+    return {
+        "secretsType": "Sas",
+        "sasToken": storage_key.make_container_sas(key, CONTAINER, timedelta(hours=hours)),
+    }
 
 
 def _check_datastore(request: Request) -> None:
@@ -273,9 +280,12 @@ def _read_block_list(content: bytes) -> list[str]:
 async def _receive(request: Request, target: Path) -> str:
     """Stream the body into a file; return its MD5 in base64; raises 400 where the client's own MD5 differs."""
     digest = hashlib.md5(usedforsecurity=False)
-    pending = bytearray()
+    pending, received = bytearray(), 0
     with open(target, "wb") as file:
         async for chunk in request.stream():
+            received += len(chunk)
+            if received > MAX_PUT_BYTES:
+                raise WireError(413, "RequestBodyTooLarge", f"A request holds at most {MAX_PUT_BYTES} bytes.")
             pending += chunk
             digest.update(chunk)
             if len(pending) >= CHUNK_BYTES:

@@ -63,6 +63,7 @@ def get_health(request: Request) -> dict[str, Any]:
         "pid": os.getpid(),
         "version": VERSION,
         "started_at": workspace.started_at,
+        "profile": workspace.profile.name,
         "tls": bool(workspace.gatekeeper.tls_port),
         "free_bytes": shutil.disk_usage(workspace.home.path).free,
         "faults": [fault.words for fault in workspace.faults.active()],
@@ -75,6 +76,18 @@ def get_health(request: Request) -> dict[str, Any]:
             "problem": workspace.machine.problem,
         },
     }
+
+
+def put_clock(request: Request) -> dict[str, Any]:
+    """PUT the clock of a profile forward; this machine's own cannot be."""
+    profile = wire.workspace_of(request).profile
+    if not profile.is_azure:
+        raise wire.WireError(501, "NotImplemented", "Only the clock of `serve --profile azure` can be put forward.")
+    seconds = wire.field_of(wire.read_json(request), "advanceSeconds", (int, float), 0)
+    if not 0 <= seconds <= 10**7:
+        raise wire.WireError(400, "BadRequest", "advanceSeconds must be 0 to 10,000,000.")
+    profile.clock.advance(float(seconds))
+    return {"advancedSeconds": seconds}
 
 
 def get_studio(_request: Request) -> Response:
@@ -125,6 +138,7 @@ def machine_words(request: Request) -> str:
 ROUTES = [
     route("/health", get_health),
     route("/discovery", get_discovery),
+    route("/profile/clock", put_clock, "PUT"),
     route("/studio", get_studio),
     route(WORKSPACE_PATH, get_workspace),
     route(f"{WORKSPACE_PATH}/providers/Microsoft.Authorization/permissions", list_permissions),
