@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from core.dataset.files import TEST, TRAIN
+from core.dataset.rows import to_line
 from core.errors import BadInput, NotFound, Unreachable
 
 _DEFAULT_ENDPOINT = "https://huggingface.co"
-_KEPT_COLUMNS = ("prompt", "messages", "prompt_id")  # the service drops all but the messages
 
 Tell = Callable[[str, int, int], None]
 
@@ -34,21 +33,26 @@ def _is_folder(name: str) -> bool:
 
 
 def fetch(request: Mapping[str, Any], folder: Path, tell: Tell) -> str:
-    """Write train.jsonl, and test.jsonl where the data set has a split for it; return how it was split, in words."""
-    name, config, percent = request["hub_name"], request["config"] or None, int(request["percent"])
+    """Write train.jsonl, and test.jsonl where the data set has a split for it; return how it was split, in words.
+
+    The rows are streamed: only the parts of the data set's files that hold them are fetched.
+    """
+    name, config = request["hub_name"], request["config"] or None
     tell("Asking for", 0, 0)
     _check_reachable(name)
     splits = _read_splits(name, config)
     train_split = _pick(name, request["split"], splits)
     test_split = _pick(name, request["test_split"], splits) if request["test_split"] else _guess(train_split, splits)
-    for split, file_name in ((train_split, TRAIN), (test_split, TEST)):
-        if split:
-            tell(f"Downloading {split} of", 0, 0)
-            _write(_load(name, config, split, percent), folder / file_name, tell)
+    wanted = [(train_split, TRAIN)] + ([(test_split, TEST)] if test_split else [])
+    for split, file_name in wanted:
+        tell(f"Downloading {split} of", 0, 0)
+        rows, total = _open(name, config, split, int(request["percent"]), request.get("rows"))
+        _write(name, rows, total, folder / file_name, tell)
     if not test_split:
         return ""
+    part = f"The first {request['rows']:,} rows" if request.get("rows") else f"{int(request['percent'])}%"
     return (
-        f"{percent}% of the splits {train_split} (training) and {test_split} (test). "
+        f"{part} of the splits {train_split} (training) and {test_split} (test). "
         "The pipeline takes 20% of the training rows for validation."
     )
 
@@ -76,13 +80,36 @@ def _unreachable(endpoint: str, error: Exception) -> Unreachable:
 def _read_splits(name: str, config: str | None) -> list[str]:
     from datasets import get_dataset_split_names
 
-    return _ask(name, lambda: [str(split) for split in get_dataset_split_names(name, config)])
+    return _ask(name, lambda: [str(split) for split in get_dataset_split_names(name, config, token=_token())])
 
 
-def _load(name: str, config: str | None, split: str, percent: int) -> Any:
+def _open(name: str, config: str | None, split: str, percent: int, rows: int | None) -> tuple[Iterator[Any], int]:
+    """Return a stream of the rows that are asked for, and how many they are (0: not known).
+
+    A share of a split needs its number of rows; where the data set does not tell it, the whole split is fetched.
+    """
     from datasets import load_dataset
 
-    return _ask(name, lambda: load_dataset(name, config, split=f"{split}[0%:{percent}%]"))
+    if not rows and percent < 100:
+        rows = _count_rows(name, config, split, percent)
+        if rows is None:
+            whole = _ask(name, lambda: load_dataset(name, config, split=f"{split}[0%:{percent}%]", token=_token()))
+            return iter(whole), len(whole)
+    stream = _ask(name, lambda: load_dataset(name, config, split=split, streaming=True, token=_token()))
+    return iter(stream.take(rows) if rows else stream), rows or 0
+
+
+def _count_rows(name: str, config: str | None, split: str, percent: int) -> int | None:
+    """Return how many rows a share of a split has, as the data set's own card tells."""
+    from datasets import load_dataset_builder
+
+    info = _ask(name, lambda: load_dataset_builder(name, config, token=_token()).info)
+    known = (info.splits or {}).get(split)
+    return round(known.num_examples * percent / 100) if known and known.num_examples else None
+
+
+def _token() -> str | None:
+    return os.environ.get("HF_TOKEN") or None
 
 
 def _ask(name: str, question: Callable[[], Any]) -> Any:
@@ -92,16 +119,22 @@ def _ask(name: str, question: Callable[[], Any]) -> Any:
     try:
         return question()
     except DatasetNotFoundError as error:
-        hint = "Check the name. A gated data set needs `hf auth login` first."
-        raise NotFound(f"The data set '{name}' was not found on Hugging Face.", hint, str(error)) from error
+        raise _not_found(name, error) from error
     except ConnectionError as error:
         raise _unreachable(os.environ.get("HF_ENDPOINT", _DEFAULT_ENDPOINT), error) from error
     except (DatasetsError, ValueError, RuntimeError, OSError) as error:
+        if getattr(getattr(error, "response", None), "status_code", 0) in (401, 403, 404):
+            raise _not_found(name, error) from error
         said = str(error).strip().splitlines()
         configs = re.search(r"available configs: (\[.*?\])", str(error))
         hint = f"Choose one of its configurations: {configs[1]}." if configs else "Check name and configuration."
         reason = said[0] if said else type(error).__name__
         raise BadInput(f"The data set '{name}' could not be read: {reason}", hint, str(error)) from error
+
+
+def _not_found(name: str, error: Exception) -> NotFound:
+    hint = "Check the name. A private or gated data set needs a token in HF_TOKEN, or `hf auth login`."
+    return NotFound(f"The data set '{name}' was not found on Hugging Face.", hint, str(error))
 
 
 def _pick(name: str, split: str, splits: list[str]) -> str:
@@ -116,29 +149,25 @@ def _guess(train_split: str, splits: list[str]) -> str | None:
     return wanted if wanted != train_split and wanted in splits else None
 
 
-def _write(rows: Any, path: Path, tell: Tell) -> None:
-    columns = list(rows.column_names)
-    if "messages" not in columns:
-        raise BadInput(
-            f"The data set has no column 'messages'. It has {', '.join(columns[:6])}.",
-            "Choose a chat data set, such as HuggingFaceH4/ultrachat_200k.",
-        )
-    kept = [name for name in _KEPT_COLUMNS if name in columns]
-    total = len(rows)
-    with path.open("w", encoding="utf-8") as file:
-        for done, row in enumerate(_iterate(rows.select_columns(kept)), start=1):
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+def _write(name: str, rows: Iterator[Any], total: int, path: Path, tell: Tell) -> None:
+    """Write rows as JSONL; the shape is recognised later, as that of a file is."""
+    done = 0
+    with path.open("wb") as file:
+        while (row := _ask(name, lambda: next(rows, None))) is not None:
+            file.write(to_line(_without_nulls(row)) + b"\n")
+            done += 1
             tell("Fetched", done, total)
+    if not done:
+        raise BadInput(f"The data set '{name}' gave no rows.", "Check split and percentage.")
 
 
-def _iterate(rows: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:
-    for row in rows:
-        messages = row.get("messages")
-        if isinstance(messages, list):
-            row["messages"] = [
-                {key: value for key, value in message.items() if value is not None}
-                if isinstance(message, dict)
-                else message
-                for message in messages
-            ]
-        yield row
+def _without_nulls(row: dict[str, Any]) -> dict[str, Any]:
+    messages = row.get("messages")
+    if isinstance(messages, list):
+        row["messages"] = [
+            {key: value for key, value in message.items() if value is not None}
+            if isinstance(message, dict)
+            else message
+            for message in messages
+        ]
+    return row

@@ -1,0 +1,128 @@
+"""A data set hub on loopback: what `datasets` asks of the Hugging Face hub's API, and a count of what it gave."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+_API = re.compile(r"/api/datasets/([\w.-]+/[\w.-]+)(?:/(revision|tree|paths-info)/([^/]+)(/.*)?)?")
+
+
+class Hub(ThreadingHTTPServer):
+    """files: repository -> path -> content. token: what a private one wants, "" = all are public."""
+
+    daemon_threads = True
+
+    def __init__(self, files: dict[str, dict[str, bytes]], token: str = "") -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.files, self.token = files, token
+        self.given: dict[str, int] = {}
+        self.asked: list[str] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Hub
+
+    def do_HEAD(self) -> None:
+        self._answer(with_body=False)
+
+    def do_GET(self) -> None:
+        self._answer(with_body=True)
+
+    def do_POST(self) -> None:
+        self._answer(with_body=True)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def _answer(self, *, with_body: bool) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        address = urlsplit(self.path)
+        path = unquote(address.path)
+        self.server.asked.append(f"{self.command} {path}")
+        if path == "/":
+            return self._send(200, b"", with_body)
+        if self.server.token and self.headers.get("Authorization") != f"Bearer {self.server.token}":
+            return self._missing(401, "RepoNotFound", with_body)
+        if found := re.fullmatch(
+            r"/api/datasets/([\w.-]+/[\w.-]+)(?:/(revision|tree|paths-info)/([^/]+)(/.*)?)?", path
+        ):
+            return self._api(found[1], found[2] or "revision", found[4] or "", body, with_body)
+        if found := re.fullmatch(r"/datasets/([\w.-]+/[\w.-]+)/resolve/[^/]+/(.+)", path):
+            return self._file(found[1], found[2], with_body)
+        return self._missing(404, "RepoNotFound", with_body)
+
+    def _api(self, repository: str, what: str, below: str, body: bytes, with_body: bool) -> None:
+        files = self.server.files.get(repository)
+        if files is None:
+            return self._missing(404, "RepoNotFound", with_body)
+        entries = [{"type": "file", "oid": f"{len(name):040x}", "size": len(content), "path": name}
+                   for name, content in files.items()]  # fmt: skip
+        if what == "tree":
+            start = below.strip("/") + "/" if below.strip("/") else ""
+            inside = [one for one in entries if str(one["path"]).startswith(start)]
+            deep = [one for one in inside if "/" in str(one["path"])[len(start) :]]
+            folders = {start + str(one["path"])[len(start) :].split("/")[0] for one in deep}
+            shown: Any = [one for one in inside if one not in deep or "recursive=true" in self.path.lower()]
+            shown += [{"type": "directory", "oid": f"{len(name):040x}", "size": 0, "path": name} for name in folders]
+            if not inside:
+                return self._missing(404, "EntryNotFound", with_body)
+        elif what == "paths-info":
+            form = json.loads(body) if body.startswith(b"{") else parse_qs(body.decode())
+            shown = [one for one in entries if one["path"] in form.get("paths", [])]
+        else:
+            shown = {"id": repository, "sha": COMMIT, "private": False, "gated": False, "disabled": False, "tags": [],
+                     "lastModified": "2024-01-01T00:00:00.000Z", "downloads": 0, "likes": 0,
+                     "siblings": [{"rfilename": name} for name in files]}  # fmt: skip
+        return self._send(200, json.dumps(shown).encode(), with_body, {"Content-Type": "application/json"})
+
+    def _file(self, repository: str, name: str, with_body: bool) -> None:
+        content = self.server.files.get(repository, {}).get(name)
+        if content is None:
+            return self._missing(404, "EntryNotFound", with_body)
+        headers = {"ETag": f'"{len(content):040x}"', "X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes"}
+        status = 200
+        if found := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")):
+            first, last = int(found[1]), min(int(found[2] or len(content) - 1), len(content) - 1)
+            headers["Content-Range"] = f"bytes {first}-{last}/{len(content)}"
+            content, status = content[first : last + 1], 206
+        if with_body:
+            self.server.given[name] = self.server.given.get(name, 0) + len(content)
+        return self._send(status, content, with_body, headers)
+
+    def _missing(self, status: int, code: str, with_body: bool) -> None:
+        self._send(status, b'{"error": "not found"}', with_body, {"X-Error-Code": code, "X-Error-Message": "not found"})
+
+    def _send(self, status: int, content: bytes, with_body: bool, headers: dict[str, str] | None = None) -> None:
+        self.send_response(status)
+        for key, value in ({"Content-Length": str(len(content))} | (headers or {})).items():
+            self.send_header(key, value)
+        self.end_headers()
+        if with_body:
+            self.wfile.write(content)
+
+
+@contextmanager
+def serving(files: dict[str, dict[str, bytes]], token: str = "") -> Iterator[Hub]:
+    hub = Hub(files, token)
+    thread = threading.Thread(target=hub.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield hub
+    finally:
+        hub.shutdown()
+        hub.server_close()
