@@ -116,27 +116,24 @@ def play(server: LocalServer, name: str, event: str, chance: random.Random) -> N
 
 @pytest.mark.soak
 @pytest.mark.timeout(0)
+@pytest.mark.soak
 def test_whatever_moment_the_server_is_killed_at_nothing_is_lost(server: LocalServer) -> None:
     """Several rounds of about two seconds."""
-    with Soak("kills-of-the-server", quick=6, long=200, what="kills of the server while a command job runs") as soak:
+    with Soak("server-kills", quick=6, long=100, what="kill -9 of server, trainer and shim of a command") as soak:
         for number, chance in soak.rounds():
-            survive(server, number, chance, soak)
-
-
-def survive(server: LocalServer, number: int, chance: random.Random, soak: Soak) -> None:
-    """Play one round and hold its end against what may come of it."""
-    event = list(EVENTS)[number % len(EVENTS)]
-    name, where = f"round-{number}", f"seed {soak.seed}, round {number}, {event}"
-    play(server, name, event, chance)
-    job = wait_for(server, name, *TERMINAL, seconds=40)
-    expected = EVENTS[event] + (("Completed",) if event == "cancel" else ())
-    assert job["status"] in expected, where
-    assert starts_of(server, name) <= 1, where
-    assert [step for step, _ in metric_of(server, name)] == written_by(server, name), where
-    if job["status"] == "Completed":
-        assert len(written_by(server, name)) == len(set(written_by(server, name))) > 0, where
-    wait(lambda: processes_of(server) == [], 6)  # as in the fixture above
-    soak.add(f"{job['status']} jobs")
+            event = list(EVENTS)[number % len(EVENTS)]
+            name = f"round-{number}"
+            where = f"seed {soak.seed}, round {number}, {event}"
+            play(server, name, event, chance)
+            job = wait_for(server, name, *TERMINAL, seconds=40)
+            expected = EVENTS[event] + (("Completed",) if event == "cancel" else ())
+            assert job["status"] in expected, where
+            assert starts_of(server, name) <= 1, where
+            assert [step for step, _ in metric_of(server, name)] == written_by(server, name), where
+            if job["status"] == "Completed":
+                assert len(written_by(server, name)) == len(set(written_by(server, name))) > 0, where
+            wait(lambda: processes_of(server) == [], 6)  # as in the fixture above
+            soak.add(f"rounds with {event}")
 
 
 def test_a_server_that_returns_adopts_the_trainer_it_finds(server: LocalServer) -> None:
