@@ -30,6 +30,8 @@ def split(train: Path, test: Path, percent: float = DEFAULT_PERCENT, seed: int =
     if rows - wanted < MINIMUM_ROWS:
         return f"No test file was given, and {rows} rows are too few to split: there is no evaluation. {SERVICE_RULE}"
     taken = choose(table.read(train)["hash"], wanted, seed)
+    if not taken.any():
+        return f"Too many rows say the same to take test rows apart: there is no evaluation. {SERVICE_RULE}"
     _move(train, test, taken)
     by_seed = f" and the seed {seed}" if seed else ""
     return (
@@ -44,12 +46,14 @@ def choose(hashes: table.Rows, wanted: int, seed: int) -> table.Rows:
     ranks *= _MULTIPLIER
     ranks ^= ranks >> numpy.uint64(31)
     ranks *= _MULTIPLIER
-    order = numpy.argsort(ranks, kind="stable")
-    limit = ranks[order[wanted - 1]]
-    taken = ranks <= limit
-    if int(taken.sum()) > wanted and (ranks < limit).any():
-        taken = ranks < limit
-    return taken
+    groups, group_of, sizes = numpy.unique(ranks, return_inverse=True, return_counts=True)
+    taken, left = numpy.zeros(len(groups), bool), wanted
+    for place, size in enumerate(sizes.tolist()):
+        if size <= left:
+            taken[place], left = True, left - size
+        if not left:
+            break
+    return taken[group_of]
 
 
 def _move(train: Path, test: Path, taken: table.Rows) -> None:

@@ -138,15 +138,24 @@ def length_histogram(
     """Return how long the rows are, as bins (from, to, rows). limit: where rows are cut, drawn as a line."""
     look = current_look()
     figure = _figure(look, "lengths", f"Length in {unit}", "Rows", height=NARROW_HEIGHT)
-    figure.add_bar(
-        x=[(low + high) / 2 for low, high, _ in bins],
-        y=[rows for _, _, rows in bins],
-        width=[high - low for low, high, _ in bins],
-        marker={"color": look.series[0], "line": {"width": 1, "color": look.ground}},
-        customdata=[f"{low:,} to {high:,}" for low, high, _ in bins],
-        hovertemplate="%{customdata} " + unit + "<br>%{y:,} rows<extra></extra>",
-    )
-    figure.update_layout(bargap=0, hovermode="closest", showlegend=False)
+    whole = [bin for bin in bins if limit is None or bin[0] <= limit]
+    cut = [bin for bin in bins if limit is not None and bin[0] > limit]
+    for name, shown, colour, shape in (
+        ("trained on whole", whole, look.series[0], ""), ("cut", cut, look.series[1], "/"),
+    ):  # fmt: skip
+        figure.add_bar(
+            x=[(low + high) / 2 for low, high, _ in shown],
+            y=[rows for _, _, rows in shown],
+            width=[high - low for low, high, _ in shown],
+            name=name,
+            marker={
+                "color": colour, "line": {"width": 1, "color": look.ground},
+                "pattern": {"shape": shape, "fgcolor": look.ground, "size": 6},
+            },
+            customdata=[f"{low:,} to {high - 1:,}" for low, high, _ in shown],
+            hovertemplate="%{customdata} " + unit + "<br>%{y:,} rows<extra></extra>",
+        )  # fmt: skip
+    figure.update_layout(bargap=0, barmode="overlay", hovermode="closest", showlegend=bool(cut))
     if limit is not None and limit > 0:
         figure.add_vline(x=limit, line={"color": look.series[1], "width": 2, "dash": "dot"})
         figure.add_annotation(

@@ -1,4 +1,4 @@
-"""Where the data comes from: the bundled sample, a file, Hugging Face, or what was used before."""
+"""Where the data comes from, and how far its check is; what each source asks for is in data_forms."""
 
 from __future__ import annotations
 
@@ -6,30 +6,40 @@ import streamlit as st
 
 from core import dataset as datasets
 from core import drafts, home
-from core.dataset import ChatDataset, Preparation
+from core.dataset import ChatDataset, Preview
 from core.drafts import Draft
 from core.errors import BadInput, TunedeckError
 from core.reader import Snapshot
-from pages.parts import reads, words
+from pages.parts import data_findings, data_forms, reads, words
 from pages.parts.action import action
 from pages.parts.live import live
 from pages.parts.notices import draw_empty, draw_error, ready
 from pages.parts.state import set_url_id, url_id
 
-_SOURCES = {"Bundled sample": "sample", "Upload": "upload", "Hugging Face": "hub", "Used before": "known"}
+_SOURCES = {
+    "Bundled sample": "sample", "Upload": "upload", "Path": "path", "Hugging Face": "hub", "Data asset": "asset",
+    "Used before": "known",
+}  # fmt: skip
+_FORMS = {
+    "upload": data_forms.draw_upload, "path": data_forms.draw_path, "hub": data_forms.draw_hub,
+    "asset": data_forms.draw_asset,
+}  # fmt: skip
+_PREVIEWED = 3
 
 
 def draw(draft: Draft) -> ChatDataset | None:
     """Draw the choice of a source and what it needs; returns the data set, or None while there is none to show."""
-    source = st.segmented_control(
+    chosen = st.segmented_control(
         "Where the data comes from", list(_SOURCES), default=_first(draft), required=True, key="source"
     )  # fmt: skip
-    prepared = _draw_chosen(draft, _SOURCES[str(source)])
+    source = _SOURCES[str(chosen)]
+    prepared = _draw_chosen(draft, source)
     if prepared is None:
         return None
     loaded = load(prepared, draft)
     if not ready(loaded, "Reading the first 50 rows…", (90, 200), key="dataset"):
         return None
+    data_forms.draw_shape(loaded.value.shape, source)
     return loaded.value
 
 
@@ -40,16 +50,23 @@ def load(key: str, draft: Draft) -> Snapshot[ChatDataset]:
         found = datasets.load_sample() if key == "sample" else datasets.find_dataset(key)
         if found is None:
             raise BadInput("This data is no longer on this machine.", "Choose another, or use the bundled sample.")
-        tokenizer = datasets.find_tokenizer(draft.model, draft.model_version) if draft.model else None
-        return datasets.count_tokens_with(found, tokenizer)
+        return datasets.count_tokens_with(found, data_forms.find_tokenizer(draft))
 
-    return reads.work("dataset", f"{home.default_path()}:{key}:{draft.model}:{draft.model_version}", count)
+    asked = (home.default_path(), key, draft.model, draft.model_version, _known_of(key))
+    return reads.work("dataset", ":".join(map(str, asked)), count)
+
+
+def _known_of(key: str) -> str:
+    """Return which checks have left their results, so that what they found is read."""
+    folder = datasets.load_sample().train_path.parent if key == "sample" else home.current().datasets / key
+    return ",".join(sorted(path.stem for path in folder.glob("*.json") if path.stem != "analysis"))
 
 
 def _first(draft: Draft) -> str:
     """Return the source shown first: that of a check under way, of the data already chosen, or the sample."""
     if url_id("prep"):
-        return "Hugging Face" if url_id("from") == "hub" else "Upload"
+        begun = url_id("from") or ""
+        return next((title for title, source in _SOURCES.items() if source == begun), "Used before")
     if draft.dataset:
         found = datasets.find_dataset(draft.dataset)
         if found is not None and found.source != datasets.SAMPLE_SOURCE:
@@ -62,11 +79,8 @@ def _draw_chosen(draft: Draft, source: str) -> str | None:
     if source == "sample":
         return "sample"
     if source == "known":
-        return _draw_known(draft)
-    if source == "upload":
-        _draw_upload(draft)
-    else:
-        _draw_hub(draft)
+        return _draw_repair_or_known(draft)
+    _FORMS[source](draft)
     running = url_id("prep") if url_id("from") == source else None
     if running is None:
         if source == "upload":
@@ -75,7 +89,10 @@ def _draw_chosen(draft: Draft, source: str) -> str | None:
     return _draw_preparation(running)
 
 
-def _draw_known(draft: Draft) -> str | None:
+def _draw_repair_or_known(draft: Draft) -> str | None:
+    if url_id("from") == "repair" and (running := url_id("prep")):
+        action("Choose other data", set_url_id, "prep", None, key="leave-repair", icon="close")
+        return _draw_preparation(running)
     known = datasets.list_datasets()
     if not known:
         draw_empty("No data was used before on this machine.")
@@ -84,67 +101,15 @@ def _draw_known(draft: Draft) -> str | None:
     by_key = {found.key: found for found in known}
     picked = st.selectbox(
         "Data on this machine", keys, index=keys.index(draft.dataset) if draft.dataset in keys else 0,
-        format_func=lambda key: f"{by_key[key].name} · {words.plural(by_key[key].rows, 'row')}",
+        format_func=lambda key: f"{by_key[key].name} · {words.plural(by_key[key].rows, 'row')} · "
+        f"{words.moment(by_key[key].created_at)}",
         key=f"known-{draft.id}",
     )  # fmt: skip
     return str(picked) if picked else None
 
 
-def _draw_upload(draft: Draft) -> None:
-    """Draw the two files. No fragment may stand round a file_uploader."""
-    left, right = st.columns(2)
-    with left:
-        train = st.file_uploader("Training rows", type=["jsonl", "json", "parquet"], key="train-file")
-    with right:
-        test = st.file_uploader("Test rows, where you have them", type=["jsonl", "json", "parquet"], key="test-file")
-    st.caption('One conversation a line: {"messages": [{"role": "user", "content": "…"}, {"role": "assistant", …}]}')
-    if train is None:
-        return
-    key = f"{train.file_id}:{test.file_id if test else ''}"
-    tokenizer = datasets.find_tokenizer(draft.model, draft.model_version) if draft.model else None
-    taken = reads.work("upload", key, lambda: datasets.start_upload(train.name, train, test, tokenizer))
-    if taken.error:
-        draw_error(taken.error, key="upload")
-        set_url_id("prep", None)
-    elif taken.value is not None:
-        _remember(taken.value, "upload")
-    else:
-        st.caption("Taking the file…")
-
-
-def _draw_hub(draft: Draft) -> None:
-    with st.form("hub"):
-        st.text_input("Data set", placeholder="HuggingFaceH4/ultrachat_200k", key="hub-name")
-        with st.container(horizontal=True):
-            st.text_input("Training split", value="train", key="hub-split")
-            st.text_input("Test split, where there is one", value="", key="hub-test")
-            st.text_input("Configuration, where it has several", value="", key="hub-config")
-        st.slider("Percentage of the split", 1, 100, 5, key="hub-percent", format="%d%%")
-        action("Fetch and check", _fetch, draft, key="fetch-hub", icon="download", in_form=True)
-
-
-def _fetch(draft: Draft) -> None:
-    given = {name: str(st.session_state[f"hub-{name}"]).strip() for name in ("name", "split", "test", "config")}
-    if not given["name"]:
-        raise BadInput("The name of the data set is missing.", "It looks like HuggingFaceH4/ultrachat_200k.")
-    tokenizer = datasets.find_tokenizer(draft.model, draft.model_version) if draft.model else None
-    _remember(
-        datasets.start_hub(
-            given["name"], given["config"] or None, given["split"] or "train", float(st.session_state["hub-percent"]),
-            given["test"] or None, tokenizer,
-        ),
-        "hub",
-    )  # fmt: skip
-
-
-def _remember(preparation: Preparation, source: str) -> None:
-    """Keep the check in the URL, so that a reload finds it."""
-    set_url_id("prep", preparation.id)
-    set_url_id("from", source)
-
-
 def _draw_preparation(preparation_id: str) -> str | None:
-    """Draw how far the check is; returns the key of its data set when it is done."""
+    """Draw how far the check is, and its first rows meanwhile; returns the key of its data set when it is done."""
     found = datasets.read_preparation(preparation_id)
     if found.state == "running":
         live(lambda: _draw_progress(preparation_id), key="preparation", run_every=0.7)
@@ -161,8 +126,26 @@ def _draw_preparation(preparation_id: str) -> str | None:
 
 def _draw_progress(preparation_id: str) -> object:
     found = datasets.read_preparation(preparation_id)
-    st.progress(found.fraction or 0.0, text=words.plain(found.words))
+    if found.state == "running":
+        st.progress(found.fraction or 0.0, text=words.plain(found.words))
+        seen = reads.run_once("preview", preparation_id, lambda: datasets.read_preview(preparation_id))
+        if seen.has_value and seen.value is None:
+            reads.end_work("preview", preparation_id)  # nothing has come yet: look again
+        elif seen.value is not None:
+            _draw_preview(seen.value)
     return found.state
+
+
+def _draw_preview(preview: Preview) -> None:
+    """Draw what the first rows look like before all of them are checked."""
+    st.caption(words.plain(f"Recognised as {preview.shape.title}. {preview.shape.reason}"))
+    if preview.findings:
+        st.text(f"In the first {len(preview.rows)} rows: {data_findings.describe(preview.findings)}")
+    for row in preview.rows[:_PREVIEWED]:
+        said = "\n".join(f"{one['role']}: {one['content'][:300]}" for one in row.messages) or row.text[:600]
+        with st.container(border=True):
+            st.caption(f"line {row.line}")
+            st.text(words.visible(said))
 
 
 def use(draft_id: str, key: str) -> None:

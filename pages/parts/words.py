@@ -7,10 +7,29 @@ from datetime import UTC, datetime
 
 _ESCAPED = str.maketrans({character: "\\" + character for character in "\\`*_{}[]()#+!|<>~$:@."})
 
+# What a terminal, a browser or an eye would obey instead of reading: control characters and turns of the direction.
+_UNSEEN = (
+    {number: chr(0x2400 + number) for number in range(32) if number not in (9, 10)}
+    | {number: f"\\x{number:02x}" for number in range(0x7F, 0xA0)}
+    | {
+        number: f"\\u{number:04x}"
+        for first, last in (
+            (0x61C, 0x61C), (0x200B, 0x200B), (0x200E, 0x200F), (0x2028, 0x202E), (0x2060, 0x206F),
+            (0xD800, 0xDFFF), (0xFEFF, 0xFEFF), (0xFFF9, 0xFFFB),
+        )
+        for number in range(first, last + 1)
+    }
+)  # fmt: skip
+
 
 def plain(text: object) -> str:
     """Return `text` so that Markdown shows it letter by letter; for labels that cannot be `st.text`."""
     return str(text).translate(_ESCAPED).replace("\n", " ")
+
+
+def visible(text: str) -> str:
+    """Return `text` with what cannot be seen written out: ESC as "␛", a turn of the direction as "\\u202e"."""
+    return text.replace("\r\n", "\n").translate(_UNSEEN)
 
 
 def number(value: float) -> str:

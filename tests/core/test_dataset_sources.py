@@ -213,3 +213,10 @@ def test_a_broken_upload_goes_on_where_it_was(conn: Connection) -> None:
         time.sleep(0.1)
     assert now.dataset is not None
     assert now.dataset.rows + now.dataset.test_rows == found.rows
+
+
+def test_a_file_of_copies_alone_keeps_all_its_rows_for_training(home: Home) -> None:
+    line = json.dumps({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]})
+    found = dataset.from_upload("copies.jsonl", "\n".join([line] * 40).encode())
+    assert (found.rows, found.test_rows, found.usable) == (40, 0, True)
+    assert "Too many rows say the same" in found.split_note

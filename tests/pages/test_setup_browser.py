@@ -38,13 +38,13 @@ def test_the_preselected_set_up_takes_three_clicks_to_launch(page: Page, dashboa
     expect(page.get_by_text("Eligible")).to_be_visible()
     click(page, "Use these")
     expect_page(page, "Data")
-    expect(page.get_by_text("No findings")).to_be_visible()
+    expect(page.get_by_role("button", name="Use this data")).to_be_enabled()
     click(page, "Use this data")
     expect_page(page, "Launch")
     assert "draft=" in page.url
     open_from_menu(page, "Data")
     expect_page(page, "Data")
-    expect(page.get_by_text("No findings")).to_be_visible()
+    expect(page.get_by_role("button", name="Use this data")).to_be_enabled()
 
 
 def test_a_model_that_runs_on_azure_says_why_it_cannot_be_trained_here(page: Page, dashboard: Dashboard) -> None:
@@ -76,15 +76,16 @@ def test_a_broken_line_blocks_and_is_named_with_its_fix(page: Page, dashboard: D
     broken = write_rows(tmp_path / "mine.jsonl", broken_line=7)
     page.locator("input[type=file]").first.set_input_files(broken)
     expect(page.get_by_role("heading", name="Findings")).to_be_visible()
-    expect(page.get_by_role("cell", name="line 7", exact=True)).to_be_visible()
+    expect(page.get_by_text("Not JSON · line 7")).to_be_visible()
     expect(page.get_by_text("Fix 1 error first.")).to_be_visible()
     expect(page.get_by_role("button", name="Use this data")).to_be_disabled()
     page.reload()
-    expect(page.get_by_role("cell", name="line 7", exact=True)).to_be_visible()
+    expect(page.get_by_text("Not JSON · line 7")).to_be_visible()
     settle(page)
+    page.get_by_text("Repair", exact=True).click()
     with page.expect_download() as download:
-        click(page, "Download repaired")
-    assert len(download.value.path().read_text(encoding="utf-8").splitlines()) == 19
+        click(page, "Download the repaired file")
+    assert len(download.value.path().read_text(encoding="utf-8").splitlines()) == 1, "the rows were copies of one"
 
 
 def test_a_good_file_can_be_used(page: Page, dashboard: Dashboard, tmp_path: Path) -> None:
@@ -103,3 +104,49 @@ def test_the_hub_out_of_reach_is_said_with_the_way_round(page: Page, dashboard: 
     click(page, "Fetch and check")
     expect(page.get_by_text("huggingface.co cannot be reached from this machine.")).to_be_visible(timeout=60_000)
     expect(page.get_by_text("Upload a file, or use the bundled sample.")).to_be_visible()
+
+
+HOSTILE = (
+    "<img src=http://127.0.0.1:1/a.png onerror=alert(1)><script>alert(2)</script> **bold** :red[red] $x^2$ "
+    "![i](http://127.0.0.1:1/b.png) [l](javascript:alert(3)) \x1b[31mansi\x1b[0m \u202etxet"
+)
+
+
+def test_markup_script_and_escapes_in_a_row_are_shown_as_text(page: Page, dashboard: Dashboard, tmp_path: Path) -> None:
+    """In each view, and in the findings and the diff of a repair: no element, no request, no dialog comes of it."""
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("dialog", lambda dialog: (asked.append(f"dialog {dialog.message}"), dialog.dismiss()))
+    said = [{"role": "user", "content": HOSTILE}, {"role": "assistant", "content": HOSTILE}]
+    rows = [json.dumps({"messages": said, "tools": [{"name": HOSTILE}]})]
+    rows += [json.dumps(GOOD).replace("open", f"open {number}") for number in range(20)] + [HOSTILE]
+    (tmp_path / "hostile.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    page.goto(f"{dashboard.url}/model?at=local")
+    expect(page.get_by_text("Eligible")).to_be_visible()  # the tiny model is chosen: its tokenizer is here
+    open_from_menu(page, "Data")
+    page.get_by_text("Upload", exact=True).click()
+    page.locator("input[type=file]").first.set_input_files(tmp_path / "hostile.jsonl")
+    expect(page.get_by_role("heading", name="Conversations")).to_be_visible()
+    expect(page.get_by_text(HOSTILE[:70]).first).to_be_visible()
+    expect(page.get_by_text("␛[31mansi␛[0m \\u202etxet").first).to_be_visible()
+    expect_nothing_alive(page, asked)
+    page.get_by_text("Chat and JSON", exact=True).click()
+    expect(page.get_by_text("\\u001b[31mansi").filter(visible=True).first).to_be_visible()
+    expect_nothing_alive(page, asked)
+    page.get_by_text("As the model sees it", exact=True).click()
+    tokens = page.locator(".tokens").first
+    expect(tokens).to_contain_text("<script>alert(2)</script>")
+    expect(tokens.locator("ins").first).to_contain_text("<img src=")
+    expect_nothing_alive(page, asked)
+    page.get_by_text("Repair", exact=True).click()
+    expect(page.get_by_text("left out", exact=False).filter(visible=True).first).to_be_visible()
+    expect_nothing_alive(page, asked)
+
+
+def expect_nothing_alive(page: Page, asked: list[str]) -> None:
+    """Nothing of the row became an element, was fetched, or spoke."""
+    settle(page)
+    alive = page.get_by_test_id("stMain").locator("[src*='127.0.0.1:1/'], script, a[href^=javascript], .katex")
+    expect(alive).to_have_count(0)
+    expect(page.get_by_test_id("stMain").get_by_text("bold", exact=True)).to_have_count(0)
+    assert [url for url in asked if "127.0.0.1:1/" in url or url.startswith("dialog")] == []
