@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from core import home
 from core.dataset import files, formats
-from core.dataset.chat_dataset import ChatDataset, find_dataset, repaired_lines
+from core.dataset.chat_dataset import ChatDataset, find_dataset
 from core.dataset.files import TEST, TRAIN, Workplace
 from core.dataset.hub import check_request
 from core.dataset.preparation import Preparation, make_place, prepare_here, start_worker, wait
@@ -151,14 +151,8 @@ def start_repair(
 ) -> Preparation:
     """Make a repaired copy of a data set, under the same name: its next version. Test rows stay test rows."""
     request = _request("repair", dataset.name, f"repaired from {dataset.source}", tokenizer, None, None, 0)
-    place = make_place(request | {"name": dataset.name})
-    size = 0
-    for file, name in (("train", TRAIN), ("test", TEST)):
-        if file == "train" or dataset.test_path:
-            with (place.path / name).open("wb") as copy:
-                copy.writelines(line + b"\n" for line in repaired_lines(dataset, codes, file))
-                size += copy.tell()
-    return _start(place, size)
+    place = make_place(request | {"name": dataset.name, "of": dataset.key, "codes": sorted(codes)})
+    return _start(place, sum(path.stat().st_size for path in (dataset.train_path, dataset.test_path) if path))
 
 
 def from_upload(

@@ -32,7 +32,7 @@ from core.dataset.rows import Problem, read_line, to_line
 from core.dataset.scan import MAX_LINE
 from core.dataset.shapes import Shape, converter, recognise, with_mapping
 from core.dataset.split import DEFAULT_PERCENT, VALIDATION_NOTE, split
-from core.errors import TunedeckError
+from core.errors import NotFound, TunedeckError
 
 _SAMPLE_ROWS, _SAMPLE_LINE = 200, 4 << 20  # what the shape is recognised from
 _BOM = b"\xef\xbb\xbf"
@@ -56,6 +56,8 @@ def prepare(place: Workplace) -> str:
 
         note = fetch(request, folder, tell)
     else:
+        if request["kind"] == "repair":
+            _repair(request, place, meter)
         for name, given in (request.get("paths") or {}).items():
             _copy(Path(given), place.path / name, tell)
         for name in (TRAIN, TEST):
@@ -65,6 +67,22 @@ def prepare(place: Workplace) -> str:
                 unpack(folder / name, lambda done: tell("Unpacking", 0, 0, done))
                 convert(folder / name, file_name, lambda done: tell("Converted", done, 0))
     return _finish(folder, request, note, meter)
+
+
+def _repair(request: dict[str, Any], place: Workplace, meter: Meter) -> None:
+    """Write the repaired files of a data set into the workplace."""
+    from core.dataset.chat_dataset import find_dataset, repaired_lines
+
+    found = find_dataset(request["of"])
+    if found is None:
+        raise NotFound("The data to repair is no longer on this machine.", "Choose the data again.")
+    for name, path, rows in ((TRAIN, found.train_path, found.rows), (TEST, found.test_path, found.test_rows)):
+        if path is not None:
+            with (place.path / name).open("wb") as copy:
+                lines = repaired_lines(found, request["codes"], "test" if name == TEST else "train")
+                for done, line in enumerate(lines, start=1):
+                    copy.write(line + b"\n")
+                    meter.tell("Repaired", done, rows)
 
 
 def _copy(source: Path, target: Path, tell: Callable[..., None]) -> None:
