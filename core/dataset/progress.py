@@ -64,7 +64,8 @@ class Meter:
             return
         now = time.monotonic()
         if verb != self._verb:
-            self._verb, self._began, self._told_at = verb, (now, rows, done), 0.0
+            self._verb, self._began = verb, (now, rows, done)
+            self._told_at = now if rows or done else 0.0  # small data is through before there is anything to tell
         if now - self._told_at < self._period_s:
             return
         self._told_at = now
