@@ -287,6 +287,19 @@ def test_a_new_server_adopts_a_living_scorer_and_starts_a_dead_one(own: LocalSer
     assert record_of(own, "adopted")["child_pid"] != before["child_pid"]
 
 
+def test_a_deployment_whose_scorer_died_with_the_machine_while_it_loaded_is_brought_up_again(own: LocalServer) -> None:
+    put_endpoint(own, "cut")
+    asked = put_deployment(own, "cut", "demo", environmentVariables={"LOADS_FOR_S": "1.5"})
+    wait((own.home.deployments / "cut" / "demo" / shim.PROCESS_NAME).exists)
+    record = record_of(own, "cut")
+    own.kill()
+    for each in ("pid", "child_pid"):
+        os.kill(record[each], signal.SIGKILL)
+    own.start()
+    assert own.finish(asked)["status"] == "Succeeded"
+    assert record_of(own, "cut")["child_pid"] != record["child_pid"]
+
+
 def test_a_deletion_that_a_kill_cut_short_is_finished_by_the_next_server(own: LocalServer) -> None:
     deploy(own, "half-gone")
     pid = record_of(own, "half-gone")["child_pid"]

@@ -81,6 +81,7 @@ class Handler(BaseHTTPRequestHandler):
 print(f"loads {options.model}", flush=True)
 if (Path(options.model) / "broken").exists():
     sys.exit("ValueError: the weights do not fit the model")
+time.sleep(float(os.environ.get("LOADS_FOR_S", "0")))
 service = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
 ready = Path(options.folder) / ".ready"
 ready.write_text(json.dumps({"port": service.server_address[1], "pid": os.getpid()}))
