@@ -58,7 +58,7 @@ class Answers:
     @property
     def p95(self) -> float:
         """Return the time that 95 of 100 do not exceed."""
-        return statistics.quantiles(self.milliseconds, n=20)[-1]
+        return _p95(self.milliseconds)
 
 
 @contextmanager
@@ -284,23 +284,29 @@ def measure_held(jobs: int, models: int, points: int) -> bool:
         server.start()
         started = time.perf_counter() - began
         run, workspace = f"held-{jobs - 1:05d}", wire.workspace_id()
-        lists = {name: walk_pages(server, f"{workspace}/{name}") for name in ("jobs", "models")}
+        before = processor_ms(server)
+        lists = {"jobs": walk_pages(server, f"{workspace}/jobs")}
+        per_page = (processor_ms(server) - before) / len(lists["jobs"][1])
+        lists["models"] = walk_pages(server, f"{workspace}/models")
         assert [len(set(names)) for names, _ in lists.values()] == [jobs + 1, models]
         reads = {
             f"last values of {run} ({points:,} points)": _best_of(server, f"/api/2.0/mlflow/runs/get?run_id={run}"),
             "what is new of one metric": _best_of(server, f"{_history_path('loss', run)}&page_token={points - 100}"),
-            "a page of 1,000 points from the start": _best_of(server, f"{_history_path('loss', run)}&max_results=1000"),
         }
     print(f"{jobs:,} jobs, {models:,} models, {points:,} metric points; the server was ready in {started:.1f} s\n")
-    rows = [
-        (f"a page of 100 {name}, of {len(times)}", statistics.median(times), max(times), LIST_BAR_MS)
-        for name, (_, times) in lists.items()
+    rows = [(f"a page of 100 {name}, of {len(times)}", times, LIST_BAR_MS) for name, (_, times) in lists.items()]
+    rows += [(name, times, METRIC_BAR_MS) for name, times in reads.items()]
+    shown = [
+        (name, f"{statistics.median(times):.1f} ms", f"{_p95(times):.0f} ms", f"{max(times):.0f} ms", f"{bar} ms")
+        for name, times, bar in rows
     ]
-    rows += [(name, statistics.median(times), max(times), METRIC_BAR_MS) for name, times in reads.items()]
-    shown = [(name, f"{middle:.1f} ms", f"{slowest:.0f} ms", f"{bar} ms") for name, middle, slowest, bar in rows]
-    _print_table(("what", "median", "slowest", "bar"), shown)
-    pages_fit = all(max(times) < LIST_BAR_MS for _, times in lists.values())
-    return pages_fit and all(statistics.median(times) < METRIC_BAR_MS for times in reads.values())
+    _print_table(("what", "median", "p95", "slowest", "bar (p95)"), shown)
+    print(f"\nProcessor time of the server: {per_page:.1f} ms for each page of jobs.")
+    return all(_p95(times) < bar for _, times, bar in rows)
+
+
+def _p95(times: list[float]) -> float:
+    return statistics.quantiles(times, n=20)[-1]
 
 
 def _print_table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:

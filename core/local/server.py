@@ -27,6 +27,7 @@ from core.local import recovery
 from core.local.auth import Gatekeeper, expired_token, family_of
 from core.local.connections import drop_connection
 from core.local.deployments import Deployments
+from core.local.dispatch import Dispatch
 from core.local.faults import Faults
 from core.local.home_check import is_disk_full
 from core.local.profile import Profile, RegionMachine
@@ -98,12 +99,8 @@ def create_app(home: Home, port: int, tls_port: int = 0, profile: Profile | None
         workspace.runner.stop()
         workspace.close()
 
-    app = Starlette(
-        routes=ROUTES,
-        lifespan=lifespan,
-        exception_handlers={WireError: _answer_wire_error, HTTPException: _answer_unknown_route},
-    )
-    app.router.redirect_slashes = False
+    app = Starlette(exception_handlers={WireError: _answer_wire_error, HTTPException: _answer_unknown_route})
+    app.router = Dispatch(ROUTES, lifespan=lifespan)
     app.state.workspace = workspace
     app.add_middleware(Gate, gatekeeper=workspace.gatekeeper, faults=workspace.faults, profile=profile)
     return app

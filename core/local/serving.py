@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import gc
 import json
 import logging
 import os
@@ -71,6 +72,7 @@ def serve(home: Home, *, foreground: bool = False, profile: str = "local") -> in
             timeout_graceful_shutdown=GOODBYE_S,
         )
         application = _make_server(config, home, secure)
+        gc.freeze()  # what is loaded by now stays: looking through it for garbage would cost each answer a little
         signal.signal(signal.SIGTERM, _leave)
         _write_server_file(home)
         try:
