@@ -66,7 +66,7 @@ def bench_server() -> Iterator[LocalServer]:
     """Serve a new home that has a tiny model and a file to train on; everything of it is ended and removed."""
     with tempfile.TemporaryDirectory(prefix="tunedeck-load-", ignore_cleanup_errors=True) as folder:
         models = Path(folder) / "models"
-        tiny_model.build_tiny_model(models, hidden=256, layers=4)
+        tiny_model.build_tiny_model(models, hidden=512, layers=8)  # a step takes about as long as a real one
         with running_server(Path(folder) / "home", TUNEDECK_BASE_MODELS=str(models)) as server:
             rows = tiny_model.make_conversations(64)
             tiny_model.write_jsonl(server.home.blobs / "azureml-blobstore" / "train.jsonl", rows)
