@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from core.local import wire
+from core.local import query, wire
 from core.local.store import Store
 from core.local.wire import PROVIDER, WORKSPACE_PATH, WireError, route
 
@@ -24,10 +24,12 @@ class Asset(ABC):
 
     kind: str  # of the documents in the store
     segment: str  # of the path
+    content: str  # the field of a PUT that says what a version is, which cannot be changed
+    kept: str = "uri"  # the field of a document that holds it
 
     @abstractmethod
     def from_wire(self, request: Request, properties: Document) -> Document:
-        """Return the fields of this kind from a PUT's properties, `uri` among them; raises 400."""
+        """Return the fields of this kind from a PUT's properties, `kept` among them; raises 400."""
 
     @abstractmethod
     def to_wire(self, document: Document) -> Document:
@@ -117,12 +119,20 @@ class AssetRoutes:
     # Versions
 
     def list_versions(self, request: Request) -> Document:
-        """GET the versions of a name, the newest first."""
+        """GET the versions of a name, the newest first or as `$orderBy` says, those that the query's filters let by."""
         store, name = wire.workspace_of(request).store, wire.name_of(request, "name")
         self._newest(store, name)
         view = wire.list_view(request) if "listViewType" in request.query_params else "all"
-        versions = store.list(self._asset.kind, parent=name)
-        shown = [each for each in versions if view == "all" or each["archived"] == (view == "archived")]
+        asked = request.query_params
+        shown = [
+            each
+            for each in query.ordered(request, store.list(self._asset.kind, parent=name))
+            if (view == "all" or each["archived"] == (view == "archived"))
+            and query.holds(each["tags"], asked.get("tags") or asked.get("$tags"))
+            and query.holds(each["properties"], asked.get("properties"))
+            and asked.get("version", each["version"]) == each["version"]
+            and asked.get("description", each["description"]) == each["description"]
+        ]
         return wire.paged(request, [self.version_to_wire(each) for each in shown])
 
     def get_version(self, request: Request) -> Document:
@@ -155,8 +165,8 @@ class AssetRoutes:
         """Return the content of a version that is there; raises 409 where a PUT would change it."""
         fixed = ("name", "version", "description", "tags", "properties", "archived", "created_at", "modified_at")
         own = {name: value for name, value in current.items() if name not in fixed}
-        sent = properties.get("dataUri") or properties.get("modelUri")
-        if sent in (None, own["uri"]) or self._asset.from_wire(request, properties)["uri"] == own["uri"]:
+        sent, kept = properties.get(self._asset.content), self._asset.kept
+        if sent in (None, own[kept]) or self._asset.from_wire(request, properties)[kept] == own[kept]:
             return own
         raise WireError(
             409,

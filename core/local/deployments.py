@@ -24,7 +24,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core.local import faults, processes, runs, shim, steps, wire
+from core.local import faults, processes, quota, runs, shim, steps, wire
 from core.local.store import Document, now_utc
 from core.local.wire import WireError
 
@@ -184,13 +184,14 @@ class Deployments:
         size = sum(path.stat().st_size for path in model.rglob("*") if path.is_file())
         with (folder / _STORAGE_LOG_NAME).open("a", encoding="utf-8") as log:
             log.write(f"[{now_utc()[:19]}Z] Model {deployment['asked']['model']}: {size} bytes, read where they are.\n")
+        instances = quota.instances_of(deployment["sku"])
         environment = processes.clean_environment(
-            processes.compute_environment(deployment["cores"], deployment["gpus"])
+            processes.compute_environment(deployment["cores"] * instances, deployment["gpus"])
             | {str(key): str(value) for key, value in (deployment["asked"].get("environmentVariables") or {}).items()}
             | {"SCORE_SECRET": deployment["secret"]}
         )
         argv = [*self._program("score"), "--model", str(model), "--folder", str(folder)]
-        argv += ["--cores", str(deployment["cores"])]
+        argv += ["--cores", str(deployment["cores"]), "--instances", str(instances)]
         processes.start(folder, argv, environment, attempt=deployment["attempt"])
 
     def _is_ready(self, deployment: Document) -> bool:
@@ -274,6 +275,7 @@ class Deployments:
     def _drop_traffic(self, deployment: Document) -> None:
         def drop(endpoint: Document) -> Document:
             endpoint["traffic"].pop(deployment["name"], None)
+            (endpoint.get("mirror") or {}).pop(deployment["name"], None)
             return endpoint
 
         if self._workspace.store.get("endpoint", deployment["endpoint"]):

@@ -32,7 +32,20 @@ from core.local.faults import Faults
 from core.local.home_check import is_disk_full
 from core.local.profile import Profile, RegionMachine
 from core.local.registry import Registry
-from core.local.routes import compute, data, endpoints, history, identity, jobs, mlflow, models, scoring, storage
+from core.local.routes import (
+    components,
+    compute,
+    data,
+    endpoints,
+    environments,
+    history,
+    identity,
+    jobs,
+    mlflow,
+    models,
+    scoring,
+    storage,
+)
 from core.local.routes import registry as registry_routes
 from core.local.routes import workspace as workspace_routes
 from core.local.runner import Runner
@@ -50,6 +63,8 @@ ROUTES = [
         storage,
         data,
         models,
+        components,
+        environments,
         jobs,
         history,
         mlflow,

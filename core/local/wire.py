@@ -39,7 +39,8 @@ GROUP_PATH = SUBSCRIPTION_PATH + "/resourceGroups/{group}"
 PROVIDER_PATH = f"{SUBSCRIPTION_PATH}/providers/{PROVIDER}"
 WORKSPACE_PATH = f"{GROUP_PATH}/providers/{PROVIDER}/workspaces/{{workspace}}"
 HISTORY_PATH = "/history/v1.0" + WORKSPACE_PATH
-REGISTRY_PATH = f"/mferp/managementfrontend{GROUP_PATH}/providers/{PROVIDER}/registries/{{registry}}"
+REGISTRY_RESOURCE_PATH = f"{GROUP_PATH}/providers/{PROVIDER}/registries/{{registry}}"
+REGISTRY_PATH = f"/mferp/managementfrontend{REGISTRY_RESOURCE_PATH}"
 OPERATION_PATH = f"{PROVIDER_PATH}/locations/{LOCATION}/mfeOperationsStatus"
 
 POLL_AGAIN = {"retry-after-ms": "250"}  # without it the SDK waits 30 s (5 s for deployments) between two polls
@@ -323,9 +324,14 @@ def finish_operation(store: Store, operation: str, *, error: WireError | None = 
     store.update("operation", operation, end)
 
 
+def operation_url(request: Request, operation: str) -> str:
+    """Return where an operation is asked for how it does."""
+    return f"{base_url(request)}{OPERATION_PATH.format(subscription=SUBSCRIPTION_ID)}/{operation}"
+
+
 def async_operation(request: Request, operation: str) -> dict[str, str]:
     """Return the headers that make the SDK poll an operation."""
-    url = f"{base_url(request)}{OPERATION_PATH.format(subscription=SUBSCRIPTION_ID)}/{operation}"
+    url = operation_url(request, operation)
     return {"Azure-AsyncOperation": url, "x-ms-async-operation-timeout": "PT1H", **POLL_AGAIN}
 
 

@@ -33,11 +33,12 @@ def client_options(server: LocalServer) -> dict[str, Any]:
     }
 
 
-def make_clients(server: LocalServer) -> tuple[Any, Any]:
-    """Return the clients of the workspace and of the registry."""
+def make_clients(server: LocalServer, policy: Any = None) -> tuple[Any, Any]:
+    """Return the clients of the workspace and of the registry; `policy` must let plain http pass, as the usual one."""
     from azure.ai.ml import MLClient
 
     credential, options = credential_of(server), client_options(server)
+    options["per_call_policies"] = policy or options["per_call_policies"]
     return (
         MLClient(credential, SUBSCRIPTION_ID, "local", "local", **options),
         MLClient(credential, registry_name="azureml", **options),

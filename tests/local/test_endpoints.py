@@ -265,7 +265,7 @@ def test_an_endpoint_that_cannot_be_is_refused(served: LocalServer) -> None:
         ("under_score", {}, "3 to 32"),
         ("fine", {"authMode": "AMLToken"}, "authMode must be Key"),
         ("fine", {"traffic": {"none": 100}}, "which 'fine' does not have"),
-        ("fine", {"mirrorTraffic": {"a": 10}}, "mirrorTraffic"),
+        ("fine", {"mirrorTraffic": {"a": 10}}, "mirror traffic names 'a'"),
     ):
         response = served.request("PUT", f"onlineEndpoints/{name}", json={"properties": properties})
         assert response.status_code == 400

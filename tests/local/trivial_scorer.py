@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 parser = argparse.ArgumentParser()
-for name in ("model", "folder", "cores"):
+for name in ("model", "folder", "cores", "instances"):
     parser.add_argument(f"--{name}", required=True)
 options = parser.parse_args()
 
@@ -43,6 +43,7 @@ class Handler(BaseHTTPRequestHandler):
         else:
             time.sleep(asked.get("sleep", 0))
             told = {"output": "hello", "model": options.model, "pid": os.getpid(), "path": self.path}
+            told["instances"] = int(options.instances)
             self.answer(asked.get("status", 200), told)
 
     def answer(self, status: int, body: object) -> None:

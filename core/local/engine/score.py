@@ -39,11 +39,11 @@ LOOK_FOR_DISCONNECT_EVERY_S = 0.2
 
 
 class Scorer:
-    """The web side of one model. Generations run one after another in a thread of their own; the rest wait there."""
+    """The web side of one model: as many generations at once as it has instances, each in a thread; the rest wait."""
 
-    def __init__(self, chat: ChatModel, name: str, secret: str) -> None:
+    def __init__(self, chat: ChatModel, name: str, secret: str, instances: int = 1) -> None:
         self.chat, self.name, self.secret = chat, name, secret
-        self.worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="generate")
+        self.worker = ThreadPoolExecutor(max_workers=instances, thread_name_prefix="generate")
 
     def create_app(self) -> Starlette:
         """Return the application."""
@@ -209,7 +209,7 @@ def _error(status: int, message: str) -> Response:
     return JSONResponse({"error": {"message": message, "type": "invalid_request_error", "code": status}}, status)
 
 
-def serve(folder: Path, model_dir: Path, name: str, cores: int, secret: str) -> None:
+def serve(folder: Path, model_dir: Path, name: str, cores: int, instances: int, secret: str) -> None:
     """Load the model, then answer until this process is stopped; ready.json appears when requests are answered."""
     import uvicorn
 
@@ -226,7 +226,7 @@ def serve(folder: Path, model_dir: Path, name: str, cores: int, secret: str) -> 
         listener.listen(64)
         port = listener.getsockname()[1]
         config = uvicorn.Config(
-            Scorer(chat, name, secret).create_app(),
+            Scorer(chat, name, secret, instances).create_app(),
             log_level="warning",
             access_log=False,  # probes come every few seconds; answers write a line of their own
             timeout_graceful_shutdown=1,
@@ -244,13 +244,15 @@ def main() -> None:
     )
     parser.add_argument("--folder", type=Path, required=True, help="where ready.json is written")
     parser.add_argument("--cores", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--instances", type=int, default=1, help="answers at once, each with so many cores")
     parser.add_argument("--name", default="", help="what the model is called in answers")
     options = parser.parse_args()
     secret = os.environ.pop("SCORE_SECRET", "")
     if not secret:
         sys.exit("SCORE_SECRET is not set: a deployment is never served without a secret.")
     options.folder.mkdir(parents=True, exist_ok=True)
-    serve(options.folder, options.model, options.name or options.model.resolve().name, options.cores, secret)
+    name = options.name or options.model.resolve().name
+    serve(options.folder, options.model, name, options.cores, options.instances, secret)
 
 
 if __name__ == "__main__":

@@ -107,6 +107,26 @@ def delete_compute(request: Request) -> Response:
     return wire.accepted(request, operation)
 
 
+def list_nodes(request: Request) -> dict[str, Any]:
+    """POST for the nodes of a compute: the ones at work, with the jobs on them, and the ones kept idle."""
+    workspace = wire.workspace_of(request)
+    document = workspace.store.require(KIND, wire.name_of(request, "name"))
+    count = _count_nodes(workspace, document) if document["state"] == "Succeeded" else 0
+    jobs = [*workspace.runner.list_jobs_on(document["name"]), *([None] * count)][:count]
+    nodes = [
+        {
+            "nodeId": f"{document['name']}-{number}",
+            "privateIpAddress": "127.0.0.1",
+            "publicIpAddress": None,
+            "port": None,
+            "nodeState": "running" if job else "idle",
+            "runId": job,
+        }
+        for number, job in enumerate(jobs)
+    ]
+    return {"nodes": nodes, "nextLink": None}
+
+
 def list_sizes(request: Request) -> dict[str, Any]:
     """GET the sizes of the location: shares of this machine."""
     _check_location(request)
@@ -251,9 +271,11 @@ def _to_wire(workspace: Workspace, document: dict[str, Any]) -> dict[str, Any]:
         errors = [{"code": "SizeNotAvailable", "message": f"This machine has no size '{document['size']}' any more."}]
     wire_errors = [{"error": error} for error in errors]
     ready = state == "Succeeded"
-    nodes = _count_nodes(workspace, document) if ready else 0
-    busy = min(nodes, len(workspace.runner.list_jobs_on(document["name"]))) if ready else 0
+    count = _count_nodes(workspace, document) if ready else 0
+    nodes = count if ready else None  # what is not yet there has no nodes to count, and no place
+    busy = min(count, len(workspace.runner.list_jobs_on(document["name"]))) if ready else 0
     counts = {f"{name}NodeCount": 0 for name in ("preparing", "unusable", "leaving", "preempted")}
+    counts |= {"runningNodeCount": busy, "idleNodeCount": count - busy}
     answer: dict[str, Any] = {
         "id": wire.arm_id("computes", document["name"]),
         "name": document["name"],
@@ -262,7 +284,8 @@ def _to_wire(workspace: Workspace, document: dict[str, Any]) -> dict[str, Any]:
         "tags": document["tags"],
         "properties": {
             "computeType": "AmlCompute",
-            "computeLocation": LOCATION,
+            "computeLocation": LOCATION if ready else None,
+            "resourceId": None,
             "description": document["description"],
             "createdOn": document["created_at"],
             "modifiedOn": document["modified_at"],
@@ -270,6 +293,7 @@ def _to_wire(workspace: Workspace, document: dict[str, Any]) -> dict[str, Any]:
             "isAttachedCompute": False,
             "provisioningState": state,
             "provisioningErrors": wire_errors or None,
+            "provisioningWarnings": {},
             "properties": {
                 "vmSize": document["size"].upper(),
                 "vmPriority": document["priority"],
@@ -280,15 +304,23 @@ def _to_wire(workspace: Workspace, document: dict[str, Any]) -> dict[str, Any]:
                 },
                 "currentNodeCount": nodes,
                 "targetNodeCount": nodes,
-                "nodeStateCounts": {**counts, "runningNodeCount": busy, "idleNodeCount": nodes - busy},
-                "allocationState": "Steady",
+                "nodeStateCounts": {**counts, "runningNodeCount": busy, "idleNodeCount": count - busy}
+                if ready
+                else None,
+                "allocationState": "Steady" if ready else None,
+                "allocationStateTransitionTime": document["modified_at"] if ready else None,
                 "errors": wire_errors or None,
                 "osType": "Linux",
                 "enableNodePublicIp": True,
                 "remoteLoginPortPublicAccess": "NotSpecified",
                 "isolatedNetwork": False,
+                "enableBatchPrivateLink": False,
+                "subnet": None,
+                "virtualMachineImage": None,
+                "propertyBag": {},
             },
         },
+        "systemData": wire.system_data(document),
     }
     return answer
 
@@ -335,6 +367,7 @@ ROUTES = [
     route(f"{WORKSPACE_PATH}/computes/{{name}}", put_compute, "PUT"),
     route(f"{WORKSPACE_PATH}/computes/{{name}}", patch_compute, "PATCH"),
     route(f"{WORKSPACE_PATH}/computes/{{name}}", delete_compute, "DELETE"),
+    route(f"{WORKSPACE_PATH}/computes/{{name}}/listNodes", list_nodes, "POST"),
     route(_SIZES_PATH, list_sizes),
     route(_USAGES_PATH, list_usages),
 ]

@@ -19,6 +19,7 @@ class _DataAsset(Asset):
 
     kind = "data"
     segment = "data"
+    content = "dataUri"
 
     def from_wire(self, request: Request, properties: dict[str, Any]) -> dict[str, Any]:
         """Read `dataType` and `dataUri`; raises 400."""

@@ -10,28 +10,21 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from core.home import LOCATION
-from core.local import quota, wire
+from core.local import query, quota, wire
 from core.local.blobs import resolve_uri
 from core.local.deployments import deployment_id, key_of, new_deployment, read_duration
+from core.local.endpoint_answers import deployment_to_wire, endpoint_to_wire, given
 from core.local.shapes import DEPLOYMENT, ENDPOINT, check_shape
 from core.local.store import Document, now_utc
+from core.local.traffic import read_mirror, read_traffic
 from core.local.wire import WORKSPACE_PATH, WireError, route
 from core.local.workspace import Workspace
 
-DEFAULT_REQUEST_TIMEOUT = "PT5S"
 LONGEST_REQUEST_S = 180.0
 
 _ENDPOINT_PATH = f"{WORKSPACE_PATH}/onlineEndpoints/{{endpoint}}"
 _DEPLOYMENT_PATH = f"{_ENDPOINT_PATH}/deployments/{{deployment}}"
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{1,30}[A-Za-z0-9]")
-_PROBE = {
-    "failureThreshold": 30,
-    "successThreshold": 1,
-    "timeout": "PT2S",
-    "period": "PT10S",
-    "initialDelay": "PT10S",
-}
 # What another model, size or environment changes needs another scorer; anything else is only remembered.
 _OF_THE_SCORER = ("model", "instanceType", "environmentVariables")
 
@@ -49,9 +42,8 @@ def put_endpoint(request: Request) -> Response:
     asked = wire.field_of(body, "properties", dict, {})
     if asked.get("authMode") not in (None, "Key"):
         raise WireError(400, "BadRequest", f"authMode must be Key in the local workspace, not '{asked['authMode']}'.")
-    if asked.get("mirrorTraffic"):
-        raise WireError(400, "BadRequest", "mirrorTraffic is not done in the local workspace.")
-    traffic = _read_traffic(workspace, name, wire.field_of(asked, "traffic", dict, {}))
+    traffic = read_traffic(workspace, name, wire.field_of(asked, "traffic", dict, {}))
+    mirror = read_mirror(workspace, name, wire.field_of(asked, "mirrorTraffic", dict, {}), traffic)
     operation = wire.start_operation(workspace.store, wire.arm_id("onlineEndpoints", name))
     new = {
         "name": name,
@@ -59,13 +51,14 @@ def put_endpoint(request: Request) -> Response:
         "asked": asked,
         "tags": wire.strings_of(body, "tags"),
         "traffic": traffic,
+        "mirror": mirror,
         "keys": {"primaryKey": _new_key(), "secondaryKey": _new_key()},
         "operation": operation,
     }
     if workspace.store.insert("endpoint", name, new) is None:
         workspace.store.update("endpoint", name, lambda current: _changed_endpoint(current, new))
     workspace.deployments.wake()
-    return wire.created(request, operation, _endpoint_to_wire(request, workspace.store.require("endpoint", name)))
+    return wire.created(request, operation, endpoint_to_wire(request, workspace.store.require("endpoint", name)))
 
 
 def _changed_endpoint(current: Document, new: Document) -> Document:
@@ -76,13 +69,37 @@ def _changed_endpoint(current: Document, new: Document) -> Document:
 
 def get_endpoint(request: Request) -> dict[str, Any]:
     """GET an endpoint."""
-    return _endpoint_to_wire(request, _require_endpoint(request))
+    return endpoint_to_wire(request, _require_endpoint(request))
 
 
 def list_endpoints(request: Request) -> dict[str, Any]:
-    """GET the endpoints, the newest first."""
-    found = wire.workspace_of(request).store.list("endpoint")
-    return wire.paged(request, [_endpoint_to_wire(request, each) for each in found])
+    """GET the endpoints, the newest first or as `orderBy` says, those that the query's filters let by."""
+    asked = request.query_params
+    found = [
+        each
+        for each in query.ordered(request, wire.workspace_of(request).store.list("endpoint"))
+        if asked.get("name", each["name"]) == each["name"]
+        and asked.get("computeType", "Managed") == "Managed"
+        and query.holds(each["tags"], asked.get("tags"))
+        and query.holds(each["asked"].get("properties") or {}, asked.get("properties"))
+    ]
+    return wire.paged(request, [endpoint_to_wire(request, each) for each in found])
+
+
+def patch_endpoint(request: Request) -> dict[str, Any]:
+    """PATCH the tags of an endpoint."""
+    workspace, tags = wire.workspace_of(request), _patched_tags(request)
+    name = wire.name_of(request, "endpoint")
+    changed = workspace.store.update("endpoint", name, lambda each: {**each, "tags": {**each["tags"], **tags}})
+    return endpoint_to_wire(request, changed)
+
+
+def _patched_tags(request: Request) -> dict[str, str]:
+    """Return the tags of a PATCH, which can change nothing else; raises 400 for anything else."""
+    body = wire.read_json(request)
+    if unknown := set(body) - {"tags"}:
+        raise WireError(400, "BadRequest", f"A PATCH changes tags only, not {', '.join(sorted(unknown))}.")
+    return wire.strings_of(body, "tags")
 
 
 def delete_endpoint(request: Request) -> Response:
@@ -113,26 +130,14 @@ def regenerate_keys(request: Request) -> Response:
     field = {"primary": "primaryKey", "secondary": "secondaryKey"}.get(str(body.get("keyType", "")).lower())
     if field is None:
         raise WireError(400, "BadRequest", "keyType must be Primary or Secondary.")
-    value = str(body.get("keyValue") or _new_key())
     name = wire.name_of(request, "endpoint")
+    value = str(body.get("keyValue") or "")
+    if not value or value in _require_endpoint(request)["keys"].values():
+        value = _new_key()  # the SDK sends the key that it wants to be rid of
     operation = wire.start_operation(workspace.store, wire.arm_id("onlineEndpoints", name))
     workspace.store.update("endpoint", name, lambda each: {**each, "keys": {**each["keys"], field: value}})
     wire.finish_operation(workspace.store, operation)
     return wire.accepted(request, operation)
-
-
-def _read_traffic(workspace: Workspace, endpoint: str, traffic: dict[str, Any]) -> dict[str, int]:
-    read: dict[str, int] = {}
-    for name, share in traffic.items():
-        if isinstance(share, bool) or not isinstance(share, int) or not 0 <= share <= 100:
-            raise WireError(400, "BadRequest", f"The traffic of '{name}' must be a whole number from 0 to 100.")
-        deployment = workspace.store.get("deployment", f"{endpoint}/{name}")
-        if share and (deployment is None or deployment["state"] == "Deleting"):
-            raise WireError(400, "BadRequest", f"The traffic names '{name}', which '{endpoint}' does not have.")
-        read[name] = share
-    if sum(read.values()) not in (0, 100):
-        raise WireError(400, "BadRequest", f"The traffic must add up to 0 or 100, not {sum(read.values())}.")
-    return read
 
 
 # Deployments
@@ -157,14 +162,17 @@ def put_deployment(request: Request) -> Response:
     if changed["state"] == "Succeeded":
         wire.finish_operation(workspace.store, operation)
     workspace.deployments.wake()
-    return wire.created(request, operation, _deployment_to_wire(workspace, changed))
+    return wire.created(request, operation, deployment_to_wire(request, changed))
 
 
 def _changed_deployment(current: Document, new: Document) -> Document:
     if current["state"] == "Deleting":
         raise WireError(409, "Conflict", f"The deployment '{new['name']}' is being deleted.")
-    same_scorer = current["state"] == "Succeeded" and all(
-        (current["asked"].get(field) or None) == (new["asked"].get(field) or None) for field in _OF_THE_SCORER
+    same_size = quota.instances_of(current["sku"]) == quota.instances_of(new["sku"])
+    same_scorer = (
+        same_size
+        and current["state"] == "Succeeded"
+        and all((current["asked"].get(field) or None) == (new["asked"].get(field) or None) for field in _OF_THE_SCORER)
     )
     taken_over = ("asked", "sku", "tags", "model_dir", "cores", "gpus", "operation")
     changed = {**current, **{field: new[field] for field in taken_over}}
@@ -187,14 +195,22 @@ def _started(deployment: Document) -> Document:
 
 def get_deployment(request: Request) -> dict[str, Any]:
     """GET a deployment."""
-    return _deployment_to_wire(wire.workspace_of(request), _require_deployment(request))
+    return deployment_to_wire(request, _require_deployment(request))
 
 
 def list_deployments(request: Request) -> dict[str, Any]:
     """GET the deployments of an endpoint."""
     workspace = wire.workspace_of(request)
-    found = workspace.store.list("deployment", parent=_require_endpoint(request)["name"])
-    return wire.paged(request, [_deployment_to_wire(workspace, each) for each in found])
+    found = query.ordered(request, workspace.store.list("deployment", parent=_require_endpoint(request)["name"]))
+    return wire.paged(request, [deployment_to_wire(request, each) for each in found])
+
+
+def patch_deployment(request: Request) -> dict[str, Any]:
+    """PATCH the tags of a deployment."""
+    workspace, tags = wire.workspace_of(request), _patched_tags(request)
+    key = key_of(_require_deployment(request))
+    changed = workspace.store.update("deployment", key, lambda each: {**each, "tags": {**each["tags"], **tags}})
+    return deployment_to_wire(request, changed)
 
 
 def delete_deployment(request: Request) -> Response:
@@ -206,7 +222,7 @@ def delete_deployment(request: Request) -> Response:
         return Response(status_code=204)
     if deployment["state"] == "Deleting":
         return wire.accepted(request, deployment["operation"])
-    if endpoint["traffic"].get(deployment["name"]):
+    if endpoint["traffic"].get(deployment["name"]) or (endpoint.get("mirror") or {}).get(deployment["name"]):
         raise WireError(400, "BadRequest", f"'{deployment['name']}' receives traffic. Set its traffic to 0 first.")
     return wire.accepted(request, workspace.deployments.begin_deletion(deployment))
 
@@ -228,9 +244,9 @@ def _read_deployment(workspace: Workspace, body: dict[str, Any]) -> Document:
     for field in ("codeConfiguration", "environmentId"):
         if asked.get(field):
             raise WireError(400, "BadRequest", f"{field} is not used here: the local workspace brings its own scorer.")
-    sku = wire.field_of(body, "sku", dict, {}) or {"name": "Default", "capacity": 1}
-    if sku.get("capacity") not in (None, 1):
-        raise WireError(400, "BadRequest", f"The instance count must be 1 on this machine, not {sku['capacity']}.")
+    sku = {"name": "Default", "capacity": 1} | given(wire.field_of(body, "sku", dict, {}))
+    if wire.field_of(sku, "capacity", int) < 1:
+        raise WireError(400, "BadRequest", f"The instance count must be at least 1, not {sku['capacity']}.")
     size = workspace.machine.find_size(str(asked.get("instanceType") or ""))
     if size is None:
         known = ", ".join(each.name for each in workspace.machine.sizes)
@@ -260,7 +276,7 @@ def _model_folder(folder: Path) -> Path:
     raise WireError(400, "BadArgument", f"'{folder.name}' holds no model that can be served: config.json is missing.")
 
 
-# Names, requests and answers
+# Names and requests
 
 
 def _checked_name(what: str, name: str) -> str:
@@ -291,93 +307,18 @@ def _require_deployment(request: Request) -> Document:
     return wire.workspace_of(request).store.require("deployment", f"{endpoint}/{deployment}")
 
 
-def _endpoint_to_wire(request: Request, document: Document) -> dict[str, Any]:
-    name, asked = document["name"], document["asked"]
-    base = f"{wire.base_url(request)}/endpoints/{name}"
-    shown = {
-        "description": asked.get("description"),
-        "authMode": "Key",
-        "properties": asked.get("properties") or {},
-        "provisioningState": document["state"],
-        "scoringUri": f"{base}/score",
-        "swaggerUri": None,
-        "compute": None,
-        "traffic": document["traffic"],
-        "mirrorTraffic": {},
-        "publicNetworkAccess": "Enabled",
-    }
-    return {
-        "id": wire.arm_id("onlineEndpoints", name),
-        "name": name,
-        "location": LOCATION,
-        "kind": "Managed",
-        "type": f"{wire.PROVIDER}/workspaces/onlineEndpoints",
-        "tags": document["tags"],
-        "properties": shown,
-        "identity": {"type": "SystemAssigned"},
-        "systemData": wire.system_data(document),
-    }
-
-
-def _deployment_to_wire(workspace: Workspace, document: Document) -> dict[str, Any]:
-    asked = document["asked"]
-    requests = {
-        "maxQueueWait": "PT0S",
-        "requestTimeout": DEFAULT_REQUEST_TIMEOUT,
-        "maxConcurrentRequestsPerInstance": 1,
-    }
-    told = {
-        "tunedeck.health": document["health"],
-        "tunedeck.restarts": str(document["restarts"]),
-        "tunedeck.last_restart_at": document["last_restart_at"],
-        "tunedeck.last_exit": document["last_exit"],
-        "tunedeck.error": document["error"],
-    }
-    shown = {
-        "description": None,
-        "codeConfiguration": None,
-        "environmentId": None,
-        "modelMountPath": None,
-        "environmentVariables": {},
-        "appInsightsEnabled": False,
-        "privateNetworkConnection": False,
-        "egressPublicNetworkAccess": "Enabled",
-        "endpointComputeType": "Managed",
-        **asked,
-        "scaleSettings": asked.get("scaleSettings") or {"scaleType": "Default"},
-        "requestSettings": requests | _given(asked.get("requestSettings")),
-        "livenessProbe": _PROBE | _given(asked.get("livenessProbe")),
-        "readinessProbe": _PROBE | _given(asked.get("readinessProbe")),
-        "provisioningState": document["state"],
-        "properties": (asked.get("properties") or {}) | _given(told),
-    }
-    return {
-        "id": deployment_id(document),
-        "name": document["name"],
-        "location": LOCATION,
-        "kind": "Managed",
-        "type": f"{wire.PROVIDER}/workspaces/onlineEndpoints/deployments",
-        "tags": document["tags"],
-        "sku": {"tier": "Standard", **document["sku"]},
-        "properties": shown,
-        "systemData": wire.system_data(document),
-    }
-
-
-def _given(fields: dict[str, Any] | None) -> dict[str, Any]:
-    return {name: value for name, value in (fields or {}).items() if value is not None}
-
-
 ROUTES = [
     route(f"{WORKSPACE_PATH}/onlineEndpoints", list_endpoints),
     route(_ENDPOINT_PATH, put_endpoint, "PUT"),
     route(_ENDPOINT_PATH, get_endpoint),
+    route(_ENDPOINT_PATH, patch_endpoint, "PATCH"),
     route(_ENDPOINT_PATH, delete_endpoint, "DELETE"),
     route(f"{_ENDPOINT_PATH}/listKeys", list_keys, "POST"),
     route(f"{_ENDPOINT_PATH}/regenerateKeys", regenerate_keys, "POST"),
     route(f"{_ENDPOINT_PATH}/deployments", list_deployments),
     route(_DEPLOYMENT_PATH, put_deployment, "PUT"),
     route(_DEPLOYMENT_PATH, get_deployment),
+    route(_DEPLOYMENT_PATH, patch_deployment, "PATCH"),
     route(_DEPLOYMENT_PATH, delete_deployment, "DELETE"),
     route(f"{_DEPLOYMENT_PATH}/getLogs", get_logs, "POST"),
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import uuid
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -12,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from core.home import LOCATION
+from core.home import LOCATION, SUBSCRIPTION_ID
 from core.local import blobs, runs, wire
 from core.local.routes.jobs import properties_of, services_of
 from core.local.store import Document, now_utc
@@ -24,6 +25,52 @@ _DATA_PATH = f"/data/v1.0{WORKSPACE_PATH}/dataversion/batchGetResolvedUris"
 _OUTPUT = re.compile(r"azureml_(?P<job>.+)_output_(?P<output>[^/]+)")
 _RANGE = re.compile(r"bytes=(?P<first>\d*)-(?P<last>\d*)")
 _CHUNK_BYTES = 65_536
+
+
+# What the service tells of a run besides, and what there is not to tell of one here.
+_NOT_TOLD: dict[str, Any] = {
+    **dict.fromkeys(
+        (
+            "token", "tokenExpiryTimeUtc", "lastStartTimeUtc", "currentComputeTime", "effectiveStartTimeUtc",
+            "cancelationReason", "scheduleId", "scriptName", "runDefinition", "jobSpecification", "primaryMetricName",
+            "createdFrom", "cancelUri", "completeUri", "diagnosticsUri",
+        )
+    ),
+    "queueingInfo": None,
+    "retainForLifetimeOfWorkspace": False,
+    "revision": 1,
+    "statusRevision": 1,
+    "lastModifiedBy": {},
+    "parameters": {},
+    "actionUris": {},
+    "uniqueChildRunComputeTargets": [],
+    "inputDatasets": [],
+    "outputDatasets": [],
+}  # fmt: skip
+_IN_DETAILS = (
+    "runId", "target", "status", "startTimeUtc", "endTimeUtc", "error", "warnings", "properties", "parentRunId",
+    "parentRunUuid", "rootRunId", "rootRunUuid", "runNumber", "runUuid", "runTypeV2", "runDefinition", "revision",
+    "statusRevision", "compute", "computeDuration", "computeRequest", "currentComputeTime", "duration", "createdBy",
+    "userId", "effectiveStartTimeUtc", "lastStartTimeUtc", "lastModifiedBy", "lastModifiedUtc", "inputs", "outputs",
+    "parameters", "services", "settings", "tags",
+)  # fmt: skip
+_NO_COMPUTE: dict[str, Any] = {
+    **dict.fromkeys(("vmSize", "instanceType", "priority", "region", "armId", "properties")),
+    "targetType": "amlcompute",
+    "gpuCount": 0,
+}
+_CREATOR = {
+    "userObjectId": SUBSCRIPTION_ID,
+    "userPuId": None,
+    "userIdp": None,
+    "userAltSecId": None,
+    "userIss": None,
+    "userTenantId": SUBSCRIPTION_ID,
+    "userName": "local",
+    "upn": None,
+    "clientApplicationId": None,
+    "applicationACR": None,
+}
 
 
 def get_run(request: Request) -> dict[str, Any]:
@@ -43,16 +90,10 @@ def get_details(request: Request) -> dict[str, Any]:
     """GET a run with the links of its logs and, where it failed, the reason."""
     workspace = wire.workspace_of(request)
     run = runs.get_run(workspace, wire.name_of(request, "run"))
-    state = run.state
+    told = run_to_wire(request, run)
     return {
-        "runId": run.run_id,
-        "target": run.compute or None,
-        "status": state["status"],
-        "startTimeUtc": state["started_at"],
-        "endTimeUtc": state["ended_at"],
-        "error": _error_to_wire(state["error"]),
-        "warnings": [],
-        "properties": properties_of(run),
+        **{name: told[name] for name in _IN_DETAILS},
+        "createdTimeUtc": told["createdUtc"],
         "inputDatasets": [],
         "outputDatasets": [],
         "logFiles": {
@@ -63,6 +104,12 @@ def get_details(request: Request) -> dict[str, Any]:
     }
 
 
+def list_service_instances(request: Request) -> dict[str, Any]:
+    """GET the services that run on a node of a run (notebooks, terminals): there are none."""
+    runs.get_run(wire.workspace_of(request), wire.name_of(request, "run"))
+    return {"instances": {}}
+
+
 def patch_run(request: Request) -> dict[str, Any]:
     """PATCH what a person says about a run: its display name, tags, description, whether it is hidden."""
     workspace = wire.workspace_of(request)
@@ -71,11 +118,14 @@ def patch_run(request: Request) -> dict[str, Any]:
     if unknown:
         raise WireError(400, "BadRequest", f"{unknown.pop()} cannot be changed.")
     display_name, hidden = wire.field_of(body, "displayName", str), wire.field_of(body, "hidden", bool)
+    description = wire.field_of(body, "description", str)
     tags, properties = wire.strings_of(body, "tags"), wire.strings_of(body, "properties")
 
     def change(state: Document) -> None:
         state["display_name"] = display_name or state["display_name"]
         state["hidden"] = state["hidden"] if hidden is None else hidden
+        if description is not None:
+            state["description"] = description
         state["tags"].update(tags)
         state["properties"].update(properties)
 
@@ -135,6 +185,17 @@ def run_to_wire(request: Request, run: runs.Run) -> dict[str, Any]:
     state = run.state
     duration = _duration(state["started_at"], state["ended_at"])
     return {
+        **_NOT_TOLD,
+        "runNumber": int(datetime.fromisoformat(run.created_at).timestamp()),
+        "runUuid": _uuid_of(run.run_id),
+        "rootRunUuid": _uuid_of(run.root_id),
+        "parentRunUuid": _uuid_of(run.parent_id) if run.parent_id else None,
+        "createdBy": _CREATOR,
+        "userId": _CREATOR["userObjectId"],
+        "lastModifiedUtc": state["ended_at"] or state["started_at"] or run.created_at,
+        "dataContainerId": f"dcid.{run.run_id}",
+        "runTypeV2": {"orchestrator": "Execution", "traits": [], "attribution": None, "computeType": "AmlcTrain"},
+        "computeRequest": {"nodeCount": 1, "gpuCount": 0},
         "runId": run.run_id,
         "rootRunId": run.root_id,
         "parentRunId": run.parent_id or None,
@@ -152,15 +213,15 @@ def run_to_wire(request: Request, run: runs.Run) -> dict[str, Any]:
         "properties": properties_of(run),
         "error": _error_to_wire(state["error"]),
         "warnings": [],
-        "description": None,
+        "description": state.get("description"),
         "runType": "azureml.StepRun"
         if run.kind == "step"
         else "azureml.PipelineRun"
         if run.kind == "pipeline"
         else "commandjob",
         "target": run.compute or None,
-        "compute": {"target": run.compute, "instanceCount": 1} if run.compute else None,
-        "services": services_of(request, run.run_id),
+        "compute": _NO_COMPUTE | {"target": run.compute, "instanceCount": 1} if run.compute else None,
+        "services": _services_to_wire(request, run.run_id),
         "currentAttemptId": 1,
         "settings": {},
         "inputs": None,
@@ -176,6 +237,23 @@ def _logs_of(run: runs.Run) -> dict[str, Path]:
         return {}
     logs = {"user_logs/std_log.txt": run.folder / runs.LOG_NAME}
     return logs | ({"logs/azureml/executionlogs.txt": run.events} if run.events else {})
+
+
+def _services_to_wire(request: Request, run_id: str) -> dict[str, Any]:
+    """Return the services of a run in the history's form, which is not that of a job."""
+    of_history = {"proxyEndpoint": None, "sslThumbprint": None, "enabled": True}
+    return {
+        name: {
+            **{field: value for field, value in each.items() if field not in ("jobServiceType", "nodes")},
+            **of_history,
+            "type": name,
+        }
+        for name, each in services_of(request, run_id).items()
+    }
+
+
+def _uuid_of(run_id: str) -> str:
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, run_id))
 
 
 def _error_to_wire(error: Document | None) -> dict[str, Any] | None:
@@ -231,6 +309,7 @@ ROUTES = [
     route(_RUN_PATH, patch_run, "PATCH"),
     route(f"{_RUN_PATH}/children", list_children),
     route(f"{_RUN_PATH}/details", get_details),
+    route(f"{_RUN_PATH}/serviceinstances/{{node}}", list_service_instances),
     _in_experiment("", get_run),
     _in_experiment("", patch_run, "PATCH"),
     _in_experiment("/details", get_details),

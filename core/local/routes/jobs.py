@@ -8,11 +8,35 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from core.local import blobs, runs, wire
+from core.local import blobs, query, runs, wire
 from core.local.store import Document
 from core.local.wire import WORKSPACE_PATH, WireError, route
 from core.local.workspace import Workspace
 
+_NO_OUTPUT = {
+    "description": None,
+    "assetName": None,
+    "assetVersion": None,
+    "mode": "ReadWriteMount",
+    "pathOnCompute": None,
+    "autoDeleteSetting": None,
+}
+_NO_COMMAND: dict[str, Any] = {
+    "codeId": None,
+    "distribution": None,
+    "environmentId": "",
+    "environmentVariables": {},
+    "limits": None,
+    "parameters": None,
+    "queueSettings": None,
+}
+_NO_RESOURCES: dict[str, Any] = {
+    "instanceCount": 1,
+    "instanceType": None,
+    "shmSize": None,
+    "dockerArgs": None,
+    "properties": {},
+}
 _JOB_PATH = f"{WORKSPACE_PATH}/jobs/{{name}}"
 
 
@@ -20,7 +44,10 @@ def put_job(request: Request) -> Response:
     """PUT a job: 201 and NotStarted, no operation to poll; the job that is there already is answered with 200."""
     workspace = wire.workspace_of(request)
     job, is_new = workspace.runner.submit(wire.name_of(request, "name"), wire.read_json(request))
-    return JSONResponse(job_to_wire(request, workspace, job), 201 if is_new else 200)
+    answer = job_to_wire(request, workspace, job)
+    if is_new:  # what the service adds to the properties is seen from the next read on
+        answer["properties"]["properties"] = job["run"]["properties"]
+    return JSONResponse(answer, 201 if is_new else 200)
 
 
 def get_job(request: Request) -> dict[str, Any]:
@@ -42,17 +69,29 @@ def get_job(request: Request) -> dict[str, Any]:
 
 
 def list_jobs(request: Request) -> dict[str, Any]:
-    """GET the jobs, the newest first."""
+    """GET the jobs, the newest first, of one type, tag or set of properties where the query names them."""
     workspace = wire.workspace_of(request)
-    view, kind = wire.list_view(request), request.query_params.get("jobType", "").lower()
+    asked = request.query_params
+    view, kind = wire.list_view(request), asked.get("jobType", "").lower()
+    if asked.get("scheduled", "false").lower() == "true" or asked.get("scheduleId"):
+        return wire.paged(request, [])  # nothing starts by a schedule here
 
     def is_shown(job: Document) -> bool:
-        return (view == "all" or job["run"]["hidden"] == (view == "archived")) and kind in ("", job["kind"])
+        return (
+            (view == "all" or job["run"]["hidden"] == (view == "archived"))
+            and kind in ("", job["kind"])
+            and query.holds(job["run"]["tags"], asked.get("tag"))
+            and (not asked.get("properties") or query.holds(_properties_of(workspace, job), asked.get("properties")))
+        )
 
     def found(below: int | None) -> Iterator[tuple[int, Document]]:
         return workspace.store.each("job", before=below)
 
     return wire.paged_as_read(request, found, lambda job: job_to_wire(request, workspace, job), is_shown)
+
+
+def _properties_of(workspace: Workspace, job: Document) -> dict[str, str]:
+    return properties_of(runs.root_run(workspace, job))
 
 
 def cancel_job(request: Request) -> Response:
@@ -70,24 +109,31 @@ def job_to_wire(request: Request, workspace: Workspace, job: Document) -> dict[s
     """Return a job as the service writes it: what was asked, echoed, and what became of it."""
     name, state, asked = job["name"], job["run"], job["properties"]
     shown: dict[str, Any] = {
-        "description": None,
         "componentId": None,
         "identity": None,
+        "notificationSetting": None,
+        "secretsConfiguration": None,
         **asked,
+        "description": state.get("description", asked.get("description")),
         "computeId": wire.arm_id("computes", job["compute"]),
         "displayName": state["display_name"],
         "experimentName": job["experiment"],
         "status": state["status"],
         "isArchived": state["hidden"],
         "tags": state["tags"],
-        "properties": properties_of(runs.root_run(workspace, job)),
+        "properties": _properties_of(workspace, job),
         "services": services_of(request, name),
         "inputs": asked.get("inputs") or {},
         "outputs": _outputs(job),
     }
-    if job["kind"] == "command":
-        shown.setdefault("environmentId", "")
-        shown.setdefault("resources", {"instanceCount": 1, "properties": {}})
+    if job["kind"] == "pipeline":
+        shown.setdefault("sourceJobId", None)
+    else:
+        shown = {
+            **_NO_COMMAND,
+            **shown,
+            "resources": {"properties": {}} | _NO_RESOURCES | (asked.get("resources") or {}),
+        }
     return {
         "id": wire.arm_id("jobs", name),
         "name": name,
@@ -135,7 +181,7 @@ def _outputs(job: Document) -> dict[str, Any]:
     for name, asked in (job["properties"].get("outputs") or {}).items():
         if name in job["plan"]["outputs"]:
             uri = f"azureml://datastores/{blobs.DATASTORE}/paths/{blobs.output_path(job['name'], name)}"
-            shown[name] = {"jobOutputType": "uri_folder", "mode": "ReadWriteMount", **(asked or {}), "uri": uri}
+            shown[name] = {**_NO_OUTPUT, "jobOutputType": "uri_folder", **(asked or {}), "uri": uri}
     return shown
 
 

@@ -26,6 +26,7 @@ class _ModelAsset(Asset):
 
     kind = KIND
     segment = "models"
+    content = "modelUri"
 
     def from_wire(self, request: Request, properties: dict[str, Any]) -> dict[str, Any]:
         """Read `modelType` and `modelUri`, a job's output made the long datastore address; raises 400."""

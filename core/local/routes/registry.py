@@ -8,9 +8,9 @@ from typing import Any
 from starlette.requests import Request
 
 from core.home import LOCATION, SUBSCRIPTION_ID
-from core.local import component, wire
+from core.local import component, query, wire
 from core.local.registry import RegistryModel
-from core.local.wire import REGISTRY_NAME, REGISTRY_PATH, REGISTRY_RESOURCE_GROUP, WireError, route
+from core.local.wire import GROUP_PATH, REGISTRY_NAME, REGISTRY_PATH, REGISTRY_RESOURCE_GROUP, WireError, route
 
 _COMPONENT_CREATED_AT = "2025-01-01T00:00:00+00:00"
 
@@ -31,6 +31,9 @@ def get_discovery(request: Request) -> dict[str, Any]:
         "resourceGroup": REGISTRY_RESOURCE_GROUP,
         "primaryRegionResourceProviderUri": f"{base}/",
         "registryFqdns": {LOCATION: {"uri": base}},
+        "workspaceName": None,
+        "intellectualPropertyPublisher": None,
+        "isTradeRestricted": False,
     }
 
 
@@ -42,13 +45,27 @@ def list_models(request: Request) -> dict[str, Any]:
     return wire.paged(request, [_container_to_wire(model) for model in _viewed(request, list(newest.values()))])
 
 
+def get_model(request: Request) -> dict[str, Any]:
+    """GET what is known of a model's name."""
+    name = wire.name_of(request, "name")
+    versions = wire.workspace_of(request).registry.list_versions(name)
+    if not versions:
+        raise _not_found("model", name)
+    return _container_to_wire(versions[0])
+
+
 def list_model_versions(request: Request) -> dict[str, Any]:
     """GET the versions of a model, the newest first; an archived model is found by its name as on Azure."""
     name = wire.name_of(request, "name")
     versions = wire.workspace_of(request).registry.list_versions(name)
     if not versions:
         raise _not_found("model", name)
-    shown = _viewed(request, versions) if "listViewType" in request.query_params else versions
+    asked = request.query_params
+    shown = [
+        model
+        for model in (_viewed(request, versions) if "listViewType" in asked else versions)
+        if query.holds(model.tags, asked.get("tags")) and query.holds(model.properties, asked.get("properties"))
+    ]
     return wire.paged(request, [_version_to_wire(model) for model in shown])
 
 
@@ -63,24 +80,18 @@ def get_model_version(request: Request) -> dict[str, Any]:
 
 def list_components(request: Request) -> dict[str, Any]:
     """GET the names of the components: the one."""
-    return wire.paged(
-        request,
-        [
-            {
-                "id": f"azureml://registries/{REGISTRY_NAME}/components/{component.NAME}",
-                "name": component.NAME,
-                "type": "components",
-                "properties": {"latestVersion": component.VERSION, "isArchived": False, "tags": {}, "properties": {}},
-                "systemData": _system_data(_COMPONENT_CREATED_AT),
-            }
-        ],
-    )
+    return wire.paged(request, [_component_container_to_wire()])
+
+
+def get_component(request: Request) -> dict[str, Any]:
+    """GET what is known of a component's name."""
+    _check_component(request)
+    return _component_container_to_wire()
 
 
 def list_component_versions(request: Request) -> dict[str, Any]:
     """GET the versions of a component."""
-    if wire.name_of(request, "name") != component.NAME:
-        raise _not_found("component", wire.name_of(request, "name"))
+    _check_component(request)
     return wire.paged(request, [_component_to_wire()])
 
 
@@ -90,6 +101,54 @@ def get_component_version(request: Request) -> dict[str, Any]:
     if (name, version) != (component.NAME, component.VERSION):
         raise _not_found("component", f"{name}:{version}")
     return _component_to_wire()
+
+
+def _check_component(request: Request) -> None:
+    if wire.name_of(request, "name") != component.NAME:
+        raise _not_found("component", wire.name_of(request, "name"))
+
+
+def list_data(request: Request) -> dict[str, Any]:
+    """GET the data assets of the registry: there are none."""
+    return wire.paged(request, [])
+
+
+def get_data(request: Request) -> dict[str, Any]:
+    """GET a data asset, or one of its versions: there is none."""
+    raise _not_found("data asset", wire.name_of(request, "name"))
+
+
+def list_registries(request: Request) -> dict[str, Any]:
+    """GET the registries of the subscription, or of a resource group: the one, which lies in a group of its own."""
+    group = request.path_params.get("group", REGISTRY_RESOURCE_GROUP)
+    return wire.paged(request, [_registry_to_wire(request)] if group == REGISTRY_RESOURCE_GROUP else [])
+
+
+def get_registry(request: Request) -> dict[str, Any]:
+    """GET the registry as a resource."""
+    return _registry_to_wire(request)
+
+
+def _registry_to_wire(request: Request) -> dict[str, Any]:
+    base = wire.base_url(request)
+    place = {"subscription": SUBSCRIPTION_ID, "group": REGISTRY_RESOURCE_GROUP, "registry": REGISTRY_NAME}
+    return {
+        "id": wire.REGISTRY_RESOURCE_PATH.format(**place),
+        "name": REGISTRY_NAME,
+        "type": f"{wire.PROVIDER}/registries",
+        "location": LOCATION,
+        "tags": {},
+        "identity": {"type": "SystemAssigned"},
+        "properties": {
+            "discoveryUrl": f"{base}/registrymanagement/v1.0/registries/{REGISTRY_NAME}/discovery",
+            "mlFlowRegistryUri": None,
+            "intellectualPropertyPublisher": None,
+            "managedResourceGroup": None,
+            "publicNetworkAccess": "Disabled",
+            "regionDetails": [{"location": LOCATION, "acrDetails": [], "storageAccountDetails": []}],
+        },
+        "systemData": _system_data(_COMPONENT_CREATED_AT),
+    }
 
 
 def _viewed(request: Request, models: Sequence[RegistryModel]) -> list[RegistryModel]:
@@ -104,6 +163,7 @@ def _container_to_wire(model: RegistryModel) -> dict[str, Any]:
         "type": "models",
         "properties": {
             "latestVersion": model.version,
+            "nextVersion": None,
             "isArchived": model.archived,
             "description": model.description,
             "tags": model.tags,
@@ -128,9 +188,29 @@ def _version_to_wire(model: RegistryModel) -> dict[str, Any]:
             "isArchived": model.archived,
             "isAnonymous": False,
             "modelUri": address,
+            "originAssetId": None,
+            "jobName": None,
+            "intellectualProperty": None,
             **({} if model.system_metadata is None else {"systemMetadata": model.system_metadata}),
         },
         "systemData": _system_data(model.created_at),
+    }
+
+
+def _component_container_to_wire() -> dict[str, Any]:
+    return {
+        "id": f"azureml://registries/{REGISTRY_NAME}/components/{component.NAME}",
+        "name": component.NAME,
+        "type": "components",
+        "properties": {
+            "description": None,
+            "latestVersion": component.VERSION,
+            "nextVersion": None,
+            "isArchived": False,
+            "tags": {},
+            "properties": {},
+        },
+        "systemData": _system_data(_COMPONENT_CREATED_AT),
     }
 
 
@@ -161,9 +241,16 @@ def _not_found(what: str, name: str) -> WireError:
 ROUTES = [
     route("/registrymanagement/v1.0/registries/{name}/discovery", get_discovery),
     route(f"{REGISTRY_PATH}/models", list_models),
+    route(f"{REGISTRY_PATH}/models/{{name}}", get_model),
     route(f"{REGISTRY_PATH}/models/{{name}}/versions", list_model_versions),
     route(f"{REGISTRY_PATH}/models/{{name}}/versions/{{version}}", get_model_version),
     route(f"{REGISTRY_PATH}/components", list_components),
+    route(f"{REGISTRY_PATH}/components/{{name}}", get_component),
     route(f"{REGISTRY_PATH}/components/{{name}}/versions", list_component_versions),
     route(f"{REGISTRY_PATH}/components/{{name}}/versions/{{version}}", get_component_version),
+    route(f"{REGISTRY_PATH}/data", list_data),
+    *(route(f"{REGISTRY_PATH}/data/{{name}}{below}", get_data) for below in ("", "/versions", "/versions/{version}")),
+    route(f"{GROUP_PATH}/providers/{wire.PROVIDER}/registries", list_registries),
+    route(f"{wire.PROVIDER_PATH}/registries", list_registries),
+    route(wire.REGISTRY_RESOURCE_PATH, get_registry),
 ]

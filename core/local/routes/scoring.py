@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
-import random
+import logging
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -22,9 +22,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from core.local import wire
+from core.local import quota, traffic, wire
 from core.local.deployments import key_of, read_duration
-from core.local.routes.endpoints import DEFAULT_REQUEST_TIMEOUT
+from core.local.endpoint_answers import DEFAULT_REQUEST_TIMEOUT
 from core.local.store import Document
 from core.local.wire import MAX_BODY_BYTES, WireError
 from core.local.workspace import Workspace
@@ -34,7 +34,9 @@ READY_WAIT_S = 10.0
 _PATHS = {"/score": "POST", "/v1/chat/completions": "POST", "/v1/models": "GET", "/": "GET"}
 _MAX_ANSWER_BYTES = 64 * 1024 * 1024
 
+_log = logging.getLogger(__name__)
 _in_flight: Counter[str] = Counter()
+_copies: set[asyncio.Task[None]] = set()  # held here, or a copy that is under way could be collected
 
 
 @dataclass
@@ -74,6 +76,7 @@ class Scoring(Response):
         asked = deployment["asked"].get("requestSettings") or {}
         self._timeout_s = read_duration(asked.get("requestTimeout") or DEFAULT_REQUEST_TIMEOUT, 5.0)
         self._limit = 2 * int(asked.get("maxConcurrentRequestsPerInstance") or 1)
+        self._limit *= quota.instances_of(deployment["sku"])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve it."""
@@ -93,6 +96,25 @@ class Scoring(Response):
             for task in (work, gone):
                 task.cancel()
             await asyncio.gather(work, gone, return_exceptions=True)
+
+    async def send_copy(self) -> None:
+        """Send the request to a deployment that it is mirrored to; what it answers is read and dropped."""
+        key = key_of(self._deployment)
+        if _in_flight[key] >= self._limit:
+            return
+        _in_flight[key] += 1
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                answer = await self._ask()
+                try:
+                    async for _ in answer.chunks():
+                        pass
+                finally:
+                    answer.writer.close()
+        except (TimeoutError, ConnectionError, asyncio.IncompleteReadError, ValueError, WireError) as error:
+            _log.info("a request mirrored to %s was not answered: %s", key, error)
+        finally:
+            _in_flight[key] -= 1
 
     async def _relay(self, send: Send) -> None:
         started = time.perf_counter()
@@ -188,8 +210,13 @@ async def score(request: Request) -> Response:
     workspace = wire.workspace_of(request)
     name = str(request.path_params["endpoint"])
     path = request.url.path.removeprefix(f"/endpoints/{name}") or "/"
-    deployment = await run_in_threadpool(_choose, workspace, name, request)
-    return Scoring(workspace, deployment, request, await _read(request), path)
+    deployment, mirror = await run_in_threadpool(_choose, workspace, name, request)
+    body = await _read(request)
+    if mirror is not None:
+        copy = asyncio.create_task(Scoring(workspace, mirror, request, body, path).send_copy())
+        _copies.add(copy)
+        copy.add_done_callback(_copies.discard)
+    return Scoring(workspace, deployment, request, body, path)
 
 
 async def _read(request: Request) -> bytes:
@@ -202,8 +229,8 @@ async def _read(request: Request) -> bytes:
     return bytes(body)
 
 
-def _choose(workspace: Workspace, name: str, request: Request) -> Document:
-    """Check the key, then return the deployment that the header names or that the traffic draws."""
+def _choose(workspace: Workspace, name: str, request: Request) -> tuple[Document, Document | None]:
+    """Check the key, then return the deployment that the header names or that the traffic draws, and its mirror."""
     endpoint = workspace.store.get("endpoint", name) if wire.check_name("an endpoint", name) else None
     scheme, _, key = request.headers.get("authorization", "").partition(" ")
     known = list(endpoint["keys"].values()) if endpoint else ["-"]
@@ -212,16 +239,20 @@ def _choose(workspace: Workspace, name: str, request: Request) -> Document:
         # The same answer for an endpoint that is not there: names are not told to whoever has no key.
         raise WireError(401, "key_auth_access_denied", "The key is missing or is not one of this endpoint's.")
     assert endpoint is not None
-    wanted = request.headers.get(DEPLOYMENT_HEADER)
+    wanted, mirrored = request.headers.get(DEPLOYMENT_HEADER), None
     if not wanted:
-        shares = {each: share for each, share in endpoint["traffic"].items() if share}
-        if not shares:
+        wanted, mirrored = traffic.choose(endpoint), traffic.choose_mirror(endpoint)
+        if wanted is None:
             raise WireError(404, "NoTraffic", f"No deployment of '{name}' receives traffic.")
-        wanted = random.choices(list(shares), list(shares.values()))[0]
-    deployment = workspace.store.get("deployment", f"{name}/{wanted}")
-    if deployment is None or deployment["state"] in ("Deleting", "Failed", "New"):
+    deployment = _find_answering(workspace, name, wanted)
+    if deployment is None:
         raise WireError(404, "DeploymentNotFound", f"'{name}' has no deployment '{wanted}' that can answer.")
-    return deployment
+    return deployment, _find_answering(workspace, name, mirrored) if mirrored else None
+
+
+def _find_answering(workspace: Workspace, endpoint: str, name: str) -> Document | None:
+    deployment = workspace.store.get("deployment", f"{endpoint}/{name}")
+    return None if deployment is None or deployment["state"] in ("Deleting", "Failed", "New") else deployment
 
 
 async def _until_gone(receive: Receive) -> None:

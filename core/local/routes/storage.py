@@ -102,6 +102,8 @@ def _datastore_to_wire(request: Request) -> dict[str, Any]:
             "protocol": request.url.scheme,
             "subscriptionId": SUBSCRIPTION_ID,
             "resourceGroup": RESOURCE_GROUP,
+            "description": None,
+            "serviceDataAccessAuthIdentity": "None",
             "tags": {},
             "properties": {},
         },

@@ -15,6 +15,36 @@ from core.local.wire import GROUP_PATH, OPERATION_PATH, PROVIDER, PROVIDER_PATH,
 
 VERSION = "0.1.0"
 
+# What a workspace on Azure has besides, and this one does not.
+_NOT_HERE: dict[str, Any] = {
+    "keyVault": None,
+    "applicationInsights": None,
+    "containerRegistry": None,
+    "imageBuildCompute": None,
+    "notebookInfo": None,
+    "managedNetwork": {
+        "isolationMode": "Disabled",
+        "changeableIsolationModes": [],
+        "enableNetworkMonitor": False,
+        "enableFirewallLog": False,
+    },
+    "networkAcls": {"defaultAction": "Deny", "bypass": "", "ipRules": [], "resourceAccessRules": []},
+    "ipAllowlist": [],
+    "privateLinkCount": 0,
+    "allowRoleAssignmentOnRG": False,
+    "softDeleteEnabled": False,
+    "storageHnsEnabled": False,
+    "linkedModelInventoryArmId": None,
+    "serverlessComputeSettings": None,
+    "sdkTelemetryAppInsightsKey": None,
+    "sasGetterUri": "",
+    "enableDataIsolation": False,
+    "enableServiceSideCMKEncryption": False,
+    "EnableSoftwareBillOfMaterials": False,
+    "hbiWorkspace": False,
+    "v1LegacyMode": False,
+}
+
 
 def get_workspace(request: Request) -> dict[str, Any]:
     """GET the workspace."""
@@ -24,6 +54,18 @@ def get_workspace(request: Request) -> dict[str, Any]:
 def list_workspaces(request: Request) -> dict[str, Any]:
     """GET the workspaces of the resource group or the subscription: this one."""
     return wire.paged(request, [_to_wire(request)])
+
+
+def list_keys(request: Request) -> dict[str, Any]:
+    """POST for the keys of what belongs to the workspace: its storage is all there is."""
+    key = storage_key.derive(wire.workspace_of(request).home.secret())
+    return {
+        "userStorageKey": storage_key.encode(key),
+        "userStorageArmId": _to_wire(request)["properties"]["storageAccount"],
+        "appInsightsInstrumentationKey": None,
+        "containerRegistryCredentials": None,
+        "notebookAccessKeys": None,
+    }
 
 
 def get_discovery(request: Request) -> dict[str, Any]:
@@ -108,6 +150,7 @@ def _to_wire(request: Request) -> dict[str, Any]:
         "type": f"{PROVIDER}/workspaces",
         "location": LOCATION,
         "kind": "Default",
+        "etag": None,
         "sku": {"name": "Basic", "tier": "Basic"},
         "tags": {},
         "identity": {"type": "SystemAssigned", "principalId": SUBSCRIPTION_ID, "tenantId": SUBSCRIPTION_ID},
@@ -121,8 +164,9 @@ def _to_wire(request: Request) -> dict[str, Any]:
             "mlFlowTrackingUri": base,
             "storageAccount": f"{group}/providers/Microsoft.Storage/storageAccounts/{storage_key.ACCOUNT}",
             "publicNetworkAccess": "Disabled",
-            "hbiWorkspace": False,
-            "v1LegacyMode": False,
+            "creationTime": wire.to_answer_time(workspace.started_at),
+            "systemDatastoresAuthMode": "accesskey",
+            **_NOT_HERE,
         },
         "systemData": wire.system_data(times),
     }
@@ -141,6 +185,7 @@ ROUTES = [
     route("/profile/clock", put_clock, "PUT"),
     route("/studio", get_studio),
     route(WORKSPACE_PATH, get_workspace),
+    route(f"{WORKSPACE_PATH}/listKeys", list_keys, "POST"),
     route(f"{WORKSPACE_PATH}/providers/Microsoft.Authorization/permissions", list_permissions),
     route(f"{GROUP_PATH}/providers/{PROVIDER}/workspaces", list_workspaces),
     route(f"{PROVIDER_PATH}/workspaces", list_workspaces),
