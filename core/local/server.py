@@ -21,6 +21,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from core.errors import Conflict
 from core.home import RESOURCE_GROUP, SUBSCRIPTION_ID, WORKSPACE_NAME, Home
 from core.local import machine as machines
 from core.local import recovery
@@ -100,6 +101,7 @@ def create_app(home: Home, port: int, tls_port: int = 0, profile: Profile | None
         url=f"http://127.0.0.1:{port}",
         profile=profile,
     )
+    _check_profile(workspace)
     workspace.runner = Runner(workspace)
     workspace.deployments = Deployments(workspace)
 
@@ -119,6 +121,18 @@ def create_app(home: Home, port: int, tls_port: int = 0, profile: Profile | None
     app.state.workspace = workspace
     app.add_middleware(Gate, gatekeeper=workspace.gatekeeper, faults=workspace.faults, profile=profile)
     return app
+
+
+def _check_profile(workspace: Workspace) -> None:
+    """Raise Conflict where the home was begun with other manners, whose sizes are not known in these."""
+    store, asked = workspace.store, workspace.profile.name
+    begun = {"name": "local"} if store.get("mark", "first compute") else {"name": asked}
+    known = store.get("mark", "profile") or store.insert("mark", "profile", begun)
+    if known and known["name"] != asked:
+        raise Conflict(
+            f"The home {workspace.home.path} was begun with the profile '{known['name']}', not '{asked}'.",
+            f"Serve it with --profile {known['name']}, or choose another home: TUNEDECK_HOME.",
+        )
 
 
 class Gate:

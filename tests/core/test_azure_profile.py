@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -174,6 +179,17 @@ def test_a_token_that_ages_is_refused_once_and_the_next_read_works(conn: Connect
         conn.call("read", "workspace 'local'", lambda: conn.workspace.workspaces.get("local"))
     assert "has expired (401)" in caught.value.message
     assert conn.facts().name == "local"
+
+
+def test_a_home_keeps_the_manners_it_was_begun_with(azure: LocalServer, tmp_path: Path) -> None:
+    for file in azure.home.path.glob("workspace.db*"):
+        shutil.copyfile(file, tmp_path / file.name)
+    command = [sys.executable, "-m", "core.local", "serve", "--profile", "local"]
+    environment = {**os.environ, "TUNEDECK_HOME": str(tmp_path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "was begun with the profile 'azure', not 'local'." in done.stderr
+    assert "--profile azure" in done.stderr
 
 
 def test_the_clock_of_this_machine_is_not_put_forward(server: LocalServer) -> None:
