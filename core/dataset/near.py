@@ -18,6 +18,7 @@ ALIKE = 0.8  # of the bins; about the share of pieces that both have
 _MULTIPLIER = numpy.uint64(0x9E3779B97F4A7C15)
 _EDGES = (numpy.arange(BINS, dtype=numpy.uint64) << numpy.uint64(58)).astype(numpy.uint64)
 _WORD = 8
+_PART_ROWS = 32_768
 
 
 def sign(text: str) -> Any:
@@ -47,19 +48,34 @@ def find_pairs(signatures: Path | Any, count: int) -> list[Pair]:
     """Return for each row that is nearly an earlier one, which. signatures: `(count, BINS)` uint32, or its file."""
     if not count:
         return []
-    rows = (
-        numpy.memmap(signatures, numpy.uint32, "r", shape=(count, BINS)) if isinstance(signatures, Path) else signatures
-    )
+    on_disk = isinstance(signatures, Path)
+    rows = numpy.memmap(signatures, numpy.uint32, "r", shape=(count, BINS)) if on_disk else signatures
     earlier: dict[int, int] = {}
-    width = BINS // BANDS
     for band in range(BANDS):
-        part = numpy.ascontiguousarray(rows[:, band * width : (band + 1) * width]).astype(numpy.uint64)
-        keys = part[:, 0]
-        for column in range(1, width):
-            keys = (keys ^ part[:, column]) * _MULTIPLIER
-            keys ^= keys >> numpy.uint64(31)
-        _compare(rows, keys, earlier)
+        _compare(rows, _keys(signatures, count, band), earlier)
     return [Pair(row, found) for row, found in sorted(earlier.items())]
+
+
+def _keys(signatures: Path | Any, count: int, band: int) -> Any:
+    """Return a hash of one band of each signature, `(count,)`; a file is read in parts, as a map would stay."""
+    if not isinstance(signatures, Path):
+        return _band_keys(signatures, band)
+    keys = numpy.empty(count, numpy.uint64)
+    with signatures.open("rb") as file:
+        for first in range(0, count, _PART_ROWS):
+            part = numpy.fromfile(file, numpy.uint32, min(_PART_ROWS, count - first) * BINS).reshape(-1, BINS)
+            keys[first : first + len(part)] = _band_keys(part, band)
+    return keys
+
+
+def _band_keys(rows: Any, band: int) -> Any:
+    width = BINS // BANDS
+    part = numpy.ascontiguousarray(rows[:, band * width : (band + 1) * width]).astype(numpy.uint64)
+    keys = part[:, 0]
+    for column in range(1, width):
+        keys = (keys ^ part[:, column]) * _MULTIPLIER
+        keys ^= keys >> numpy.uint64(31)
+    return keys
 
 
 def _compare(rows: Any, keys: Any, earlier: dict[int, int]) -> None:

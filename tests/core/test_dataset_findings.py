@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import random
+from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 
 from core import dataset
@@ -191,12 +193,13 @@ def test_text_that_is_not_garbled_is_left_alone() -> None:
         assert check_text(fine) == 0, fine
 
 
-def test_near_copies_are_found_and_others_are_not() -> None:
+def test_near_copies_are_found_and_others_are_not(tmp_path: Path) -> None:
     chance = random.Random(SEED)
     texts = [text(chance, 200) for _ in range(300)]
     texts += [one.replace("river", "stream", 1) for one in texts[:50]]
-    import numpy
-
-    pairs = find_pairs(numpy.stack([sign(one) for one in texts]), len(texts))
+    signatures = numpy.stack([sign(one) for one in texts])
+    pairs = find_pairs(signatures, len(texts))
+    signatures.tofile(tmp_path / "signatures")
+    assert find_pairs(tmp_path / "signatures", len(texts)) == pairs
     assert len(pairs) >= 48
     assert all(pair.row - 300 == pair.earlier for pair in pairs)
