@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from core import drafts
+from core import connection, dataset, drafts
 from core.connection import local_is_up
 from core.home import Home
 from core.local.faults import Faults
@@ -152,3 +152,24 @@ def test_a_fault_that_was_switched_on_is_said_at_the_bottom_of_a_page(here: Path
         run_until(app, lambda app: "1 fault on" in links(app))
     finally:
         faults.clear()
+
+
+def test_a_data_asset_of_the_workspace_is_fetched_and_checked(here: Path) -> None:
+    conn = connection.connect(connection.ensure_local())
+    lines = [
+        f'{{"messages": [{{"role": "user", "content": "asset {n}"}}, {{"role": "assistant", "content": "yes {n}"}}]}}'
+        for n in range(50)
+    ]
+    made = dataset.from_upload("from-asset.jsonl", "\n".join(lines).encode())
+    dataset.register_data(conn, made, dataset.upload(conn, made))
+    app = open_app("data", at="local")
+    next(one for one in app.segmented_control if one.label.startswith("Where")).set_value("Data asset")
+    app.run()
+    run_until(app, lambda app: "Fetch and check" in buttons(app))
+    assert any("from-asset-train 1 · 45 rows" in option for option in app.selectbox(key="asset").options)
+    app.selectbox(key="asset").set_value("from-asset-train:1")
+    buttons(app)["Fetch and check"].click()
+    app.run()
+    run_until(app, lambda app: "data asset from-asset-train:1" in texts(app))
+    assert [app.metric[0].value, app.metric[1].value] == ["41", "4"], "its training rows are split anew"
+    assert not app.exception
