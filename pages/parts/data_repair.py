@@ -51,7 +51,7 @@ def _draw_changes(found: ChatDataset, codes: tuple[str, ...], file: str) -> None
     for change in changes[(at - 1) * _SHOWN : at * _SHOWN]:
         titles = ", ".join(datasets.CODES[code].title for code in change.codes)
         st.caption(words.plain(f"line {change.line} · {titles}" + (" · left out" if change.after is None else "")))
-        st.code(words.visible(describe_change(change)), language="diff", wrap_lines=True)
+        st.code(words.visible(describe_change(change)), language=None, wrap_lines=True)
     if len(changes) == 20:
         st.caption("The first 20 changes are shown. The copy has them all.")
 

@@ -147,7 +147,7 @@ def _draw_row(row: Row, view: str, tokenizer: Path | None, limit: int, *, alone:
             with chat:
                 _draw_chat(row, longest)
             with raw:
-                st.code(_shorten(_pretty(row.text), longest * 3), language="json", wrap_lines=True)
+                st.code(_shorten(_pretty(row.text), longest * 3), language=None, wrap_lines=True)
         else:
             _draw_chat(row, longest)
 
@@ -169,7 +169,7 @@ def _draw_chat(row: Row, longest: int) -> None:
             st.text(_shorten(message["content"], longest))
     if row.tools:
         with st.expander("Tools"):
-            st.code(_shorten(_pretty(row.tools), longest), language="json", wrap_lines=True)
+            st.code(_shorten(_pretty(row.tools), longest), language=None, wrap_lines=True)
 
 
 def _draw_as_model(row: Row, tokenizer: Path | None, limit: int) -> None:

@@ -168,6 +168,7 @@ def test_a_data_asset_of_the_workspace_is_fetched_and_checked(here: Path) -> Non
     run_until(app, lambda app: "Fetch and check" in buttons(app))
     assert any("from-asset-train 1 · 45 rows" in option for option in app.selectbox(key="asset").options)
     app.selectbox(key="asset").set_value("from-asset-train:1")
+    app.run()
     buttons(app)["Fetch and check"].click()
     app.run()
     run_until(app, lambda app: "data asset from-asset-train:1" in texts(app))
