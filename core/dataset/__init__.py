@@ -13,7 +13,6 @@ from core.dataset.chat_dataset import (
     list_problem_lines,
     plan_repair,
     read_repaired,
-    view_tokens,
 )
 from core.dataset.check import Report, Stats, check_file
 from core.dataset.findings import CODES, Finding
@@ -44,7 +43,7 @@ from core.dataset.sources import (
     start_repair,
     start_upload,
 )
-from core.dataset.tokens import TemplateRefused, TokenPiece, TokenView
+from core.dataset.tokens import TemplateRefused
 from core.dataset.upload import DataAssets, UploadedData, register_data, upload
 from core.dataset.versions import Comparison, compare, find_previous
 
@@ -72,8 +71,6 @@ __all__ = [
     "Shape",
     "Stats",
     "TemplateRefused",
-    "TokenPiece",
-    "TokenView",
     "UploadedData",
     "cancel_preparation",
     "check_file",
@@ -93,7 +90,6 @@ __all__ = [
     "list_length_findings",
     "list_problem_lines",
     "load_sample",
-    "one",
     "plan_repair",
     "preview_lines",
     "read_checks",
@@ -109,7 +105,5 @@ __all__ = [
     "start_path",
     "start_repair",
     "start_upload",
-    "this",
     "upload",
-    "view_tokens",
 ]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy
 
@@ -17,7 +16,6 @@ from core.dataset.findings import ERROR_FLAGS, Finding, flag, in_order, make_fin
 from core.dataset.repair import REPAIRABLE, Repairer, RepairPlan
 from core.dataset.rows import Problem
 from core.dataset.shapes import Shape
-from core.dataset.tokens import LengthCounter, TokenView
 
 COUNTED_AT_ONCE = 16_000_000
 
@@ -160,14 +158,6 @@ def find_tokenizer(model_name: str, model_version: str) -> Path | None:
     """Return the folder with that base model's tokenizer, if it is on this machine."""
     folder = home.current().base_models / model_name / model_version
     return folder if (folder / "tokenizer.json").is_file() else None
-
-
-def view_tokens(messages: Sequence[dict[str, Any]], tokenizer: Path, max_length: int = -1) -> TokenView:
-    """Return a conversation as the model sees it: its text and tokens, which are trained on, which are cut.
-
-    Raises TemplateRefused where the model's template does not take it, BadInput where there is no tokenizer.
-    """
-    return LengthCounter(tokenizer).view(messages, max_length)
 
 
 def list_length_findings(dataset: ChatDataset, max_length: int) -> tuple[Finding, ...]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,30 +19,6 @@ TOKEN_UNIT = "tokens"
 
 class TemplateRefused(ValueError):
     """The model's chat template does not take a conversation."""
-
-
-@dataclass(frozen=True)
-class TokenPiece:
-    """One token: its id, the text it stands for, whether it is trained on, whether it lies behind the cut.
-
-    text: "" where the token is a part of a character; the piece that ends the character holds it.
-    """
-
-    id: int
-    text: str
-    trained: bool
-    cut: bool
-
-
-@dataclass(frozen=True)
-class TokenView:
-    """A conversation as the model sees it. trained: tokens learned from and not cut; cut: tokens behind max_length."""
-
-    text: str
-    pieces: tuple[TokenPiece, ...]
-    tokens: int
-    trained: int
-    cut: int
 
 
 class LengthCounter:
@@ -106,21 +81,6 @@ class LengthCounter:
                 spans.append((begin, end))
             start = end
         return spans
-
-    def view(self, messages: Sequence[Mapping[str, Any]], max_length: int = -1) -> TokenView:
-        """Return a conversation token by token; raises TemplateRefused, and BadInput without a tokenizer."""
-        if self._tokenizer is None:
-            raise BadInput("The model's tokenizer is not on this machine.", "Choose a model whose tokenizer is here.")
-        text = self.render(messages)
-        encoding = self._tokenizer.encode(text, add_special_tokens=False)
-        spans, pieces, shown = self.find_answers(messages, text), [], 0
-        for place, (token, (begin, end)) in enumerate(zip(encoding.ids, encoding.offsets, strict=True)):
-            trained = any(first <= begin and end <= last for first, last in spans) and end > begin
-            piece = text[max(begin, shown) : end]
-            shown = max(shown, end)
-            pieces.append(TokenPiece(token, piece, trained, 0 <= max_length <= place if max_length > 0 else False))
-        learned = sum(piece.trained and not piece.cut for piece in pieces)
-        return TokenView(text, tuple(pieces), len(pieces), learned, sum(piece.cut for piece in pieces))
 
     def _load(self, folder: Path) -> None:
         from tokenizers import Tokenizer

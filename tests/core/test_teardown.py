@@ -14,8 +14,15 @@ from core.endpoints import DeploymentView, EndpointView
 from core.home import Home
 from core.teardown import Inventory, Item, item_of_compute, item_of_endpoint, plan_teardown
 
-AGO = datetime.now(UTC) - timedelta(hours=10)
-CLUSTER = Compute("gpu-1", "cluster", "S", "Succeeded", "Steady", 24, 1, 0, 4, 0, 120, {}, AGO, price=Price(2.0))
+
+def _hours_ago(hours: float) -> datetime:
+    """Count back from now, not from this file's import: minutes lie between in a whole test run, and they cost."""
+    return datetime.now(UTC) - timedelta(hours=hours)
+
+
+CLUSTER = Compute(
+    "gpu-1", "cluster", "S", "Succeeded", "Steady", 24, 1, 0, 4, 0, 120, {}, _hours_ago(10), price=Price(2.0)
+)
 INSTANCE = replace(CLUSTER, name="ci", kind="instance", allocation="Running", min_nodes=1, max_nodes=1, nodes=1)
 EURO = Item("endpoint", "in-euro", price=Price(3.0, "EUR"), per_hour=3.0, cost_so_far=30.0)
 DOLLAR = Item("endpoint", "in-dollar", price=Price(2.0), per_hour=2.0, cost_so_far=20.0)
@@ -33,7 +40,7 @@ def test_a_stopped_instance_bills_nothing_and_one_that_starts_does() -> None:
 @pytest.mark.usefixtures("home")
 def test_what_a_compute_cost_is_said_only_of_nodes_that_always_stood() -> None:
     assert item_of_compute(INSTANCE).cost_so_far is None
-    kept = item_of_compute(replace(CLUSTER, min_nodes=1, nodes=1))
+    kept = item_of_compute(replace(CLUSTER, min_nodes=1, nodes=1, created_at=_hours_ago(10)))
     assert kept.cost_so_far == pytest.approx(20.0, abs=0.1)
     grown = item_of_compute(replace(CLUSTER, min_nodes=1, nodes=3))
     assert (grown.per_hour, grown.cost_so_far) == (6.0, None)
@@ -42,9 +49,9 @@ def test_what_a_compute_cost_is_said_only_of_nodes_that_always_stood() -> None:
 
 @pytest.mark.usefixtures("home")
 def test_each_deployment_costs_from_its_own_beginning() -> None:
-    old = DeploymentView("demo", "phi4", "Succeeded", size="S", created_at=AGO)
-    new = replace(old, name="next", instances=2, created_at=datetime.now(UTC) - timedelta(hours=1))
-    endpoint = EndpointView("phi4", "Succeeded", deployments=(old, new), created_at=AGO)
+    old = DeploymentView("demo", "phi4", "Succeeded", size="S", created_at=_hours_ago(10))
+    new = replace(old, name="next", instances=2, created_at=_hours_ago(1))
+    endpoint = EndpointView("phi4", "Succeeded", deployments=(old, new), created_at=_hours_ago(10))
     item = item_of_endpoint(endpoint, [Price(2.0), Price(3.0)])
     assert item.per_hour == 8.0
     assert item.cost_so_far == pytest.approx(20.0 + 6.0, abs=0.1)
