@@ -53,11 +53,19 @@ def tiny(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Iterator
 
 
 @pytest.fixture(scope="session")
-def made(tiny: Dashboard) -> Iterator[dict[str, str]]:
+def made(tiny: Dashboard) -> dict[str, str]:
     """A completed run, an endpoint, a chat with it and a draft in the home of `tiny`; by the ids of their pages."""
+    asked = {name: tiny.server.environment[name] for name in ("TUNEDECK_HOME", "TUNEDECK_BASE_MODELS")}
     before = dict(os.environ)
-    os.environ |= {name: tiny.server.environment[name] for name in ("TUNEDECK_HOME", "TUNEDECK_BASE_MODELS")}
-    conn = connection.connect(connection.ensure_local())
+    os.environ |= asked
+    try:
+        return _make(connection.connect(connection.ensure_local()))
+    finally:  # before other tests look for the real base model
+        os.environ.clear()
+        os.environ |= before
+
+
+def _make(conn: Connection) -> dict[str, str]:
     choices = {
         "model": "tiny-chat", "model_version": "1", "compute": "this-machine", "dataset": dataset.load_sample().key,
         "parameters": {"max_steps": 6},
@@ -68,9 +76,7 @@ def made(tiny: Dashboard) -> Iterator[dict[str, str]]:
     served = operations.start_deploy("local", begun.subject, "tiny-support", "tiny-support-1", size, None)
     wait_until(lambda: operations.get_operation(served.id).finished, "the endpoint did not come", 120)
     draft = drafts.create_draft("local", **choices)
-    yield {"run": begun.subject, "endpoint": served.subject, "draft": draft.id, "chat": ask_once(conn, served.subject)}
-    os.environ.clear()
-    os.environ |= before
+    return {"run": begun.subject, "endpoint": served.subject, "draft": draft.id, "chat": ask_once(conn, served.subject)}
 
 
 def ask_once(conn: Connection, endpoint: str) -> str:
