@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import sys
+from functools import cache
 from itertools import groupby
 
 import streamlit as st
@@ -27,6 +30,7 @@ _PULSE_S = 0.5
 def draw() -> None:
     """Draw the frame and the page inside it."""
     let_clicks_win()
+    _keep_modules(len(sys.modules) // 400)
     found = st.navigation(
         [
             st.Page(
@@ -53,6 +57,17 @@ def draw() -> None:
         with st.bottom:
             live(lambda: _draw_strip(page), key="strip", run_every=2.0 if summary.moving else None)
         _pulse()
+
+
+@cache
+def _keep_modules(_imported: int) -> None:
+    """Take what is imported out of garbage collection, again after a few hundred modules more: the SDK comes late.
+
+    Streamlit collects all generations after each script run. With the SDK's classes in them that took two fifths of a
+    core while a run ticked, from the trainer beside it.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def _draw_page(found: Page) -> None:
