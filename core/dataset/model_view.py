@@ -5,22 +5,18 @@ The trainer has its own code for this; a test holds both equal, token by token, 
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from core.dataset.tokens import load_template, read_special
 from core.errors import BadInput
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-_SPECIAL = ("bos_token", "eos_token", "pad_token", "unk_token")
-_GENERATION = re.compile(r"\{%(-?)\s*(end)?generation\s*(-?)%\}")
 _REFUSED_HINT = "Change the roles or their order in this row, or choose another model."
 
 
@@ -127,52 +123,12 @@ def _load(folder: str, changed_at: tuple[int, ...]) -> _Model:
     tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    config = _read_json(path / "tokenizer_config.json")
-    special = {name: _text_of(config[name]) for name in _SPECIAL if config.get(name)}
-    return _Model(tokenizer, _compile(_find_template(path, config)), special)
+    template = load_template(path)
+    if template is None:
+        raise BadInput("The model has no chat template.", "Choose a chat model.")
+    return _Model(tokenizer, template, read_special(path))
 
 
 def _changed_at(folder: Path) -> tuple[int, ...]:
     names = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
     return tuple((folder / name).stat().st_mtime_ns if (folder / name).is_file() else 0 for name in names)
-
-
-def _find_template(folder: Path, config: Mapping[str, Any]) -> str:
-    beside = folder / "chat_template.jinja"
-    if beside.is_file():
-        return beside.read_text(encoding="utf-8")
-    found = config.get("chat_template")
-    if isinstance(found, list):
-        found = next((one["template"] for one in found if one.get("name") == "default"), None)
-    if not isinstance(found, str):
-        raise BadInput("The model has no chat template.", "Choose a chat model.")
-    return found
-
-
-def _compile(source: str) -> Any:
-    """Return the template, sandboxed: it comes with a model, and a model may come from anyone."""
-    from jinja2 import TemplateError
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    def refuse(message: str) -> None:
-        raise TemplateError(message)
-
-    def without_mark(mark: re.Match[str]) -> str:
-        return f"{{%{mark[1]} {'endif' if mark[2] else 'if true'} {mark[3]}%}}"
-
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-    )
-    environment.globals["raise_exception"] = refuse
-    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
-    environment.filters["tojson"] = lambda value, **options: json.dumps(value, ensure_ascii=False, **options)
-    return environment.from_string(_GENERATION.sub(without_mark, source))
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return found if isinstance(found, dict) else {}
-
-
-def _text_of(token: Any) -> str:
-    return str(token.get("content", "")) if isinstance(token, dict) else str(token)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 
 ESTIMATE_UNIT = "tokens (estimate: characters / 4)"
 TOKEN_UNIT = "tokens"
+_SPECIAL = ("bos_token", "eos_token", "pad_token", "unk_token")
+_GENERATION = re.compile(r"\{%(-?)\s*(end)?generation\s*(-?)%\}")
 
 
 class TemplateRefused(ValueError):
@@ -92,16 +96,10 @@ class LengthCounter:
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self.mark = mark_of(folder)
-        config = _read_json(folder / "tokenizer_config.json")
-        self._special = {
-            name: _text_of(config[name]) for name in ("bos_token", "eos_token", "unk_token") if config.get(name)
-        }
+        self._special = read_special(folder)
         added = (one.content for one in self._tokenizer.get_added_tokens_decoder().values() if one.special)
         self._end_marks = tuple(dict.fromkeys((*self._special.values(), *added)))
-        beside = folder / "chat_template.jinja"
-        source = beside.read_text(encoding="utf-8") if beside.is_file() else config.get("chat_template")
-        if isinstance(source, str):
-            self._template = _compile(source)
+        self._template = load_template(folder)
 
 
 def mark_of(folder: Path | None) -> str:
@@ -115,6 +113,23 @@ def mark_of(folder: Path | None) -> str:
     return digest.hexdigest()[:16]
 
 
+def read_special(folder: Path) -> dict[str, str]:
+    """Return the special tokens that a model's chat template may name."""
+    config = _read_json(folder / "tokenizer_config.json")
+    return {name: _text_of(config[name]) for name in _SPECIAL if config.get(name)}
+
+
+def load_template(folder: Path) -> Any | None:
+    """Return the chat template of a model's folder, compiled; None where it has none."""
+    beside = folder / "chat_template.jinja"
+    if beside.is_file():
+        return _compile(beside.read_text(encoding="utf-8"))
+    found = _read_json(folder / "tokenizer_config.json").get("chat_template")
+    if isinstance(found, list):
+        found = next((one["template"] for one in found if one.get("name") == "default"), None)
+    return _compile(found) if isinstance(found, str) else None
+
+
 def _compile(source: str) -> Any:
     """Return the template, sandboxed: it comes with a model, and a model may come from anyone."""
     from jinja2 import TemplateError
@@ -123,12 +138,16 @@ def _compile(source: str) -> Any:
     def refuse(message: str) -> None:
         raise TemplateError(message)
 
+    def without_mark(mark: re.Match[str]) -> str:
+        return f"{{%{mark[1]} {'endif' if mark[2] else 'if true'} {mark[3]}%}}"
+
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
     )
     environment.globals["raise_exception"] = refuse
+    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
     environment.filters["tojson"] = lambda value, **options: json.dumps(value, ensure_ascii=False, **options)
-    return environment.from_string(source)
+    return environment.from_string(_GENERATION.sub(without_mark, source))
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from core.dataset.model_view import view_as_model
+from core.dataset.tokens import LengthCounter
 from core.errors import BadInput
 from core.local.engine.chat_tokens import load_chat_tokens
 from tests.tiny_model import TEMPLATE, build_tiny_model
@@ -76,6 +77,7 @@ def test_learned_tokens_are_the_trainers_own(folder: Path, name: str) -> None:
         talk = make_talk(chance)
         wanted, found = trainer.encode_conversations([talk])[0], view_as_model(talk, folder)
         assert [token.id for token in found.tokens] == wanted.ids, talk
+        assert LengthCounter(folder).count(talk) == len(wanted.ids), "what the page counts for each row"
         assert [token.learned for token in found.tokens] == wanted.learned, talk
         assert "".join(token.text for token in found.tokens) == found.text == trainer.render(talk)
         assert found.learned == sum(wanted.learned) > 0

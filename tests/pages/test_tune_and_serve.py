@@ -151,7 +151,7 @@ def test_a_completed_run_shows_its_curves_its_stages_and_both_models_answers(run
 
 def test_the_list_opens_a_run_and_an_unknown_run_is_a_sentence(run: str) -> None:
     app = run_until(open_page(RUNS), lambda app: len(app.radio) > 0)
-    assert run in app.radio[0].options or app.radio[0].options
+    assert any(run.startswith(title) for title in app.radio[0].options)
     run_until(open_page(RUNS, run="no-such-run"), says("There is no run 'no-such-run' in Local."))
 
 
