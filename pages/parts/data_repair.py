@@ -16,7 +16,7 @@ from pages.parts.action import action
 from pages.parts.notices import ready
 
 _SHOWN = 3
-_DOWNLOADED_BYTES = 100_000_000  # a browser's download is made in memory
+_DOWNLOADED_BYTES = 20_000_000  # a browser's download is made in memory
 
 
 def draw(found: ChatDataset, findings: tuple[Finding, ...], tokenizer: Path | None) -> None:
@@ -72,11 +72,14 @@ def _draw_download(found: ChatDataset, codes: tuple[str, ...]) -> None:
     if found.train_path.stat().st_size > _DOWNLOADED_BYTES:
         st.caption("The file is too large for a browser's download. Use the copy; it lies in the home folder.")
         return
-
-    def content() -> bytes:
-        return b"".join(line + b"\n" for line in repaired_lines(found, codes))
-
+    made = reads.work(
+        "repaired", f"{found.key}:{','.join(codes)}",
+        lambda: b"".join(line + b"\n" for line in repaired_lines(found, codes)), alone=True,
+    )  # fmt: skip
+    if not ready(made, "Making the repaired file…", (), key="repaired"):
+        return
+    # Made before the click: Streamlit 1.67 forgets what a click makes when two ticks end before the browser fetches it.
     st.download_button(
-        "Download the repaired file", content, f"{found.name}-repaired.jsonl", icon=":material/download:",
-        key="repaired", on_click="ignore",
+        "Download the repaired file", made.value, f"{found.name}-repaired.jsonl", "application/jsonl",
+        icon=":material/download:", key="repaired", on_click="ignore",
     )  # fmt: skip

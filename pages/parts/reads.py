@@ -119,8 +119,15 @@ def forget(*fns: Callable[..., Any]) -> None:
             reader.reader_for(found).drop(_key(fn, ()))
 
 
-def work(name: str, key: str, fn: Callable[[], T]) -> Snapshot[T]:
-    """Run `fn` once in the background for this `key` and return how it stands; for what is not read off a workspace."""
+def work(name: str, key: str, fn: Callable[[], T], *, alone: bool = False) -> Snapshot[T]:
+    """Run `fn` once in the background for this `key` and return how it stands; for what is not read off a workspace.
+
+    alone: the outcomes of other keys of this name are forgotten; for what is large.
+    """
+    if alone:
+        with _lock:
+            for other in [one for one in _works if one[0] == name and one[1] != key]:
+                del _works[other]
     return watch(f"{name}:{key}", lambda: run_once(name, key, fn))
 
 
@@ -150,8 +157,8 @@ def end_work(name: str, key: str) -> None:
 def watch(name: str, again: Callable[[], Snapshot[T]]) -> Snapshot[T]:
     """Read now, and have the frame draw the page again when the answer comes, or when a failure ends."""
     snapshot = again()
-    if not ui().in_live:
-        ui().watched[name] = Watch(again, snapshot)
+    if not ui().in_live:  # the first look of a script run stays: what it drew is old even if a later look saw more
+        ui().watched.setdefault(name, Watch(again, snapshot))
     return snapshot
 
 

@@ -63,7 +63,7 @@ def draw_log(run: Run, choice: LogChoice) -> None:
     with st.container(height=_LOG_HEIGHT, autoscroll=choice.follow, key="log"):
         st.code("\n".join(found) or "No line holds this text." if choice.search else part.text or "The log is empty.",
                 language=None, wrap_lines=True)  # fmt: skip
-    st.download_button("Download", lambda: part.text, file_name=f"{run.title}-{stage.name}.log", mime="text/plain",
+    st.download_button("Download", part.text, file_name=f"{run.title}-{stage.name}.log", mime="text/plain",
                        icon=":material/download:", on_click="ignore", key="log-download")  # fmt: skip
 
 
