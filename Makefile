@@ -2,10 +2,12 @@
 # folder (TUNEDECK_HOME), and a second `make run` installs nothing.
 #
 #   PYTHON=python3.12   the interpreter to build .venv with (3.11 to 3.14)
+#   WORKERS=2           how many test files run side by side (1: one after another)
 #   TORCH=…             what pip is asked for instead of the PyTorch chosen here: a requirement, a file or an address
 
 PYTHON ?= python3
 TORCH ?=
+WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 PY := $(BIN)/python
@@ -24,8 +26,8 @@ run: $(VENV)/.runtime base-model ## install what is missing, start the local wor
 stop: ## end the dashboard, the local workspace and all it runs
 	@if [ -x $(PY) ]; then exec $(PY) -m core.run stop; else echo "Nothing is installed here, so nothing runs."; fi
 
-test: $(VENV)/.dev base-model browser ## run the tests (20 to 25 minutes on 2 slow cores); TESTS="path -k word" for some
-	@CHROMIUM="$$(sh .ci/find-chromium)" $(PY) -m pytest $(TESTS)
+test: $(VENV)/.dev base-model browser ## run the tests (10 to 15 minutes on 2 cores); TESTS="path -k word" for some
+	@CHROMIUM="$$(sh .ci/find-chromium)" $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(TESTS)
 
 check: $(VENV)/.dev ## ruff and the type checker
 	$(BIN)/ruff format --check .

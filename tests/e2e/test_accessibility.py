@@ -1,4 +1,5 @@
-"""axe-core on every page: light and dark, 1360 and 420 wide, empty and at work; and no page scrolls sideways.
+"""axe-core on every page: light and dark, 1360 and 420 wide, empty and at work; and no page scrolls sideways, at 320
+neither.
 
 The tiny model stands in for the real one: what is measured here is the page. Each page is looked at wide in one theme
 and narrow in the other, the themes taking turns from page to page; `make soak` looks at all four.
@@ -22,7 +23,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 Scheme = Literal["light", "dark"]
 Look = tuple[Scheme, int]
 SCHEMES: tuple[Scheme, Scheme] = ("light", "dark")
-WIDE, NARROW = 1360, 420
+WIDE, NARROW, NARROWEST = 1360, 420, 320
+_TOO_WIDE = "() => document.documentElement.scrollWidth > innerWidth"
 _SHOWN = "getComputedStyle(document.querySelector('[data-testid=stApp]')).colorScheme"
 EMPTY = (
     "overview?at=local", "connect?at=local", "connect?at=local&where=Azure", "model?at=local", "data?at=local",
@@ -76,10 +78,14 @@ def look_at(tab: Page, url: str, looks: list[Look]) -> list[object]:
         tab.wait_for_function(f"() => {_SHOWN} === '{scheme}'")
         rest(tab)
         found += [(scheme, width, *finding) for finding in list_serious(tab, scheme)]
-        if tab.evaluate("() => document.documentElement.scrollWidth > innerWidth"):
+        if tab.evaluate(_TOO_WIDE):
             found.append((scheme, width, "scrolls sideways"))
         if tab.get_by_text("Tunedeck has a fault").count():
             found.append((scheme, width, "a part of the page failed"))
+    tab.set_viewport_size({"width": NARROWEST, "height": 900})
+    settle(tab)
+    if tab.evaluate(_TOO_WIDE):
+        found.append((NARROWEST, "scrolls sideways"))
     return found
 
 
