@@ -16,9 +16,10 @@ from typing import Any, TextIO
 from core.dataset.rows import UNREADABLE
 from core.errors import BadInput
 
-MAX_FIELD = 32 << 20  # characters; no conversation is that long
+_MAX_FIELD = 4 << 20  # characters; no conversation is that long, and so much is read once more behind a forgotten quote
 BLANK = object()  # stands for a line on which no row begins
 _READ_AGAIN = 64 << 20  # characters; a file that needs more is no table
+_LONGEST_LINE = 32 << 20
 _SHOWN = 500
 
 
@@ -61,7 +62,7 @@ class _Table:
     """Reads one record after the other, and can go back to the second line of one that could not be read."""
 
     def __init__(self, file: TextIO, delimiter: str) -> None:
-        csv.field_size_limit(MAX_FIELD)
+        csv.field_size_limit(_MAX_FIELD)
         self._file = file
         self._again: list[str] = []  # lines to be read once more, the next one last
         self._held: list[str] = []  # lines of the record that was read last
@@ -107,7 +108,7 @@ class _Table:
         return self
 
     def __next__(self) -> str:
-        line = self._again.pop() if self._again else self._file.readline(MAX_FIELD)
+        line = self._again.pop() if self._again else self._file.readline(_LONGEST_LINE)
         if not line:
             raise StopIteration
         self._held.append(line)
@@ -124,7 +125,7 @@ def _in_words(error: csv.Error) -> str:
         return "a closing double quote is missing"
     if "expected after" in said:
         return "a double quote stands inside a field; inside quotes it is written twice"
-    return "a field is longer than 32 MiB" if "field larger" in said else said
+    return "a field is longer than 4 MiB, or a closing double quote is missing" if "field larger" in said else said
 
 
 def _check_header(record: _Record | None) -> list[str]:

@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
-from core.dataset.delimited import BLANK, MAX_FIELD, read_table
+from core.dataset.delimited import BLANK, read_table
 from core.dataset.rows import to_line
 from core.errors import BadInput
 
@@ -22,7 +22,7 @@ _BATCH_ROWS = 100
 _CHUNK = 1 << 16
 _MOST_LINES = 5_000  # of a preview
 _BOM = b"\xef\xbb\xbf"
-_MAX_MEMBER = MAX_FIELD  # of one object
+_MAX_MEMBER = 32 << 20  # characters of one object; no conversation is that long
 _FREE_BYTES = 1 << 30  # left on the disk
 _MOST_TIMES_LARGER = 300  # text compresses to a twentieth; a file that grows more is made to fill the disk
 
