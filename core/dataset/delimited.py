@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +19,10 @@ from core.errors import BadInput
 
 _MAX_FIELD = 4 << 20  # characters; no conversation is that long, and so much is read once more behind a forgotten quote
 BLANK = object()  # stands for a line on which no row begins
-_READ_AGAIN = 64 << 20  # characters; a file that needs more is no table
+_READ_AGAIN = 32 << 20  # characters; a file that needs more is no table
 _LONGEST_LINE = 32 << 20
 _SHOWN = 500
+_NO_UTF8 = re.compile("[\udc80-\udcff]")  # how Python's "surrogateescape" keeps bytes that are none
 
 
 def read_table(path: Path, delimiter: str) -> Iterator[Any]:
@@ -88,10 +90,8 @@ class _Table:
             return None
         except csv.Error as error:
             return _Record([], f"cannot be read: {_in_words(error)}")
-        odd = next((cell for cell in cells if not cell.isascii() and _is_odd(cell)), "")
-        if odd:
-            byte = next(ord(one) - 0xDC00 for one in odd if _is_odd(one))
-            return _Record([], f"is not UTF-8 text: byte 0x{byte:02x}", ends=True)
+        if odd := next((found for cell in cells if not cell.isascii() and (found := _NO_UTF8.search(cell))), None):
+            return _Record([], f"is not UTF-8 text: byte 0x{ord(odd[0]) - 0xDC00:02x}", ends=True)
         return _Record(cells)
 
     def go_back(self) -> None:
@@ -113,10 +113,6 @@ class _Table:
             raise StopIteration
         self._held.append(line)
         return line
-
-
-def _is_odd(cell: str) -> bool:
-    return any("\udc80" <= one <= "\udcff" for one in cell)
 
 
 def _in_words(error: csv.Error) -> str:

@@ -27,7 +27,7 @@ from core.home import Home
 from tests.soak import Soak
 
 SLOWEST_S = 5.0  # of processor time
-STARTED = 50  # one file in so many goes through a process of its own, as large ones do in a dashboard
+STARTED = 100  # one file in so many goes through a process of its own, as large ones do in a dashboard
 
 
 def clean(chance: random.Random, rows: int = 14) -> bytes:
