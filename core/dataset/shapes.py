@@ -115,7 +115,8 @@ def _judge_alpaca(sample: list[dict[str, Any]], columns: tuple[str, ...]) -> Sha
     matched = sum(isinstance(row.get("instruction"), str) and isinstance(row.get("output"), str) for row in sample)
     mapping = {"user": "instruction", "context": "input", "assistant": "output", "system": "system"}
     mapping = {part: column for part, column in mapping.items() if column in columns}
-    reason = 'It has the columns "instruction" and "output"' + (', and "input".' if "input" in columns else ".")
+    named = '"instruction", "input" and "output"' if "input" in columns else '"instruction" and "output"'
+    reason = f"It has the columns {named}."
     return Shape("alpaca", "Alpaca", reason, mapping, columns, matched, len(sample))
 
 
