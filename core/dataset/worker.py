@@ -52,7 +52,7 @@ def prepare(place: Workplace) -> str:
     tell = meter.tell
     folder = place.path / "data"
     folder.mkdir(exist_ok=True)
-    note = ""
+    note, converted = "", []
     if request["kind"] == "hub":
         from core.dataset.hub import fetch
 
@@ -67,8 +67,9 @@ def prepare(place: Workplace) -> str:
                 os.replace(place.path / name, folder / name)
                 file_name = str((request.get("file_names") or {}).get(name, ""))
                 unpack(folder / name, lambda done: tell("Unpacking", 0, 0, done))
-                convert(folder / name, file_name, lambda done: tell("Converted", done, 0))
-    return _finish(folder, request, note, meter)
+                if convert(folder / name, file_name, lambda done: tell("Converted", done, 0)):
+                    converted.append(folder / name)
+    return _finish(folder, request, note, meter, converted)
 
 
 def _repair(request: dict[str, Any], place: Workplace, meter: Meter) -> None:
@@ -105,7 +106,8 @@ def check_further(place: Workplace, key: str) -> None:
         analyse(found, Path(tokenizer) if tokenizer else None)
 
 
-def _finish(folder: Path, request: dict[str, Any], note: str, meter: Meter) -> str:
+def _finish(folder: Path, request: dict[str, Any], note: str, meter: Meter, converted: list[Path]) -> str:
+    """Check, split and move into place. converted: files whose blank lines are none of the operator's."""
     train, test = folder / TRAIN, folder / TEST
     small = train.stat().st_size <= COUNTED_INLINE
     tokenizer = Path(request["tokenizer"]) if request.get("tokenizer") and small else None
@@ -122,7 +124,7 @@ def _finish(folder: Path, request: dict[str, Any], note: str, meter: Meter) -> s
         note = "The test rows are split off when the errors are gone."
     reports = _check_both(train, test, meter, first if given or not test.exists() else None)
     if not any(one.errors for one in reports if one):
-        closed = [_close_gaps(path) for path in (train, test)]
+        closed = [_close_gaps(path) for path in converted]
         reports = _check_both(train, test, meter) if any(closed) else reports
     if first.errors:
         note = note or VALIDATION_NOTE
@@ -165,7 +167,7 @@ def _convert_rows(path: Path, shape: Shape, tell: Tell) -> None:
 
 def _close_gaps(path: Path) -> bool:
     """Take out the blank lines that a table's line numbers left, once nobody looks for an error by its line."""
-    if not path.exists() or not table.count(path) or int(table.read(path)["line"][-1]) == table.count(path):
+    if not table.count(path) or int(table.read(path)["line"][-1]) == table.count(path):
         return False
     closed = path.with_suffix(".closed")
     with closed.open("wb") as file:
