@@ -17,7 +17,7 @@ from core.dataset.repair import REPAIRABLE, Repairer, RepairPlan
 from core.dataset.rows import Problem
 from core.dataset.shapes import Shape
 
-COUNTED_AT_ONCE = 16_000_000
+COUNTED_AT_ONCE = 2_000_000  # bytes: about 2 s on a busy core; the page waits for it
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def list_datasets() -> list[ChatDataset]:
 def count_tokens_with(dataset: ChatDataset, tokenizer: Path | None) -> ChatDataset:
     """Return the data set with lengths counted by a model's tokenizer; remembered, else about 1 s for a million tokens.
 
-    Blocks for that long: use it in a reader. Over 16 MB it is counted by a process of its own (read_checks says how far
+    Blocks for that long: use it in a reader. Over 2 MB it is counted by a process of its own (read_checks says how far
     that is), and the data set comes back with estimates, which say that they are.
     """
     folder, mark = dataset.train_path.parent, files.tokenizer_mark(tokenizer)

@@ -48,6 +48,7 @@ CODES = {
         Code("too_deep", 11, "error", "Nested too deeply", "Remove the line.", _REMOVE),
         Code("line_too_long", 12, "error", "Line too long to read", "Write one object per line.", _REMOVE),
         Code("template_refused", 13, "error", "Refused by the model's chat template", "Change the order of the roles."),
+        Code("bad_table_row", 14, "error", "Not a row of the table", "Put the field into double quotes.", _REMOVE),
         Code("ends_without_answer", 20, "warning", "Does not end with the assistant", "Add the answer.",
              "What follows the last answer is left out."),
         Code("system_not_first", 21, "warning", "System message is not the first", "Put it at the start.",

@@ -5,7 +5,6 @@ Holds a part at a time, and checks no conversation. What keeps a file from being
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import zlib
@@ -14,14 +13,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
+from core.dataset.delimited import BLANK, read_table
 from core.dataset.rows import to_line
 from core.errors import BadInput
 
 SUFFIXES = ("jsonl", "json", "csv", "tsv", "parquet", "gz", "zst", "txt")
-_BATCH_ROWS = 500
+_BATCH_ROWS = 100
 _CHUNK = 1 << 16
+_MOST_LINES = 5_000  # of a preview
 _BOM = b"\xef\xbb\xbf"
-_MAX_MEMBER = 32 << 20  # characters of one object or field; no conversation is that long
+_MAX_MEMBER = 32 << 20  # characters of one object; no conversation is that long
 _FREE_BYTES = 1 << 30  # left on the disk
 _MOST_TIMES_LARGER = 300  # text compresses to a twentieth; a file that grows more is made to fill the disk
 
@@ -52,6 +53,7 @@ def unpack(path: Path, told: Told | None = None) -> None:
 def convert(path: Path, name: str = "", told: Told | None = None) -> bool:
     """Put JSONL in the place of a table or a JSON list; returns whether there was something to do. Raises BadInput.
 
+    The rows of a CSV stand on the lines where they stood, with blank lines between where rows took several.
     name: what the file was called; its suffix tells a table from lines of text.
     """
     rows = _reader(path, name)
@@ -72,16 +74,29 @@ def convert(path: Path, name: str = "", told: Told | None = None) -> bool:
 
 
 def read_first(path: Path, name: str, rows: int) -> list[bytes]:
-    """Return the first rows of a file of any form as lines of JSONL, reading no more than that. Raises BadInput."""
+    """Return the lines of JSONL that hold the first rows of a file of any form, blank ones too. Raises BadInput.
+
+    Reads no more than that.
+    """
     kind = _packing(path)
     if kind is not None:
         return _first_of_packed(path, kind, name, rows)
     reader = _reader(path, name)
     if reader is not None:
-        return [_as_line(row) for row in islice(reader, rows)]
+        return _take(map(_as_line, reader), rows)
     with path.open("rb") as file:
-        lines = (file.readline(_MAX_MEMBER) for _ in range(rows))
-        return [line for line in lines if line.strip()]
+        return _take(iter(lambda: file.readline(_MAX_MEMBER), b""), rows)
+
+
+def _take(lines: Iterator[bytes], rows: int) -> list[bytes]:
+    """Return the lines up to the one that holds the last wanted row."""
+    taken, found = [], 0
+    for line in islice(lines, _MOST_LINES):
+        taken.append(line)
+        found += bool(line.strip())
+        if found == rows:
+            break
+    return taken
 
 
 def _first_of_packed(path: Path, kind: str, name: str, rows: int) -> list[bytes]:
@@ -153,11 +168,13 @@ def _reader(path: Path, name: str) -> Iterator[Any] | None:
     suffixes = name.lower().split(".")
     text = start.removeprefix(_BOM).lstrip()
     if {"csv", "tsv"} & set(suffixes) and not text.startswith((b"{", b"[")):
-        return _read_table(path, "\t" if "tsv" in suffixes else _delimiter(start))
+        return read_table(path, "\t" if "tsv" in suffixes else _delimiter(start))
     return None
 
 
 def _as_line(row: Any) -> bytes:
+    if row is BLANK:
+        return b""
     try:
         return to_line(row)
     except (TypeError, ValueError):  # dates, decimals and bytes of a table
@@ -204,36 +221,6 @@ def _read_one(path: Path) -> Iterator[Any]:
 def _delimiter(start: bytes) -> str:
     header = start.partition(b"\n")[0].decode("utf-8", "replace")
     return max(",;\t|", key=header.count)
-
-
-def _read_table(path: Path, delimiter: str) -> Iterator[dict[str, Any]]:
-    csv.field_size_limit(_MAX_MEMBER)
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file, delimiter=delimiter, strict=True)
-        try:
-            header = next(reader, [])
-            _check_header(header)
-            for cells in reader:
-                if not cells:
-                    continue
-                if len(cells) != len(header):
-                    said = f"Line {reader.line_num} has {len(cells)} fields; the header has {len(header)}."
-                    raise BadInput(said, "Put fields that hold a comma or a line break into double quotes.")
-                yield dict(zip(header, cells, strict=True))
-        except csv.Error as error:
-            said = f"The table cannot be read at line {reader.line_num}: {error}."
-            raise BadInput(said, "Put fields that hold quotes into double quotes, and double those.") from error
-        except UnicodeDecodeError as error:
-            said = f"The table is not UTF-8 text after line {reader.line_num}."
-            raise BadInput(said, "Save it as UTF-8.", str(error)) from error
-
-
-def _check_header(header: list[str]) -> None:
-    doubled = sorted({name for name in header if header.count(name) > 1})
-    if doubled:
-        raise BadInput(f"The table's first line names the column '{doubled[0]}' twice.", "Give each its own name.")
-    if len(header) < 2:
-        raise BadInput("The table's first line names fewer than two columns.", "Begin with a line of column names.")
 
 
 def _read_parquet(path: Path) -> Iterator[Any]:

@@ -13,7 +13,7 @@ from core.dataset import table
 from core.dataset.findings import CODES, ERROR_FLAGS, flag
 from core.dataset.progress import Meter
 from core.dataset.rows import Problem
-from core.dataset.tokens import LengthCounter, TemplateRefused
+from core.dataset.tokens import LengthCounter, TemplateRefused, mark_learned
 
 _BATCH = 128  # an encoding holds about 150 bytes a token: 128 rows of ultrachat take 25 MB
 Told = Callable[[int], None]
@@ -39,11 +39,12 @@ def count_lengths(
             messages = orjson.loads(lines[place - done].removeprefix(b"\xef\xbb\xbf"))["messages"]
             try:
                 text = counter.render(messages)
+                found = counter.find_answers(messages, text)
             except TemplateRefused as error:
                 refused.append(_refusal(int(rows["line"][place]), error))
                 continue
             texts.append(text)
-            spans.append(counter.find_answers(messages, text))
+            spans.append(found)
             kept.append(place)
         if kept:
             records["tokens"][kept], records["trained"][kept], records["first"][kept] = _count(counter, texts, spans)
@@ -69,17 +70,10 @@ def _count(
 
 
 def _trained(encoding: Any, spans: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    """Return how many tokens lie in the answers, and which is the first.
-
-    An answer's tokens: from the one that holds its first character to the one that holds its last.
-    """
-    total, start = 0, len(encoding)
-    for begin, end in spans:
-        first, last = encoding.char_to_token(begin), encoding.char_to_token(end - 1)
-        if first is not None and last is not None:
-            total += last - first + 1
-            start = min(start, first)
-    return total, start
+    """Return how many tokens are learned, and which is the first."""
+    learned = mark_learned([start for start, _ in encoding.offsets], spans)
+    places = numpy.flatnonzero(learned)
+    return len(places), int(places[0]) if len(places) else len(encoding)
 
 
 def _refusal(line: int, error: TemplateRefused) -> Problem:

@@ -1,6 +1,6 @@
 """A conversation as the chosen model sees it: the rendered template, its tokens, and which of them are learned.
 
-The trainer has its own code for this; a test holds both equal, token by token, on templates of every kind.
+What is rendered and learned is tokens.ChatTemplate's, which a test holds equal to the trainer, token by token.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.dataset.tokens import load_template, read_special
+from core.dataset.tokens import ChatTemplate, TemplateRefused, load_template, mark_learned, read_special
 from core.errors import BadInput
 
 if TYPE_CHECKING:
@@ -50,18 +50,19 @@ def view_as_model(messages: Sequence[Mapping[str, Any]], folder: Path, max_lengt
     The first use of a folder takes about 0.2 s for a vocabulary of 50,000.
     """
     model = _load(str(folder), _changed_at(folder))
-    text = model.render(messages)
-    spans = model.find_answers(messages, text)
+    try:
+        text = model.template.render(messages)
+        spans = model.template.find_answers(messages, text)
+    except TemplateRefused as error:
+        raise BadInput("The model's chat template refuses this row.", _REFUSED_HINT, str(error)) from error
     encoding = model.tokenizer.encode(text, add_special_tokens=False)
-    tokens, shown, span = [], 0, 0
-    for place, (number, (start, end)) in enumerate(zip(encoding.ids, encoding.offsets, strict=True)):
-        while span < len(spans) and start >= spans[span][1]:
-            span += 1
-        learned = span < len(spans) and start >= spans[span][0]
+    learned = mark_learned([start for start, _ in encoding.offsets], spans).tolist()
+    tokens, shown = [], 0
+    for place, (number, (_, end)) in enumerate(zip(encoding.ids, encoding.offsets, strict=True)):
         # Tokens that share a character's bytes all have its place: the first shows it.
         piece = text[shown:end]
         shown = max(shown, end)
-        tokens.append(Token(number, piece, learned, 0 < max_length <= place))
+        tokens.append(Token(number, piece, learned[place], 0 < max_length <= place))
     counted = sum(token.learned and not token.cut for token in tokens)
     return ModelView(text, tuple(tokens), counted, sum(token.cut for token in tokens))
 
@@ -76,40 +77,7 @@ class _Model:
     """Tokenizer and chat template of one model folder."""
 
     tokenizer: Tokenizer
-    template: Any
-    special: Mapping[str, str]
-
-    def render(self, messages: Sequence[Mapping[str, Any]], *, ask: bool = False) -> str:
-        from jinja2 import TemplateError
-
-        try:
-            return str(
-                self.template.render(messages=list(messages), add_generation_prompt=ask, tools=None, **self.special)
-            )
-        except (TemplateError, TypeError, KeyError) as error:
-            raise BadInput("The model's chat template refuses this row.", _REFUSED_HINT, str(error)) from error
-
-    def find_answers(self, messages: Sequence[Mapping[str, Any]], text: str) -> list[tuple[int, int]]:
-        """Return where the assistant speaks: from the prompt before an answer to the end of the marker after it."""
-        spans: list[tuple[int, int]] = []
-        for index, message in enumerate(messages):
-            if message["role"] != "assistant":
-                continue
-            prompt, answered = self.render(messages[:index], ask=True), self.render(messages[: index + 1])
-            if text.startswith(answered) and answered.startswith(prompt):
-                spans.append((len(prompt), len(answered.rstrip())))
-            else:  # the template writes earlier turns anew when more follow
-                spans.append(self._search(str(message["content"]).strip(), text, spans[-1][1] if spans else 0))
-        return spans
-
-    def _search(self, answer: str, text: str, since: int) -> tuple[int, int]:
-        begin = text.find(answer, since) if answer else -1
-        if begin < 0:
-            raise BadInput("The model's chat template does not show an answer as it was given.", _REFUSED_HINT)
-        end = begin + len(answer)
-        rest = text[end:].lstrip()
-        marker = next((mark for mark in self.special.values() if rest.startswith(mark)), "")
-        return begin, text.index(marker, end) + len(marker) if marker else end
+    template: ChatTemplate
 
 
 @lru_cache(maxsize=2)
@@ -126,7 +94,7 @@ def _load(folder: str, changed_at: tuple[int, ...]) -> _Model:
     template = load_template(path)
     if template is None:
         raise BadInput("The model has no chat template.", "Choose a chat model.")
-    return _Model(tokenizer, template, read_special(path))
+    return _Model(tokenizer, ChatTemplate(template, read_special(path)))
 
 
 def _changed_at(folder: Path) -> tuple[int, ...]:

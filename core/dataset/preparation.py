@@ -111,11 +111,12 @@ def read_preview(preparation_id: str) -> Preview | None:
 
 def preview_lines(lines: list[bytes], mapping: Mapping[str, str] | None = None) -> Preview:
     """Return the first lines of a file as rows, with what is wrong with them."""
-    read = [read_line(number, raw.removeprefix(b"\xef\xbb\xbf")) for number, raw in enumerate(lines, start=1)]
+    numbered = [(number, raw) for number, raw in enumerate(lines, start=1) if raw.strip()]
+    read = [read_line(number, raw.removeprefix(b"\xef\xbb\xbf")) for number, raw in numbered]
     shape = recognise([row for row, _ in read])
     shape = with_mapping(mapping, shape.columns) if mapping else shape
     change, rows, problems = converter(shape), [], []
-    for number, (raw, (row, problem)) in enumerate(zip(lines, read, strict=True), start=1):
+    for (number, raw), (row, problem) in zip(numbered, read, strict=True):
         if row is not None and not shape.is_contract:
             row = change(row)
             raw = json.dumps(row).encode()

@@ -55,15 +55,16 @@ class Meter:
     def __init__(self, listener: Listener | None, period_s: float = 0.25) -> None:
         self._listener, self._period_s = listener, period_s
         self._told_at = 0.0
-        self._verb = ""
+        self._verb, self._last = "", 0
         self._began = (0.0, 0, 0)
 
     def tell(self, verb: str, rows: int = 0, total_rows: int = 0, done: int = 0, total: int = 0) -> None:
-        """Say how many rows and bytes (`done` of `total`) are through; a new verb begins a new rate."""
+        """Say how many rows and bytes (`done` of `total`) are through; a new verb or a new file begins a new rate."""
         if self._listener is None:
             return
         now = time.monotonic()
-        if verb != self._verb:
+        new_file, self._last = max(rows, done) < self._last, max(rows, done)
+        if verb != self._verb or new_file:
             self._verb, self._began = verb, (now, rows, done)
             self._told_at = now if rows or done else 0.0  # small data is through before there is anything to tell
         if now - self._told_at < self._period_s:

@@ -11,6 +11,7 @@ from core.dataset.findings import Severity
 
 ROLES = ("system", "user", "assistant", "tool")
 _SHAPE = '{"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]}'
+UNREADABLE = "tunedeck: unreadable row"  # the only key of what stands for a table's row that could not be read
 FIX_LINE = "Fix the line, or download the repaired file."
 
 
@@ -64,6 +65,8 @@ def to_line(row: Any) -> bytes:
 
 def check_row(line: int, row: dict[str, Any]) -> list[Problem]:
     """Return what is wrong with the messages of a row, first things first."""
+    if UNREADABLE in row:
+        return [_unreadable(line, row[UNREADABLE])]
     if "messages" not in row:
         known = ", ".join(f'"{name}"' for name in list(row)[:4]) or "nothing"
         return [
@@ -91,6 +94,12 @@ def check_row(line: int, row: dict[str, Any]) -> list[Problem]:
         return [Problem(line, "messages", f'Line {line}: "messages" is empty.', fix, code="empty_messages")]
     problems = [problem for number, one in enumerate(messages) if (problem := _check_message(line, number, one))]
     return problems or _check_order(line, [str(one["role"]) for one in messages])
+
+
+def _unreadable(line: int, told: Any) -> Problem:
+    said = told.get("said") if isinstance(told, dict) else "cannot be read"
+    fix = "Put fields that hold a comma, a quote or a line break into double quotes."
+    return Problem(line, "", f"Line {line} {said}.", fix, code="bad_table_row")
 
 
 def explain_json(text: str, error: json.JSONDecodeError) -> str:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from core.dataset.rows import UNREADABLE
+
 ROLE_NAMES = {
     "human": "user", "user": "user", "prompter": "user", "question": "user",
     "gpt": "assistant", "assistant": "assistant", "bot": "assistant", "model": "assistant", "chatgpt": "assistant",
@@ -55,7 +57,7 @@ PARTS = ("chat", "system", "user", "context", "assistant", "tools")
 
 def recognise(rows: Iterable[Any]) -> Shape:
     """Return the shape of sample rows; its name is "unknown" where none fits."""
-    sample = [row for row in rows if isinstance(row, dict)]
+    sample = [row for row in rows if isinstance(row, dict) and UNREADABLE not in row]
     columns = tuple(Counter(name for row in sample for name in row))
     if not sample:
         return Shape("unknown", "Not recognised", "No row could be read as an object.", sure=False)
@@ -79,9 +81,8 @@ def converter(shape: Shape) -> Callable[[Any], Any]:
     """Return what turns a row of that shape into the contract's; a row that does not fit comes back as it is."""
     if shape.name == "unknown":
         return lambda row: row
-    if "chat" in shape.mapping:
-        return lambda row: _from_chat(row, shape.mapping)
-    return lambda row: _from_columns(row, shape.mapping)
+    change = _from_chat if "chat" in shape.mapping else _from_columns
+    return lambda row: row if isinstance(row, dict) and UNREADABLE in row else change(row, shape.mapping)
 
 
 def _judge_chat(sample: list[dict[str, Any]], columns: tuple[str, ...]) -> Shape | None:
@@ -114,7 +115,8 @@ def _judge_alpaca(sample: list[dict[str, Any]], columns: tuple[str, ...]) -> Sha
     matched = sum(isinstance(row.get("instruction"), str) and isinstance(row.get("output"), str) for row in sample)
     mapping = {"user": "instruction", "context": "input", "assistant": "output", "system": "system"}
     mapping = {part: column for part, column in mapping.items() if column in columns}
-    reason = 'It has the columns "instruction" and "output"' + (', and "input".' if "input" in columns else ".")
+    named = '"instruction", "input" and "output"' if "input" in columns else '"instruction" and "output"'
+    reason = f"It has the columns {named}."
     return Shape("alpaca", "Alpaca", reason, mapping, columns, matched, len(sample))
 
 

@@ -21,6 +21,8 @@ ROW = numpy.dtype([("offset", "<u8"), ("hash", "<u8"), ("flags", "<u8"), ("line"
 # first: which token (from 0) is the first that is trained on; as many as there are where none is.
 TOKENS = numpy.dtype([("tokens", "<u4"), ("trained", "<u4"), ("first", "<u4")])
 Rows = NDArray[Any]
+_BATCH_BYTES = 8 << 20
+_LONGEST = 64 << 20
 
 
 def path_of(path: Path) -> Path:
@@ -78,24 +80,30 @@ def count(path: Path) -> int:
 
 
 def iterate(path: Path, batch: int = 512) -> Iterator[list[bytes]]:
-    """Yield the lines of a checked file in batches, in the order of its table."""
-    offsets = read(path)["offset"]
+    """Yield the lines of a checked file in batches of up to `batch` lines and 8 MiB, in the order of its table.
+
+    Of a line that is too long for any conversation comes the beginning.
+    """
+    offsets, size = read(path)["offset"], path.stat().st_size
+    first = 0
     with path.open("rb") as file:
-        for first in range(0, len(offsets), batch):
-            places = offsets[first : first + batch]
-            start = int(places[0])
-            stop = int(offsets[first + batch]) if first + batch < len(offsets) else path.stat().st_size
+        while first < len(offsets):
+            start = int(offsets[first])
+            stop_at = min(first + batch, int(numpy.searchsorted(offsets, start + _BATCH_BYTES)))
+            stop_at = max(first + 1, stop_at)
+            stop = int(offsets[stop_at]) if stop_at < len(offsets) else size
             file.seek(start)
-            block = file.read(stop - start)
-            ends = [*(int(place) - start for place in places[1:]), len(block)]
+            block = file.read(stop - start if stop_at > first + 1 else min(stop - start, _LONGEST))
+            ends = [*(int(place) - start for place in offsets[first + 1 : stop_at]), len(block)]
             begin, lines = 0, []
             for end in ends:
                 lines.append(block[begin:end])
                 begin = end
             yield lines
+            first = stop_at
 
 
-def read_line_at(path: Path, offset: int, limit: int = 64 * 1024 * 1024) -> bytes:
+def read_line_at(path: Path, offset: int, limit: int = _LONGEST) -> bytes:
     """Return the line that begins at an offset."""
     with path.open("rb") as file:
         file.seek(offset)

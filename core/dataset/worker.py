@@ -11,9 +11,11 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from core.dataset import table
 from core.dataset.check import Report, check_file, count_file_tokens, mark_leakage, with_problem
 from core.dataset.files import (
     TEST,
@@ -50,7 +52,7 @@ def prepare(place: Workplace) -> str:
     tell = meter.tell
     folder = place.path / "data"
     folder.mkdir(exist_ok=True)
-    note = ""
+    note, converted = "", []
     if request["kind"] == "hub":
         from core.dataset.hub import fetch
 
@@ -65,8 +67,9 @@ def prepare(place: Workplace) -> str:
                 os.replace(place.path / name, folder / name)
                 file_name = str((request.get("file_names") or {}).get(name, ""))
                 unpack(folder / name, lambda done: tell("Unpacking", 0, 0, done))
-                convert(folder / name, file_name, lambda done: tell("Converted", done, 0))
-    return _finish(folder, request, note, meter)
+                if convert(folder / name, file_name, lambda done: tell("Converted", done, 0)):
+                    converted.append(folder / name)
+    return _finish(folder, request, note, meter, converted)
 
 
 def _repair(request: dict[str, Any], place: Workplace, meter: Meter) -> None:
@@ -103,7 +106,8 @@ def check_further(place: Workplace, key: str) -> None:
         analyse(found, Path(tokenizer) if tokenizer else None)
 
 
-def _finish(folder: Path, request: dict[str, Any], note: str, meter: Meter) -> str:
+def _finish(folder: Path, request: dict[str, Any], note: str, meter: Meter, converted: list[Path]) -> str:
+    """Check, split and move into place. converted: files whose blank lines are none of the operator's."""
     train, test = folder / TRAIN, folder / TEST
     small = train.stat().st_size <= COUNTED_INLINE
     tokenizer = Path(request["tokenizer"]) if request.get("tokenizer") and small else None
@@ -112,13 +116,16 @@ def _finish(folder: Path, request: dict[str, Any], note: str, meter: Meter) -> s
     for path in (train, test):
         if path.exists() and not shape.is_contract and shape.name != "unknown":
             _convert_rows(path, shape, meter.tell)
-    first = check_file(train, meter=meter)
+    first, given = check_file(train, meter=meter), test.exists()
     percent = float(DEFAULT_PERCENT if request.get("test_percent") is None else request["test_percent"])
-    if not test.exists() and not first.errors:
+    if not given and not first.errors:
         note = note or split(train, test, percent, int(request.get("seed") or 0))
-    elif not test.exists():
+    elif not given:
         note = "The test rows are split off when the errors are gone."
-    reports = _check_both(train, test, meter)
+    reports = _check_both(train, test, meter, first if given or not test.exists() else None)
+    if not any(one.errors for one in reports if one):
+        closed = [_close_gaps(path) for path in converted]
+        reports = _check_both(train, test, meter) if any(closed) else reports
     if first.errors:
         note = note or VALIDATION_NOTE
     reports = (_with(reports[0], train, marks[0]), reports[1])
@@ -139,15 +146,10 @@ def _finish(folder: Path, request: dict[str, Any], note: str, meter: Meter) -> s
 
 def _recognise(path: Path, mapping: dict[str, str] | None) -> Shape:
     """Return the shape of a file's rows, from its first ones, or as the operator set it."""
-    sample = []
     with path.open("rb") as file:
-        for _ in range(_SAMPLE_ROWS):
-            raw = file.readline(_SAMPLE_LINE)
-            if not raw:
-                break
-            row, _ = read_line(0, raw)
-            sample.append(row)
-    found = recognise(sample)
+        lines = iter(lambda: file.readline(_SAMPLE_LINE) if file.tell() < 4 * _SAMPLE_LINE else b"", b"")
+        rows = (read_line(0, raw)[0] for raw in lines if raw.strip())
+        found = recognise(islice(rows, _SAMPLE_ROWS))
     return with_mapping(mapping, found.columns) if mapping else found
 
 
@@ -163,8 +165,21 @@ def _convert_rows(path: Path, shape: Shape, tell: Tell) -> None:
     os.replace(converted, path)
 
 
-def _check_both(train: Path, test: Path, meter: Meter) -> tuple[Report, Report | None]:
-    first = check_file(train, meter=meter)
+def _close_gaps(path: Path) -> bool:
+    """Take out the blank lines that a table's line numbers left, once nobody looks for an error by its line."""
+    if not table.count(path) or int(table.read(path)["line"][-1]) == table.count(path):
+        return False
+    closed = path.with_suffix(".closed")
+    with closed.open("wb") as file:
+        for lines in table.iterate(path):
+            file.write(b"".join(raw.strip() + b"\n" for raw in lines))
+    os.replace(closed, path)
+    return True
+
+
+def _check_both(train: Path, test: Path, meter: Meter, first: Report | None = None) -> tuple[Report, Report | None]:
+    """Check both files; first: what was found in the training file, where it is still as it was then."""
+    first = first or check_file(train, meter=meter)
     if not test.exists():
         return first, None
     second = check_file(test, minimum_rows=1, meter=meter)

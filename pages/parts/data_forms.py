@@ -9,10 +9,11 @@ from pathlib import Path
 import streamlit as st
 
 from core import dataset as datasets
-from core.dataset import Preparation, Shape
+from core.dataset import Preparation, Preview, Shape
 from core.dataset.assets import list_assets
 from core.drafts import Draft
 from core.errors import BadInput, NotFound
+from core.reader import Snapshot
 from pages.parts import reads, words
 from pages.parts.action import action
 from pages.parts.notices import draw_empty, draw_error, ready
@@ -36,9 +37,16 @@ class Split:
 
 
 def remember(preparation: Preparation, source: str) -> None:
-    """Keep the check in the URL, so that a reload finds it."""
+    """Keep the check in the URL, so that a reload finds it, and have its first rows read by the time they are drawn."""
     set_url_id("prep", preparation.id)
     set_url_id("from", source)
+    if preparation.state == "running":
+        look_ahead(preparation.id)
+
+
+def look_ahead(preparation_id: str) -> Snapshot[Preview | None]:
+    """Return the first rows of data on its way, read off the page; None where none has come yet."""
+    return reads.run_once("preview", preparation_id, lambda: datasets.read_preview(preparation_id))
 
 
 def draw_upload(draft: Draft) -> None:

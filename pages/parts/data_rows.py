@@ -24,6 +24,7 @@ _OPENED_CHARACTERS = 50_000
 _SHOWN_TOKENS = 3_000
 _ICONS = {"user": ":material/person:", "assistant": ":material/smart_toy:", "system": ":material/settings:"}
 _ALL = ""
+_TEST_ROW = "test-"  # before the line of a test row in the address: ?row=test-12
 
 
 def draw(found: ChatDataset, findings: tuple[Finding, ...], tokenizer: Path | None, limit: int) -> None:
@@ -37,8 +38,9 @@ def draw(found: ChatDataset, findings: tuple[Finding, ...], tokenizer: Path | No
     with st.container(horizontal=True, vertical_alignment="bottom"):
         text = (st.text_input("Search rows", type="search", live="400ms", key="rows-search") or "").strip()
         code = _draw_filter(codes)
-        line = _draw_line()
-    set_url_id("row", str(line) if line else None)
+        mark = _TEST_ROW if file == "test" else ""
+        line = _draw_line(mark)
+    set_url_id("row", f"{mark}{line}" if line else None)
     if line:
         place = datasets.find_place(path, line)
         rows = [] if place is None else list(datasets.read_page(path, place, 1, mark=found.mark).rows)
@@ -61,6 +63,8 @@ def show_finding(code: str, file: str) -> None:
 def _draw_file(found: ChatDataset) -> str:
     if found.test_path is None:
         return "train"
+    if "rows-of" not in st.session_state and (url_id("row") or "").startswith(_TEST_ROW):
+        st.session_state["rows-of"] = "Test"
     chosen = st.segmented_control("Rows of", ("Train", "Test"), default="Train", required=True, key="rows-of")
     return str(chosen).lower()
 
@@ -77,8 +81,9 @@ def _draw_filter(codes: dict[str, Finding]) -> str:
     return str(chosen or _ALL)
 
 
-def _draw_line() -> int | None:
-    wanted = url_id("row") or ""
+def _draw_line(mark: str) -> int | None:
+    """Draw the jump to a line; the address says which it is at first, where it is one of this file's."""
+    wanted = (url_id("row") or "").removeprefix(mark)
     if "rows-line" not in st.session_state and wanted.isdigit() and 0 < int(wanted) < 10**9:
         st.session_state["rows-line"] = int(wanted)
     chosen = st.number_input("Go to line", min_value=1, value=None, step=1, key="rows-line", placeholder="All")

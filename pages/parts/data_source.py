@@ -128,7 +128,7 @@ def _draw_progress(preparation_id: str) -> object:
     found = datasets.read_preparation(preparation_id)
     if found.state == "running":
         st.progress(found.fraction or 0.0, text=words.plain(found.words))
-        seen = reads.run_once("preview", preparation_id, lambda: datasets.read_preview(preparation_id))
+        seen = data_forms.look_ahead(preparation_id)
         if seen.has_value and seen.value is None:
             reads.end_work("preview", preparation_id)  # nothing has come yet: look again
         elif seen.value is not None:

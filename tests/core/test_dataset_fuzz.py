@@ -21,11 +21,13 @@ import pyarrow.parquet
 import pytest
 
 from core import dataset
+from core.dataset import sources
 from core.errors import BadInput
 from core.home import Home
 from tests.soak import Soak
 
-SLOWEST_S = 5.0
+SLOWEST_S = 5.0  # of processor time
+STARTED = 100  # one file in so many goes through a process of its own, as large ones do in a dashboard
 
 
 def clean(chance: random.Random, rows: int = 14) -> bytes:
@@ -68,7 +70,8 @@ def recoded(chance: random.Random) -> tuple[str, bytes]:
 
 
 def table(chance: random.Random) -> tuple[str, bytes]:
-    cells = ["q", '"', '""', '"a\nb"', "=cmd|' /C calc'!A0", "a,b", "\0", "x" * 200_000, "é", "\r", "'", "\t"]
+    long = "x" * chance.choice([2_000, 2_000, 20_000, 200_000])  # a row may hold 400 of them
+    cells = ["q", '"', '""', '"a\nb"', "=cmd|' /C calc'!A0", "a,b", "\0", long, "é", "\r", "'", "\t"]
     lines = [",".join(chance.choices(cells, k=chance.choice([1, 2, 2, 2, 3, 400]))) for _ in range(20)]
     head = chance.choice(["question,answer", "a,b", "", "question;answer"])
     return chance.choice(["a.csv", "a.tsv"]), "\n".join([head, *lines]).encode()
@@ -142,10 +145,13 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
 
 @pytest.mark.soak
 @pytest.mark.timeout(0)
-def test_no_file_crashes_hangs_or_fills_the_memory(home: Home) -> None:
-    """About 10 s: 500 files, each through the whole of an upload; 10,000 in a soak."""
+def test_no_file_crashes_hangs_or_fills_the_memory(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """About 10 s: 500 files, each through the whole of an upload; 10,000 in a soak.
+
+    Large ones too are taken in this process, whose memory and processor time are measured; a process for each would
+    cost its imports, which are not what is tried here, and one in STARTED pays them.
+    """
     weights = [weight for weight, _ in KINDS]
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with Soak("chat-files", quick=500, long=10_000, what="files that nobody should have, as chat data") as soak:
         for number, chance in soak.rounds():
             if number % 10 == 0:  # each preparation looks for old ones, which are not what is measured here
@@ -153,11 +159,18 @@ def test_no_file_crashes_hangs_or_fills_the_memory(home: Home) -> None:
                 home.datasets.mkdir()
             kind = chance.choices([kind for _, kind in KINDS], weights)[0]
             name, content = kind(chance)
-            begun = time.monotonic()
+            monkeypatch.setattr(sources, "INLINE_BYTES", 0 if number % STARTED == STARTED - 1 else 1 << 40)
+            begun, before = time.process_time(), read_peak()
             take(name, content, f"seed {soak.seed}, round {number}, {kind.__name__}")
-            soak.worst("slowest, s", round(time.monotonic() - begun, 1))
-            assert time.monotonic() - begun < SLOWEST_S, (number, kind.__name__, len(content))
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500 * 1024
+            took = time.process_time() - begun
+            soak.worst("slowest, s of processor time", round(took, 1))
+            assert took < SLOWEST_S, (number, kind.__name__, len(content))
+            assert read_peak() - before < 300 << 20, (number, kind.__name__, len(content))
+
+
+def read_peak() -> int:
+    """Return the most memory that this process ever held, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def take(name: str, content: bytes, where: str) -> None:

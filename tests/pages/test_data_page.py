@@ -51,6 +51,11 @@ def open_data(**ids: str) -> AppTest:
     return run_until(open_app("data", at="local", draft=draft.id, **ids), lambda app: len(app.metric) == 4)
 
 
+def links_of(app: AppTest) -> list[str]:
+    """Return what the address holds, as "name=value"."""
+    return [f"{name}={value[0] if isinstance(value, list) else value}" for name, value in app.query_params.items()]
+
+
 def choose(app: AppTest, label: str, value: str) -> AppTest:
     """Choose in a segmented control."""
     next(one for one in app.segmented_control if one.label == label).set_value(value)
@@ -86,6 +91,23 @@ def test_a_line_is_jumped_to_and_shown_whole_by_its_address(prep: str) -> None:
     app.number_input(key="rows-line").set_value(4000)
     app.run()
     assert "There is no row on line 4,000." in texts(app)
+
+
+def test_a_line_of_the_test_file_has_an_address_of_its_own(home: Path) -> None:
+    tests = "\n".join(say(f"asked {number}", "an answer to all that is asked here") for number in range(1, 15))
+    begun = dataset.start_upload("two.jsonl", planted(), tests.encode())
+    app = open_data(prep=begun.id, row="test-12", **{"from": "upload"})
+    said = texts(app).split("Conversations")[1]
+    assert "asked 12" in said
+    assert "question 12" not in said
+    assert "row=test-12" in links_of(app)
+    app.number_input(key="rows-line").set_value(3)
+    app.run()
+    assert "row=test-3" in links_of(app)
+    assert "asked 3" in texts(app).split("Conversations")[1]
+    choose(app, "Rows of", "Train")
+    assert "row=3" in links_of(app)
+    assert "question 3" in texts(app).split("Conversations")[1]
 
 
 def test_a_search_goes_through_the_file_page_by_page(prep: str) -> None:

@@ -1,0 +1,137 @@
+"""Reads tables of text, CSV and TSV, row by row, each on the line where it begins. Knows no conversations.
+
+A row that cannot be read is told on its line, and reading goes on with the next line: one forgotten quote would else
+swallow what follows it.
+"""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from core.dataset.rows import UNREADABLE
+from core.errors import BadInput
+
+_MAX_FIELD = 4 << 20  # characters; no conversation is that long, and so much is read once more behind a forgotten quote
+BLANK = object()  # stands for a line on which no row begins
+_READ_AGAIN = 32 << 20  # characters; a file that needs more is no table
+_LONGEST_LINE = 32 << 20
+_SHOWN = 500
+_NO_UTF8 = re.compile("[\udc80-\udcff]")  # how Python's "surrogateescape" keeps bytes that are none
+
+
+def read_table(path: Path, delimiter: str) -> Iterator[Any]:
+    """Yield something for every line: a row as a dict, BLANK, or what keeps a row from being read.
+
+    So what is written a line each keeps the line numbers of the file. Raises BadInput where it is no table at all.
+    """
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        table = _Table(file, delimiter)
+        names = _check_header(table.read())
+        yield from itertools.repeat(BLANK, table.lines)
+        while (record := table.read()) is not None:
+            problem = record.problem
+            if record.cells and len(record.cells) != len(names):
+                fields = "1 field" if len(record.cells) == 1 else f"{len(record.cells):,} fields"
+                problem = f"has {fields}; the header has {len(names)}"
+            if problem:
+                yield {UNREADABLE: {"said": problem, "text": table.first_line}}
+                if not record.ends:
+                    table.go_back()
+                yield from itertools.repeat(BLANK, table.lines - 1)
+            elif record.cells:
+                yield dict(zip(names, record.cells, strict=True))
+                yield from itertools.repeat(BLANK, table.lines - 1)
+            else:
+                yield from itertools.repeat(BLANK, table.lines)
+
+
+@dataclass(frozen=True)
+class _Record:
+    """One row. problem: what keeps it from being read. ends: it is known where it ends."""
+
+    cells: list[str]
+    problem: str = ""
+    ends: bool = False
+
+
+class _Table:
+    """Reads one record after the other, and can go back to the second line of one that could not be read."""
+
+    def __init__(self, file: TextIO, delimiter: str) -> None:
+        csv.field_size_limit(_MAX_FIELD)
+        self._file = file
+        self._again: list[str] = []  # lines to be read once more, the next one last
+        self._held: list[str] = []  # lines of the record that was read last
+        self._read_again = 0
+        self._reader = csv.reader(self, delimiter=delimiter, strict=True)
+
+    @property
+    def lines(self) -> int:
+        """Return how many lines the last record takes."""
+        return len(self._held)
+
+    @property
+    def first_line(self) -> str:
+        """Return the beginning of the last record, to be shown."""
+        return self._held[0].rstrip("\r\n")[:_SHOWN].encode("utf-8", "replace").decode()
+
+    def read(self) -> _Record | None:
+        """Return the next record, None at the end."""
+        self._held = []
+        try:
+            cells = next(self._reader)
+        except StopIteration:
+            return None
+        except csv.Error as error:
+            return _Record([], f"cannot be read: {_in_words(error)}")
+        if odd := next((found for cell in cells if not cell.isascii() and (found := _NO_UTF8.search(cell))), None):
+            return _Record([], f"is not UTF-8 text: byte 0x{ord(odd[0]) - 0xDC00:02x}", ends=True)
+        return _Record(cells)
+
+    def go_back(self) -> None:
+        """Have the lines of the last record that follow its first one read once more. Raises BadInput."""
+        rest = self._held[1:]
+        self._read_again += sum(map(len, rest))
+        if self._read_again > _READ_AGAIN:
+            said = "The file is no table: its double quotes do not belong together."
+            raise BadInput(said, "Save it as CSV again, or as JSONL.")
+        self._again += rest[::-1]
+        del self._held[1:]
+
+    def __iter__(self) -> _Table:
+        return self
+
+    def __next__(self) -> str:
+        line = self._again.pop() if self._again else self._file.readline(_LONGEST_LINE)
+        if not line:
+            raise StopIteration
+        self._held.append(line)
+        return line
+
+
+def _in_words(error: csv.Error) -> str:
+    said = str(error)
+    if said.startswith("unexpected end"):
+        return "a closing double quote is missing"
+    if "expected after" in said:
+        return "a double quote stands inside a field; inside quotes it is written twice"
+    return "a field is longer than 4 MiB, or a closing double quote is missing" if "field larger" in said else said
+
+
+def _check_header(record: _Record | None) -> list[str]:
+    header, problem = (record.cells, record.problem) if record else ([], "")
+    if problem or any("\0" in name for name in header):
+        said = "The file is no table of UTF-8 text: its first line cannot be read."
+        raise BadInput(said, "Save it as CSV in UTF-8, or as JSONL.", f"The first line {problem}." if problem else "")
+    doubled = sorted({name for name in header if header.count(name) > 1})
+    if doubled:
+        raise BadInput(f"The table's first line names the column '{doubled[0]}' twice.", "Give each its own name.")
+    if len(header) < 2:
+        raise BadInput("The table's first line names fewer than two columns.", "Begin with a line of column names.")
+    return header
