@@ -102,7 +102,7 @@ def _end_a_bill(inventory: Inventory) -> NextAction | None:
 
 
 def _look_at_failure(runs: Sequence[Run], seen: Collection[str]) -> NextAction | None:
-    failed = next((run for run in runs if run.state == "Failed" and run.name not in seen), None)
+    failed = next((run for run in runs if run.state_word == "Failed" and run.name not in seen), None)
     return (
         failed
         if failed is None
@@ -177,8 +177,9 @@ def describe_seconds(seconds: float) -> str:
 
 
 def mark_seen(run: str) -> None:
-    """Remember that the operator has looked at a failed run."""
-    Ledger().mark_seen(run)
+    """Remember that the operator has looked at a failed run; a second time costs no write."""
+    if run not in list_seen():
+        Ledger().mark_seen(run)
 
 
 def list_seen() -> list[str]:

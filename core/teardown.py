@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 
@@ -13,7 +13,7 @@ from core.connection import Connection
 from core.costs import Price, size_price
 from core.datastore import path_of, sum_bytes
 from core.endpoints import EndpointView, list_endpoints
-from core.errors import TunedeckError
+from core.errors import AccessDenied, SignInFailed, TunedeckError, Unreachable
 from core.jobs import OUTPUT_NAME, Run, list_runs
 from core.registered_models import list_registered_models
 
@@ -73,11 +73,16 @@ class Item:
 
 @dataclass(frozen=True)
 class Inventory:
-    """Everything that exists. per_hour sums the known prices of one currency; unknown counts the others."""
+    """Everything that exists. per_hour sums the known prices of one currency; unknown counts the others.
+
+    problems: sentences on what could not be read. unread: which of "endpoints" and "computes" are among that, so that
+    what they bill is not known.
+    """
 
     items: tuple[Item, ...] = ()
     read_at: datetime | None = None
     problems: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
 
     @property
     def currency(self) -> str:
@@ -91,9 +96,9 @@ class Inventory:
 
     @property
     def unknown(self) -> int:
-        """How many things bill at a price that is unknown or in another currency."""
+        """How many things bill at a price that is unknown or in another currency; a kind that is not read is one."""
         summed = self._summed()
-        return sum(item.per_hour is None or item not in summed for item in self.items)
+        return sum(item.per_hour is None or item not in summed for item in self.items) + len(self.unread)
 
     @property
     def so_far(self) -> float:
@@ -149,6 +154,12 @@ class TeardownPlan:
     per_hour_before: float = 0.0
     confirm: str = ""
     sentences: tuple[str, ...] = ()
+    currency: str = "USD"
+
+    @property
+    def frees(self) -> str:
+        """What ends to bill: "$3.67/h", "$3.67/h + 1 unknown" or "price unknown"."""
+        return Inventory(tuple(action.item for action in self.actions)).words
 
 
 @dataclass(frozen=True)
@@ -177,6 +188,7 @@ class Receipt:
     per_hour_after: float | None = None
     notes: tuple[str, ...] = ()
     operation: str = ""
+    currency: str = "USD"
 
     def to_json(self) -> str:
         """Return the receipt as JSON, for a download."""
@@ -191,23 +203,20 @@ class Receipt:
 def list_inventory(conn: Connection, with_files: bool = True) -> Inventory:
     """Return everything that exists in the workspace; `with_files` also sums the bytes of models, data and outputs.
 
-    What cannot be read is named in `problems` and the rest is still shown. Many requests: read it through a Reader.
+    What may not be read is named in `problems` and the rest is still shown. Raises where the workspace does not answer,
+    or fails on what bills: an empty list would say that nothing does. Many requests: read it through a Reader.
     """
-    items: list[Item] = []
-    problems: list[str] = []
-    for reading in (_endpoints, _computes, _models, _data, _outputs):
-        try:
-            items += reading(conn)
-        except TunedeckError as error:
-            problems.append(error.message)
-    if with_files:
-        items = _with_bytes(conn, items, problems)
-    return Inventory(tuple(items), datetime.now(UTC), tuple(dict.fromkeys(problems)))
+    found = _read(conn, {**_BILLING, **_STANDING})
+    if not with_files:
+        return found
+    problems = list(found.problems)
+    items = _with_bytes(conn, list(found.items), problems)
+    return replace(found, items=tuple(items), problems=tuple(dict.fromkeys(problems)))
 
 
 def list_billing(conn: Connection) -> Inventory:
-    """Return only endpoints and computes: what the status strip and the Overview need, in few requests."""
-    return Inventory((*_endpoints(conn), *_computes(conn)), datetime.now(UTC))
+    """Return only endpoints and computes, in few requests; raises as `list_inventory` does."""
+    return _read(conn, _BILLING)
 
 
 def plan_teardown(
@@ -228,6 +237,7 @@ def plan_teardown(
         per_hour_before=inventory.per_hour,
         confirm=picked[0].name if picked and (costs or freed.per_hour > 0) else "",
         sentences=tuple(_summary(actions, freed)),
+        currency=inventory.currency,
     )
 
 
@@ -279,6 +289,22 @@ def _summary(actions: tuple[Action, ...], freed: Inventory) -> Iterable[str]:
 
 
 # Reading -----------------------------------------------------------------------------------------------------------
+
+
+def _read(conn: Connection, readings: Mapping[str, Callable[[Connection], list[Item]]]) -> Inventory:
+    items: list[Item] = []
+    problems: list[str] = []
+    unread: list[str] = []
+    for kind, reading in readings.items():
+        try:
+            items += reading(conn)
+        except TunedeckError as error:
+            bills = kind in _BILLING
+            if isinstance(error, Unreachable | SignInFailed) or (bills and not isinstance(error, AccessDenied)):
+                raise
+            problems.append(error.message)
+            unread += [kind] if bills else []
+    return Inventory(tuple(items), datetime.now(UTC), tuple(dict.fromkeys(problems)), tuple(unread))
 
 
 def _endpoints(conn: Connection) -> list[Item]:
@@ -385,6 +411,10 @@ def _outputs(conn: Connection) -> list[Item]:
         )
         for run in list_runs(conn)
     ]
+
+
+_BILLING = {"endpoints": _endpoints, "computes": _computes}
+_STANDING = {"models": _models, "data": _data, "outputs": _outputs}
 
 
 def _with_bytes(conn: Connection, items: list[Item], problems: list[str]) -> list[Item]:

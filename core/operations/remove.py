@@ -146,6 +146,7 @@ def _write_receipt(work: Work) -> Outcome:
         per_hour_after=inventory.per_hour if not inventory.unknown else None,
         notes=inventory.problems,
         operation=work.operation.id,
+        currency=str(work.arguments.get("currency") or inventory.currency),
     )
     numbered = work.ledger.add_receipt(receipt, work.fence)
     return Done(numbered.id, {"receipt": numbered.id})

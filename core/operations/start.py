@@ -170,7 +170,7 @@ def start_teardown(plan: TeardownPlan, typed: str = "") -> Operation:
         plan.connection,
         subject,
         kinds.list_remove_steps(keys, verbs),
-        {"items": items, "per_hour": plan.per_hour_before},
+        {"items": items, "per_hour": plan.per_hour_before, "currency": plan.currency},
         f"teardown:{','.join(sorted(keys))}",
     )
 

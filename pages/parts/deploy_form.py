@@ -198,5 +198,5 @@ def _deploy(choice: Choice) -> Operation:
     begun = operations.start_deploy(
         ui().alias or "", choice.run.name, choice.model_name, choice.endpoint, choice.size.name, choice.delete_at
     )
-    reads.forget(endpoints.list_endpoints, teardown.list_inventory)
+    reads.forget(endpoints.list_endpoints, teardown.list_billing, teardown.list_inventory)
     return begun

@@ -59,7 +59,8 @@ def draw_now() -> object:
     if inventory is None:
         st.skeleton(44)
     elif not inventory.billing:
-        st.text("Nothing exists here that bills.")
+        unread = " and ".join(inventory.unread)
+        st.text(f"What {unread} exist here is not known." if unread else "Nothing exists here that bills.")
     for item in inventory.billing if inventory else ():
         _draw_bill(item)
     if inventory and inventory.billing and summary.connection and summary.connection.billed:

@@ -76,6 +76,7 @@ def _draw_recorded(launch: Operation) -> None:
         now = operations.get_operation(launch.id)
         run: Run | None = reads.read(overview.read_run, launch.subject, max_age_s=1.0).value
         if now.state == "failed":
+            overview.mark_seen(now.subject)
             st.text("The run was not started.")
         else:
             st.progress(_sent_share(now), text="Recorded · Sent · Confirmed: the run is on its way to the workspace")
@@ -111,6 +112,8 @@ def _draw_reattachment(run: Run, measured: RunMetrics | None) -> None:
 def _draw_known(run: Run) -> None:
     measured = reads.read(metrics.read_metrics, run.name, max_age_s=1.0)
     result = _read_evaluation(run)
+    if run.state_word == "Failed":
+        overview.mark_seen(run.name)
     _draw_head(run)
     _draw_reattachment(run, measured.value)
     top = st.container()

@@ -61,7 +61,9 @@ def draw_rows(inventory: Inventory, picked: str | None) -> Picks:
     rows = {"Can bill": [item for item in items if item.bills], "Created here": ours}.get(shown or "", items)
     if picked and (wanted := inventory.find(picked)) and wanted not in rows and wanted.kind in _DELETABLE:
         rows = [wanted, *rows]
-    if not rows:
+    if not rows and inventory.unread:
+        st.text(f"What {' and '.join(inventory.unread)} exist here is not known.")
+    elif not rows:
         st.text(f"Nothing exists here that {'bills' if shown == 'Can bill' else 'can be deleted'}.")
         st.caption(f"Last checked {clock(inventory.read_at)}.")
     ticks, files = [], []
@@ -109,7 +111,7 @@ def draw_button(snapshot: Snapshot[TeardownPlan] | None, count: int) -> None:
     if snapshot is not None and snapshot.error is not None and plan is None:
         off = snapshot.error.message
     if plan:
-        st.text(f"Frees {money(plan.frees_per_hour)}/h")
+        st.text(f"Frees {plan.frees}")
     action(label, delete, plan, key="delete", type="primary", icon="delete_forever", off=off,
            confirm=_question(plan, count) if plan else None,
            then=lambda begun: link("teardown", operation=begun.id))  # fmt: skip
@@ -135,7 +137,7 @@ def _more(count: int) -> str:
 def delete(plan: TeardownPlan) -> Operation:
     """Record the teardown. The question has compared what was typed with the name that the plan asks for."""
     begun = operations.start_teardown(plan, plan.confirm)
-    reads.forget(teardown.list_inventory, endpoints.list_endpoints)
+    reads.forget(teardown.list_inventory, teardown.list_billing, endpoints.list_endpoints)
     return begun
 
 
@@ -175,7 +177,7 @@ def draw_receipt(receipt: Receipt) -> None:
     with st.container(border=True, gap="small", key=f"receipt-{receipt.id}"):
         with st.container(horizontal=True, vertical_alignment="center"):
             after = receipt.per_hour_after
-            rate = f"{money(after)}/h" if after is not None else "price unknown"
+            rate = f"{money(after, receipt.currency)}/h" if after is not None else "price unknown"
             st.badge(
                 f"Billing: {words.plain(rate)}", icon=":material/check_circle:", color="gray" if after else "green"
             )
@@ -188,9 +190,15 @@ def draw_receipt(receipt: Receipt) -> None:
                     + (f", {words.size(gone.bytes_freed)} freed" if gone.bytes_freed else ""))  # fmt: skip
         for note in receipt.notes:
             st.text(note)
-        st.download_button("JSON", receipt.to_json, file_name=f"{receipt.id}.json", mime="application/json",
+        st.download_button("JSON", receipt.to_json(), file_name=f"{receipt.id}.json", mime="application/json",
                            icon=":material/download:", on_click="ignore", key=f"json-{receipt.id}",
                            type="tertiary")  # fmt: skip
+
+
+def _freed(receipt: Receipt) -> str:
+    if receipt.per_hour_after is None:
+        return "price unknown"
+    return f"{money(receipt.per_hour_before - receipt.per_hour_after, receipt.currency)}/h"
 
 
 def _times(checks: Collection[str]) -> str:
@@ -209,7 +217,7 @@ def draw_receipts() -> None:
             "Receipt": receipt.id,
             "When": words.moment(receipt.at),
             "Gone": ", ".join(f"{gone.kind} {gone.name}" for gone in receipt.removed),
-            "Freed": f"{money(receipt.per_hour_before - (receipt.per_hour_after or 0.0))}/h",
+            "Freed": _freed(receipt),
         }
         for receipt in receipts
     ]
