@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from core import connection, dataset, drafts, endpoints, operations, preflight
+from core import connection, dataset, drafts, endpoint_requests, endpoints, operations, preflight, reader
 from core.home import Home
 from core.local import processes
+from core.local.faults import Faults
 from core.operations import Operation
 from tests.local_server import LocalServer
 from tests.pages.apps import open_app, run_until, texts
@@ -73,7 +74,7 @@ def read_text(app: AppTest) -> str:
     """All that the page says, its tiles, buttons and expanders too."""
     more = [f"{tile.label} {tile.value}" for tile in app.metric]
     more += [str(one.value) for one in app.code]
-    more += [one.label for kind in ("button", "expander") for one in app.get(kind)]
+    more += [one.label for kind in ("button", "expander", "checkbox") for one in app.get(kind)]
     return (texts(app) + "\n" + "\n".join(more)).replace("\\", "")
 
 
@@ -147,6 +148,25 @@ def test_a_completed_run_shows_its_curves_its_stages_and_both_models_answers(run
     for said in ("Train loss", "Eval loss", "Fine-tune", "Tuned loss", "Base model", "Expected"):
         assert said in text, said
     assert app.get("bidi_component")
+
+
+def test_a_failed_run_is_next_on_the_overview_until_its_page_was_opened(
+    server: LocalServer, draft: drafts.Draft, run: str
+) -> None:
+    """Runs a job that fails: a few seconds."""
+    conn = connection.connect(connection.ensure_local())
+    faults = Faults(server.home)
+    faults.add("image-build")
+    try:
+        plan = preflight.plan_launch(conn, drafts.create_draft("local", **choices(draft)))
+        begun = wait_for(operations.start_launch(plan))
+    finally:
+        faults.clear()
+    failed = f"Next: {begun.arguments['title']} failed."
+    run_until(open_page("overview"), lambda app: failed in read_text(app).replace("**", ""))
+    run_until(open_page(RUNS, run=begun.subject), says("the image of the run could not be built"))
+    seen = run_until(open_page("overview"), lambda app: "Next:" in read_text(app))
+    assert failed not in read_text(seen).replace("**", "")
 
 
 def test_the_list_opens_a_run_and_an_unknown_run_is_a_sentence(run: str) -> None:
@@ -253,6 +273,39 @@ def test_deploy_says_that_a_killed_container_was_started_again(server: LocalServ
     run_until(open_page(CHAT, endpoint=endpoint), lambda app: app.chat_input and not app.chat_input[0].disabled)
 
 
+def test_deploy_shows_what_the_endpoint_itself_counted(server: LocalServer, endpoint: str) -> None:
+    conn = connection.connect(connection.ensure_local())
+    before = endpoint_requests.read_requests(conn, endpoint).requests
+    asked = open_page(CHAT, endpoint=endpoint)
+    run_until(asked, lambda app: not app.chat_input[0].disabled)
+    asked.chat_input[0].set_value("When does the pier open?").run()
+    found = endpoint_requests.read_requests(conn, endpoint)
+    assert found.requests == before + 1
+    assert found.p50_ms and found.at
+    app = run_until(open_page(DEPLOY, endpoint=endpoint), says(f"Requests {found.requests}"))
+    tiles = {tile.label: (tile.value, tile.delta) for tile in app.metric}
+    assert tiles["Requests"] == (str(found.requests), "in 60 min")
+    assert tiles["p50"][0].endswith(" ms")
+    assert tiles["$/h"] == ("$0.00/h", "until you delete it")
+
+
+def test_deploy_says_why_requests_are_not_shown_and_keeps_the_rest(
+    server: LocalServer, endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, "_readers", {})  # as a dashboard that has read nothing yet
+    faults = Faults(server.home)
+    faults.add("error", "*/Microsoft.Insights/*", times=10_000)
+    try:
+        app = run_until(open_page(DEPLOY, endpoint=endpoint), says("Requests and p50 are not shown."))
+    finally:
+        faults.clear()
+    assert {tile.label: tile.value for tile in app.metric} == {
+        "Requests": "unknown",
+        "p50": "unknown",
+        "$/h": "$0.00/h",
+    }
+
+
 def test_the_delete_at_of_a_live_endpoint_is_changed_and_taken_away(endpoint: str) -> None:
     app = run_until(open_page(DEPLOY, endpoint=endpoint), says("no delete-at"))
     life = next(one for one in app.get("button_group") if one.key == "new-life")
@@ -300,6 +353,21 @@ def test_teardown_lists_what_can_bill_ticked_and_names_it_before_it_deletes(endp
     run_until(app, lambda app: not next(one for one in app.button if one.key == "delete").disabled)
     box.uncheck().run()
     assert "Tick what is to go." in read_text(app)
+
+
+@pytest.mark.parametrize("page", ["overview", TEARDOWN])
+def test_what_bills_stays_shown_while_the_workspace_fails_to_tell(
+    server: LocalServer, endpoint: str, page: str
+) -> None:
+    app = run_until(open_page(page), says(endpoint))
+    faults = Faults(server.home)
+    faults.add("unavailable", "*/onlineEndpoints*", times=10_000)
+    try:
+        for _ in range(12):
+            time.sleep(0.5)
+            assert endpoint in read_text(app.run())
+    finally:
+        faults.clear()
 
 
 @pytest.mark.parametrize("script", [RUNS, DEPLOY, CHAT, TEARDOWN, LAUNCH])
