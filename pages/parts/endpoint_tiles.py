@@ -47,7 +47,7 @@ def _draw_latency(found: Snapshot[RequestCount]) -> None:
         value = words.milliseconds(found.value.p50_ms) if found.value.p50_ms is not None else "none yet"
         note = f"in the minute {found.value.at:%H:%M} UTC" if found.value.at else None
     st.metric("p50", value, note, delta_color="off", delta_arrow="off", border=True, height="stretch",
-              help="Half of the requests of that minute were answered within this time, streaming included.")  # fmt: skip
+              help="Half of the requests of that minute were answered within this time.")  # fmt: skip
 
 
 def _unread(found: Snapshot[RequestCount]) -> str:

@@ -17,7 +17,7 @@ from pages.parts import reads, words
 from pages.parts.action import Confirm, action
 from pages.parts.links import link
 from pages.parts.live import live
-from pages.parts.notices import draw_warning
+from pages.parts.notices import draw_empty, draw_warning
 from pages.parts.stages import clock, draw_operation
 from pages.parts.state import ui
 
@@ -61,6 +61,8 @@ def draw_rows(inventory: Inventory, picked: str | None) -> Picks:
     rows = {"Can bill": [item for item in items if item.bills], "Created here": ours}.get(shown or "", items)
     if picked and (wanted := inventory.find(picked)) and wanted not in rows and wanted.kind in _DELETABLE:
         rows = [wanted, *rows]
+    if picked and inventory.find(picked) is None:
+        st.text(f"'{picked}' does not exist here, or not any more.")
     if not rows and inventory.unread:
         st.text(f"What {' and '.join(inventory.unread)} exist here is not known.")
     elif not rows:
@@ -151,6 +153,7 @@ def draw_operation_of(operation_id: str, inventory: Inventory | None) -> None:
     """Draw a teardown under way or done: its steps, then when each thing was seen to be gone."""
     operation = operations.find_operation(operation_id)
     if operation is None:
+        draw_empty(f"There is no deletion '{operation_id}' here.", link("activity"), "See all changes")
         return
     st.header("Deleting" if not operation.finished else "Deleted" if operation.state == "done" else "Not deleted",
               anchor=False)  # fmt: skip
