@@ -12,12 +12,12 @@ from core.drafts import Draft
 from core.endpoints import EndpointView
 from core.errors import NotFound
 from core.failures import RunError
+from core.inventory import Inventory
 from core.jobs import EVALUATION, QUEUED, STAGES, Run, Stage, get_run, list_runs
 from core.metrics import Series
 from core.operations.ledger import Ledger
 from core.operations.records import DONE, FAILED, FINISHED, Operation
 from core.recipe import from_job_inputs
-from core.teardown import Inventory
 
 _REATTACHED_FOR = timedelta(minutes=5)
 

@@ -8,8 +8,8 @@ import streamlit as st
 
 from core import metrics, overview
 from core.connection import LOCAL
+from core.inventory import Inventory, Item
 from core.jobs import Run
-from core.teardown import Inventory, Item
 from pages.parts import reads, setup, words
 from pages.parts.action import action
 from pages.parts.links import Link, link

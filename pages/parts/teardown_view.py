@@ -8,11 +8,13 @@ from dataclasses import dataclass
 import streamlit as st
 
 from core import endpoints, operations, teardown
+from core import inventory as inventories
 from core.connection import Connection
 from core.costs import money
+from core.inventory import Inventory, Item
 from core.operations import Operation
 from core.reader import Snapshot
-from core.teardown import Inventory, Item, Receipt, TeardownPlan
+from core.teardown import Receipt, TeardownPlan
 from pages.parts import reads, words
 from pages.parts.action import Confirm, action
 from pages.parts.links import link
@@ -27,7 +29,7 @@ _DELETABLE = ("endpoint", "compute", "model")
 
 def read_plan(conn: Connection, picks: tuple[str, ...], files: tuple[str, ...]) -> TeardownPlan:
     """Say what deleting these means, on a fresh look."""
-    return teardown.plan_teardown(conn, teardown.list_inventory(conn), picks, files)
+    return teardown.plan_teardown(conn, inventories.list_inventory(conn), picks, files)
 
 
 def draw_tiles(conn: Connection, inventory: Inventory) -> None:
@@ -139,7 +141,7 @@ def _more(count: int) -> str:
 def delete(plan: TeardownPlan) -> Operation:
     """Record the teardown. The question has compared what was typed with the name that the plan asks for."""
     begun = operations.start_teardown(plan, plan.confirm)
-    reads.forget(teardown.list_inventory, teardown.list_billing, endpoints.list_endpoints)
+    reads.forget(inventories.list_inventory, inventories.list_billing, endpoints.list_endpoints)
     return begun
 
 
@@ -163,7 +165,7 @@ def draw_operation_of(operation_id: str, inventory: Inventory | None) -> None:
         draw_operation(now, key="teardown")
         if not now.finished:
             st.caption("You may close this page. The teardown goes on while Tunedeck runs.")
-        return (now.state, _is_newer(reads.read(teardown.list_inventory, max_age_s=2.0).value, now))
+        return (now.state, _is_newer(reads.read(inventories.list_inventory, max_age_s=2.0).value, now))
 
     newer = _is_newer(inventory, operation)
     rests = operation.finished and newer

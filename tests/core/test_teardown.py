@@ -7,22 +7,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from core import teardown
+from core import inventory
 from core.compute import Compute, _count_nodes
 from core.connection import Connection, connect, local_settings
 from core.costs import Price
 from core.endpoints import DeploymentView, EndpointView
 from core.errors import AccessDenied, Unreachable
 from core.home import Home
-from core.teardown import (
-    Inventory,
-    Item,
-    item_of_compute,
-    item_of_endpoint,
-    list_billing,
-    list_inventory,
-    plan_teardown,
-)
+from core.inventory import Inventory, Item, item_of_compute, item_of_endpoint, list_billing, list_inventory
+from core.teardown import plan_teardown
 
 
 def _hours_ago(hours: float) -> datetime:
@@ -102,7 +95,7 @@ def test_what_may_not_be_read_is_named_and_what_it_bills_is_not_known(
     def refuse(_conn: Connection) -> list[Item]:
         raise AccessDenied("You may not read computes in 'ml-dev'.")
 
-    monkeypatch.setattr(teardown, "_BILLING", {"endpoints": lambda _conn: [DOLLAR], "computes": refuse})
+    monkeypatch.setattr(inventory, "_BILLING", {"endpoints": lambda _conn: [DOLLAR], "computes": refuse})
     found = list_billing(connect(local_settings()))
     assert (found.words, found.unread) == ("$2.00/h + 1 unknown", ("computes",))
     assert found.problems == ("You may not read computes in 'ml-dev'.",)
