@@ -17,9 +17,11 @@ _EVERY_S = 10.0
 
 def draw_tiles(endpoint: EndpointView) -> None:
     """Draw the tiles and keep them new."""
+    _read(endpoint.name)  # outside the live part, so that the first answer is drawn when it comes
+    reads.read(compute.list_sizes, max_age_s=300.0)
 
     def draw() -> object:
-        found = reads.read(endpoint_requests.read_requests, endpoint.name, max_age_s=_EVERY_S - 1)
+        found = _read(endpoint.name)
         rate = _find_rate(endpoint)
         with st.grid(3, min_column_width=160):
             _draw_requests(found)
@@ -33,6 +35,10 @@ def draw_tiles(endpoint: EndpointView) -> None:
         return found.has_value
 
     live(draw, key="endpoint-tiles", run_every=_EVERY_S)
+
+
+def _read(name: str) -> Snapshot[RequestCount]:
+    return reads.read(endpoint_requests.read_requests, name, max_age_s=_EVERY_S - 1)
 
 
 def _draw_requests(found: Snapshot[RequestCount]) -> None:

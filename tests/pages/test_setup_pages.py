@@ -165,7 +165,11 @@ def test_a_workspace_that_is_not_found_is_named_with_the_nearest_and_the_form_ke
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = "Workspace 'ml-dev' was not found in resource group 'rg-ml'."
-    lines = [connection.AccessLine("Workspace", "failed", said, "Check the name. Did you mean 'ml-development'?", "status 404")]
+    lines = [
+        connection.AccessLine(
+            "Workspace", "failed", said, "Check the name. Did you mean 'ml-development'?", "status 404"
+        )
+    ]
     app = run_until(check_access_with(lines, monkeypatch), lambda app: "Sign in with a code" in buttons(app))
     assert said in texts(app)
     assert "Did you mean 'ml-development'?" in texts(app)

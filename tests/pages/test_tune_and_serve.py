@@ -150,6 +150,16 @@ def test_a_completed_run_shows_its_curves_its_stages_and_both_models_answers(run
     assert app.get("bidi_component")
 
 
+def test_a_completed_run_can_be_taken_to_azure_with_its_data_and_settings(server: LocalServer, run: str) -> None:
+    app = run_until(open_page(RUNS, run=run), says("Rehearsed here, ready for Azure"))
+    assert "Connect Azure first" in [each.proto.label for each in app.get("page_link")]
+    connection.save_settings(connection.make_settings("00000000-0000-0000-0000-000000000001", "rg-ml", "ml-dev"))
+    try:
+        run_until(open_page(RUNS, run=run), says("Take it to Azure · ml-dev"))
+    finally:
+        server.home.connections.unlink()
+
+
 def test_a_failed_run_is_next_on_the_overview_until_its_page_was_opened(
     server: LocalServer, draft: drafts.Draft, run: str
 ) -> None:
@@ -182,6 +192,9 @@ def test_deploy_names_the_model_checks_the_endpoints_name_and_says_why_a_size_ca
     text = read_text(app)
     assert "'My Bot' cannot be an endpoint name: it has a space and a capital." in text
     assert "Use 'my-bot'." in text
+    field.set_value("my-bot").run()
+    next(one for one in app.text_input if one.label == "Name of the registered model").set_value("My Bot").run()
+    assert "'My Bot' cannot be a model's name: it has a space." in read_text(app)
     assert next(one for one in app.button if one.key == "deploy").disabled
 
 
