@@ -46,7 +46,6 @@ def draw_azure() -> None:
         st.text_input("Tenant id, where you use several", value=(known and known.tenant_id) or "", key="azure-tenant")
         action(
             "Check access", _check_form, key="check-access", type="primary", icon="key", in_form=True,
-            shortcut="Ctrl+Enter",
         )  # fmt: skip
     with st.expander("Upload config.json instead"):
         uploaded = st.file_uploader("The workspace's config.json", type="json", max_upload_size=1)

@@ -99,7 +99,7 @@ def draw_choice(draft: Draft, model: BaseModel | None, verdict: Verdict | None) 
         off = _missing(model, verdict)
         action(
             "Use these", _use, draft, model, verdict, key="use-these", type="primary", icon="arrow_forward",
-            off=off, then=link("data"), width="stretch", shortcut="Ctrl+Enter",
+            off=off, then=link("data"), width="stretch",
         )  # fmt: skip
 
 

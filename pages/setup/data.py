@@ -46,5 +46,5 @@ if not draft.model:
 with st.container(horizontal_alignment="right"):
     action(
         "Use this data", data_source.use, draft.id, dataset.key, key="use-data", type="primary", icon="arrow_forward",
-        off=dataset.words, then=link("launch"), shortcut="Ctrl+Enter",
+        off=dataset.words, then=link("launch"),
     )  # fmt: skip
