@@ -21,17 +21,19 @@ _ACTIONS = {
     "Deploy": "Microsoft.MachineLearningServices/workspaces/onlineEndpoints/deployments/write",
     "Create compute": "Microsoft.MachineLearningServices/workspaces/computes/write",
 }
+NEEDED = ("Sign-in", "Workspace")  # without these nothing can be done; without another, something cannot
 _ROLES = {"Create compute": "AzureML Compute Operator, or Contributor"}  # AzureML Data Scientist leaves it out
 
 
 @dataclass(frozen=True)
 class AccessLine:
-    """One step of proving access."""
+    """One step of proving access. detail: a sentence; service: what the service itself said, to be shown folded."""
 
     title: str
     state: Literal["ok", "failed", "skipped"]
     detail: str = ""
     hint: str = ""
+    service: str = ""
 
 
 OnLine = Callable[[AccessLine], None]
@@ -47,13 +49,18 @@ def prove_access(conn: Connection, on_line: OnLine) -> list[AccessLine]:
         else:
             line = _try(title, step)
             # Without a sign-in or a workspace the later steps would fail for the same reason.
-            blocked = line.state == "failed" and title in ("Sign-in", "Workspace")
+            blocked = line.state == "failed" and title in NEEDED
         lines.append(line)
         on_line(line)
     for line in _prove_roles(conn) if conn.billed and not blocked else []:
         lines.append(line)
         on_line(line)
     return lines
+
+
+def can_be_used(lines: Iterable[AccessLine]) -> bool:
+    """Tell whether a workspace can be worked with, be it that a role does not allow everything."""
+    return all(line.state == "ok" for line in lines if line.title in NEEDED or line.title == "Local workspace")
 
 
 def _steps(conn: Connection) -> list[tuple[str, Callable[[], str]]]:
@@ -70,7 +77,7 @@ def _try(title: str, step: Callable[[], str]) -> AccessLine:
     try:
         return AccessLine(title, "ok", step())
     except TunedeckError as error:
-        return AccessLine(title, "failed", error.message, error.hint)
+        return AccessLine(title, "failed", error.message, error.hint, error.detail)
 
 
 def _sign_in(conn: Connection) -> str:
@@ -113,7 +120,7 @@ def _prove_roles(conn: Connection) -> list[AccessLine]:
     except ServiceRefused as error:
         return [AccessLine("Roles", "skipped", f"They could not be read: {error.message}")]
     except TunedeckError as error:
-        return [AccessLine("Roles", "failed", error.message, error.hint)]
+        return [AccessLine("Roles", "failed", error.message, error.hint, error.detail)]
     return [_role_line(title, is_allowed(action, answer.get("value", []))) for title, action in _ACTIONS.items()]
 
 

@@ -151,6 +151,17 @@ def list_allowed_sizes(sizes: Sequence[Size], allow_list: AllowList, *, online: 
     return sorted(permitted, key=lambda size: (size.price.per_hour is None, size.price.per_hour or 0.0, size.name))
 
 
+def suggest_size(sizes: Sequence[Size], quotas: Sequence[Quota]) -> Size:
+    """Return the size to begin with: one that the quota has cores for; the largest where all are free, else the first.
+
+    sizes: as `list_allowed_sizes` gives them, at least one.
+    """
+    quota_of = {size.name: find_quota(quotas, size) for size in sizes}
+    frees = {name: quota.free for name, quota in quota_of.items() if quota and quota.free is not None}
+    fitting = [size for size in sizes if frees.get(size.name, size.cores) >= size.cores] or sizes
+    return max(fitting, key=lambda size: size.cores) if all(size.price.is_free for size in fitting) else fitting[0]
+
+
 def check_size(size_name: str, allow_list: AllowList, model_name: str, doing: str = "train") -> str | None:
     """Return why a size may not "train" or "serve" a model, or None. Without a list, the deny-list counts."""
     permitted = allow_list.permits(size_name)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from core import cloud as clouds
 from core import home as homes
 from core import storage
-from core.access import AccessLine, prove_access
+from core.access import NEEDED, AccessLine, can_be_used, prove_access
 from core.cloud import AzureCredential, DeviceCode, LocalCredential, SignIn
 from core.errors import BadInput, NotFound, SignInFailed, TunedeckError
 from core.home import Home
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LOCAL",
+    "NEEDED",
     "AccessLine",
     "Blobs",
     "Connection",
@@ -48,6 +49,7 @@ __all__ = [
     "Settings",
     "SignIn",
     "WorkspaceFacts",
+    "can_be_used",
     "check_access",
     "connect",
     "ensure_local",
@@ -371,7 +373,7 @@ def check_access(
         try:
             ensure_local()
         except TunedeckError as error:
-            failed = AccessLine("Local workspace", "failed", error.message, error.hint)
+            failed = AccessLine("Local workspace", "failed", error.message, error.hint, error.detail)
             tell(failed)
             return [failed]
     return prove_access(connect(settings, sign_in=sign_in), tell)

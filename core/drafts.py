@@ -100,6 +100,13 @@ def mark_launched(draft_id: str, operation_id: str) -> None:
         connection.execute("update drafts set body = ? where id = ? and revision = ?", (body, draft_id, draft.revision))
 
 
+def find_launched(connection: str, dataset: str) -> Draft | None:
+    """Return the draft with this data that was launched last on a connection, or None."""
+    rows = _database().rows("select body from drafts where connection = ? order by updated_at desc", connection)
+    found = (_parse(row["body"]) for row in rows)
+    return next((draft for draft in found if draft.launched and draft.dataset == dataset), None)
+
+
 def delete_draft(draft_id: str) -> None:
     """Delete a draft; nothing happens when it is gone already."""
     with _database().write() as connection:

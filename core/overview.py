@@ -12,12 +12,12 @@ from core.drafts import Draft
 from core.endpoints import EndpointView
 from core.errors import NotFound
 from core.failures import RunError
+from core.inventory import Inventory
 from core.jobs import EVALUATION, QUEUED, STAGES, Run, Stage, get_run, list_runs
 from core.metrics import Series
 from core.operations.ledger import Ledger
 from core.operations.records import DONE, FAILED, FINISHED, Operation
 from core.recipe import from_job_inputs
-from core.teardown import Inventory
 
 _REATTACHED_FOR = timedelta(minutes=5)
 
@@ -102,7 +102,7 @@ def _end_a_bill(inventory: Inventory) -> NextAction | None:
 
 
 def _look_at_failure(runs: Sequence[Run], seen: Collection[str]) -> NextAction | None:
-    failed = next((run for run in runs if run.state == "Failed" and run.name not in seen), None)
+    failed = next((run for run in runs if run.state_word == "Failed" and run.name not in seen), None)
     return (
         failed
         if failed is None
@@ -177,8 +177,9 @@ def describe_seconds(seconds: float) -> str:
 
 
 def mark_seen(run: str) -> None:
-    """Remember that the operator has looked at a failed run."""
-    Ledger().mark_seen(run)
+    """Remember that the operator has looked at a failed run; a second time costs no write."""
+    if run not in list_seen():
+        Ledger().mark_seen(run)
 
 
 def list_seen() -> list[str]:

@@ -10,9 +10,12 @@ from typing import Any
 
 from core import tags
 from core.connection import Connection
-from core.errors import NotFound
+from core.errors import BadInput, NotFound
 from core.jobs import OUTPUT_NAME, Run
 from core.recipe import BY_NAME
+
+NAME_RULE = "Use letters, digits, '-', '_' and '.'; a letter or a digit first."
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,26 @@ def suggest_model_name(run: Run) -> str:
     """Return the name a run's model is registered under unless the operator says otherwise: the lesson's form."""
     name = f"{run.model.replace('/', '-')}-{run.dataset}" if run.dataset else run.model.replace("/", "-")
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.")[:200] or run.title
+
+
+def check_model_name(name: str) -> str | None:
+    """Return why this cannot be a registered model's name, as one sentence, or None."""
+    if not name:
+        return "The model has no name."
+    if _NAME.fullmatch(name):
+        return None
+    if len(name) > 255:
+        return f"The model's name has {len(name)} characters, at most 255 are allowed."
+    wrong = next((char for char in name if not re.fullmatch(r"[A-Za-z0-9._-]", char)), name[0])
+    what = "a space" if wrong == " " else f"'{wrong}'"
+    where = "begins with" if wrong in "._-" else "has"
+    return f"'{name}' cannot be a model's name: it {where} {what}."
+
+
+def require_model_name(name: str) -> None:
+    """Raise BadInput for a name the service refuses."""
+    if problem := check_model_name(name):
+        raise BadInput(problem, NAME_RULE)
 
 
 def register_model(conn: Connection, run: Run, name: str, version: str, description: str = "") -> RegisteredModel:

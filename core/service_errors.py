@@ -198,6 +198,13 @@ RULES: tuple[Rule, ...] = (
     Rule(
         AccessDenied,
         "You may not {doing} {what} in '{workspace}'.",
+        "Ask its owner for the role Monitoring Reader.",
+        (403,),
+        code=r"Microsoft\.Insights/metrics/read",
+    ),
+    Rule(
+        AccessDenied,
+        "You may not {doing} {what} in '{workspace}'.",
         "Ask its owner for the role AzureML Data Scientist.",
         (403,),
     ),

@@ -44,6 +44,7 @@ from core.local.routes import (
     jobs,
     mlflow,
     models,
+    monitor,
     scoring,
     storage,
 )
@@ -70,6 +71,7 @@ ROUTES = [
         history,
         mlflow,
         endpoints,
+        monitor,
         scoring,
     )
     for route in module.ROUTES

@@ -16,6 +16,7 @@ from core.local.faults import Faults
 from core.local.machine import Machine
 from core.local.profile import Profile, ServerEnds
 from core.local.registry import Registry
+from core.local.request_log import RequestLog
 from core.local.store import Store, now_utc
 from core.local.wire import WireError
 
@@ -44,6 +45,7 @@ class Workspace:
     started_at: str = field(default_factory=now_utc)
     blobs: BlobStore = field(init=False, repr=False)
     faults: Faults = field(init=False, repr=False)
+    request_log: RequestLog = field(init=False, repr=False)
     runner: Runner = field(init=False, repr=False)
     deployments: Deployments = field(init=False, repr=False)
     _background: ThreadPoolExecutor = field(
@@ -53,6 +55,7 @@ class Workspace:
     def __post_init__(self) -> None:
         self.blobs = BlobStore(self)
         self.faults = Faults(self.home)
+        self.request_log = RequestLog(self.home.deployments)
 
     def go_on(self, operation: str, work: Callable[[], None]) -> None:
         """Do the rest of a long-running operation off the request; it ends as `work` does."""

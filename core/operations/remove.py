@@ -12,10 +12,11 @@ from core.compute import get_compute
 from core.datastore import delete_below, path_of
 from core.endpoints import begin_endpoint_deletion, find_endpoint, goes_on
 from core.errors import Conflict, NotFound, TunedeckError
+from core.inventory import list_inventory
 from core.operations.work import Done, Outcome, StepSpec, Stop, Wait, Work
 from core.polling import check_write, start_write
 from core.registered_models import archive_model, find_registered_model, list_registered_models
-from core.teardown import Gone, Receipt, list_inventory, summarise
+from core.teardown import Gone, Receipt, summarise
 
 PREFIX = "remove "  # a teardown's steps are named after its items
 BETWEEN_CHECKS_S = 1.0
@@ -146,6 +147,7 @@ def _write_receipt(work: Work) -> Outcome:
         per_hour_after=inventory.per_hour if not inventory.unknown else None,
         notes=inventory.problems,
         operation=work.operation.id,
+        currency=str(work.arguments.get("currency") or inventory.currency),
     )
     numbered = work.ledger.add_receipt(receipt, work.fence)
     return Done(numbered.id, {"receipt": numbered.id})

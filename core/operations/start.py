@@ -16,6 +16,7 @@ from core.operations.ledger import DOUBLE_CLICK_S, Ledger, Operation
 from core.operations.work import words
 from core.preflight import LaunchPlan
 from core.recipe import to_job_inputs
+from core.registered_models import require_model_name
 from core.teardown import TeardownPlan
 
 
@@ -84,8 +85,7 @@ def start_deploy(
     model_version: an existing version is deployed as it is; empty makes one. Raises BadInput for a name Azure refuses.
     """
     require_endpoint_name(endpoint)
-    if not model_name:
-        raise BadInput("The model has no name.", "Give it one: letters, digits, '-', '_' and '.'.")
+    require_model_name(model_name)
     arguments = {
         "run": run,
         "model_name": model_name,
@@ -170,7 +170,7 @@ def start_teardown(plan: TeardownPlan, typed: str = "") -> Operation:
         plan.connection,
         subject,
         kinds.list_remove_steps(keys, verbs),
-        {"items": items, "per_hour": plan.per_hour_before},
+        {"items": items, "per_hour": plan.per_hour_before, "currency": plan.currency},
         f"teardown:{','.join(sorted(keys))}",
     )
 

@@ -7,7 +7,7 @@ from pages.parts import words
 from pages.parts.activity_view import draw_change
 from pages.parts.live import live
 from pages.parts.notices import draw_empty
-from pages.parts.state import ui
+from pages.parts.state import ui, url_id
 
 st.title("Activity", anchor=False)
 
@@ -22,6 +22,12 @@ else:
     alt = f"{words.plural(len(rows), 'change')}; the newest is {rows[0]['What']}, {rows[0]['Outcome']}"
     st.dataframe(rows, hide_index=True, alt=alt)
     by_id = {one.id: one for one in known[:12]}
+    wanted = url_id("change")
+    if wanted and wanted not in by_id:
+        if older := operations.find_operation(wanted):
+            by_id[older.id] = older
+        else:
+            st.text(f"There is no change '{wanted}' here.")
     opened = st.radio(
         "Open a change",
         list(by_id),

@@ -19,10 +19,10 @@ class AccessCheck:
     code: DeviceCode | None = None
 
     def run(self, method: str) -> bool:
-        """Check every line; True: the workspace can be used."""
+        """Check every line; True: the workspace can be used, if only for a part of the way."""
         sign_in = SignIn(method, self._keep_code) if method else None  # type: ignore[arg-type]
         self.lines = list(connections.check_access(self.settings, sign_in=sign_in, on_line=self.lines.append))
-        return not any(line.state == "failed" for line in self.lines)
+        return connections.can_be_used(self.lines)
 
     def _keep_code(self, code: DeviceCode) -> None:
         self.code = code

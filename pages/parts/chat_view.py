@@ -115,7 +115,7 @@ def draw_keeping(history: Chat) -> None:
                if one.id != history.id and one.turns]  # fmt: skip
     with st.container(horizontal=True, gap="small", key="keeping"):
         if history.turns:
-            st.download_button("Export", history.to_json, file_name=f"chat-{history.endpoint}.json", key="export",
+            st.download_button("Export", history.to_json(), file_name=f"chat-{history.endpoint}.json", key="export",
                                mime="application/json", icon=":material/download:", on_click="ignore",
                                type="tertiary")  # fmt: skip
             action("New chat", _begin_new, history.endpoint, key="new-chat", icon="add_comment", type="tertiary")

@@ -37,6 +37,7 @@ def look_for_new(draft: Draft) -> None:
 def draw(draft: Draft, model: BaseModel, sizes: Sequence[Size], taken: Collection[str]) -> None:
     """Draw the button, the drawer while it is open, and how far the last creation is. taken: names that exist."""
     usable = computing.list_allowed_sizes(sizes, model.finetune)
+    reads.read(computing.list_quota, max_age_s=60.0)  # known by the time the drawer opens
     off = "" if usable else "This region has no size that the model permits."
     action("Create compute", open_dialog, _KEY, key="open-create-compute", icon="add", off=off)
     drawer(_KEY, "Create compute", lambda: _draw_form(draft, usable, taken), icon="memory")
@@ -67,7 +68,7 @@ def _draw_progress(operation_id: str) -> object:
 
 
 def _draw_form(draft: Draft, usable: Sequence[Size], taken: Collection[str]) -> None:
-    first = max(usable, key=lambda size: size.cores if size.price.is_free else 0)
+    first = computing.suggest_size(usable, reads.read(computing.list_quota, max_age_s=60.0).value or ())
     st.text_input(
         "Name", value=_suggest(first, taken), key="compute-name", autocomplete="off",
         validate=(f"^{_NAME}$", "3 to 24 letters, digits, hyphens; letter first."),

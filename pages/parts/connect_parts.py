@@ -12,7 +12,7 @@ from pages.parts import access, reads, setup, words
 from pages.parts.action import Confirm, action
 from pages.parts.links import Link, link
 from pages.parts.live import live
-from pages.parts.notices import draw_error, ready
+from pages.parts.notices import draw_error, draw_warning, ready
 from pages.parts.state import ui, url_id
 from pages.parts.steps import draw_steps
 
@@ -125,17 +125,23 @@ def _check(settings: Settings, method: str = "") -> None:
 
 def _draw_check(check: access.AccessCheck) -> object:
     """Draw the lines so far; the token tells when the work has ended."""
-    state = {"ok": "ok", "failed": "failed", "skipped": "skipped"}
-    lines = [(line.title, state[line.state], _text(line), None) for line in list(check.lines)]
+    lines = [(line.title, _state_of(line), _text(line), None) for line in list(check.lines)]
     done = reads.find_work("access", check.settings.alias)
     busy = done is not None and done.loading
     if busy:
         lines.append(("Checking", "running", "", None))
     draw_steps(lines, key="access")
+    if said := [f"{line.title}\n{line.service}" for line in list(check.lines) if line.service]:
+        with st.expander("Details"):
+            st.code("\n\n".join(said), language=None, wrap_lines=True)
     if check.code and busy:
         st.text(f"Open {check.code.url} and type this code. It ends {words.moment(check.code.expires_at)}.")
         st.code(check.code.code, language=None)
     return busy
+
+
+def _state_of(line: connections.AccessLine) -> str:
+    return "warning" if line.state == "failed" and line.title not in connections.NEEDED else line.state
 
 
 def _text(line: connections.AccessLine) -> str:
@@ -150,6 +156,8 @@ def _draw_outcome(check: access.AccessCheck, allowed: bool) -> None:
         facts = reads.read(Connection.facts, max_age_s=60.0, alias=settings.alias)
         if facts.value is not None:
             st.caption(words.plain(f"{facts.value.region} · tenant {facts.value.tenant}"))
+        if lacking := [line.title.lower() for line in check.lines if line.state == "failed"]:
+            draw_warning(f"You can use this workspace, but not for everything: {', '.join(lacking)}.", key="lacking")
         _draw_use(settings.alias, "Use this workspace")
         return
     with st.container(horizontal=True):

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import streamlit as st
 
-from core import endpoints, operations, teardown
+from core import endpoints, inventory, operations
 from core.endpoints import EndpointView
 from core.operations import Operation
 from pages.parts import reads, words
@@ -51,5 +51,5 @@ def draw_delete_at(endpoint: EndpointView) -> None:
 
 def _set_end(name: str, at: datetime | None) -> Operation:
     begun = operations.start_set_delete_at(ui().alias or "", "endpoint", name, at)
-    reads.forget(endpoints.list_endpoints, teardown.list_inventory)
+    reads.forget(endpoints.list_endpoints, inventory.list_billing, inventory.list_inventory)
     return begun

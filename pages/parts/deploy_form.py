@@ -9,11 +9,12 @@ from datetime import UTC, datetime
 
 import streamlit as st
 
-from core import compute, endpoints, evaluation, models, operations, overview, teardown
+from core import compute, endpoints, evaluation, inventory, models, operations, overview
 from core.compute import Size
 from core.connection import Connection
 from core.endpoints import EndpointView
 from core.operations import Operation
+from core.registered_models import NAME_RULE, check_model_name
 from core.run_states import Run
 from pages.parts import reads, words
 from pages.parts.action import Confirm, action
@@ -43,18 +44,30 @@ def draw_form(conn: Connection) -> None:
     name = st.text_input(
         "Name of the registered model", value=endpoints.suggest_model_name(run), key=f"model-{run.name}", width=480
     )
-    known = reads.read(endpoints.list_registered_models, max_age_s=10.0).value or ()
-    exists = any(model.name == name for model in known)
-    st.caption("A new version of this model." if exists else "The first version of a new model.")
+    name = name.strip()
+    unnamed = _draw_model_name(name)
     st.header("2 Endpoint", anchor=False)
     endpoint, problem = _choose_endpoint(run, name)
     st.header("3 Size", anchor=False)
     size = _choose_size(run)
     st.header("4 Delete at", anchor=False)
     delete_at = choose_end(billed=conn.billed, key="deploy-life")
-    choice = Choice(run, name.strip(), endpoint, size, delete_at, problem)
+    choice = Choice(run, name, endpoint, size, delete_at, unnamed or problem)
     _draw_price(choice)
     _draw_button(conn, choice)
+
+
+def _draw_model_name(name: str) -> str:
+    """Say what a registered model of this name would be; returns what is wrong with the name."""
+    problem = check_model_name(name) or ""
+    if problem:
+        st.markdown(f":material/error: {words.plain(problem)}")
+        st.text(NAME_RULE)
+        return problem
+    known = reads.read(endpoints.list_registered_models, max_age_s=10.0).value or ()
+    exists = any(model.name == name for model in known)
+    st.caption("A new version of this model." if exists else "The first version of a new model.")
+    return ""
 
 
 def _choose_run() -> Run:
@@ -198,5 +211,5 @@ def _deploy(choice: Choice) -> Operation:
     begun = operations.start_deploy(
         ui().alias or "", choice.run.name, choice.model_name, choice.endpoint, choice.size.name, choice.delete_at
     )
-    reads.forget(endpoints.list_endpoints, teardown.list_inventory)
+    reads.forget(endpoints.list_endpoints, inventory.list_billing, inventory.list_inventory)
     return begun

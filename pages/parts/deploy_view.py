@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import streamlit as st
 
-from core import compute, endpoints, operations
+from core import endpoints, operations
 from core.endpoints import EndpointView
 from core.errors import NotFound
 from core.operations import Operation
 from pages.parts import reads, words
 from pages.parts.action import action
 from pages.parts.delete_at import draw_delete_at
+from pages.parts.endpoint_tiles import draw_tiles
 from pages.parts.links import link
 from pages.parts.live import live
 from pages.parts.notices import draw_empty, draw_warning, ready
@@ -37,6 +38,8 @@ def draw_deploy(name: str) -> None:
     live(lambda: _read_changes(name), key="changes", run_every=2.0)
     if endpoint is not None:
         _draw_facts(endpoint)
+        if endpoint.deployments:
+            draw_tiles(endpoint)
         draw_restarts(endpoint)
         draw_delete_at(endpoint)
     if operation is not None:
@@ -80,12 +83,7 @@ def draw_endpoint_badge(endpoint: EndpointView) -> None:
 
 def _draw_facts(endpoint: EndpointView) -> None:
     first = endpoint.deployments[0] if endpoint.deployments else None
-    price = "price unknown"
-    if first is not None and first.size:
-        sizes = reads.read(compute.list_sizes, max_age_s=300.0).value or ()
-        if size := compute.find_size(sizes, first.size):
-            price = size.price.times(first.instances).words
-    facts = [first.size if first else "", price if first else ""]
+    facts = [first.size if first else ""]
     facts.append(f"deleted at {words.moment(endpoint.delete_at)}" if endpoint.delete_at else "no delete-at")
     facts.append(f"model {endpoint.model}" if endpoint.model else "")
     st.caption(words.plain(" · ".join(filter(None, facts))))

@@ -18,7 +18,7 @@ from pages.parts import reads, words
 from pages.parts.clicks import let_clicks_win
 from pages.parts.links import PAGES, PageEntry, link
 from pages.parts.live import live
-from pages.parts.notices import caught, draw_error, draw_workspace_down
+from pages.parts.notices import caught, draw_empty, draw_error, draw_workspace_down
 from pages.parts.state import set_url_id, ui, url_id
 from pages.parts.summary import Summary, read_summary
 
@@ -74,10 +74,28 @@ def _draw_page(found: Page) -> None:
     """Run the page's script. Above it stands what an action left whose button is no longer there."""
     leftovers = st.container()
     with caught(draw_error):
-        found.run()
+        if _is_known_place(found):
+            found.run()
     with leftovers:
         for key in set(ui().errors) - ui().errors_drawn:
             draw_error(ui().errors[key], key=f"left-{key}")
+
+
+def _is_known_place(found: Page) -> bool:
+    """Say so where the address names a workspace that this machine does not know; Connect is where that is mended."""
+    alias = ui().alias
+    if not alias or connections.find_settings(alias) is not None or found.url_path == "connect":
+        return True
+    st.title(found.title, anchor=False)
+    draw_empty(f"There is no connection '{alias}' on this machine.", link("connect", at=None), "Go to Connect")
+    known = _last_alias() or connections.LOCAL
+    link("overview", at=known).draw(f"Open {words.plain(_name_of(known))}", icon="swap_horiz")
+    return False
+
+
+def _name_of(alias: str) -> str:
+    settings = connections.find_settings(alias)
+    return connections.connect(settings).title if settings else "Local"
 
 
 def tab_title(page: PageEntry, summary: Summary) -> str:

@@ -203,9 +203,14 @@ def _draw_eligibility(model: BaseModel, verdict: Verdict | None) -> None:
         count = words.plural(len(allowed.sizes), "size")
         st.caption(words.plain(f"Allow-list read from: {allowed.source} {allowed.source_name} ({count})"))
     if allowed.problem:
-        draw_warning(allowed.problem, key="allow-list")
+        draw_warning(allowed.problem, allowed.hint, _tag_of(model), key="allow-list")
     if model.defaults_problem:
-        draw_warning(model.defaults_problem, key="defaults")
+        draw_warning(model.defaults_problem, detail=model.tags.get("model_specific_defaults", ""), key="defaults")
+
+
+def _tag_of(model: BaseModel) -> str:
+    """Return the model's lists as they stand in its tags."""
+    return "\n".join(f"{name}: {value}" for name, value in model.tags.items() if name.endswith("compute_allow_list"))
 
 
 def _missing(model: BaseModel | None, verdict: Verdict | None) -> str:

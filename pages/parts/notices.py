@@ -78,11 +78,15 @@ def draw_hint(hint: str) -> None:
     st.markdown("".join(f"`{piece}`" if odd % 2 else words.plain(piece) for odd, piece in enumerate(pieces)))
 
 
-def draw_warning(message: str, *, key: str = "") -> None:
-    """Draw a warning that blocks nothing."""
-    with st.container(border=True, key=f"warning-{key}" if key else None, horizontal=True, vertical_alignment="center"):
-        st.badge("Note", icon=":material/info:", color="orange")
-        st.markdown(words.plain(message), width="stretch")
+def draw_warning(message: str, hint: str = "", detail: str = "", *, key: str = "") -> None:
+    """Draw a warning that blocks nothing; what it was read from is folded."""
+    with st.container(border=True, key=f"warning-{key}" if key else None, gap="xsmall"):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.badge("Note", icon=":material/info:", color="orange")
+            st.markdown(words.plain(f"{message} {hint}".strip()), width="stretch")
+        if detail:
+            with st.expander("Details"):
+                st.code(detail, language=None, wrap_lines=True)
 
 
 def draw_empty(message: str, link: Any = None, label: str = "", icon: str = "arrow_forward") -> None:

@@ -8,8 +8,8 @@ import streamlit as st
 
 from core import metrics, overview
 from core.connection import LOCAL
+from core.inventory import Inventory, Item
 from core.jobs import Run
-from core.teardown import Inventory, Item
 from pages.parts import reads, setup, words
 from pages.parts.action import action
 from pages.parts.links import Link, link
@@ -59,7 +59,8 @@ def draw_now() -> object:
     if inventory is None:
         st.skeleton(44)
     elif not inventory.billing:
-        st.text("Nothing exists here that bills.")
+        unread = " and ".join(inventory.unread)
+        st.text(f"What {unread} exist here is not known." if unread else "Nothing exists here that bills.")
     for item in inventory.billing if inventory else ():
         _draw_bill(item)
     if inventory and inventory.billing and summary.connection and summary.connection.billed:

@@ -19,6 +19,7 @@ from pages.parts.links import link
 from pages.parts.live import live
 from pages.parts.notices import draw_empty, draw_warning, ready
 from pages.parts.plotly_element import load_library
+from pages.parts.rehearsal_view import draw_way
 from pages.parts.run_tabs import VIEWS, choose_log, draw_evaluation, draw_log, draw_settings
 from pages.parts.stages import clock, draw_badge, draw_operation, draw_stages
 from pages.parts.state import set_url_id, ui, url_id
@@ -76,6 +77,7 @@ def _draw_recorded(launch: Operation) -> None:
         now = operations.get_operation(launch.id)
         run: Run | None = reads.read(overview.read_run, launch.subject, max_age_s=1.0).value
         if now.state == "failed":
+            overview.mark_seen(now.subject)
             st.text("The run was not started.")
         else:
             st.progress(_sent_share(now), text="Recorded · Sent · Confirmed: the run is on its way to the workspace")
@@ -111,6 +113,8 @@ def _draw_reattachment(run: Run, measured: RunMetrics | None) -> None:
 def _draw_known(run: Run) -> None:
     measured = reads.read(metrics.read_metrics, run.name, max_age_s=1.0)
     result = _read_evaluation(run)
+    if run.state_word == "Failed":
+        overview.mark_seen(run.name)
     _draw_head(run)
     _draw_reattachment(run, measured.value)
     top = st.container()
@@ -128,6 +132,7 @@ def _draw_known(run: Run) -> None:
         elif view == "Logs":
             log_choice = choose_log(run)
     below = st.container()
+    draw_way(run)
 
     def draw() -> object:
         now_run = reads.read(overview.read_run, run.name, max_age_s=1.0)
@@ -268,18 +273,19 @@ def _progress_of(run: Run) -> tuple[float, str]:
 def _draw_tiles(run: Run, measured: RunMetrics) -> None:
     train, evaluated = measured.get("loss"), measured.get("eval_loss")
     speed = measured.get("tokens_per_second")
+    missing = "not measured" if run.finished else "none yet"
     with st.grid(4, min_column_width=160):
         before = train.points[-21] if len(train.points) > 21 else train.first
         change = None
         if train.last and before and train.last.step > before.step:
             change = f"{train.last.value - before.value:+.2f} in {train.last.step - before.step} steps"
-        st.metric("Train loss", words.format_loss(train.last.value) if train.last else "none yet", change,
+        st.metric("Train loss", words.format_loss(train.last.value) if train.last else missing, change,
                   delta_color="inverse", border=True, height="stretch")  # fmt: skip
         best = evaluated.best
-        st.metric("Eval loss", words.format_loss(evaluated.last.value) if evaluated.last else "none yet",
+        st.metric("Eval loss", words.format_loss(evaluated.last.value) if evaluated.last else missing,
                   f"best {words.format_loss(best.value)}, step {best.step}" if best else None, delta_color="off",
                   delta_arrow="off", border=True, height="stretch")  # fmt: skip
-        st.metric("Speed", f"{words.number(speed.last.value)} tok/s" if speed.last else "none yet",
+        st.metric("Speed", f"{words.number(speed.last.value)} tok/s" if speed.last else missing,
                   border=True, height="stretch")  # fmt: skip
         cost, machine_time = _cost_so_far(run)
         st.metric("Cost so far", cost, machine_time, delta_color="off", delta_arrow="off", border=True,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from core import drafts, endpoints, operations, overview, teardown
+from core import drafts, endpoints, inventory, operations, overview
 from core.connection import Connection
 from core.drafts import Draft
 from core.endpoints import EndpointView
+from core.inventory import Inventory
 from core.jobs import Run
 from core.overview import NextAction, StripView
 from core.reader import Snapshot
-from core.teardown import Inventory
 from pages.parts import reads
 from pages.parts.state import ui
 
@@ -80,7 +80,7 @@ def read_summary() -> Summary:
         connection=place,
         runs=reads.read(overview.read_runs, max_age_s=2.0),
         endpoints=reads.read(endpoints.list_endpoints, max_age_s=5.0),
-        inventory=reads.read(teardown.list_inventory, False, max_age_s=10.0),
+        inventory=reads.read(inventory.list_billing, max_age_s=10.0),
         draft=drafts.find_draft(here.draft_id) if here.draft_id else None,
         faults=reads.read(Connection.list_faults, max_age_s=10.0).value or (),
         busy=bool(place and operations.list_operations(place.alias, active=True, limit=1)),

@@ -8,16 +8,18 @@ from dataclasses import dataclass
 import streamlit as st
 
 from core import endpoints, operations, teardown
+from core import inventory as inventories
 from core.connection import Connection
 from core.costs import money
+from core.inventory import Inventory, Item
 from core.operations import Operation
 from core.reader import Snapshot
-from core.teardown import Inventory, Item, Receipt, TeardownPlan
+from core.teardown import Receipt, TeardownPlan
 from pages.parts import reads, words
 from pages.parts.action import Confirm, action
 from pages.parts.links import link
 from pages.parts.live import live
-from pages.parts.notices import draw_warning
+from pages.parts.notices import draw_empty, draw_warning
 from pages.parts.stages import clock, draw_operation
 from pages.parts.state import ui
 
@@ -27,7 +29,7 @@ _DELETABLE = ("endpoint", "compute", "model")
 
 def read_plan(conn: Connection, picks: tuple[str, ...], files: tuple[str, ...]) -> TeardownPlan:
     """Say what deleting these means, on a fresh look."""
-    return teardown.plan_teardown(conn, teardown.list_inventory(conn), picks, files)
+    return teardown.plan_teardown(conn, inventories.list_inventory(conn), picks, files)
 
 
 def draw_tiles(conn: Connection, inventory: Inventory) -> None:
@@ -61,7 +63,11 @@ def draw_rows(inventory: Inventory, picked: str | None) -> Picks:
     rows = {"Can bill": [item for item in items if item.bills], "Created here": ours}.get(shown or "", items)
     if picked and (wanted := inventory.find(picked)) and wanted not in rows and wanted.kind in _DELETABLE:
         rows = [wanted, *rows]
-    if not rows:
+    if picked and inventory.find(picked) is None:
+        st.text(f"'{picked}' does not exist here, or not any more.")
+    if not rows and inventory.unread:
+        st.text(f"What {' and '.join(inventory.unread)} exist here is not known.")
+    elif not rows:
         st.text(f"Nothing exists here that {'bills' if shown == 'Can bill' else 'can be deleted'}.")
         st.caption(f"Last checked {clock(inventory.read_at)}.")
     ticks, files = [], []
@@ -109,7 +115,7 @@ def draw_button(snapshot: Snapshot[TeardownPlan] | None, count: int) -> None:
     if snapshot is not None and snapshot.error is not None and plan is None:
         off = snapshot.error.message
     if plan:
-        st.text(f"Frees {money(plan.frees_per_hour)}/h")
+        st.text(f"Frees {plan.frees}")
     action(label, delete, plan, key="delete", type="primary", icon="delete_forever", off=off,
            confirm=_question(plan, count) if plan else None,
            then=lambda begun: link("teardown", operation=begun.id))  # fmt: skip
@@ -135,7 +141,7 @@ def _more(count: int) -> str:
 def delete(plan: TeardownPlan) -> Operation:
     """Record the teardown. The question has compared what was typed with the name that the plan asks for."""
     begun = operations.start_teardown(plan, plan.confirm)
-    reads.forget(teardown.list_inventory, endpoints.list_endpoints)
+    reads.forget(inventories.list_inventory, inventories.list_billing, endpoints.list_endpoints)
     return begun
 
 
@@ -149,6 +155,7 @@ def draw_operation_of(operation_id: str, inventory: Inventory | None) -> None:
     """Draw a teardown under way or done: its steps, then when each thing was seen to be gone."""
     operation = operations.find_operation(operation_id)
     if operation is None:
+        draw_empty(f"There is no deletion '{operation_id}' here.", link("activity"), "See all changes")
         return
     st.header("Deleting" if not operation.finished else "Deleted" if operation.state == "done" else "Not deleted",
               anchor=False)  # fmt: skip
@@ -158,7 +165,7 @@ def draw_operation_of(operation_id: str, inventory: Inventory | None) -> None:
         draw_operation(now, key="teardown")
         if not now.finished:
             st.caption("You may close this page. The teardown goes on while Tunedeck runs.")
-        return (now.state, _is_newer(reads.read(teardown.list_inventory, max_age_s=2.0).value, now))
+        return (now.state, _is_newer(reads.read(inventories.list_inventory, max_age_s=2.0).value, now))
 
     newer = _is_newer(inventory, operation)
     rests = operation.finished and newer
@@ -175,7 +182,7 @@ def draw_receipt(receipt: Receipt) -> None:
     with st.container(border=True, gap="small", key=f"receipt-{receipt.id}"):
         with st.container(horizontal=True, vertical_alignment="center"):
             after = receipt.per_hour_after
-            rate = f"{money(after)}/h" if after is not None else "price unknown"
+            rate = f"{money(after, receipt.currency)}/h" if after is not None else "price unknown"
             st.badge(
                 f"Billing: {words.plain(rate)}", icon=":material/check_circle:", color="gray" if after else "green"
             )
@@ -188,9 +195,15 @@ def draw_receipt(receipt: Receipt) -> None:
                     + (f", {words.size(gone.bytes_freed)} freed" if gone.bytes_freed else ""))  # fmt: skip
         for note in receipt.notes:
             st.text(note)
-        st.download_button("JSON", receipt.to_json, file_name=f"{receipt.id}.json", mime="application/json",
+        st.download_button("JSON", receipt.to_json(), file_name=f"{receipt.id}.json", mime="application/json",
                            icon=":material/download:", on_click="ignore", key=f"json-{receipt.id}",
                            type="tertiary")  # fmt: skip
+
+
+def _freed(receipt: Receipt) -> str:
+    if receipt.per_hour_after is None:
+        return "price unknown"
+    return f"{money(receipt.per_hour_before - receipt.per_hour_after, receipt.currency)}/h"
 
 
 def _times(checks: Collection[str]) -> str:
@@ -209,7 +222,7 @@ def draw_receipts() -> None:
             "Receipt": receipt.id,
             "When": words.moment(receipt.at),
             "Gone": ", ".join(f"{gone.kind} {gone.name}" for gone in receipt.removed),
-            "Freed": f"{money(receipt.per_hour_before - (receipt.per_hour_after or 0.0))}/h",
+            "Freed": _freed(receipt),
         }
         for receipt in receipts
     ]

@@ -91,6 +91,11 @@ def duration(seconds: float) -> str:
     return f"{whole} s"
 
 
+def milliseconds(value: float) -> str:
+    """77.4 -> "77 ms"; 12345 -> "12.3 s"."""
+    return f"{value:,.0f} ms" if value < 9999.5 else f"{value / 1000:,.1f} s"
+
+
 def age(age_s: float | None) -> str:
     """Return "updated 2 s ago", or "not read yet"."""
     if age_s is None:

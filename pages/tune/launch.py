@@ -8,6 +8,7 @@ from pages.parts import setup, words
 from pages.parts.links import link
 from pages.parts.notices import draw_empty, draw_loading, end_page
 from pages.parts.recipe_form import draw_recipe
+from pages.parts.rehearsal_view import draw_difference
 
 st.title("Launch", anchor=False)
 draft = setup.draw_or_get_draft()
@@ -41,6 +42,7 @@ with left:
     else:
         draw_recipe(draft, recipe)
         parts.draw_name(draft, recipe, snapshot.value)
+        draw_difference(draft, snapshot.value)
         parts.draw_changes(recipe)
         parts.draw_script(snapshot.value)
 with right:

@@ -11,6 +11,7 @@ from tests.architecture.modules import Module, belongs_to, list_modules
 # Nothing that knows no screen may lean on these: they put nouns together for a page, a command or the ledger.
 USE_CASES = (
     "core.preflight",
+    "core.rehearsal",
     "core.operations",
     "core.teardown",
     "core.overview",

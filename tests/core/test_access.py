@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from core.access import _ACTIONS, _role_line, is_allowed
+from core.access import _ACTIONS, AccessLine, _role_line, can_be_used, is_allowed
 
 JOBS = "Microsoft.MachineLearningServices/workspaces/jobs/write"
 SCIENTIST = {
@@ -38,3 +38,10 @@ def test_the_role_that_is_advised_allows_what_was_refused() -> None:
     for title, action in _ACTIONS.items():
         line = _role_line(title, allowed=False)
         assert ("AzureML Data Scientist" in line.hint) is is_allowed(action, [SCIENTIST]), title
+
+
+def test_a_workspace_can_be_used_also_where_a_role_does_not_allow_everything() -> None:
+    lines = [AccessLine("Sign-in", "ok"), AccessLine("Workspace", "ok")]
+    assert can_be_used([*lines, _role_line("Create compute", allowed=False)])
+    assert not can_be_used([lines[0], AccessLine("Workspace", "failed"), AccessLine("Registry", "skipped")])
+    assert not can_be_used([AccessLine("Local workspace", "failed")])

@@ -19,6 +19,7 @@ from core.compute import (
     list_quota,
     list_sizes,
     read_time,
+    suggest_size,
 )
 from core.connection import Connection
 from core.costs import Price
@@ -156,3 +157,14 @@ def test_quota_counts_this_machines_cores(conn: Connection) -> None:
 def test_an_unknown_compute_is_named(conn: Connection) -> None:
     with pytest.raises(NotFound, match="Compute 'gpu-9' was not found in workspace 'local'"):
         get_compute(conn, "gpu-9")
+
+
+def test_a_new_compute_begins_with_a_size_that_the_quota_has_cores_for() -> None:
+    small, large = SIZES[0], replace(SIZES[0], name="Standard_NC96ads_A100_v4", cores=96)
+    free = [replace(size, price=Price(0.0)) for size in (small, large)]
+    quota = [Quota("standardNCADSA100v4Family", 48, 0)]
+    assert suggest_size([large, small], quota) == small
+    assert suggest_size([large, small], []) == large, "the cheapest comes first"
+    assert suggest_size(free, []).name == large.name, "what costs nothing may be large"
+    assert suggest_size(free, quota).name == small.name
+    assert suggest_size([large], quota) == large, "the drawer says what is missing"

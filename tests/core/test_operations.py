@@ -18,6 +18,7 @@ from core.connection import Connection, connect, local_settings
 from core.dataset import ChatDataset, from_upload
 from core.drafts import create_draft, get_draft
 from core.errors import BadInput, NotFound, TunedeckError, Unreachable
+from core.inventory import list_inventory
 from core.operations import (
     Operation,
     find_operation_for,
@@ -104,7 +105,7 @@ def launch(conn: Connection, dataset: ChatDataset, **parameters: Any) -> Operati
 
 
 def completed_run(conn: Connection, dataset: ChatDataset) -> str:
-    for run in teardown.list_inventory(conn).items:
+    for run in list_inventory(conn).items:
         if run.kind == "run" and run.state == "Completed" and run.bytes:
             return run.name
     return finish(launch(conn, dataset)).subject
@@ -215,7 +216,7 @@ def test_a_deploy_is_live_when_it_has_answered_and_a_teardown_leaves_a_receipt(
     model = endpoints.list_registered_models(conn, "bell-model")[0]
     assert (model.run, model.base_model, model.tags[tags.DATASET_KEY]) == (run, NAME, dataset.key)
 
-    inventory = teardown.list_inventory(conn)
+    inventory = list_inventory(conn)
     item = inventory.find("endpoint:bell-ep")
     assert item is not None
     assert (item.bills, item.hourly_words, item.created_here) == (True, "$0.00/h", True)
@@ -328,7 +329,7 @@ def test_a_compute_is_made_and_deleted(conn: Connection, runner: Any) -> None:
         1,
         True,
     )
-    inventory = teardown.list_inventory(conn, with_files=False)
+    inventory = list_inventory(conn, with_files=False)
     plan = teardown.plan_teardown(conn, inventory, ["compute:second"])
     assert plan.actions[0].consequence == "No run uses it."
     with pytest.raises(BadInput, match=r"The name does not match\. Nothing was deleted\."):

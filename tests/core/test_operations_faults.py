@@ -20,6 +20,7 @@ from core.connection import Connection, connect, local_settings
 from core.dataset import from_upload
 from core.drafts import create_draft
 from core.home import Home
+from core.inventory import list_inventory
 from core.operations import (
     Operation,
     get_operation,
@@ -34,7 +35,7 @@ from core.operations.kinds import start_expired
 from core.operations.ledger import Ledger
 from core.operations.records import DONE
 from core.preflight import plan_launch
-from core.teardown import list_inventory, plan_teardown
+from core.teardown import plan_teardown
 from tests.core.counting_server import FILE, Fault, plan_faults
 from tests.local_server import LocalServer
 from tests.soak import is_soak

@@ -10,6 +10,7 @@ from core.costs import Price
 from core.drafts import Draft
 from core.endpoints import DeploymentView, EndpointView, check_endpoint_name, suggest_endpoint_name
 from core.home import Home
+from core.inventory import Inventory, Item
 from core.metrics import Point, Series
 from core.operations.ledger import Ledger
 from core.operations.runner import Runner
@@ -21,8 +22,8 @@ from core.overview import (
     find_next_deletion,
     next_action,
 )
+from core.registered_models import check_model_name
 from core.run_states import STATES, Progress, Run
-from core.teardown import Inventory, Item
 
 NOW = datetime(2026, 11, 22, 15, tzinfo=UTC)
 RUN = Run("brave-otter-1", "brave-otter", "Completed")
@@ -97,6 +98,21 @@ def test_an_endpoint_name_is_refused_with_its_fault_and_a_better_one(
     suggested = suggest_endpoint_name(name)
     assert check_endpoint_name(suggested) is None
     assert instead in (None, suggested)
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("", "The model has no name."),
+        ("My Bot", "'My Bot' cannot be a model's name: it has a space."),
+        ("bot/2", "'bot/2' cannot be a model's name: it has '/'."),
+        ("-bot", "'-bot' cannot be a model's name: it begins with '-'."),
+        ("b" * 256, "The model's name has 256 characters, at most 255 are allowed."),
+        ("SmolLM2-135M_v1.2", None),
+    ],
+)
+def test_a_models_name_is_refused_with_its_fault(name: str, fault: str | None) -> None:
+    assert check_model_name(name) == fault
 
 
 def test_a_good_endpoint_name_has_no_fault() -> None:

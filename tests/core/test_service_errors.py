@@ -66,6 +66,9 @@ CASES: list[tuple[tuple[int, str, str, Place], type[errors.TunedeckError], str]]
     ((403, "AuthorizationFailed", "The client does not have authorization.", AZURE), errors.AccessDenied,
      "You may not create compute 'gpu-1' in 'ml-dev'."),
     ((403, "AuthorizationFailed", "The client does not have authorization to perform action "
+      "'Microsoft.Insights/metrics/read' over scope '/subscriptions/s'.", AZURE), errors.AccessDenied,
+     "You may not create compute 'gpu-1' in 'ml-dev'."),
+    ((403, "AuthorizationFailed", "The client does not have authorization to perform action "
       "'Microsoft.MachineLearningServices/workspaces/computes/write'.", AZURE), errors.AccessDenied,
      "You may not create compute 'gpu-1' in 'ml-dev'."),
     ((404, "ResourceGroupNotFound", "Resource group 'rg-ml' could not be found.", AZURE), errors.NotFound,

@@ -7,12 +7,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from core import inventory
 from core.compute import Compute, _count_nodes
-from core.connection import connect, local_settings
+from core.connection import Connection, connect, local_settings
 from core.costs import Price
 from core.endpoints import DeploymentView, EndpointView
+from core.errors import AccessDenied, Unreachable
 from core.home import Home
-from core.teardown import Inventory, Item, item_of_compute, item_of_endpoint, plan_teardown
+from core.inventory import Inventory, Item, item_of_compute, item_of_endpoint, list_billing, list_inventory
+from core.teardown import plan_teardown
 
 
 def _hours_ago(hours: float) -> datetime:
@@ -77,3 +80,33 @@ def test_the_plan_names_what_it_ends_in_its_own_currency(home: Home) -> None:
         "This ends billing at an unknown price. It cannot be undone.",
         "This ends billing of $2.00/h and a price that is unknown. It cannot be undone.",
     ]
+
+
+def test_a_workspace_that_does_not_answer_is_no_empty_bill(home: Home) -> None:
+    conn = connect(local_settings())
+    for reading in (list_billing, list_inventory):
+        with pytest.raises(Unreachable):
+            reading(conn)
+
+
+def test_what_may_not_be_read_is_named_and_what_it_bills_is_not_known(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_conn: Connection) -> list[Item]:
+        raise AccessDenied("You may not read computes in 'ml-dev'.")
+
+    monkeypatch.setattr(inventory, "_BILLING", {"endpoints": lambda _conn: [DOLLAR], "computes": refuse})
+    found = list_billing(connect(local_settings()))
+    assert (found.words, found.unread) == ("$2.00/h + 1 unknown", ("computes",))
+    assert found.problems == ("You may not read computes in 'ml-dev'.",)
+
+
+def test_a_plan_says_what_it_frees_in_its_own_currency_and_an_unknown_price_is_not_nothing(home: Home) -> None:
+    conn = connect(local_settings())
+    for items, words in (
+        ([EURO], "3.00 EUR/h"),
+        ([UNKNOWN], "price unknown"),
+        ([DOLLAR, UNKNOWN], "$2.00/h + 1 unknown"),
+    ):
+        plan = plan_teardown(conn, Inventory(tuple(items)), [item.key for item in items])
+        assert plan.frees == words

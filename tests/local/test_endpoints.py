@@ -14,7 +14,7 @@ import pytest
 import requests
 
 from core.home import Home
-from core.local import processes, shim
+from core.local import processes, request_log, shim
 from core.local.blobs import CONTAINER, DATASTORE
 from tests.local.submitting import wait
 from tests.local_server import LocalServer
@@ -308,3 +308,67 @@ def test_a_deletion_that_a_kill_cut_short_is_finished_by_the_next_server(own: Lo
     own.start()
     wait(lambda: own.request("GET", "onlineEndpoints/half-gone").status_code == 404)
     assert shim.start_time_of(pid) == ""
+
+
+def metrics_of(server: LocalServer, endpoint: str, names: str, **asked: str) -> requests.Response:
+    query = {"metricnames": names, "aggregation": "Average", "interval": "PT1M", **asked}
+    return server.request("GET", f"onlineEndpoints/{endpoint}/providers/Microsoft.Insights/metrics", params=query)
+
+
+def values_of(metric: dict[str, Any]) -> dict[str, float]:
+    """Return the sum of a metric's points by the dimensions they are split by, "" where by none."""
+    return {
+        " ".join(each["value"] for each in series["metadatavalues"]): sum(
+            point.get("average", 0.0) for point in series["data"]
+        )
+        for series in metric["timeseries"]
+    }
+
+
+def test_requests_and_their_latency_are_counted_by_the_minute_as_azure_monitor_tells_them(served: LocalServer) -> None:
+    """Waits out a request of half a second."""
+    deploy(served, "counted")
+    assert values_of(metrics_of(served, "counted", "RequestsPerMinute").json()["value"][0]) == {"": 0.0}
+    for body in ({}, {}, {"status": 422}, {"sleep": 0.5}):
+        score(served, "counted", body)
+    answer = metrics_of(
+        served, "counted", "RequestsPerMinute", **{"$filter": "deployment eq '*' and statusCode eq '*'"}
+    )
+    metric = answer.json()["value"][0]
+    assert (metric["name"]["value"], metric["unit"], metric["errorCode"]) == ("RequestsPerMinute", "Count", "Success")
+    assert values_of(metric) == {"demo 200": 3.0, "demo 424": 1.0}
+    p50, p99 = metrics_of(served, "counted", "RequestLatency_P50,RequestLatency_P99").json()["value"]
+    half, slowest = ([point for point in one["timeseries"][0]["data"] if "average" in point] for one in (p50, p99))
+    assert 0 < half[0]["average"] <= slowest[-1]["average"]
+    assert max(point["average"] for point in slowest) >= 500
+    os.kill(served.pid, signal.SIGKILL)
+    served.start()
+    assert sum(values_of(metrics_of(served, "counted", "RequestsPerMinute").json()["value"][0]).values()) == 4.0
+
+
+def test_a_metric_a_span_or_a_filter_that_is_not_known_is_named(served: LocalServer) -> None:
+    put_endpoint(served, "asked")
+    for names, asked, said in (
+        ("CpuUtilization", {}, "CpuUtilization"), ("", {}, "metricnames"),
+        ("RequestLatency", {"timespan": "2026-01-01/2026-03-01"}, "timespan"),
+        ("RequestLatency", {"timespan": "yesterday"}, "timespan"),
+        ("RequestLatency", {"interval": "PT1H"}, "PT1M"), ("RequestLatency", {"aggregation": "Total"}, "Average"),
+        ("RequestLatency", {"$filter": "statusCode eq '*'"}, "statusCode"),
+        ("RequestsPerMinute", {"$filter": "deployment eq 'demo'"}, "deployment"),
+    ):  # fmt: skip
+        refused = metrics_of(served, "asked", names, **asked)
+        assert (refused.status_code, said in refused.json()["error"]["message"]) == (400, True), refused.text
+    assert metrics_of(served, "nowhere", "RequestLatency").status_code == 404
+
+
+def test_a_full_count_of_requests_keeps_the_newer_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(request_log, "MOST_BYTES", 400)
+    (tmp_path / "busy").mkdir()
+    log = request_log.RequestLog(tmp_path)
+    for number in range(40):
+        log.add("busy", "demo", 200, float(number))
+    log.add("deleted-meanwhile", "demo", 200, 1.0)
+    kept = [each.milliseconds for each in log.read("busy", 0.0, time.time() + 1)]
+    assert kept == [float(number) for number in range(40 - len(kept), 40)]
+    assert (tmp_path / "busy" / request_log.FILE_NAME).stat().st_size <= 400
+    assert list(log.read("deleted-meanwhile", 0.0, time.time() + 1)) == []

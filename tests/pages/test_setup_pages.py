@@ -7,20 +7,34 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from core import connection, dataset, drafts
-from core.connection import local_is_up
+from core import connection, dataset, drafts, operations
+from core.connection import Connection, local_is_up
+from core.errors import NotFound
 from core.home import Home
 from core.local.faults import Faults
 from tests.pages.apps import buttons, open_app, run_until, texts
 from tests.pages.conftest import REPOSITORY, environment_of
+from tests.tiny_model import build_tiny_model
 
 PAGES = ("overview", "connect", "model", "data")
+CUT = "['local.cpu1', 'local.c"
+
+
+@pytest.fixture(scope="module")
+def base_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model, one whose tags are cut off, and one that may be trained on no size of this machine."""
+    folder = tmp_path_factory.mktemp("base-models")
+    build_tiny_model(folder)
+    tags = {"finetune_compute_allow_list": CUT, "model_specific_defaults": '{"lora_r": 8'}
+    build_tiny_model(folder, name="tiny-cut", tags=tags)
+    build_tiny_model(folder, name="tiny-far", tags={"finetune_compute_allow_list": "['Standard_NC24ads_A100_v4']"})
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +88,11 @@ def test_set_up_pages_without_a_workspace_say_so(tmp_path: Path, monkeypatch: py
 
 def test_an_unknown_connection_in_the_address_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TUNEDECK_HOME", str(tmp_path))
-    assert "There is no connection 'elsewhere' on this machine." in texts(open_app(at="elsewhere"))
+    for name in ("overview", "runs", "deploy", "chat", "teardown", "activity", "model"):
+        app = open_app(name, at="elsewhere")
+        assert "There is no connection 'elsewhere' on this machine." in texts(app), name
+        assert {"Go to Connect", "Open Local"} <= {each.proto.label for each in app.get("page_link")}, name
+        assert not app.exception
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -111,6 +129,55 @@ def test_connect_refuses_a_subscription_that_is_none(here: Path) -> None:
     assert not app.exception
 
 
+def check_access_with(lines: list[connection.AccessLine], monkeypatch: pytest.MonkeyPatch) -> AppTest:
+    """Fill Connect's form and have the check say these lines, as Azure would."""
+
+    def check(_settings: object, *, on_line: Callable[[connection.AccessLine], None], **_: object) -> object:
+        for line in lines:
+            on_line(line)
+        return lines
+
+    def refuse(_conn: Connection) -> None:
+        raise NotFound("There is no Azure here.")
+
+    monkeypatch.setattr(connection, "check_access", check)
+    monkeypatch.setattr(Connection, "facts", refuse)
+    app = open_app("connect", at="local", where="Azure")
+    app.text_input(key="azure-subscription").set_value("00000000-0000-0000-0000-000000000001")
+    app.text_input(key="azure-group").set_value("rg-ml")
+    app.text_input(key="azure-workspace").set_value("ml-dev")
+    buttons(app)["Check access"].click()
+    app.run()
+    return run_until(app, lambda app: any(lines[-1].title in one.label for one in app.expander))
+
+
+def test_a_role_that_does_not_allow_everything_still_opens_the_workspace(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Line = connection.AccessLine
+    lines = [Line("Sign-in", "ok"), Line("Workspace", "ok"), Line("Create compute", "failed", "Your role does not.")]
+    app = run_until(check_access_with(lines, monkeypatch), lambda app: "Use this workspace" in buttons(app))
+    assert "You can use this workspace, but not for everything: create compute." in texts(app)
+    assert "Sign in with a code" not in buttons(app)
+
+
+def test_a_workspace_that_is_not_found_is_named_with_the_nearest_and_the_form_keeps_what_was_typed(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = "Workspace 'ml-dev' was not found in resource group 'rg-ml'."
+    lines = [
+        connection.AccessLine(
+            "Workspace", "failed", said, "Check the name. Did you mean 'ml-development'?", "status 404"
+        )
+    ]
+    app = run_until(check_access_with(lines, monkeypatch), lambda app: "Sign in with a code" in buttons(app))
+    assert said in texts(app)
+    assert "Did you mean 'ml-development'?" in texts(app)
+    assert "status 404" in [block.value.splitlines()[-1] for block in app.code]
+    assert "Use this workspace" not in buttons(app)
+    assert app.text_input(key="azure-workspace").value == "ml-dev"
+
+
 def test_model_and_compute_are_chosen_at_once_and_saved(here: Path) -> None:
     app = run_until(open_app("model", at="local"), lambda app: "Eligible" in texts(app))
     draft = drafts.find_latest_draft("local")
@@ -129,6 +196,40 @@ def test_model_and_compute_are_chosen_at_once_and_saved(here: Path) -> None:
 
 def test_an_unknown_draft_is_named_and_replaced(here: Path) -> None:
     assert "There is no draft 'gone'." in texts(open_app("data", at="local", draft="gone"))
+
+
+def test_an_unknown_deletion_resource_or_change_in_the_address_is_named(here: Path) -> None:
+    app = run_until(open_app("teardown", at="local", operation="gone", pick="endpoint:gone"), lambda app: app.metric)
+    assert "There is no deletion 'gone' here." in texts(app)
+    assert "'endpoint:gone' does not exist here, or not any more." in texts(app)
+    operations.start_cancel("local", "no-such-run")
+    assert "There is no change 'gone' here." in texts(open_app("activity", at="local", change="gone"))
+
+
+def choose_model(name: str) -> AppTest:
+    app = run_until(open_app("model", at="local"), lambda app: any(name in radio.options for radio in app.radio))
+    next(radio for radio in app.radio if name in radio.options).set_value(name)
+    return app.run()
+
+
+def test_a_tag_that_is_cut_off_is_named_with_what_is_used_instead_and_the_tag_folded(here: Path) -> None:
+    app = run_until(choose_model("tiny-cut"), lambda app: "could not be read" in texts(app))
+    assert f"The allow-list of 'tiny-cut' could not be read: \"{CUT}\" is cut off." in texts(app)
+    assert "The deny-list is used instead. Check the GPU memory yourself." in texts(app)
+    assert "The defaults of 'tiny-cut' could not be read" in texts(app)
+    assert any(CUT in block.value for block in app.code)
+    assert not buttons(app)["Use these"].disabled
+    choose_model("tiny-chat")
+
+
+def test_a_compute_outside_the_allow_list_is_listed_with_reason_and_way_out(here: Path) -> None:
+    app = run_until(choose_model("tiny-far"), lambda app: "No compute here can train this model." in texts(app))
+    row = app.table[0].value.iloc[0]
+    assert "tiny-far" in row["Why not"].replace("\\", "")
+    assert row["What to do"]
+    assert buttons(app)["Use these"].disabled
+    assert "'this-machine' cannot train tiny-far." in texts(app)
+    choose_model("tiny-chat")
 
 
 def test_the_bundled_sample_is_counted_and_shown_as_conversations(here: Path) -> None:

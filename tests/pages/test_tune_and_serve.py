@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from core import connection, dataset, drafts, endpoints, operations, preflight
+from core import connection, dataset, drafts, endpoint_requests, endpoints, operations, preflight, reader
 from core.home import Home
 from core.local import processes
+from core.local.faults import Faults
 from core.operations import Operation
 from tests.local_server import LocalServer
 from tests.pages.apps import open_app, run_until, texts
@@ -73,7 +74,7 @@ def read_text(app: AppTest) -> str:
     """All that the page says, its tiles, buttons and expanders too."""
     more = [f"{tile.label} {tile.value}" for tile in app.metric]
     more += [str(one.value) for one in app.code]
-    more += [one.label for kind in ("button", "expander") for one in app.get(kind)]
+    more += [one.label for kind in ("button", "expander", "checkbox") for one in app.get(kind)]
     return (texts(app) + "\n" + "\n".join(more)).replace("\\", "")
 
 
@@ -149,6 +150,35 @@ def test_a_completed_run_shows_its_curves_its_stages_and_both_models_answers(run
     assert app.get("bidi_component")
 
 
+def test_a_completed_run_can_be_taken_to_azure_with_its_data_and_settings(server: LocalServer, run: str) -> None:
+    app = run_until(open_page(RUNS, run=run), says("Rehearsed here, ready for Azure"))
+    assert "Connect Azure first" in [each.proto.label for each in app.get("page_link")]
+    connection.save_settings(connection.make_settings("00000000-0000-0000-0000-000000000001", "rg-ml", "ml-dev"))
+    try:
+        run_until(open_page(RUNS, run=run), says("Take it to Azure · ml-dev"))
+    finally:
+        server.home.connections.unlink()
+
+
+def test_a_failed_run_is_next_on_the_overview_until_its_page_was_opened(
+    server: LocalServer, draft: drafts.Draft, run: str
+) -> None:
+    """Runs a job that fails: a few seconds."""
+    conn = connection.connect(connection.ensure_local())
+    faults = Faults(server.home)
+    faults.add("image-build")
+    try:
+        plan = preflight.plan_launch(conn, drafts.create_draft("local", **choices(draft)))
+        begun = wait_for(operations.start_launch(plan))
+    finally:
+        faults.clear()
+    failed = f"Next: {begun.arguments['title']} failed."
+    run_until(open_page("overview"), lambda app: failed in read_text(app).replace("**", ""))
+    run_until(open_page(RUNS, run=begun.subject), says("the image of the run could not be built"))
+    seen = run_until(open_page("overview"), lambda app: "Next:" in read_text(app))
+    assert failed not in read_text(seen).replace("**", "")
+
+
 def test_the_list_opens_a_run_and_an_unknown_run_is_a_sentence(run: str) -> None:
     app = run_until(open_page(RUNS), lambda app: len(app.radio) > 0)
     assert any(run.startswith(title) for title in app.radio[0].options)
@@ -162,6 +192,9 @@ def test_deploy_names_the_model_checks_the_endpoints_name_and_says_why_a_size_ca
     text = read_text(app)
     assert "'My Bot' cannot be an endpoint name: it has a space and a capital." in text
     assert "Use 'my-bot'." in text
+    field.set_value("my-bot").run()
+    next(one for one in app.text_input if one.label == "Name of the registered model").set_value("My Bot").run()
+    assert "'My Bot' cannot be a model's name: it has a space." in read_text(app)
     assert next(one for one in app.button if one.key == "deploy").disabled
 
 
@@ -210,12 +243,18 @@ def test_two_endpoints_answer_the_same_question_side_by_side(run: str, endpoint:
         f"**{second}**",
     ]
     assert len([one for one in app.caption if "token" in str(one.value)]) == 2
-    conn = connection.connect(connection.ensure_local())
-    endpoints.begin_endpoint_deletion(conn, second)
-    until = time.monotonic() + 30
-    while endpoints.find_endpoint(conn, second):
-        assert time.monotonic() < until, "the second endpoint stays"
-        time.sleep(0.2)
+    delete_under_its_chat(second)
+
+
+def delete_under_its_chat(endpoint: str) -> None:
+    """Delete an endpoint elsewhere while its chat is open: what was said stays, and can be taken away."""
+    app = run_until(open_page(CHAT, endpoint=endpoint), lambda app: app.chat_input and not app.chat_input[0].disabled)
+    app.chat_input[0].set_value("Will this stay?").run(timeout=60)
+    endpoints.begin_endpoint_deletion(connection.connect(connection.ensure_local()), endpoint)
+    run_until(app, says(f"Endpoint '{endpoint}' was deleted"))
+    assert {"Your chat is kept. Export it, or deploy again.", "Will this stay?"} <= set(texts(app).split("\n"))
+    assert app.chat_input[0].disabled
+    assert [one.label for one in app.get("download_button")] == ["Export"]
 
 
 def test_a_refused_key_is_named_and_a_key_changed_elsewhere_is_read_anew(server: LocalServer, endpoint: str) -> None:
@@ -251,6 +290,39 @@ def test_deploy_says_that_a_killed_container_was_started_again(server: LocalServ
     app = run_until(open_page(DEPLOY, endpoint=endpoint), says("It was started again, 1 time so far."))
     assert "was killed (signal 9)" in read_text(app)
     run_until(open_page(CHAT, endpoint=endpoint), lambda app: app.chat_input and not app.chat_input[0].disabled)
+
+
+def test_deploy_shows_what_the_endpoint_itself_counted(server: LocalServer, endpoint: str) -> None:
+    conn = connection.connect(connection.ensure_local())
+    before = endpoint_requests.read_requests(conn, endpoint).requests
+    asked = open_page(CHAT, endpoint=endpoint)
+    run_until(asked, lambda app: not app.chat_input[0].disabled)
+    asked.chat_input[0].set_value("When does the pier open?").run()
+    found = endpoint_requests.read_requests(conn, endpoint)
+    assert found.requests == before + 1
+    assert found.p50_ms is not None
+    app = run_until(open_page(DEPLOY, endpoint=endpoint), says(f"Requests {found.requests}"))
+    tiles = {tile.label: (tile.value, tile.delta) for tile in app.metric}
+    assert tiles["Requests"] == (str(found.requests), "in 60 min")
+    assert tiles["p50"][0].endswith(" ms")
+    assert tiles["$/h"] == ("$0.00/h", "until you delete it")
+
+
+def test_deploy_says_why_requests_are_not_shown_and_keeps_the_rest(
+    server: LocalServer, endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, "_readers", {})  # as a dashboard that has read nothing yet
+    faults = Faults(server.home)
+    faults.add("error", "*/Microsoft.Insights/*", times=10_000)
+    try:
+        app = run_until(open_page(DEPLOY, endpoint=endpoint), says("Requests and p50 are not shown."))
+    finally:
+        faults.clear()
+    assert {tile.label: tile.value for tile in app.metric} == {
+        "Requests": "unknown",
+        "p50": "unknown",
+        "$/h": "$0.00/h",
+    }
 
 
 def test_the_delete_at_of_a_live_endpoint_is_changed_and_taken_away(endpoint: str) -> None:
@@ -300,6 +372,21 @@ def test_teardown_lists_what_can_bill_ticked_and_names_it_before_it_deletes(endp
     run_until(app, lambda app: not next(one for one in app.button if one.key == "delete").disabled)
     box.uncheck().run()
     assert "Tick what is to go." in read_text(app)
+
+
+@pytest.mark.parametrize("page", ["overview", TEARDOWN])
+def test_what_bills_stays_shown_while_the_workspace_fails_to_tell(
+    server: LocalServer, endpoint: str, page: str
+) -> None:
+    app = run_until(open_page(page), says(endpoint))
+    faults = Faults(server.home)
+    faults.add("unavailable", "*/onlineEndpoints*", times=10_000)
+    try:
+        for _ in range(12):
+            time.sleep(0.5)
+            assert endpoint in read_text(app.run())
+    finally:
+        faults.clear()
 
 
 @pytest.mark.parametrize("script", [RUNS, DEPLOY, CHAT, TEARDOWN, LAUNCH])

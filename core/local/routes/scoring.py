@@ -33,6 +33,7 @@ DEPLOYMENT_HEADER = "azureml-model-deployment"
 READY_WAIT_S = 10.0
 _PATHS = {"/score": "POST", "/v1/chat/completions": "POST", "/v1/models": "GET", "/": "GET"}
 _MAX_ANSWER_BYTES = 64 * 1024 * 1024
+_CLIENT_WENT_AWAY = 499  # only in the count of requests, where nginx writes the same
 
 _log = logging.getLogger(__name__)
 _in_flight: Counter[str] = Counter()
@@ -77,9 +78,22 @@ class Scoring(Response):
         self._timeout_s = read_duration(asked.get("requestTimeout") or DEFAULT_REQUEST_TIMEOUT, 5.0)
         self._limit = 2 * int(asked.get("maxConcurrentRequestsPerInstance") or 1)
         self._limit *= quota.instances_of(deployment["sku"])
+        self._told = _CLIENT_WENT_AWAY
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve it."""
+        """Serve it, and count it."""
+        started = time.perf_counter()
+        try:
+            await self._serve(receive, send)
+        except WireError as error:
+            self._told = error.status
+            raise
+        finally:
+            milliseconds = (time.perf_counter() - started) * 1000
+            endpoint, name = str(self._deployment["endpoint"]), str(self._deployment["name"])
+            self._workspace.request_log.add(endpoint, name, self._told, milliseconds)
+
+    async def _serve(self, receive: Receive, send: Send) -> None:
         key = key_of(self._deployment)
         if _in_flight[key] >= self._limit:
             message = f"The deployment '{self._deployment['name']}' has {self._limit} requests waiting already."
@@ -125,9 +139,10 @@ class Scoring(Response):
                 body = None if answer.streams else b"".join([chunk async for chunk in answer.chunks()])
             headers = self._answer_headers(answer, started)
             if body is not None:
-                status = 200 if answer.status == 200 else 424
-                await Response(body, status, headers)(self._request.scope, _nothing, send)
+                self._told = 200 if answer.status == 200 else 424
+                await Response(body, self._told, headers)(self._request.scope, _nothing, send)
                 return
+            self._told = 200
             raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
             await send({"type": "http.response.start", "status": 200, "headers": raw})
             async for chunk in answer.chunks():
