@@ -7,7 +7,7 @@ import shutil
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, Response
 
 from core.home import LOCATION, RESOURCE_GROUP, SUBSCRIPTION_ID, WORKSPACE_NAME
 from core.local import storage_key, wire
@@ -94,7 +94,7 @@ def get_operation(request: Request) -> Response:
         answer["endTime"] = wire.to_answer_time(document["modified_at"])
     if document["error"]:
         answer["error"] = document["error"]
-    return JSONResponse(answer, headers=wire.POLL_AGAIN)
+    return wire.JsonAnswer(answer, headers=wire.POLL_AGAIN)
 
 
 def get_health(request: Request) -> dict[str, Any]:
