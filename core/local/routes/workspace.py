@@ -86,7 +86,7 @@ def get_operation(request: Request) -> Response:
     answer: dict[str, Any] = {
         "id": f"{OPERATION_PATH.format(subscription=SUBSCRIPTION_ID)}/{operation}",
         "name": operation,
-        "status": document["status"],
+        "status": _status_of(document),
         "percentComplete": document["percentComplete"],
         "startTime": wire.to_answer_time(document["created_at"]),
     }
@@ -95,6 +95,12 @@ def get_operation(request: Request) -> Response:
     if document["error"]:
         answer["error"] = document["error"]
     return wire.JsonAnswer(answer, headers=wire.POLL_AGAIN)
+
+
+def _status_of(operation: dict[str, Any]) -> str:
+    """Return how an operation does in its service's word: that of endpoints says Updating, that of computes InProgress."""
+    is_of_endpoints = operation["status"] == "InProgress" and "/onlineEndpoints/" in operation["target"]
+    return "Updating" if is_of_endpoints else str(operation["status"])
 
 
 def get_health(request: Request) -> dict[str, Any]:
