@@ -98,7 +98,7 @@ def get_operation(request: Request) -> Response:
 
 
 def _status_of(operation: dict[str, Any]) -> str:
-    """Return how an operation does in its service's word: that of endpoints says Updating, that of computes InProgress."""
+    """Return how an operation does; while it goes on, endpoints say Updating and all else InProgress."""
     is_of_endpoints = operation["status"] == "InProgress" and "/onlineEndpoints/" in operation["target"]
     return "Updating" if is_of_endpoints else str(operation["status"])
 
