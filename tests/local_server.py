@@ -117,7 +117,7 @@ class LocalServer:
         until = time.monotonic() + timeout_s
         while time.monotonic() < until:
             answer: dict[str, Any] = self.request("GET", address).json()
-            if answer["status"] != "InProgress":
+            if answer["status"] not in ("InProgress", "Updating"):
                 return answer
             time.sleep(0.05)
         raise AssertionError(f"the operation is still {answer}")

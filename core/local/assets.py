@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from core.local import query, wire
@@ -159,7 +159,7 @@ class AssetRoutes:
             else self._unchanged(request, properties, current)
         )
         document = store.put(self._asset.kind, self._key(name, version), {**asked, **own}, parent=name)
-        return JSONResponse(self.version_to_wire(document), 201 if current is None else 200)
+        return wire.JsonAnswer(self.version_to_wire(document), 201 if current is None else 200)
 
     def _unchanged(self, request: Request, properties: Document, current: Document) -> Document:
         """Return the content of a version that is there; raises 409 where a PUT would change it."""

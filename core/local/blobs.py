@@ -286,7 +286,8 @@ def datastore_path(uri: str) -> str | None:
     ):
         raise WireError(400, "UserError", f"'{uri}' lies in another workspace.")
     if named["datastore"] != DATASTORE:
-        raise WireError(400, "UserError", f"The datastore '{named['datastore']}' was not found.")
+        refused = f"'{uri}' is not in the datastore '{DATASTORE}', the one whose files are on this machine."
+        raise WireError(400, "UserError", refused)
     return str(named["path"])
 
 

@@ -86,6 +86,16 @@ def serve(home: Home, *, foreground: bool = False, profile: str = "local") -> in
         return 0 if application.started else 1
 
 
+class RotatingLog(RotatingFileHandler):
+    """Asks how large the file is instead of writing each line twice to know how large it would be."""
+
+    def shouldRollover(self, _record: logging.LogRecord) -> bool:
+        """Tell whether the file is full."""
+        if self.stream is None:
+            self.stream = self._open()
+        return os.fstat(self.stream.fileno()).st_size >= self.maxBytes
+
+
 def _leave(_number: int, _frame: FrameType | None) -> None:
     raise SystemExit(0)
 
@@ -147,7 +157,7 @@ def _write_server_file(home: Home) -> None:
 
 def _set_up_log(home: Home, foreground: bool) -> None:
     handlers: list[logging.Handler] = [
-        RotatingFileHandler(home.logs / "server.log", maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8", delay=True)
+        RotatingLog(home.logs / "server.log", maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8", delay=True)
     ]
     if foreground:
         handlers.append(logging.StreamHandler(sys.stderr))

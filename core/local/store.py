@@ -7,7 +7,6 @@ what was written has reached the disk before it is acknowledged.
 
 from __future__ import annotations
 
-import json
 import math
 import sqlite3
 import threading
@@ -17,6 +16,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+import orjson
 
 from core.local import schema
 from core.local.wire import WireError
@@ -283,7 +284,7 @@ def _write(connection: sqlite3.Connection, kind: str, key: str, body: Document, 
         "INSERT INTO documents (kind, key, parent, body, created_at, modified_at) VALUES (?, ?, ?, ?, ?, ?) "
         "ON CONFLICT (kind, key) DO UPDATE SET body = excluded.body, parent = excluded.parent, "
         "modified_at = excluded.modified_at",
-        (kind, key, parent, json.dumps(kept, ensure_ascii=False), now, now),
+        (kind, key, parent, orjson.dumps(kept).decode(), now, now),
     )
     written = _read(connection, kind, key)
     assert written is not None
@@ -298,8 +299,9 @@ def _read(connection: sqlite3.Connection, kind: str, key: str) -> Document | Non
 
 
 def _document(body: str, created_at: str, modified_at: str) -> Document:
-    document: Document = json.loads(body)
-    return {**document, "created_at": created_at, "modified_at": modified_at}
+    document: Document = orjson.loads(body)
+    document.update(created_at=created_at, modified_at=modified_at)
+    return document
 
 
 def _point(row: tuple[int, str, float | None, int, int]) -> MetricPoint:

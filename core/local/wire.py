@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
+import orjson
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -51,6 +52,14 @@ MAX_DIGITS = 18
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,254}")
 
 
+class JsonAnswer(JSONResponse):
+    """An answer in JSON, written by orjson: a tenth of the time (a job of 3.9 kB: 8 µs, 80 µs with json)."""
+
+    def render(self, content: Any) -> bytes:
+        """Return the bytes of an answer."""
+        return orjson.dumps(content)
+
+
 class WireError(Exception):
     """An answer in Azure's error envelope. `details` are (code, message) pairs."""
 
@@ -84,7 +93,7 @@ class WireError(Exception):
             "details": [{"code": code, "message": message} for code, message in self.details],
             "additionalInfo": [{"type": name, "info": {"value": value}} for name, value in info.items()],
         }
-        return JSONResponse({"error": error}, self.status, headers=self.headers)
+        return JsonAnswer({"error": error}, self.status, headers=self.headers)
 
 
 # Requests
@@ -103,11 +112,11 @@ def route(
     async def endpoint(request: Request) -> Response:
         for name, value in request.path_params.items():
             check_name(name, value)
-        request.state.body = await _read_body(request)
+        request.state.body = b"" if method == "GET" else await _read_body(request)
         answer = handler(request) if is_quick else await run_in_threadpool(handler, request)
-        if method == "GET" and isinstance(answer, dict):
-            answer = workspace_of(request).profile.settle(str(request.url), answer)
-        return answer if isinstance(answer, Response) else JSONResponse(answer)
+        if method == "GET" and isinstance(answer, dict) and (profile := workspace_of(request).profile).list_lag_s:
+            answer = profile.settle(str(request.url), answer)
+        return answer if isinstance(answer, Response) else JsonAnswer(answer)
 
     endpoint.__name__ = handler.__name__
     return Route(path, endpoint, methods=[method])
@@ -203,7 +212,7 @@ def list_view(request: Request) -> str:
 
 def base_url(request: Request) -> str:
     """Return the server's address as this request wrote it, without a slash at the end."""
-    return f"{request.url.scheme}://{request.headers['host']}"
+    return f"{request.scope['scheme']}://{request.headers['host']}"
 
 
 def workspace_id() -> str:
@@ -342,4 +351,4 @@ def accepted(request: Request, operation: str) -> Response:
 
 def created(request: Request, operation: str, body: dict[str, Any]) -> Response:
     """Return the 201 of a PUT that goes on in the background; a 202 there is an error to the SDK."""
-    return JSONResponse(body, 201, headers=async_operation(request, operation))
+    return JsonAnswer(body, 201, headers=async_operation(request, operation))

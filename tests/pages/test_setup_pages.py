@@ -17,7 +17,9 @@ from core import connection, dataset, drafts, operations
 from core.connection import Connection, local_is_up
 from core.errors import NotFound
 from core.home import Home
+from core.local import control
 from core.local.faults import Faults
+from pages.parts.reads import find_work
 from tests.pages.apps import buttons, open_app, run_until, texts
 from tests.pages.conftest import REPOSITORY, environment_of
 from tests.tiny_model import build_tiny_model
@@ -69,6 +71,12 @@ def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         (tmp_path / "address.json").write_text(f'{{"port": {silent.getsockname()[1]}}}', encoding="utf-8")
         yield tmp_path
+        # The page has a server started, which would have the port once it is free: it ends itself while it is taken.
+        deadline = time.monotonic() + 60
+        while (begun := find_work("start-local", str(tmp_path))) is not None and begun.loading:
+            assert time.monotonic() < deadline, "the page goes on starting a server"
+            time.sleep(0.05)
+    assert not control.is_served(Home(tmp_path)), "a server is left behind"
 
 
 def test_a_newcomer_sees_two_ways_in_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from core.local import runs, wire
@@ -60,7 +60,7 @@ async def list_artifacts(request: Request) -> Response:
     workspace, run_id, below = await run_in_threadpool(_target, request, request.query_params.get("path", ""))
     found = await run_in_threadpool(list_files, workspace, run_id, below)
     # This API answers names relative to the folder that was asked for.
-    return JSONResponse({"files": [{**each, "path": each["path"].rpartition("/")[2]} for each in found]})
+    return wire.JsonAnswer({"files": [{**each, "path": each["path"].rpartition("/")[2]} for each in found]})
 
 
 async def get_artifact(request: Request) -> Response:
@@ -87,7 +87,7 @@ async def put_artifact(request: Request) -> Response:
         await run_in_threadpool(workspace.blobs.commit, CONTAINER, name, staged, {"content_type": kind})
     finally:
         staged.unlink(missing_ok=True)
-    return JSONResponse({})
+    return wire.JsonAnswer({})
 
 
 async def delete_artifact(request: Request) -> Response:
@@ -98,7 +98,7 @@ async def delete_artifact(request: Request) -> Response:
         await run_in_threadpool(shutil.rmtree, path)
     else:
         path.unlink(missing_ok=True)
-    return JSONResponse({})
+    return wire.JsonAnswer({})
 
 
 def routes_below(base: str) -> list[Route]:

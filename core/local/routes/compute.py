@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from core.home import LOCATION
 from core.local import quota, wire
@@ -56,7 +56,7 @@ def get_compute(request: Request) -> Response:
     """GET one compute; an unknown one is a 404 without a body, as the service has it."""
     workspace = wire.workspace_of(request)
     document = workspace.store.get(KIND, wire.name_of(request, "name"))
-    return Response(status_code=404) if document is None else JSONResponse(_to_wire(workspace, document))
+    return Response(status_code=404) if document is None else wire.JsonAnswer(_to_wire(workspace, document))
 
 
 def put_compute(request: Request) -> Response:
@@ -91,7 +91,7 @@ def patch_compute(request: Request) -> Response:
         if size and (problem := quota.check_compute(workspace.machine, computes, name, size, current["min_nodes"])):
             raise problem
         changed = workspace.store.update(KIND, name, lambda document: {**document, **_scale_of(current)})
-    return JSONResponse(_to_wire(workspace, changed))
+    return wire.JsonAnswer(_to_wire(workspace, changed))
 
 
 def delete_compute(request: Request) -> Response:

@@ -6,6 +6,7 @@ import re
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ _DATA_PATH = f"/data/v1.0{WORKSPACE_PATH}/dataversion/batchGetResolvedUris"
 _OUTPUT = re.compile(r"azureml_(?P<job>.+)_output_(?P<output>[^/]+)")
 _RANGE = re.compile(r"bytes=(?P<first>\d*)-(?P<last>\d*)")
 _CHUNK_BYTES = 65_536
+KEPT_IDS = 1024  # of runs: each is asked for again and again, and making one takes as long as reading a document
 
 
 # What the service tells of a run besides, and what there is not to tell of one here.
@@ -252,6 +254,7 @@ def _services_to_wire(request: Request, run_id: str) -> dict[str, Any]:
     }
 
 
+@lru_cache(maxsize=KEPT_IDS)
 def _uuid_of(run_id: str) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_URL, run_id))
 

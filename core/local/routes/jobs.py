@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from core.local import blobs, query, runs, wire
 from core.local.store import Document
@@ -47,7 +47,7 @@ def put_job(request: Request) -> Response:
     answer = job_to_wire(request, workspace, job)
     if is_new:  # what the service adds to the properties is seen from the next read on
         answer["properties"]["properties"] = job["run"]["properties"]
-    return JSONResponse(answer, 201 if is_new else 200)
+    return wire.JsonAnswer(answer, 201 if is_new else 200)
 
 
 def get_job(request: Request) -> dict[str, Any]:

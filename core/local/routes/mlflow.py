@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from core.local import runs, wire
@@ -353,11 +353,11 @@ def _route(path: str, handler: Callable[[Workspace, Body], Body], method: str) -
         try:
             body = dict(request.query_params) if method == "GET" else wire.read_json(request)
             check_shape(body, MLFLOW)
-            return JSONResponse(handler(wire.workspace_of(request), body))
+            return wire.JsonAnswer(handler(wire.workspace_of(request), body))
         except WireError as error:
             code = error.code if error.code.isupper() else _CODES.get(error.status, "INTERNAL_ERROR")
             status = 400 if error.status == 409 else error.status
-            return JSONResponse({"error_code": code, "message": error.message}, status)
+            return wire.JsonAnswer({"error_code": code, "message": error.message}, status)
 
     answer.__name__ = handler.__name__
     # A history may be long, and to ask for an experiment may make it.

@@ -1,4 +1,4 @@
-"""Storage: the default datastore with its secret, and the blob service behind it.
+"""Storage: the blob service behind the default datastore.
 
 The blob handlers are asynchronous because bodies stream through them: a model is larger than the server may be.
 """
@@ -9,7 +9,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
@@ -21,16 +21,14 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from core.home import RESOURCE_GROUP, SUBSCRIPTION_ID
 from core.local import disk, storage_key, wire
-from core.local.blobs import CONTAINER, DATASTORE, Blob, BlobStore
-from core.local.wire import PROVIDER, WORKSPACE_PATH, WireError, route
+from core.local.blobs import Blob, BlobStore
+from core.local.wire import WireError
 
 CHUNK_BYTES = 1 << 20
 MAX_LIST = 5000
 MAX_BLOCK_LIST_BYTES = 8 << 20
 MAX_PUT_BYTES = 5000 << 20  # of one request, as on Azure; a larger blob comes in blocks
-LONGEST_SAS_HOURS = 7 * 24
 STORAGE_VERSION = "2026-10-06"
 
 # What would change the meaning of a request and is not done here: refused, not overlooked.
@@ -46,69 +44,6 @@ _NOT_DONE_HEADERS = (
     "if-unmodified-since",
 )
 _RANGE = re.compile(r"bytes=(\d+)-(\d*)")
-
-
-# The datastore
-
-
-def list_datastores(request: Request) -> dict[str, Any]:
-    """GET the datastores: the default one."""
-    return wire.paged(request, [_datastore_to_wire(request)])
-
-
-def get_datastore(request: Request) -> dict[str, Any]:
-    """GET one datastore."""
-    _check_datastore(request)
-    return _datastore_to_wire(request)
-
-
-def list_secrets(request: Request) -> dict[str, Any]:
-    """POST for the secret: a signature that expires where the client asks for that, else the account key."""
-    _check_datastore(request)
-    body = wire.read_json(request)
-    key = storage_key.derive(wire.workspace_of(request).home.secret())
-    if not wire.field_of(body, "expirableSecret", bool, False):
-        return {"secretsType": "AccountKey", "key": storage_key.encode(key)}
-    hours = wire.field_of(body, "expireAfterHours", int, 1)
-    if not 1 <= hours <= LONGEST_SAS_HOURS:
-        raise WireError(400, "BadRequest", f"expireAfterHours must be 1 to {LONGEST_SAS_HOURS}, not {hours}.")
-    return {
-        "secretsType": "Sas",
-        "sasToken": storage_key.make_container_sas(key, CONTAINER, timedelta(hours=hours)),
-    }
-
-
-def _check_datastore(request: Request) -> None:
-    name = wire.name_of(request, "name")
-    if name != DATASTORE:
-        raise WireError(404, "ResourceNotFound", f"The datastore '{name}' was not found.")
-
-
-def _datastore_to_wire(request: Request) -> dict[str, Any]:
-    """Return the datastore, whose account is addressed in the way of the listener that was asked (storage_key.py)."""
-    started_at = wire.workspace_of(request).started_at
-    host, over_tls = request.headers["host"], request.url.scheme == "https"
-    return {
-        "id": wire.arm_id("datastores", DATASTORE),
-        "name": DATASTORE,
-        "type": f"{PROVIDER}/workspaces/datastores",
-        "properties": {
-            "datastoreType": "AzureBlob",
-            "isDefault": True,
-            "credentials": {"credentialsType": "AccountKey"},
-            "accountName": f"{host}/{storage_key.ACCOUNT}" if over_tls else storage_key.ACCOUNT,
-            "containerName": CONTAINER,
-            "endpoint": storage_key.SUFFIX if over_tls else host,
-            "protocol": request.url.scheme,
-            "subscriptionId": SUBSCRIPTION_ID,
-            "resourceGroup": RESOURCE_GROUP,
-            "description": None,
-            "serviceDataAccessAuthIdentity": "None",
-            "tags": {},
-            "properties": {},
-        },
-        "systemData": wire.system_data({"created_at": started_at, "modified_at": started_at}),
-    }
 
 
 # Containers
@@ -410,13 +345,9 @@ def _not_done(request: Request) -> WireError:
     )
 
 
-_DATASTORES = f"{WORKSPACE_PATH}/datastores"
 _BLOB_METHODS = ["GET", "HEAD", "PUT", "DELETE"]
 
 ROUTES = [
-    route(_DATASTORES, list_datastores),
-    route(f"{_DATASTORES}/{{name}}", get_datastore),
-    route(f"{_DATASTORES}/{{name}}/listSecrets", list_secrets, "POST"),
     *(
         Route(f"/{account}/{{container}}{below}", handler, methods=_BLOB_METHODS)
         for account in (storage_key.ACCOUNT, storage_key.TLS_ACCOUNT)

@@ -7,7 +7,7 @@ import shutil
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, Response
 
 from core.home import LOCATION, RESOURCE_GROUP, SUBSCRIPTION_ID, WORKSPACE_NAME
 from core.local import storage_key, wire
@@ -86,7 +86,7 @@ def get_operation(request: Request) -> Response:
     answer: dict[str, Any] = {
         "id": f"{OPERATION_PATH.format(subscription=SUBSCRIPTION_ID)}/{operation}",
         "name": operation,
-        "status": document["status"],
+        "status": _status_of(document),
         "percentComplete": document["percentComplete"],
         "startTime": wire.to_answer_time(document["created_at"]),
     }
@@ -94,7 +94,13 @@ def get_operation(request: Request) -> Response:
         answer["endTime"] = wire.to_answer_time(document["modified_at"])
     if document["error"]:
         answer["error"] = document["error"]
-    return JSONResponse(answer, headers=wire.POLL_AGAIN)
+    return wire.JsonAnswer(answer, headers=wire.POLL_AGAIN)
+
+
+def _status_of(operation: dict[str, Any]) -> str:
+    """Return how an operation does; while it goes on, endpoints say Updating and all else InProgress."""
+    is_of_endpoints = operation["status"] == "InProgress" and "/onlineEndpoints/" in operation["target"]
+    return "Updating" if is_of_endpoints else str(operation["status"])
 
 
 def get_health(request: Request) -> dict[str, Any]:
