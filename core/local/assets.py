@@ -44,6 +44,10 @@ class Asset(ABC):
         """Return the kind of what is said about a name as a whole."""
         return f"{self.kind} container"
 
+    def read_content(self, properties: Document) -> Any:
+        """Return what a PUT says that a version is, None where it leaves that as it is."""
+        return properties.get(self.content)
+
 
 class AssetRoutes:
     """The routes of one kind of asset."""
@@ -69,13 +73,17 @@ class AssetRoutes:
     def list_containers(self, request: Request) -> Document:
         """GET the names."""
         store = wire.workspace_of(request).store
+        return wire.paged(request, self._names_shown(request), lambda name: self._container_to_wire(store, name))
+
+    def _names_shown(self, request: Request) -> list[str]:
+        store = wire.workspace_of(request).store
         names, view = store.list_parents(self._asset.kind), wire.list_view(request)
-        if view != "all":
-            archived = {
-                name for name in names if (store.get(self._asset.container_kind, name) or {}).get("archived", False)
-            }
-            names = [name for name in names if (name in archived) == (view == "archived")]
-        return wire.paged(request, names, lambda name: self._container_to_wire(store, name))
+        if view == "all":
+            return names
+        archived = {
+            name for name in names if (store.get(self._asset.container_kind, name) or {}).get("archived", False)
+        }
+        return [name for name in names if (name in archived) == (view == "archived")]
 
     def get_container(self, request: Request) -> Document:
         """GET what is known of a name; 404 tells the SDK that its first version is 1."""
@@ -165,7 +173,7 @@ class AssetRoutes:
         """Return the content of a version that is there; raises 409 where a PUT would change it."""
         fixed = ("name", "version", "description", "tags", "properties", "archived", "created_at", "modified_at")
         own = {name: value for name, value in current.items() if name not in fixed}
-        sent, kept = properties.get(self._asset.content), self._asset.kept
+        sent, kept = self._asset.read_content(properties), self._asset.kept
         if sent in (None, own[kept]) or self._asset.from_wire(request, properties)[kept] == own[kept]:
             return own
         raise WireError(

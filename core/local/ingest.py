@@ -11,9 +11,8 @@ import json
 import os
 from pathlib import Path
 
-from core.local.store import Store
+from core.local.store import METRICS_NAME, Store
 
-METRICS_NAME = "metrics.jsonl"
 _LIMIT_BYTES = 4 * 1024 * 1024
 
 Row = tuple[str, float, int, int]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.local import component, runs
 from core.local.blobs import resolve_uri
+from core.local.node_component import check_node_component
 from core.local.shapes import JOB, check_shape
 from core.local.store import Document
 from core.local.wire import PROVIDER, REGISTRY_NAME, WireError, check_name, field_of, strings_of
@@ -90,6 +91,8 @@ _DEFINITION = ("jobType", "jobs", "inputs", "outputs", "command")
 _REGISTRY_MODEL = re.compile(
     rf"azureml://registries/{REGISTRY_NAME}/models/(?P<name>[^/]+)/versions/(?P<version>[^/]+)"
 )
+_OWN_ENVIRONMENT = re.compile(r"/workspaces/[^/]+/environments/(?P<name>[^/]+)", re.IGNORECASE)
+OWN_ENVIRONMENT = "this-machine"
 _BINDING = re.compile(r"\$\{\{\s*([\w.]+)\s*\}\}")
 
 
@@ -127,7 +130,7 @@ def is_same(job: Document, body: Document) -> bool:
 
 
 def _read_pipeline(workspace: Workspace, name: str, properties: Document) -> Document:
-    node_name, node = _only_node(properties)
+    node_name, node = _only_node(workspace, properties)
     values, uris = _node_inputs(node, properties)
     _check_refused(uris)
     if problems := component.check_inputs(values):
@@ -163,17 +166,13 @@ def _read_pipeline(workspace: Workspace, name: str, properties: Document) -> Doc
     return {"plan": plan, "compute": computes["compute_finetune"], "steps": steps}
 
 
-def _only_node(properties: Document) -> tuple[str, Document]:
+def _only_node(workspace: Workspace, properties: Document) -> tuple[str, Document]:
     nodes = field_of(properties, "jobs", dict, {})
     if len(nodes) != 1:
         raise _bad("jobs", f"must hold one node, the {component.NAME} component; it holds {len(nodes)}.")
     ((name, node),) = nodes.items()
     _check_fields(f"jobs.{name}", node, _NODE)
-    wanted = f"azureml://registries/{REGISTRY_NAME}/components/{component.NAME}/versions/{component.VERSION}"
-    if node.get("componentId") != wanted:
-        raise _bad(
-            f"jobs.{name}.componentId", f"must be {wanted} in the local workspace, not '{node.get('componentId')}'."
-        )
+    check_node_component(workspace, f"jobs.{name}.componentId", str(node.get("componentId") or ""))
     return name, node
 
 
@@ -295,6 +294,7 @@ def _read_command(workspace: Workspace, name: str, properties: Document) -> Docu
             raise _bad(field, f"is not done in the local workspace: {why}.")
     if ((properties.get("resources") or {}).get("instanceCount") or 1) > 1:
         raise _bad("resources.instanceCount", "must be 1: the local workspace is one machine.")
+    _check_environment(properties.get("environmentId") or "")
     compute = _last(properties.get("computeId") or "serverless")
     size = _size_of(workspace, compute, "computeId")
     given_inputs, given_outputs = (field_of(properties, each, dict, {}) for each in ("inputs", "outputs"))
@@ -316,6 +316,14 @@ def _read_command(workspace: Workspace, name: str, properties: Document) -> Docu
         "compute": compute,
         "steps": [_new_step(name, runs.COMMAND_STEP, "Command", runs.COMMAND_STEP)],
     }
+
+
+def _check_environment(address: str) -> None:
+    """Refuse an image of this workspace; a curated one of the registry stands for this machine's libraries."""
+    found = _OWN_ENVIRONMENT.search(address)
+    if found and found["name"] != OWN_ENVIRONMENT:
+        what = f"names the environment '{found['name']}', which is an image: the local workspace runs none."
+        raise _bad("environmentId", f"{what} Its own is '{OWN_ENVIRONMENT}'.")
 
 
 def _command_input(workspace: Workspace, name: str, given: Any) -> str:

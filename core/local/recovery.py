@@ -7,6 +7,7 @@ to who polls for it. Called once, before anything else of the home works.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,14 +31,16 @@ def recover(workspace: Workspace) -> None:
     _settle_operations(workspace.store)
 
 
-def begin_deletion(store: Store, kind: str, key: str, files: Path | None) -> Document:
-    """Record that a document and its files are to go, before either does."""
-    return store.put(DELETION, f"{kind}/{key}", {"kind": kind, "key": key, "files": str(files) if files else ""})
+def begin_deletion(store: Store, kind: str, key: str, files: Path | None, runs: Sequence[str] = ()) -> Document:
+    """Record that a document, its files and what was measured on `runs` are to go, before any of it does."""
+    intent = {"kind": kind, "key": key, "files": str(files) if files else "", "runs": list(runs)}
+    return store.put(DELETION, f"{kind}/{key}", intent)
 
 
 def finish_deletion(store: Store, intent: Document) -> None:
     """Delete what an intent names; each part may be gone already."""
     store.delete(intent["kind"], intent["key"])
+    store.forget_measured(intent.get("runs", ()))
     if intent["files"]:
         files = Path(intent["files"])
         if files.is_dir():

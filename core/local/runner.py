@@ -120,6 +120,11 @@ class Runner:
         found = [self._workspace.store.get("job", name) for name in names]
         return [job for job in found if job and not runs.is_over(job["run"])]
 
+    def let_go(self, name: str) -> None:
+        """Wait until nothing is written about a job any more that is over: a look may still be at its end."""
+        while name in self._active and not self._stopping.is_set():
+            time.sleep(0.02)
+
     def _loop(self) -> None:
         while not self._stopping.is_set():
             calm = time.monotonic() - self._changed_at > CALM_AFTER_S
@@ -320,6 +325,7 @@ class Runner:
         for step in job["steps"]:
             if step["attempt"]:
                 self._ingest.read(runs.step_folder(self._workspace, job["name"], step), step["id"], job["name"])
+                self._ingest.forget(step["id"])
         steps.drop_models(runs.job_folder(self._workspace, job["name"]))
         self._change(job, lambda each: _end_all(each, "Canceled"))
         self._tell(job, "Canceled. What was logged so far is kept.")

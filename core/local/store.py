@@ -24,6 +24,7 @@ from core.local.wire import WireError
 
 Document = dict[str, Any]
 BUSY_TIMEOUT_S = 5.0
+METRICS_NAME = "metrics.jsonl"  # the file of a run from which metrics are read
 BATCH = 128  # documents read at once for a list; a page has 100
 LAST_PLACE = 2**63 - 1
 
@@ -234,6 +235,14 @@ class Store:
         """Return the last stored point of every metric of a run."""
         rows = self._connection().execute(_LATEST, {"run": run_id})
         return [_point(row) for row in rows]
+
+    def forget_measured(self, run_ids: Iterable[str]) -> None:
+        """Remove the metrics, parameters and tags of runs, and how far their files have been read."""
+        with self.transaction() as connection:
+            for run_id in run_ids:
+                connection.execute("DELETE FROM metrics WHERE run_id = ?", (run_id,))
+                connection.execute("DELETE FROM run_fields WHERE run_id = ?", (run_id,))
+                connection.execute("DELETE FROM ingest_offsets WHERE source = ?", (f"{run_id}/{METRICS_NAME}",))
 
     def set_param(self, run_id: str, key: str, value: str) -> bool:
         """Record a parameter; False where another value is there already, since MLflow's parameters never change."""

@@ -381,7 +381,7 @@ def test_answers_have_the_keys_and_types_of_the_service(
 
 def test_what_is_not_done_says_so(light_server: LocalServer) -> None:
     unknown = [each for asked in coverage.read_requests().values() for each in asked if not coverage.is_routed(each)]
-    assert len(unknown) > 10
+    assert len(unknown) > 5
     for each in unknown:
         method, path = each.split(" ")
         path = path.replace("{ws}", workspace_id()).replace("{subscription}", SUBSCRIPTION_ID)

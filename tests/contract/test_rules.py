@@ -18,6 +18,7 @@ from core.errors import QuotaExceeded
 from core.home import Home
 from core.local.blobs import CONTAINER
 from core.local.machine import probe
+from core.local.wire import REGISTRY_PATH, REGISTRY_RESOURCE_GROUP, SUBSCRIPTION_ID
 from core.service_errors import translate
 from tests import tiny_model
 from tests.contract.sdk import make_clients
@@ -28,6 +29,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 DATASTORE = "azureml://datastores/workspaceblobstore/paths/"
 CORES = probe().cores
+THIS_MACHINE = "azureml://registries/azureml/environments/this-machine/versions/1"
 
 
 @pytest.fixture(scope="module")
@@ -247,3 +249,118 @@ def test_the_quota_can_be_raised_by_whoever_runs_the_server(tmp_path: Any, monke
     assert (probe().quota, probe().cores) == (7, CORES)
     monkeypatch.setenv("TUNEDECK_QUOTA_CORES", "many")
     assert probe().quota == CORES
+
+
+def test_a_cluster_is_not_started_stopped_or_signed_in_to(workspace: Any) -> None:
+    computes = workspace.compute
+    for ask in (computes.begin_start, computes.begin_stop, computes.begin_restart):
+        error = refused(lambda ask=ask: ask("this-machine").wait())
+        assert (error.status_code, error.error.code) == (400, "InvalidComputeType")
+        assert "'this-machine' is a cluster" in error.message
+        assert refused(lambda ask=ask: ask("nowhere").wait()).status_code == 404
+    assert refused(lambda: computes.enable_sso(name="this-machine")).status_code == 400
+
+
+def test_a_job_is_deleted_once_it_is_over_and_its_outputs_stay(workspace: Any, server: LocalServer) -> None:
+    body = command_body("--steps 1000 --pause 0.01 --output ${{outputs.result}}")
+    body["properties"]["outputs"] = {"result": {"jobOutputType": "uri_folder"}}
+    assert server.request("PUT", "jobs/old", json=body).status_code == 201
+    error = refused(lambda: workspace.jobs.begin_delete("old"))
+    assert (error.status_code, error.error.code) == (409, "Conflict")
+    wait(lambda: workspace.jobs.get("old").status == "Running")
+    history = "/api/2.0/mlflow/metrics/get-history?run_id=old&metric_key=loss"
+    wait(lambda: server.request("GET", history).json()["metrics"])
+    workspace.jobs.begin_cancel("old").wait()
+    wait(lambda: workspace.jobs.get("old").status == "Canceled")
+    output = server.home.blobs / CONTAINER / "azureml/old/result"
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "kept.txt").write_text("kept", encoding="utf-8")
+    workspace.jobs.begin_delete("old").wait()
+    assert refused(lambda: workspace.jobs.get("old")).status_code == 404
+    assert server.request("GET", history).status_code == 404
+    assert not (server.home.runs / "old").exists()
+    assert (output / "kept.txt").exists()
+    assert server.request("DELETE", "jobs/old").status_code == 204
+    assert server.request("PUT", "jobs/old", json=command_body("--steps 1")).status_code == 201
+    wait(lambda: workspace.jobs.get("old").status == "Completed")
+    assert len(server.request("GET", history).json()["metrics"]) == 1, "nothing of the one before"
+    workspace.jobs.begin_delete("old").wait()
+
+
+def test_a_copy_of_the_component_in_the_workspace_trains_and_another_component_is_refused(
+    clients: tuple[Any, Any], workspace: Any, component: Any
+) -> None:
+    from azure.ai.ml.entities import CommandComponent
+
+    copied = workspace.components.create_or_update(component)
+    assert "/workspaces/local/components/chat_completion_pipeline/" in copied.id
+    submit(workspace, workspace.components.get(copied.name, version=copied.version), "of-a-copy", max_steps=2)
+    wait(lambda: workspace.jobs.get("of-a-copy").status == "Completed")
+
+    original = clients[1].components.get(component.name, version=component.version)
+    original.name, original.version = "with_another_default", "1"
+    original.inputs["num_train_epochs"].default = 7
+    changed = workspace.components.create_or_update(original)
+    error = refused(lambda: submit(workspace, changed, "never"))
+    assert (error.status_code, error.error.code) == (400, "BadRequest")
+    assert "whose input 'num_train_epochs' is not the original's" in error.message
+
+    say = CommandComponent(name="say", version="1", command="echo hi", environment=THIS_MACHINE)
+    made = workspace.components.create_or_update(say)
+    from azure.ai.ml.dsl import pipeline
+
+    @pipeline(name="says", default_compute="this-machine")
+    def create() -> None:
+        made()
+
+    error = refused(lambda: workspace.jobs.create_or_update(create()))
+    assert (error.status_code, error.error.code) == (400, "BadRequest")
+    assert "names the component 'say' version '1', which is a command component" in error.message
+
+
+def test_an_environment_is_kept_and_nothing_here_runs_in_an_image(workspace: Any, server: LocalServer) -> None:
+    from azure.ai.ml import command
+    from azure.ai.ml.entities import Environment, ManagedOnlineDeployment
+
+    def image(**fields: Any) -> Environment:
+        return Environment(name="mine", image="registry/image:1", conda_file={"dependencies": ["pip"]}, **fields)
+
+    made = workspace.environments.create_or_update(image(tags={"k": "v"}, description="d"))
+    assert (made.version, made.image, made.tags, made.description) == ("1", "registry/image:1", {"k": "v"}, "d")
+    assert workspace.environments.get("mine", label="latest").conda_file == {"dependencies": ["pip"]}
+    assert workspace.environments.create_or_update(image()).version == "1", "the same again is the same version"
+    other = workspace.environments.create_or_update(Environment(name="mine", image="registry/image:2"))
+    assert (other.version, [each.version for each in workspace.environments.list("mine")]) == ("2", ["2", "1"])
+    assert [each.name for each in workspace.environments.list()] == ["this-machine", "mine"]
+    workspace.environments.archive("mine", version="1")
+    assert [each.version for each in workspace.environments.list("mine")] == ["2"]
+    workspace.environments.restore("mine", version="1")
+    workspace.environments.archive("mine")
+    assert [each.name for each in workspace.environments.list()] == ["this-machine"]
+    workspace.environments.restore("mine")
+
+    job = command(command="echo hi", environment="azureml:mine:2", compute="this-machine")
+    assert "environmentId names the environment 'mine'" in refused(lambda: workspace.jobs.create_or_update(job)).message
+    unnamed = command(command="echo hi", environment=Environment(image="registry/image:3"), compute="this-machine")
+    assert "which is an image" in refused(lambda: workspace.jobs.create_or_update(unnamed)).message
+    own = command(command="echo hi", environment="azureml:this-machine:1", compute="this-machine")
+    assert workspace.jobs.create_or_update(own).status == "NotStarted"
+    answer = server.request("PUT", "environments/this-machine/versions/1", json={"properties": {"image": "x"}})
+    assert (answer.status_code, "own Python" in answer.json()["error"]["message"]) == (400, True)
+    answer = server.request("PUT", "environments/empty/versions/1", json={"properties": {"description": "x"}})
+    assert "needs an image or a build context" in answer.json()["error"]["message"]
+    make_endpoint(workspace, "images").wait()
+    deployment = ManagedOnlineDeployment(
+        name="blue", endpoint_name="images", instance_type="local.cpu1", instance_count=1, environment="azureml:mine:2"
+    )
+    asked = workspace.online_deployments.begin_create_or_update
+    assert "environmentId is not used here" in refused(lambda: asked(deployment)).message
+    workspace.online_endpoints.begin_delete("images").wait()
+
+
+def test_nothing_is_shared_to_the_registry_for_it_is_read_only(server: LocalServer) -> None:
+    """Without the SDK: over http it sends no token with this request."""
+    path = REGISTRY_PATH.format(subscription=SUBSCRIPTION_ID, group=REGISTRY_RESOURCE_GROUP, registry="azureml")
+    answer = server.request("POST", f"{path}/import", json={})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "AuthorizationFailed")
+    assert "read only" in answer.json()["error"]["message"]

@@ -127,6 +127,14 @@ def list_nodes(request: Request) -> dict[str, Any]:
     return {"nodes": nodes, "nextLink": None}
 
 
+def refuse_power(request: Request) -> Response:
+    """POST to start, stop, restart or sign in to a compute instance: there are only clusters."""
+    name = wire.name_of(request, "name")
+    wire.workspace_of(request).store.require(KIND, name)
+    message = f"'{name}' is a cluster: its nodes come with jobs and go when idle. Only a compute instance can do that."
+    raise WireError(400, "InvalidComputeType", message)
+
+
 def list_sizes(request: Request) -> dict[str, Any]:
     """GET the sizes of the location: shares of this machine."""
     _check_location(request)
@@ -368,6 +376,10 @@ ROUTES = [
     route(f"{WORKSPACE_PATH}/computes/{{name}}", patch_compute, "PATCH"),
     route(f"{WORKSPACE_PATH}/computes/{{name}}", delete_compute, "DELETE"),
     route(f"{WORKSPACE_PATH}/computes/{{name}}/listNodes", list_nodes, "POST"),
+    *(
+        route(f"{WORKSPACE_PATH}/computes/{{name}}/{action}", refuse_power, "POST")
+        for action in ("start", "stop", "restart", "enableSso")
+    ),
     route(_SIZES_PATH, list_sizes),
     route(_USAGES_PATH, list_usages),
 ]

@@ -154,7 +154,7 @@ def _default_to_wire(request: Request) -> dict[str, Any]:
     """Return the datastore, whose account is addressed in the way of the listener that was asked (storage_key.py)."""
     started_at = wire.workspace_of(request).started_at
     host, over_tls = request.headers["host"], request.url.scheme == "https"
-    own = {"name": DATASTORE, "description": None, "tags": {}, "properties": {}}
+    own: Document = {"name": DATASTORE, "description": None, "tags": {}, "properties": {}}
     return _wire_of(
         {**own, "created_at": started_at, "modified_at": started_at},
         isDefault=True,

@@ -1,4 +1,7 @@
-"""Environments: the one there is, the Python that the local workspace trains and serves with. None can be made here."""
+"""Environments: the Python that the local workspace trains and serves with, and images, which are kept and given back.
+
+No image is built or run here: a job or a deployment that names one is refused (job_request.py, routes/endpoints.py).
+"""
 
 from __future__ import annotations
 
@@ -8,19 +11,36 @@ import platform
 from typing import Any
 
 from starlette.requests import Request
+from starlette.responses import Response
 
 from core.local import wire
-from core.local.wire import PROVIDER, REGISTRY_NAME, REGISTRY_PATH, WORKSPACE_PATH, WireError, route
+from core.local.assets import Asset, AssetRoutes
+from core.local.job_request import OWN_ENVIRONMENT
+from core.local.wire import PROVIDER, REGISTRY_NAME, REGISTRY_PATH, WireError, route
 
-NAME = "this-machine"
+KIND = "environment"
+NAME = OWN_ENVIRONMENT
 VERSION = "1"
+_SPEC: dict[str, type] = {
+    "image": str,
+    "condaFile": str,
+    "build": dict,
+    "inferenceConfig": dict,
+    "osType": str,
+    "autoRebuild": str,
+}
+_NO_IMAGE: dict[str, Any] = {
+    **dict.fromkeys(("image", "condaFile", "build", "inferenceConfig")),
+    "environmentType": "UserCreated",
+    "osType": "Linux",
+    "autoRebuild": "Disabled",
+}
 _PACKAGES = ("torch", "transformers", "peft", "safetensors", "tokenizers")
 
 
 def list_containers(request: Request) -> dict[str, Any]:
-    """GET the names of the environments."""
-    shown = [] if wire.list_view(request) == "archived" else [_container_to_wire(request)]
-    return wire.paged(request, shown)
+    """GET the names of the registry's environments: the one."""
+    return wire.paged(request, _if_active(request, _container_to_wire(request)))
 
 
 def get_container(request: Request) -> dict[str, Any]:
@@ -32,8 +52,7 @@ def get_container(request: Request) -> dict[str, Any]:
 def list_versions(request: Request) -> dict[str, Any]:
     """GET the versions of a name."""
     _check_name(request)
-    shown = [] if wire.list_view(request) == "archived" else [_version_to_wire(request)]
-    return wire.paged(request, shown)
+    return wire.paged(request, _if_active(request, _version_to_wire(request)))
 
 
 def get_version(request: Request) -> dict[str, Any]:
@@ -42,6 +61,85 @@ def get_version(request: Request) -> dict[str, Any]:
     if wire.name_of(request, "version") != VERSION:
         raise _not_found(f"{NAME}:{wire.name_of(request, 'version')}")
     return _version_to_wire(request)
+
+
+class _ImageAsset(Asset):
+    """An environment that was made here: an image, and what is to be installed in it."""
+
+    kind = KIND
+    segment = "environments"
+    kept = "spec"
+
+    def read_content(self, properties: dict[str, Any]) -> Any:
+        """Return image, conda file, build and serving routes, None where none of them is sent."""
+        return {name: properties[name] for name in _SPEC if properties.get(name) not in (None, _NO_IMAGE[name])} or None
+
+    def from_wire(self, request: Request, properties: dict[str, Any]) -> dict[str, Any]:
+        """Read what the image is made of; raises 400."""
+        for name, shape in _SPEC.items():
+            wire.field_of(properties, name, shape)
+        spec = self.read_content(properties) or {}
+        if not spec.get("image") and not spec.get("build"):
+            raise WireError(400, "UserError", "An environment needs an image or a build context.")
+        return {"spec": spec, "anonymous": wire.field_of(properties, "isAnonymous", bool, False)}
+
+    def to_wire(self, document: dict[str, Any]) -> dict[str, Any]:
+        """Return the properties that are an environment's own."""
+        return {**_NO_IMAGE, **document["spec"], "isAnonymous": document["anonymous"]}
+
+    def describe_container(self, newest: dict[str, Any]) -> dict[str, Any]:
+        """Return nothing more: a container has no content of its own."""
+        return {}
+
+
+class _WorkspaceRoutes(AssetRoutes):
+    """The environments of the workspace: this machine's first, then those that were made."""
+
+    def list_containers(self, request: Request) -> dict[str, Any]:
+        """GET the names."""
+        store = wire.workspace_of(request).store
+        made = [self._container_to_wire(store, name) for name in self._names_shown(request)]
+        return wire.paged(request, [*_if_active(request, _container_to_wire(request)), *made])
+
+    def get_container(self, request: Request) -> dict[str, Any]:
+        """GET what is known of a name."""
+        return _container_to_wire(request) if _is_own(request) else super().get_container(request)
+
+    def list_versions(self, request: Request) -> dict[str, Any]:
+        """GET the versions of a name."""
+        return list_versions(request) if _is_own(request) else super().list_versions(request)
+
+    def get_version(self, request: Request) -> dict[str, Any]:
+        """GET one version."""
+        return get_version(request) if _is_own(request) else super().get_version(request)
+
+    def put_container(self, request: Request) -> dict[str, Any]:
+        """PUT whether a name is archived."""
+        _refuse_own(request)
+        return super().put_container(request)
+
+    def put_version(self, request: Request) -> Response:
+        """PUT a version."""
+        _refuse_own(request)
+        return super().put_version(request)
+
+    def delete_version(self, request: Request) -> Response:
+        """DELETE a version."""
+        _refuse_own(request)
+        return super().delete_version(request)
+
+
+def _is_own(request: Request) -> bool:
+    return wire.name_of(request, "name") == NAME
+
+
+def _refuse_own(request: Request) -> None:
+    if _is_own(request):
+        raise WireError(400, "UserError", f"'{NAME}' is this machine's own Python: it is neither changed nor archived.")
+
+
+def _if_active(request: Request, shown: dict[str, Any]) -> list[dict[str, Any]]:
+    return [] if wire.list_view(request) == "archived" else [shown]
 
 
 def _check_name(request: Request) -> None:
@@ -123,13 +221,11 @@ def _system_data(request: Request) -> dict[str, str]:
     return wire.system_data({"created_at": started_at, "modified_at": started_at})
 
 
+_OF_REGISTRY = f"{REGISTRY_PATH}/environments"
 ROUTES = [
-    made
-    for base in (f"{WORKSPACE_PATH}/environments", f"{REGISTRY_PATH}/environments")
-    for made in (
-        route(base, list_containers),
-        route(f"{base}/{{name}}", get_container),
-        route(f"{base}/{{name}}/versions", list_versions),
-        route(f"{base}/{{name}}/versions/{{version}}", get_version),
-    )
+    *_WorkspaceRoutes(_ImageAsset()).routes(),
+    route(_OF_REGISTRY, list_containers),
+    route(f"{_OF_REGISTRY}/{{name}}", get_container),
+    route(f"{_OF_REGISTRY}/{{name}}/versions", list_versions),
+    route(f"{_OF_REGISTRY}/{{name}}/versions/{{version}}", get_version),
 ]

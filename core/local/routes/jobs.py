@@ -8,7 +8,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from core.local import blobs, query, runs, wire
+from core.local import blobs, query, recovery, runs, wire
 from core.local.store import Document
 from core.local.wire import WORKSPACE_PATH, WireError, route
 from core.local.workspace import Workspace
@@ -105,6 +105,22 @@ def cancel_job(request: Request) -> Response:
     return Response(status_code=200)
 
 
+def delete_job(request: Request) -> Response:
+    """DELETE a job that is over, with its logs, metrics and checkpoints; outputs stay in the datastore, as on Azure."""
+    workspace = wire.workspace_of(request)
+    name = wire.name_of(request, "name")
+    job = workspace.store.get("job", name)
+    if job is None:
+        return Response(status_code=204)
+    if not runs.is_over(job["run"]):
+        raise WireError(409, "Conflict", f"The job '{name}' is {job['run']['status']}. Cancel it first.")
+    workspace.runner.let_go(name)
+    measured = [name, *(step["id"] for step in job["steps"])]
+    intent = recovery.begin_deletion(workspace.store, "job", name, runs.job_folder(workspace, name), measured)
+    recovery.finish_deletion(workspace.store, intent)
+    return Response(status_code=200)
+
+
 def job_to_wire(request: Request, workspace: Workspace, job: Document) -> dict[str, Any]:
     """Return a job as the service writes it: what was asked, echoed, and what became of it."""
     name, state, asked = job["name"], job["run"], job["properties"]
@@ -188,6 +204,7 @@ def _outputs(job: Document) -> dict[str, Any]:
 ROUTES = [
     route(_JOB_PATH, put_job, "PUT"),
     route(_JOB_PATH, get_job),
+    route(_JOB_PATH, delete_job, "DELETE"),
     route(f"{WORKSPACE_PATH}/jobs", list_jobs),
     route(f"{_JOB_PATH}/cancel", cancel_job, "POST"),
 ]

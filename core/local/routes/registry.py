@@ -151,6 +151,12 @@ def _registry_to_wire(request: Request) -> dict[str, Any]:
     }
 
 
+def refuse_import(_request: Request) -> dict[str, Any]:
+    """POST an asset of the workspace to be shared: refused, as the registry of this name refuses most people."""
+    message = f"The registry '{REGISTRY_NAME}' is read only: nothing of a workspace can be shared to it."
+    raise WireError(403, "AuthorizationFailed", message)
+
+
 def _viewed(request: Request, models: Sequence[RegistryModel]) -> list[RegistryModel]:
     view = wire.list_view(request)
     return [model for model in models if view == "all" or model.archived == (view == "archived")]
@@ -250,6 +256,7 @@ ROUTES = [
     route(f"{REGISTRY_PATH}/components/{{name}}/versions/{{version}}", get_component_version),
     route(f"{REGISTRY_PATH}/data", list_data),
     *(route(f"{REGISTRY_PATH}/data/{{name}}{below}", get_data) for below in ("", "/versions", "/versions/{version}")),
+    route(f"{REGISTRY_PATH}/import", refuse_import, "POST"),
     route(f"{GROUP_PATH}/providers/{wire.PROVIDER}/registries", list_registries),
     route(f"{wire.PROVIDER_PATH}/registries", list_registries),
     route(wire.REGISTRY_RESOURCE_PATH, get_registry),
