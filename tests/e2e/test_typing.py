@@ -62,8 +62,10 @@ def test_typing_zooming_an_open_popover_and_clicks_survive_a_run_that_ticks_and_
 def zoom(page: Page) -> list[float]:
     """Drag over a part of the chart, again where the page moved under it; returns the range that is then shown."""
     wait_until(lambda: count_points(page) > 3, "the run did not begin")
+    ground = page.locator(".nsewdrag").first
     for _ in range(5):
-        box = page.locator(".nsewdrag").first.bounding_box()
+        ground.scroll_into_view_if_needed()  # the click on Logs may have moved it out of the window
+        box = ground.bounding_box()
         assert box is not None
         page.mouse.move(box["x"] + 5, box["y"] + 10)
         page.mouse.down()
