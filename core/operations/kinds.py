@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from core import tags
 from core.operations import deploy, launch, manage, remove
 from core.operations.ledger import Ledger
-from core.operations.records import FAILED
 from core.operations.work import StepSpec, words
 
-EXPIRE_AGAIN = timedelta(minutes=15)  # after a deletion that failed
+EXPIRE_AGAIN_S = 900.0  # after a deletion that failed
 
 STEPS: Mapping[str, tuple[StepSpec, ...]] = {
     "launch": launch.STEPS,
@@ -47,10 +46,8 @@ def start_expired(ledger: Ledger) -> None:
         at = tags.parse_time(delete_at)
         if at is None or at > now:
             continue
-        last = next(iter(ledger.list_operations(connection, subject=name, kind="expire", limit=1)), None)
-        if last is not None and last.state == FAILED and now - (last.updated_at or now) < EXPIRE_AGAIN:
-            continue
         key = f"{kind}:{name}"
         item = {"key": key, "kind": kind, "name": name, "version": "", "what": "delete", "files": False}
         steps = [*words(STEPS["expire"]), *list_remove_steps([key], {key: f"Delete {kind} {name}"})]
-        ledger.start("expire", connection, name, steps, {"items": [item]}, f"expire:{key}")
+        arguments = {"items": [item]}
+        ledger.start("expire", connection, name, steps, arguments, f"expire:{key}", retry_after_s=EXPIRE_AGAIN_S)

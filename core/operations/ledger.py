@@ -69,9 +69,10 @@ class Ledger:
         arguments: Mapping[str, Any],
         key: str = "",
         again_after_s: float = 0.0,
+        retry_after_s: float = 0.0,
     ) -> Operation:
-        """Record an operation. While one of the same key is under way, that one is given again; one that is done is
-        given again for `again_after_s`.
+        """Record an operation. While one of the same key is under way, that one is given again; so is one that is done
+        until `again_after_s` after its start, and one that failed until `retry_after_s` after its end.
         """
         now = utc_now()
         operation = Operation(
@@ -93,8 +94,9 @@ class Ledger:
                 (connection, key),
             ):
                 known = parse_operation(row)
-                age_s = (now - (known.created_at or now)).total_seconds()
-                if not known.finished or (age_s < again_after_s and known.state == DONE):
+                since = {DONE: known.created_at, FAILED: known.updated_at}.get(known.state) or now
+                holds_s = {DONE: again_after_s, FAILED: retry_after_s}.get(known.state, 0.0)
+                if not known.finished or (now - since).total_seconds() < holds_s:
                     return known
             db.execute(
                 "insert into operations values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
