@@ -51,6 +51,11 @@ class Shape:
         """Tell whether rows are already as the service wants them."""
         return self.name == "messages"
 
+    @property
+    def words(self) -> str:
+        """Return what it was taken for and why, as sentences."""
+        return f"{self.title if self.name == 'unknown' else f'Recognised as {self.title}'}. {self.reason}"
+
 
 PARTS = ("chat", "system", "user", "context", "assistant", "tools")
 

@@ -99,10 +99,11 @@ def draw_path(draft: Draft) -> None:
         draw_empty("No data file lies there. TUNEDECK_DATA_FOLDERS names other folders.")
         return
     files = {str(path): path for path in known.value}
-    train = st.selectbox("Training rows", list(files), key="path-train", filter_mode="contains")
+    st.selectbox("Training rows", list(files), key="path-train", filter_mode="contains")
     test = st.selectbox("Test rows, where you have them", ["", *files], key="path-test", format_func=_or_none)
-    split = Split() if test else draw_split("path")
-    action("Read and check", _take_path, draft, train, test or None, split, key="take-path", icon="folder_open")
+    if not test:
+        draw_split("path")
+    action("Read and check", _take_path, draft, key="take-path", icon="folder_open")
 
 
 def _look_again() -> None:
@@ -113,7 +114,11 @@ def _or_none(path: str) -> str:
     return path or "None"
 
 
-def _take_path(draft: Draft, train: str, test: str | None, split: Split) -> None:
+def _take_path(draft: Draft) -> None:
+    """Begin with what the fields hold at the click, which the page may not have drawn yet."""
+    train, test = str(st.session_state["path-train"]), st.session_state["path-test"] or None
+    percent, seed = (st.session_state.get(f"split-{each}-path") for each in ("percent", "seed"))
+    split = Split() if test or percent is None else Split(float(percent), int(seed or 0))
     mapping = known_mapping("path", train)
     remember(
         datasets.start_path(train, test, find_tokenizer(draft), mapping, split.percent, split.seed), "path"
@@ -171,10 +176,11 @@ def draw_asset(draft: Draft) -> None:
     elif fetching is not None and fetching.value is not None:
         remember(fetching.value, "asset")
         reads.end_work("asset", f"{draft.connection}:{asked}")
-    action("Fetch and check", _take_asset, draft, asked, key="take-asset", icon="download")
+    action("Fetch and check", _take_asset, draft, key="take-asset", icon="download")
 
 
-def _take_asset(draft: Draft, asked: str) -> None:
+def _take_asset(draft: Draft) -> None:
+    asked = str(st.session_state["asset"])
     conn = reads.find_connection()
     if conn is None:
         raise NotFound("No workspace is chosen.", "Choose one on the page Connect.")
@@ -201,7 +207,7 @@ def draw_shape(shape: Shape | None, source: str) -> None:
     """Draw as what the rows were recognised and why, and let the operator say otherwise."""
     if shape is None:
         return
-    st.caption(words.plain(f"Recognised as {shape.title}. {shape.reason}"))
+    st.caption(words.plain(shape.words))
     if not shape.columns or shape.is_contract:
         return
     with st.expander("Correct which column is what", expanded=shape.name == "unknown", icon=":material/tune:"):

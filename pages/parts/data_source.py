@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import streamlit as st
 
 from core import dataset as datasets
@@ -57,9 +59,15 @@ def load(key: str, draft: Draft) -> Snapshot[ChatDataset]:
 
 
 def _known_of(key: str) -> str:
-    """Return which checks have left their results, so that what they found is read."""
+    """Return which checks have left their results and when, so that what they found is read.
+
+    The same content under another name overwrites what was said of it.
+    """
     folder = datasets.load_sample().train_path.parent if key == "sample" else home.current().datasets / key
-    return ",".join(sorted(path.stem for path in folder.glob("*.json") if path.stem != "analysis"))
+    files = sorted(path for path in folder.glob("*.json") if path.stem != "analysis")
+    with contextlib.suppress(FileNotFoundError):  # deleted at this moment: found gone when it is read
+        return ",".join(f"{path.stem}@{path.stat().st_mtime_ns}" for path in files)
+    return ""
 
 
 def _first(draft: Draft) -> str:
@@ -138,7 +146,7 @@ def _draw_progress(preparation_id: str) -> object:
 
 def _draw_preview(preview: Preview) -> None:
     """Draw what the first rows look like before all of them are checked."""
-    st.caption(words.plain(f"Recognised as {preview.shape.title}. {preview.shape.reason}"))
+    st.caption(words.plain(preview.shape.words))
     if preview.findings:
         st.text(f"In the first {len(preview.rows)} rows: {data_findings.describe(preview.findings)}")
     for row in preview.rows[:_PREVIEWED]:

@@ -228,11 +228,13 @@ def test_the_loss_on_supervised_positions_is_that_of_all_logits(bench: Workbench
     assert torch.allclose(ours, model.model.layers[0].mlp.up_proj.weight.grad, rtol=1e-3, atol=1e-5)
 
 
-def test_batches_hold_every_row_once_and_the_longest_comes_first() -> None:
+def test_batches_hold_every_row_once_and_the_longest_comes_early() -> None:
     lengths = torch.randint(5, 200, (403,), generator=torch.Generator().manual_seed(1)).numpy()
     batches = plan_epoch(lengths, 4, seed=1)
     assert sorted(int(index) for batch in batches for index in batch) == list(range(403))
-    assert lengths[batches[0]].max() == lengths.max()
+    assert lengths[batches[1]].max() == lengths.max()
+    assert lengths[plan_epoch(lengths, 4, seed=1, longest_at=0)[0]].max() == lengths.max()
+    assert len(plan_epoch(lengths[:3], 4, seed=1)) == 1
     padded = sum(int(lengths[batch].max()) * len(batch) for batch in batches)
     assert padded < 1.1 * lengths.sum()
 

@@ -198,8 +198,8 @@ def test_a_file_of_the_server_is_read_its_mapping_corrected_and_split_as_asked(f
     app.selectbox(key="path-train").set_value(str(folder / "odd.jsonl"))
     buttons(app)["Read and check"].click()
     app.run()
-    run_until(app, lambda app: "Recognised as" in texts(app))
-    assert "Not recognised" in texts(app)
+    run_until(app, lambda app: "Not recognised. " in texts(app))
+    assert "Recognised as" not in texts(app)
     assert buttons(app)["Use this data"].disabled
     buttons(app)["Read it so"].click()
     app.run()
@@ -214,6 +214,24 @@ def test_a_file_of_the_server_is_read_its_mapping_corrected_and_split_as_asked(f
     assert app.metric[0].value == "30"
     assert "Your mapping" in texts(app)
     assert "and the seed 7" in texts(app)
+    assert not app.exception
+
+
+def test_the_same_rows_under_another_name_and_in_another_shape_are_said_to_be_so(folder: Path) -> None:
+    asked = [f"question {number}" for number in range(12)]
+    turns = [{"conversations": [{"from": "human", "value": one}, {"from": "gpt", "value": "yes"}]} for one in asked]
+    (folder / "shared.jsonl").write_text("\n".join(map(json.dumps, turns)), encoding="utf-8")
+    rows = [{"messages": [{"role": "user", "content": one}, {"role": "assistant", "content": "yes"}]} for one in asked]
+    (folder / "plain.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    app = open_data()
+    choose(app, "Where the data comes from", "Path")
+    run_until(app, lambda app: "Read and check" in buttons(app))
+    for name, shape in (("plain", "Recognised as Messages"), ("shared", "Recognised as ShareGPT")):
+        app.selectbox(key="path-train").set_value(str(folder / f"{name}.jsonl"))
+        buttons(app)["Read and check"].click()
+        app.run()
+        run_until(app, lambda app, title=f"{name} · ": title in texts(app))
+        assert shape in texts(app)
     assert not app.exception
 
 

@@ -128,8 +128,13 @@ class Training:
         """Return what is left of the current epoch: for each optimiser step its micro-batches."""
         epoch, done = divmod(self.at.step, self.steps_per_epoch)
         size = self.settings.gradient_accumulation_steps
-        lengths = self.rows["train"].lengths
-        batches = plan_epoch(lengths, self.settings.per_device_train_batch_size, seed=self.settings.seed + epoch)
+        batches = plan_epoch(
+            self.rows["train"].lengths,
+            self.settings.per_device_train_batch_size,
+            seed=self.settings.seed + epoch,
+            # A batch size that is found by trying begins anew at a failure: nothing may have been logged by then.
+            longest_at=0 if self.settings.auto_find_batch_size else 1,
+        )
         return [batches[at : at + size] for at in range(0, len(batches), size)][done:]
 
     def _optimise(self, micro_batches: list[np.ndarray]) -> float:
