@@ -66,6 +66,8 @@ CODES = {
              "The characters are restored."),
         Code("too_long", 29, "warning", "Longer than is trained on", "Allow longer rows, or shorten them."),
         Code("no_trained_tokens", 30, "warning", "Loses every answer when cut", "Allow longer rows, or remove it."),
+        Code("lone_message", 31, "warning", "One message alone, not trained on", "Add the question.",
+             "The row is left out, as the service does."),
         Code("email", 40, "hint", "E-mail address", "Remove it, where it is a person's."),
         Code("phone", 41, "hint", "Phone number", "Remove it, where it is a person's."),
         Code("card_number", 42, "hint", "Card number", "Remove it."),

@@ -80,7 +80,11 @@ class Repairer:
             return self._leave_out(raw, [code])
         mended: list[str] = []
         row = self._mend_row(row, mended)
-        broken = [found.code for found in check_row(line, row) if found.severity == "error"]
+        broken = [
+            found.code
+            for found in check_row(line, row)
+            if found.severity == "error" or (found.code == "lone_message" and found.code in self.codes)
+        ]
         if broken:
             return self._leave_out(raw, broken)
         self.counts.update(mended)

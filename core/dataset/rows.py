@@ -184,6 +184,9 @@ def _check_order(line: int, roles: list[str]) -> list[Problem]:
             )
         ]
     problems = []
+    if len(roles) == 1:
+        said = f"Line {line} is one message alone; the service leaves such rows out of the training."
+        problems.append(Problem(line, "messages", said, "Add the question.", "warning", code="lone_message"))
     if roles[-1] != "assistant":
         said = f"Line {line} ends with a {roles[-1]} message; only answers are learned."
         fix = "Add the answer, or remove the last message."

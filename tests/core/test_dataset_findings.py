@@ -20,8 +20,9 @@ WORDS = """harbour lantern winter copper garden river folded paper quiet morning
 stone""".split()  # noqa: SIM905
 ERRORS = {"not_json", "not_object", "no_messages", "empty_messages", "bad_message", "unknown_role", "no_content",
           "blank_content", "lone_surrogate", "no_assistant", "not_utf8", "too_deep"}  # fmt: skip
-PLANTED = [*sorted(ERRORS), "ends_without_answer", "system_not_first", "roles_repeat", "duplicate", "near_duplicate",
-           "control_characters", "mojibake", "email", "phone", "card_number", "secret_key"]  # fmt: skip
+PLANTED = [*sorted(ERRORS), "ends_without_answer", "lone_message", "system_not_first", "roles_repeat", "duplicate",
+           "near_duplicate", "control_characters", "mojibake", "email", "phone", "card_number",
+           "secret_key"]  # fmt: skip
 
 
 def said(role: str, content: Any) -> dict[str, Any]:
@@ -49,6 +50,7 @@ def plant(chance: random.Random, code: str, earlier: list[dict[str, Any]]) -> by
         "lone_surrogate": {"messages": [question, said("assistant", "\ud800")]},
         "no_assistant": {"messages": [question]},
         "ends_without_answer": {"messages": [question, answer, question]},
+        "lone_message": {"messages": [answer]},
         "system_not_first": {"messages": [question, said("system", "Be brief."), answer]},
         "roles_repeat": {"messages": [question, question, answer]},
         "duplicate": {"messages": earlier, "id": "another"},
@@ -135,11 +137,12 @@ def test_a_repair_shows_what_it_changes_and_leaves_the_file_as_it_is(home: Home)
     found = dataset.from_upload("broken.jsonl", b"\n".join(lines))
     before = found.train_path.read_bytes()
     plan = dataset.plan_repair(found)
-    assert (plan.kept, plan.removed, plan.changed) == (60, len(ERRORS) + 1, 6)
+    assert (plan.kept, plan.removed, plan.changed) == (60, len(ERRORS) + 2, 6)
     restored = next(diff for diff in plan.diffs if diff.codes == ("mojibake",))
     assert restored.after is not None
     assert "The café is open, it’s late." in restored.after
-    assert next(diff for diff in plan.diffs if diff.codes == ("duplicate",)).after is None
+    for code in ("duplicate", "lone_message"):
+        assert next(diff for diff in plan.diffs if diff.codes == (code,)).after is None
     only = dataset.plan_repair(found, ["duplicate"])
     assert (only.removed, only.changed) == (1, 0)
     mended = dataset.from_upload("mended.jsonl", dataset.read_repaired(found.train_path))
