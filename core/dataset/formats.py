@@ -9,6 +9,7 @@ import json
 import os
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
@@ -27,6 +28,7 @@ _FREE_BYTES = 1 << 30  # left on the disk
 _MOST_TIMES_LARGER = 300  # text compresses to a twentieth; a file that grows more is made to fill the disk
 
 Told = Callable[[int], None]  # hears bytes done
+ToldRows = Callable[[int, int], None]  # hears rows done, and of how many: 0 where only the end tells
 
 
 def unpack(path: Path, told: Told | None = None) -> None:
@@ -50,22 +52,23 @@ def unpack(path: Path, told: Told | None = None) -> None:
         raise BadInput("The file is packed twice.", "Unpack it once, and choose it again.")
 
 
-def convert(path: Path, name: str = "", told: Told | None = None) -> bool:
+def convert(path: Path, name: str = "", told: ToldRows | None = None) -> bool:
     """Put JSONL in the place of a table or a JSON list; returns whether there was something to do. Raises BadInput.
 
     The rows of a CSV stand on the lines where they stood, with blank lines between where rows took several.
     name: what the file was called; its suffix tells a table from lines of text.
     """
-    rows = _reader(path, name)
-    if rows is None:
+    reader = _reader(path, name)
+    if reader is None:
         return False
+    total = reader.count() if told else 0
     converted = path.with_suffix(".converted")
     try:
         with converted.open("wb") as file:
-            for number, row in enumerate(rows):
+            for number, row in enumerate(reader.rows):
                 file.write(_as_line(row) + b"\n")
                 if told and number % 1000 == 0:
-                    told(number)
+                    told(number, total)
     except (BadInput, OSError):
         converted.unlink(missing_ok=True)
         raise
@@ -83,7 +86,7 @@ def read_first(path: Path, name: str, rows: int) -> list[bytes]:
         return _first_of_packed(path, kind, name, rows)
     reader = _reader(path, name)
     if reader is not None:
-        return _take(map(_as_line, reader), rows)
+        return _take(map(_as_line, reader.rows), rows)
     with path.open("rb") as file:
         return _take(iter(lambda: file.readline(_MAX_MEMBER), b""), rows)
 
@@ -155,20 +158,29 @@ def _size(path: Path) -> str:
     return f"{path.stat().st_size:,}" if path.exists() else "0"
 
 
-def _reader(path: Path, name: str) -> Iterator[Any] | None:
-    """Return the rows of a file that is not JSONL, None where it is."""
+@dataclass(frozen=True)
+class _Reader:
+    """The rows of a file, blank ones too, and how to count them without reading them: 0 where that is not possible."""
+
+    rows: Iterator[Any]
+    count: Callable[[], int] = int
+
+
+def _reader(path: Path, name: str) -> _Reader | None:
+    """Return what reads the rows of a file that is not JSONL, None where it is."""
     with path.open("rb") as file:
         start = file.read(_CHUNK)
     if start.startswith(b"PAR1"):
-        return _read_parquet(path)
+        return _Reader(_read_parquet(path), lambda: _count_parquet(path))
     if _is_list(start, len(start) < _CHUNK):
-        return _read_list(path)
+        return _Reader(_read_list(path))
     if _is_one_object(start, name):
-        return _read_one(path)
+        return _Reader(_read_one(path))
     suffixes = name.lower().split(".")
     text = start.removeprefix(_BOM).lstrip()
     if {"csv", "tsv"} & set(suffixes) and not text.startswith((b"{", b"[")):
-        return read_table(path, "\t" if "tsv" in suffixes else _delimiter(start))
+        rows = read_table(path, "\t" if "tsv" in suffixes else _delimiter(start))
+        return _Reader(rows, lambda: _count_lines(path))
     return None
 
 
@@ -240,6 +252,24 @@ def _read_parquet(path: Path) -> Iterator[Any]:
             f"The Parquet file cannot be read after its row {done:,}." if done else "The Parquet file cannot be read."
         )
         raise BadInput(said, "Save it again, or as JSONL.", str(error)) from error
+
+
+def _count_parquet(path: Path) -> int:
+    import pyarrow
+    from pyarrow.parquet import read_metadata
+
+    try:
+        return int(read_metadata(path).num_rows)
+    except (pyarrow.ArrowException, OSError):  # reading it says so in words
+        return 0
+
+
+def _count_lines(path: Path) -> int:
+    lines, last = 0, b"\n"
+    with path.open("rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            lines, last = lines + block.count(b"\n"), block[-1:]
+    return lines + (last != b"\n")
 
 
 def _check_row_groups(metadata: Any) -> None:

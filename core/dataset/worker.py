@@ -67,7 +67,7 @@ def prepare(place: Workplace) -> str:
                 os.replace(place.path / name, folder / name)
                 file_name = str((request.get("file_names") or {}).get(name, ""))
                 unpack(folder / name, lambda done: tell("Unpacking", 0, 0, done))
-                if convert(folder / name, file_name, lambda done: tell("Converted", done, 0)):
+                if convert(folder / name, file_name, lambda done, total: tell("Converted", done, total)):
                     converted.append(folder / name)
     return _finish(folder, request, note, meter, converted)
 
@@ -115,7 +115,7 @@ def _finish(folder: Path, request: dict[str, Any], note: str, meter: Meter, conv
     shape = _recognise(train, request.get("mapping"))
     for path in (train, test):
         if path.exists() and not shape.is_contract and shape.name != "unknown":
-            _convert_rows(path, shape, meter.tell)
+            _convert_rows(path, shape, meter)
     first, given = check_file(train, meter=meter), test.exists()
     percent = float(DEFAULT_PERCENT if request.get("test_percent") is None else request["test_percent"])
     if not given and not first.errors:
@@ -153,15 +153,15 @@ def _recognise(path: Path, mapping: dict[str, str] | None) -> Shape:
     return with_mapping(mapping, found.columns) if mapping else found
 
 
-def _convert_rows(path: Path, shape: Shape, tell: Tell) -> None:
+def _convert_rows(path: Path, shape: Shape, meter: Meter) -> None:
     """Give every row of a file the contract's shape; a line that is no row stays as it is, for the check to name."""
-    change, converted = converter(shape), path.with_suffix(".shaped")
+    change, converted, size = converter(shape), path.with_suffix(".shaped"), path.stat().st_size
     with path.open("rb") as source, converted.open("wb") as target:
         for number, raw in enumerate(iter(lambda: source.readline(MAX_LINE), b"")):
             row, _ = read_line(0, raw) if raw.strip() else (None, None)
             target.write(raw if row is None else to_line(change(row)) + b"\n")
             if number % 500 == 0:
-                tell("Converted", number, 0)
+                meter.tell("Reshaped", number, 0, source.tell(), size)
     os.replace(converted, path)
 
 

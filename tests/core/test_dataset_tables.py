@@ -8,11 +8,14 @@ import random
 import time
 from pathlib import Path
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from core import dataset
 from core.dataset import ChatDataset
 from core.dataset.delimited import BLANK, read_table
+from core.dataset.formats import convert
 from core.errors import BadInput
 from core.home import Home
 
@@ -105,3 +108,21 @@ def test_random_tables_give_the_rows_that_the_csv_module_wrote(tmp_path: Path) -
         path.write_text(out.getvalue(), encoding="utf-8", newline="")
         read = list(read_table(path, ","))
         assert [[row["q"], row["a"]] for row in read if row is not BLANK] == rows
+
+
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_a_table_says_of_how_many_rows_it_has_converted_how_many(tmp_path: Path, end: str) -> None:
+    rows = [{"question": f"q{n}", "answer": f"a{n}" if n % 3 else f"a\n{n}"} for n in range(2500)]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, ["question", "answer"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    table, columns = tmp_path / "faq.csv", tmp_path / "faq.parquet"
+    table.write_text(text.getvalue().rstrip("\n") + end, encoding="utf-8")
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), columns)
+    lines = text.getvalue().count("\n")  # a blank one stands for the header
+    for path, total in ((table, lines), (columns, 2500)):
+        heard: list[tuple[int, int]] = []
+        assert convert(path, path.name, lambda done, of, heard=heard: heard.append((done, of)))  # type: ignore[misc]
+        assert heard == [(at, total) for at in range(0, total, 1000)]
+        assert path.read_bytes().count(b"\n") == total
