@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import re
 import statistics
 import tempfile
@@ -19,7 +20,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -114,7 +115,7 @@ def record_requests(server: LocalServer) -> list[str]:
 def replay(server: LocalServer, paths: list[str], clients: int, seconds: float) -> Answers:
     """Let clients ask once a second each for `seconds`, each on a connection of its own, then read the server's log."""
     log = server.home.logs / "server.log"
-    offset, statuses, lock = log.stat().st_size, Counter[int](), threading.Lock()
+    before, statuses, lock = log.stat(), Counter[int](), threading.Lock()
     ends = time.monotonic() + seconds
 
     def ask(number: int) -> None:
@@ -142,19 +143,27 @@ def replay(server: LocalServer, paths: list[str], clients: int, seconds: float) 
         thread.start()
     for thread in threads:
         thread.join()
-    return Answers(statuses, _times_of(log, offset, sum(statuses.values())))
+    return Answers(statuses, read_times(log, before, sum(statuses.values())))
 
 
-def _times_of(log: Path, offset: int, expected: int) -> list[float]:
-    """Return the milliseconds of the requests in a log from an offset on; a line is written after its answer."""
+def read_times(log: Path, before: os.stat_result, expected: int) -> list[float]:
+    """Return the milliseconds of the requests since the log was as `before`; a line is written after its answer."""
     until = time.monotonic() + 2
     while True:
-        with log.open(encoding="utf-8") as lines:
-            lines.seek(offset)
-            found = [float(match["ms"]) for line in lines if (match := _LINE.search(line.rstrip()))]
+        found = [float(match["ms"]) for line in _lines_since(log, before) if (match := _LINE.search(line.rstrip()))]
         if len(found) >= expected or time.monotonic() > until:
             return found
         time.sleep(0.05)
+
+
+def _lines_since(log: Path, before: os.stat_result) -> Iterator[str]:
+    """Yield what was added to a log, also where its file was put aside meanwhile and a new one begun."""
+    aside = log.with_name(f"{log.name}.1")
+    same = log.exists() and log.stat().st_ino == before.st_ino
+    for path, offset in [(log, before.st_size)] if same else [(aside, before.st_size), (log, 0)]:
+        with suppress(FileNotFoundError), path.open(encoding="utf-8") as lines:
+            lines.seek(offset)
+            yield from lines
 
 
 def processor_ms(server: LocalServer) -> float:

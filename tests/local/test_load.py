@@ -92,6 +92,19 @@ def test_what_an_sdk_was_seen_to_send_is_answered_to_many_at_once(local_server: 
             assert not is_soak() or answers.p95 < load.P95_BAR_MS
 
 
+def test_times_are_read_from_a_log_that_was_put_aside_meanwhile(tmp_path: Path) -> None:
+    log = tmp_path / "server.log"
+    line = "INFO core.local.server GET /x 200 {} ms\n"
+    log.write_text(line.format(1))
+    before = log.stat()
+    with log.open("a") as file:
+        file.write(line.format(2))
+    assert load.read_times(log, before, 1) == [2.0]
+    log.rename(tmp_path / "server.log.1")
+    log.write_text(line.format(3))
+    assert load.read_times(log, before, 2) == [2.0, 3.0]
+
+
 def test_lists_are_whole_page_by_page_while_new_jobs_arrive(own_server: LocalServer) -> None:
     load.fill(own_server.home.workspace_db, jobs=250, models=130, points=0, template=TEMPLATE)
     path = f"{wire.workspace_id()}/jobs"
