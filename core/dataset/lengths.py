@@ -24,11 +24,12 @@ def count_lengths(
 ) -> tuple[table.Rows, list[Problem]]:
     """Write and return tokens and trained tokens of each row, and what the template refuses.
 
-    A row with errors has none of both. The tokens are those of the whole row, whatever a training cuts.
+    A row with errors has none of both, nor has one message alone, which is not trained on. The tokens are those of the
+    whole row, whatever a training cuts.
     """
     rows = table.read(path)
     records = numpy.zeros(len(rows), table.TOKENS)
-    usable = (rows["flags"] & numpy.uint64(ERROR_FLAGS)) == 0
+    usable = (rows["flags"] & numpy.uint64(ERROR_FLAGS | flag("lone_message"))) == 0
     refused: list[Problem] = []
     done = done_bytes = 0
     size = path.stat().st_size

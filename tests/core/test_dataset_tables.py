@@ -110,15 +110,17 @@ def test_random_tables_give_the_rows_that_the_csv_module_wrote(tmp_path: Path) -
         assert [[row["q"], row["a"]] for row in read if row is not BLANK] == rows
 
 
-@pytest.mark.parametrize("end", ["", "\n"])
-def test_a_table_says_of_how_many_rows_it_has_converted_how_many(tmp_path: Path, end: str) -> None:
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("closed", [True, False])
+def test_a_table_says_of_how_many_rows_it_has_converted_how_many(tmp_path: Path, end: str, closed: bool) -> None:
     rows = [{"question": f"q{n}", "answer": f"a{n}" if n % 3 else f"a\n{n}"} for n in range(2500)]
     text = io.StringIO()
     writer = csv.DictWriter(text, ["question", "answer"], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     table, columns = tmp_path / "faq.csv", tmp_path / "faq.parquet"
-    table.write_text(text.getvalue().rstrip("\n") + end, encoding="utf-8")
+    written = text.getvalue().replace("\n", end)
+    table.write_bytes((written if closed else written.removesuffix(end)).encode())
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), columns)
     lines = text.getvalue().count("\n")  # a blank one stands for the header
     for path, total in ((table, lines), (columns, 2500)):

@@ -93,6 +93,16 @@ def test_tokens_and_learned_tokens_of_each_row_are_the_trainers(tmp_path: Path, 
     assert [one.line for one in refused] == lines
 
 
+def test_one_message_alone_counts_for_nothing_as_it_is_not_trained_on(tmp_path: Path, tiny: Path) -> None:
+    talk = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    path = tmp_path / "train.jsonl"
+    path.write_text("\n".join(json.dumps({"messages": one}) for one in (talk, talk[1:])), encoding="utf-8")
+    check_file(path)
+    records, refused = count_lengths(path, LengthCounter(tiny))
+    assert records["tokens"][0] > records["trained"][0] > 0
+    assert (records["tokens"][1], records["trained"][1], refused) == (0, 0, [])
+
+
 def test_tokens_out_of_order_are_marked_as_the_trainer_walks_through_them() -> None:
     starts = [0, 3, 3, 7, 5, 9, 4, 12]
     assert mark_learned(starts, [(3, 6), (9, 12)]).tolist() == [

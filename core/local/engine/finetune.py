@@ -65,8 +65,9 @@ def _train(step: Step, settings: TrainingSettings, chosen: Format, device: torch
     from core.local.engine.training import Training
 
     torch.manual_seed(settings.seed)
-    if settings.enable_full_determinism:  # the call itself imports torch's compiler: a second or two
-        torch.use_deterministic_algorithms(True)
+    if settings.enable_full_determinism != torch.are_deterministic_algorithms_enabled():
+        # Only where it changes something: the call imports torch's compiler, which takes a second or two.
+        torch.use_deterministic_algorithms(settings.enable_full_determinism)
     model_dir, data_dir = step.path("model_dir"), step.path("data_dir")
     rows = {name: read_rows(data_dir / f"{name}.safetensors") for name in ("train", "validation")}
     tokens = load_chat_tokens(model_dir)
