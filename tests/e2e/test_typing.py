@@ -44,7 +44,7 @@ def test_typing_zooming_an_open_popover_and_clicks_survive_a_run_that_ticks_and_
     inside = page.get_by_text("Logarithmic loss")
     expect(inside).to_be_visible()
     at = count_points(page)
-    wait_until(lambda: count_points(page) > at + 3, "the run did not go on")
+    wait_until(lambda: count_points(page) > at + 3, "the run did not go on", SLOW / 1000)
     expect(inside).to_be_visible()
     page.keyboard.press("Escape")
 
@@ -61,7 +61,7 @@ def test_typing_zooming_an_open_popover_and_clicks_survive_a_run_that_ticks_and_
 
 def zoom(page: Page) -> list[float]:
     """Drag over a part of the chart, again where the page moved under it; returns the range that is then shown."""
-    wait_until(lambda: count_points(page) > 3, "the run did not begin")
+    wait_until(lambda: count_points(page) > 3, "the run did not begin", SLOW / 1000)
     ground = page.locator(".nsewdrag").first
     for _ in range(5):
         ground.scroll_into_view_if_needed()  # the click on Logs may have moved it out of the window
