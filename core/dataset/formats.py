@@ -260,7 +260,7 @@ def _count_parquet(path: Path) -> int:
 
     try:
         return int(read_metadata(path).num_rows)
-    except (pyarrow.ArrowException, OSError):  # reading it says so in words
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError):  # reading it says so in words
         return 0
 
 

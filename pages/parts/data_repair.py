@@ -30,10 +30,10 @@ def draw(found: ChatDataset, findings: tuple[Finding, ...], tokenizer: Path | No
         if not chosen:
             st.text("Nothing is chosen.")
             return
-        _draw_changes(found, chosen, "test" if all(mendable[code].file == "test" for code in chosen) else "train")
-        with st.container(horizontal=True):
+        with st.container(horizontal=True):  # above the changes, which would push it away when they come
             action("Use a repaired copy", _apply, found, chosen, tokenizer, key="repair", icon="content_copy")
             _draw_download(found, chosen)
+        _draw_changes(found, chosen, "test" if all(mendable[code].file == "test" for code in chosen) else "train")
 
 
 def _draw_choice(finding: Finding) -> bool:

@@ -78,6 +78,7 @@ def test_every_form_of_a_file_gives_the_same_data_set(home: Home, tmp_path: Path
         ("a.jsonl.gz", gzip.compress(gzip.compress(as_jsonl())), "The file is packed twice."),
         ("a.jsonl.zst", b"\x28\xb5\x2f\xfd" + b"\0" * 50, "The zstandard file ends too early or is damaged"),
         ("a.parquet", as_parquet()[:300], "The Parquet file cannot be read."),
+        ("a.parquet", as_parquet().replace(b"question", b"quest\x92on"), "The Parquet file cannot be read."),
         ("a.json", b'{\n "data": [\n', "The JSON file cannot be read at line 3, character 1"),
     ],
 )
