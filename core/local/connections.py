@@ -1,41 +1,23 @@
-"""The connections of this server: an answer goes out in one piece, or one is ended without any. Knows no request."""
+"""The connections of this server: one is ended without an answer, or for a head without end. Knows no request."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from typing import Any
 
-import h11
 from starlette.types import Scope
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+MOST_HEAD_BYTES = 64 * 1024
 _open: dict[tuple[str, int], asyncio.Transport] = {}  # by the client's address, which is all that a request knows
 
 
-class WholeAnswers(h11.Connection):
-    """Holds the head of an answer back until its body begins: a small answer is one send to the socket, not two."""
-
-    _head: Sequence[bytes] = ()
-
-    def send_with_data_passthrough(self, event: h11.Event) -> list[bytes] | None:
-        """Return what is to be written for an event: nothing yet for the head of an answer."""
-        parts = super().send_with_data_passthrough(event)
-        if isinstance(event, h11.Response):
-            self._head, parts = parts or (), []
-        elif parts is not None:
-            self._head, parts = (), [*self._head, *parts]
-        return parts
-
-
-class KnownConnection(H11Protocol):
-    """A connection that can be found again by its client's address."""
+class KnownConnection(HttpToolsProtocol):
+    """A connection that can be found again by its client's address. A request's head may not be larger than 64 KiB."""
 
     _client: tuple[str, int] | None = None
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.conn = WholeAnswers(h11.SERVER)
+    _in_head = False
+    _head_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Remember the connection."""
@@ -50,6 +32,24 @@ class KnownConnection(H11Protocol):
         if self._client is not None:
             _open.pop(self._client, None)
         super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Read on; a head that has not ended by now is refused, since the parser would keep it whatever its size."""
+        super().data_received(data)
+        if self._in_head and not self.transport.is_closing():
+            self._head_bytes += len(data)
+            if self._head_bytes > MOST_HEAD_BYTES:
+                self.send_400_response("The head of the request is too large.")
+
+    def on_message_begin(self) -> None:
+        """Begin to count."""
+        self._in_head, self._head_bytes = True, 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """End to count."""
+        self._in_head = False
+        super().on_headers_complete()
 
 
 def drop_connection(scope: Scope) -> None:

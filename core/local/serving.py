@@ -65,7 +65,8 @@ def serve(home: Home, *, foreground: bool = False, profile: str = "local") -> in
             server.create_app(home, home.port(), home.tls_port() if secure else 0, make_profile(profile)),
             http=KnownConnection,
             ws="none",
-            loop="asyncio",
+            proxy_headers=False,  # a client is who it is: connections are found by their addresses
+            loop="uvloop",  # sends the head and the body of an answer at once
             log_config=None,
             access_log=False,
             server_header=False,
@@ -114,8 +115,7 @@ def _locked(home: Home) -> Iterator[bool]:
 
 def _listen(port: int) -> socket.socket | None:
     """Return a socket on a port of the loopback, None where another program has it."""
-    # The protocol is named because asyncio switches Nagle's delay off only where it is: 40 ms per answer otherwise.
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(("127.0.0.1", port))

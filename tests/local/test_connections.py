@@ -1,40 +1,49 @@
-"""What the server does below its routes to answer cheaply: one write for an answer, one line of a log written once."""
+"""What the server does below its routes: one write for an answer, an end to heads without end, a log written once."""
 
 from __future__ import annotations
 
 import logging
+import socket
 from pathlib import Path
 
-import h11
 import pytest
 
-from core.local.connections import WholeAnswers
+from core.local.connections import MOST_HEAD_BYTES
 from core.local.serving import RotatingLog
+from tests.local_server import LocalServer
 
-HEAD = h11.Response(status_code=200, headers=[("Content-Length", "2")], reason=b"OK")
+HEAD = "{method} /metadata/endpoints HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_an_answer_is_written_in_one_piece(method: str) -> None:
-    connection = WholeAnswers(h11.SERVER)
-    for _ in range(2):  # of one connection that is kept
-        connection.receive_data(f"{method} /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
-        assert [type(connection.next_event()) for _ in range(2)] == [h11.Request, h11.EndOfMessage]
-        assert connection.send(HEAD) == b""
-        written = connection.send(h11.Data(data=b"{}" if method == "GET" else b""))
-        assert written is not None
-        assert written.startswith(b"HTTP/1.1 200 OK\r\n")
-        assert written.endswith(b"\r\n\r\n{}" if method == "GET" else b"\r\n\r\n")
-        assert connection.send(h11.EndOfMessage()) == b""
-        connection.start_next_cycle()
+def test_an_answer_is_sent_in_one_piece(local_server: LocalServer, method: str) -> None:
+    asked = f"{HEAD}\r\n".format(method=method, port=local_server.home.port()).encode()
+    with socket.create_connection(("127.0.0.1", local_server.home.port()), timeout=10) as client:
+        for _ in range(5):  # of one connection that is kept
+            client.sendall(asked)
+            head, _, body = client.recv(1 << 20).partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200 OK")
+            assert bool(body) == (method == "GET")
+            if body:
+                assert f"content-length: {len(body)}".encode() in head
 
 
-def test_who_waits_for_leave_to_send_a_body_gets_it_at_once() -> None:
-    connection = WholeAnswers(h11.SERVER)
-    connection.receive_data(b"PUT /x HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nExpect: 100-continue\r\n\r\n")
-    connection.next_event()
-    leave = connection.send(h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue"))
-    assert leave == b"HTTP/1.1 100 Continue\r\n\r\n"
+@pytest.mark.parametrize("line", ["x: " + "y" * 900 + "\r\n", "z" * 900], ids=["many lines", "one line"])
+def test_a_head_without_end_is_refused(local_server: LocalServer, line: str) -> None:
+    with socket.create_connection(("127.0.0.1", local_server.home.port()), timeout=10) as client:
+        client.sendall(HEAD.format(method="GET", port=local_server.home.port()).encode())
+        answer, sent = b"", 0
+        client.settimeout(0.01)
+        while not answer and sent < 4 * MOST_HEAD_BYTES:
+            client.sendall(line.encode())
+            sent += len(line)
+            try:
+                answer = client.recv(1 << 16)
+            except TimeoutError:
+                continue
+    assert answer.startswith(b"HTTP/1.1 400 Bad Request")
+    assert answer.endswith(b"The head of the request is too large.")
+    assert local_server.request("GET", "/metadata/endpoints").status_code == 200, "others are answered"
 
 
 def test_a_full_log_is_put_aside_and_no_line_is_lost(tmp_path: Path) -> None:
