@@ -1,26 +1,38 @@
-"""A run that ticks leaves the operator alone: letters, focus, an open popover, the chart's zoom and clicks stay."""
+"""A run that ticks leaves the operator alone: letters, focus, an open popover, the chart's zoom and clicks stay.
+
+The run is of a model that is tiny to load and whose steps take about as long as a real one's.
+"""
 
 from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
 
 from tests.e2e.conftest import SLOW, click, go_to_launch, set_number, wait_until
 from tests.pages.conftest import Dashboard, open_from_menu, settle
+from tests.tiny_model import build_tiny_model
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(600)]
 CLICKS = 60 if os.environ.get("TUNEDECK_SOAK") else 12
 TEXT = "the quick brown fox jumps over the lazy dog"
 
 
+@pytest.fixture(scope="module")
+def base_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    models = tmp_path_factory.mktemp("base-models")
+    build_tiny_model(models, hidden=512, layers=8)
+    return models
+
+
 def test_typing_zooming_an_open_popover_and_clicks_survive_a_run_that_ticks_and_cancel_ends_it(
     page: Page, dashboard: Dashboard
 ) -> None:
     go_to_launch(page, dashboard)
-    set_number(page, "max_steps", "Maximum steps", "400")
+    set_number(page, "max_steps", "Maximum steps", "100000")
     click(page, "Start run", timeout_ms=30_000)
     page.locator(".js-plotly-plot").first.wait_for(timeout=SLOW)
     page.get_by_text("Logs", exact=True).click()

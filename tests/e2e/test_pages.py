@@ -1,7 +1,7 @@
-"""axe-core on every page: light and dark, 1360 and 420 wide, empty and at work; and no page scrolls sideways, at 320
-neither.
+"""What only a browser shows of pages, empty and at work: axe-core on every one, light and dark, 1360 and 420 wide; none
+scrolls sideways, at 320 neither; the clipboard; a chart that is lower where the window is narrow.
 
-The tiny model stands in for the real one: what is measured here is the page. Each page is looked at wide in one theme
+One file, because the run and the endpoint that are looked at take long to make. The tiny model stands in for the real one: what is measured here is the page. Each page is looked at wide in one theme
 and narrow in the other, the themes taking turns from page to page; `make soak` looks at all four.
 """
 
@@ -13,7 +13,7 @@ from itertools import product
 from typing import Literal
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 from tests.e2e.conftest import wait_until
 from tests.pages.axe import list_serious
@@ -57,6 +57,33 @@ def test_nothing_serious_on_an_empty_page(tab: Page, tiny: Dashboard, number: in
 @pytest.mark.parametrize("number", range(len(AT_WORK)), ids=AT_WORK)
 def test_nothing_serious_on_a_page_at_work(tab: Page, tiny: Dashboard, made: dict[str, str], number: int) -> None:
     assert look_at(tab, f"{tiny.url}/{AT_WORK[number].format(**made)}", choose_looks(number)) == []
+
+
+def test_an_answer_is_copied_as_it_was_written(browser: Browser, tiny: Dashboard, made: dict[str, str]) -> None:
+    context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
+    tab = context.new_page()
+    tab.goto(f"{tiny.url}/chat?at=local&endpoint={made['endpoint']}&chat={made['chat']}")
+    button = tab.get_by_role("button", name="Copy").first
+    button.click()
+    expect(tab.get_by_role("button", name="Copied")).to_be_visible()
+    answer = tab.locator("[data-testid=stChatMessage]").nth(1).locator("[data-testid=stText]").first.inner_text()
+    assert tab.evaluate("() => navigator.clipboard.readText()").strip() == answer.strip()
+    context.close()
+
+
+def test_a_chart_is_lower_in_a_narrow_window_and_follows_it(
+    browser: Browser, tiny: Dashboard, made: dict[str, str]
+) -> None:
+    tab = browser.new_page(viewport={"width": 420, "height": 900})
+    tab.goto(f"{tiny.url}/runs?at=local&run={made['run']}")
+    chart = tab.locator(".tunedeck-chart.js-plotly-plot").first
+    chart.wait_for()
+    settle(tab)
+    for width, height in ((420, 260), (1360, 340), (420, 260)):
+        tab.set_viewport_size({"width": width, "height": 900})
+        expect(chart).to_have_css("height", f"{height}px")
+        expect(chart.locator(".main-svg").first).to_have_css("height", f"{height}px")
+    tab.close()
 
 
 def choose_looks(number: int) -> list[Look]:
