@@ -112,8 +112,17 @@ def test_a_refusal_is_a_sentence_with_the_templates_words_as_detail(folder: Path
         view_as_model([{"role": "user", "content": "a"}], folder)
 
 
-def test_a_template_that_reaches_for_the_machine_gets_nothing(folder: Path) -> None:
-    source = "{{ ''.__class__.__mro__[1].__subclasses__() }}"
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+        "{{ ''.upper() }}{{ ''.__class__.__mro__ }}",
+        "{{ messages.copy() }}{{ messages.append(1) }}",
+        "{% for one in messages %}{{ one.keys() }}{{ one.clear() }}{% endfor %}",
+        "{{ raise_exception.__globals__.keys() }}",
+    ],
+)
+def test_a_template_that_reaches_for_the_machine_gets_nothing(folder: Path, source: str) -> None:
     (folder / "chat_template.jinja").write_text(source, encoding="utf-8")
     with pytest.raises(BadInput, match="refuses"):
         view_as_model([{"role": "user", "content": "a"}], folder)
