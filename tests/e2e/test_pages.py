@@ -1,9 +1,9 @@
 """What only a browser shows of pages, empty and at work: axe-core on every one, light and dark, 1360 and 420 wide; none
 scrolls sideways, at 320 neither; the clipboard; a chart that is lower where the window is narrow.
 
-One file, because the run and the endpoint that are looked at take long to make; the tiny model stands in for the real one,
-since what is measured is the page. axe looks at each page wide in one theme and narrow in the other, the themes taking
-turns from page to page; `make soak` looks at all four.
+One file, because the run and the endpoint that are looked at take long to make; the tiny model stands in for the real
+one, since what is measured is the page. axe looks at each page wide in one theme and narrow in the other, the themes
+taking turns from page to page; `make soak` looks at all four.
 """
 
 from __future__ import annotations
