@@ -43,6 +43,7 @@ from core.dataset.sources import (
     start_repair,
     start_upload,
 )
+from core.dataset.spool import GivenFile, forget_given, keep_given
 from core.dataset.tokens import TemplateRefused
 from core.dataset.upload import DataAssets, UploadedData, register_data, upload
 from core.dataset.versions import Comparison, compare, find_previous
@@ -58,6 +59,7 @@ __all__ = [
     "Comparison",
     "DataAssets",
     "Finding",
+    "GivenFile",
     "Page",
     "Preparation",
     "Preview",
@@ -82,8 +84,10 @@ __all__ = [
     "find_row",
     "find_rows",
     "find_tokenizer",
+    "forget_given",
     "from_hub",
     "from_upload",
+    "keep_given",
     "list_datasets",
     "list_files",
     "list_folders",

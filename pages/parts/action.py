@@ -1,4 +1,4 @@
-"""Buttons whose failures become notices. The only place that hands Streamlit an `on_click`."""
+"""Buttons and fields whose failures become notices. The only place that hands Streamlit an `on_click`."""
 
 from __future__ import annotations
 
@@ -72,6 +72,11 @@ def action(
     else:
         draw_error_of(key)
     return clicked and key not in ui().errors
+
+
+def on_change(key: str, fn: Callable[..., Any], *args: Any) -> dict[str, Any]:
+    """Return the options by which a field calls `fn(*args)` when it changes; `draw_error_of(key)` shows its error."""
+    return {"on_change": _run, "args": (key, fn, args, None)}
 
 
 def draw_error_of(key: str) -> None:

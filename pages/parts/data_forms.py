@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from core.errors import BadInput, NotFound
 from core.reader import Snapshot
 from pages.parts import reads, words
 from pages.parts.action import action
+from pages.parts.file_field import draw_file
 from pages.parts.notices import draw_empty, draw_error, ready
 from pages.parts.state import set_url_id, ui
 
@@ -53,9 +55,9 @@ def draw_upload(draft: Draft) -> None:
     """Draw the two files. No fragment may stand round a file_uploader."""
     left, right = st.columns(2)
     with left:
-        train = st.file_uploader("Training rows", type=_TYPES, key="train-file", max_upload_size=_MAX_MB)
+        train = draw_file("Training rows", "train-file", _TYPES)
     with right:
-        test = st.file_uploader("Test rows, where you have them", type=_TYPES, key="test-file", max_upload_size=_MAX_MB)
+        test = draw_file("Test rows, where you have them", "test-file", _TYPES)
     st.caption(
         f"JSONL, JSON, CSV, TSV or Parquet, also packed as .gz or .zst, up to {_MAX_MB} MB. Larger files come by path, "
         "Hugging Face or data asset."
@@ -63,19 +65,14 @@ def draw_upload(draft: Draft) -> None:
     split = Split() if test else draw_split("upload")
     if train is None:
         return
-    if train.size > datasets.MAX_BROWSER_BYTES or (test and test.size > datasets.MAX_BROWSER_BYTES):
-        draw_error(BadInput(f"The file is larger than {_MAX_MB} MB.", "Take it by its path on the server."), key="size")
-        return
-    mapping = known_mapping("upload", train.file_id)
-    key = f"{train.file_id}:{test.file_id if test else ''}:{split}:{mapping}"
-    name, test_name = train.name, test.name if test else ""
+    mapping, tokenizer = known_mapping("upload", train.id), find_tokenizer(draft)
+    key = f"{train.id}:{test.id if test else ''}:{split}:{mapping}"
 
     def take() -> Preparation:
-        train.seek(0)
-        if test:
-            test.seek(0)
-        tokenizer = find_tokenizer(draft)
-        return datasets.start_upload(name, train, test, tokenizer, mapping, split.percent, split.seed, test_name)
+        with train.path.open("rb") as rows, test.path.open("rb") if test else nullcontext() as test_rows:
+            return datasets.start_upload(
+                train.name, rows, test_rows, tokenizer, mapping, split.percent, split.seed, test.name if test else ""
+            )
 
     taken = reads.work("upload", key, take)
     if taken.error:

@@ -31,13 +31,12 @@ class _Work:
     """One piece of background work and its outcome."""
 
     def __init__(self, fn: Callable[[], Any]) -> None:
-        self._fn = fn
         self._ended_at: datetime | None = None
-        self._future: Future[Any] = _pool.submit(self._run)
+        self._future: Future[Any] = _pool.submit(self._run, fn)  # not kept: it may hold much
 
-    def _run(self) -> Any:
+    def _run(self, fn: Callable[[], Any]) -> Any:
         try:
-            return self._fn()
+            return fn()
         finally:
             self._ended_at = datetime.now(UTC)
 
@@ -128,7 +127,8 @@ def work(name: str, key: str, fn: Callable[[], T], *, alone: bool = False) -> Sn
         with _lock:
             for other in [one for one in _works if one[0] == name and one[1] != key]:
                 del _works[other]
-    return watch(f"{name}:{key}", lambda: run_once(name, key, fn))
+    run_once(name, key, fn)
+    return watch(f"{name}:{key}", lambda: find_work(name, key) or LOADING)  # without `fn`, which may hold much
 
 
 def run_once(name: str, key: str, fn: Callable[[], T]) -> Snapshot[T]:

@@ -6,6 +6,8 @@ import csv
 import gzip
 import io
 import json
+import os
+import resource
 import time
 from pathlib import Path
 from typing import Any
@@ -221,3 +223,29 @@ def test_a_file_of_copies_alone_keeps_all_its_rows_for_training(home: Home) -> N
     found = dataset.from_upload("copies.jsonl", "\n".join([line] * 40).encode())
     assert (found.rows, found.test_rows, found.usable) == (40, 0, True)
     assert "Too many rows say the same" in found.split_note
+
+
+def test_a_file_of_the_browser_lies_in_the_home_under_a_name_of_ours(home: Home) -> None:
+    name = "../../faq.jsonl"
+    first = dataset.keep_given(name, io.BytesIO(b"old"))
+    long_ago = time.time() - 2 * 24 * 3600
+    os.utime(first.path, (long_ago, long_ago))
+    given = dataset.keep_given(name, io.BytesIO(as_jsonl()))
+    assert (given.name, given.size, given.path.parent) == (name, len(as_jsonl()), home.datasets / ".given")
+    assert list(given.path.parent.iterdir()) == [given.path], "what was left on an earlier day goes"
+    with given.path.open("rb") as rows:
+        assert dataset.from_upload(given.name, rows.read()).rows == 36
+    dataset.forget_given(given)
+    dataset.forget_given(given)
+    assert list(given.path.parent.iterdir()) == []
+
+
+def test_a_file_that_the_disk_does_not_take_is_named_and_nothing_stays(home: Home) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(BadInput, match=r"faq.jsonl could not be kept in the home folder: File too large"):
+            dataset.keep_given("faq.jsonl", io.BytesIO(as_jsonl()))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list((home.datasets / ".given").iterdir()) == []

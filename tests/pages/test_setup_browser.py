@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -91,8 +92,17 @@ def test_a_broken_line_blocks_and_is_named_with_its_fix(page: Page, dashboard: D
 def test_a_good_file_can_be_used(page: Page, dashboard: Dashboard, tmp_path: Path) -> None:
     page.goto(f"{dashboard.url}/data?at=local")
     page.get_by_text("Upload", exact=True).click()
+    page.locator("input[type=file]").first.set_input_files(write_rows(tmp_path / "few.jsonl", 12))
+    expect(page.get_by_text("few.jsonl · ")).to_be_visible()
+    assert count_uploaded_bytes(dashboard) == 0, "the dashboard keeps what lies in the home"
+    click(page, "Choose another")
+    expect(page.locator("input[type=file]")).to_have_count(2)
     page.locator("input[type=file]").first.set_input_files(write_rows(tmp_path / "good.jsonl", 40))
+    expect(page.get_by_text("good.jsonl · ")).to_be_visible()
     expect(page.get_by_role("heading", name="Conversations")).to_be_visible()
+    kept = [one.read_bytes() for one in (dashboard.home / "datasets" / ".given").iterdir()]
+    assert (tmp_path / "good.jsonl").read_bytes() in kept
+    assert (tmp_path / "few.jsonl").read_bytes() not in kept, "a file that was let go stays in the home"
     click(page, "Use this data")
     expect_page(page, "Launch")
 
@@ -104,6 +114,13 @@ def test_the_hub_out_of_reach_is_said_with_the_way_round(page: Page, dashboard: 
     click(page, "Fetch and check")
     expect(page.get_by_text("huggingface.co cannot be reached from this machine.")).to_be_visible(timeout=60_000)
     expect(page.get_by_text("Upload a file, or use the bundled sample.")).to_be_visible()
+
+
+def count_uploaded_bytes(dashboard: Dashboard) -> int:
+    """Return how much of what browsers sent Streamlit holds in memory, by its own account."""
+    with urllib.request.urlopen(f"{dashboard.url}/_stcore/metrics", timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    return sum(int(float(line.rpartition(" ")[2])) for line in lines if "UploadedFileManager" in line)
 
 
 HOSTILE = (

@@ -1,0 +1,62 @@
+"""A field for a file of the browser. What is given lies in the home at once, and this process lets go of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+
+from core import dataset as datasets
+from core.dataset import GivenFile
+from core.errors import BadInput
+from pages.parts import words
+from pages.parts.action import action, draw_error_of, on_change
+from pages.parts.state import ui
+
+
+def draw_file(label: str, name: str, types: Sequence[str]) -> GivenFile | None:
+    """Draw the field, or the file that was given; returns the latter. No fragment may stand round it."""
+    given: GivenFile | None = ui().notes.get(f"given-{name}")
+    if given is not None and given.path.is_file():
+        with st.container(gap="xxsmall"):
+            st.markdown(f":small[{label}]")
+            with st.container(border=True, horizontal=True, vertical_alignment="center"):
+                st.text(f"{given.name} · {words.size(given.size)}")
+                action("Choose another", _let_go, name, key=f"other-{name}", icon="close")
+        return given
+    limit = datasets.MAX_BROWSER_BYTES // 1_000_000
+    st.file_uploader(label, types, key=_key(name), max_upload_size=limit, **on_change(name, _take, name))
+    draw_error_of(name)
+    return None
+
+
+def _take(name: str) -> None:
+    """Bring the file into the home. Streamlit would keep it, and a copy for each reader, as long as the tab is open."""
+    file = st.session_state[_key(name)]
+    if file is None:
+        return
+    try:
+        if file.size > datasets.MAX_BROWSER_BYTES:
+            limit = datasets.MAX_BROWSER_BYTES // 1_000_000
+            raise BadInput(f"The file is larger than {limit} MB.", "Take it by its path on the server.")
+        ui().notes[f"given-{name}"] = datasets.keep_given(file.name, file)
+    finally:
+        ui().notes[f"turn-{name}"] = _turn(name) + 1  # the field that still holds the file is drawn no more
+        context = get_script_run_ctx()
+        if context and isinstance(context.uploaded_file_mgr, MemoryUploadedFileManager):
+            context.uploaded_file_mgr.remove_file(context.session_id, file.file_id)
+
+
+def _let_go(name: str) -> None:
+    if given := ui().notes.pop(f"given-{name}", None):
+        datasets.forget_given(given)
+
+
+def _key(name: str) -> str:
+    return f"{name}-{_turn(name)}"
+
+
+def _turn(name: str) -> int:
+    return int(ui().notes.get(f"turn-{name}", 0))
