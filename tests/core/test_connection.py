@@ -133,7 +133,7 @@ def test_a_stopped_workspace_holds_one_thread_and_never_the_page(tmp_path_factor
             assert kept.value.region == "local"
             assert kept.age_s is not None
             assert kept.age_s > 10
-            assert slowest < 0.05
+            assert slowest < 1, "a read that waits waits for its time-out of 10 s"
             errors = [reader.read(f"key {number}", Connection.facts).error for number in range(10)]
             assert any(isinstance(error, LocalWorkspaceDown) for error in errors)
         finally:

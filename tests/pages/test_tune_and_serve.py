@@ -390,7 +390,7 @@ def test_what_bills_stays_shown_while_the_workspace_fails_to_tell(
 
 
 @pytest.mark.parametrize("script", [RUNS, DEPLOY, CHAT, TEARDOWN, LAUNCH])
-def test_a_page_draws_in_half_a_second_while_the_workspace_does_not_answer(
+def test_a_page_draws_without_an_answer_of_the_workspace(
     server: LocalServer, draft: drafts.Draft, script: str
 ) -> None:
     ids = {"draft": draft.id} if script == LAUNCH else {}
@@ -403,4 +403,4 @@ def test_a_page_draws_in_half_a_second_while_the_workspace_does_not_answer(
     finally:
         os.kill(server.pid, signal.SIGCONT)
     assert not app.exception
-    assert took < 2.0, "AppTest and the first import cost up to a second; a request would cost its time-out"
+    assert took < 5, "a request would cost its time-out, which is 10 s"
