@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import streamlit as st
 
-from core import compute, drafts, evaluation, metrics, operations, overview, tags
+from core import compute, connection, drafts, evaluation, metrics, operations, overview, tags
 from core.errors import NotFound
 from core.evaluation import Evaluation
 from core.metrics import RunMetrics
@@ -137,7 +137,7 @@ def _draw_known(run: Run) -> None:
     def draw() -> object:
         now_run = reads.read(overview.read_run, run.name, max_age_s=1.0)
         now: Run = now_run.value or run
-        metered = reads.read(metrics.read_metrics, run.name, max_age_s=1.0)
+        metered = reads.read(metrics.read_metrics, run.name, max_age_s=0.8 * pace)
         now_measured: RunMetrics = metered.value or RunMetrics(run.name)
         with top:
             _draw_progress(now, now_run, now_measured)
@@ -160,8 +160,10 @@ def _draw_known(run: Run) -> None:
 
 
 def _pace(measured: RunMetrics | None) -> float:
-    """Return how often to look, seconds: the first point is waited for."""
-    return 2.0 if measured and measured.get("loss").values else 1.0
+    """Return how often to look, seconds: the first point is waited for, and seen at the second look after it."""
+    if measured and measured.get("loss").values:
+        return 2.0
+    return 0.6 if ui().alias == connection.LOCAL else 1.0
 
 
 def _token(run: Run, result: Evaluation | None, measured_at: datetime | None) -> tuple[object, ...]:
@@ -335,8 +337,10 @@ def _draw_loss(run: Run, measured: RunMetrics, choice: ChartChoice) -> None:
         if run.finished:
             st.text("This run logged no loss.")
             return
-        st.text(f"No loss yet. {running or 'The run'} is {'running' if running else run.state_word.lower()}.")
-        st.skeleton(charts.HEIGHT - 40)
+        said = f"No loss yet. {running or 'The run'} is {'running' if running else run.state_word.lower()}."
+        # No skeleton: it pulses, which takes a quarter of a core from a trainer beside the browser, for minutes.
+        with st.container(border=True, height=charts.HEIGHT, vertical_alignment="center"):
+            st.text(said, width="stretch", text_alignment="center")
         return
     charts.draw_loss(train.points, measured.get("eval_loss").points, run=run.name, axis=_axis(measured, choice),
                      smoothing=choice.smoothing, log_y=choice.log_y)  # fmt: skip

@@ -12,7 +12,7 @@ from pages.parts import words
 _ICONS = {
     "ok": ":material/check_circle:",
     "done": ":material/check_circle:",
-    "running": "spinner",
+    "running": ":material/autorenew:",  # still: a spinner beside a trainer takes a tenth of a core from it
     "failed": ":material/error:",
     "warning": ":material/warning:",
     "skipped": ":material/do_not_disturb_on:",

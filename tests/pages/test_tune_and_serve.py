@@ -390,9 +390,7 @@ def test_what_bills_stays_shown_while_the_workspace_fails_to_tell(
 
 
 @pytest.mark.parametrize("script", [RUNS, DEPLOY, CHAT, TEARDOWN, LAUNCH])
-def test_a_page_draws_without_an_answer_of_the_workspace(
-    server: LocalServer, draft: drafts.Draft, script: str
-) -> None:
+def test_a_page_draws_without_an_answer_of_the_workspace(server: LocalServer, draft: drafts.Draft, script: str) -> None:
     ids = {"draft": draft.id} if script == LAUNCH else {}
     open_page(script, **ids)
     os.kill(server.pid, signal.SIGSTOP)

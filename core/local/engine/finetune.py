@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from core.errors import BadInput
+from core.local.engine.memory import touch_ahead
 from core.local.engine.step import Step, is_out_of_memory, run, write_json
 from core.local.engine.training_settings import TrainingSettings, read_settings
 
@@ -32,6 +33,7 @@ def finetune(step: Step) -> None:
     """Write outputs/model/ and outputs/training.json."""
     started = time.perf_counter()
     settings = read_settings(step.parameters)
+    touch_ahead(step.path("model_dir"))
     step.report_progress("loading")
     warnings.simplefilter("ignore", FutureWarning)  # libraries talking to each other, in a log an operator reads
     os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}

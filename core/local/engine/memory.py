@@ -1,0 +1,45 @@
+"""Memory touched before it is needed. A page's first touch costs a virtual machine a trip to its host: 1 to 2 s a GiB.
+
+Measured on two cores with 24 GiB: the first optimiser step ended 7.5 to 9.3 s after the trainer's start instead of 8.0
+to 14.3, the third after 13.0 to 18.0 instead of 17.2 to 25.6, in six and seven runs that took turns.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import threading
+from pathlib import Path
+
+import psutil
+
+# Of the size of a model's file in bf16: its weights in fp32 take two, activations and logits of a batch the rest.
+_TIMES_THE_FILE = 8
+_SHARE_OF_FREE = 0.25
+
+
+def touch_ahead(model_dir: Path) -> threading.Thread | None:
+    """Touch as much memory as training this model is going to hold, in a thread beside the imports.
+
+    glibc keeps it for what is allocated next: its thresholds are above this size and the process has one arena
+    (processes.compute_environment). With another C library, and where a GPU trains, nothing is done.
+    """
+    if platform.libc_ver()[0] != "glibc" or os.environ.get("CUDA_VISIBLE_DEVICES"):
+        return None
+    weights = sum(path.stat().st_size for path in model_dir.glob("*.safetensors"))
+    size = min(_TIMES_THE_FILE * weights, int(_SHARE_OF_FREE * psutil.virtual_memory().available))
+    thread = threading.Thread(target=_touch, args=(size,), name="touch", daemon=True)
+    thread.start()
+    return thread
+
+
+def _touch(size: int) -> None:
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype = ctypes.c_void_p
+    libc.malloc.argtypes = [ctypes.c_size_t]
+    libc.memset.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
+    libc.free.argtypes = [ctypes.c_void_p]
+    if block := libc.malloc(size):
+        libc.memset(block, 1, size)
+        libc.free(block)
