@@ -73,8 +73,9 @@ def find_connection(alias: str | None = None) -> Connection | None:
 
 
 def warm_up() -> None:
-    """Import off the page what takes long: the SDK by building a client, which sends nothing, and the charts."""
-    run_once("warm-up-charts", _home(), lambda: importlib.import_module("pages.parts.charts"))
+    """Import off the page what takes long: the SDK by building a client, which sends nothing, charts and tables."""
+    for name in ("pages.parts.charts", "pandas"):  # which Streamlit imports for the first table it draws
+        run_once(f"warm-up-{name}", _home(), lambda name=name: importlib.import_module(name))
     settings = connections.find_settings(connections.LOCAL)
     if settings is not None:
         place = connections.connect(settings)
