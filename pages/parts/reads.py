@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, TypeVar
 
 from core import connection as connections
@@ -75,7 +76,7 @@ def find_connection(alias: str | None = None) -> Connection | None:
 def warm_up() -> None:
     """Import off the page what takes long: the SDK by building a client, which sends nothing, charts and tables."""
     for name in ("pages.parts.charts", "pandas"):  # which Streamlit imports for the first table it draws
-        run_once(f"warm-up-{name}", _home(), lambda name=name: importlib.import_module(name))
+        run_once(f"warm-up-{name}", _home(), partial(importlib.import_module, name))
     settings = connections.find_settings(connections.LOCAL)
     if settings is not None:
         place = connections.connect(settings)
