@@ -43,7 +43,7 @@ from core.dataset.sources import (
     start_repair,
     start_upload,
 )
-from core.dataset.spool import GivenFile, forget_given, keep_given
+from core.dataset.spool import GivenFile, forget_given, is_kept, keep_given, remove_old_given
 from core.dataset.tokens import TemplateRefused
 from core.dataset.upload import DataAssets, UploadedData, register_data, upload
 from core.dataset.versions import Comparison, compare, find_previous
@@ -87,6 +87,7 @@ __all__ = [
     "forget_given",
     "from_hub",
     "from_upload",
+    "is_kept",
     "keep_given",
     "list_datasets",
     "list_files",
@@ -103,6 +104,7 @@ __all__ = [
     "read_repaired",
     "read_rows",
     "register_data",
+    "remove_old_given",
     "start_asset",
     "start_checks",
     "start_hub",

@@ -1,13 +1,15 @@
 """Files that a browser gave, in the home until they are taken: memory holds none of them. Knows no check.
 
-datasets/.given/<id>        one file each; removed when another is chosen, or on a later day
+datasets/.given/<id>        one file each; removed when another is chosen, its check is cancelled, or unused for a day
 """
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -34,20 +36,35 @@ class GivenFile:
 
 def keep_given(name: str, content: BinaryIO) -> GivenFile:
     """Write what a browser sent into the home; raises BadInput where there is no room for it."""
-    root = _root()
-    root.mkdir(parents=True, exist_ok=True)
-    for old in root.iterdir():
-        if time.time() - old.stat().st_mtime > _DAY_S:
-            old.unlink(missing_ok=True)
-    path = root / secrets.token_hex(6)
+    remove_old_given()
+    path = _root() / secrets.token_hex(6)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as file:
             shutil.copyfileobj(content, file, 1 << 20)
             return GivenFile(path.name, name, file.tell())
     except OSError as error:
-        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
         said = f"{name} could not be kept in the home folder: {error.strerror}."
         raise BadInput(said, "Free some space, and choose the file again.", str(error)) from error
+
+
+def is_kept(given: GivenFile) -> bool:
+    """Tell whether it is still there, and keep it for another day."""
+    try:
+        os.utime(given.path)
+    except OSError:
+        return False
+    return True
+
+
+def remove_old_given() -> None:
+    """Remove what nobody has used for a day."""
+    for path in _root().glob("*"):
+        with suppress(OSError):  # another tab was first
+            if time.time() - path.stat().st_mtime > _DAY_S:
+                path.unlink()
 
 
 def forget_given(given: GivenFile) -> None:

@@ -140,6 +140,13 @@ def _memory_gib() -> float:
     return round(total / 1024**3, 1)
 
 
+def free_bytes() -> int:
+    """Return how much memory a process may still take: what the machine has available, and its container leaves it."""
+    limit, used = _first_line(_CGROUP / "memory.max"), _first_line(_CGROUP / "memory.current")
+    left = int(limit) - int(used) if limit.isdecimal() and used.isdecimal() else sys.maxsize
+    return max(0, min(psutil.virtual_memory().available, left))
+
+
 def _first_line(path: Path) -> str:
     try:
         return path.read_text(encoding="ascii").strip()

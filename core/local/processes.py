@@ -27,6 +27,12 @@ from core.local import shim
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 _START_WAIT_S = 15.0
+# What glibc is told so that it gives nothing back and takes what comes next from it (engine/memory.py).
+KEEP_MEMORY = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 40),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 40),
+}
 _KEPT_VARIABLES = (
     "PATH",
     "HOME",
@@ -205,13 +211,12 @@ def compute_environment(cores: int, gpus: int = 0, which: Sequence[int] | None =
     """
     count = str(cores)
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"), count)
-    large = str(1 << 40)
+    large = str(1 << 30)
     return threads | {
         "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
         "MALLOC_MMAP_THRESHOLD_": large,
         "MALLOC_TRIM_THRESHOLD_": large,
         "MALLOC_TOP_PAD_": str(64 << 20),
-        "MALLOC_ARENA_MAX": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "PYTHONUNBUFFERED": "1",
         "CUDA_VISIBLE_DEVICES": _visible_gpus(range(gpus) if which is None else which),

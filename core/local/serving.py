@@ -66,7 +66,7 @@ def serve(home: Home, *, foreground: bool = False, profile: str = "local") -> in
             http=KnownConnection,
             ws="none",
             proxy_headers=False,  # a client is who it is: connections are found by their addresses
-            loop="uvloop",  # sends the head and the body of an answer at once
+            loop="uvloop",
             log_config=None,
             access_log=False,
             server_header=False,

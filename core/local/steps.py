@@ -59,6 +59,8 @@ def prepare(
     )
     if step["program"] == runs.COMMAND_STEP:
         return _prepare_command(workspace, job, folder, environment)
+    if step["program"] == "finetune":
+        environment |= processes.KEEP_MEMORY
     write_atomically(folder / "config.json", json.dumps(_config(workspace, job, step), indent=1))
     return [*program(step["program"]), "--config", str(folder / "config.json")], environment, processes.REPOSITORY
 

@@ -27,7 +27,7 @@ _PART_WORDS = {
     "assistant": "Answer", "tools": "Tools",
 }  # fmt: skip
 _MAX_MB = datasets.MAX_BROWSER_BYTES // 1_000_000
-SERVICE_RULE = "service"
+FILES = ("train-file", "test-file")
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,9 @@ def draw_upload(draft: Draft) -> None:
     """Draw the two files. No fragment may stand round a file_uploader."""
     left, right = st.columns(2)
     with left:
-        train = draw_file("Training rows", "train-file", _TYPES)
+        train = draw_file("Training rows", FILES[0], _TYPES)
     with right:
-        test = draw_file("Test rows, where you have them", "test-file", _TYPES)
+        test = draw_file("Test rows, where you have them", FILES[1], _TYPES)
     st.caption(
         f"JSONL, JSON, CSV, TSV or Parquet, also packed as .gz or .zst, up to {_MAX_MB} MB. Larger files come by path, "
         "Hugging Face or data asset."

@@ -14,6 +14,7 @@ from core.errors import BadInput, TunedeckError
 from core.reader import Snapshot
 from pages.parts import data_findings, data_forms, reads, words
 from pages.parts.action import action
+from pages.parts.file_field import let_go
 from pages.parts.live import live
 from pages.parts.notices import draw_empty, draw_error, ready
 from pages.parts.state import set_url_id, url_id
@@ -121,7 +122,7 @@ def _draw_preparation(preparation_id: str) -> str | None:
     found = datasets.read_preparation(preparation_id)
     if found.state == "running":
         live(lambda: _draw_progress(preparation_id), key="preparation", run_every=0.7)
-        action("Cancel check", datasets.cancel_preparation, preparation_id, key="cancel-check", icon="close")
+        action("Cancel check", _cancel, preparation_id, key="cancel-check", icon="close")
         return None
     if found.state == "failed":
         draw_error(TunedeckError(found.message, found.hint, found.detail), key="preparation")
@@ -130,6 +131,13 @@ def _draw_preparation(preparation_id: str) -> str | None:
         draw_empty("The check was cancelled. Nothing of it is kept.")
         return None
     return found.dataset.key
+
+
+def _cancel(preparation_id: str) -> None:
+    datasets.cancel_preparation(preparation_id)
+    if url_id("from") == "upload":
+        for name in data_forms.FILES:
+            let_go(name)
 
 
 def _draw_progress(preparation_id: str) -> object:

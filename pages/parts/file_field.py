@@ -10,7 +10,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from core import dataset as datasets
 from core.dataset import GivenFile
-from core.errors import BadInput
+from core.errors import BadInput, NotFound
 from pages.parts import words
 from pages.parts.action import action, draw_error_of, on_change
 from pages.parts.state import ui
@@ -19,24 +19,36 @@ from pages.parts.state import ui
 def draw_file(label: str, name: str, types: Sequence[str]) -> GivenFile | None:
     """Draw the field, or the file that was given; returns the latter. No fragment may stand round it."""
     given: GivenFile | None = ui().notes.get(f"given-{name}")
-    if given is not None and given.path.is_file():
+    if given is not None and not datasets.is_kept(given):
+        ui().notes.pop(f"given-{name}")
+        ui().errors[name] = NotFound(f"{words.visible(given.name)} is no longer kept here.", "Choose it again.")
+        given = None
+    if given is not None:
         with st.container(gap="xxsmall"):
             st.markdown(f":small[{label}]")
             with st.container(border=True, horizontal=True, vertical_alignment="center"):
-                st.text(f"{given.name} · {words.size(given.size)}")
-                action("Choose another", _let_go, name, key=f"other-{name}", icon="close")
+                st.text(f"{words.visible(given.name)} · {words.size(given.size)}")
+                action("Choose another", let_go, name, key=f"other-{name}", icon="close")
         return given
     limit = datasets.MAX_BROWSER_BYTES // 1_000_000
-    st.file_uploader(label, types, key=_key(name), max_upload_size=limit, **on_change(name, _take, name))
+    key = f"{name}-{_turn(name)}"
+    st.file_uploader(label, types, key=key, max_upload_size=limit, **on_change(name, _take, name, key))
     draw_error_of(name)
     return None
 
 
-def _take(name: str) -> None:
+def let_go(name: str) -> None:
+    """Remove the file that was given, and draw the field again."""
+    if given := ui().notes.pop(f"given-{name}", None):
+        datasets.forget_given(given)
+
+
+def _take(name: str, key: str) -> None:
     """Bring the file into the home. Streamlit would keep it, and a copy for each reader, as long as the tab is open."""
-    file = st.session_state[_key(name)]
+    file = st.session_state.get(key)
     if file is None:
         return
+    let_go(name)
     try:
         if file.size > datasets.MAX_BROWSER_BYTES:
             limit = datasets.MAX_BROWSER_BYTES // 1_000_000
@@ -47,15 +59,6 @@ def _take(name: str) -> None:
         context = get_script_run_ctx()
         if context and isinstance(context.uploaded_file_mgr, MemoryUploadedFileManager):
             context.uploaded_file_mgr.remove_file(context.session_id, file.file_id)
-
-
-def _let_go(name: str) -> None:
-    if given := ui().notes.pop(f"given-{name}", None):
-        datasets.forget_given(given)
-
-
-def _key(name: str) -> str:
-    return f"{name}-{_turn(name)}"
 
 
 def _turn(name: str) -> int:

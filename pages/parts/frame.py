@@ -11,6 +11,7 @@ import streamlit as st
 from streamlit.navigation.page import Page
 
 from core import connection as connections
+from core import dataset as datasets
 from core import drafts, operations
 from core.jobs import Run
 from core.overview import StripView
@@ -137,6 +138,7 @@ def _last_alias() -> str | None:
 def _start_runner() -> None:
     """Carry on what a killed dashboard left undone, and import the SDK before it is needed; once per process."""
     operations.start_runner()
+    datasets.remove_old_given()
     reads.warm_up()
 
 

@@ -129,8 +129,7 @@ def work(name: str, key: str, fn: Callable[[], T], *, alone: bool = False) -> Sn
         with _lock:
             for other in [one for one in _works if one[0] == name and one[1] != key]:
                 del _works[other]
-    run_once(name, key, fn)
-    return watch(f"{name}:{key}", lambda: find_work(name, key) or LOADING)  # without `fn`, which may hold much
+    return watch(f"{name}:{key}", lambda: run_once(name, key, fn))
 
 
 def run_once(name: str, key: str, fn: Callable[[], T]) -> Snapshot[T]:

@@ -151,19 +151,20 @@ def _draw_known(run: Run) -> None:
                 draw_log(now, log_choice)
             else:
                 _draw_chart(view, now, now_measured, choice)
-        return (*_token(now, _read_evaluation(now), metered.read_at), _pace(now_measured))
+        return (*_token(now, _read_evaluation(now), metered.read_at), _pace(now, now_measured))
 
     token = _token(run, result, measured.read_at)
-    pace = _pace(measured.value)
+    pace = _pace(run, measured.value)
     live(draw, key=f"run-{run.name}", run_every=None if token[0] else pace, token=(*token, pace))
     load_library()
 
 
-def _pace(measured: RunMetrics | None) -> float:
+def _pace(run: Run, measured: RunMetrics | None) -> float:
     """Return how often to look, seconds: the first point is waited for, and seen at the second look after it."""
     if measured and measured.get("loss").values:
         return 2.0
-    return 0.6 if ui().alias == connection.LOCAL else 1.0
+    trains = any("finetune" in stage.name and stage.state == "Running" for stage in run.stages)
+    return 0.6 if trains and ui().alias == connection.LOCAL else 1.0
 
 
 def _token(run: Run, result: Evaluation | None, measured_at: datetime | None) -> tuple[object, ...]:

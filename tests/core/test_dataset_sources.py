@@ -7,7 +7,8 @@ import gzip
 import io
 import json
 import os
-import resource
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -235,17 +236,26 @@ def test_a_file_of_the_browser_lies_in_the_home_under_a_name_of_ours(home: Home)
     assert list(given.path.parent.iterdir()) == [given.path], "what was left on an earlier day goes"
     with given.path.open("rb") as rows:
         assert dataset.from_upload(given.name, rows.read()).rows == 36
+    assert dataset.is_kept(given)
     dataset.forget_given(given)
     dataset.forget_given(given)
+    assert not dataset.is_kept(given)
     assert list(given.path.parent.iterdir()) == []
 
 
 def test_a_file_that_the_disk_does_not_take_is_named_and_nothing_stays(home: Home) -> None:
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
-    try:
-        with pytest.raises(BadInput, match=r"faq.jsonl could not be kept in the home folder: File too large"):
-            dataset.keep_given("faq.jsonl", io.BytesIO(as_jsonl()))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    """In a process of its own, whose files may not grow beyond a kilobyte."""
+    script = (
+        "import io, resource\nfrom core import dataset, errors\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "try:\n    dataset.keep_given('faq.jsonl', io.BytesIO(b'x' * 5000))\n"
+        "except errors.BadInput as error:\n    print(error.message, error.hint)"
+    )
+    environment = os.environ | {"TUNEDECK_HOME": str(home.path), "PYTHONPATH": str(Path(__file__).parents[2])}
+    ran = subprocess.run(
+        [sys.executable, "-c", script], env=environment, check=True, capture_output=True, text=True
+    )  # fmt: skip
+    assert ran.stdout == (
+        "faq.jsonl could not be kept in the home folder: File too large. Free some space, and choose the file again.\n"
+    )
     assert list((home.datasets / ".given").iterdir()) == []

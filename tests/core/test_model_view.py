@@ -120,6 +120,7 @@ def test_a_refusal_is_a_sentence_with_the_templates_words_as_detail(folder: Path
         "{{ messages.copy() }}{{ messages.append(1) }}",
         "{% for one in messages %}{{ one.keys() }}{{ one.clear() }}{% endfor %}",
         "{{ raise_exception.__globals__.keys() }}",
+        "{% set one = namespace(clear=1) %}{{ one.clear }}{{ messages[0].clear() }}",
     ],
 )
 def test_a_template_that_reaches_for_the_machine_gets_nothing(folder: Path, source: str) -> None:

@@ -78,7 +78,7 @@ def test_a_metric_can_be_read_within_a_second_of_being_measured(local_server: Lo
         ages += [time.time() - rows[-1]["timestamp"] / 1000] if rows else []
         time.sleep(0.05)
     assert ages
-    assert statistics.median(ages) < 1.0
+    assert statistics.quantiles(ages, n=5)[-1] < 1.0, ages  # a busy machine may hold one look up
     local_server.request("POST", "jobs/prompt/cancel")
 
 

@@ -120,6 +120,7 @@ def count_uploaded_bytes(dashboard: Dashboard) -> int:
     """Return how much of what browsers sent Streamlit holds in memory, by its own account."""
     with urllib.request.urlopen(f"{dashboard.url}/_stcore/metrics", timeout=10) as answer:
         lines = answer.read().decode().splitlines()
+    assert any(line.startswith("# TYPE cache_memory_bytes ") for line in lines), "Streamlit gives no account"
     return sum(int(float(line.rpartition(" ")[2])) for line in lines if "UploadedFileManager" in line)
 
 

@@ -12,26 +12,35 @@ import platform
 import threading
 from pathlib import Path
 
-import psutil
+from core.local.machine import free_bytes
 
 # Of the size of a model's file in bf16: its weights in fp32 take two, activations and logits of a batch the rest.
 _TIMES_THE_FILE = 8
+_MOST_BYTES = 3 << 30
 _SHARE_OF_FREE = 0.25
+_GLIBC = (2, 35)  # older ones refuse thresholds of such a size
 
 
 def touch_ahead(model_dir: Path) -> threading.Thread | None:
     """Touch as much memory as training this model is going to hold, in a thread beside the imports.
 
-    glibc keeps it for what is allocated next: its thresholds are above this size and the process has one arena
-    (processes.compute_environment). With another C library, and where a GPU trains, nothing is done.
+    glibc keeps it for what is allocated next where it was told so (processes.KEEP_MEMORY). Elsewhere, and where a GPU
+    trains, nothing is done.
     """
-    if platform.libc_ver()[0] != "glibc" or os.environ.get("CUDA_VISIBLE_DEVICES"):
+    if not keeps_memory() or os.environ.get("CUDA_VISIBLE_DEVICES"):
         return None
     weights = sum(path.stat().st_size for path in model_dir.glob("*.safetensors"))
-    size = min(_TIMES_THE_FILE * weights, int(_SHARE_OF_FREE * psutil.virtual_memory().available))
+    size = min(_TIMES_THE_FILE * weights, _MOST_BYTES, int(_SHARE_OF_FREE * free_bytes()))
     thread = threading.Thread(target=_touch, args=(size,), name="touch", daemon=True)
     thread.start()
     return thread
+
+
+def keeps_memory() -> bool:
+    """Tell whether what this process gives back stays with it."""
+    name, version = platform.libc_ver()
+    known = tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
+    return name == "glibc" and known >= _GLIBC and os.environ.get("MALLOC_ARENA_MAX") == "1"
 
 
 def _touch(size: int) -> None:

@@ -227,6 +227,7 @@ def serve(folder: Path, model_dir: Path, name: str, cores: int, instances: int, 
         port = listener.getsockname()[1]
         config = uvicorn.Config(
             Scorer(chat, name, secret, instances).create_app(),
+            http="h11",  # refuses a head without end, before there is a secret to look at
             log_level="warning",
             access_log=False,  # probes come every few seconds; answers write a line of their own
             timeout_graceful_shutdown=1,
