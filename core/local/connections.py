@@ -1,4 +1,4 @@
-"""The connections of this server: an answer goes out in one piece; one is ended without any, or for a head without end."""
+"""The connections of this server: an answer goes out in one piece; one is ended without any, or for an endless head."""
 
 from __future__ import annotations
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import product
 from typing import Literal
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 from tests.e2e.conftest import wait_until
 from tests.pages.axe import list_serious
@@ -130,5 +132,7 @@ def list_lasting(tab: Page, scheme: Scheme) -> list[tuple[str, str, str]]:
 def rest(tab: Page) -> None:
     """Wait until nothing is being read: axe passes by luck on an outline."""
     settle(tab)
+    with suppress(PlaywrightTimeout):  # what Streamlit dims; axe looks three times where it stays
+        tab.wait_for_function("() => !document.querySelector('[data-stale=true]')", timeout=3_000)
     wait_until(lambda: tab.locator("[data-testid=stSkeleton]").count() == 0, f"{tab.url} goes on loading", 60)
     settle(tab)

@@ -155,7 +155,6 @@ def page(browser: Browser, dashboard: Dashboard, request: pytest.FixtureRequest)
 def settle(tab: Page) -> None:
     """Wait until the page's script rests: what is asserted next is what the operator sees."""
     tab.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
-    tab.wait_for_function("() => !document.querySelector('[data-stale=true]')")  # Streamlit dims those
     tab.wait_for_timeout(150)
 
 
