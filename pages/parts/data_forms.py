@@ -17,7 +17,7 @@ from core.errors import BadInput, NotFound
 from core.reader import Snapshot
 from pages.parts import reads, words
 from pages.parts.action import action
-from pages.parts.file_field import draw_file
+from pages.parts.file_field import MOST_MB, draw_file
 from pages.parts.notices import draw_empty, draw_error, ready
 from pages.parts.state import set_url_id, ui
 
@@ -26,7 +26,6 @@ _PART_WORDS = {
     "chat": "List of messages", "system": "System message", "user": "Question", "context": "Added to the question",
     "assistant": "Answer", "tools": "Tools",
 }  # fmt: skip
-_MAX_MB = datasets.MAX_BROWSER_BYTES // 1_000_000
 FILES = ("train-file", "test-file")
 
 
@@ -59,7 +58,7 @@ def draw_upload(draft: Draft) -> None:
     with right:
         test = draw_file("Test rows, where you have them", FILES[1], _TYPES)
     st.caption(
-        f"JSONL, JSON, CSV, TSV or Parquet, also packed as .gz or .zst, up to {_MAX_MB} MB. Larger files come by path, "
+        f"JSONL, JSON, CSV, TSV or Parquet, also packed as .gz or .zst, up to {MOST_MB} MB. Larger files come by path, "
         "Hugging Face or data asset."
     )
     split = Split() if test else draw_split("upload")

@@ -15,6 +15,8 @@ from pages.parts import words
 from pages.parts.action import action, draw_error_of, on_change
 from pages.parts.state import ui
 
+MOST_MB = datasets.MAX_BROWSER_BYTES // 1_000_000
+
 
 def draw_file(label: str, name: str, types: Sequence[str]) -> GivenFile | None:
     """Draw the field, or the file that was given; returns the latter. No fragment may stand round it."""
@@ -30,9 +32,8 @@ def draw_file(label: str, name: str, types: Sequence[str]) -> GivenFile | None:
                 st.text(f"{words.visible(given.name)} · {words.size(given.size)}")
                 action("Choose another", let_go, name, key=f"other-{name}", icon="close")
         return given
-    limit = datasets.MAX_BROWSER_BYTES // 1_000_000
     key = f"{name}-{_turn(name)}"
-    st.file_uploader(label, types, key=key, max_upload_size=limit, **on_change(name, _take, name, key))
+    st.file_uploader(label, types, key=key, max_upload_size=MOST_MB, **on_change(name, _take, name, key))
     draw_error_of(name)
     return None
 
@@ -51,8 +52,7 @@ def _take(name: str, key: str) -> None:
     let_go(name)
     try:
         if file.size > datasets.MAX_BROWSER_BYTES:
-            limit = datasets.MAX_BROWSER_BYTES // 1_000_000
-            raise BadInput(f"The file is larger than {limit} MB.", "Take it by its path on the server.")
+            raise BadInput(f"The file is larger than {MOST_MB} MB.", "Take it by its path on the server.")
         ui().notes[f"given-{name}"] = datasets.keep_given(file.name, file)
     finally:
         ui().notes[f"turn-{name}"] = _turn(name) + 1  # the field that still holds the file is drawn no more

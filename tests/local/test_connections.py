@@ -57,6 +57,16 @@ def test_a_head_without_end_is_refused(local_server: LocalServer, start: str, li
     assert local_server.request("GET", "/metadata/endpoints").status_code == 200, "others are answered"
 
 
+def test_who_waits_for_leave_to_send_a_body_gets_it_at_once(local_server: LocalServer) -> None:
+    path = f"{wire.workspace_id()}/data/waited/versions/1"
+    lines = f"PUT {path} HTTP/1.1\r\nHost: 127.0.0.1:{local_server.home.port()}\r\nExpect: 100-continue\r\n"
+    with connect(local_server) as client:
+        client.sendall(f"{lines}Authorization: Bearer {local_server.token}\r\nContent-Length: 2\r\n\r\n".encode())
+        assert client.recv(1 << 16) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        client.sendall(b"{}")
+        assert client.recv(1 << 16).startswith(b"HTTP/1.1 400 ")  # a version without a path
+
+
 def test_what_trails_a_body_is_no_header(local_server: LocalServer) -> None:
     """The gate reads the headers: a credential behind the body is none."""
     path = f"{wire.workspace_id()}/computes/none"

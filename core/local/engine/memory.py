@@ -1,7 +1,7 @@
 """Memory touched before it is needed. A page's first touch costs a virtual machine a trip to its host: 1 to 2 s a GiB.
 
-Measured on two cores with 24 GiB: the first optimiser step ended 7.5 to 9.3 s after the trainer's start instead of 8.0
-to 14.3, the third after 13.0 to 18.0 instead of 17.2 to 25.6, in six and seven runs that took turns.
+Measured on two cores with 24 GiB: the first optimiser step ended 7.1 to 9.3 s after the trainer's start instead of 8.0
+to 14.3, the third after 13.0 to 18.0 instead of 17.2 to 25.6, in seven runs each.
 """
 
 from __future__ import annotations
