@@ -23,7 +23,7 @@ PHRASES = {
     "core/local/routes/": "its HTTP routes, a file for each kind of resource",
     "core/dataset/": "chat data: sources, checks, rows, tokens, upload",
     "core/operations/": "every change of a workspace: recorded, carried out, resumed",
-    "core/sample/": "the bundled data set: 500 conversations of a boat hire that does not exist",
+    "core/sample/": "the bundled data set: 302 conversations of a boat hire that does not exist",
     "pages/": "the screens",
     "pages/home/": "where an operator lands",
     "pages/setup/": "where, with what, on which data",

@@ -47,6 +47,7 @@ def messages_of(found: ChatDataset, path: Path | None) -> list[str]:
 def test_the_sample_is_clean_and_the_same_each_time(home: Home) -> None:
     sample = dataset.load_sample()
     assert (sample.name, sample.source, sample.usable, sample.problems) == ("sample", "bundled sample", True, ())
+    assert sample.findings == ()
     assert sample.rows >= 300
     assert sample.test_rows >= 20
     assert dataset.load_sample() == sample == dataset.find_dataset(sample.key)

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from core.local.engine.batches import Batch
+from core.local.engine.batches import LONGEST_LINE, Batch
 
 CHUNK = 256
 
@@ -48,14 +48,27 @@ class _HeadLoss(torch.autograd.Function):
         return gradient * above[0].to(gradient.dtype), None, None
 
 
+def takes_lines(model: nn.Module) -> bool:
+    """Tell whether rows may lie in one line with a mask of their own: attention is a plain table of all pairs."""
+    config: Any = model.config
+    window = getattr(config, "sliding_window", None)
+    plain = config.model_type in PLAIN_HEADS and config._attn_implementation == "eager"
+    return plain and (window is None or window >= LONGEST_LINE)
+
+
 def answer_loss(model: nn.Module, batch: Batch) -> torch.Tensor:
     """Return the summed loss of a batch's learned positions (fp32 scalar); divide by `batch.learned_count`."""
     learned, targets = batch.learned[:, 1:], batch.ids[:, 1:]
     config: Any = model.config
     causal: Any = model
     head = causal.get_output_embeddings()
+    given: dict[str, Any] = {"input_ids": batch.ids, "use_cache": False}
+    if batch.visible is not None:
+        hidden_from = torch.zeros(batch.visible.shape, dtype=causal.dtype, device=batch.ids.device)
+        hidden_from.masked_fill_(~batch.visible, torch.finfo(causal.dtype).min)
+        given |= {"position_ids": batch.positions, "attention_mask": hidden_from[None, None]}
     if config.model_type in PLAIN_HEADS and head.bias is None:
-        hidden = causal.model(input_ids=batch.ids, use_cache=False).last_hidden_state[:, :-1]
+        hidden = causal.model(**given).last_hidden_state[:, :-1]
         return _HeadLoss.apply(hidden[learned], head.weight, targets[learned])
-    logits = causal(input_ids=batch.ids, use_cache=False).logits[:, :-1]
+    logits = causal(**given).logits[:, :-1]
     return functional.cross_entropy(logits[learned].float(), targets[learned], reduction="sum")

@@ -1,7 +1,7 @@
 """The training loop: epochs, optimiser steps, what is logged when, evaluation, early stopping, checkpoints.
 
-A plain loop rather than a framework's: on two cores it is up to twice as fast (docs: benchmarks of the trainer). Knows
-no files but through Step and Checkpoints.
+A plain loop rather than a framework's: on two cores it is up to twice as fast. Knows no files but through Step and
+Checkpoints.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from core.errors import TunedeckError
-from core.local.engine.answer_loss import answer_loss
-from core.local.engine.batches import make_batch, plan_epoch, plan_in_order
+from core.local.engine.answer_loss import answer_loss, takes_lines
+from core.local.engine.batches import Batch, make_batch, plan_epoch, plan_in_order
 from core.local.engine.chat_tokens import Threads
 from core.local.engine.checkpoints import STATE_FILE, Checkpoints
 from core.local.engine.preprocess import TokenRows
@@ -76,6 +76,7 @@ class Training:
         self.window = Window()
         self.stopped_early = False
         self.rate = 0.0
+        self.share = False
         batches = math.ceil(len(rows["train"]) / settings.per_device_train_batch_size)
         self.steps_per_epoch = math.ceil(batches / settings.gradient_accumulation_steps)
         planned = self.steps_per_epoch * settings.num_train_epochs
@@ -86,6 +87,8 @@ class Training:
     def train(self) -> Position:
         """Run all steps that remain, then load the best weights."""
         _fit_memory(self.trainable.model, self.rows, self.settings, self.pad_to, self.step)
+        # With dropout, rows that share an opening would share what is switched off in it.
+        self.share = takes_lines(self.trainable.model) and not self.settings.lora_dropout
         self._report()
         started, base = time.perf_counter(), self.at.seconds
         while self.at.step < self.total_steps and not self.stopped_early:
@@ -137,10 +140,13 @@ class Training:
         )
         return [batches[at : at + size] for at in range(0, len(batches), size)][done:]
 
+    def _make_batch(self, split: str, indices: np.ndarray) -> Batch:
+        return make_batch(self.rows[split], indices, self.pad_id, self.pad_to, self.device, share=self.share)
+
     def _optimise(self, micro_batches: list[np.ndarray]) -> float:
         """Take one optimiser step; returns the gradient norm before clipping."""
         self.trainable.model.train()
-        made = [make_batch(self.rows["train"], each, self.pad_id, self.pad_to, self.device) for each in micro_batches]
+        made = [self._make_batch("train", each) for each in micro_batches]
         learned = sum(batch.learned_count for batch in made)
         total = 0.0
         for batch in made:
@@ -209,7 +215,7 @@ class Training:
         total, count = 0.0, 0
         for indices in plan_in_order(rows.lengths, self.settings.per_device_eval_batch_size):
             self.step.report_progress("evaluating", self.at.step, self.total_steps, self._epoch())
-            batch = make_batch(rows, indices, self.pad_id, self.pad_to, self.device)
+            batch = self._make_batch("validation", indices)
             total += answer_loss(self.trainable.model, batch).item()
             count += batch.learned_count
             self.threads.adapt()
