@@ -15,7 +15,7 @@ TORCH_VERSION := 2.13.0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run stop test check format bench soak lock tree report clean base-model browser
+.PHONY: help run stop test check format bench soak lock tree pictures report clean base-model browser
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -57,6 +57,9 @@ lock: $(VENV)/.dev ## write requirements.lock and requirements-dev.lock anew
 
 tree: $(VENV)/.dev ## draw the README's tree anew
 	@$(PY) -m tests.architecture.readme_tree
+
+pictures: $(VENV)/.dev base-model browser ## take the README's pictures anew, on a walk of some minutes with the real model
+	@CHROMIUM="$$(sh .ci/find-chromium)" $(PY) -m tests.e2e.pictures
 
 report: $(VENV)/.runtime ## write an archive with versions, logs and the last errors, secrets taken out
 	@$(PY) -m core.report

@@ -50,6 +50,18 @@ class Series:
         """The point with the smallest value, NaN left out."""
         return min((point for point in self.points if math.isfinite(point.value)), key=lambda p: p.value, default=None)
 
+    def find_trend(self, most: int = 10) -> tuple[float, int] | None:
+        """Return how the mean of the newest points differs from that of as many before, and their distance in steps.
+
+        Of a batch of few rows one value alone says little. None below two points, or where a value is not finite.
+        """
+        count = min(most, len(self.points) // 2)
+        if not count:
+            return None
+        newest, before = self.points[-count:], self.points[-2 * count : -count]
+        change = sum(point.value for point in newest) / count - sum(point.value for point in before) / count
+        return (change, newest[-1].step - before[-1].step) if math.isfinite(change) else None
+
     @property
     def steps(self) -> list[int]:
         """Steps, for an x axis."""

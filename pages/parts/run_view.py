@@ -278,12 +278,11 @@ def _draw_tiles(run: Run, measured: RunMetrics) -> None:
     speed = measured.get("tokens_per_second")
     missing = "not measured" if run.finished else "none yet"
     with st.grid(4, min_column_width=160):
-        before = train.points[-21] if len(train.points) > 21 else train.first
-        change = None
-        if train.last and before and train.last.step > before.step:
-            change = f"{train.last.value - before.value:+.2f} in {train.last.step - before.step} steps"
+        trend = train.find_trend()
+        change = f"{trend[0]:+.2f} in {words.plural(trend[1], 'step')}" if trend else None
         st.metric("Train loss", words.format_loss(train.last.value) if train.last else missing, change,
-                  delta_color="inverse", border=True, height="stretch")  # fmt: skip
+                  delta_color="inverse", help="Below: the mean of the newest 10 values against the 10 before.",
+                  border=True, height="stretch")  # fmt: skip
         best = evaluated.best
         st.metric("Eval loss", words.format_loss(evaluated.last.value) if evaluated.last else missing,
                   f"best {words.format_loss(best.value)}, step {best.step}" if best else None, delta_color="off",

@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 from core.connection import Connection
-from core.metrics import PAGE, MetricReader, Point, smooth, thin
+from core.metrics import PAGE, MetricReader, Point, Series, smooth, thin
 from tests.local_server import LocalServer
 
 
@@ -77,6 +77,16 @@ def test_a_run_mlflow_does_not_know_has_no_measures_yet(conn: Connection) -> Non
     measures = MetricReader(conn, "not-there").read_new()
     assert measures.series == {}
     assert measures.get("loss").last is None
+
+
+def test_a_trend_is_told_from_means_not_from_single_values() -> None:
+    falling = [4.0, 3.0] * 10 + [2.0, 1.0] * 4 + [0.5, 3.4]  # a bad batch at the end of a loss that falls
+    series = Series("loss", tuple(Point(step, value, 0) for step, value in enumerate(falling, 1)))
+    change, steps = series.find_trend() or (0.0, 0)
+    assert (round(change, 2), steps) == (-1.91, 10)
+    assert Series("loss", series.points[:3]).find_trend() == (1.0, 1)
+    assert Series("loss", series.points[:1]).find_trend() is None
+    assert Series("loss", (Point(1, 4.0, 0), Point(2, float("nan"), 0))).find_trend() is None
 
 
 def test_smoothing_starts_at_the_first_value_and_keeps_gaps() -> None:

@@ -91,18 +91,18 @@ def base_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def environment_of(home: Path, base_models: Path) -> dict[str, str]:
+def environment_of(home: Path, base_models: Path, quota_cores: int | None = 16) -> dict[str, str]:
     return os.environ | ONLY_LOOPBACK | {
         "TUNEDECK_HOME": str(home), "TUNEDECK_BASE_MODELS": str(base_models), "PYTHONUNBUFFERED": "1",
-        "PYTHONPATH": str(REPOSITORY), "TUNEDECK_QUOTA_CORES": "16",
+        "PYTHONPATH": str(REPOSITORY), "TUNEDECK_QUOTA_CORES": str(quota_cores or ""),
     }  # fmt: skip
 
 
-def launch(home: Path, base_models: Path) -> Dashboard:
+def launch(home: Path, base_models: Path, quota_cores: int | None = 16) -> Dashboard:
     """Start a local workspace and a dashboard on free ports; both answer when this returns."""
     home.mkdir(parents=True, exist_ok=True)
     port = free_port()
-    environment = environment_of(home, base_models)
+    environment = environment_of(home, base_models, quota_cores)
     server = Program("local workspace", [sys.executable, "-m", "core.local", "serve"], environment, home / "server.out")
     app = Program(
         "dashboard",
