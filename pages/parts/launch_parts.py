@@ -90,8 +90,9 @@ def draw_ready(draft: Draft, snapshot: Snapshot[LaunchPlan]) -> None:
     with st.container(border=True):
         st.header("Ready" if plan is None or plan.ready else "Not ready", anchor=False)
         if plan is not None:
-            for check in sorted(plan.checks, key=lambda check: check.state != "failed"):
-                _draw_check(check)
+            with st.container(gap="xsmall"):
+                for check in sorted(plan.checks, key=lambda check: check.state != "failed"):
+                    _draw_check(check)
             _draw_estimate(plan)
         elif snapshot.error is not None:
             draw_error(snapshot.error, key="plan")
@@ -103,7 +104,7 @@ def draw_ready(draft: Draft, snapshot: Snapshot[LaunchPlan]) -> None:
 
 def _draw_check(check: Check) -> None:
     word, icon, colour = _BADGES[check.state]
-    detail = f" · {words.plain(check.detail)}" if check.detail else ""
+    detail = f" :small[{words.plain(check.detail)}]" if check.detail else ""
     st.markdown(f":{colour}-badge[:material/{icon}: {word}] **{words.plain(check.title)}**{detail}")
     if check.hint and check.state != "ok":
         draw_hint(check.hint)
