@@ -50,13 +50,19 @@ class Series:
         """The point with the smallest value, NaN left out."""
         return min((point for point in self.points if math.isfinite(point.value)), key=lambda p: p.value, default=None)
 
-    def find_trend(self, most: int = 10) -> tuple[float, int] | None:
+    def average(self, newest: int = 10) -> float | None:
+        """Return the mean of the newest points, those that are no number left out; None where there is none."""
+        values = [point.value for point in self.points[-newest:] if math.isfinite(point.value)]
+        return sum(values) / len(values) if values else None
+
+    def find_trend(self, least: int = 5, most: int = 10) -> tuple[float, int] | None:
         """Return how the mean of the newest points differs from that of as many before, and their distance in steps.
 
-        Of a batch of few rows one value alone says little. None below two points, or where a value is not finite.
+        Of a batch of few rows one value alone says little: None where there are not `least` on either side, or where
+        one is not finite.
         """
         count = min(most, len(self.points) // 2)
-        if not count:
+        if count < least:
             return None
         newest, before = self.points[-count:], self.points[-2 * count : -count]
         change = sum(point.value for point in newest) / count - sum(point.value for point in before) / count

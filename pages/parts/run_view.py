@@ -287,7 +287,9 @@ def _draw_tiles(run: Run, measured: RunMetrics) -> None:
         st.metric("Eval loss", words.format_loss(evaluated.last.value) if evaluated.last else missing,
                   f"best {words.format_loss(best.value)}, step {best.step}" if best else None, delta_color="off",
                   delta_arrow="off", border=True, height="stretch")  # fmt: skip
-        st.metric("Speed", f"{words.number(speed.last.value)} tok/s" if speed.last else missing,
+        average = speed.average()
+        st.metric("Speed", missing if average is None else f"{words.number(average)} tok/s",
+                  help="The mean of the newest 10 values: a batch of few tokens is slower than others.",
                   border=True, height="stretch")  # fmt: skip
         cost, machine_time = _cost_so_far(run)
         st.metric("Cost so far", cost, machine_time, delta_color="off", delta_arrow="off", border=True,

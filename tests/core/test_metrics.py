@@ -4,6 +4,8 @@ import math
 import time
 from typing import Any
 
+import pytest
+
 from core.connection import Connection
 from core.metrics import PAGE, MetricReader, Point, Series, smooth, thin
 from tests.local_server import LocalServer
@@ -84,9 +86,16 @@ def test_a_trend_is_told_from_means_not_from_single_values() -> None:
     series = Series("loss", tuple(Point(step, value, 0) for step, value in enumerate(falling, 1)))
     change, steps = series.find_trend() or (0.0, 0)
     assert (round(change, 2), steps) == (-1.91, 10)
-    assert Series("loss", series.points[:3]).find_trend() == (1.0, 1)
-    assert Series("loss", series.points[:1]).find_trend() is None
-    assert Series("loss", (Point(1, 4.0, 0), Point(2, float("nan"), 0))).find_trend() is None
+    assert Series("loss", series.points[:11]).find_trend() == (pytest.approx(0.2), 5)
+    assert Series("loss", series.points[:9]).find_trend() is None
+    assert Series("loss", (*series.points, Point(31, float("nan"), 0))).find_trend() is None
+
+
+def test_an_average_is_that_of_the_newest_numbers() -> None:
+    series = Series("speed", tuple(Point(step, value, 0) for step, value in enumerate([900.0, 300.0, 100.0], 1)))
+    assert series.average(newest=2) == 200
+    assert Series("speed", (*series.points, Point(4, float("nan"), 0))).average(newest=2) == 100
+    assert Series("speed").average() is None
 
 
 def test_smoothing_starts_at_the_first_value_and_keeps_gaps() -> None:
