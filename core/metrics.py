@@ -58,15 +58,16 @@ class Series:
     def find_trend(self, least: int = 5, most: int = 10) -> tuple[float, int] | None:
         """Return how the mean of the newest points differs from that of as many before, and their distance in steps.
 
-        Of a batch of few rows one value alone says little: None where there are not `least` on either side, or where
-        one is not finite.
+        Of a batch of few rows one value alone says little: None where there are not `least` on either side, where one
+        is not finite, or where all are of one step (a service that counts none).
         """
         count = min(most, len(self.points) // 2)
         if count < least:
             return None
         newest, before = self.points[-count:], self.points[-2 * count : -count]
         change = sum(point.value for point in newest) / count - sum(point.value for point in before) / count
-        return (change, newest[-1].step - before[-1].step) if math.isfinite(change) else None
+        steps = newest[-1].step - before[-1].step
+        return (change, steps) if math.isfinite(change) and steps > 0 else None
 
     @property
     def steps(self) -> list[int]:

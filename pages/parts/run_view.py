@@ -281,8 +281,9 @@ def _draw_tiles(run: Run, measured: RunMetrics) -> None:
         trend = train.find_trend()
         change = f"{trend[0]:+.2f} in {words.plural(trend[1], 'step')}" if trend else None
         st.metric("Train loss", words.format_loss(train.last.value) if train.last else missing, change,
-                  delta_color="inverse", help="Below: the mean of the newest 10 values against the 10 before.",
-                  border=True, height="stretch")  # fmt: skip
+                  delta_color="inverse", border=True, height="stretch",
+                  help="Below: the mean of the newest values, 10 at most, against as many before." if trend else None,
+                 )  # fmt: skip
         best = evaluated.best
         st.metric("Eval loss", words.format_loss(evaluated.last.value) if evaluated.last else missing,
                   f"best {words.format_loss(best.value)}, step {best.step}" if best else None, delta_color="off",

@@ -89,6 +89,7 @@ def test_a_trend_is_told_from_means_not_from_single_values() -> None:
     assert Series("loss", series.points[:11]).find_trend() == (pytest.approx(0.2), 5)
     assert Series("loss", series.points[:9]).find_trend() is None
     assert Series("loss", (*series.points, Point(31, float("nan"), 0))).find_trend() is None
+    assert Series("loss", tuple(point._replace(step=0) for point in series.points)).find_trend() is None
 
 
 def test_an_average_is_that_of_the_newest_numbers() -> None:

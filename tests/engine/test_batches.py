@@ -67,16 +67,29 @@ def test_a_row_of_a_line_sees_nothing_of_another(tiny_model: Path) -> None:
     assert answer_loss(model, leaky).item() != pytest.approx(sum(alone), rel=1e-5)
 
 
+def test_a_line_is_taken_where_fewer_tokens_outweigh_that_each_looks_at_more() -> None:
+    rows = rows_of(*[([31 + row, *[30] * 57], [40, 2]) for row in range(4)])
+    assert batch_of(rows).ids.shape == (1, len(OPENING) + 4 * 60)
+
+
 @pytest.mark.parametrize(
     ("rows", "pad_to"),
     [
         (rows_of(*UNEQUAL, opening=[]), 0),
         (rows_of(*UNEQUAL), 64),
         (rows_of(*[([30] * LONGEST_LINE, [40, 2])] * 2), 0),
+        (rows_of(*[([31 + row, *[30] * 90], [40, 2]) for row in range(4)], opening=OPENING[:3]), 0),
         (rows_of(UNEQUAL[0]), 0),
         (rows_of(([], [40, 2]), ([], [41, 2]), opening=[1]), 0),
     ],
-    ids=["nothing shared", "a fixed length", "too long", "one row", "learned from the second token"],
+    ids=[
+        "nothing shared",
+        "a fixed length",
+        "too long",
+        "more to look at than is saved",
+        "one row",
+        "learned from the second token",
+    ],
 )
 def test_rows_are_padded_where_a_line_gains_nothing(rows: TokenRows, pad_to: int) -> None:
     batch = batch_of(rows, pad_to=pad_to)
@@ -90,5 +103,8 @@ def test_only_a_table_of_all_pairs_takes_a_mask_of_its_own(tiny_model: Path) -> 
     model.config.sliding_window = LONGEST_LINE - 1
     assert not takes_lines(model)
     model.config.sliding_window = None
+    model.config.attention_dropout = 0.1
+    assert not takes_lines(model)
+    model.config.attention_dropout = 0.0
     model.set_attn_implementation("sdpa")
     assert not takes_lines(model)

@@ -1,6 +1,6 @@
 """Does the default recipe teach the bundled data's facts? Asked in words that no training row contains.
 
-Trains the real base model with its own defaults, through the programs a run consists of. Three seeds of three to five
+Trains the real base model with its own defaults, through the programs a run consists of. Three seeds of two to five
 minutes on two cores, so only in `make soak TESTS=tests/learning`; tests/e2e holds in `make test` that a run of the real
 model lowers the loss and changes its answers.
 """
@@ -46,7 +46,7 @@ class Exam:
 
 @pytest.mark.slow
 @pytest.mark.soak
-@pytest.mark.skipif(not is_soak(), reason="five minutes on 2 cores: make soak TESTS=tests/learning")
+@pytest.mark.skipif(not is_soak(), reason="six to fifteen minutes on 2 cores: make soak TESTS=tests/learning")
 @pytest.mark.learning
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("seed", SEEDS)

@@ -49,11 +49,15 @@ class _HeadLoss(torch.autograd.Function):
 
 
 def takes_lines(model: nn.Module) -> bool:
-    """Tell whether rows may lie in one line with a mask of their own: attention is a plain table of all pairs."""
+    """Tell whether rows may lie in one line with a mask of their own.
+
+    Attention must be a plain table of all pairs, and nothing of the model's own be switched off at random.
+    """
     config: Any = model.config
     window = getattr(config, "sliding_window", None)
     plain = config.model_type in PLAIN_HEADS and config._attn_implementation == "eager"
-    return plain and (window is None or window >= LONGEST_LINE)
+    drops = any(getattr(config, name, 0.0) for name in ("attention_dropout", "resid_pdrop", "embd_pdrop"))
+    return plain and not drops and (window is None or window >= LONGEST_LINE)
 
 
 def answer_loss(model: nn.Module, batch: Batch) -> torch.Tensor:

@@ -50,7 +50,8 @@ def plan_epoch(lengths: np.ndarray, batch_size: int, seed: int, longest_at: int 
     """Return row indices of an epoch's batches: random, but rows of a batch are of similar length.
 
     The batch with the longest row comes second, so that too little memory shows at once, yet after the first loss: that
-    batch takes three times as long as another, and an operator waits for it. longest_at: another place for it.
+    batch takes three times as long as another, and an operator waits for it. (Where rows lie in a line another can be
+    larger, within what a line may be.) longest_at: another place for it.
     """
     random = np.random.default_rng(seed)
     order = random.permutation(len(lengths))

@@ -50,6 +50,7 @@ class Position:
     step: int = 0
     loss_sum: float = 0.0
     tokens: int = 0
+    lines: int = 0  # batches whose rows lay in one line
     seconds: float = 0.0
     best_loss: float = math.inf
     evaluations_without_gain: int = 0
@@ -88,7 +89,8 @@ class Training:
         """Run all steps that remain, then load the best weights."""
         _fit_memory(self.trainable.model, self.rows, self.settings, self.pad_to, self.step)
         # With dropout, rows that share an opening would share what is switched off in it.
-        self.share = takes_lines(self.trainable.model) and not self.settings.lora_dropout
+        drops = self.settings.lora_dropout if self.settings.apply_lora else 0.0
+        self.share = takes_lines(self.trainable.model) and not drops
         self._report()
         started, base = time.perf_counter(), self.at.seconds
         while self.at.step < self.total_steps and not self.stopped_early:
@@ -167,6 +169,7 @@ class Training:
         self.trainable.publish()
         self.trainable.clear_gradients()
         self.at.step += 1
+        self.at.lines += sum(batch.visible is not None for batch in made)
         tokens = sum(batch.tokens for batch in made)
         self.at.loss_sum, self.at.tokens = self.at.loss_sum + total, self.at.tokens + tokens
         window = self.window
