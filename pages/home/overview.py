@@ -26,7 +26,7 @@ parts.draw_next(summary)
 live(parts.draw_now, key="overview", run_every=2.0 if summary.moving else None)
 
 if summary.complete and not summary.runs.value and not summary.draft:
-    draw_empty("Nothing has run here yet. Start on this machine: it is free and takes about 4 minutes.")
+    draw_empty("Nothing has run here yet. Start on this machine: it is free and takes a few minutes.")
     action("Start on this machine", setup.begin, LOCAL, key="start-here", type="primary", then=lambda target: target)
 for problem in summary.inventory.value.problems if summary.inventory.value else ():
     st.caption(problem)

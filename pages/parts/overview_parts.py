@@ -24,7 +24,7 @@ def draw_newcomer() -> None:
     left, right = st.columns(2)
     with left.container(border=True, height="stretch"):
         st.header("On this machine")
-        st.markdown("Fine-tune a small chat model for real, here. Free, no account, about 4 minutes.")
+        st.markdown("Fine-tune a small chat model for real, here. Free, no account, a few minutes.")
         action(
             "Start on this machine", setup.begin, LOCAL, key="start-here", type="primary", icon="lan", then=_given
         )  # fmt: skip

@@ -290,7 +290,7 @@ def _draw_tiles(run: Run, measured: RunMetrics) -> None:
                   delta_arrow="off", border=True, height="stretch")  # fmt: skip
         average = speed.average()
         st.metric("Speed", missing if average is None else f"{words.number(average)} tok/s",
-                  help="The mean of the newest 10 values: a batch of few tokens is slower than others.",
+                  help="The mean of the newest values, 10 at most: a batch of few tokens is slower than others.",
                   border=True, height="stretch")  # fmt: skip
         cost, machine_time = _cost_so_far(run)
         st.metric("Cost so far", cost, machine_time, delta_color="off", delta_arrow="off", border=True,

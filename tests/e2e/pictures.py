@@ -6,6 +6,7 @@ Everything on them was measured or answered while they were taken; docs/pictures
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -52,7 +53,7 @@ def _walk(tab: Page, dashboard: Dashboard, taken: Path) -> None:
     click(tab, "Deploy this model")
     heading(tab, "Deploy")
     click(tab, "Deploy", timeout_ms=SLOW)
-    tab.get_by_role("button", name="Chat with it").or_(tab.get_by_role("link", name="Chat with it")).wait_for()
+    tab.wait_for_url(re.compile(r"/deploy\?.*endpoint="))
     endpoint = tab.url.partition("?")[2]
     click(tab, "Chat with it", timeout_ms=SLOW)
     for number, question in enumerate(QUESTIONS, 1):
