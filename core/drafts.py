@@ -27,7 +27,8 @@ class Draft:
     """One set-up. Empty strings are choices not made yet.
 
     connection: alias of the connection. dataset: id of a ChatDataset (its content hash). parameters: the operator's own
-    values only. launched: id of the operation that started it, "" before.
+    values only. launched: id of the operation that started it, "" before. nonce: tells this draft from one of another
+    home that has the same id; "" in a draft of an older Tunedeck.
     """
 
     id: str
@@ -40,6 +41,7 @@ class Draft:
     launched: str = ""
     revision: int = 0
     updated_at: str = ""
+    nonce: str = ""
 
     @property
     def complete(self) -> bool:
@@ -49,7 +51,7 @@ class Draft:
 
 def create_draft(connection: str, **fields: object) -> Draft:
     """Make and save a new draft for the connection with this alias."""
-    draft = Draft("".join(secrets.choice(_LETTERS) for _ in range(4)), connection)
+    draft = Draft("".join(secrets.choice(_LETTERS) for _ in range(4)), connection, nonce=secrets.token_hex(8))
     return save_draft(replace(draft, **fields))  # type: ignore[arg-type]
 
 

@@ -89,3 +89,10 @@ def test_a_draft_is_found_again_and_a_changed_one_counts_as_not_launched(home: H
     assert save_draft(get_draft(draft.id), dataset="abc").launched == ""
     with pytest.raises(NotFound, match="There is no draft 'nope'"):
         get_draft("nope")
+
+
+def test_each_draft_has_a_nonce_of_its_own_that_no_change_alters(home: Home) -> None:
+    one, other = create_draft("local", model="tiny-chat"), create_draft("local", model="tiny-chat")
+    assert len(one.nonce) == 16
+    assert one.nonce != other.nonce
+    assert save_draft(one, compute="this-machine").nonce == one.nonce
