@@ -30,6 +30,7 @@ from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect as open_websocket
 
 from core import home as homes
+from core import pids
 from core.connection import ensure_local
 from core.errors import TunedeckError
 from core.home import Home
@@ -53,7 +54,8 @@ class Dashboard:
     """A dashboard that serves a home: its process, found again by pid and start time, and its port."""
 
     pid: int
-    started_at: float
+    started_at: str | float
+    """As `pids` tells it; a number in a record of an earlier version."""
     port: int
 
     @property
@@ -65,11 +67,9 @@ class Dashboard:
     def process(self) -> psutil.Process | None:
         """Return the process while it lives; None also where the pid belongs to another by now."""
         try:
-            found = psutil.Process(self.pid)
-            alive = abs(found.create_time() - self.started_at) < 1.0 and found.status() != psutil.STATUS_ZOMBIE
+            return psutil.Process(self.pid) if pids.lives(self.pid, self.started_at) else None
         except psutil.NoSuchProcess:
             return None
-        return found if alive else None
 
 
 def find_dashboard(home: Home) -> Dashboard | None:
@@ -97,7 +97,7 @@ def start_dashboard(home: Home, port: int | None = None) -> Dashboard:
             stderr=log,
             start_new_session=True,  # Ctrl-C reaches this program first, which then ends it in order
         )
-    dashboard = Dashboard(started.pid, psutil.Process(started.pid).create_time(), port)
+    dashboard = Dashboard(started.pid, pids.start_time_of(started.pid), port)
     homes.write_atomically(_record(home), json.dumps(asdict(dashboard)))
     try:
         _wait_until_warm(dashboard, started)

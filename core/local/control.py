@@ -19,6 +19,7 @@ from core.home import Home
 from core.local import processes, shim
 from core.local.auth import Gatekeeper
 from core.local.home_check import check_home
+from core.pids import lives
 
 START_WAIT_S = 30.0
 STOP_WAIT_S = 15.0
@@ -130,7 +131,7 @@ def _stop_server(home: Home) -> str:
     who = describe(home)
     for ask, patience_s in ((signal.SIGTERM, STOP_WAIT_S), (signal.SIGKILL, STOP_WAIT_S)):
         record = _read_server_file(home)
-        if record and shim.start_time_of(int(record["pid"])) == record["start_time"]:
+        if record and lives(int(record["pid"]), record["start_time"]):
             os.kill(int(record["pid"]), ask)
             os.kill(int(record["pid"]), signal.SIGCONT)  # a suspended server could not end
         until = time.monotonic() + patience_s

@@ -23,6 +23,7 @@ from typing import Any
 
 from core.home import write_atomically
 from core.local import shim
+from core.pids import lives, start_time_of
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -138,7 +139,7 @@ def is_supervised(folder: Path) -> bool:
     # Between taking the lock and writing this attempt down the record is missing or the one before.
     if "pid" not in record:
         return True
-    return read_exit(folder) is None and shim.start_time_of(int(record["pid"])) == record["start_time"]
+    return read_exit(folder) is None and lives(int(record["pid"]), record["start_time"])
 
 
 def read_exit(folder: Path) -> Exit | None:
@@ -159,7 +160,7 @@ def kill(folder: Path) -> None:
     """End the child with its whole group; the shim stays to write down how it ended."""
     record = _read_json(folder / shim.PROCESS_NAME)
     child, born = record.get("child_pid"), record.get("child_start_time")
-    if child and born and shim.start_time_of(int(child)) == born:
+    if child and born and lives(int(child), born):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(int(child), signal.SIGKILL)
     for pid in _session_of(record):
@@ -244,7 +245,7 @@ def _wait_until_gone(folder: Path, wait_s: float) -> bool:
 
 
 def _signal(pid: object, born: object, number: int) -> None:
-    if isinstance(pid, int) and born and shim.start_time_of(pid) == born:
+    if isinstance(pid, int) and isinstance(born, str) and lives(pid, born):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, number)
 
@@ -257,7 +258,7 @@ def _session_of(record: Mapping[str, object]) -> list[int]:
     shim_pid = record.get("pid")
     if sys.platform != "linux" or not isinstance(shim_pid, int):
         return []
-    if shim.start_time_of(shim_pid) not in ("", record.get("start_time")):
+    if start_time_of(shim_pid) not in ("", record.get("start_time")):
         return []  # another process has this pid now, so nothing of the old session is left
     members = []
     for entry in Path("/proc").iterdir():

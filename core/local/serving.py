@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 from core.errors import Conflict
 from core.home import Home, write_atomically
-from core.local import control, shim
+from core.local import control
 from core.local.home_check import check_home
+from core.pids import start_time_of
 
 if TYPE_CHECKING:
     from uvicorn import Config, Server
@@ -150,9 +151,8 @@ def _make_server(config: Config, home: Home, secure: socket.socket | None) -> Se
 
 def _write_server_file(home: Home) -> None:
     pid = os.getpid()
-    write_atomically(
-        home.server_file, json.dumps({"pid": pid, "start_time": shim.start_time_of(pid), "url": home.url()})
-    )
+    record = {"pid": pid, "start_time": start_time_of(pid), "url": home.url()}
+    write_atomically(home.server_file, json.dumps(record))
 
 
 def _set_up_log(home: Home, foreground: bool) -> None:

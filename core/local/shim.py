@@ -2,8 +2,8 @@
 
     python -m core.local.shim FOLDER [--attempt N] [--cwd DIR] [--nice N] [--cpus 0,1] -- PROGRAM ARGUMENT...
 
-It knows neither jobs nor the server: a server that was killed finds in FOLDER all there is to know. Standard library
-only, because it is started for every step of a run.
+It knows neither jobs nor the server: a server that was killed finds in FOLDER all there is to know. It imports
+next to nothing, because it is started for every step of a run.
 
     alive.lock    locked (flock) as long as the shim or its child lives
     process.json  {pid, start_time, child_pid, child_start_time, attempt}
@@ -28,6 +28,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
+from core.pids import start_time_of
+
 LOCK_NAME = "alive.lock"
 PROCESS_NAME = "process.json"
 EXIT_NAME = "exit.json"
@@ -40,22 +42,6 @@ _RESERVE_NAME = ".exit.reserved"
 _LOCK_WAIT_S = 3.0
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
-
-
-def start_time_of(pid: int) -> str:
-    """Return a word that differs for every process that ever has this pid; "" when there is none.
-
-    Boot id and clock ticks since boot (proc(5), field 22); `ps` says it where there is no /proc.
-    """
-    if sys.platform == "linux":
-        try:
-            fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-            boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        except (OSError, IndexError):
-            return ""
-        return "" if fields[0] in "ZX" else f"{boot}:{fields[19]}"
-    told = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    return told.stdout.strip()
 
 
 def read_attempt(folder: Path) -> int:

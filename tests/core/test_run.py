@@ -17,7 +17,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from core.home import Home
-from core.run import Dashboard, _field_numbers, find_dashboard
+from core.run import _field_numbers, find_dashboard
 from tests.pages.conftest import free_port
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -105,19 +105,6 @@ def test_run_serves_warm_pages_and_ctrl_c_leaves_the_workspace_which_stop_ends(h
     assert status == 0
     assert "No dashboard runs." in printed
     assert "Ended the server" in printed
-
-
-def test_a_dashboard_is_recognised_by_pid_and_start_time(home: Home) -> None:
-    (home.path / "dashboard.json").write_text(f'{{"pid": {os.getpid()}, "started_at": 1.0, "port": 8501}}')
-    assert find_dashboard(home) is None
-    (home.path / "dashboard.json").write_text("not JSON")
-    assert find_dashboard(home) is None
-
-
-def test_a_dashboard_that_is_gone_has_no_process() -> None:
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    assert Dashboard(gone.pid, time.time(), 8501).process is None
 
 
 def test_an_unknown_word_shows_how_to_use_it(home: Home) -> None:
