@@ -1,8 +1,13 @@
 """The clouds a connection can speak to, and the credentials that open them. Knows no workspace.
 
-The SDK remembers a cloud's address by its name for the life of the process, and keeps "the current cloud" in a variable
-of the process. So a local cloud's name holds its port, clients are built and jobs submitted inside `using()`, and a
-credential refuses to make a token for a cloud that is not its own.
+What azure-ai-ml keeps for the whole process, and what guards it:
+
+* A cloud's address, remembered by the cloud's name for good: a local cloud's name holds its port.
+* "The current cloud", a variable of the process (CURRENT_CLOUD): clients are built inside `using()`. A pipeline job is
+  sent inside `sending_job()`, which holds the same lock until the SDK asks for the job's own token or sends the job:
+  never while it is being sent. A credential refuses to make a token for a cloud that is not its own.
+* The stack of pipelines being defined (`dsl.pipeline`): not used, so that two threads cannot share one (core/jobs.py).
+* Standard output, into which its polling threads print (core/polling.py).
 """
 
 from __future__ import annotations
@@ -13,7 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -28,7 +33,9 @@ if TYPE_CHECKING:
 CURRENT_CLOUD = "AZUREML_CURRENT_CLOUD"  # read and written by azure-ai-ml
 LOCAL_CLOUD = "TunedeckLocal"
 AZURE_SCOPE = "https://management.azure.com/.default"
+AZURE_JOB_AUDIENCE = "https://ml.azure.com"
 _lock = threading.RLock()
+_sending = threading.local()  # `release`: what a thread that sends a job calls once the variable has been read
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,11 @@ class Cloud:
         return self.metadata is not None
 
     @property
+    def job_audience(self) -> str:
+        """Return whom the token is for that a pipeline job carries beside the request's own."""
+        return self.metadata["aml_resource_id"] if self.metadata else AZURE_JOB_AUDIENCE
+
+    @property
     def scope(self) -> str:
         """Return the scope that tokens for the resource manager are asked for."""
         return f"{self.resource_manager}/.default"
@@ -71,7 +83,7 @@ AZURE = Cloud(
     audiences=(
         "https://management.azure.com",
         "https://management.core.windows.net",
-        "https://ml.azure.com",
+        AZURE_JOB_AUDIENCE,
         "https://storage.azure.com",
     ),
 )
@@ -93,11 +105,33 @@ def local_cloud(home: Home) -> Cloud:
 
 @contextmanager
 def using(cloud: Cloud) -> Iterator[None]:
-    """Hold the process's current cloud while clients are built or a job is submitted."""
+    """Hold the process's current cloud while clients are built."""
     with _lock:
         load_sdk()
         os.environ[CURRENT_CLOUD] = cloud.name
         yield
+
+
+@contextmanager
+def sending_job(cloud: Cloud) -> Iterator[None]:
+    """Hold the process's current cloud while a job is made ready; `let_go_of_cloud` ends that before the job is sent.
+
+    At most one bounded request falls under the lock: the SDK's first look at the workspace.
+    """
+    with ExitStack() as held:
+        held.enter_context(using(cloud))
+        _sending.release = held.close
+        try:
+            yield
+        finally:
+            _sending.release = None
+
+
+def let_go_of_cloud() -> None:
+    """End this thread's `sending_job` hold: what the SDK reads of the current cloud it has read."""
+    if release := getattr(_sending, "release", None):
+        _sending.release = None
+        release()
 
 
 def load_sdk() -> None:
@@ -108,7 +142,7 @@ def load_sdk() -> None:
         import azure.ai.ml  # noqa: F401
 
 
-def refuse_foreign_scopes(cloud: Cloud, scopes: tuple[str, ...]) -> None:
+def check_scopes(cloud: Cloud, scopes: tuple[str, ...]) -> None:
     """Raise where a token for another cloud is asked of this one's credential."""
     from azure.core.exceptions import ClientAuthenticationError
 
@@ -132,7 +166,9 @@ class LocalCredential:
         import jwt
         from azure.core.credentials import AccessToken
 
-        refuse_foreign_scopes(self._cloud, scopes)
+        check_scopes(self._cloud, scopes)
+        if scopes[0].startswith(self._cloud.job_audience):
+            let_go_of_cloud()
         now = int(time.time())
         claims = {
             "iss": "tunedeck-local",
@@ -175,7 +211,9 @@ class AzureCredential:
 
     def get_token(self, *scopes: str, **options: Any) -> AccessToken:
         """Return a token, in the workspace's tenant where that is known."""
-        refuse_foreign_scopes(AZURE, scopes)
+        check_scopes(AZURE, scopes)
+        if scopes[0].startswith(AZURE.job_audience):
+            let_go_of_cloud()
         if self.tenant_id:
             options.setdefault("tenant_id", self.tenant_id)
         return self._prove().get_token(*scopes, **options)

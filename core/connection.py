@@ -21,7 +21,7 @@ from core.cloud import AzureCredential, DeviceCode, LocalCredential, SignIn
 from core.errors import BadInput, NotFound, SignInFailed, TunedeckError
 from core.home import Home
 from core.local_process import ensure_local, local_is_up
-from core.sdk_client import build_client, patience_of
+from core.sdk_client import build_client, checking_job, patience_of
 from core.service_errors import Place, explain, read_answer, service_exceptions, translate
 from core.settings import (
     LOCAL,
@@ -144,7 +144,7 @@ class Connection:
     def workspace(self) -> MLClient:
         """Return the workspace's client."""
         if self._workspace is None:
-            with clouds.using(self.cloud):  # the one lock for building: submit() holds it while it asks for clients
+            with clouds.using(self.cloud):  # the one lock for building
                 settings = self.settings
                 self._workspace = self._workspace or build_client(
                     self.cloud,
@@ -179,10 +179,15 @@ class Connection:
         except service_exceptions() as error:
             raise self._with_suggestion(translate(error, self.place, doing, what)) from error
 
-    def submit(self, doing: str, what: str, fn: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        """Like call(), for jobs: the SDK reads the token's audience from a variable of the process: one at a time."""
-        with clouds.using(self.cloud):
-            return self.call(doing, what, fn, *args, **kwargs)
+    def submit(self, what: str, job: Any, check: Callable[[dict[str, Any]], None]) -> Any:
+        """Send a job; `check` is shown the properties that are about to be sent, and keeps them back by raising.
+
+        The SDK reads the audience of a job's token from a variable of the process: what leads to it is done by one
+        thread at a time, the sending itself is not.
+        """
+        send = self.workspace.jobs.create_or_update
+        with clouds.sending_job(self.cloud), checking_job(str(job.name), check):
+            return self.call("start", what, send, job)
 
     def http(
         self,

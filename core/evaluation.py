@@ -77,18 +77,19 @@ def submit_evaluation(conn: Connection, run: Run, answers: int = 12, seed: int =
         raise BadInput(
             f"Run '{run.title}' has no test data to evaluate on.", "Start it with a data set that has a test split."
         )
+    inputs = {
+        "program": Input(type="uri_folder", path=_send_program(conn)),
+        "base": Input(type="mlflow_model", path=run.model_id),
+        "tuned": Input(type="mlflow_model", path=f"azureml://jobs/{run.name}/outputs/{OUTPUT_NAME}"),
+        "test": Input(type="uri_file", path=test),
+    }
     job = command(
         command=(
             "PYTHONPATH=${{inputs.program}} python -m core.local.engine.evaluate --base ${{inputs.base}} "
             "--tuned ${{inputs.tuned}} --test ${{inputs.test}} --output ${{outputs.evaluation}} "
             f"--answers {answers} --seed {seed}"
         ),
-        inputs={
-            "program": Input(type="uri_folder", path=_send_program(conn)),
-            "base": Input(type="mlflow_model", path=run.model_id),
-            "tuned": Input(type="mlflow_model", path=f"azureml://jobs/{run.name}/outputs/{OUTPUT_NAME}"),
-            "test": Input(type="uri_file", path=test),
-        },
+        inputs=inputs,
         outputs={OUTPUT: Output(type="uri_folder")},
         environment=ENVIRONMENT,
         compute=run.compute,
@@ -97,7 +98,14 @@ def submit_evaluation(conn: Connection, run: Run, answers: int = 12, seed: int =
         tags={tags.RUN: run.name, **{k: v for k, v in run.tags.items() if k in (tags.OPERATION, tags.MADE_BY)}},
     )
     job.name = name
-    conn.submit("start", f"the evaluation of '{run.title}'", conn.workspace.jobs.create_or_update, job)
+    meant = {each: str(given.path) for each, given in inputs.items()}
+
+    def check(body: Mapping[str, Any]) -> None:
+        sent = {each: given.get("uri") for each, given in (body.get("inputs") or {}).items()}
+        if sent != meant:
+            raise BadInput(f"What was about to be sent is not the evaluation of '{run.title}'. Nothing was sent.")
+
+    conn.submit(f"the evaluation of '{run.title}'", job, check)
     return name
 
 

@@ -1,25 +1,25 @@
-"""Runs: submit the fine-tuning pipeline, read what became of it, cancel it. Knows neither ledger nor screen."""
+"""Runs: what became of the jobs that fine-tune, and their end. Knows neither ledger nor screen."""
 
 from __future__ import annotations
 
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeVar
 
 from core import history, tags
 from core.connection import Connection
-from core.errors import BadInput, NotFound
+from core.errors import NotFound
 from core.failures import RunError, explain
 from core.history import RunRecord
 from core.metrics import RunMetrics, read_metrics
-from core.recipe import Value, from_job_inputs
+from core.recipe import from_job_inputs
 from core.run_logs import LogPart, read_job_log, read_log
 from core.run_progress import find_first_start, make_stages, measure_progress
 from core.run_states import EVALUATION, FINE_TUNE, QUEUED, STAGES, STATES, Progress, Run, Stage, State
-from core.run_titles import new_run_name, new_title
+from core.run_titles import new_title
 
 __all__ = [
     "EVALUATION",
@@ -30,7 +30,6 @@ __all__ = [
     "STAGES",
     "STATES",
     "LogPart",
-    "PipelineRequest",
     "Progress",
     "Run",
     "RunError",
@@ -38,15 +37,13 @@ __all__ = [
     "State",
     "cancel_run",
     "evaluation_name",
+    "find_job",
     "find_run",
-    "get_component",
     "get_run",
     "has_job",
     "list_runs",
-    "new_run_name",
-    "new_title",
+    "node_inputs",
     "read_log",
-    "submit_pipeline",
 ]
 
 T = TypeVar("T")
@@ -56,89 +53,17 @@ OUTPUT_NAME = "trained_model"
 EXPERIMENT_PREFIX = "chat_completion_"
 
 
-@dataclass(frozen=True)
-class PipelineRequest:
-    """Everything a run is sent with. train, test, validation: data asset ids or datastore paths, "" for none.
-
-    parameters: what is not the component's own default. tags: tunedeck.* beside the title.
-    """
-
-    name: str
-    title: str
-    display_name: str
-    experiment: str
-    model_id: str
-    compute: str
-    gpus: int
-    train: str
-    test: str = ""
-    validation: str = ""
-    parameters: Mapping[str, Value] = field(default_factory=dict)
-    tags: Mapping[str, str] = field(default_factory=dict)
-
-
-def get_component(conn: Connection) -> Any:
-    """Return the registry's newest fine-tuning pipeline component (an SDK object, callable inside a pipeline)."""
-    return conn.call(
-        "read", f"component '{COMPONENT_NAME}'", conn.registry.components.get, COMPONENT_NAME, label="latest"
-    )
-
-
-def submit_pipeline(conn: Connection, request: PipelineRequest) -> str:
-    """Send the run unless the workspace has a job of that name already; returns the job's name. Blocks for seconds."""
-    from azure.ai.ml import dsl
-    from azure.ai.ml.entities import PipelineJobSettings
-
-    if has_job(conn, request.name):
-        return request.name
-    component = get_component(conn)
-    inputs = _component_inputs(component, request)
-
-    def fine_tuning() -> dict[str, Any]:
-        fine_tune = component(**inputs)
-        return {OUTPUT_NAME: fine_tune.outputs.mlflow_model_folder}
-
-    job = dsl.pipeline(fine_tuning, name=request.display_name)()
-    job.name = request.name
-    job.display_name = request.display_name
-    # Without force_rerun a cached step would give an old model for a new question.
-    job.settings = PipelineJobSettings(force_rerun=True, continue_on_step_failure=False)
-    job.tags = {**request.tags, tags.TITLE: request.title}
-    created = conn.submit(
-        "start", f"run '{request.title}'", conn.workspace.jobs.create_or_update, job, experiment_name=request.experiment
-    )
-    return str(created.name)
-
-
-def _component_inputs(component: Any, request: PipelineRequest) -> dict[str, Any]:
-    from azure.ai.ml import Input
-
-    inputs: dict[str, Any] = {
-        "mlflow_model_path": Input(type="mlflow_model", path=request.model_id),
-        "number_of_gpu_to_use_finetuning": request.gpus,
-    }
-    for name in ("train", "validation", "test"):
-        if path := getattr(request, name):
-            inputs[f"{name}_file_path"] = Input(type="uri_file", path=path)
-    for name in ("model_import", "preprocess", "finetune", "model_evaluation"):
-        if f"compute_{name}" in component.inputs:  # the evaluation's compute may go: the step is gone since 0.0.81
-            inputs[f"compute_{name}"] = request.compute
-    unknown = [name for name in request.parameters if name not in component.inputs]
-    if unknown:
-        raise BadInput(
-            f"The component {COMPONENT_NAME} {component.version} has no parameter '{unknown[0]}'.",
-            "Reset the setting, or take it out.",
-        )
-    return inputs | dict(request.parameters)
+def find_job(conn: Connection, name: str) -> Any:
+    """Return the workspace's job of this name (an SDK object), or None."""
+    try:
+        return conn.call("read", f"run '{name}'", conn.workspace.jobs.get, name)
+    except NotFound:
+        return None
 
 
 def has_job(conn: Connection, name: str) -> bool:
     """Tell whether the workspace has a job of this name."""
-    try:
-        conn.call("read", f"run '{name}'", conn.workspace.jobs.get, name)
-    except NotFound:
-        return False
-    return True
+    return find_job(conn, name) is not None
 
 
 def list_runs(conn: Connection, limit: int = 50) -> list[Run]:
@@ -163,10 +88,8 @@ def _is_fine_tuning(job: Any) -> bool:
 
 def find_run(conn: Connection, name: str) -> Run | None:
     """Return one run without stages, or None when the workspace has no such job. One request."""
-    try:
-        return _with_times(conn, _parse_job(conn.call("read", f"run '{name}'", conn.workspace.jobs.get, name)))
-    except NotFound:
-        return None
+    job = find_job(conn, name)
+    return None if job is None else _with_times(conn, _parse_job(job))
 
 
 def get_run(conn: Connection, name: str) -> Run:
@@ -252,7 +175,7 @@ def _with_times(conn: Connection, run: Run) -> Run:
 
 def _parse_job(job: Any) -> Run:
     told: Mapping[str, str] = job.tags or {}
-    inputs = _node_inputs(job)
+    inputs = node_inputs(job)
     literals = {**tags.parse_recipe(told.get(tags.RECIPE)), **{k: v for k, v in inputs.items() if v}}
     model_id = told.get(tags.MODEL_ID) or inputs.get("mlflow_model_path", "")
     services = job.services or {}
@@ -277,7 +200,7 @@ def _parse_job(job: Any) -> Run:
     )
 
 
-def _node_inputs(job: Any) -> dict[str, str]:
+def node_inputs(job: Any) -> dict[str, str]:
     """Return what the pipeline's one node was sent with, as text; a path or id where it is no literal."""
     found: dict[str, str] = {}
     for node in (getattr(job, "jobs", None) or {}).values():

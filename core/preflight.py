@@ -21,8 +21,8 @@ from core.costs import CostRange, cost_range
 from core.dataset import ChatDataset, count_tokens_with, find_dataset, find_tokenizer
 from core.drafts import Draft
 from core.errors import AccessDenied, BadInput, NotFound, TunedeckError
-from core.jobs import get_component
 from core.models import BaseModel, get_base_model
+from core.pipeline import get_component
 from core.recipe import Recipe, build_recipe, display_name, total_batch_size, total_steps
 from core.script import write_script
 from core.speeds import list_speeds

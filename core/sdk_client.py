@@ -1,14 +1,25 @@
-"""Builds azure-ai-ml clients for a cloud: patience, proxies, and plain http on loopback. Holds no client."""
+"""Builds azure-ai-ml clients for a cloud: patience, proxies, http on loopback, a look at each job. Holds no client."""
 
 from __future__ import annotations
 
+import json
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from core import cloud as clouds
 from core.cloud import Cloud
+from core.errors import BadInput
 
 if TYPE_CHECKING:
     from azure.ai.ml import MLClient
+
+_JOB = re.compile(r"/workspaces/[^/]+/jobs/([^/]+)$")
+_REPORT = "Retry; if it comes again, report the details (`make report`)."
+_checking = threading.local()  # `look`: what a thread's next jobs are shown to before they are sent
 
 # azure-core sends a PUT again whose answer was lost (read) or was a 5xx (status): a second run. The reader and the
 # ledger's runner repeat what failed themselves, and ask first whether it was done.
@@ -36,28 +47,57 @@ def patience_of(cloud: Cloud) -> dict[str, int]:
 
 
 def _options_for(cloud: Cloud) -> dict[str, Any]:
+    # A bare instance: the SDK adds policies of its own to a list it is given, and shares that list.
+    gate = {"per_call_policies": _gate(cloud)}
     if not cloud.is_local:
-        return dict(AZURE_PATIENCE)
+        return {**AZURE_PATIENCE, **gate}
     return {
         "cloud_metadata": cloud.metadata,
-        # A bare instance: the SDK adds policies of its own to a list it is given, and shares that list.
-        "per_call_policies": _plain_http_policy(cloud.resource_manager),
         "use_env_settings": False,  # a proxy of the environment would be asked for 127.0.0.1
         "retry_backoff_factor": 0.1,
         **LOCAL_PATIENCE,
+        **gate,
     }
 
 
-def _plain_http_policy(base_url: str) -> Any:
-    """Return the policy that lifts azure-core's https rule for this one address on loopback.
+@contextmanager
+def checking_job(name: str, check: Callable[[dict[str, Any]], None]) -> Iterator[None]:
+    """Show `check` the properties of each job that this thread sends; what it raises keeps the job from being sent.
+
+    Raises BadInput for a job of another name.
+    """
+
+    def look(sent: str, body: dict[str, Any]) -> None:
+        if sent != name:
+            raise BadInput(f"The job '{sent}' was to be sent in place of '{name}'. Nothing was sent.", _REPORT)
+        check(body.get("properties") or {})
+
+    _checking.look = look
+    try:
+        yield
+    finally:
+        _checking.look = None
+
+
+def _gate(cloud: Cloud) -> Any:
+    """Return what each request of a client passes: plain http for the local workspace alone, and no unchecked job.
 
     It has to be of this base class: another kind is chained, and the chain is overwritten by each of the 25 pipelines.
     """
     from azure.core.pipeline.policies import SansIOHTTPPolicy
 
-    class AllowPlainHttp(SansIOHTTPPolicy):
-        def on_request(self, request: Any) -> None:
-            if request.http_request.url.startswith(f"{base_url}/"):
-                request.context.options["enforce_https"] = False
+    base_url = f"{cloud.resource_manager}/"
 
-    return AllowPlainHttp()
+    class Gate(SansIOHTTPPolicy):
+        def on_request(self, request: Any) -> None:
+            sent = request.http_request
+            if cloud.is_local and sent.url.startswith(base_url):
+                request.context.options["enforce_https"] = False
+            job = _JOB.search(urlsplit(sent.url).path) if sent.method == "PUT" else None
+            if job is None:
+                return
+            clouds.let_go_of_cloud()
+            if look := getattr(_checking, "look", None):
+                look(job[1], json.loads(sent.content))
+
+    return Gate()

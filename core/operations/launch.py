@@ -10,9 +10,10 @@ from core import dataset as datasets
 from core import history, tags
 from core.errors import NotFound, TunedeckError
 from core.evaluation import submit_evaluation
-from core.jobs import STATES, PipelineRequest, Run, evaluation_name, get_run, has_job, submit_pipeline
+from core.jobs import STATES, Run, evaluation_name, get_run, has_job
 from core.metrics import read_metrics
 from core.operations.work import Done, Outcome, Skip, StepSpec, Stop, Wait, Work
+from core.pipeline import PipelineRequest, submit_pipeline
 from core.speeds import add_speed
 
 _WATCH_S = (1.5, 10.0)  # how often a run is looked at: at first, and once it has gone on for a while

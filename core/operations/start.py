@@ -10,13 +10,14 @@ from core import tags
 from core.drafts import mark_launched
 from core.endpoints import DEPLOYMENT_NAME, require_endpoint_name
 from core.errors import BadInput, Conflict
-from core.jobs import EXPERIMENT_PREFIX, new_run_name, new_title
+from core.jobs import EXPERIMENT_PREFIX
 from core.operations import kinds
 from core.operations.ledger import DOUBLE_CLICK_S, Ledger, Operation
 from core.operations.work import words
 from core.preflight import LaunchPlan
 from core.recipe import to_job_inputs
 from core.registered_models import require_model_name
+from core.run_titles import new_run_name, new_title
 from core.teardown import TeardownPlan
 
 

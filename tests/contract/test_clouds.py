@@ -39,6 +39,8 @@ class ForeignCloud(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.seen: list[tuple[str, str, list[str]]] = []
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
+        self.job_came, self.job_may_go = threading.Event(), threading.Event()
+        self.job_may_go.set()
 
     def answer(self, path: str) -> Any:
         if path.endswith("/discovery"):
@@ -68,6 +70,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.headers.get("x-azureml-token", ""),
         ]
         self.server.seen.append((self.command, path, [token for token in tokens if token]))
+        if self.command == "PUT" and "/jobs/" in path:
+            self.server.job_came.set()
+            self.server.job_may_go.wait(30)
         found = self.server.answer(path) if self.command == "GET" else None
         body = json.dumps(found or {"error": {"code": "ForeignRefusal", "message": "Not here."}}).encode()
         self.send_response(200 if found else 400)
@@ -151,6 +156,7 @@ def work(place: Place, connection: Connection, number: int) -> None:
         path=f"azureml://datastores/workspaceblobstore/paths/{place.name}/{number}",
     )
     job = command(
+        name=f"{place.name}-job-{number}",
         command=f"echo {place.name}",
         environment="azureml://registries/azureml/environments/any/versions/1",
         compute=f"{place.name}-nowhere",
@@ -159,7 +165,7 @@ def work(place: Place, connection: Connection, number: int) -> None:
     )
     for doing in (
         lambda: connection.call("create", "data", workspace.data.create_or_update, asset),
-        lambda: connection.submit("submit", "a job", workspace.jobs.create_or_update, job),
+        lambda: connection.submit("a job", job, lambda body: None),
     ):
         try:
             doing()
@@ -213,3 +219,28 @@ def test_no_request_reaches_the_wrong_server(
     assert [
         path for method, path, _ in cloud.seen if method == "PUT" and path.startswith(f"{wire.workspace_id()}/jobs/")
     ]
+
+
+def test_a_job_that_hangs_on_its_way_holds_up_no_client(
+    servers: dict[str, LocalServer], foreign: tuple[ForeignCloud, Home]
+) -> None:
+    """Forced: the job's PUT is not answered until clients of another cloud were built and read with."""
+    cloud, home = foreign
+    here = Place("alpha", servers["alpha"].url, servers["alpha"].home)
+    elsewhere = Place(
+        "foreign", cloud.url, home, cloud_name="HangingCloud"
+    )  # the SDK knows a cloud by its name for good
+    cloud.job_came.clear()
+    cloud.job_may_go.clear()
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            sending = pool.submit(work, elsewhere, elsewhere.connect(), 1000)
+            assert cloud.job_came.wait(30)
+            connection = here.connect()
+            reading = pool.submit(lambda: [one.name for one in connection.workspace.compute.list()])
+            assert reading.result(20) == [here.compute]
+            assert not sending.done()
+            cloud.job_may_go.set()
+            sending.result(20)
+    finally:
+        cloud.job_may_go.set()

@@ -17,7 +17,7 @@ from core.connection import Connection, check_access, connect, ensure_local, get
 from core.errors import BadInput, LocalWorkspaceDown, NotFound, ServiceRefused
 from core.home import Home
 from core.reader import reader_for
-from tests.local_server import LocalServer, running_server
+from tests.local_server import running_server
 
 
 @pytest.fixture
@@ -87,14 +87,6 @@ def test_the_default_datastore_takes_and_gives_a_file(conn: Connection) -> None:
     blobs.container.upload_blob("tests/hello.txt", b"hello", overwrite=True)
     assert blobs.container.download_blob("tests/hello.txt").readall() == b"hello"
     assert blobs.uri("tests/hello.txt") == f"azureml://datastores/{blobs.datastore}/paths/tests/hello.txt"
-
-
-def test_clients_are_built_while_a_job_is_submitted_without_a_deadlock(server: LocalServer) -> None:
-    fresh = Connection(local_settings(), server.home)
-    with ThreadPoolExecutor(8) as pool:
-        submitted = [pool.submit(fresh.submit, "start", "a run", lambda: fresh.blobs().datastore) for _ in range(4)]
-        read = [pool.submit(lambda: (fresh.blobs(), fresh.registry, fresh.workspace)) for _ in range(4)]
-        assert all(future.result(timeout=30) for future in [*submitted, *read])
 
 
 def test_a_workspace_that_ended_is_told_at_once_with_the_command_that_starts_it(
