@@ -1,7 +1,8 @@
 """SQLite for what the dashboard remembers: one connection per thread, write transactions that begin at once.
 
-Knows no table. A deferred transaction that reads and then writes fails at once under WAL and ignores the busy time-out,
-so every write begins IMMEDIATE. No transaction spans a network call.
+A deferred transaction that reads and then writes fails at once under WAL and ignores the busy time-out, so every write
+begins IMMEDIATE. No transaction spans a network call. What was committed has reached the disk: a ledger that forgot
+what it sent would send it again.
 """
 
 from __future__ import annotations
@@ -12,6 +13,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from core.errors import TunedeckError
+from core.ledger_schema import STEPS
+from core.migrations import bring_up_to_date, check_version
 
 BUSY_S = 5.0
 
@@ -25,39 +30,47 @@ class Database:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._local = threading.local()
-        self._schemas: set[str] = set()
-        self._lock = threading.Lock()
 
     @classmethod
-    def at(cls, path: Path, schema: str) -> Database:
-        """Return the database in this file, made if missing, with the tables of `schema` in it."""
+    def at(cls, path: Path) -> Database:
+        """Return the database in this file, made if missing and brought up to date.
+
+        Raises Conflict for the file of a newer Tunedeck, TunedeckError for one that is no database.
+        """
         with _open_lock:
             database = _open.get(path)
             if database is None or not path.exists():
-                database = _open[path] = cls(path)
-        database._prepare(schema)
+                database = cls(path)
+                with database._told():
+                    bring_up_to_date(database._connection(), STEPS)
+                _open[path] = database
         return database
 
     def rows(self, sql: str, *values: Any) -> list[sqlite3.Row]:
         """Return all rows of a query."""
-        return self._connection().execute(sql, values).fetchall()
+        with self._told():
+            return self._connection().execute(sql, values).fetchall()
 
     def row(self, sql: str, *values: Any) -> sqlite3.Row | None:
         """Return the first row of a query, or None."""
-        return self._connection().execute(sql, values).fetchone()
+        with self._told():
+            found: sqlite3.Row | None = self._connection().execute(sql, values).fetchone()
+        return found
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
         """Give a connection inside one write transaction; commits at the end, rolls back on an exception."""
-        connection = self._connection()
-        connection.execute("begin immediate")
-        try:
-            yield connection
-            connection.execute("commit")
-        except BaseException:
-            if connection.in_transaction:  # a full disk has ended it already
-                connection.execute("rollback")
-            raise
+        with self._told():
+            connection = self._connection()
+            connection.execute("begin immediate")
+            try:
+                check_version(connection, STEPS)  # a newer Tunedeck may have opened the home since
+                yield connection
+                connection.execute("commit")
+            except BaseException:
+                if connection.in_transaction:  # a full disk has ended it already
+                    connection.execute("rollback")
+                raise
 
     def _connection(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
@@ -65,17 +78,31 @@ class Database:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             connection = sqlite3.connect(self._path, timeout=BUSY_S, isolation_level=None)
             connection.row_factory = sqlite3.Row
-            connection.execute("pragma journal_mode = wal")
-            connection.execute("pragma synchronous = normal")
+            check_version(connection, STEPS)
+            connection.execute("pragma synchronous = full")
             self._local.connection = connection
         return connection
 
-    def _prepare(self, schema: str) -> None:
-        with self._lock:
-            if schema in self._schemas:
-                return
-            with self.write() as connection:
-                for statement in schema.split(";"):
-                    if statement.strip():
-                        connection.execute(statement)
-            self._schemas.add(schema)
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Turn what SQLite raises into a sentence about the file."""
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            raise _explain(self._path, error) from error
+
+
+def _explain(path: Path, error: sqlite3.DatabaseError) -> TunedeckError:
+    name, code = f"The ledger '{path.name}' of this home", (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF
+    detail = f"{path}\n{error}"
+    if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+        word = "is no database" if code == sqlite3.SQLITE_NOTADB else "is damaged"
+        hint = "Move it to another folder to begin a new one. Runs and endpoints are not in it; the workspace has them."
+        return TunedeckError(f"{name} {word}. Nothing was changed.", hint, detail)
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return TunedeckError(f"{name} is in use by another program.", "Try again in a moment.", detail)
+    if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+        return TunedeckError(f"{name} could not be written.", "Free some space on its disk, then try again.", detail)
+    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+        return TunedeckError(f"{name} cannot be opened for writing.", "Check who may write the home folder.", detail)
+    return TunedeckError(f"{name} could not be used.", "Try again; if it comes again, run `make report`.", detail)

@@ -13,12 +13,6 @@ from core.database import Database
 from core.errors import NotFound
 from core.recipe import Value
 
-_SCHEMA = """
-create table if not exists drafts (
-    id text primary key, connection text not null, body text not null, revision integer not null,
-    updated_at text not null
-);
-"""
 _LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
 
 
@@ -61,7 +55,7 @@ def save_draft(draft: Draft, **changes: object) -> Draft:
     saved = replace(draft, revision=draft.revision + 1, updated_at=datetime.now(UTC).isoformat(timespec="milliseconds"))
     with _database().write() as connection:
         connection.execute(
-            "insert into drafts values (?, ?, ?, ?, ?) "
+            "insert into drafts (id, connection, body, revision, updated_at) values (?, ?, ?, ?, ?) "
             "on conflict (id) do update set connection = excluded.connection, "
             "body = excluded.body, revision = excluded.revision, updated_at = excluded.updated_at",
             (saved.id, saved.connection, json.dumps(asdict(saved)), saved.revision, saved.updated_at),
@@ -121,4 +115,4 @@ def _parse(body: str) -> Draft:
 
 
 def _database() -> Database:
-    return Database.at(home.current().ledger_db, _SCHEMA)
+    return Database.at(home.current().ledger_db)

@@ -40,6 +40,7 @@ DEPLOYMENT_NAME = "demo"
 LIVENESS_DELAY_S = 600
 REQUEST_TIMEOUT_MS = 90000
 _NAME = re.compile(r"[a-z][a-z0-9-]{1,30}[a-z0-9]")
+DELETING = "Deleting"
 _GOES_ON = ("Creating", "Updating", "Scaling", "Provisioning")
 
 

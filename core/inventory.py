@@ -24,7 +24,7 @@ class Item:
     """One thing that exists. kind: "endpoint", "compute", "model", "data" or "run".
 
     per_hour: what it bills now (None: price unknown; 0.0: bills nothing). bytes: what it occupies, None where unknown.
-    key: identity in links (`?pick=`).
+    key: identity in links (`?pick=`). under_way: titles of the operations that make or change it now.
     """
 
     kind: str
@@ -41,6 +41,7 @@ class Item:
     bytes: int | None = None
     path: str = ""
     parts: tuple[str, ...] = ()
+    under_way: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:

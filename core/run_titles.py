@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import secrets
 
 _ADJECTIVES = [
     "able",
@@ -149,6 +148,6 @@ def new_title(seed: str = "") -> str:
     return f"{chance.choice(_ADJECTIVES)}-{chance.choice(_ANIMALS)}"
 
 
-def new_run_name(title: str) -> str:
-    """Return a job name nobody has used: the title and six letters."""
-    return f"{title}-{secrets.token_hex(3)}"
+def new_run_name(title: str, seed: str) -> str:
+    """Return a job name: the title and the first eight letters of `seed`, a hexadecimal number."""
+    return f"{title}-{seed[:8]}"

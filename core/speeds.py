@@ -7,19 +7,13 @@ from datetime import UTC, datetime
 from core import home
 from core.database import Database
 
-_SCHEMA = """
-create table if not exists speeds (
-    run text primary key, connection text not null, model text not null, compute text not null,
-    tokens_per_s real not null, at text not null
-)
-"""
-
 
 def add_speed(connection: str, model: str, compute: str, tokens_per_s: float, run: str) -> None:
     """Keep the training tokens per second of a run."""
     with _database().write() as db:
         db.execute(
-            "insert or replace into speeds values (?, ?, ?, ?, ?, ?)",
+            "insert or replace into speeds (run, connection, model, compute, tokens_per_s, at) "
+            "values (?, ?, ?, ?, ?, ?)",
             (run, connection, model, compute, tokens_per_s, datetime.now(UTC).isoformat()),
         )
 
@@ -37,4 +31,4 @@ def list_speeds(connection: str, model: str, compute: str, limit: int = 5) -> li
 
 
 def _database() -> Database:
-    return Database.at(home.current().ledger_db, _SCHEMA)
+    return Database.at(home.current().ledger_db)

@@ -134,14 +134,15 @@ def _plan(item: Item, with_files: bool, runs: Iterable[Run], inventory: Inventor
                 serving += f" Versions {' and '.join(shared)} share the files: they go with the last of them."
             return Action(item, "archive", f"Its files are deleted and cannot be brought back.{serving}", True)
         return Action(item, "archive", f"It is hidden from lists; its files stay.{serving}")
+    first = f"Ended first: {', '.join(item.under_way)}. " if item.under_way else ""
     if item.kind == "compute":
         waiting = [run.title for run in runs if run.compute == item.name and not run.finished]
         count = f"{len(waiting)} run{'s' if len(waiting) > 1 else ''}"
-        return Action(item, "delete", f"{count} on it ends: {', '.join(waiting)}." if waiting else "No run uses it.")
+        ends = f"{count} on it ends: {', '.join(waiting)}." if waiting else "No run uses it."
+        return Action(item, "delete", f"{first}{ends}")
     served = ", ".join(part for part in item.parts if ":" not in part)
-    return Action(
-        item, "delete", f"Deployment {served} goes with it; callers get 404." if served else "Callers get 404."
-    )
+    goes = f"Deployment {served} goes with it; callers get 404." if served else "Callers get 404."
+    return Action(item, "delete", f"{first}{goes}")
 
 
 def _summary(actions: tuple[Action, ...], freed: Inventory) -> Iterable[str]:

@@ -16,11 +16,6 @@ from core import home
 from core.database import Database
 
 KEPT = 200
-_SCHEMA = """
-create table if not exists transcripts (
-    id text primary key, connection text not null, endpoint text not null, turns text not null, updated_at text not null
-);
-"""
 _LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
 
 
@@ -45,7 +40,7 @@ def save_transcript(found_id: str, connection: str, endpoint: str, turns: Sequen
     now = datetime.now(UTC).isoformat(timespec="microseconds")
     with _database().write() as written:
         written.execute(
-            "insert into transcripts values (?, ?, ?, ?, ?) "
+            "insert into transcripts (id, connection, endpoint, turns, updated_at) values (?, ?, ?, ?, ?) "
             "on conflict (id) do update set turns = excluded.turns, updated_at = excluded.updated_at",
             (found_id, connection, endpoint, json.dumps(list(turns), ensure_ascii=False), now),
         )
@@ -75,4 +70,4 @@ def _parse(row: Any) -> Transcript:
 
 
 def _database() -> Database:
-    return Database.at(home.current().ledger_db, _SCHEMA)
+    return Database.at(home.current().ledger_db)

@@ -21,6 +21,7 @@ import orjson
 
 from core.local import schema
 from core.local.wire import WireError
+from core.migrations import bring_up_to_date
 
 Document = dict[str, Any]
 BUSY_TIMEOUT_S = 5.0
@@ -70,7 +71,7 @@ class Store:
         self.path = path
         self._of_thread = threading.local()
         self._writer = threading.Lock()
-        schema.bring_up_to_date(self._connection())
+        bring_up_to_date(self._connection(), schema.STEPS)
 
     def _connection(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._of_thread, "connection", None)

@@ -2,12 +2,15 @@
 
     ledger.py    what was wanted and how far it is (SQLite), the lease, receipts
     runner.py    who carries it out: a thread of the dashboard, or `python -m core.operations run`
+    turns.py     whose turn it is where two are about the same thing
     launch.py deploy.py remove.py manage.py    the steps of each kind
+    everything.py    what exists and what is being made
     start.py     how pages begin one
 
 A page calls one `start_…` function and draws `find_operation(id)` until it is finished.
 """
 
+from core.operations.everything import list_everything
 from core.operations.ledger import (
     Operation,
     Step,
@@ -35,6 +38,7 @@ __all__ = [
     "find_operation",
     "find_operation_for",
     "get_operation",
+    "list_everything",
     "list_operations",
     "list_receipts",
     "retry_operation",

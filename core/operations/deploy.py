@@ -8,20 +8,21 @@ from core import tags
 from core.chat import Sampling, score_once
 from core.compute import check_size
 from core.endpoints import (
+    DELETING,
     DEPLOYMENT_NAME,
+    DeploymentView,
     EndpointView,
     begin_deployment,
     begin_endpoint,
     begin_traffic,
     find_endpoint,
-    get_endpoint,
     goes_on,
     read_deployment_log,
 )
 from core.errors import BadInput, Conflict, NotFound, ServiceRefused, TunedeckError
 from core.jobs import find_run, get_run
 from core.models import get_base_model
-from core.operations.work import Done, Outcome, Skip, StepSpec, Wait, Work
+from core.operations.work import LOOK_S, Done, Outcome, Skip, StepSpec, Wait, Work
 from core.polling import check_write
 from core.registered_models import find_registered_model, register_model
 
@@ -73,9 +74,9 @@ def _create_endpoint(work: Work) -> Outcome:
         work.ledger.set_timer(work.operation.connection, "endpoint", name, work.arguments["delete_at"])
     if error := check_write(work.conn, f"endpoint '{name}'"):
         raise error
-    endpoint = find_endpoint(work.conn, name)
-    if endpoint is None or goes_on(endpoint.state):
-        return Wait("Creating", 1.0)
+    endpoint = _find_own_endpoint(work)
+    if endpoint is None or goes_on(endpoint.state) or endpoint.state == DELETING:
+        return Wait(endpoint.state if endpoint else "Creating", LOOK_S)
     if endpoint.state == "Failed":
         raise ServiceRefused(f"Endpoint '{name}' was not created.", "Delete it, then deploy again.")
     return Done("Created", {"scoring_uri": endpoint.scoring_uri})
@@ -87,6 +88,20 @@ def _has_endpoint(work: Work, name: str) -> bool:
     if endpoint is not None and endpoint.tags.get(tags.OPERATION) != work.operation.id:
         raise Conflict(f"There is an endpoint '{name}' already.", "Choose another name.")
     return endpoint is not None
+
+
+def _find_own_endpoint(work: Work) -> EndpointView | None:
+    """Return the endpoint that this deploy made; None while it is not certain that it was deleted, NotFound after.
+
+    One of the same name that another made since is not taken for it.
+    """
+
+    def find() -> EndpointView | None:
+        endpoint = find_endpoint(work.conn, work.operation.subject)
+        return endpoint if endpoint and endpoint.tags.get(tags.OPERATION) == work.operation.id else None
+
+    found: EndpointView | None = work.find_confirmed(f"endpoint '{work.operation.subject}'", find)
+    return found
 
 
 def _send_endpoint(work: Work, name: str) -> None:
@@ -107,23 +122,26 @@ def _send_endpoint(work: Work, name: str) -> None:
 
 def _create_deployment(work: Work) -> Outcome:
     name = work.operation.subject
+    if _find_own_endpoint(work) is None:
+        return Wait("Looking for the endpoint once more", LOOK_S)
     waiting = work.send_once(
-        "deployment", "the deployment", lambda: _has_deployment(work, name), lambda: _send_deployment(work, name)
+        "deployment",
+        "the deployment",
+        lambda: _find_deployment(work) is not None,
+        lambda: _send_deployment(work, name),
     )
     if waiting:
         return waiting
     if error := check_write(work.conn, f"deployment '{DEPLOYMENT_NAME}' of '{name}'"):
         raise _did_not_start(work, name, error.message, error.detail)
-    known = _deployment(get_endpoint(work.conn, name))
-    if known is None or goes_on(known.state):
+    found: DeploymentView | None = work.find_confirmed(
+        f"deployment '{DEPLOYMENT_NAME}' of '{name}'", lambda: _find_deployment(work)
+    )
+    if found is None or goes_on(found.state) or found.state == DELETING:
         return Wait("Starting the container", 1.5)
-    if known.state != "Succeeded":
-        raise _did_not_start(work, name, f"it is {known.state.lower()}", "")
+    if found.state != "Succeeded":
+        raise _did_not_start(work, name, f"it is {found.state.lower()}", "")
     return Done("Up")
-
-
-def _has_deployment(work: Work, name: str) -> bool:
-    return _deployment(get_endpoint(work.conn, name)) is not None
 
 
 def _send_deployment(work: Work, name: str) -> None:
@@ -151,20 +169,22 @@ def _did_not_start(work: Work, name: str, reason: str, detail: str) -> ServiceRe
 
 def _send_traffic(work: Work) -> Outcome:
     name = work.operation.subject
-    endpoint = get_endpoint(work.conn, name)
+    endpoint = _find_own_endpoint(work)
     if error := check_write(work.conn, f"endpoint '{name}'"):
         raise error
-    if goes_on(endpoint.state):
-        return Wait("Changing the endpoint", 1.0)
+    if endpoint is None or goes_on(endpoint.state) or endpoint.state == DELETING:
+        return Wait("Changing the endpoint", LOOK_S)
     if endpoint.traffic.get(DEPLOYMENT_NAME, 0) != 100:
         begin_traffic(work.conn, name, {DEPLOYMENT_NAME: 100})  # the same request twice does no harm
-        return Wait("Changing the endpoint", 1.0)
+        return Wait("Changing the endpoint", LOOK_S)
     return Done("100 %")
 
 
 def _smoke(work: Work) -> Outcome:
     """Ask one question, so that "live" means that an answer came."""
-    endpoint = get_endpoint(work.conn, work.operation.subject)
+    endpoint = _find_own_endpoint(work)
+    if endpoint is None:
+        return Wait("Looking for the endpoint once more", LOOK_S)
     answer = score_once(
         work.conn,
         endpoint,
@@ -179,15 +199,17 @@ def _smoke(work: Work) -> Outcome:
 STEPS = (
     StepSpec("check", "Check the size", _check_size),
     StepSpec("register", "Register", _register),
-    StepSpec("endpoint", "Endpoint", _create_endpoint),
-    StepSpec("deployment", "Container", _create_deployment),
-    StepSpec("traffic", "Traffic", _send_traffic),
+    StepSpec("endpoint", "Endpoint", _create_endpoint, patience_s=1800.0),
+    StepSpec("deployment", "Container", _create_deployment, patience_s=7200.0),
+    StepSpec("traffic", "Traffic", _send_traffic, patience_s=1800.0),
     StepSpec("smoke", "First question", _smoke),
 )
 
 
-def _deployment(endpoint: EndpointView) -> Any:
-    return next((one for one in endpoint.deployments if one.name == DEPLOYMENT_NAME), None)
+def _find_deployment(work: Work) -> DeploymentView | None:
+    endpoint = find_endpoint(work.conn, work.operation.subject)
+    deployments = endpoint.deployments if endpoint else ()
+    return next((each for each in deployments if each.name == DEPLOYMENT_NAME), None)
 
 
 def _created(work: Work) -> Any:

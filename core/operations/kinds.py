@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from core import tags
 from core.operations import deploy, launch, manage, remove
 from core.operations.ledger import Ledger
+from core.operations.turns import REMOVE
 from core.operations.work import StepSpec, words
 
 EXPIRE_AGAIN_S = 900.0  # after a deletion that failed
@@ -36,7 +37,7 @@ def find_step(kind: str, name: str) -> StepSpec:
 
 def list_remove_steps(keys: list[str], verbs: Mapping[str, str]) -> list[tuple[str, str]]:
     """Return the steps that remove these items, and the receipt."""
-    return [*((f"{remove.PREFIX}{key}", verbs[key]) for key in keys), ("receipt", "Receipt")]
+    return [*((f"{REMOVE}{key}", verbs[key]) for key in keys), ("receipt", "Receipt")]
 
 
 def start_expired(ledger: Ledger) -> None:

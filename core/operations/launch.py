@@ -10,12 +10,13 @@ from core import dataset as datasets
 from core import history, tags
 from core.errors import NotFound, TunedeckError
 from core.evaluation import submit_evaluation
-from core.jobs import STATES, Run, evaluation_name, get_run, has_job
+from core.jobs import STATES, Run, evaluation_name, find_job, get_run, has_job
 from core.metrics import read_metrics
 from core.operations.work import Done, Outcome, Skip, StepSpec, Stop, Wait, Work
-from core.pipeline import PipelineRequest, submit_pipeline
+from core.pipeline import PipelineRequest, has_run, submit_pipeline
 from core.speeds import add_speed
 
+NEVER_SHOWN_S = 600.0  # how long a run is looked for that the workspace has confirmed and does not show
 _WATCH_S = (1.5, 10.0)  # how often a run is looked at: at first, and once it has gone on for a while
 
 
@@ -44,21 +45,21 @@ def _submit(work: Work) -> Outcome:
             for name in ("title", "display_name", "experiment", "model_id", "compute", "gpus", "parameters")
         },
     )
-    waiting = work.send_once("job", "the run", lambda: has_job(work.conn, job), lambda: _send(work, request))
+    waiting = work.send_once(
+        "job", "the run", lambda: has_run(work.conn, request), lambda: submit_pipeline(work.conn, request)
+    )
     return waiting or Done("Confirmed")
-
-
-def _send(work: Work, request: PipelineRequest) -> None:
-    submit_pipeline(work.conn, request)
 
 
 def _watch(work: Work) -> Outcome:
     job = work.operation.subject
     record = history.find_record(work.conn, job)
-    state = record.status if record else "NotStarted"
+    if record is None:
+        return _wait_until_shown(work, job, "run")
+    state = record.status
     shown = STATES.get(state, STATES["Unknown"])
     if not shown.finished:
-        return Wait(shown.word, _pause(work))
+        return Wait(shown.word, _pause(work), {"unseen_s": 0.0})
     run = get_run(work.conn, job)
     _remember_speed(work, run)
     if run.completed:
@@ -86,13 +87,32 @@ def _send_evaluation(work: Work, run: Run) -> None:
 def _watch_evaluation(work: Work) -> Outcome:
     if not work.facts.get("test_id"):
         return Skip()
-    record = history.find_record(work.conn, evaluation_name(work.operation.subject))
-    shown = STATES.get(record.status if record else "NotStarted", STATES["Unknown"])
+    name = evaluation_name(work.operation.subject)
+    record = history.find_record(work.conn, name)
+    if record is None:
+        return _wait_until_shown(work, name, "evaluation")
+    shown = STATES.get(record.status, STATES["Unknown"])
     if not shown.finished:
-        return Wait(shown.word, _pause(work))
-    if record is not None and record.status == "Completed":
+        return Wait(shown.word, _pause(work), {"unseen_s": 0.0})
+    if record.status == "Completed":
         return Done(shown.word)
     return Stop(f"The evaluation is {shown.word.lower()}; the model is not harmed.")
+
+
+def _wait_until_shown(work: Work, job: str, what: str) -> Wait:
+    """Wait for a job that was confirmed and that the workspace does not show; raises NotFound after NEVER_SHOWN_S,
+    and sooner where it was deleted.
+    """
+    work.find_confirmed(f"{what} '{job}'", lambda: find_job(work.conn, job))
+    unseen_s = float(work.facts.get("unseen_s", 0.0))
+    if unseen_s >= NEVER_SHOWN_S:
+        work.record(unseen_s=0.0)  # a retry looks as long again
+        raise NotFound(
+            f"The workspace confirmed the {what} '{job}', and has not shown it for {NEVER_SHOWN_S / 60:.0f} min.",
+            "Look for it in the workspace. Cancel it here to give it up, or retry to look for it again.",
+        )
+    pause = _pause(work)
+    return Wait(f"Confirmed; the workspace does not show the {what} yet", pause, {"unseen_s": unseen_s + pause})
 
 
 STEPS = (

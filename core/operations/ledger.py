@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import logging
 import secrets
 import time
 from collections.abc import Mapping, Sequence
@@ -25,26 +26,11 @@ from core.operations.records import (
 )
 from core.teardown import Gone, Receipt
 
+WAITED = "waited "  # and a step's name: the fact that holds for how many seconds the step has waited
 DOUBLE_CLICK_S = 10.0  # for what must not be made twice
 
-SCHEMA = """
-create table if not exists operations (
-    id text primary key, kind text not null, connection text not null, subject text not null, key text not null,
-    state text not null, body text not null, user text not null, created_at text not null, updated_at text not null,
-    due_at real not null, cancel_wanted integer not null default 0
-);
-create index if not exists operations_by_subject on operations (connection, subject);
-create table if not exists lease (
-    name text primary key, pid integer not null, start_time real not null, expires_at real not null,
-    fence integer not null
-);
-create table if not exists receipts (number integer primary key autoincrement, operation text unique, body text);
-create table if not exists timers (
-    connection text not null, kind text not null, name text not null, delete_at text not null,
-    primary key (connection, kind, name)
-);
-create table if not exists seen (run text primary key)
-"""
+_log = logging.getLogger(__name__)
+_SELECT = "select * from operations"
 
 
 class LeaseLost(Exception):
@@ -56,7 +42,7 @@ class Ledger:
 
     def __init__(self, of: home.Home | None = None) -> None:
         self.home = of or home.current()
-        self._database = Database.at(self.home.ledger_db, SCHEMA)
+        self._database = Database.at(self.home.ledger_db)
 
     # What a page writes ------------------------------------------------------------------------------------------
 
@@ -90,16 +76,17 @@ class Ledger:
         key = key or f"{kind}:{subject}"
         with self._database.write() as db:
             for row in db.execute(
-                "select * from operations where connection = ? and key = ? order by created_at desc limit 1",
+                f"{_SELECT} where connection = ? and key = ? order by number desc limit 1",
                 (connection, key),
             ):
                 known = parse_operation(row)
                 since = {DONE: known.created_at, FAILED: known.updated_at}.get(known.state) or now
                 holds_s = {DONE: again_after_s, FAILED: retry_after_s}.get(known.state, 0.0)
-                if not known.finished or (now - since).total_seconds() < holds_s:
+                if not known.finished or abs((now - since).total_seconds()) < holds_s:
                     return known
             db.execute(
-                "insert into operations values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
+                "insert into operations (id, kind, connection, subject, key, state, body, user, created_at, "
+                "updated_at, due_at) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
                 (
                     operation.id,
                     kind,
@@ -111,7 +98,6 @@ class Ledger:
                     operation.user,
                     now.isoformat(),
                     now.isoformat(),
-                    time.time(),
                 ),
             )
         return operation
@@ -130,7 +116,8 @@ class Ledger:
             replace(step, state="waiting", detail="", started=None, ended=None) if step.state == "failed" else step
             for step in operation.steps
         )
-        renewed = replace(operation, state=RECORDED, steps=steps, error=None, note="")
+        facts = {name: value for name, value in operation.facts.items() if not name.startswith(WAITED)}
+        renewed = replace(operation, state=RECORDED, steps=steps, facts=facts, error=None, note="")
         with self._database.write() as db:
             db.execute(
                 "update operations set state = ?, body = ?, due_at = 0, updated_at = ? where id = ? and state = ?",
@@ -142,7 +129,7 @@ class Ledger:
 
     def find(self, operation_id: str) -> Operation | None:
         """Return one operation, or None."""
-        row = self._database.row("select * from operations where id = ?", operation_id)
+        row = self._database.row(f"{_SELECT} where id = ?", operation_id)
         return parse_operation(row) if row else None
 
     def get(self, operation_id: str) -> Operation:
@@ -169,7 +156,7 @@ class Ledger:
         if active is not None:
             where.append(f"state {'not in' if active else 'in'} ('done', 'failed', 'cancelled')")
         rows = self._database.rows(
-            f"select * from operations where {' and '.join(where)} order by created_at desc, rowid desc limit ?",
+            f"{_SELECT} where {' and '.join(where)} order by number desc limit ?",
             *values,
             limit,
         )
@@ -177,17 +164,17 @@ class Ledger:
 
     # What the runner writes --------------------------------------------------------------------------------------
 
-    def list_due(self, now: float) -> list[Operation]:
-        """Return the unfinished operations whose time has come, oldest first."""
-        rows = self._database.rows(
-            "select * from operations where state not in ('done', 'failed', 'cancelled') and due_at <= ? "
-            "order by created_at",
-            now,
-        )
-        return [parse_operation(row) for row in rows]
+    def list_unfinished(self) -> list[tuple[Operation, bool]]:
+        """Return the unfinished operations, oldest first, each with whether something new was wanted of it."""
+        rows = self._database.rows(f"{_SELECT} where state not in ('done', 'failed', 'cancelled') order by number")
+        parsed = [(parse_operation(row), row["due_at"] == 0) for row in rows]
+        return [(operation, is_due) for operation, is_due in parsed if not operation.finished]
 
-    def save(self, operation: Operation, fence: int, due_at: float = 0.0) -> Operation:
-        """Write an operation as the holder of the lease; raises LeaseLost when another has it by now."""
+    def save(self, operation: Operation, fence: int, waits: bool = False) -> Operation:
+        """Write an operation as the holder of the lease; raises LeaseLost when another has it by now.
+
+        waits: the holder looks at it later, unless something new is wanted of it.
+        """
         saved = replace(operation, updated_at=utc_now())
         with self._database.write() as db:
             self._check_fence(db, fence)
@@ -197,33 +184,36 @@ class Ledger:
                     saved.state,
                     to_body(saved),
                     saved.updated_at.isoformat() if saved.updated_at else "",
-                    due_at,
+                    int(waits),
                     saved.id,
                 ),
             )
             row = db.execute("select cancel_wanted from operations where id = ?", (saved.id,)).fetchone()
         return replace(saved, cancel_wanted=bool(row and row["cancel_wanted"]))
 
-    def take_lease(self, pid: int, start_time: float, seconds: float, holder_lives: bool) -> int | None:
+    def take_lease(self, pid: int, start_time: str, seconds: float, holder_lives: bool) -> int | None:
         """Return a new fence, or None while another living process holds the lease.
 
         holder_lives: whether the process in the row was found alive just before; a dead one's lease is taken at once.
+        Its end is told in seconds since the machine's start, which all of a machine's processes count alike and no
+        clock moves; one further away than a lease lasts is of an earlier start.
         """
-        now = time.time()
+        now = time.monotonic()
         with self._database.write() as db:
             row = db.execute("select * from lease where name = 'runner'").fetchone()
-            if row and holder_lives and row["expires_at"] > now:
+            if row and holder_lives and now < row["expires_at"] <= now + seconds:
                 return None
             fence = (row["fence"] if row else 0) + 1
             db.execute(
-                "insert into lease values ('runner', ?, ?, ?, ?) on conflict (name) do update set pid = excluded.pid, "
-                "start_time = excluded.start_time, expires_at = excluded.expires_at, fence = excluded.fence",
+                "insert into lease (name, pid, start_time, expires_at, fence) values ('runner', ?, ?, ?, ?) "
+                "on conflict (name) do update set pid = excluded.pid, start_time = excluded.start_time, "
+                "expires_at = excluded.expires_at, fence = excluded.fence",
                 (pid, start_time, now + seconds, fence),
             )
         return int(fence)
 
-    def read_lease(self) -> tuple[int, float, float] | None:
-        """Return pid, start time and expiry of the lease's holder."""
+    def read_lease(self) -> tuple[int, str, float] | None:
+        """Return pid and start time of the lease's holder, and its end in seconds since the machine's start."""
         row = self._database.row("select * from lease where name = 'runner'")
         return (row["pid"], row["start_time"], row["expires_at"]) if row else None
 
@@ -231,7 +221,8 @@ class Ledger:
         """Hold the lease for longer; False when another has it."""
         with self._database.write() as db:
             changed = db.execute(
-                "update lease set expires_at = ? where name = 'runner' and fence = ?", (time.time() + seconds, fence)
+                "update lease set expires_at = ? where name = 'runner' and fence = ?",
+                (time.monotonic() + seconds, fence),
             )
             return changed.rowcount == 1
 
@@ -239,11 +230,6 @@ class Ledger:
         """Give the lease back, so that another need not wait for its end."""
         with self._database.write() as db:
             db.execute("update lease set expires_at = 0 where name = 'runner' and fence = ?", (fence,))
-
-    def check_fence(self, fence: int) -> None:
-        """Raise LeaseLost unless this fence is still the newest."""
-        with self._database.write() as db:
-            self._check_fence(db, fence)
 
     def _check_fence(self, db: Any, fence: int) -> None:
         row = db.execute("select fence from lease where name = 'runner'").fetchone()
@@ -256,7 +242,10 @@ class Ledger:
         """Remember when something is to be deleted; "" forgets it."""
         with self._database.write() as db:
             if delete_at:
-                db.execute("insert or replace into timers values (?, ?, ?, ?)", (connection, kind, name, delete_at))
+                db.execute(
+                    "insert or replace into timers (connection, kind, name, delete_at) values (?, ?, ?, ?)",
+                    (connection, kind, name, delete_at),
+                )
             else:
                 db.execute(
                     "delete from timers where connection = ? and kind = ? and name = ?", (connection, kind, name)
@@ -273,10 +262,11 @@ class Ledger:
         """Number and keep a receipt; one operation has one."""
         with self._database.write() as db:
             self._check_fence(db, fence)
-            row = db.execute("select body from receipts where operation = ?", (receipt.operation,)).fetchone()
-            if row:
-                return _parse_receipt(row["body"])
-            number = db.execute("insert into receipts (operation) values (?)", (receipt.operation,)).lastrowid
+            row = db.execute("select number, body from receipts where operation = ?", (receipt.operation,)).fetchone()
+            if row and (known := _parse_receipt(row["body"])):
+                return known
+            insert = "insert into receipts (operation) values (?)"
+            number = row["number"] if row else db.execute(insert, (receipt.operation,)).lastrowid
             numbered = replace(receipt, id=f"R-{number:04d}")
             db.execute("update receipts set body = ? where number = ?", (json.dumps(asdict(numbered)), number))
         return numbered
@@ -284,13 +274,13 @@ class Ledger:
     def list_receipts(self, connection: str | None = None, limit: int = 50) -> list[Receipt]:
         """Return receipts, newest first."""
         rows = self._database.rows("select body from receipts order by number desc limit ?", limit)
-        receipts = [_parse_receipt(row["body"]) for row in rows]
+        receipts = filter(None, (_parse_receipt(row["body"]) for row in rows))
         return [receipt for receipt in receipts if connection in (None, receipt.connection)]
 
     def mark_seen(self, run: str) -> None:
         """Remember that the operator has looked at a run."""
         with self._database.write() as db:
-            db.execute("insert or ignore into seen values (?)", (run,))
+            db.execute("insert or ignore into seen (run) values (?)", (run,))
 
     def list_seen(self) -> list[str]:
         """Return the runs the operator has looked at."""
@@ -322,10 +312,19 @@ def list_receipts(connection: str | None = None, limit: int = 50) -> list[Receip
     return Ledger().list_receipts(connection, limit)
 
 
-def _parse_receipt(body: str) -> Receipt:
-    known = json.loads(body)
-    removed = tuple(Gone(**{**gone, "checks": tuple(gone["checks"])}) for gone in known.pop("removed"))
-    return Receipt(removed=removed, kept=tuple(known.pop("kept")), notes=tuple(known.pop("notes")), **known)
+def _parse_receipt(body: str) -> Receipt | None:
+    """Return a receipt, None where the row makes no sense: it costs that receipt, not the list."""
+    try:
+        known = {name: value for name, value in json.loads(body).items() if name in Receipt.__dataclass_fields__}
+        fields = Gone.__dataclass_fields__
+        removed = tuple(
+            Gone(**{**{name: value for name, value in gone.items() if name in fields}, "checks": tuple(gone["checks"])})
+            for gone in known.pop("removed")
+        )
+        return Receipt(removed=removed, kept=tuple(known.pop("kept")), notes=tuple(known.pop("notes")), **known)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        _log.warning("a receipt of the ledger cannot be read")
+        return None
 
 
 def _user() -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from core import history, tags
-from core.compute import get_compute
+from core.compute import Compute, get_compute
 from core.endpoints import begin_delete_at, begin_traffic, get_endpoint, goes_on
 from core.errors import Conflict, NotFound, ServiceRefused
-from core.jobs import STATES, cancel_run, has_job
+from core.jobs import STATES, cancel_run, find_run, has_job
 from core.operations.records import CANCELLED
-from core.operations.work import Done, Outcome, Skip, StepSpec, Stop, Wait, Work
+from core.operations.work import LOOK_S, Done, Outcome, Skip, StepSpec, Stop, Wait, Work
 from core.polling import check_write, start_write
 
 # Create compute ----------------------------------------------------------------------------------------------------
@@ -37,6 +37,15 @@ def _has_compute(work: Work, name: str) -> bool:
     return True
 
 
+def _find_own_compute(work: Work, name: str) -> Compute | None:
+    """Return the compute that this operation made; one of the same name that another made since is not it."""
+    try:
+        found = get_compute(work.conn, name)
+    except NotFound:
+        return None
+    return found if found.tags.get(tags.OPERATION) == work.operation.id else None
+
+
 def _send_compute(work: Work, name: str) -> None:
     from azure.ai.ml.entities import AmlCompute
 
@@ -58,7 +67,9 @@ def _wait_for_compute(work: Work) -> Outcome:
     name = work.operation.subject
     if error := check_write(work.conn, f"compute '{name}'"):
         raise error
-    compute = get_compute(work.conn, name)
+    compute = work.find_confirmed(f"compute '{name}'", lambda: _find_own_compute(work, name))
+    if compute is None:
+        return Wait("Looking for it once more", LOOK_S)
     if compute.state == "Failed":
         reasons = " ".join(compute.errors) or "the service gave no reason"
         raise ServiceRefused(f"Compute '{name}' was not created: {reasons}", "Delete it, then create another.")
@@ -67,7 +78,7 @@ def _wait_for_compute(work: Work) -> Outcome:
 
 CREATE_COMPUTE = (
     StepSpec("create", "Ask for the compute", _create_compute),
-    StepSpec("wait", "Until it is ready", _wait_for_compute),
+    StepSpec("wait", "Until it is ready", _wait_for_compute, patience_s=3600.0),
 )
 
 # Cancel a run ------------------------------------------------------------------------------------------------------
@@ -91,10 +102,7 @@ def _stop_launch(work: Work) -> Outcome:
 def _cancel(work: Work) -> Outcome:
     job = work.operation.subject
     if not has_job(work.conn, job):
-        launches = work.ledger.list_operations(work.operation.connection, subject=job, kind="launch", limit=1)
-        if launches and launches[0].state == CANCELLED:
-            return Stop("The run had not been sent.")
-        raise NotFound(f"There is no run '{job}' in {work.conn.title}.", "See all runs.")
+        return _end_launch(work, job)
     record = history.find_record(work.conn, job)
     if record and STATES.get(record.status, STATES["Unknown"]).finished:
         return Done(f"It is {STATES[record.status].word.lower()} already")
@@ -103,16 +111,33 @@ def _cancel(work: Work) -> Outcome:
     return Done("Asked", {"asked": True})
 
 
+def _end_launch(work: Work, job: str) -> Outcome:
+    """End the launch of a run that the workspace does not have, or has not any more: nothing else is left to cancel."""
+    launches = work.ledger.list_operations(work.operation.connection, subject=job, kind="launch", limit=1)
+    if not launches:
+        raise NotFound(f"There is no run '{job}' in {work.conn.title}.", "See all runs.")
+    if launches[0].finished:
+        sent = launches[0].state != CANCELLED
+        return Stop("The workspace has no such run." if sent else "The run had not been sent.")
+    work.ledger.want_cancel(launches[0].id)
+    return Wait("The workspace has no such run; ending its launch", 0.3)
+
+
 def _until_cancelled(work: Work) -> Outcome:
-    record = history.find_record(work.conn, work.operation.subject)
-    shown = STATES.get(record.status if record else "Unknown", STATES["Unknown"])
-    return Done(shown.word) if shown.finished else Wait(f"Not yet confirmed: {shown.word}", 1.0)
+    job = work.operation.subject
+    record = history.find_record(work.conn, job)
+    run = find_run(work.conn, job) if record is None else None  # then the job itself has to tell
+    if record is None and run is None:
+        return _end_launch(work, job)
+    state = record.status if record else run.state if run else "Unknown"
+    shown = STATES.get(state, STATES["Unknown"])
+    return Done(shown.word) if shown.finished else Wait(f"Not yet confirmed: {shown.word}", LOOK_S)
 
 
 CANCEL = (
-    StepSpec("hold", "Hold the launch back", _stop_launch),
-    StepSpec("cancel", "Ask the workspace", _cancel),
-    StepSpec("wait", "Until it has ended", _until_cancelled),
+    StepSpec("hold", "Hold the launch back", _stop_launch, patience_s=1800.0),
+    StepSpec("cancel", "Ask the workspace", _cancel, patience_s=1800.0),
+    StepSpec("wait", "Until it has ended", _until_cancelled, patience_s=1800.0),
 )
 
 # Traffic and time to live ------------------------------------------------------------------------------------------
@@ -157,5 +182,5 @@ def _begin_compute_tag(work: Work, name: str, wanted: str) -> None:
     start_write(work.conn, "change", f"compute '{name}'", computes.begin_create_or_update, compute)
 
 
-TRAFFIC = (StepSpec("traffic", "Traffic", _traffic),)
-SET_DELETE_AT = (StepSpec("tag", "Delete-at", _delete_at),)
+TRAFFIC = (StepSpec("traffic", "Traffic", _traffic, patience_s=1800.0),)
+SET_DELETE_AT = (StepSpec("tag", "Delete-at", _delete_at, patience_s=1800.0),)

@@ -46,7 +46,8 @@ class Operation:
 
     kind: launch, deploy, create_compute, cancel, traffic, delete_at, teardown or expire. subject: the name of what it
     is about (run, endpoint, compute …), chosen before anything was sent. state "waiting" means an identity is not at
-    hand; `note` says so. error: {"message", "hint", "detail"} of a failed one.
+    hand; `note` says so. error: {"message", "hint", "detail"} of a failed one. number: its place in the order in which
+    the ledger's operations were recorded, whatever the clock said.
     """
 
     id: str
@@ -63,6 +64,7 @@ class Operation:
     created_at: datetime | None = None
     updated_at: datetime | None = None
     cancel_wanted: bool = False
+    number: int = 0
 
     @property
     def finished(self) -> bool:
@@ -105,10 +107,37 @@ def to_body(operation: Operation) -> str:
 
 
 def parse_operation(row: Any) -> Operation:
-    """Return an operation from a row of the ledger."""
+    """Return an operation from a row of the ledger; a row that makes no sense is a failed operation that says so."""
+    try:
+        return _parse(row)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return Operation(
+            id=str(row["id"]),
+            kind=str(row["kind"]),
+            connection=str(row["connection"]),
+            subject=str(row["subject"]),
+            state=FAILED,
+            error={
+                "message": "This entry of the ledger cannot be read. Nothing more is done for it.",
+                "hint": "Look in the workspace at what became of it.",
+                "detail": repr(error),
+            },
+            number=int(row["number"]),
+        )
+
+
+def _parse(row: Any) -> Operation:
     body = json.loads(row["body"])
+    known = Step.__dataclass_fields__
     steps = tuple(
-        Step(**{**step, "started": _time(step["started"]), "ended": _time(step["ended"])}) for step in body["steps"]
+        Step(
+            **{
+                **{name: value for name, value in step.items() if name in known},
+                "started": _time(step.get("started")),
+                "ended": _time(step.get("ended")),
+            }
+        )
+        for step in body["steps"]
     )
     return Operation(
         id=row["id"],
@@ -117,14 +146,15 @@ def parse_operation(row: Any) -> Operation:
         subject=row["subject"],
         state=row["state"],
         steps=steps,
-        arguments=body["arguments"],
-        facts=body["facts"],
-        error=body["error"],
-        note=body["note"],
+        arguments=dict(body["arguments"]),
+        facts=dict(body.get("facts") or {}),
+        error=body.get("error"),
+        note=str(body.get("note") or ""),
         user=row["user"],
         created_at=_time(row["created_at"]),
         updated_at=_time(row["updated_at"]),
         cancel_wanted=bool(row["cancel_wanted"]),
+        number=int(row["number"]),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
 import time
@@ -12,19 +13,20 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import psutil
-
-from core.errors import ServiceFailed, SignInFailed, Throttled, TunedeckError, Unreachable
+from core.errors import ServiceFailed, ServiceRefused, SignInFailed, Throttled, TunedeckError, Unreachable
 from core.home import Home, current
-from core.operations import kinds
-from core.operations.ledger import LeaseLost, Ledger
+from core.operations import kinds, turns
+from core.operations.ledger import WAITED, LeaseLost, Ledger
 from core.operations.records import CANCELLED, DONE, FAILED, RUNNING, WAITING, Operation, Step
-from core.operations.work import Done, Outcome, Skip, Stop, Wait, Work, not_confirmed
+from core.operations.work import Done, Outcome, Skip, StepSpec, Stop, Wait, Work, not_confirmed
+from core.pids import lives, start_time_of
 
 LEASE_S = 15.0
 LOOK_EVERY_S = 0.25
 TIMERS_EVERY_S = 20.0
 PATIENCE_S = 600.0  # a service that answers 5xx for longer than this is not going to be well again by itself
+UNREACHABLE_S = 86400.0  # a laptop may be offline for a night
+TURN_S = 0.5  # between two looks at whether an older operation about the same thing has ended
 THREADS = 4
 
 _log = logging.getLogger(__name__)
@@ -33,14 +35,18 @@ _runners_lock = threading.Lock()
 
 
 class Runner:
-    """Advances the operations of one home while it holds the lease."""
+    """Advances the operations of one home while it holds the lease.
 
-    def __init__(self, home: Home) -> None:
-        self._ledger = Ledger(home)
+    Whatever it waits for is counted in seconds of its own clock, which nobody sets; a new process looks at all at once.
+    """
+
+    def __init__(self, home: Home, ledger: Ledger | None = None) -> None:
+        self._ledger = ledger or Ledger(home)
         self._fence: int | None = None
         self._flights: dict[str, Future[None]] = {}
         self._pauses: dict[str, float] = {}
-        self._failing: dict[str, float] = {}  # since when a step has failed on the service's own side
+        self._due: dict[str, float] = {}  # when an operation that waits is looked at again
+        self._failing: dict[str, float] = {}  # since when a step has failed for a reason that may pass
         self._known: set[str] = set()  # the unfinished operations this process has had in hand
         self._timers_at = 0.0
         self._renewed_at = 0.0
@@ -85,18 +91,20 @@ class Runner:
                 return True
             self._fence = None
         lease = self._ledger.read_lease()
-        alive = bool(lease and _lives(lease[0], lease[1]))
-        self._fence = self._ledger.take_lease(os.getpid(), _start_time(os.getpid()), LEASE_S, alive)
+        alive = bool(lease and lives(lease[0], lease[1]))
+        self._fence = self._ledger.take_lease(os.getpid(), start_time_of(os.getpid()), LEASE_S, alive)
         self._renewed_at = now
         return self._fence is not None
 
     def _advance_due(self, pool: ThreadPoolExecutor) -> None:
         self._flights = {key: flight for key, flight in self._flights.items() if not flight.done()}
-        for operation in self._ledger.list_due(time.time()):
-            if operation.id not in self._flights and self._fence is not None:
-                self._flights[operation.id] = pool.submit(self._advance, operation, self._fence)
+        for operation, is_wanted in self._ledger.list_unfinished():
+            if operation.id in self._flights or self._fence is None:
+                continue
+            if is_wanted or time.monotonic() >= self._due.get(operation.id, 0.0):
+                self._flights[operation.id] = pool.submit(self.advance, operation, self._fence)
 
-    def _advance(self, operation: Operation, fence: int) -> None:
+    def advance(self, operation: Operation, fence: int) -> None:
         """Carry an operation as far as it goes without waiting."""
         work = Work(self._ledger, operation, fence)
         try:
@@ -105,6 +113,7 @@ class Runner:
                 pass
             if work.operation.finished:
                 self._known.discard(operation.id)
+                self._due.pop(operation.id, None)
         except LeaseLost:
             _log.info("operation %s is carried out by another process now", operation.id)
         except Exception:  # noqa: BLE001 - the top of an operation's thread
@@ -131,11 +140,16 @@ class Runner:
         if operation.cancel_wanted and operation.kind != "cancel" and not operation.facts.get("unconfirmed"):
             self._finish(work, CANCELLED, "Cancelled before this step.")
             return False
+        if older := turns.find_older(self._ledger, operation, at):
+            held = _with_step(operation, replace(at, detail=f"Waits for another change to end: {older.title}."))
+            self._wait(work, held, TURN_S)
+            return False
         if at.state != "running" or operation.state != RUNNING:
             begun = replace(at, state="running", started=at.started or datetime.now(UTC))
             work.operation = self._ledger.save(_with_step(replace(operation, state=RUNNING), begun), work.fence)
+        spec = kinds.find_step(operation.kind, at.name)
         try:
-            outcome = kinds.find_step(operation.kind, at.name).run(work)
+            outcome = _without_end(work, spec, spec.run(work))
         except LeaseLost:
             raise
         except TunedeckError as error:
@@ -158,8 +172,7 @@ class Runner:
             return False
         if isinstance(outcome, Wait):
             waiting = _with_step(replace(operation, note=""), replace(at, detail=outcome.detail))
-            waiting = replace(waiting, facts={**waiting.facts, **outcome.facts})
-            work.operation = self._ledger.save(waiting, work.fence, time.time() + outcome.seconds)
+            self._wait(work, replace(waiting, facts={**waiting.facts, **outcome.facts}), outcome.seconds)
             return False
         state = "skipped" if isinstance(outcome, Skip) else "done"
         ended = replace(at, state=state, detail=outcome.detail, ended=datetime.now(UTC))
@@ -171,11 +184,11 @@ class Runner:
     def _take_error(self, work: Work, error: TunedeckError) -> bool:
         """No answer and "slow down" are tried again, a missing identity is waited for, the rest ends the operation.
 
-        A service that failed on its own side is tried again for PATIENCE_S.
+        A service that failed on its own side is tried again for PATIENCE_S, one that cannot be reached for a day.
         """
         operation, at = work.operation, work.operation.step
         assert at is not None
-        if isinstance(error, (Unreachable, Throttled, SignInFailed)) or self._may_pass(operation, error):
+        if isinstance(error, SignInFailed) or self._may_pass(operation, error):
             pause = min(30.0, self._pauses.get(operation.id, 0.5) * 2)
             self._pauses[operation.id] = pause
             waits = isinstance(error, SignInFailed)
@@ -188,7 +201,7 @@ class Runner:
             held = _with_step(
                 replace(operation, state=WAITING if waits else RUNNING, note=note), replace(at, detail=detail)
             )
-            work.operation = self._ledger.save(held, work.fence, time.time() + pause)
+            self._wait(work, held, pause)
             return False
         self._forget_errors(operation)
         failed = replace(at, state="failed", detail=error.message, ended=datetime.now(UTC))
@@ -199,9 +212,14 @@ class Runner:
         return False
 
     def _may_pass(self, operation: Operation, error: TunedeckError) -> bool:
-        if not isinstance(error, ServiceFailed):
+        if not isinstance(error, (ServiceFailed, Unreachable, Throttled)):
             return False
-        return time.monotonic() - self._failing.setdefault(operation.id, time.monotonic()) < PATIENCE_S
+        patience_s = PATIENCE_S if isinstance(error, ServiceFailed) else UNREACHABLE_S
+        return time.monotonic() - self._failing.setdefault(operation.id, time.monotonic()) < patience_s
+
+    def _wait(self, work: Work, operation: Operation, seconds: float) -> None:
+        self._due[operation.id] = time.monotonic() + seconds
+        work.operation = self._ledger.save(operation, work.fence, waits=True)
 
     def _forget_errors(self, operation: Operation) -> None:
         self._pauses.pop(operation.id, None)
@@ -252,13 +270,14 @@ def _with_step(operation: Operation, changed: Step) -> Operation:
     return replace(operation, steps=steps)
 
 
-def _start_time(pid: int) -> float:
-    return psutil.Process(pid).create_time()
-
-
-def _lives(pid: int, start_time: float) -> bool:
-    try:
-        process = psutil.Process(pid)
-        return abs(process.create_time() - start_time) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False
+def _without_end(work: Work, spec: StepSpec, outcome: Outcome) -> Outcome:
+    """Count what a step waits in all; raises ServiceRefused once that is longer than its patience."""
+    if not isinstance(outcome, Wait) or spec.patience_s == math.inf:
+        return outcome
+    waited_s = float(work.facts.get(f"{WAITED}{spec.name}", 0.0)) + outcome.seconds
+    if waited_s > spec.patience_s:
+        raise ServiceRefused(
+            f"'{spec.title}' has not ended after {spec.patience_s / 60:.0f} min: {outcome.detail}",
+            "Look in the workspace at what it waits for. Try again to wait as long once more.",
+        )
+    return replace(outcome, facts={**outcome.facts, f"{WAITED}{spec.name}": waited_s})

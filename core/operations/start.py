@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import math
+import secrets
 import time
 from collections.abc import Mapping
 from datetime import datetime
@@ -13,9 +17,10 @@ from core.errors import BadInput, Conflict
 from core.jobs import EXPERIMENT_PREFIX
 from core.operations import kinds
 from core.operations.ledger import DOUBLE_CLICK_S, Ledger, Operation
+from core.operations.records import FAILED
 from core.operations.work import words
 from core.preflight import LaunchPlan
-from core.recipe import to_job_inputs
+from core.recipe import Value, to_job_inputs
 from core.registered_models import require_model_name
 from core.run_titles import new_run_name, new_title
 from core.teardown import TeardownPlan
@@ -24,13 +29,16 @@ from core.teardown import TeardownPlan
 def start_launch(plan: LaunchPlan, title: str = "") -> Operation:
     """Record a run; `subject` is its job name, so the page can go to /runs?run=<subject> at once.
 
-    A second click on the same draft gives the same operation. Raises BadInput while a check fails.
+    The name is made of the draft as it stands, the recipe and the data. So a second click on the same draft gives the
+    same operation, and one after the ledger lost its last lines finds the job that was sent. Raises BadInput while a
+    check fails.
     """
     failed = next((check for check in plan.checks if check.state == "failed"), None)
     if failed:
         raise BadInput(f"{failed.title}: {failed.detail}", failed.hint)
     parameters = to_job_inputs(plan.recipe)
-    title = title or new_title()
+    seed = _digest(plan, parameters)
+    title = title or new_title(seed)
     told = {
         tags.DRAFT: plan.draft.id,
         tags.MODEL: plan.model.name,
@@ -61,14 +69,20 @@ def start_launch(plan: LaunchPlan, title: str = "") -> Operation:
     operation = Ledger().start(
         "launch",
         plan.draft.connection,
-        new_run_name(title),
+        new_run_name(title, seed),
         words(kinds.STEPS["launch"]),
         arguments,
         f"launch:{plan.draft.id}:{plan.draft.revision}",
-        DOUBLE_CLICK_S,
+        math.inf,
     )
     mark_launched(plan.draft.id, operation.id)
     return operation
+
+
+def _digest(plan: LaunchPlan, parameters: Mapping[str, Value]) -> str:
+    draft = plan.draft
+    told = [draft.id, draft.nonce, draft.revision, plan.model.id, plan.compute.name, plan.gpus, plan.dataset.key]
+    return hashlib.sha256(json.dumps([told, dict(parameters)], sort_keys=True).encode()).hexdigest()
 
 
 def start_deploy(
@@ -177,5 +191,15 @@ def start_teardown(plan: TeardownPlan, typed: str = "") -> Operation:
 
 
 def retry_operation(operation_id: str) -> Operation:
-    """Take up a failed operation at the step that failed; done steps stay done."""
-    return Ledger().retry(operation_id)
+    """Take up a failed operation at the step that failed; done steps stay done.
+
+    Where what it had made was deleted since, a new operation makes it anew: nobody else's retry does that.
+    """
+    ledger = Ledger()
+    operation = ledger.get(operation_id)
+    if operation.state != FAILED or not operation.facts.get("vanished"):
+        return ledger.retry(operation_id)
+    subject, arguments = operation.subject, dict(operation.arguments)
+    if operation.kind == "launch":
+        subject = new_run_name(arguments["title"], secrets.token_hex(4))
+    return ledger.start(operation.kind, operation.connection, subject, words(kinds.STEPS[operation.kind]), arguments)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -10,10 +11,14 @@ from typing import Any
 from core import connection as connections
 from core.connection import Connection
 from core.errors import NotFound, ServiceFailed, Throttled, TunedeckError, Unreachable
-from core.operations.ledger import Ledger, Operation
+from core.operations.ledger import Ledger
+from core.operations.records import Operation
 
 REPORT_EVERY_S = 0.5
-SETTLE_S = 8.0  # how long a request whose answer was lost may still be on its way to the workspace
+LOOK_S = 1.0  # between two looks at whether something has arrived, or is gone
+SETTLE_LOOKS = 8  # how often: a request whose answer was lost may be on its way to the workspace for so many seconds
+GONE_LOOKS = 2  # something is gone when it was absent so often in a row
+CONFIRMED = "confirmed"
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,7 @@ class Work:
             raise NotFound(
                 f"The workspace '{self.operation.connection}' is no longer known here.", "Connect it again, then retry."
             )
-        return connections.connect(settings)
+        return connections.connect(settings, home=self.ledger.home)
 
     def record(self, **facts: Any) -> None:
         """Write facts before something is sent; raises LeaseLost when another process took over."""
@@ -95,35 +100,65 @@ class Work:
         self.operation = self.ledger.save(replace(self.operation, steps=steps), self.fence)
 
     def send_once(self, name: str, what: str, exists: Callable[[], bool], send: Callable[[], None]) -> Outcome | None:
-        """Send a request that must not arrive twice; None once the workspace has what it makes ("the run").
+        """Send a request that must not arrive twice; None once the workspace has confirmed what it makes ("the run").
 
-        The wish is recorded before the request. When the answer is lost, the workspace is asked until the request can
-        no longer be on its way, and only then is it sent again, or given up where it was cancelled meanwhile.
-        `exists` asks the workspace anew each time.
+        The wish is recorded before the request, and that it was confirmed after it: from then on it is never sent
+        again, also where what it made is gone (`find_confirmed`). When the answer is lost, the workspace is looked at
+        until the request can no longer be on its way, and only then is it sent again, or given up where it was
+        cancelled meanwhile. `exists` asks the workspace anew each time. Looks are counted, so that no clock matters.
         """
-        if exists():
-            self.record(unconfirmed="")
+        looks = self._looks_since_sent(name)
+        if isinstance(looks, str):  # CONFIRMED
             return None
-        sent_at = float(self.facts.get(f"sent_{name}", 0.0))
-        if sent_at and time.time() - sent_at < SETTLE_S:
-            self.record(unconfirmed=what)
-            return Wait(not_confirmed(what), 1.0)
-        if sent_at and self.operation.cancel_wanted:
+        if exists():
+            self.record(**{f"sent_{name}": CONFIRMED, "unconfirmed": ""})
+            return None
+        if looks is not None and looks < SETTLE_LOOKS:
+            self.record(**{f"sent_{name}": looks + 1, "unconfirmed": what})
+            return Wait(not_confirmed(what), LOOK_S)
+        if looks is not None and self.operation.cancel_wanted:
             self.record(unconfirmed="")
             return Stop("It did not arrive and is not sent again.", cancelled=True)
-        self.record(**{f"sent_{name}": time.time(), "unconfirmed": what})
+        self.record(**{f"sent_{name}": 0, "unconfirmed": what})
         try:
             send()
         except (Unreachable, Throttled, ServiceFailed):
             raise
         except TunedeckError:
             if exists():  # refused because an earlier try, whose answer was lost, had been taken
-                self.record(unconfirmed="")
+                self.record(**{f"sent_{name}": CONFIRMED, "unconfirmed": ""})
                 return None
-            self.record(**{f"sent_{name}": 0.0, "unconfirmed": ""})  # it was refused: there is nothing to wait for
+            self.record(**{f"sent_{name}": None, "unconfirmed": ""})  # it was refused: there is nothing to wait for
             raise
-        self.record(unconfirmed="")
+        self.record(**{f"sent_{name}": CONFIRMED, "unconfirmed": ""})
         return None
+
+    def _looks_since_sent(self, name: str) -> int | str | None:
+        """Return how often was looked since something was sent, CONFIRMED, or None where it was not sent.
+
+        Before there was CONFIRMED, the time of sending stood here, and an empty `unconfirmed` said that all was well.
+        """
+        found = self.facts.get(f"sent_{name}")
+        if isinstance(found, float):
+            return None if not found else 0 if self.facts.get("unconfirmed") else CONFIRMED
+        return found
+
+    def find_confirmed(self, what: str, find: Callable[[], Any]) -> Any:
+        """Return what `find` finds of a thing that was confirmed; None while it is not certain that it is gone.
+
+        Raises NotFound once it was absent twice: somebody deleted it, and no polling makes it again.
+        """
+        found = find()
+        absent = 0 if found is not None else int(self.facts.get("absent", 0)) + 1
+        if absent >= GONE_LOOKS:
+            self.record(absent=0, vanished=True)
+            raise NotFound(
+                f"{what[0].upper()}{what[1:]} was deleted elsewhere while Tunedeck worked on it. It is not made again.",
+                "Try again to make it anew.",
+            )
+        if absent != self.facts.get("absent", 0):
+            self.record(absent=absent)
+        return found
 
 
 def not_confirmed(what: str) -> str:
@@ -133,11 +168,15 @@ def not_confirmed(what: str) -> str:
 
 @dataclass(frozen=True)
 class StepSpec:
-    """One step of a kind of operation: its name, the words shown, what it does."""
+    """One step of a kind of operation: its name, the words shown, what it does.
+
+    patience_s: how long it may wait in all before it ends in words.
+    """
 
     name: str
     title: str
     run: Callable[[Work], Outcome]
+    patience_s: float = math.inf
 
 
 def words(steps: tuple[StepSpec, ...]) -> list[tuple[str, str]]:

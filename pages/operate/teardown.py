@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from core import inventory as inventories
+from core import operations
 from pages.parts import reads
 from pages.parts import teardown_view as view
 from pages.parts.links import link
@@ -16,7 +16,7 @@ if conn is None:
     draw_empty("Choose a workspace first.", link("connect"), "Go to Connect")
     end_page()
 
-snapshot = reads.read(inventories.list_inventory, max_age_s=4.0)
+snapshot = reads.read(operations.list_everything, max_age_s=4.0)
 if begun := url_id("operation"):
     view.draw_operation_of(begun, snapshot.value)
 if not ready(snapshot, "Asking the workspace what exists…", (96, 64, 64), key="inventory") or snapshot.value is None:

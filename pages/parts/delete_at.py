@@ -51,5 +51,5 @@ def draw_delete_at(endpoint: EndpointView) -> None:
 
 def _set_end(name: str, at: datetime | None) -> Operation:
     begun = operations.start_set_delete_at(ui().alias or "", "endpoint", name, at)
-    reads.forget(endpoints.list_endpoints, inventory.list_billing, inventory.list_inventory)
+    reads.forget(endpoints.list_endpoints, inventory.list_billing, operations.list_everything)
     return begun

@@ -211,5 +211,5 @@ def _deploy(choice: Choice) -> Operation:
     begun = operations.start_deploy(
         ui().alias or "", choice.run.name, choice.model_name, choice.endpoint, choice.size.name, choice.delete_at
     )
-    reads.forget(endpoints.list_endpoints, inventory.list_billing, inventory.list_inventory)
+    reads.forget(endpoints.list_endpoints, inventory.list_billing, operations.list_everything)
     return begun

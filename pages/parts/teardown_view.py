@@ -29,7 +29,7 @@ _DELETABLE = ("endpoint", "compute", "model")
 
 def read_plan(conn: Connection, picks: tuple[str, ...], files: tuple[str, ...]) -> TeardownPlan:
     """Say what deleting these means, on a fresh look."""
-    return teardown.plan_teardown(conn, inventories.list_inventory(conn), picks, files)
+    return teardown.plan_teardown(conn, operations.list_everything(conn), picks, files)
 
 
 def draw_tiles(conn: Connection, inventory: Inventory) -> None:
@@ -94,6 +94,8 @@ def _draw_row(item: Item, *, ticked: bool) -> bool:
         st.text(" · ".join(filter(None, facts)))
         if item.note:
             st.caption(words.plain(item.note))
+        if item.under_way:
+            st.caption(words.plain(f"Under way, and ended first: {', '.join(item.under_way)}"))
     return chosen
 
 
@@ -141,7 +143,7 @@ def _more(count: int) -> str:
 def delete(plan: TeardownPlan) -> Operation:
     """Record the teardown. The question has compared what was typed with the name that the plan asks for."""
     begun = operations.start_teardown(plan, plan.confirm)
-    reads.forget(inventories.list_inventory, inventories.list_billing, endpoints.list_endpoints)
+    reads.forget(operations.list_everything, inventories.list_billing, endpoints.list_endpoints)
     return begun
 
 
@@ -165,7 +167,7 @@ def draw_operation_of(operation_id: str, inventory: Inventory | None) -> None:
         draw_operation(now, key="teardown")
         if not now.finished:
             st.caption("You may close this page. The teardown goes on while Tunedeck runs.")
-        return (now.state, _is_newer(reads.read(inventories.list_inventory, max_age_s=2.0).value, now))
+        return (now.state, _is_newer(reads.read(operations.list_everything, max_age_s=2.0).value, now))
 
     newer = _is_newer(inventory, operation)
     rests = operation.finished and newer
