@@ -66,7 +66,7 @@ def _register(work: Work) -> Outcome:
 def _create_endpoint(work: Work) -> Outcome:
     name = work.operation.subject
     waiting = work.send_once(
-        "endpoint", "the endpoint", lambda: _has_endpoint(work, name), lambda: _send_endpoint(work, name)
+        "endpoint", "the endpoint", lambda: _has_endpoint(work, name), lambda: _send_endpoint(work, name), bills=True
     )
     if waiting:
         return waiting
@@ -129,6 +129,7 @@ def _create_deployment(work: Work) -> Outcome:
         "the deployment",
         lambda: _find_deployment(work) is not None,
         lambda: _send_deployment(work, name),
+        bills=True,
     )
     if waiting:
         return waiting

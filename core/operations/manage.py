@@ -17,7 +17,7 @@ from core.polling import check_write, start_write
 def _create_compute(work: Work) -> Outcome:
     name = work.operation.subject
     waiting = work.send_once(
-        "compute", "the compute", lambda: _has_compute(work, name), lambda: _send_compute(work, name)
+        "compute", "the compute", lambda: _has_compute(work, name), lambda: _send_compute(work, name), bills=True
     )
     if waiting:
         return waiting

@@ -10,7 +10,7 @@ from typing import Any
 
 from core import connection as connections
 from core.connection import Connection
-from core.errors import NotFound, ServiceFailed, Throttled, TunedeckError, Unreachable
+from core.errors import NotFound, ServiceFailed, ServiceRefused, Throttled, TunedeckError, Unreachable
 from core.operations.ledger import Ledger
 from core.operations.records import Operation
 
@@ -99,13 +99,18 @@ class Work:
         steps = tuple(replace(step, detail=detail) if step is at else step for step in self.operation.steps)
         self.operation = self.ledger.save(replace(self.operation, steps=steps), self.fence)
 
-    def send_once(self, name: str, what: str, exists: Callable[[], bool], send: Callable[[], None]) -> Outcome | None:
+    def send_once(
+        self, name: str, what: str, exists: Callable[[], bool], send: Callable[[], None], *, bills: bool = False
+    ) -> Outcome | None:
         """Send a request that must not arrive twice; None once the workspace has confirmed what it makes ("the run").
 
         The wish is recorded before the request, and that it was confirmed after it: from then on it is never sent
         again, also where what it made is gone (`find_confirmed`). When the answer is lost, the workspace is looked at
         until the request can no longer be on its way, and only then is it sent again, or given up where it was
         cancelled meanwhile. `exists` asks the workspace anew each time. Looks are counted, so that no clock matters.
+
+        bills: a process that ended may have heard that it was confirmed, and it may have been deleted since; so what
+        bills is not sent again by another process, but by a person's retry. Raises ServiceRefused then.
         """
         looks = self._looks_since_sent(name)
         if isinstance(looks, str):  # CONFIRMED
@@ -119,7 +124,13 @@ class Work:
         if looks is not None and self.operation.cancel_wanted:
             self.record(unconfirmed="")
             return Stop("It did not arrive and is not sent again.", cancelled=True)
-        self.record(**{f"sent_{name}": 0, "unconfirmed": what})
+        if looks is not None and bills and self.facts.get(f"sent_by_{name}") != self.fence:
+            self.record(**{f"sent_{name}": None, "unconfirmed": ""})
+            raise ServiceRefused(
+                f"Tunedeck was interrupted while it asked for {what}, and the workspace does not have it.",
+                "It was not asked for again, since it may have been made and deleted. Try again to ask for it anew.",
+            )
+        self.record(**{f"sent_{name}": 0, f"sent_by_{name}": self.fence, "unconfirmed": what})
         try:
             send()
         except (Unreachable, Throttled, ServiceFailed):

@@ -153,7 +153,7 @@ class Seat:
         """Carry an operation on: over so many of its pauses, or until it waits."""
         actor = self.actors.get(operation.id)
         if actor is None:
-            actor = self.actors[operation.id] = Actor(self, operation)
+            actor = self.actors[operation.id] = Actor(self, self.ledger.get(operation.id))
         for _ in range(pauses if pauses is not None else 1):
             if actor.go_on(to_the_end=pauses is None):
                 self.actors.pop(operation.id, None)
@@ -295,6 +295,9 @@ class World:
         moving = [each for kind in ("endpoint", "deployment", "compute") for each in store.list(kind)
                   if each.get("state") not in ("Succeeded", "Failed")]  # fmt: skip
         return not moving and all(each.get("status", ENDED[0]) in ENDED for each in store.list("job"))
+
+    def is_gone(self, kind: str, name: str) -> bool:
+        return self.workspace.store.get(kind, name) is None
 
     def wait_a_moment(self) -> None:
         """Let the workspace's programs run: starting one takes real time, which is nobody's to set."""
