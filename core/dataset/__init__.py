@@ -28,14 +28,13 @@ from core.dataset.preparation import (
 from core.dataset.progress import Progress
 from core.dataset.repair import REPAIRABLE, RepairPlan, RepairStep, RowDiff
 from core.dataset.rows import Problem
+from core.dataset.server_files import list_files, list_folders
 from core.dataset.shapes import PARTS, Shape
 from core.dataset.sources import (
     MAX_BROWSER_BYTES,
     SAMPLE_SOURCE,
     from_hub,
     from_upload,
-    list_files,
-    list_folders,
     load_sample,
     start_asset,
     start_hub,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -155,7 +156,9 @@ def count_tokens_with(dataset: ChatDataset, tokenizer: Path | None) -> ChatDatas
 
 
 def find_tokenizer(model_name: str, model_version: str) -> Path | None:
-    """Return the folder with that base model's tokenizer, if it is on this machine."""
+    """Return the folder with that base model's tokenizer, if it is on this machine; both names are a registry's."""
+    if not all(re.fullmatch(r"\w[\w.-]{0,254}", name, re.ASCII) for name in (model_name, model_version)):
+        return None
     folder = home.current().base_models / model_name / model_version
     return folder if (folder / "tokenizer.json").is_file() else None
 

@@ -4,32 +4,46 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from core.dataset.files import TEST, TRAIN
 from core.dataset.rows import to_line
+from core.dataset.server_files import show
 from core.errors import BadInput, NotFound, Unreachable
 
+_MOST_ROWS = 10**9
 _DEFAULT_ENDPOINT = "https://huggingface.co"
 
 Tell = Callable[[str, int, int], None]
 
 
-def check_request(name: str, split: str, percent: float) -> None:
-    """Raise BadInput where a data set's name, split or percentage cannot be one."""
-    if not (re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or _is_folder(name)):
-        raise BadInput(f"'{name}' is not a data set's name.", "Names look like HuggingFaceH4/ultrachat_200k.")
-    if not re.fullmatch(r"\w[\w.-]*", split):
-        raise BadInput(f"'{split}' is not a split's name.", "Splits are called train_sft, test_sft, train, test …")
-    if percent != int(percent) or not 1 <= percent <= 100:
+def check_request(
+    name: str, config: str | None, splits: Iterable[str], percent: float, rows: int | None = None
+) -> None:
+    """Raise BadInput where a data set's name, configuration, splits or share cannot be one. Touches no file.
+
+    A name that `datasets` would take for a folder, an address or a reader of files is none of the hub's.
+    """
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError as error:
+        said = f"'{show(name)}' is not the name of a Hugging Face data set."
+        raise BadInput(said, "Names look like HuggingFaceH4/ultrachat_200k. A file comes by upload or path.") from error
+    if config and not re.fullmatch(r"[^\x00-\x1f\x7f/\\<>:|?*\ud800-\udfff]{1,200}", config):
+        raise BadInput(f"'{show(config)}' is not a configuration's name.", "Leave it empty where there is but one.")
+    for split in filter(None, splits):
+        if not re.fullmatch(r"\w[\w.-]{0,100}", split):
+            hint = "Splits are called train_sft, test_sft, train, test …"
+            raise BadInput(f"'{show(split)}' is not a split's name.", hint)
+    if not 1 <= percent <= 100 or percent != int(percent):
         raise BadInput(f"{percent:g}% of a split cannot be taken.", "Choose a whole number from 1 to 100.")
-
-
-def _is_folder(name: str) -> bool:
-    """Tell whether a data set's name is a folder of files on this machine, which `datasets` reads in the same way."""
-    return Path(name).is_absolute() and Path(name).is_dir()
+    if rows is not None and not 1 <= rows <= _MOST_ROWS:
+        raise BadInput(f"{rows} rows cannot be taken.", f"Choose a number from 1 to {_MOST_ROWS:,}.")
 
 
 def fetch(request: Mapping[str, Any], folder: Path, tell: Tell) -> str:
@@ -39,7 +53,9 @@ def fetch(request: Mapping[str, Any], folder: Path, tell: Tell) -> str:
     """
     name, config = request["hub_name"], request["config"] or None
     tell("Asking for", 0, 0)
-    _check_reachable(name)
+    _check_reachable()
+    if "/" not in name:
+        name = _find_owner(name)
     splits = _read_splits(name, config)
     train_split = _pick(name, request["split"], splits)
     test_split = _pick(name, request["test_split"], splits) if request["test_split"] else _guess(train_split, splits)
@@ -57,17 +73,32 @@ def fetch(request: Mapping[str, Any], folder: Path, tell: Tell) -> str:
     )
 
 
-def _check_reachable(name: str) -> None:
+def _check_reachable() -> None:
     """Ask the hub once with a short time-out: its own client tries for 25 s before it says so."""
     import requests
 
-    if _is_folder(name) or os.environ.get("HF_HUB_OFFLINE") == "1":
+    if os.environ.get("HF_HUB_OFFLINE") == "1":
         return
     endpoint = os.environ.get("HF_ENDPOINT", _DEFAULT_ENDPOINT)
     try:
         requests.head(endpoint, timeout=5)
     except requests.RequestException as error:
         raise _unreachable(endpoint, error) from error
+
+
+def _find_owner(name: str) -> str:
+    """Return a bare name with its owner's before it, as the hub knows it: "json" alone is for `datasets` a reader."""
+    from huggingface_hub import HfApi
+
+    found = _ask(name, lambda: str(HfApi(token=_token()).dataset_info(name, timeout=10).id))
+    if "/" not in found:
+        raise BadInput(f"The data set '{name}' has no owner on Hugging Face.", "Write it as owner/name.")
+    return found
+
+
+def _address(name: str) -> str:
+    """Return the name in the form that `datasets` looks for on the hub alone, and not in a folder first."""
+    return f"hf://datasets/{name}"
 
 
 def _unreachable(endpoint: str, error: Exception) -> Unreachable:
@@ -80,7 +111,7 @@ def _unreachable(endpoint: str, error: Exception) -> Unreachable:
 def _read_splits(name: str, config: str | None) -> list[str]:
     from datasets import get_dataset_split_names
 
-    return _ask(name, lambda: [str(split) for split in get_dataset_split_names(name, config, token=_token())])
+    return _ask(name, lambda: [str(split) for split in get_dataset_split_names(_address(name), config, token=_token())])
 
 
 def _open(name: str, config: str | None, split: str, percent: int, rows: int | None) -> tuple[Iterator[Any], int]:
@@ -93,9 +124,10 @@ def _open(name: str, config: str | None, split: str, percent: int, rows: int | N
     if not rows and percent < 100:
         rows = _count_rows(name, config, split, percent)
         if rows is None:
-            whole = _ask(name, lambda: load_dataset(name, config, split=f"{split}[0%:{percent}%]", token=_token()))
+            part = f"{split}[0%:{percent}%]"
+            whole = _ask(name, lambda: load_dataset(_address(name), config, split=part, token=_token()))
             return iter(whole), len(whole)
-    stream = _ask(name, lambda: load_dataset(name, config, split=split, streaming=True, token=_token()))
+    stream = _ask(name, lambda: load_dataset(_address(name), config, split=split, streaming=True, token=_token()))
     return iter(stream.take(rows) if rows else stream), rows or 0
 
 
@@ -103,7 +135,7 @@ def _count_rows(name: str, config: str | None, split: str, percent: int) -> int 
     """Return how many rows a share of a split has, as the data set's own card tells."""
     from datasets import load_dataset_builder
 
-    info = _ask(name, lambda: load_dataset_builder(name, config, token=_token()).info)
+    info = _ask(name, lambda: load_dataset_builder(_address(name), config, token=_token()).info)
     known = (info.splits or {}).get(split)
     return round(known.num_examples * percent / 100) if known and known.num_examples else None
 

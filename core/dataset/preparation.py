@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from core.dataset.findings import Finding, in_order, make_finding
 from core.dataset.look import Row, read_row
 from core.dataset.progress import Progress
 from core.dataset.rows import Problem, check_row, read_line
+from core.dataset.server_files import show
 from core.dataset.shapes import Shape, converter, recognise, with_mapping
 from core.dataset.worker import check_further, prepare
 from core.errors import NotFound, TunedeckError
@@ -57,9 +59,9 @@ class Preview:
 
 def read_preparation(preparation_id: str) -> Preparation:
     """Return how far a preparation is; cheap, for a live fragment. Raises NotFound."""
-    place = Workplace(preparation_id)
-    if not preparation_id.isalnum() or not place.path.is_dir():
-        raise NotFound(f"There is no preparation '{preparation_id}' any more.", "Choose the data again.")
+    place = _find_place(preparation_id)
+    if place is None:
+        raise NotFound(f"There is no preparation '{show(preparation_id)}' any more.", "Choose the data again.")
     if worker := _workers.get(preparation_id):
         worker.poll()  # takes its exit status, so that no zombie stays
     request = place.read("request")
@@ -87,8 +89,7 @@ def read_preparation(preparation_id: str) -> Preparation:
 
 def cancel_preparation(preparation_id: str) -> None:
     """End it; nothing of it is kept."""
-    place = Workplace(preparation_id)
-    if preparation_id.isalnum() and place.path.is_dir():
+    if place := _find_place(preparation_id):
         place.write("cancelled", {"at": time.time()})
         place.end_worker()
         place.clear()
@@ -96,8 +97,8 @@ def cancel_preparation(preparation_id: str) -> None:
 
 def read_preview(preparation_id: str) -> Preview | None:
     """Return the first rows of data on its way, None where none has come yet. Raises BadInput on damaged files."""
-    place = Workplace(preparation_id)
-    if not preparation_id.isalnum() or not place.path.is_dir():
+    place = _find_place(preparation_id)
+    if place is None:
         return None
     request = place.read("request")
     given = (request.get("paths") or {}).get(TRAIN)
@@ -135,6 +136,13 @@ def _group(problems: list[Problem]) -> tuple[Finding, ...]:
                      some[0].message, some[0].fix)
         for code, some in groups.items()
     )  # fmt: skip
+
+
+def _find_place(preparation_id: str) -> Workplace | None:
+    """Return the folder of a preparation, None where there is none: the id is of an address, so any text."""
+    known = re.fullmatch(r"[0-9a-f]{12}", preparation_id)
+    place = Workplace(preparation_id)
+    return place if known and place.path.is_dir() else None
 
 
 def make_place(request: Mapping[str, Any]) -> Workplace:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from collections.abc import Callable, Collection, Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from core import home
-from core.dataset import files, formats
+from core.dataset import files, server_files
 from core.dataset.chat_dataset import ChatDataset, find_dataset
 from core.dataset.files import TEST, TRAIN, Workplace
 from core.dataset.hub import check_request
 from core.dataset.preparation import Preparation, make_place, prepare_here, start_worker, wait
 from core.dataset.repair import REPAIRABLE
-from core.errors import BadInput, NotFound
+from core.dataset.server_files import SUFFIX, check_name
+from core.errors import BadInput
 
 if TYPE_CHECKING:
     from core.connection import Connection
@@ -27,7 +26,6 @@ MAX_BROWSER_BYTES = 200 * 1000 * 1000  # larger files come by path, hub or data 
 SAMPLE_NAME = "sample"
 SAMPLE_SOURCE = "bundled sample"
 _SAMPLE = Path(__file__).resolve().parents[1] / "sample"
-_SUFFIX = re.compile(r"(\.(" + "|".join(formats.SUFFIXES) + r"))+$", re.IGNORECASE)
 
 
 def load_sample() -> ChatDataset:
@@ -57,8 +55,9 @@ def start_upload(
     shapes.PARTS to columns; without it the shape is recognised. test_percent and seed: how test rows are taken out
     where there is no test file; without them 10%.
     """
-    request = _request("upload", name, f"uploaded file {Path(name).name}", tokenizer, mapping, test_percent, seed)
-    place = make_place(request | {"file_names": {TRAIN: Path(name).name, TEST: test_name or Path(name).name}})
+    name, test_name = check_name(name), check_name(test_name or name)
+    request = _request("upload", name, f"uploaded file {name}", tokenizer, mapping, test_percent, seed)
+    place = make_place(request | {"file_names": {TRAIN: name, TEST: test_name}})
     size = _spool(content, place.path / TRAIN) + (_spool(test, place.path / TEST) if test is not None else 0)
     return _start(place, size)
 
@@ -71,26 +70,12 @@ def start_path(
     test_percent: float | None = None,
     seed: int = 0,
 ) -> Preparation:
-    """Take a file of this machine into the home; it must lie in one of list_folders(). The file is left alone."""
-    given = {TRAIN: _allowed(path)} | ({TEST: _allowed(test)} if test else {})
+    """Take a file of this machine into the home; where server_files allows it. The file is left alone."""
+    given = {TRAIN: server_files.get_file(path)} | ({TEST: server_files.get_file(test)} if test else {})
     request = _request("path", given[TRAIN].name, f"file {given[TRAIN]}", tokenizer, mapping, test_percent, seed)
     request["paths"] = {name: str(found) for name, found in given.items()}
     request["file_names"] = {name: found.name for name, found in given.items()}
     return _start(make_place(request), sum(found.stat().st_size for found in given.values()))
-
-
-def list_folders() -> list[Path]:
-    """Return the folders whose files may be named: those of TUNEDECK_DATA_FOLDERS, and `incoming` in the home."""
-    named = os.environ.get("TUNEDECK_DATA_FOLDERS", "")
-    folders = [Path(one).expanduser().resolve() for one in named.split(os.pathsep) if one]
-    return [*folders, (home.current().path / "incoming").resolve()]
-
-
-def list_files(limit: int = 200) -> list[Path]:
-    """Return the files in list_folders() that may hold chat data, newest first."""
-    found = [path for folder in list_folders() if folder.is_dir() for path in folder.rglob("*")
-             if _SUFFIX.search(path.name) and path.is_file()]  # fmt: skip
-    return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)[:limit]
 
 
 def start_hub(
@@ -109,9 +94,7 @@ def start_hub(
     test_split None: guessed. Only what is taken is fetched, where the data set's files allow it.
     """
     name, config, split = name.strip(), (config or "").strip() or None, split.strip()
-    check_request(name, split, percent)
-    if rows is not None and rows < 1:
-        raise BadInput(f"{rows} rows cannot be taken.", "Choose a number from 1.")
+    check_request(name, config, (split, (test_split or "").strip()), percent, rows)
     part = f"[:{rows}]" if rows else f"[0%:{percent:g}%]"
     request = _request("hub", Path(name).name, f"Hugging Face: {name}, {split}{part}", tokenizer, mapping, None, seed)
     request |= {"hub_name": name, "config": config, "split": split, "test_split": (test_split or "").strip() or None,
@@ -140,8 +123,9 @@ def start_asset(
         raise BadInput(f"Data asset '{name}' version {version} lies in another datastore.", hint, str(asset.path))
     if str(asset.type) not in ("uri_file", "AssetTypes.URI_FILE"):
         raise BadInput(f"Data asset '{name}' is no single file.", "Choose a data asset of the type file.")
-    request = _request("asset", Path(path).name, f"data asset {name}:{version}", tokenizer, mapping, None, 0)
-    place = make_place(request | {"name": name.removesuffix("-train"), "file_names": {TRAIN: Path(path).name}})
+    file_name = check_name(path)
+    request = _request("asset", file_name, f"data asset {name}:{version}", tokenizer, mapping, None, 0)
+    place = make_place(request | {"name": name.removesuffix("-train"), "file_names": {TRAIN: file_name}})
     size = _fetch(conn, path, place.path / TRAIN, progress)
     return _start(place, size)
 
@@ -187,7 +171,7 @@ def _request(
     if test_percent is not None and not 0 <= test_percent <= 90:
         raise BadInput(f"{test_percent:g}% of the rows cannot be kept for the test.", "Choose from 0 to 90.")
     return {
-        "kind": kind, "name": _SUFFIX.sub("", Path(name).name) or kind, "source": source,
+        "kind": kind, "name": SUFFIX.sub("", Path(name).name) or kind, "source": source,
         "tokenizer": str(tokenizer) if tokenizer else None, "mapping": dict(mapping) if mapping else None,
         "test_percent": test_percent, "seed": seed,
     }  # fmt: skip
@@ -195,19 +179,6 @@ def _request(
 
 def _start(place: Workplace, size: int) -> Preparation:
     return start_worker(place) if size > INLINE_BYTES else prepare_here(place)
-
-
-def _allowed(path: str | Path) -> Path:
-    """Return a file of an allowed folder; links are followed first, so that none leads out of it."""
-    found = Path(path).expanduser().resolve()
-    folders = list_folders()
-    if not any(found.is_relative_to(folder) for folder in folders):
-        named = ", ".join(map(str, folders))
-        raise BadInput(f"'{path}' is not in a folder that may be read.",
-                       f"These may be: {named}. TUNEDECK_DATA_FOLDERS names others.")  # fmt: skip
-    if not found.is_file():
-        raise NotFound(f"There is no file '{path}' on the server.", "Check the path.")
-    return found
 
 
 def _fetch(conn: Connection, blob: str, path: Path, progress: Callable[[int, int], None] | None) -> int:

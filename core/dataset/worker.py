@@ -32,6 +32,7 @@ from core.dataset.formats import convert, unpack
 from core.dataset.progress import Meter
 from core.dataset.rows import Problem, read_line, to_line
 from core.dataset.scan import MAX_LINE
+from core.dataset.server_files import get_file
 from core.dataset.shapes import Shape, converter, recognise, with_mapping
 from core.dataset.split import DEFAULT_PERCENT, VALIDATION_NOTE, split
 from core.errors import NotFound, TunedeckError
@@ -61,7 +62,7 @@ def prepare(place: Workplace) -> str:
         if request["kind"] == "repair":
             _repair(request, place, meter)
         for name, given in (request.get("paths") or {}).items():
-            _copy(Path(given), place.path / name, tell)
+            _copy(get_file(given), place.path / name, tell)
         for name in (TRAIN, TEST):
             if (place.path / name).exists():
                 os.replace(place.path / name, folder / name)

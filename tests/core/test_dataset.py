@@ -232,37 +232,12 @@ def test_an_unknown_preparation_or_data_set_is_none(home: Home) -> None:
     dataset.cancel_preparation("../../etc")
 
 
-def test_a_data_set_of_datasets_own_making_is_read_by_split_and_percentage(home: Home, tmp_path: Path) -> None:
-    """About 8 s: the import of `datasets`. A folder of files stands for the hub."""
-    folder = tmp_path / "chats"
-    folder.mkdir()
-    (folder / "train.jsonl").write_bytes(as_file(rows(200)))
-    (folder / "test.jsonl").write_bytes(as_file(rows(40, 300)))
-    found = dataset.from_hub(str(folder), split="train", percent=25)
-    assert (found.name, found.rows, found.test_rows, found.usable) == ("chats", 50, 10, True)
-    assert found.source == f"Hugging Face: {folder}, train[0%:25%]"
-    with pytest.raises(BadInput) as caught:
-        dataset.from_hub(str(folder), split="train_sft", percent=25)
-    assert caught.value.hint == "It has train, test."
-
-
 def test_a_hub_that_cannot_be_reached_says_what_to_do_instead(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(Unreachable) as caught:
         dataset.from_hub("HuggingFaceH4/ultrachat_200k", split="train_sft", percent=5)
     assert caught.value.message == "127.0.0.1:9 cannot be reached from this machine."
     assert caught.value.hint == "Upload a file, or use the bundled sample."
-
-
-@pytest.mark.parametrize(
-    ("name", "split", "percent"),
-    [("", "train", 5), ("a b", "train", 5), ("a/b", "train[:5]", 5), ("a/b", "train", 0), ("a/b", "train", 2.5)],
-)
-def test_a_request_that_cannot_be_is_refused_before_anything_starts(
-    home: Home, name: str, split: str, percent: float
-) -> None:
-    with pytest.raises(BadInput):
-        dataset.start_hub(name, split=split, percent=percent)
 
 
 def test_an_upload_goes_once_under_its_hash_and_is_one_version(conn: Connection) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import random
+from typing import Any
 
 import pyarrow
 import pyarrow.parquet
 import pytest
 
 from core import dataset
-from core.errors import NotFound
+from core.errors import BadInput, NotFound
 from core.home import Home
 from tests.core.hub_server import serving
 
@@ -71,5 +72,47 @@ def test_a_share_of_a_data_set_is_streamed_and_not_all_of_it_fetched(
         assert given < whole / 2, f"{given:,} of {whole:,} bytes"
         few = dataset.from_hub("someone/chats", split="train_sft", rows=30)
         assert (few.rows, few.source) == (30, "Hugging Face: someone/chats, train_sft[:30]")
-        with pytest.raises(NotFound):
-            dataset.from_hub("someone/else", split="train_sft", percent=5)
+        with pytest.raises(BadInput) as refused:
+            dataset.from_hub("someone/chats", split="train", percent=5)
+        assert refused.value.hint == "It has train_sft, test_sft."
+
+
+@pytest.mark.parametrize("name", ["core/sample", "json"])
+def test_what_is_a_folder_or_a_reader_of_files_here_is_looked_for_on_the_hub_alone(
+    home: Home, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """About 3 s each: a process that imports `datasets`. Its working folder holds core/sample, and JSON to read."""
+    with serving({"someone/chats": {"README.md": CARD}}) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        with pytest.raises(NotFound, match=f"The data set '{name}' was not found on Hugging Face"):
+            dataset.from_hub(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", ".", "..", "~", "~root", "/etc", "./core/sample", "../core", "core/../core/sample", "C:\\data",
+     "\\\\server\\x", "hf://datasets/a/b", "hf://buckets/a/b", "https://host/a", "file:///etc", "s3://a/b", "a b",
+     "a/b/c", "a//b", "/a", "a/", "a--b/c", "a/b\0", "a\nb", "é/ü", "a/\udcff", "a" * 97, "a/b@main", "a/b:train",
+     "data.git", "{a,b}", "*"],
+)  # fmt: skip
+def test_a_name_that_is_none_of_the_hubs_is_refused_before_anything_starts(home: Home, name: str) -> None:
+    with pytest.raises(BadInput) as refused:
+        dataset.start_hub(name)
+    assert refused.value.message.endswith("is not the name of a Hugging Face data set.")
+    assert refused.value.hint
+    refused.value.message.encode()
+    assert list(home.datasets.glob(".preparing/*")) == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"split": "train[:5]"}, {"split": "../x"}, {"split": "a b"}, {"test_split": "test[:5]"}, {"test_split": "x/y"},
+     {"config": "../x"}, {"config": "a\0"}, {"config": "/etc"}, {"config": "\udcff"}, {"config": "a" * 300},
+     {"percent": 0}, {"percent": 2.5}, {"percent": float("nan")}, {"percent": float("inf")}, {"rows": 0},
+     {"rows": 10**30}],
+)  # fmt: skip
+def test_a_part_that_cannot_be_is_refused_before_anything_starts(home: Home, wrong: dict[str, Any]) -> None:
+    with pytest.raises(BadInput) as refused:
+        dataset.start_hub("a/b", **wrong)
+    refused.value.message.encode()
+    assert list(home.datasets.glob(".preparing/*")) == []

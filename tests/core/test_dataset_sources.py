@@ -19,7 +19,7 @@ import pytest
 
 from core import dataset
 from core.connection import Connection
-from core.errors import BadInput, NotFound
+from core.errors import BadInput
 from core.home import Home
 
 ROWS = [{"question": f'q{n}, "so"\nand é', "answer": f"a{n}\t–"} for n in range(40)]
@@ -97,27 +97,6 @@ def test_a_file_that_would_fill_the_disk_is_refused(home: Home) -> None:
     """About 1 s: 150 MB of zeros in 150 kB."""
     with pytest.raises(BadInput, match="grows to more than 300 times its size"):
         dataset.from_upload("bomb.jsonl.gz", gzip.compress(b"\0" * 150_000_000, 9))
-
-
-def test_a_path_is_read_only_in_the_folders_that_may_be(
-    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    allowed, other = tmp_path / "allowed", tmp_path / "other"
-    for folder in (allowed, other):
-        folder.mkdir()
-        (folder / "faq.jsonl").write_bytes(as_jsonl())
-    (allowed / "link.jsonl").symlink_to(other / "faq.jsonl")
-    monkeypatch.setenv("TUNEDECK_DATA_FOLDERS", str(allowed))
-    started = dataset.start_path(allowed / "faq.jsonl")
-    assert started.dataset is not None
-    assert (started.dataset.name, started.dataset.rows) == ("faq", 36)
-    assert (allowed / "faq.jsonl").read_bytes() == as_jsonl()
-    for path in (other / "faq.jsonl", allowed / ".." / "other" / "faq.jsonl", allowed / "link.jsonl"):
-        with pytest.raises(BadInput, match="is not in a folder that may be read"):
-            dataset.start_path(path)
-    with pytest.raises(NotFound):
-        dataset.start_path(allowed / "none.jsonl")
-    assert dataset.list_files()[0].name in ("faq.jsonl", "link.jsonl")
 
 
 def test_the_first_rows_and_findings_are_there_while_the_rest_is_checked(home: Home) -> None:
