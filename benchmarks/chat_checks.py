@@ -66,28 +66,25 @@ def check_text(path: Path, _tokenizer: Path | None) -> dict[str, float]:
 def check_template(path: Path, tokenizer: Path | None) -> dict[str, float]:
     import orjson
 
-    from core.dataset.tokens import LengthCounter
+    from core.dataset.chat_template import ChatTemplate, load_template, read_special
 
-    counter, rows = LengthCounter(tokenizer), 0
+    assert tokenizer is not None
+    template, rows = ChatTemplate(load_template(tokenizer), read_special(tokenizer)), 0
     for lines in _batches(path, TEXT_ROWS):
         for raw in lines:
-            counter.render(orjson.loads(raw)["messages"])
+            template.render(orjson.loads(raw)["messages"])
         rows += len(lines)
     return {"rows": rows}
 
 
 def count_tokens(path: Path, tokenizer: Path | None) -> dict[str, float]:
-    import orjson
-
-    from core.dataset.lengths import _count
+    """Render every row with the model's template, and count its tokens, in the process that does so."""
     from core.dataset.tokens import LengthCounter
 
+    assert tokenizer is not None
     counter, tokens = LengthCounter(tokenizer), 0
     for lines in _batches(path, TOKEN_ROWS, 128):
-        conversations = [orjson.loads(raw)["messages"] for raw in lines]
-        texts = [counter.render(one) for one in conversations]
-        spans = [counter.find_answers(*pair) for pair in zip(conversations, texts, strict=True)]
-        tokens += sum(_count(counter, texts, spans)[0])
+        tokens += sum(counts[0] for counts in counter.count_lines(lines) if isinstance(counts, tuple))
     return {"tokens": tokens}
 
 

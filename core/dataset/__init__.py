@@ -17,6 +17,7 @@ from core.dataset.chat_dataset import (
 from core.dataset.check import Report, Stats, check_file
 from core.dataset.findings import CODES, Finding
 from core.dataset.look import Page, Row, find_place, find_row, find_rows, read_page, read_rows
+from core.dataset.model_process import TemplateRefused
 from core.dataset.preparation import (
     Preparation,
     Preview,
@@ -43,7 +44,6 @@ from core.dataset.sources import (
     start_upload,
 )
 from core.dataset.spool import GivenFile, forget_given, is_kept, keep_given, remove_old_given
-from core.dataset.tokens import TemplateRefused
 from core.dataset.upload import DataAssets, UploadedData, register_data, upload
 from core.dataset.versions import Comparison, compare, find_previous
 

@@ -24,7 +24,7 @@ import orjson
 from core import home
 from core.dataset import near, table
 from core.dataset.chat_dataset import ChatDataset, find_dataset
-from core.dataset.check import count_file_tokens
+from core.dataset.check import count_both
 from core.dataset.files import read_reports, tokenizer_mark, write_reports
 from core.dataset.findings import CODES, ERROR_FLAGS, Finding, flag, make_finding
 from core.dataset.progress import Meter, Progress
@@ -165,11 +165,8 @@ def _sign_rows(path: Path, file: Any, meter: Meter) -> None:
 def _count_tokens(dataset: ChatDataset, tokenizer: Path, meter: Meter) -> None:
     folder = dataset.train_path.parent
     kept = read_reports(folder, tokenizer_mark(None))
-    train, test = kept if kept else (dataset.train, dataset.test)
-    train = count_file_tokens(train, dataset.train_path, tokenizer, meter)
-    if test is not None and dataset.test_path:
-        test = count_file_tokens(test, dataset.test_path, tokenizer, meter)
-    write_reports(folder, tokenizer_mark(tokenizer), train, test)
+    counted = count_both(kept or (dataset.train, dataset.test), dataset.train_path, dataset.test_path, tokenizer, meter)
+    write_reports(folder, tokenizer_mark(tokenizer), *counted)
 
 
 def _text_of(raw: bytes) -> str:

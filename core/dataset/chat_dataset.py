@@ -11,7 +11,7 @@ import numpy
 
 from core import home
 from core.dataset import files, look, repair, table
-from core.dataset.check import Report, Stats, count_file_tokens, with_findings
+from core.dataset.check import Report, Stats, count_both, with_findings
 from core.dataset.files import TEST, TRAIN
 from core.dataset.findings import ERROR_FLAGS, Finding, flag, in_order, make_finding
 from core.dataset.repair import REPAIRABLE, Repairer, RepairPlan
@@ -147,11 +147,7 @@ def count_tokens_with(dataset: ChatDataset, tokenizer: Path | None) -> ChatDatas
             start_checks(dataset, tokenizer)
             return dataset
         first = files.read_reports(folder, files.tokenizer_mark(None)) or (dataset.train, dataset.test)
-        train = count_file_tokens(first[0], dataset.train_path, tokenizer)
-        test = first[1]
-        if test is not None and dataset.test_path:
-            test = count_file_tokens(test, dataset.test_path, tokenizer)
-        files.write_reports(folder, mark, train, test)
+        files.write_reports(folder, mark, *count_both(first, dataset.train_path, dataset.test_path, tokenizer))
     return find_dataset(dataset.key, tokenizer) or dataset
 
 

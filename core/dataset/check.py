@@ -13,6 +13,7 @@ import numpy
 from core.dataset import table
 from core.dataset.findings import CODES, Finding, flag, in_order, make_finding
 from core.dataset.lengths import count_lengths
+from core.dataset.model_process import BadModel
 from core.dataset.progress import Meter
 from core.dataset.rows import Problem
 from core.dataset.scan import BOM, Scan, scan_file
@@ -262,13 +263,29 @@ def with_findings(report: Report, findings: Iterable[Finding]) -> Report:
 
 
 def count_file_tokens(report: Report, path: Path, tokenizer: Path, meter: Meter | None = None) -> Report:
-    """Return the report of a checked file with its tokens counted, and what the model's template refuses."""
+    """Return the report of a checked file with its tokens counted, and what the model's template refuses.
+
+    A model whose own files cannot be used is a finding as well: the data stays, and another model can be chosen.
+    """
     scan = Scan()
-    stats = count_tokens(path, LengthCounter(tokenizer), report.stats, scan, None, meter)
+    try:
+        stats = count_tokens(path, LengthCounter(tokenizer), report.stats, scan, None, meter)
+    except BadModel as error:
+        return with_problem(report, path, _whole("bad_model", error.message, error.hint))
     counted = _report(path, scan, [], stats)
     problems = sorted([*report.problems, *counted.problems], key=lambda one: (one.severity, one.line))
     return replace(report, stats=stats, problems=tuple(problems), errors=report.errors + counted.errors,
                    findings=in_order([*report.findings, *counted.findings]))  # fmt: skip
+
+
+def count_both(
+    reports: tuple[Report, Report | None], train: Path, test: Path | None, tokenizer: Path, meter: Meter | None = None
+) -> tuple[Report, Report | None]:
+    """Return the reports of both files with their tokens counted, as count_file_tokens does."""
+    first, second = count_file_tokens(reports[0], train, tokenizer, meter), reports[1]
+    if second is not None and test is not None and not any(one.code == "bad_model" for one in first.findings):
+        second = count_file_tokens(second, test, tokenizer, meter)
+    return first, second
 
 
 def _check_whole(path: Path, scan: Scan, minimum_rows: int) -> list[Problem]:

@@ -32,6 +32,7 @@ CODES = {
         Code("json_list", -1, "error", "One JSON list, not one object per line", "Write each object on its own line."),
         Code("byte_order_mark", -1, "warning", "Byte order mark", "Nothing: it is left out of the copy that is used."),
         Code("nothing_trained", -1, "error", "No row trains anything", "Allow longer rows, or shorten them."),
+        Code("bad_model", -1, "error", "The model's own files cannot be used", "Choose another model."),
         Code("not_utf8", 0, "error", "Not UTF-8 text", "Save the file as UTF-8.", _REMOVE),
         Code("not_json", 1, "error", "Not JSON", "Fix the line, or download the repaired file.", _REMOVE),
         Code("not_object", 2, "error", "Not an object", "Write one object with messages on the line.", _REMOVE),

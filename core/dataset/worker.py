@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from core.dataset import table
-from core.dataset.check import Report, check_file, count_file_tokens, mark_leakage, with_problem
+from core.dataset.check import Report, check_file, count_both, mark_leakage, with_problem
 from core.dataset.files import (
     TEST,
     TRAIN,
@@ -137,9 +137,7 @@ def _finish(folder: Path, request: dict[str, Any], note: str, meter: Meter, conv
     )
     write_reports(folder, tokenizer_mark(None), *reports)
     if tokenizer is not None:
-        train_report = count_file_tokens(reports[0], train, tokenizer, meter)
-        test_report = count_file_tokens(reports[1], test, tokenizer, meter) if reports[1] else None
-        write_reports(folder, tokenizer_mark(tokenizer), train_report, test_report)
+        write_reports(folder, tokenizer_mark(tokenizer), *count_both(reports, train, test_path, tokenizer, meter))
     write_manifest(folder, manifest)
     move_into_place(folder, sha256)
     return sha256

@@ -9,11 +9,11 @@ import streamlit as st
 
 from core import dataset as datasets
 from core.dataset import CODES, ChatDataset, Finding, Row
-from core.dataset.model_view import prepare_model, view_as_model
-from core.errors import TunedeckError
+from core.dataset.model_process import identify
+from core.dataset.model_view import view_as_model
 from pages.parts import reads, words
 from pages.parts.action import action
-from pages.parts.notices import draw_error, ready
+from pages.parts.notices import ready
 from pages.parts.state import set_url_id, ui, url_id
 from pages.parts.token_element import draw_tokens
 
@@ -181,17 +181,14 @@ def _draw_as_model(row: Row, tokenizer: Path | None, limit: int) -> None:
     if tokenizer is None:
         st.text("The chosen model's tokenizer is not on this machine, so its tokens cannot be shown.")
         return
-    loaded = reads.work("model-tokens", str(tokenizer), lambda: prepare_model(tokenizer))
-    if not ready(loaded, "Reading the model's tokenizer…", (120,), key="model-tokens"):
-        return
     if len(row.text) > 4 * _OPENED_CHARACTERS:
         st.text("This row is too long to be shown token by token.")
         return
-    try:
-        seen = view_as_model(row.messages, tokenizer, limit)
-    except TunedeckError as error:
-        draw_error(error, key=f"model-view-{row.line}")
+    key, asked = f"model-view-{row.line}", f"{identify(tokenizer)}:{limit}:{hash(row.text)}"
+    viewed = reads.work(key, asked, lambda: view_as_model(row.messages, tokenizer, limit), alone=True)
+    if not ready(viewed, "Reading it with the model's tokenizer…", (120,), key=key):
         return
+    seen = viewed.value
     shown = seen.tokens[:_SHOWN_TOKENS]
     said = f"{words.plural(len(seen.tokens), 'token')}, {words.number(seen.learned)} learned"
     said += f", {words.number(seen.cut)} cut off at {words.number(limit)}" if seen.cut else ""

@@ -1,0 +1,149 @@
+"""Reads a model's tokenizer and chat template, and answers questions on them: the program behind model_process.
+
+    python -m core.dataset.model_reader <bytes of memory>
+
+A question is two lines on standard input: which model within which time, then {"rows": […]}, to be counted, or
+{"view": […]}, one conversation to be shown token by token. An answer is a line of JSON.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import math
+import resource
+import select
+import sys
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy
+import orjson
+import psutil
+
+from core.dataset.chat_template import ChatTemplate, load_template, read_special
+from core.dataset.model_process import BadModel, TemplateRefused
+from core.dataset.tokens import mark_learned
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+_IDLE_S = 120.0
+
+
+@dataclass(frozen=True)
+class _Model:
+    """Tokenizer and chat template of one model folder; a folder may have no template."""
+
+    tokenizer: Tokenizer
+    template: ChatTemplate | None
+
+    def render(self, messages: list[dict[str, Any]]) -> tuple[str, list[tuple[int, int]]]:
+        """Return the text that a model is trained on, and where the answers stand in it; raises TemplateRefused."""
+        if self.template is None:
+            return "\n".join(message.get("content") or "" for message in messages), []
+        text = self.template.render(messages)
+        spans = self.template.find_answers(messages, text)
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise TemplateRefused("it writes half of a character")
+        return text, spans
+
+
+@lru_cache(maxsize=1)
+def _load(folder: str, *_changed_at: int) -> _Model:
+    """Return the tokenizer and template of a folder; a folder that changed is read again. Raises BadModel."""
+    from tokenizers import Tokenizer
+
+    path = Path(folder) / "tokenizer.json"
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except BaseException as error:  # the library raises plain exceptions, and its panics are none of Python's
+        if not isinstance(error, (KeyboardInterrupt, SystemExit)):
+            raise BadModel("its tokenizer.json cannot be read.", str(error)) from error
+        raise
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    template = load_template(path.parent)
+    return _Model(tokenizer, None if template is None else ChatTemplate(template, read_special(path.parent)))
+
+
+def _answer(model: _Model, question: dict[str, Any]) -> dict[str, Any]:
+    if "view" in question:
+        return _view(model, question["view"])
+    return {"rows": _count(model, [row["messages"] for row in question["rows"]])}
+
+
+def _view(model: _Model, messages: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return a conversation's text and tokens: their ids, where each ends in the text, and which are learned."""
+    if model.template is None:
+        raise BadModel("it has no chat template.")
+    try:
+        text, spans = model.render(messages)
+    except TemplateRefused as error:
+        return {"refused": [str(error), error.detail]}
+    encoding = model.tokenizer.encode(text, add_special_tokens=False)
+    learned = mark_learned([start for start, _ in encoding.offsets], spans).tolist()
+    return {"text": text, "ids": encoding.ids, "ends": [end for _, end in encoding.offsets], "learned": learned}
+
+
+def _count(model: _Model, conversations: list[list[dict[str, Any]]]) -> list[Any]:
+    """Return for each conversation its counts (tokens.Counts), or why it is refused."""
+    rendered: list[Any] = []
+    for messages in conversations:
+        try:
+            rendered.append(model.render(messages))
+        except TemplateRefused as error:
+            rendered.append({"refused": [str(error), error.detail]})
+    texts = [one[0] for one in rendered if isinstance(one, tuple)]
+    encodings = iter(model.tokenizer.encode_batch(texts, add_special_tokens=False))
+    return [_counts(next(encodings), one[1]) if isinstance(one, tuple) else one for one in rendered]
+
+
+def _counts(encoding: Any, spans: list[tuple[int, int]]) -> list[int]:
+    learned = mark_learned([start for start, _ in encoding.offsets], spans)
+    places = numpy.flatnonzero(learned)
+    return [len(encoding), len(places), int(places[0]) if len(places) else len(encoding)]
+
+
+def _limit_processor(seconds: float) -> None:
+    """Have the system end this process after so many more seconds of the processor."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    soft = math.ceil(used.ru_utime + used.ru_stime + seconds)
+    resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.RLIM_INFINITY))
+
+
+def _limit_memory(most: int) -> None:
+    """Refuse more memory than that beside what is taken; macOS does not hold to it, there model_process looks."""
+    if sys.platform == "linux":
+        limit = psutil.Process().memory_info().vms + most
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def main(memory_bytes: int) -> int:
+    """Answer until nobody asks any more."""
+    import tokenizers  # noqa: F401  before memory is limited
+
+    _limit_memory(memory_bytes)
+    asked = sys.stdin.buffer
+    while select.select([asked], [], [], _IDLE_S)[0] and (head := asked.readline()):
+        question, order = asked.readline(), orjson.loads(head)
+        _limit_processor(order["cpu_s"])
+        try:
+            answer = _answer(_load(*order["model"]), orjson.loads(question))
+        except BadModel as error:
+            answer = {"bad_model": [error.message, error.detail]}
+        except MemoryError as error:
+            answer = {"bad_model": ["it takes more memory than it may.", repr(error)]}
+        line = json.dumps(answer)
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+        if '"refused"' in line:
+            gc.collect()  # what a template had made is held in circles by the exception that it ended in
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1])))
