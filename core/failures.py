@@ -58,6 +58,11 @@ _RULES = (
         "Add rows: at least 10 are needed.",
     ),
     _rule(
+        r"(chat template|tokenizer).*(does not come to an end|of memory|without an end|cannot be (read|used))",
+        "the model's chat template or tokenizer cannot be used",
+        "Choose another model, or mend the files in its folder.",
+    ),
+    _rule(
         r"chat template", "the model's chat template refused a conversation", "Check the order of roles in the data."
     ),
     _rule(r"is higher than gpus present", "more GPUs were asked for than the node has", "Pick the compute again."),

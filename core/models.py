@@ -336,4 +336,4 @@ def _first(values: Any) -> str:
 
 def _to_int(text: Any) -> int | None:
     digits = str(text or "").replace(",", "").strip()
-    return int(digits) if digits.isdecimal() else None
+    return int(digits) if re.fullmatch(r"[0-9]{1,12}", digits) else None

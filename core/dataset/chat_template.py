@@ -44,12 +44,13 @@ class ChatTemplate:
 
     def render(self, messages: Sequence[Mapping[str, Any]], *, ask: bool = False) -> str:
         """Return the text that a model is trained on; `ask` ends it where an answer begins. Raises TemplateRefused."""
+        given = {"messages": list(messages), "add_generation_prompt": ask, "tools": None} | dict(self.special)
         try:
-            return str(
-                self.template.render(messages=list(messages), add_generation_prompt=ask, tools=None, **self.special)
-            )
+            text = str(self.template.render(given))
+            text.encode()  # half of a character has no token
         except TEMPLATE_ERRORS as error:
             raise TemplateRefused(*_explain(error)) from error
+        return text
 
     def find_answers(self, messages: Sequence[Mapping[str, Any]], text: str) -> list[Span]:
         """Return where the assistant speaks: from the prompt before an answer to the end of the marker after it.
@@ -131,6 +132,8 @@ def _explain(error: BaseException) -> tuple[str, str]:
     """Return why a template did not come to its end, and what Python says of it."""
     if isinstance(error, _Raised):
         return str(error), ""
+    if isinstance(error, UnicodeEncodeError):
+        return "it writes half of a character", repr(error)
     if isinstance(error, UndefinedError):
         return "it asks for something that is not there", repr(error)
     if isinstance(error, MemoryError):

@@ -75,10 +75,12 @@ class Registry:
     def _read_folder(self, manifest: Path) -> RegistryModel | None:
         """Return the model of a folder; one whose manifest cannot be read is logged and not published."""
         try:
+            if not manifest.is_file():
+                raise ValueError("no plain file")  # a pipe would be waited for
             described: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
             name, version = str(described["name"]), str(described["version"])
             tags, properties = _strings(described.get("tags", {})), _strings(described.get("properties", {}))
-        except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
             _log.warning("%s is not a model's manifest: %r", manifest, error)
             return None
         if (name, version) != (manifest.parent.parent.name, manifest.parent.name):

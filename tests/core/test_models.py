@@ -138,3 +138,8 @@ def test_an_unknown_model_or_version_is_named(conn: Connection) -> None:
         get_base_model(conn, "Phi-9")
     with pytest.raises(NotFound, match="Version 99 of model 'Phi-4' was not found in registry 'azureml'"):
         get_base_model(conn, "Phi-4", "99")
+
+
+@pytest.mark.parametrize("text", ["9" * 5000, "-1", "1e9", "²", "many", "1.5"])
+def test_a_context_length_that_is_no_number_is_not_known(text: str) -> None:
+    assert to_base_model("m", "1", {"properties": {"tags": {"textContextWindow": text}}}).context_length is None

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import json
 import shutil
+import struct
 from pathlib import Path
 
 import pytest
 
+from core.errors import BadInput
+from core.failures import explain
 from core.local.engine.chat_tokens import (
     BadConversation,
     ChatTokens,
@@ -14,6 +18,11 @@ from core.local.engine.chat_tokens import (
     choose_number_format,
     load_chat_tokens,
 )
+from core.local.engine.import_model import import_model
+from core.local.engine.validate import validate
+from tests.core.test_model_process import LOOP, REFUSED, UNREADABLE
+from tests.engine.conftest import Workbench
+from tests.tiny_model import make_conversations, write_jsonl
 
 TALK = [
     {"role": "system", "content": "Be short."},
@@ -93,6 +102,74 @@ def test_what_the_template_refuses_is_a_sentence(tiny_model: Path, tmp_path: Pat
     tokens = other_template(tiny_model, tmp_path / "model", "{{ raise_exception('Roles must alternate') }}")
     with pytest.raises(BadConversation, match="chat template refuses the conversation: Roles must alternate"):
         tokens.render(TALK)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_a_template_cannot_do_is_a_sentence_and_the_next_one_works(
+    tiny_model: Path, tmp_path: Path, name: str
+) -> None:
+    tokens = other_template(tiny_model, tmp_path / "model", REFUSED[name])
+    with pytest.raises(BadConversation, match=r"^The model's chat template [a-z0-9' :]+.*\.$") as caught:
+        tokens.encode_prompt(TALK)
+    assert "Error" not in str(caught.value)
+    assert load_chat_tokens(tiny_model).encode_prompt(TALK)
+
+
+def test_a_template_without_an_end_is_stopped_before_the_training(bench: Workbench) -> None:
+    """About 3 s: the time of the processor that a template has. A second row is not tried."""
+    model = Path(shutil.copytree(bench.model, bench.folder / "model"))
+    (model / "chat_template.jinja").write_text(LOOP)
+    train = write_jsonl(bench.folder / "train.jsonl", make_conversations(12))
+    step = bench.step("validate", train_file=str(train), model_dir=str(model), parameters={})
+    with pytest.raises(BadInput, match="does not come to an end: it was stopped after 3 s") as caught:
+        validate(step)
+    assert caught.value.hint
+    told = explain(caught.value.message, "", {})
+    assert (told.cause, told.action[:20]) == (
+        "The run stopped: the model's chat template or tokenizer cannot be used.", "Choose another model"
+    )  # fmt: skip
+
+
+CONFIGURED = {
+    "words without end": {"vocab_size": 10**12},
+    "words of text": {"vocab_size": "many"},
+    "half a word": {"vocab_size": 0.5},
+    "no width": {"hidden_size": None},
+    "a length of text": {"max_position_embeddings": "long"},
+    "a length without end": {"max_position_embeddings": 10**30},
+    "an end of text": {"eos_token_id": "x"},
+    "ends of lists": {"eos_token_id": [[1]]},
+}
+
+
+@pytest.mark.parametrize("name", [*UNREADABLE, *CONFIGURED, "config truncated", "config list", "config depth"])
+def test_a_model_folder_with_nonsense_in_a_file_is_refused_in_a_sentence(bench: Workbench, name: str) -> None:
+    model = Path(shutil.copytree(bench.model, bench.folder / "model"))
+    file, content = UNREADABLE.get(name, ("config.json", b""))
+    if name in CONFIGURED:
+        content = json.dumps(json.loads((model / "config.json").read_text()) | CONFIGURED[name]).encode()
+    elif name.startswith("config "):
+        content = {"config truncated": b'{"vocab', "config list": b"[1]", "config depth": b"[" * 100_000}[name]
+    (model / file).write_bytes(content)
+    train = write_jsonl(bench.folder / "train.jsonl", make_conversations(12))
+
+    def run_both_steps() -> None:
+        validate(bench.step("validate", train_file=str(train), model_dir=str(model), parameters={}))
+        import_model(bench.step("import_model", model_dir=str(model)))
+
+    with pytest.raises(BadInput) as caught:
+        run_both_steps()
+    assert "model" in caught.value.message
+    assert caught.value.hint
+    assert not any(word in caught.value.message for word in ("Error", "Exception", "expected", "line 1 column"))
+
+
+def test_a_head_of_weights_that_is_nonsense_is_refused_in_a_sentence(bench: Workbench) -> None:
+    model = Path(shutil.copytree(bench.model, bench.folder / "model"))
+    for head in (b"{", b"[]", b'{"a": 1}', b'{"a": {"data_offsets": [0], "shape": 1}}', b"[" * 90_000, b"\xff"):
+        (model / "model.safetensors").write_bytes(struct.pack("<Q", len(head)) + head)
+        with pytest.raises(BadInput, match="is cut short or damaged"):
+            import_model(bench.step("import_model", model_dir=str(model)))
 
 
 def test_a_model_without_a_chat_template_is_no_chat_model(tiny_model: Path, tmp_path: Path) -> None:

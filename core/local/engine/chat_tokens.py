@@ -8,8 +8,13 @@ from __future__ import annotations
 
 import json
 import re
+import resource
+import signal
+import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -25,8 +30,30 @@ SPECIAL_TOKENS = ("bos_token", "eos_token", "pad_token", "unk_token")
 GENERATION_MARK = re.compile(r"\{%(-?)\s*(end)?generation\s*(-?)%\}")
 
 
+LARGEST_NUMBER = 10**9  # of a configuration
+RENDER_CPU_S = 3.0  # of one conversation, which takes a thousandth of that
+RENDER_BYTES = 2 << 30
+# What a template's expressions and filters can end in, whatever is written there.
+TEMPLATE_ERRORS = (
+    jinja2.TemplateError, ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, NameError, OSError,
+    RuntimeError, StopIteration, SyntaxError, TypeError, ValueError,
+)  # fmt: skip
+
+
 class BadConversation(ValueError):
-    """A conversation that cannot be rendered; the text is a sentence about it."""
+    """A conversation that cannot be rendered, or a model that renders none; the text is a sentence about it."""
+
+
+class BadTemplate(BadConversation):
+    """The model's chat template goes beyond its limits: another conversation would not help."""
+
+
+class _Raised(jinja2.TemplateError):
+    """The template's own refusal, in its own words."""
+
+
+class _Overtime(BaseException):
+    """The time of a template is up; no filter of a template library may catch this."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +77,14 @@ class ChatTokens:
 
     def render(self, messages: Sequence[Message], *, ask: bool = False) -> str:
         """Return the text the model sees; `ask` ends it where an answer begins. Raises BadConversation."""
+        given = {"messages": list(messages), "add_generation_prompt": ask, "tools": None} | self.special
         try:
-            return self.template.render(messages=list(messages), add_generation_prompt=ask, tools=None, **self.special)
-        except (jinja2.TemplateError, TypeError, KeyError) as error:
-            raise BadConversation(f"The model's chat template refuses the conversation: {error}.") from error
+            with _limits():
+                text = str(self.template.render(given))
+                text.encode()  # half of a character has no token
+        except (*TEMPLATE_ERRORS, _Overtime) as error:
+            raise _explain(error) from error
+        return text
 
     def encode_prompt(self, messages: Sequence[Message]) -> list[int]:
         """Return the ids after which the model answers."""
@@ -103,16 +134,16 @@ class ChatTokens:
 
 def load_chat_tokens(model_dir: Path) -> ChatTokens:
     """Read the tokeniser of a model folder; raises BadConversation where the folder is not a chat model's."""
-    settings = _read_json(model_dir / "tokenizer_config.json")
-    config = _read_json(model_dir / "config.json")
-    generation = _read_json(model_dir / "generation_config.json")
+    settings = read_json(model_dir / "tokenizer_config.json")
+    config = read_json(model_dir / "config.json")
+    generation = read_json(model_dir / "generation_config.json")
     if not (model_dir / "tokenizer.json").is_file():
         raise BadConversation(f"The model folder {model_dir.name} holds no tokenizer.json.")
-    tokenizer = Tokenizer.from_file(str(model_dir / "tokenizer.json"))
+    tokenizer = _read_tokenizer(model_dir / "tokenizer.json")
     tokenizer.no_truncation()
     tokenizer.no_padding()
     special = {name: _token_text(settings[name]) for name in SPECIAL_TOKENS if settings.get(name)}
-    stops = _id_list(generation.get("eos_token_id")) + _id_list(config.get("eos_token_id"))
+    stops = [*_id_list(model_dir, generation), *_id_list(model_dir, config)]
     if (end := tokenizer.token_to_id(special.get("eos_token", ""))) is not None:
         stops.append(end)
     if not stops:
@@ -120,11 +151,11 @@ def load_chat_tokens(model_dir: Path) -> ChatTokens:
     pad = tokenizer.token_to_id(special.get("pad_token", ""))
     return ChatTokens(
         tokenizer=tokenizer,
-        template=_compile(_read_template(model_dir, settings)),
+        template=_compile(model_dir.name, _read_template(model_dir, settings)),
         special=special,
         pad_id=stops[0] if pad is None else pad,
         stop_ids=tuple(dict.fromkeys(stops)),
-        context_length=int(config.get("max_position_embeddings", 2048)),
+        context_length=_check_number(model_dir, "max_position_embeddings", config.get("max_position_embeddings", 2048)),
     )
 
 
@@ -239,16 +270,17 @@ def _mask(encoding: Encoding, spans: list[Span]) -> Conversation:
 def _read_template(model_dir: Path, settings: dict[str, Any]) -> str:
     beside = model_dir / "chat_template.jinja"
     if beside.is_file():
-        return beside.read_text(encoding="utf-8")
+        return _read_text(beside)
     template = settings.get("chat_template")
     if isinstance(template, list):  # several templates by name
-        template = {each["name"]: each["template"] for each in template}.get("default")
+        named = [each for each in template if isinstance(each, dict) and each.get("name") == "default"]
+        template = named[0].get("template") if named else None
     if not isinstance(template, str):
         raise BadConversation(f"The model folder {model_dir.name} has no chat template: it is not a chat model.")
     return template
 
 
-def _compile(source: str) -> jinja2.Template:
+def _compile(name: str, source: str) -> jinja2.Template:
     """Compile a template the way transformers does; its generation marks are kept as blocks without effect."""
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
@@ -257,22 +289,107 @@ def _compile(source: str) -> jinja2.Template:
     environment.globals["raise_exception"] = _raise_exception
     environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
     plain = GENERATION_MARK.sub(lambda mark: f"{{%{mark[1]} {'endif' if mark[2] else 'if true'} {mark[3]}%}}", source)
-    return environment.from_string(plain)
+    try:
+        with _limits():
+            return environment.from_string(plain)
+    except (*TEMPLATE_ERRORS, _Overtime) as error:
+        where = f" at line {error.lineno}" if isinstance(error, jinja2.TemplateSyntaxError) else ""
+        raise BadConversation(f"The chat template of the model folder {name} cannot be read{where}.") from error
 
 
-def _raise_exception(message: str) -> None:
-    raise jinja2.TemplateError(message)
+@contextmanager
+def _limits() -> Iterator[None]:
+    """Hold a template, which may come from anyone, to a time of the processor and to an amount of memory.
+
+    Time is held in the main thread, where each step and the scorer render. macOS does not hold to the memory.
+    """
+    memory = resource.getrlimit(resource.RLIMIT_AS)
+    timed = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGPROF, _stop) if timed else None
+    if sys.platform == "linux":
+        with open("/proc/self/statm", encoding="ascii") as file:
+            most = int(file.read().split()[0]) * resource.getpagesize() + RENDER_BYTES
+        most = most if memory[1] == resource.RLIM_INFINITY else min(most, memory[1])
+        resource.setrlimit(resource.RLIMIT_AS, (most, memory[1]))
+    try:
+        if timed:
+            signal.setitimer(signal.ITIMER_PROF, RENDER_CPU_S)
+        yield
+    finally:
+        if timed:
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            signal.signal(signal.SIGPROF, before)
+        resource.setrlimit(resource.RLIMIT_AS, memory)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+def _stop(*_: object) -> None:
+    raise _Overtime
+
+
+def _explain(error: BaseException) -> BadConversation:
+    """Return the sentence for what a template ended in."""
+    template = "The model's chat template"
+    if isinstance(error, _Overtime):
+        return BadTemplate(f"{template} does not come to an end: it was stopped after {RENDER_CPU_S:.0f} s.")
+    if isinstance(error, MemoryError):
+        return BadTemplate(f"{template} takes more than {RENDER_BYTES >> 30} GiB of memory.")
+    if isinstance(error, RecursionError):
+        return BadTemplate(f"{template} calls itself without an end.")
+    if isinstance(error, _Raised):
+        return BadConversation(f"{template} refuses the conversation: {str(error).rstrip('.')}.")
+    if isinstance(error, UnicodeEncodeError):
+        return BadConversation(f"{template} refuses the conversation: it writes half of a character.")
+    if isinstance(error, jinja2.UndefinedError):
+        return BadConversation(f"{template} refuses the conversation: it asks for something that is not there.")
+    return BadConversation(f"{template} refuses the conversation: it does what a template may not do.")
+
+
+def _raise_exception(message: object) -> None:
+    raise _Raised(str(message))
+
+
+def _read_tokenizer(path: Path) -> Tokenizer:
+    try:
+        return Tokenizer.from_file(str(path))
+    except BaseException as error:  # the library raises plain exceptions, and its panics are none of Python's
+        if not isinstance(error, (KeyboardInterrupt, SystemExit)):
+            raise BadConversation(
+                f"The tokenizer.json of the model folder {path.parent.name} cannot be read."
+            ) from error
+        raise
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise BadConversation(f"The {path.name} of the model folder {path.parent.name} cannot be read.") from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return what a model's file says, {} where it is not there; raises BadConversation."""
+    try:
+        found = json.loads(_read_text(path)) if path.is_file() else {}
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, BadConversation):
+            raise
+        raise BadConversation(f"The {path.name} of the model folder {path.parent.name} is not JSON.") from error
+    if not isinstance(found, dict):
+        raise BadConversation(f"The {path.name} of the model folder {path.parent.name} holds no JSON object.")
+    return found
 
 
 def _token_text(token: Any) -> str:
-    return token["content"] if isinstance(token, dict) else str(token)
+    return str(token.get("content", "")) if isinstance(token, dict) else str(token)
 
 
-def _id_list(value: Any) -> list[int]:
-    if value is None:
-        return []
-    return [int(each) for each in value] if isinstance(value, list) else [int(value)]
+def _id_list(model_dir: Path, config: dict[str, Any]) -> list[int]:
+    value = config.get("eos_token_id")
+    values = value if isinstance(value, list) else [] if value is None else [value]
+    return [_check_number(model_dir, "eos_token_id", each, least=0) for each in values]
+
+
+def _check_number(model_dir: Path, name: str, value: Any, least: int = 1) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= LARGEST_NUMBER:
+        raise BadConversation(f"The configuration of the model folder {model_dir.name} gives no number as {name}.")
+    return value

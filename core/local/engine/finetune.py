@@ -60,11 +60,12 @@ def finetune(step: Step) -> None:
 def _train(step: Step, settings: TrainingSettings, chosen: Format, device: torch.device) -> dict[str, Any]:
     import torch
 
-    from core.local.engine.chat_tokens import Threads, load_chat_tokens
+    from core.local.engine.chat_tokens import Threads
     from core.local.engine.checkpoints import Checkpoints
     from core.local.engine.preprocess import read_rows
     from core.local.engine.trainable import load_model, make_trainable
     from core.local.engine.training import Training
+    from core.local.engine.validate import load_tokens
 
     torch.manual_seed(settings.seed)
     if settings.enable_full_determinism != torch.are_deterministic_algorithms_enabled():
@@ -72,7 +73,7 @@ def _train(step: Step, settings: TrainingSettings, chosen: Format, device: torch
         torch.use_deterministic_algorithms(settings.enable_full_determinism)
     model_dir, data_dir = step.path("model_dir"), step.path("data_dir")
     rows = {name: read_rows(data_dir / f"{name}.safetensors") for name in ("train", "validation")}
-    tokens = load_chat_tokens(model_dir)
+    tokens = load_tokens(model_dir)
     trainable = make_trainable(load_model(model_dir, chosen.name, device), settings)
     kind = f"LoRA of rank {settings.lora_r}" if settings.apply_lora else "all weights but the word embeddings"
     step.say(f"{trainable.size / 1e6:.2f} million numbers learn ({kind}).")

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
 from pathlib import Path
+from typing import Any
 
 from core.errors import BadInput, NotFound
+from core.local.engine.chat_tokens import BadConversation, read_json
 from core.local.engine.step import Step, link_folder, run
+
+LARGEST_HEADER = 100_000_000  # bytes, as safetensors itself has it
 
 
 def import_model(step: Step) -> None:
@@ -36,13 +41,31 @@ def check_model_folder(folder: Path) -> int:
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
         if not (folder / name).is_file():
             raise BadInput(f"The model folder {folder.name} holds no {name}.", "Pick a model that is a whole folder.")
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    try:
+        config = read_json(folder / "config.json")
+    except BadConversation as error:
+        raise BadInput(str(error), "Fetch the model again.") from error
     if config.get("auto_map"):
         raise BadInput(f"The model {folder.name} brings code of its own, which is never run here.")
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
         raise BadInput(f"The model folder {folder.name} holds no safetensors weights.")
-    return sum(_count_parameters(file) for file in weights)
+    parameters = sum(_count_parameters(file) for file in weights)
+    _check_sizes(folder.name, config, parameters)
+    return parameters
+
+
+def _check_sizes(name: str, config: dict[str, Any], parameters: int) -> None:
+    """Raise BadInput where the configuration asks for a model that the weights are not."""
+    words = 1
+    for key in ("vocab_size", "hidden_size"):
+        size = config.get(key, 1)
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise BadInput(f"The config.json of the model folder {name} gives no number as {key}.", "Fetch it again.")
+        words *= size
+    if words > parameters:
+        said = f"The config.json of the model folder {name} asks for more words than its weights hold."
+        raise BadInput(said, "Fetch the model again.", f"{words:,} numbers for the words, {parameters:,} in all")
 
 
 def _count_parameters(file: Path) -> int:
@@ -51,19 +74,17 @@ def _count_parameters(file: Path) -> int:
     with open(file, "rb") as opened:
         start = opened.read(8)
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
-        header = json.loads(opened.read(length)) if length < size else {}
-    header.pop("__metadata__", None)
-    end = max((entry["data_offsets"][1] for entry in header.values()), default=-1)
+        head = opened.read(length) if length < min(size, LARGEST_HEADER) else b"{}"
+    try:
+        header = json.loads(head)
+        header.pop("__metadata__", None)
+        end = max((int(entry["data_offsets"][1]) for entry in header.values()), default=-1)
+        parameters = sum(math.prod(map(int, entry["shape"])) for entry in header.values())
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        end = -1
     if 8 + length + end != size:
         raise BadInput(f"The weights file {file.name} is cut short or damaged.", "Fetch the model again.")
-    return sum(_product(entry["shape"]) for entry in header.values())
-
-
-def _product(shape: list[int]) -> int:
-    total = 1
-    for size in shape:
-        total *= size
-    return total
+    return parameters
 
 
 if __name__ == "__main__":

@@ -12,9 +12,10 @@ from safetensors.numpy import save_file
 
 from core.errors import BadInput
 from core.local.component import fill_defaults
-from core.local.engine.chat_tokens import BadConversation, ChatTokens, Conversation, load_chat_tokens
+from core.local.engine.chat_tokens import BadConversation, ChatTokens, Conversation
 from core.local.engine.conversations import ChatFile, check_enough, read_chat_file, split
 from core.local.engine.step import Step, run, write_json
+from core.local.engine.validate import load_tokens
 
 SPLITS = ("train", "validation", "test")
 
@@ -50,7 +51,7 @@ def read_rows(path: Path) -> TokenRows:
 def preprocess(step: Step) -> None:
     """Write outputs/{train,validation,test}.safetensors and preprocess.json."""
     values = fill_defaults(step.parameters)
-    tokens = load_chat_tokens(step.path("model_dir"))
+    tokens = load_tokens(step.path("model_dir"))
     limit = int(values["max_seq_length"])
     limit = tokens.context_length if limit < 1 else min(limit, tokens.context_length)
     report: dict[str, Any] = {"max_seq_length": limit, "splits": {}}

@@ -213,13 +213,17 @@ def serve(folder: Path, model_dir: Path, name: str, cores: int, instances: int, 
     """Load the model, then answer until this process is stopped; ready.json appears when requests are answered."""
     import uvicorn
 
+    from core.local.engine.chat_tokens import BadConversation
     from core.local.engine.generation import load_chat_model
 
     os.environ["HF_HUB_OFFLINE"] = "1"
     started = time.perf_counter()
     ready = folder / "ready.json"
     ready.unlink(missing_ok=True)
-    chat = load_chat_model(find_weights_folder(model_dir), cores)
+    try:
+        chat = load_chat_model(find_weights_folder(model_dir), cores)
+    except BadConversation as error:
+        sys.exit(f"ERROR {error}")
     print(f"{name}: loaded in {time.perf_counter() - started:.1f} s, {chat.words}.", flush=True)
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from core.errors import BadInput
 from core.local.component import check_inputs
-from core.local.engine.chat_tokens import BadConversation, ChatTokens, load_chat_tokens
+from core.local.engine.chat_tokens import BadConversation, BadTemplate, ChatTokens, load_chat_tokens
 from core.local.engine.conversations import ChatFile, check_enough, read_chat_file
 from core.local.engine.step import Step, run, write_json
 
@@ -18,7 +18,7 @@ def validate(step: Step) -> None:
     if problems := check_inputs(step.parameters):
         raise BadInput(problems[0], _more(problems), "\n".join(problems))
     model_dir = step.path("model_dir")
-    tokens = _load_tokens(model_dir)
+    tokens = load_tokens(model_dir)
     files = {"train": step.find_path("train_file")}
     if files["train"] is None:
         raise BadInput("The job has no training data.", "Give train_file_path.")
@@ -42,13 +42,16 @@ def check_template(tokens: ChatTokens, chat_file: ChatFile) -> None:
     for line, messages in zip(chat_file.lines, chat_file.conversations, strict=True):
         try:
             tokens.render(messages)
+        except BadTemplate as error:
+            raise BadInput(str(error), "Pick another model, or mend the chat template in its folder.") from error
         except BadConversation as error:
             problems.append(f"Line {line} of {chat_file.name}: {error}")
     if problems:
         raise BadInput(problems[0], _more(problems), "\n".join(problems[:SHOWN]))
 
 
-def _load_tokens(model_dir: Path) -> ChatTokens:
+def load_tokens(model_dir: Path) -> ChatTokens:
+    """Read the tokenizer and the chat template of a model's folder; raises BadInput."""
     try:
         return load_chat_tokens(model_dir)
     except BadConversation as error:
