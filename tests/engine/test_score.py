@@ -17,6 +17,7 @@ import pytest
 import requests
 
 from core.local.engine.finetune import finetune
+from tests.core.test_model_process import LOOP
 from tests.engine.conftest import REPOSITORY, Workbench
 
 SECRET = "for this test"
@@ -41,6 +42,10 @@ def deployment(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> It
     bench = Workbench(tmp_path_factory.mktemp("served"), tiny_model)
     step = bench.finetune_step(num_train_epochs=4)
     finetune(step)
+    template = step.outputs / "model" / "chat_template.jinja"
+    source = template.read_text()
+    template.unlink()  # it may be a link to the base model's
+    template.write_text(source + "{% if 'for ever' in messages[-1].content %}" + LOOP + "{% endif %}")
     folder = bench.folder / "deployment"
     folder.mkdir()
     command = [sys.executable, "-m", "core.local.engine.score", "--folder", str(folder), "--cores", "1"]
@@ -222,3 +227,11 @@ def test_weights_that_are_a_pickle_are_never_read(tiny_model: Path, tmp_path: Pa
         with pytest.raises(OSError, match=r"model\.safetensors"):
             load()
     assert not (tmp_path / "was-run").exists()
+
+
+def test_a_template_without_an_end_is_stopped_and_the_next_one_is_answered(deployment: Deployment) -> None:
+    """About 3 s: the time of the processor that a template has."""
+    answer = deployment.chat(messages=[{"role": "user", "content": "Say it for ever."}])
+    assert answer.status_code == 400
+    assert "does not come to an end: it was stopped after 3 s" in answer.json()["error"]["message"]
+    assert deployment.chat(max_tokens=1).status_code == 200

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -137,3 +138,22 @@ def test_the_component_is_published_as_its_table_says(server: LocalServer) -> No
 def test_local_allow_lists_are_what_compute_offers(server: LocalServer) -> None:
     tags = server.request("GET", f"{REGISTRY}/models/tiny/versions/1").json()["properties"]["tags"]
     assert ast.literal_eval(tags["finetune_compute_allow_list"]) == [size.name for size in probe().sizes]
+
+
+MANIFESTS = {"deep": b"[" * 100_000, "bytes": b"\xff", "list": b"[1]", "cut": b'{"name": "broken"', "pipe": None}
+
+
+@pytest.mark.parametrize("content", MANIFESTS.values(), ids=MANIFESTS)
+def test_a_manifest_that_is_nonsense_or_a_pipe_hides_its_own_model_alone(
+    server: LocalServer, content: bytes | None
+) -> None:
+    manifest = server.home.base_models / "broken" / "1" / "tunedeck.json"
+    manifest.parent.mkdir(parents=True)
+    os.mkfifo(manifest) if content is None else manifest.write_bytes(content)
+    try:
+        listed = server.request("GET", f"{REGISTRY}/models?listViewType=All&$top=100").json()["value"]
+        assert "tiny" in [model["name"] for model in listed]
+        assert "broken" not in [model["name"] for model in listed]
+    finally:
+        manifest.unlink()
+        manifest.parent.rmdir()
