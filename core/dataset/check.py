@@ -76,9 +76,11 @@ class Report:
 
     @property
     def words(self) -> str:
-        """Return "Fix 3 errors first. Line 7 is the first.", or ""."""
+        """Return "Fix 3 errors first. Line 7 is the first.", what is wrong with the model, or ""."""
         if not self.errors:
             return ""
+        if self.problems[0].code == "bad_model":
+            return self.problems[0].message
         first = self.problems[0].line
         count = "1 error" if self.errors == 1 else f"{self.errors:,} errors"
         return f"Fix {count} first." + (f" Line {first:,} is the first." if first and self.errors > 1 else "")

@@ -173,7 +173,7 @@ class _Process:
         elif reason == "time":
             said = "The tokens could not be counted in time: this machine is too busy."
             return TunedeckError(said, "Wait until less runs on it, then try again.", log)
-        elif reason == "memory" or status == -signal.SIGABRT:
+        elif reason == "memory" or status in (-signal.SIGABRT, -signal.SIGKILL):
             said = f"its chat template or tokenizer takes more than {MEMORY_BYTES >> 30} GiB of memory."
         else:
             said = "its chat template or tokenizer cannot be read."

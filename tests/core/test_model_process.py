@@ -130,6 +130,7 @@ def test_a_data_set_stays_when_the_model_cannot_be_used(home: Home, folder: Path
     first = taken.findings[0]
     assert (first.code, first.severity, taken.usable, taken.rows) == ("bad_model", "error", False, 18)
     assert first.example.startswith("The model 'tiny-chat' cannot be used: its chat template or tokenizer does not")
+    assert taken.words == first.example, "why it cannot be used, at the button and in the check before a start"
     assert dataset.find_dataset(taken.key).usable, "with another model it can be used"  # type: ignore[union-attr]
     (folder / "chat_template.jinja").write_text(TEMPLATE, encoding="utf-8")
     counted = dataset.count_tokens_with(taken, folder)

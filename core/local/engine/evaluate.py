@@ -322,7 +322,7 @@ def main() -> int:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     try:
         evaluate(given.base, given.tuned, given.test, given.output, options)
-    except CannotEvaluate as error:
+    except (CannotEvaluate, BadConversation) as error:
         print(f"ERROR {error}", file=sys.stderr, flush=True)
         if folder := os.environ.get(FOLDER_VARIABLE):
             _replace(Path(folder) / "error.json", {"code": "UserError", "message": str(error), "hint": ""})
