@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -330,3 +331,17 @@ def test_a_run_that_goes_on_counts_its_steps_in_the_batches_it_found(bench: Work
     step.config |= {"go_on": True, "parameters": {**step.config["parameters"], "per_device_train_batch_size": "8"}}
     finetune(step)
     assert [at for at, _ in read_metrics(step, "loss")] == list(range(1, 33))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"model_type": "nonsense"}, {"num_hidden_layers": "x"}, {"num_attention_heads": 0}, {"rope_parameters": 7}],
+)
+def test_a_configuration_that_describes_no_model_is_a_sentence(
+    tiny_model: Path, tmp_path: Path, wrong: dict[str, Any]
+) -> None:
+    folder = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | wrong))
+    with pytest.raises(BadInput, match="describes no model that can be loaded"):
+        load_model(folder, "float32", CPU)
