@@ -1,6 +1,6 @@
 """A model's own files come from anyone: whatever is in them ends, within limits, in a sentence, and the next one works.
 
-About 8 s: three templates burn the two seconds of the processor that they are given, and one takes 2 GiB.
+About 7 s: two templates burn the seconds of the processor that they are given, and one takes 2 GiB.
 """
 
 from __future__ import annotations

@@ -116,12 +116,12 @@ def test_what_a_template_cannot_do_is_a_sentence_and_the_next_one_works(
 
 
 def test_a_template_without_an_end_is_stopped_before_the_training(bench: Workbench) -> None:
-    """About 3 s: the time of the processor that a template has. A second row is not tried."""
+    """About 2 s: the time of the processor that a template has. A second row is not tried."""
     model = Path(shutil.copytree(bench.model, bench.folder / "model"))
     (model / "chat_template.jinja").write_text(LOOP)
     train = write_jsonl(bench.folder / "train.jsonl", make_conversations(12))
     step = bench.step("validate", train_file=str(train), model_dir=str(model), parameters={})
-    with pytest.raises(BadInput, match="does not come to an end: it was stopped after 3 s") as caught:
+    with pytest.raises(BadInput, match="does not come to an end: it was stopped after 2 s") as caught:
         validate(step)
     assert caught.value.hint
     told = explain(caught.value.message, "", {})

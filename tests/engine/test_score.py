@@ -230,8 +230,8 @@ def test_weights_that_are_a_pickle_are_never_read(tiny_model: Path, tmp_path: Pa
 
 
 def test_a_template_without_an_end_is_stopped_and_the_next_one_is_answered(deployment: Deployment) -> None:
-    """About 3 s: the time of the processor that a template has."""
+    """About 2 s: the time of the processor that a template has."""
     answer = deployment.chat(messages=[{"role": "user", "content": "Say it for ever."}])
     assert answer.status_code == 400
-    assert "does not come to an end: it was stopped after 3 s" in answer.json()["error"]["message"]
+    assert "does not come to an end: it was stopped after 2 s" in answer.json()["error"]["message"]
     assert deployment.chat(max_tokens=1).status_code == 200

@@ -31,7 +31,7 @@ GENERATION_MARK = re.compile(r"\{%(-?)\s*(end)?generation\s*(-?)%\}")
 
 
 LARGEST_NUMBER = 10**9  # of a configuration
-RENDER_CPU_S = 3.0  # of one conversation, which takes a thousandth of that
+RENDER_CPU_S = 2.0  # of one conversation, which takes a thousandth of that
 RENDER_BYTES = 2 << 30
 # What a template's expressions and filters can end in, whatever is written there.
 TEMPLATE_ERRORS = (
