@@ -121,7 +121,7 @@ def load_model(folder: Path, number_format: str, device: torch.device) -> nn.Mod
             use_safetensors=True,
         )
     except BaseException as error:  # what a configuration of any content ends in, the library's own errors among it
-        if not isinstance(error, (KeyboardInterrupt, SystemExit, MemoryError, RuntimeError)):
+        if not isinstance(error, (KeyboardInterrupt, SystemExit, MemoryError, OSError, RuntimeError)):
             said = f"The config.json of the model folder {folder.name} describes no model that can be loaded."
             raise BadInput(said, "Pick another model, or fetch this one again.", repr(error)) from error
         raise
