@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeVar
@@ -17,7 +17,7 @@ from core.history import RunRecord
 from core.metrics import RunMetrics, read_metrics
 from core.recipe import from_job_inputs
 from core.run_logs import LogPart, read_job_log, read_log
-from core.run_progress import find_first_start, make_stages, measure_progress
+from core.run_progress import find_first_start, find_state, make_stages, measure_progress
 from core.run_states import EVALUATION, FINE_TUNE, QUEUED, STAGES, STATES, Progress, Run, Stage, State
 from core.run_titles import new_title
 
@@ -66,19 +66,36 @@ def has_job(conn: Connection, name: str) -> bool:
     return find_job(conn, name) is not None
 
 
-def list_runs(conn: Connection, limit: int = 50) -> list[Run]:
-    """Return the newest fine-tuning runs, without stages and progress. One or two requests, and one for each run that
-    ended since the last call.
+def list_runs(conn: Connection, limit: int = 50, looked_at: int = 300) -> list[Run]:
+    """Return the newest fine-tuning runs without stages and progress: `limit` that have ended, and the active ones
+    among and above them. One or two requests, and one for each run that ended since the last call.
+
+    looked_at: of how many pipelines at most, in a workspace in which others work too.
     """
-    jobs = conn.call("read", "runs", lambda: _newest_pipelines(conn, limit))
-    return [_with_times(conn, _parse_job(job)) for job in jobs]
+    runs = conn.call("read", "runs", lambda: _list_pipelines(conn, limit, looked_at))
+    return [_with_times(conn, run) for run in runs]
 
 
-def _newest_pipelines(conn: Connection, limit: int) -> list[Any]:
-    """Return fine-tuning pipelines; the service answers the newest first, so the first ones suffice."""
-    jobs: Iterable[Any] = conn.workspace.jobs.list()
-    ours = (job for job in itertools.islice(jobs, limit * 6) if job is not None and _is_fine_tuning(job))
-    return list(itertools.islice(ours, limit))
+def _list_pipelines(conn: Connection, limit: int, most: int) -> list[Run]:
+    """Return fine-tuning pipelines; the service answers the newest first, so the first ones suffice.
+
+    Where others start so many that ours are not among the newest, those that carry our tag are asked for.
+    """
+    runs: dict[str, Run] = {}
+    ended = 0
+    for asked in ({}, {"tag": tags.TITLE}):
+        looked_at = 0
+        for job in itertools.islice(conn.workspace.jobs.list(job_type="Pipeline", **asked), most):
+            looked_at += 1
+            if job is None or job.name in runs or not _is_fine_tuning(job):
+                continue
+            runs[job.name] = run = _parse_job(job)
+            ended += run.finished
+            if ended == limit:
+                return list(runs.values())
+        if looked_at < most:
+            break
+    return list(runs.values())
 
 
 def _is_fine_tuning(job: Any) -> bool:
@@ -113,7 +130,7 @@ def get_run(conn: Connection, name: str) -> Run:
     evaluation = history.find_record(conn, evaluation_name(name)) if record.status == "Completed" else None
     run = replace(
         definition,
-        state=record.status,
+        state=find_state(record, children),
         tags=record.tags or definition.tags,
         started_at=record.started_at or find_first_start(children),
         ended_at=record.ended_at,
@@ -123,7 +140,8 @@ def get_run(conn: Connection, name: str) -> Run:
     run = replace(run, progress=measure_progress(run, measures, children))
     if run.state in ("Failed", "NotResponding"):
         run = _explain_failure(conn, run, record, children, measures)
-    over = run.finished and (not run.completed or (evaluation and STATES[evaluation.status].finished))
+    at_rest = run.settled and not any(stage.running for stage in run.stages)
+    over = at_rest and (not run.completed or bool(run.stages[-1].state))
     return _keep(memory.finished, name, run) if over else run
 
 
@@ -163,14 +181,14 @@ def _keep(memory: dict[str, T], key: str, value: T) -> T:
 
 
 def _with_times(conn: Connection, run: Run) -> Run:
-    """Add start and end, which only the history service has; remembered once a run has ended."""
+    """Add start and end, which only the history service has; remembered once it knows the end."""
     memory = _memory(conn)
-    times = memory.times.get(run.name)
-    if times is None and run.finished:
-        record = history.find_record(conn, run.name)
-        times = _keep(memory.times, run.name, (record.started_at, record.ended_at) if record else (None, None))
-    started, ended = times or (run.created_at, None)
-    return replace(run, started_at=started, ended_at=ended)
+    times = memory.times.get(run.name, (None, None))
+    if times[1] is None and run.finished and (record := history.find_record(conn, run.name)):
+        times = (record.started_at, record.ended_at)
+        if record.ended_at:
+            _keep(memory.times, run.name, times)
+    return replace(run, started_at=times[0], ended_at=times[1])
 
 
 def _parse_job(job: Any) -> Run:

@@ -116,7 +116,8 @@ class MetricReader:
                 history = self._histories.setdefault(key, _History())
                 if history.latest != _point(latest):
                     history.read(self, key)
-                    history.latest = _point(latest)
+                    if history.has(_point(latest)):  # else the history lags behind the run: it is read again
+                        history.latest = _point(latest)
                     self._series[key] = Series(key, tuple(sorted(history.points, key=_order)))
             return RunMetrics(self._run, dict(self._series), run.get("info", {}).get("status", ""), datetime.now(UTC))
 
@@ -148,6 +149,10 @@ class _History:
     @property
     def points(self) -> list[Point]:
         return self._settled + self._open
+
+    def has(self, latest: Point) -> bool:
+        """Whether it holds this point; by its place, since a value that is no number equals none."""
+        return any((point.step, point.at_ms) == (latest.step, latest.at_ms) for point in reversed(self.points))
 
     def read(self, reader: MetricReader, key: str) -> None:
         while True:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -13,13 +14,18 @@ from core.endpoints import EndpointView
 from core.errors import NotFound
 from core.failures import RunError
 from core.inventory import Inventory
-from core.jobs import EVALUATION, QUEUED, STAGES, Run, Stage, get_run, list_runs
+from core.jobs import Run, find_run, get_run, list_runs
 from core.metrics import Series
 from core.operations.ledger import Ledger
-from core.operations.records import DONE, FAILED, FINISHED, Operation
+from core.operations.records import DONE, FAILED, Operation
 from core.recipe import from_job_inputs
+from core.run_progress import make_stages
+from core.run_states import ACTIVE_WORDS
 
+ENDED_SHOWN = 50
 _REATTACHED_FOR = timedelta(minutes=5)
+_MOST_ACTIVE = 1000
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -53,23 +59,48 @@ class StripView:
 
 def read_run(conn: Connection, name: str) -> Run:
     """Return a run from the workspace or, before the workspace has it, from the ledger; raises NotFound."""
+    launch = _find_launch(conn, name)  # before the workspace is asked: what was sent by now must be there
     try:
-        return get_run(conn, name)
+        run = get_run(conn, name)
     except NotFound:
-        launches = Ledger().list_operations(conn.alias, subject=name, kind="launch", limit=1)
-        if not launches:
+        if launch is None or _was_sent(launch):
             raise
-        return _recorded_run(launches[0])
+        return _recorded_run(launch)
+    evaluation = run.stages[-1]
+    if run.completed and not evaluation.state and not evaluation.missed:
+        missed = replace(evaluation, missed=_explain_no_evaluation(launch))
+        return replace(run, stages=(*run.stages[:-1], missed))
+    return run
 
 
-def read_runs(conn: Connection, limit: int = 50) -> list[Run]:
-    """Return the newest runs, with progress where one runs, those included that only the ledger knows yet."""
-    runs = list_runs(conn, limit)
-    known = {run.name for run in runs}
-    launches = Ledger().list_operations(conn.alias, kind="launch", limit=20)
-    waiting = [_recorded_run(one) for one in launches if one.subject not in known and not _is_old(one)]
-    with_progress = [replace(run, progress=get_run(conn, run.name).progress) if _moves(run) else run for run in runs]
-    return [*waiting, *with_progress][:limit]
+def read_runs(conn: Connection, limit: int = ENDED_SHOWN) -> list[Run]:
+    """Return the runs, active ones first, that which trains at the top; of those that have ended the newest `limit`.
+
+    Those that only the ledger knows yet are among them, and progress where one runs.
+    """
+    ledger = Ledger()  # before the workspace is asked: what was sent by now must be there
+    launches = ledger.list_operations(conn.alias, kind="launch", active=True, limit=_MOST_ACTIVE)
+    failed = [one for one in ledger.list_operations(conn.alias, kind="launch", limit=20) if _failed_lately(one)]
+    runs = {run.name: run for run in list_runs(conn, limit)}
+    for launch in (*launches, *failed):
+        if launch.subject not in runs:
+            found = find_run(conn, launch.subject) if _was_sent(launch) else _recorded_run(launch)
+            if found is not None:
+                runs[launch.subject] = found
+    known = [_with_progress(conn, run) for run in runs.values()]
+    newest_first = sorted(known, key=lambda run: run.created_at or _LONG_AGO, reverse=True)
+    return sorted(newest_first, key=lambda run: run.rank)
+
+
+def find_current(runs: Sequence[Run]) -> Run | None:
+    """Return the run that trains, else the one that is nearest to it; None where none is active."""
+    return min((run for run in runs if not run.finished), key=lambda run: run.rank, default=None)
+
+
+def describe_active(runs: Sequence[Run], without: str = "") -> str:
+    """Return "1 running, 36 queued", counted by the word of each run's state; `without` leaves one word out."""
+    counts = Counter(run.state_word for run in runs if not run.finished)
+    return ", ".join(f"{counts[word]} {word.lower()}" for word in ACTIVE_WORDS if counts[word] and word != without)
 
 
 def next_action(
@@ -111,7 +142,7 @@ def _look_at_failure(runs: Sequence[Run], seen: Collection[str]) -> NextAction |
 
 
 def _watch_run(runs: Sequence[Run]) -> NextAction | None:
-    run = next((run for run in runs if not run.finished), None)
+    run = find_current(runs)
     if run is None:
         return None
     sentence = f"Watch {run.title}. {describe_progress(run)}"
@@ -136,18 +167,25 @@ def _chat_with(endpoints: Sequence[EndpointView]) -> NextAction | None:
     )
 
 
-def strip(conn: Connection, runs: Sequence[Run], endpoints: Sequence[EndpointView], inventory: Inventory) -> StripView:
-    """Return what the status strip says."""
-    running = next((run for run in runs if not run.finished), None)
+def strip(
+    conn: Connection,
+    runs: Sequence[Run],
+    endpoints: Sequence[EndpointView],
+    inventory: Inventory,
+    open_run: Run | None = None,
+) -> StripView:
+    """Return what the status strip says: of the run that is open, else of the one that trains."""
+    current = find_current(runs)
+    shown = open_run or current
     live = [endpoint for endpoint in endpoints if endpoint.live]
     billing = inventory.billing
     return StripView(
         billing_words=f"{conn.title} · {billing_words(inventory)}",
-        run=running.name if running else "",
-        run_words=_short_progress(running) if running else "No run",
+        run=shown.name if shown else "",
+        run_words=f"{shown.title} {describe_shortly(shown).lower()}" if shown else "No run",
         endpoint=live[0].name if live else "",
         endpoint_words=f"{len(live)} live" if live else "No endpoint",
-        active=bool(running or billing),
+        active=bool(current or billing),
     )
 
 
@@ -164,6 +202,14 @@ def describe_progress(run: Run) -> str:
     of = f" of {progress.total_steps}" if progress.total_steps else ""
     left = f", about {describe_seconds(progress.eta_s)} left" if progress.eta_s is not None else ""
     return f"Step {progress.step}{of}{left}."
+
+
+def describe_shortly(run: Run) -> str:
+    """Return "62%" while a run trains, else the word of its state."""
+    progress = run.progress
+    if run.state != "Running" or progress is None or not progress.step or not progress.total_steps:
+        return run.state_word
+    return f"{min(int(progress.fraction * 100), 99)}%"
 
 
 def describe_seconds(seconds: float) -> str:
@@ -250,24 +296,40 @@ def _continue_draft(draft: Draft | None) -> NextAction | None:
     return NextAction("draft", f"Your set-up of {draft.model} is ready to start.", "Go to Launch", "/launch", ids)
 
 
-def _short_progress(run: Run) -> str:
-    percent = f" {run.progress.fraction:.0%}" if run.progress and run.progress.step else f" {run.state_word.lower()}"
-    return f"{run.title}{percent}"
+def _find_launch(conn: Connection, run: str) -> Operation | None:
+    return next(iter(Ledger().list_operations(conn.alias, subject=run, kind="launch", limit=1)), None)
 
 
-def _moves(run: Run) -> bool:
-    return not run.finished and run.state not in ("NotStarted", "Queued")
+def _was_sent(launch: Operation) -> bool:
+    return any(step.name == "submit" and step.state == "done" for step in launch.steps)
 
 
-def _is_old(operation: Operation) -> bool:
-    """Whether a launch ended without a job so long ago that it only belongs on Activity."""
-    if operation.state not in FINISHED:
+def _with_progress(conn: Connection, run: Run) -> Run:
+    """Return a run as its history tells it where something of it moves; as it was listed where it is just deleted."""
+    if run.finished or run.recorded or run.state in ("NotStarted", "Queued"):
+        return run
+    try:
+        return get_run(conn, run.name)
+    except NotFound:
+        return run
+
+
+def _failed_lately(launch: Operation) -> bool:
+    """Whether a launch failed so short ago that it is a run of the list, and not of Activity alone."""
+    if launch.state != FAILED or launch.updated_at is None or _was_sent(launch):
         return False
-    return (
-        operation.state != FAILED
-        or operation.updated_at is None
-        or (datetime.now(UTC) - operation.updated_at).total_seconds() > 86400
-    )
+    return (datetime.now(UTC) - launch.updated_at).total_seconds() < 86400
+
+
+def _explain_no_evaluation(launch: Operation | None) -> str:
+    """Return why a completed run has no evaluation and gets none; "" while one is on its way."""
+    if launch is None:
+        return "It was not started by this dashboard, which evaluates only what it starts."
+    if not launch.finished:
+        return ""
+    step = next((one for one in launch.steps if one.name == "evaluate"), None)
+    told = (launch.error or {}).get("message") or (step.detail if step else "")
+    return told or "It was not started."
 
 
 def _recorded_run(operation: Operation) -> Run:
@@ -287,12 +349,7 @@ def _recorded_run(operation: Operation) -> Run:
         if told
         else None
     )
-    stages = (
-        Stage(QUEUED, "Queued", state, "", operation.created_at, operation.updated_at if operation.finished else None),
-        *(Stage(name, title) for name, title in STAGES.items()),
-        Stage(EVALUATION, "Evaluation"),
-    )
-    return Run(
+    run = Run(
         name=operation.subject,
         title=arguments["title"],
         state=state,
@@ -308,8 +365,8 @@ def _recorded_run(operation: Operation) -> Run:
         tags={**arguments["tags"], tags.OPERATION: operation.id},
         created_at=operation.created_at,
         ended_at=operation.updated_at if operation.finished else None,
-        stages=stages,
         error=error,
         recorded=True,
         note=f"{step.title}. {step.detail}".strip() if step and not operation.finished else "",
     )
+    return replace(run, stages=make_stages(run, (), None))

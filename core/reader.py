@@ -19,6 +19,7 @@ T = TypeVar("T")
 THREADS = 3
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 30.0
+NOTHING_LASTS_S = 5.0  # "there is nothing yet" is looked at again, however long a value may be kept
 KEPT_KEYS = 500  # a dashboard open for weeks looks at many runs
 
 
@@ -27,6 +28,7 @@ class Snapshot(Generic[T]):
     """The last good value of a key (None before the first), its age, and the error of the last try if that failed.
 
     loading: a read is under way or waits for a thread. failures: tries that failed since the last good one (3 = stale).
+    phase: what the thing was in when the value was read.
     """
 
     value: T | None
@@ -35,6 +37,7 @@ class Snapshot(Generic[T]):
     age_s: float | None
     loading: bool
     failures: int = 0
+    phase: object = None
 
     @property
     def has_value(self) -> bool:
@@ -52,6 +55,8 @@ class _Entry:
     """What is known of one key. Times are of the monotonic clock; 0.0 = never."""
 
     value: Any = None
+    phase: object = None  # of the value
+    flight_phase: object = None
     good_at: float = 0.0
     error: TunedeckError | None = None
     failures: int = 0
@@ -74,19 +79,24 @@ class Reader:
         self._in_flight = 0
         self._unreachable = False
 
-    def read(self, key: str, fn: Callable[[Connection], T], max_age_s: float = 2.0) -> Snapshot[T]:
+    def read(
+        self, key: str, fn: Callable[[Connection], T], max_age_s: float = 2.0, phase: object = None
+    ) -> Snapshot[T]:
         """Return what is known of `key` at once, and start a read if that is older than `max_age_s`.
 
         `fn` is called with the connection, in a thread: `reader.read("computes", list_computes)`. One flight per key;
         after errors the pause doubles from 1 s up to 30 s. While the service does not answer at all, one key at a time
         asks again, so a stopped service holds one thread and not all.
+
+        phase: what the thing is in now, such as the state of a run. What was read in another is old whatever its age:
+        no measure of a run that waited stands for the run that has ended.
         """
         now = time.monotonic()
         with self._lock:
             entry = self._entries.setdefault(key, _Entry())
             entry.looked_at = now
-            if self._is_due(entry, now, max_age_s):
-                self._take_off(key, entry, fn)
+            if self._is_due(entry, now, max_age_s, phase):
+                self._take_off(key, entry, fn, phase)
             return _to_snapshot(entry, now)
 
     def wait(self, key: str, fn: Callable[[Connection], T], timeout_s: float = 30.0) -> Snapshot[T]:
@@ -109,16 +119,18 @@ class Reader:
                     entry.wanted = True
                     entry.next_try_at = 0.0
 
-    def _is_due(self, entry: _Entry, now: float, max_age_s: float) -> bool:
+    def _is_due(self, entry: _Entry, now: float, max_age_s: float, phase: object) -> bool:
         if entry.flying or now < entry.next_try_at:
             return False
         if self._unreachable and self._in_flight:
             return False
-        return entry.wanted or bool(entry.failures) or not entry.good_at or now - entry.good_at > max_age_s
+        if entry.wanted or entry.failures or not entry.good_at or phase not in (None, entry.phase):
+            return True
+        return now - entry.good_at > (max_age_s if entry.value is not None else min(max_age_s, NOTHING_LASTS_S))
 
-    def _take_off(self, key: str, entry: _Entry, fn: Callable[[Connection], Any]) -> None:
+    def _take_off(self, key: str, entry: _Entry, fn: Callable[[Connection], Any], phase: object = None) -> None:
         """Queue a read. The caller holds the lock."""
-        entry.flying, entry.wanted = True, False
+        entry.flying, entry.wanted, entry.flight_phase = True, False, phase
         entry.landed = threading.Event()
         self._in_flight += 1
         if len(self._threads) < min(THREADS, self._in_flight):
@@ -150,7 +162,8 @@ class Reader:
         self._unreachable = isinstance(error, Unreachable)
         entry.flying, entry.error = False, error
         if error is None:
-            entry.value, entry.good_at, entry.failures, entry.next_try_at = value, now, 0, 0.0
+            entry.value, entry.phase = value, entry.flight_phase
+            entry.good_at, entry.failures, entry.next_try_at = now, 0, 0.0
         else:
             entry.failures += 1
             entry.next_try_at = now + min(FIRST_PAUSE_S * 2 ** (entry.failures - 1), LONGEST_PAUSE_S)
@@ -178,4 +191,4 @@ def reader_for(connection: Connection) -> Reader:
 def _to_snapshot(entry: _Entry, now: float) -> Snapshot[Any]:
     age_s = now - entry.good_at if entry.good_at else None
     read_at = datetime.now(UTC) - timedelta(seconds=age_s) if age_s is not None else None
-    return Snapshot(entry.value, read_at, entry.error, age_s, entry.flying, entry.failures)
+    return Snapshot(entry.value, read_at, entry.error, age_s, entry.flying, entry.failures, entry.phase)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from core import tags
@@ -10,7 +11,7 @@ from core.failures import RunError
 from core.history import RunRecord
 from core.metrics import RunMetrics, Series
 from core.recipe import total_steps
-from core.run_states import EVALUATION, FINE_TUNE, QUEUED, STAGES, Progress, Run, Stage
+from core.run_states import EVALUATION, FINE_TUNE, QUEUED, STAGES, STATES, Progress, Run, Stage
 
 _PACE_POINTS = 30
 
@@ -18,6 +19,19 @@ _PACE_POINTS = 30
 def find_first_start(children: Sequence[RunRecord]) -> datetime | None:
     """Return when the first stage began."""
     return min((child.started_at for child in children if child.started_at), default=None)
+
+
+def find_state(record: RunRecord, children: Sequence[RunRecord]) -> str:
+    """Return a run's state. Azure calls a pipeline running while its first step still waits for a node."""
+    waits = children and all(child.started_at is None and _is_early(child) for child in children)
+    if record.status != "Running" or not waits:
+        return record.status
+    prepares = any(STATES[child.status].word == "Preparing" for child in children)
+    return "Preparing" if prepares else "Queued"
+
+
+def _is_early(child: RunRecord) -> bool:
+    return STATES.get(child.status, STATES["Unknown"]).word in ("Queued", "Preparing")
 
 
 def make_stages(run: Run, children: Sequence[RunRecord], evaluation: RunRecord | None) -> tuple[Stage, ...]:
@@ -31,7 +45,21 @@ def make_stages(run: Run, children: Sequence[RunRecord], evaluation: RunRecord |
         child = by_name.get(name)
         title = STAGES.get(name) or (child.display_name if child else name)
         stages.append(_make_stage(name, title, child))
-    return (*stages, _make_stage(EVALUATION, "Evaluation", evaluation))
+    stages.append(_make_stage(EVALUATION, "Evaluation", evaluation))
+    return tuple(replace(stage, missed=_explain_missing(run, stage)) for stage in stages)
+
+
+def _explain_missing(run: Run, stage: Stage) -> str:
+    """Return why a stage that has not begun will not come; "" while it may."""
+    if stage.state:
+        return ""
+    if run.state in ("CancelRequested", "Canceled"):
+        return "The run was cancelled before it."
+    if run.finished and not run.completed:
+        return "The run failed before it."
+    if stage.name != EVALUATION:
+        return "The run was completed without it." if run.completed else ""
+    return "The data has no test rows." if run.inputs and not run.inputs.get("test_file_path") else ""
 
 
 def _make_stage(name: str, title: str, record: RunRecord | None) -> Stage:

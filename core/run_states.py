@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from core.failures import RunError
 from core.recipe import Value
@@ -48,10 +48,17 @@ STATES: Mapping[str, State] = {
     "Unknown": State("Unknown", "orange", "help"),
 }
 
+# The words of a run that has not ended, the nearest to training first.
+ACTIVE_WORDS = ("Running", "Finalising", "Preparing", "Cancelling", "Queued", "Unknown")
+SETTLED_AFTER = timedelta(seconds=3)  # what a run measured last is readable within a second; clocks differ a little
+
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of a run. name: "queued", a step's own name, or "evaluation". state: Azure's word, "" = not begun."""
+    """One stage of a run. name: "queued", a step's own name, or "evaluation". state: Azure's word, "" = not begun.
+
+    missed: why it will not come, a sentence; "" where it came or may come.
+    """
 
     name: str
     title: str
@@ -60,11 +67,14 @@ class Stage:
     started: datetime | None = None
     ended: datetime | None = None
     error: RunError | None = None
+    missed: str = ""
 
     @property
     def state_word(self) -> str:
-        """The word shown: "Waiting" before it has begun."""
-        return STATES.get(self.state, STATES["Unknown"]).word if self.state else "Waiting"
+        """The word shown: "Waiting" before it has begun, "Skipped" where it will not come."""
+        if not self.state:
+            return "Skipped" if self.missed else "Waiting"
+        return STATES.get(self.state, STATES["Unknown"]).word
 
     @property
     def seconds(self) -> float | None:
@@ -134,6 +144,21 @@ class Run:
     def finished(self) -> bool:
         """Whether it has ended, well or not; its evaluation may still go on."""
         return STATES.get(self.state, STATES["Unknown"]).finished
+
+    @property
+    def settled(self) -> bool:
+        """Whether it ended so long ago that all it measured is readable."""
+        last_known = self.ended_at or self.started_at or self.created_at
+        return self.finished and (last_known is None or datetime.now(UTC) - last_known > SETTLED_AFTER)
+
+    @property
+    def rank(self) -> int:
+        """Its place in a list: 0 while it trains, then the active ones in the order of ACTIVE_WORDS, then the ended."""
+        if self.finished:
+            return len(ACTIVE_WORDS) + 1
+        trains = any(stage.name == FINE_TUNE and stage.state == "Running" for stage in self.stages)
+        measures = self.progress is not None and self.progress.step > 0
+        return 0 if self.state == "Running" and (trains or measures) else 1 + ACTIVE_WORDS.index(self.state_word)
 
     @property
     def seconds(self) -> float | None:

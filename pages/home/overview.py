@@ -23,9 +23,11 @@ if not ready(summary.runs, "Reading what runs here…", (72, 110, 180), key="ove
     end_page()
 
 parts.draw_next(summary)
-live(parts.draw_now, key="overview", run_every=2.0 if summary.moving else None)
+rest = parts.runs_rest(summary)
+live(parts.draw_now, key="overview", run_every=2.0 if summary.moving or not rest else None,
+     token=parts.read_now_token(summary, rest))  # fmt: skip
 
-if summary.complete and not summary.runs.value and not summary.draft:
+if summary.complete and summary.answers and not summary.runs.value and not summary.draft:
     draw_empty("Nothing has run here yet. Start on this machine: it is free and takes a few minutes.")
     action("Start on this machine", setup.begin, LOCAL, key="start-here", type="primary", then=lambda target: target)
 for problem in summary.inventory.value.problems if summary.inventory.value else ():

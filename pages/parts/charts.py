@@ -18,6 +18,7 @@ from pages.parts import words
 from pages.parts.plotly_element import NARROW_HEIGHT, draw_figure, load_library
 
 HEIGHT = 340
+MOST_COMPARED = 6
 _FONT = "Source Sans, Source Sans Pro, sans-serif"
 
 
@@ -122,14 +123,27 @@ def draw_comparison(runs: Mapping[str, Sequence[Point]], *, smoothing: float) ->
     look = current_look()
     figure = _figure(look, "+".join(runs), "Step", "Train loss")
     dashes = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
-    for number, (title, points) in enumerate(list(runs.items())[:6]):
-        thin = metrics.thin(list(points))
+    for number, (title, points) in enumerate(list(runs.items())[:MOST_COMPARED]):
+        thin = metrics.thin([point for point in points if math.isfinite(point.value)])
         smooth = metrics.smooth([value for _, value, _ in thin], smoothing)
         line = {"color": look.series[number], "width": 2.25, "dash": dashes[number]}
-        figure.add_scatter(x=[step for step, _, _ in thin], y=smooth, name=title, mode="lines", line=line)
+        mode = "lines+markers" if len(thin) < 3 else "lines"  # one point alone draws no line
+        figure.add_scatter(x=[step for step, _, _ in thin], y=smooth, name=title, mode=mode, line=line)
     load_library()
     ends = [f"{title} ends at {words.format_loss(points[-1][1])}" for title, points in runs.items() if points]
     _draw(figure, "comparison", "; ".join(ends) + "." if ends else "No loss yet.")
+
+
+def explain_no_curve(points: Sequence[Point]) -> str:
+    """Return why a loss cannot be drawn by its steps, "" where it can."""
+    if not points:
+        return "it has logged no loss."
+    finite = [point for point in points if math.isfinite(point.value)]
+    if not finite:
+        return "its loss is not a number at any step."
+    if len(finite) > 1 and len({point.step for point in finite}) == 1:
+        return "its loss was logged without counting steps."
+    return ""
 
 
 def length_histogram(

@@ -12,8 +12,7 @@ from streamlit.navigation.page import Page
 
 from core import connection as connections
 from core import dataset as datasets
-from core import drafts, operations
-from core.jobs import Run
+from core import drafts, operations, overview
 from core.overview import StripView
 from pages.parts import reads, words
 from pages.parts.clicks import let_clicks_win
@@ -56,7 +55,8 @@ def draw() -> None:
             draw_workspace_down(summary.runs.error)
         _draw_page(found)
         with st.bottom:
-            live(lambda: _draw_strip(page), key="strip", run_every=2.0 if summary.moving else None)
+            live(lambda: _draw_strip(page), key="strip", run_every=2.0 if summary.moving else None,
+                 token=_menu_token(summary))  # fmt: skip
         _pulse()
 
 
@@ -101,10 +101,8 @@ def _name_of(alias: str) -> str:
 
 def tab_title(page: PageEntry, summary: Summary) -> str:
     """Return the state as the browser's tab shows it: "62% brave-otter"."""
-    if not summary.active_runs:
-        return f"{page.title} · Tunedeck"
-    run = summary.active_runs[0]
-    return f"{_share(run) or run.state_word} {run.title}"
+    run = summary.current_run
+    return f"{overview.describe_shortly(run)} {run.title}" if run else f"{page.title} · Tunedeck"
 
 
 def _begin(page: PageEntry) -> None:
@@ -157,7 +155,7 @@ def _menu_state(entry: PageEntry, summary: Summary) -> tuple[str, str]:
     if entry.name in ("overview", "teardown", "activity"):
         return entry.icon, ""
     if entry.name == "runs" and summary.active_runs:
-        return _NEXT, f"{len(summary.active_runs)} running"
+        return _NEXT, overview.describe_active(summary.active_runs)
     if entry.name == "chat" and summary.live_endpoints:
         return _NEXT, f"{len(summary.live_endpoints)} live"
     draft = summary.draft
@@ -193,9 +191,14 @@ def _draw_strip(page: PageEntry) -> object:
         if summary.faults:
             said = "; ".join(summary.faults)
             link("connect").draw(words.plural(len(summary.faults), "fault") + " on", icon="bug_report", help=said)
-    if summary.active_runs:
-        st.set_page_config(page_title=tab_title(page, summary))
-    return (len(summary.active_runs), len(summary.live_endpoints), summary.moving, summary.answers)
+    st.set_page_config(page_title=tab_title(page, summary))
+    return _menu_token(summary)
+
+
+def _menu_token(summary: Summary) -> object:
+    """Return what the menu stands on, which is not drawn again by itself."""
+    active = overview.describe_active(summary.active_runs)
+    return active, len(summary.live_endpoints), summary.moving, summary.answers
 
 
 def _draw_place(summary: Summary, view: StripView | None) -> None:
@@ -208,11 +211,6 @@ def _draw_place(summary: Summary, view: StripView | None) -> None:
         link("connect").draw("Connecting…", icon="hourglass_top")
     else:
         link("teardown").draw(_short(view.billing_words if view else place.title), icon=place.icon)
-
-
-def _share(run: Run) -> str:
-    """Return how far a run is, "62%", or nothing where it has not begun to count."""
-    return words.percent(run.progress.fraction) if run.progress and run.progress.fraction > 0 else ""
 
 
 def _short(text: str, width: int = _STRIP_WIDTH) -> str:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 
-from core import metrics, overview
+from core import overview
 from core.connection import LOCAL
 from core.inventory import Inventory, Item
 from core.jobs import Run
-from pages.parts import reads, setup, words
+from pages.parts import setup, words
 from pages.parts.action import action
 from pages.parts.links import Link, link
 from pages.parts.notices import draw_error
+from pages.parts.run_list import draw_table, is_at_rest
 from pages.parts.summary import Summary, read_summary
 
 _SHOWN_RUNS = 5
@@ -50,6 +49,24 @@ def draw_next(summary: Summary) -> None:
         action(found.button, _nothing, key="next", type="primary", icon="arrow_forward", then=target)
 
 
+def runs_rest(summary: Summary) -> bool:
+    """Whether nothing of the runs that are shown can change."""
+    return is_at_rest((summary.runs.value or [])[:_SHOWN_RUNS])
+
+
+def read_now_token(summary: Summary, rest: bool) -> object:
+    """Return what the next action and the menu stand on, which are not drawn again by themselves."""
+    found = summary.next_action()
+    told = (found.kind, found.ids) if found else None
+    return (
+        overview.describe_active(summary.active_runs),
+        len(summary.live_endpoints),
+        bool(summary.inventory.value),
+        told,
+        rest,
+    )
+
+
 def draw_now() -> object:
     """Draw the tiles, what bills and the newest runs."""
     summary = read_summary()
@@ -65,16 +82,19 @@ def draw_now() -> object:
         _draw_bill(item)
     if inventory and inventory.billing and summary.connection and summary.connection.billed:
         st.caption("List price, not your bill.")
+    rest = True
     if summary.runs.value:
         st.header("Recent runs")
-        _draw_runs(summary.runs.value[:_SHOWN_RUNS])
-    return (len(summary.active_runs), len(summary.live_endpoints), bool(inventory))
+        rest = _draw_runs(summary.runs.value[:_SHOWN_RUNS])
+    return read_now_token(summary, rest)
 
 
 def _draw_tiles(summary: Summary) -> None:
     inventory = summary.inventory.value
     with st.grid(4, min_column_width=160):
-        st.metric("Running", len(summary.active_runs), border=True, height="stretch")
+        running = sum(run.state_word == "Running" for run in summary.active_runs)
+        others = overview.describe_active(summary.active_runs, without="Running") or None
+        st.metric("Running", running, others, delta_color="off", delta_arrow="off", border=True, height="stretch")
         known = summary.endpoints.has_value
         st.metric("Live endpoints", len(summary.live_endpoints) if known else "…", border=True, height="stretch")
         if inventory is None:
@@ -109,32 +129,12 @@ def _draw_bill(item: Item) -> None:
         st.text(f"deleted {words.moment(item.delete_at)}" if item.delete_at else "never deleted", width="stretch")
 
 
-def _draw_runs(runs: list[Run]) -> None:
-    rows: list[dict[str, Any]] = []
-    for run in runs:
-        loss = reads.read(metrics.read_metrics, run.name, max_age_s=600.0 if run.finished else 2.0).value
-        points = loss.get("loss").values if loss else []
-        seconds = words.since(run.started_at) - (words.since(run.ended_at) if run.ended_at else 0)
-        rows.append(
-            {
-                "Run": run.title,
-                "State": run.state_word,
-                "Loss": words.format_loss(points[-1]) if points else "",
-                "Loss curve": points[-200:],
-                "Took": words.duration(seconds) if run.started_at else "",
-                "Started": words.moment(run.started_at or run.created_at),
-                "Model": run.model,
-            }
-        )
-    st.dataframe(
-        rows,
-        hide_index=True,
-        column_config={"Loss curve": st.column_config.LineChartColumn(width="medium")},
-        alt="; ".join(f"{row['Run']}: {row['State']}, loss {row['Loss'] or 'not measured'}" for row in rows),
-    )
+def _draw_runs(runs: list[Run]) -> bool:
+    rest = draw_table(runs)
     with st.container(horizontal=True, gap="small"):
         for run in runs:
             link("runs", run=run.name).draw(f"Open {words.plain(run.title)}", icon="monitoring")
+    return rest
 
 
 def _given(target: Link) -> Link:

@@ -14,15 +14,18 @@ from functools import partial
 from typing import Any, TypeVar
 
 from core import connection as connections
-from core import home, reader
+from core import home, metrics, reader
 from core.connection import Connection
 from core.errors import NotFound, TunedeckError
+from core.metrics import RunMetrics
 from core.reader import Snapshot
+from core.run_states import Run
 from pages.parts.notices import fault
 from pages.parts.state import Watch, ui
 
 T = TypeVar("T")
 _KEPT_WORKS = 64
+_FINAL_S = 600.0  # how long what does not change any more is taken as it is
 _lock = threading.Lock()
 _pool = ThreadPoolExecutor(4, thread_name_prefix="pages")
 _works: dict[tuple[str, str], _Work] = {}
@@ -99,8 +102,12 @@ def starting_local() -> Snapshot[Any] | None:
     return find_work("start-local", _home())
 
 
-def read(fn: Callable[..., T], *args: Any, max_age_s: float = 2.0, alias: str | None = None) -> Snapshot[T]:
-    """Return what is known of `fn(connection, *args)` at once; read it again, off the page, when that is too old."""
+def read(
+    fn: Callable[..., T], *args: Any, max_age_s: float = 2.0, alias: str | None = None, phase: object = None
+) -> Snapshot[T]:
+    """Return what is known of `fn(connection, *args)` at once; read it again, off the page, when that is too old, or
+    was read in another phase (`Reader.read`).
+    """
     alias = alias or ui().alias
     key = _key(fn, args)
 
@@ -108,9 +115,26 @@ def read(fn: Callable[..., T], *args: Any, max_age_s: float = 2.0, alias: str | 
         found = find_connection(alias)
         if found is None:
             return failed(NotFound(*_nowhere(alias)))
-        return reader.reader_for(found).read(key, lambda connection: fn(connection, *args), max_age_s)
+        return reader.reader_for(found).read(key, lambda connection: fn(connection, *args), max_age_s, phase)
 
     return watch(f"{alias}:{key}", again)
+
+
+def read_measures(run: Run, max_age_s: float = 2.0) -> Snapshot[RunMetrics]:
+    """Return what a run measured; kept for long once it is final (`is_final`)."""
+    if run.recorded:
+        return Snapshot(RunMetrics(run.name), datetime.now(UTC), None, 0.0, False)
+    kept_s = _FINAL_S if run.settled else max_age_s
+    return read(metrics.read_metrics, run.name, max_age_s=kept_s, phase=_phase_of(run))
+
+
+def is_final(run: Run, measured: Snapshot[RunMetrics]) -> bool:
+    """Whether nothing more can come: the measures were read after the run had ended and the last of them were there."""
+    return run.recorded or (run.settled and measured.phase == _phase_of(run))
+
+
+def _phase_of(run: Run) -> tuple[str, bool]:
+    return run.state, run.settled
 
 
 def forget(*fns: Callable[..., Any]) -> None:

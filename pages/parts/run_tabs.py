@@ -8,6 +8,7 @@ import streamlit as st
 
 from core import run_logs
 from core.connection import Connection
+from core.errors import TunedeckError
 from core.evaluation import Answer, Evaluation
 from core.recipe import PARAMETERS
 from core.run_logs import LogPart
@@ -46,7 +47,8 @@ def draw_log(run: Run, choice: LogChoice) -> None:
     """Draw the end of a log and the way to take it away."""
     stage = _log_stage(run, choice.stage)
     if stage is None:
-        st.text("No log yet. The first stage has not begun.")
+        st.text("No stage of this run began, so there is no log." if run.finished else
+                "No log yet. The first stage has not begun.")  # fmt: skip
         return
     snapshot = reads.read(read_log_of, run.name, stage.name, stage.job, max_age_s=1.5)
     if snapshot.value is None:
@@ -106,15 +108,10 @@ def draw_settings(run: Run) -> None:
             st.link_button("Open in Azure ML studio", run.studio_url, icon=":material/open_in_new:")
 
 
-def draw_evaluation(run: Run, result: Evaluation | None) -> None:
-    """Draw base against tuned: loss on all test rows, and answers side by side."""
+def draw_evaluation(run: Run, result: Evaluation | None, error: TunedeckError | None) -> None:
+    """Draw base against tuned: loss on all test rows, and answers side by side. error: of reading the result."""
     if result is None:
-        if not run.finished:
-            st.text("The evaluation begins when the run has completed: base and tuned model on the test rows.")
-        elif run.completed:
-            st.text("Base and tuned model are being compared on the test rows. It takes about 30 s.")
-        else:
-            st.text("There is no evaluation: the run did not complete.")
+        st.text(_explain_no_evaluation(run, error))
         return
     with st.grid(4, min_column_width=160):
         change = result.tuned.loss - result.base.loss
@@ -135,6 +132,20 @@ def draw_evaluation(run: Run, result: Evaluation | None) -> None:
     with first:
         for number, answer in enumerate(result.answers[(page - 1) * _ANSWERS_PER_PAGE : page * _ANSWERS_PER_PAGE]):
             _draw_answer(answer, number)
+
+
+def _explain_no_evaluation(run: Run, error: TunedeckError | None) -> str:
+    stage = run.stages[-1] if run.stages else Stage("", "")
+    if stage.missed:
+        return f"There is no evaluation. {stage.missed}"
+    if not run.finished:
+        return "The evaluation begins when the run has completed: base and tuned model on the test rows."
+    if error is not None:
+        return f"{error.message} {error.hint}"
+    if stage.state and stage.state != "Completed" and not stage.running:
+        cause = f" {stage.error.cause}" if stage.error else ""
+        return f"There is no evaluation: it is {stage.state_word.lower()}.{cause}"
+    return "Base and tuned model are being compared on the test rows. It takes about 30 s."
 
 
 def _draw_answer(answer: Answer, number: int) -> None:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 
 import streamlit as st
 
-from core import compute, connection, drafts, evaluation, metrics, operations, overview, tags
+from core import connection, drafts, evaluation, operations, overview, tags
 from core.errors import NotFound
 from core.evaluation import Evaluation
 from core.metrics import RunMetrics
 from core.operations import Operation
-from core.run_states import STATES, Run, Stage
+from core.reader import Snapshot
+from core.run_states import Run, Stage
 from pages.parts import charts, reads, words
 from pages.parts.action import Confirm, action
 from pages.parts.links import link
@@ -21,10 +21,10 @@ from pages.parts.notices import draw_empty, draw_warning, ready
 from pages.parts.plotly_element import load_library
 from pages.parts.rehearsal_view import draw_way
 from pages.parts.run_tabs import VIEWS, choose_log, draw_evaluation, draw_log, draw_settings
+from pages.parts.run_tiles import draw_tiles, say_missing, say_no_measure
 from pages.parts.stages import clock, draw_badge, draw_operation, draw_stages
 from pages.parts.state import set_url_id, ui, url_id
 
-_INGESTED_AFTER = timedelta(seconds=3)  # a measure is readable within a second of being taken; clocks differ a little
 _SENDING = ("upload", "register", "submit")
 
 
@@ -58,15 +58,12 @@ def draw_run(name: str) -> None:
 
 def is_moving(run: Run) -> bool:
     """Say whether anything of a run can still change: the run, or the evaluation that follows it."""
-    if not run.finished:
-        return True
-    last = run.stages[-1] if run.stages else None
-    if not run.completed or last is None:
-        return False
-    if last.state:
-        return not STATES.get(last.state, STATES["Unknown"]).finished
-    launch = operations.find_operation_for(ui().alias or "", run.name, "launch")
-    return launch is not None and not launch.finished  # else nobody is going to evaluate it
+    evaluation = run.stages[-1] if run.stages else None
+    return not run.finished or (run.completed and evaluation is not None and _may_come(evaluation))
+
+
+def _may_come(evaluation: Stage) -> bool:
+    return evaluation.running or not (evaluation.state or evaluation.missed)
 
 
 def _draw_recorded(launch: Operation) -> None:
@@ -79,17 +76,20 @@ def _draw_recorded(launch: Operation) -> None:
         if now.state == "failed":
             overview.mark_seen(now.subject)
             st.text("The run was not started.")
+        elif now.state == "cancelled":
+            st.text("The run was cancelled before it was sent. Nothing was started.")
         else:
             st.progress(_sent_share(now), text="Recorded · Sent · Confirmed: the run is on its way to the workspace")
         draw_operation(now, key="launch", only=_SENDING)
         return (run is None or run.recorded, now.state)
 
-    live(draw, key="launch", run_every=None if launch.state == "failed" else 0.7)
-    if launch.state == "failed":
+    ended = launch.state in ("failed", "cancelled")
+    live(draw, key="launch", run_every=None if ended else 0.7)
+    if ended:
         with st.container(horizontal=True):
-            action(
-                "Try again", operations.retry_operation, launch.id, key="retry-launch", type="primary", icon="refresh"
-            )
+            if launch.state == "failed":
+                action("Try again", operations.retry_operation, launch.id, key="retry-launch", type="primary",
+                       icon="refresh")  # fmt: skip
             link("launch").draw("Back to Launch", icon="arrow_back")
 
 
@@ -111,8 +111,9 @@ def _draw_reattachment(run: Run, measured: RunMetrics | None) -> None:
 
 
 def _draw_known(run: Run) -> None:
-    measured = reads.read(metrics.read_metrics, run.name, max_age_s=1.0)
-    result = _read_evaluation(run)
+    measured = reads.read_measures(run, max_age_s=1.0)
+    evaluated = _read_evaluation(run)
+    result = evaluated.value
     if run.state_word == "Failed":
         overview.mark_seen(run.name)
     _draw_head(run)
@@ -128,7 +129,7 @@ def _draw_known(run: Run) -> None:
         if view == "Settings":
             draw_settings(run)
         elif view == "Evaluation":
-            draw_evaluation(run, result)
+            draw_evaluation(run, result, evaluated.error)
         elif view == "Logs":
             log_choice = choose_log(run)
     below = st.container()
@@ -137,12 +138,13 @@ def _draw_known(run: Run) -> None:
     def draw() -> object:
         now_run = reads.read(overview.read_run, run.name, max_age_s=1.0)
         now: Run = now_run.value or run
-        metered = reads.read(metrics.read_metrics, run.name, max_age_s=0.8 * pace)
+        metered = reads.read_measures(now, max_age_s=0.8 * pace)
         now_measured: RunMetrics = metered.value or RunMetrics(run.name)
+        missing = say_missing(now, metered)
         with top:
-            _draw_progress(now, now_run, now_measured)
+            _draw_progress(now, now_run, now_measured, missing)
         with left:
-            _draw_loss(now, now_measured, choice)
+            _draw_loss(now, now_measured, choice, missing)
         with right:
             st.header("Stages", anchor=False)
             draw_stages(now.stages, key=run.name, say=lambda stage: _say(stage, now))
@@ -150,10 +152,10 @@ def _draw_known(run: Run) -> None:
             if log_choice is not None:
                 draw_log(now, log_choice)
             else:
-                _draw_chart(view, now, now_measured, choice)
-        return (*_token(now, _read_evaluation(now), metered.read_at), _pace(now, now_measured))
+                _draw_chart(view, now, now_measured, choice, missing)
+        return (*_token(now, _read_evaluation(now).value, metered), _pace(now, now_measured))
 
-    token = _token(run, result, measured.read_at)
+    token = _token(run, result, measured)
     pace = _pace(run, measured.value)
     live(draw, key=f"run-{run.name}", run_every=None if token[0] else pace, token=(*token, pace))
     load_library()
@@ -167,19 +169,19 @@ def _pace(run: Run, measured: RunMetrics | None) -> float:
     return 0.6 if trains and ui().alias == connection.LOCAL else 1.0
 
 
-def _token(run: Run, result: Evaluation | None, measured_at: datetime | None) -> tuple[object, ...]:
+def _token(run: Run, result: Evaluation | None, measured: Snapshot[RunMetrics]) -> tuple[object, ...]:
     """What those parts of the page stand on that are not drawn again by themselves; first: nothing changes any more."""
-    awaited = run.completed and result is None and bool(run.stages) and run.stages[-1].state == "Completed"
-    late = measured_at is None or (run.ended_at is not None and measured_at < run.ended_at + _INGESTED_AFTER)
-    moving = is_moving(run)
-    return (not (moving or awaited or late), run.state, moving, result is not None, bool(run.error))
+    evaluation = run.stages[-1] if run.stages else None
+    awaited = run.completed and result is None and evaluation is not None and evaluation.state == "Completed"
+    rests = not (is_moving(run) or awaited) and reads.is_final(run, measured)
+    told = (evaluation.state_word, evaluation.missed) if evaluation else None
+    return (rests, run.state, told, result is not None, bool(run.error))
 
 
-def _read_evaluation(run: Run) -> Evaluation | None:
+def _read_evaluation(run: Run) -> Snapshot[Evaluation | None]:
     if not run.completed:
-        return None
-    found: Evaluation | None = reads.read(evaluation.read_evaluation, run.name, max_age_s=3.0).value
-    return found
+        return reads.LOADING
+    return reads.read(evaluation.read_evaluation, run.name, max_age_s=3.0)
 
 
 def _draw_head(run: Run) -> None:
@@ -236,14 +238,14 @@ def _draw_failure(run: Run) -> None:
             st.text(run.error.action)
 
 
-def _draw_progress(run: Run, snapshot: reads.Snapshot, measured: RunMetrics) -> None:
+def _draw_progress(run: Run, snapshot: Snapshot[Run], measured: RunMetrics, missing: str) -> None:
     facts = [f"{run.model} v{run.model_version}" if run.model_version else run.model, run.dataset, run.compute]
     if run.started_at:
         facts.append(f"started {words.moment(run.started_at)}")
     if is_moving(run):
         facts.append(words.age(snapshot.age_s))
-    elif run.started_at and run.ended_at:
-        facts.append(f"took {words.duration((run.ended_at - run.started_at).total_seconds())}")
+    elif run.seconds is not None:
+        facts.append(f"took {words.duration(run.seconds)}")
     with st.container(gap="xxsmall"):
         with st.container(horizontal=True, vertical_alignment="center"):
             st.caption(words.plain(" · ".join(filter(None, facts))))
@@ -256,7 +258,7 @@ def _draw_progress(run: Run, snapshot: reads.Snapshot, measured: RunMetrics) -> 
         st.progress(*_progress_of(run))
     elif run.completed and is_moving(run):
         st.progress(1.0, text="Trained. The evaluation compares it with the base model.")
-    _draw_tiles(run, measured)
+    draw_tiles(run, measured, missing)
 
 
 def _progress_of(run: Run) -> tuple[float, str]:
@@ -271,41 +273,6 @@ def _progress_of(run: Run) -> tuple[float, str]:
     if progress.eta_s is not None:
         parts.append(f"about {words.duration(progress.eta_s)} left")
     return min(1.0, max(0.0, progress.fraction)), " · ".join(parts)
-
-
-def _draw_tiles(run: Run, measured: RunMetrics) -> None:
-    train, evaluated = measured.get("loss"), measured.get("eval_loss")
-    speed = measured.get("tokens_per_second")
-    missing = "not measured" if run.finished else "none yet"
-    with st.grid(4, min_column_width=160):
-        trend = train.find_trend()
-        change = f"{trend[0]:+.2f} in {words.plural(trend[1], 'step')}" if trend else None
-        st.metric("Train loss", words.format_loss(train.last.value) if train.last else missing, change,
-                  delta_color="inverse", border=True, height="stretch",
-                  help="Below: the mean of the newest values, 10 at most, against as many before." if trend else None,
-                 )  # fmt: skip
-        best = evaluated.best
-        st.metric("Eval loss", words.format_loss(evaluated.last.value) if evaluated.last else missing,
-                  f"best {words.format_loss(best.value)}, step {best.step}" if best else None, delta_color="off",
-                  delta_arrow="off", border=True, height="stretch")  # fmt: skip
-        average = speed.average()
-        st.metric("Speed", missing if average is None else f"{words.number(average)} tok/s",
-                  help="The mean of the newest values, 10 at most: a batch of few tokens is slower than others.",
-                  border=True, height="stretch")  # fmt: skip
-        cost, machine_time = _cost_so_far(run)
-        st.metric("Cost so far", cost, machine_time, delta_color="off", delta_arrow="off", border=True,
-                  height="stretch")  # fmt: skip
-
-
-def _cost_so_far(run: Run) -> tuple[str, str | None]:
-    found = reads.read(compute.get_compute, run.compute, max_age_s=300.0).value if run.compute else None
-    if run.started_at is None:
-        return "not begun", None
-    seconds = (run.ended_at - run.started_at).total_seconds() if run.ended_at else words.since(run.started_at)
-    spent = f"machine time {words.duration(seconds)}"
-    if found is None or found.price.per_hour is None:
-        return "price unknown", spent
-    return words.money(found.price.per_hour * seconds / 3600, found.price.currency), spent
 
 
 def _draw_chart_choice() -> ChartChoice:
@@ -333,30 +300,27 @@ def _draw_view_choice(result: Evaluation | None) -> str:
     return chosen or first
 
 
-def _draw_loss(run: Run, measured: RunMetrics, choice: ChartChoice) -> None:
+def _draw_loss(run: Run, measured: RunMetrics, choice: ChartChoice, missing: str) -> None:
     train = measured.get("loss")
-    if not train.points:
-        running = next((stage.title for stage in run.stages if stage.state == "Running"), "")
-        if run.finished:
-            st.text("This run logged no loss.")
-            return
-        said = f"No loss yet. {running or 'The run'} is {'running' if running else run.state_word.lower()}."
+    if train.points:
+        charts.draw_loss(train.points, measured.get("eval_loss").points, run=run.name, axis=_axis(measured, choice),
+                         smoothing=choice.smoothing, log_y=choice.log_y)  # fmt: skip
+    elif missing == "not measured":
+        st.text(say_no_measure("loss", run, missing))
+    else:
         # No skeleton: it pulses, which takes a quarter of a core from a trainer beside the browser, for minutes.
         with st.container(border=True, height=charts.HEIGHT, vertical_alignment="center"):
-            st.text(said, width="stretch", text_alignment="center")
-        return
-    charts.draw_loss(train.points, measured.get("eval_loss").points, run=run.name, axis=_axis(measured, choice),
-                     smoothing=choice.smoothing, log_y=choice.log_y)  # fmt: skip
+            st.text(say_no_measure("loss", run, missing), width="stretch", text_alignment="center")
 
 
-def _draw_chart(view: str, run: Run, measured: RunMetrics, choice: ChartChoice) -> None:
+def _draw_chart(view: str, run: Run, measured: RunMetrics, choice: ChartChoice, missing: str) -> None:
     keys = {"Learning rate": "learning_rate", "Gradient norm": "grad_norm", "Speed": "tokens_per_second"}
     if view not in keys:
         return
     points = measured.get(keys[view]).points
     axis = _axis(measured, choice)
     if not points:
-        st.text(f"No {view.lower()} yet.")
+        st.text(say_no_measure(view.lower(), run, missing))
     elif view == "Learning rate":
         charts.draw_rate(points, run=run.name, axis=axis)
     elif view == "Gradient norm":

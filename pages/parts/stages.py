@@ -9,11 +9,14 @@ import streamlit as st
 
 from core.errors import TunedeckError
 from core.operations import Operation
-from core.run_states import STATES, Stage
+from core.run_states import QUEUED, STATES, Stage
 from pages.parts import steps, words
 from pages.parts.notices import draw_error
 
-_STEP_STATES = {"Completed": "done", "Failed": "failed", "NotResponding": "failed", "Canceled": "skipped"}
+_STEP_STATES = {
+    "Completed": "done", "Failed": "failed", "Cancelled": "skipped", "Skipped": "skipped", "Waiting": "waiting",
+    "Preparing": "waiting", "Queued": "waiting",
+}  # fmt: skip
 
 
 def clock(at: datetime | str | float | None) -> str:
@@ -32,8 +35,10 @@ def draw_stages(stages: Sequence[Stage], *, key: str, say: Callable[[Stage], str
     """Draw the stages of a run. say: a line inside a stage, such as "Step 62 of 100"."""
     rows = []
     for stage in stages:
-        state = _STEP_STATES.get(stage.state, "running") if stage.state else "waiting"
-        lines = [say(stage), stage.error.cause if stage.error else ""]
+        state = "running" if stage.name == QUEUED and stage.running else _STEP_STATES.get(stage.state_word, "running")
+        lines = [say(stage), stage.error.cause if stage.error else "", stage.missed]
+        if stage.state and state in ("waiting", "skipped"):
+            lines.insert(0, f"{stage.state_word}.")
         if stage.started:
             began = clock(stage.started)
             lines.append(f"{began} to {clock(stage.ended)}" if stage.ended else f"since {began}")

@@ -8,19 +8,21 @@ from core import drafts, endpoints, inventory, operations, overview
 from core.connection import Connection
 from core.drafts import Draft
 from core.endpoints import EndpointView
+from core.errors import NotFound
 from core.inventory import Inventory
 from core.jobs import Run
 from core.overview import NextAction, StripView
 from core.reader import Snapshot
 from pages.parts import reads
-from pages.parts.state import ui
+from pages.parts.state import ui, url_id
 
 
 @dataclass(frozen=True)
 class Summary:
     """One look at the workspace of this session; never waited for.
 
-    busy: the ledger has something under way. faults: what somebody switched on in the local workspace, in words.
+    busy: the ledger has something under way. open_run: the run whose page is open. faults: what somebody switched on in
+    the local workspace, in words.
     """
 
     connection: Connection | None
@@ -29,12 +31,18 @@ class Summary:
     inventory: Snapshot[Inventory]
     draft: Draft | None
     busy: bool
+    open_run: Run | None = None
     faults: tuple[str, ...] = ()
 
     @property
     def active_runs(self) -> list[Run]:
-        """Runs that have not ended, newest first, with their progress."""
+        """Runs that have not ended, that which trains first, with their progress."""
         return [run for run in self.runs.value or [] if not run.finished]
+
+    @property
+    def current_run(self) -> Run | None:
+        """The run that is open, else the one that trains."""
+        return self.open_run or overview.find_current(self.active_runs)
 
     @property
     def live_endpoints(self) -> list[EndpointView]:
@@ -61,7 +69,9 @@ class Summary:
         """Return what the strip says, None before everything was read."""
         if self.connection is None or self.endpoints.value is None or self.inventory.value is None:
             return None
-        return overview.strip(self.connection, self.runs.value or [], self.endpoints.value, self.inventory.value)
+        return overview.strip(
+            self.connection, self.runs.value or [], self.endpoints.value, self.inventory.value, self.open_run
+        )
 
     def next_action(self) -> NextAction | None:
         """Return the one thing to do next, None before everything was read."""
@@ -83,5 +93,14 @@ def read_summary() -> Summary:
         inventory=reads.read(inventory.list_billing, max_age_s=10.0),
         draft=drafts.find_draft(here.draft_id) if here.draft_id else None,
         faults=reads.read(Connection.list_faults, max_age_s=10.0).value or (),
+        open_run=_read_open_run(),
         busy=bool(place and operations.list_operations(place.alias, active=True, limit=1)),
     )
+
+
+def _read_open_run() -> Run | None:
+    name = url_id("run") if ui().page == "runs" else None
+    if not name:
+        return None
+    found = reads.read(overview.read_run, name, max_age_s=2.0)
+    return None if isinstance(found.error, NotFound) else found.value

@@ -54,6 +54,25 @@ def test_a_second_reading_asks_only_for_what_moved(server: LocalServer, conn: Co
     assert second.get("grad_norm") == first.get("grad_norm")
 
 
+class Lagging(Counting):
+    """Reads a history that does not hold its last point yet, the first time."""
+
+    def read_page(self, key: str, token: str) -> Any:
+        points, following = super().read_page(key, token)
+        return (points[:-1] if len(self.pages) == 1 else points), following
+
+
+def test_a_history_that_lags_behind_its_run_is_read_again(server: LocalServer, conn: Connection) -> None:
+    run = new_run(server)
+    log(server, run, "loss", range(1, 6))
+    reader = Lagging(conn, run)
+    reader.pages = []
+    assert reader.read_new().get("loss").steps == [1, 2, 3, 4]
+    assert reader.read_new().get("loss").steps == [1, 2, 3, 4, 5]
+    reader.read_new()
+    assert reader.pages == ["loss", "loss"]
+
+
 def test_a_long_history_is_read_again_only_from_its_last_page(server: LocalServer, conn: Connection) -> None:
     run = new_run(server)
     log(server, run, "loss", range(PAGE * 2 + 10))

@@ -9,7 +9,7 @@ import pytest
 from core.connection import Connection, connect, local_settings
 from core.errors import NotFound, Unreachable
 from core.home import Home
-from core.reader import Reader, Snapshot, reader_for
+from core.reader import NOTHING_LASTS_S, Reader, Snapshot, reader_for
 
 
 @pytest.fixture
@@ -123,6 +123,38 @@ def test_dropping_a_prefix_reads_again_and_keeps_the_value_meanwhile(reader: Rea
     assert reader.read("runs/a", lambda _: 2, max_age_s=60).value == 1
     assert look(reader, "runs/a", lambda _: 2, lambda snapshot: snapshot.value == 2)
     assert reader.read("computes", lambda _: 2, max_age_s=60).loading is False
+
+
+def test_what_was_read_in_another_phase_is_old_whatever_its_age_and_whenever_it_lands(reader: Reader) -> None:
+    gate = threading.Event()
+
+    def slow(_: Connection) -> str:
+        gate.wait(5)
+        return "empty, as it was while the run waited"
+
+    reader.read("loss", slow, 600, phase="Queued")  # still on its way when the run has ended
+    assert reader.read("loss", slow, 600, phase="Completed").phase is None
+    gate.set()
+    ended = look_in(reader, "Completed")
+    assert (ended.value, ended.phase) == (1.02, "Completed")
+    assert not reader.read("loss", lambda _: 5.0, 600, phase="Completed").loading
+
+
+def look_in(reader: Reader, phase: str) -> Snapshot[object]:
+    until = time.monotonic() + 5
+    while (found := reader.read("loss", lambda _: 1.02, 600, phase=phase)).phase != phase:
+        assert time.monotonic() < until, found
+        time.sleep(0.005)
+    return found
+
+
+def test_nothing_yet_is_looked_at_again_however_long_a_value_may_be_kept(reader: Reader) -> None:
+    reader.wait("evaluation", lambda _: None)
+    reader.wait("other", lambda _: 0)
+    for key in ("evaluation", "other"):
+        reader._entries[key].good_at -= NOTHING_LASTS_S + 1
+    assert reader.read("evaluation", lambda _: 1, 600).loading
+    assert not reader.read("other", lambda _: 1, 600).loading
 
 
 def test_a_mistake_in_a_reading_is_shown_and_the_threads_go_on(reader: Reader) -> None:

@@ -51,6 +51,23 @@ def test_every_colour_of_the_two_themes_stands_out_from_its_ground() -> None:
             assert contrast(colour, look.ground) >= 4.5, (colour, look.ground)
 
 
+def test_each_compared_run_is_drawn_or_it_is_said_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken, stepless = series(math.nan, math.inf), [Point(0, 4.0, 1), Point(0, 2.0, 2)]
+    assert charts.explain_no_curve([]) == "it has logged no loss."
+    assert charts.explain_no_curve(broken) == "its loss is not a number at any step."
+    assert charts.explain_no_curve(stepless) == "its loss was logged without counting steps."
+    drawable = {"one point": series(3.0), "a gap": series(3.0, math.nan, 1.0, 0.5), "long": series(*[1.0] * 5000)}
+    assert [charts.explain_no_curve(points) for points in drawable.values()] == [""] * 3
+    drawn = []
+    monkeypatch.setattr(charts, "_draw", lambda figure, key, alt: drawn.append(figure))
+    monkeypatch.setattr(charts, "load_library", lambda: None)
+    charts.draw_comparison(drawable, smoothing=0.6)
+    assert [(trace.name, trace.mode) for trace in drawn[0].data] == [
+        ("one point", "lines+markers"), ("a gap", "lines"), ("long", "lines"),
+    ]  # fmt: skip
+    assert all(math.isfinite(value) for trace in drawn[0].data for value in trace.y)
+
+
 def draw_loss(monkeypatch: pytest.MonkeyPatch, points: list[Point]):
     drawn = []
     monkeypatch.setattr(charts, "_draw", lambda figure, key, alt: drawn.append(figure))

@@ -1,0 +1,169 @@
+"""What a list says of runs: which is the current one, in which order, how many in which state, what will not come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from core import jobs, overview
+from core.connection import Connection, connect, local_settings
+from core.errors import NotFound
+from core.history import RunRecord
+from core.inventory import Inventory
+from core.operations.ledger import Ledger
+from core.operations.records import Step
+from core.run_progress import find_state, make_stages
+from core.run_states import ACTIVE_WORDS, FINE_TUNE, STATES, Progress, Run, Stage
+from tests.fine_tuning_runs import TRAIN, cancel, start_run, start_training, trivial_workspace
+from tests.local.submitting import pipeline_body, submit, wait_for
+from tests.local_server import LocalServer
+from tests.tiny_model import NAME
+
+NOW = datetime(2026, 11, 22, 15, tzinfo=UTC)
+RUN = Run("r", "brave-otter", "Running", inputs={"test_file_path": "azureml:test:1"})
+TRAINS = replace(RUN, name="trains", title="calm-heron", progress=Progress(62, 100, 0.6, 0.996, 41.0))
+WAITS = replace(RUN, name="waits", state="Queued")
+TEXTS = ("title", "display_name", "experiment", "model", "model_id", "model_version", "compute", "dataset")
+LAUNCH = dict.fromkeys(TEXTS, "x") | {"gpus": 0, "parameters": {}, "tags": {}}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
+    with trivial_workspace(tmp_path_factory.mktemp("home")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def ended(server: LocalServer) -> str:
+    """The name of a completed run that was not started by this dashboard."""
+    start_run(server, "ended")
+    wait_for(server, "ended", "Completed")
+    return "ended"
+
+
+@pytest.fixture
+def conn(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> Connection:
+    monkeypatch.setenv("TUNEDECK_HOME", str(server.home.path))
+    return connect(local_settings(), home=server.home)
+
+
+def test_the_run_that_trains_is_named_and_stands_first_however_many_queue_behind_it(
+    server: LocalServer, conn: Connection, ended: str
+) -> None:
+    """Also where more are active than ended ones are listed: the one that trains is the oldest of them."""
+    start_training(server, "trains")
+    queued = ["queued-1", "queued-2", "queued-3"]
+    for name in queued:
+        start_run(server, name)
+        wait_for(server, name, "Queued")
+    runs = overview.read_runs(conn, limit=1)
+    assert [run.name for run in runs] == ["trains", *queued[::-1], ended]
+    assert overview.describe_active(runs) == "1 running, 3 queued"
+    assert [run.started_at is None for run in runs] == [False, True, True, True, False]
+    assert overview.next_action(runs, [], Inventory(), None).ids == {"run": "trains"}
+    strip = overview.strip(conn, runs, [], Inventory())
+    assert (strip.run, strip.run_words) == ("trains", "trains running")
+    opened = overview.strip(conn, runs, [], Inventory(), open_run=runs[-1])
+    assert (opened.run, opened.run_words, opened.active) == ("ended", "ended completed", True)
+
+    cancel(server, "queued-3")
+    never = overview.read_run(conn, "queued-3")
+    assert [stage.state_word for stage in never.stages] == ["Cancelled"] + ["Skipped"] * 6
+    assert {stage.missed for stage in never.stages[1:]} == {"The run was cancelled before it."}
+    cancel(server, "trains")
+    stages = overview.read_run(conn, "trains").stages
+    assert [stage.state_word for stage in stages[-3:]] == ["Cancelled", "Skipped", "Skipped"]
+    for name in queued[:2]:
+        cancel(server, name)
+    assert overview.describe_active(overview.read_runs(conn)) == ""
+
+
+def test_a_completed_run_that_nobody_evaluates_does_not_wait_for_it(conn: Connection, ended: str) -> None:
+    run = overview.read_run(conn, ended)
+    assert [stage.state_word for stage in run.stages] == ["Completed"] * 6 + ["Skipped"]
+    assert run.stages[-1].missed == "The data has no test rows."
+
+
+def test_runs_are_found_below_the_many_pipelines_of_others(server: LocalServer, conn: Connection) -> None:
+    start_training(server, "ahead")
+    for number in range(2):
+        submit(server, f"theirs-{number}", pipeline_body(TRAIN, f"{NAME}/versions/1"))
+    assert jobs.list_runs(conn, looked_at=2)[0].name == "ahead"
+    for name in ("theirs-0", "theirs-1", "ahead"):
+        cancel(server, name)
+
+
+def test_a_run_that_was_sent_and_is_gone_is_not_said_to_be_on_its_way(server: LocalServer, conn: Connection) -> None:
+    ledger = Ledger(server.home)
+    fence = ledger.take_lease(1, 1.0, 60.0, holder_lives=False)
+    assert fence
+    launch = ledger.start("launch", "local", "gone", [("submit", "Start the run"), ("watch", "Train")], LAUNCH)
+    assert overview.read_run(conn, "gone").state_word == "Preparing"
+    assert overview.read_runs(conn)[0].name == "gone"
+    sent = (Step("submit", "Start the run", "done"), launch.steps[1])
+    ledger.save(replace(launch, state="running", steps=sent), fence)
+    with pytest.raises(NotFound):
+        overview.read_run(conn, "gone")
+    assert "gone" not in [run.name for run in overview.read_runs(conn)]
+
+
+@pytest.mark.parametrize("state", sorted(STATES))
+def test_every_active_state_is_counted_and_every_ended_one_is_not(state: str) -> None:
+    run = replace(RUN, state=state)
+    assert run.finished or run.state_word in ACTIVE_WORDS
+    assert overview.describe_active([run]) == ("" if run.finished else f"1 {run.state_word.lower()}")
+    assert (overview.find_current([run]) is None) == run.finished
+    assert TRAINS.rank < run.rank
+
+
+def test_the_run_that_trains_comes_before_one_that_only_runs() -> None:
+    imports = replace(RUN, stages=(Stage("chat_completion_model_import", "Import", "Running"),))
+    trains = replace(RUN, name="t", stages=(Stage(FINE_TUNE, "Fine-tune", "Running"),))
+    assert overview.find_current([WAITS, imports, trains]) is trains
+    assert overview.find_current([WAITS, imports]) is imports
+    assert overview.describe_shortly(TRAINS) == "99%", "never 100% before the end"
+    assert overview.describe_shortly(replace(TRAINS, state="Failed")) == "Failed"
+
+
+@pytest.mark.parametrize(
+    ("children", "state"),
+    [
+        ([], "Running"),
+        ([RunRecord("a", "Queued"), RunRecord("b", "NotStarted")], "Queued"),
+        ([RunRecord("a", "Preparing"), RunRecord("b", "NotStarted")], "Preparing"),
+        ([RunRecord("a", "Completed", started_at=NOW), RunRecord("b", "Queued")], "Running"),
+        ([RunRecord("a", "Running", started_at=NOW)], "Running"),
+    ],
+)
+def test_a_pipeline_whose_first_step_waits_for_a_node_is_queued(children: list[RunRecord], state: str) -> None:
+    """Azure calls it running."""
+    assert find_state(RunRecord("r", "Running"), children) == state
+
+
+@pytest.mark.parametrize(
+    ("state", "inputs", "converter", "evaluation"),
+    [
+        ("Running", RUN.inputs, "Waiting", "Waiting"),
+        ("Running", {"train_file_path": "x"}, "Waiting", "Skipped"),
+        ("Running", {}, "Waiting", "Waiting"),  # what it was sent with is not known
+        ("CancelRequested", RUN.inputs, "Skipped", "Skipped"),
+        ("Canceled", RUN.inputs, "Skipped", "Skipped"),
+        ("Failed", RUN.inputs, "Skipped", "Skipped"),
+        ("NotResponding", RUN.inputs, "Skipped", "Skipped"),
+        ("Completed", RUN.inputs, "Skipped", "Waiting"),
+    ],
+)
+def test_only_a_stage_that_may_come_waits(state: str, inputs: dict[str, str], converter: str, evaluation: str) -> None:
+    stages = make_stages(replace(RUN, state=state, inputs=inputs), [], None)
+    assert [stage.state_word for stage in stages[-2:]] == [converter, evaluation]
+    assert all(bool(stage.missed) == (stage.state_word == "Skipped") for stage in stages)
+
+
+def test_an_ended_run_is_settled_once_its_last_measures_are_readable() -> None:
+    ended = replace(RUN, state="Failed", ended_at=datetime.now(UTC))
+    assert not ended.settled
+    assert replace(ended, ended_at=datetime.now(UTC) - timedelta(seconds=10)).settled
+    assert not replace(ended, state="Running", ended_at=None).settled
