@@ -5,12 +5,25 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from core import connection
+from core import overview
+from core.connection import Connection, connect, ensure_local
+from core.errors import Unreachable
+from core.inventory import Inventory
+from core.local.faults import Faults
+from core.metrics import RunMetrics
 from core.operations.ledger import Ledger
+from core.reader import Snapshot, reader_for
+from core.run_states import Progress, Run
+from pages.parts.frame import tab_title
+from pages.parts.links import PAGES
+from pages.parts.run_tiles import say_missing, say_no_measure
+from pages.parts.summary import Summary
 from tests.fine_tuning_runs import cancel, start_run, start_training, trivial_workspace
 from tests.local.submitting import wait_for
 from tests.local_server import LocalServer
@@ -33,7 +46,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
 @pytest.fixture(autouse=True)
 def home(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TUNEDECK_HOME", str(server.home.path))
-    connection.ensure_local()
+
+
+@pytest.fixture
+def conn() -> Connection:
+    return connect(ensure_local())
 
 
 def open_page(page: str, **ids: str) -> AppTest:
@@ -61,6 +78,39 @@ def test_running_and_queued_are_counted_apart_and_the_run_that_trains_is_named(s
     assert "Runs · 1 running, 2 queued" in links(opened)
 
 
+def test_the_tab_names_the_open_run_else_the_one_that_trains() -> None:
+    trains = Run("t", "brave-otter", "Running", progress=Progress(62, 100, None, 0.62, None))
+    waits, ended = Run("w", TITLE, "Queued"), Run("e", "old-fox", "Failed", progress=replace(trains.progress, step=9))
+    nothing = Snapshot(None, None, None, None, False)
+    summary = Summary(None, replace(nothing, value=[waits, trains, ended]), nothing, nothing, None, False)
+    assert tab_title(PAGES["data"], summary) == "62% brave-otter"
+    assert tab_title(PAGES["runs"], replace(summary, open_run=ended)) == "Failed old-fox"
+    assert tab_title(PAGES["runs"], replace(summary, open_run=waits)) == f"Queued {TITLE}"
+    assert tab_title(PAGES["runs"], replace(summary, runs=replace(nothing, value=[ended]))) == "Runs · Tunedeck"
+
+
+def test_what_is_not_read_not_measured_and_not_there_yet_are_three_words() -> None:
+    unread: Snapshot[RunMetrics] = Snapshot(None, None, None, None, True)
+    read = replace(unread, value=RunMetrics("r"), read_at=datetime.now(UTC))
+    waits, ended = Run("r", TITLE, "Queued"), Run("r", TITLE, "Failed", created_at=datetime(2026, 11, 22, tzinfo=UTC))
+    assert say_missing(waits, unread) == "…"
+    assert say_missing(waits, replace(unread, error=Unreachable("No answer."))) == "not read"
+    assert say_missing(waits, read) == "none yet"
+    assert say_missing(ended, replace(read, phase=("Queued", False))) == "…", "read before its end"
+    assert say_missing(ended, replace(read, phase=("Failed", True))) == "not measured"
+    assert say_no_measure("loss", ended, "…") == "Reading the loss…"
+
+
+def test_active_runs_stand_first_also_where_fewer_ended_ones_are_listed(conn: Connection) -> None:
+    """The one that trains is the oldest of them; a run that waits has not started."""
+    runs = overview.read_runs(conn, limit=1)
+    assert [(run.name, run.started_at is None) for run in runs] == [
+        ("trains", False), ("second", True), ("first", True),
+    ]  # fmt: skip
+    assert overview.strip(conn, runs, [], Inventory()).run_words == "trains running"
+    assert overview.strip(conn, runs, [], Inventory(), open_run=runs[1]).run_words == f"{TITLE} queued"
+
+
 def test_an_ended_runs_loss_is_in_the_list_though_it_was_read_while_it_was_queued(server: LocalServer) -> None:
     """And Compare draws two runs of one title apart, and names the one that has no loss."""
     app = run_until(open_page("runs"), lambda app: losses(app).get(f"{TITLE} Queued") == "none yet")
@@ -77,9 +127,32 @@ def test_an_ended_runs_loss_is_in_the_list_though_it_was_read_while_it_was_queue
     assert "trains" in shown
 
 
+def test_a_stage_that_will_not_come_says_why(conn: Connection) -> None:
+    never, cut, whole = (overview.read_run(conn, name).stages for name in ("second", "trains", "first"))
+    assert [stage.state_word for stage in never] == ["Cancelled"] + ["Skipped"] * 6
+    assert {stage.missed for stage in never[1:]} == {"The run was cancelled before it."}
+    assert [stage.state_word for stage in cut[-3:]] == ["Cancelled", "Skipped", "Skipped"]
+    assert [stage.state_word for stage in whole] == ["Completed"] * 6 + ["Skipped"]
+    said = "There is no evaluation. The data has no test rows."
+    app = run_until(open_page("runs", run="first", view="Evaluation"), lambda app: said in texts(app))
+    assert "Evaluation · skipped" in [one.label for one in app.expander]
+    assert not [one.label for one in app.expander if "waiting" in one.label]
+
+
 def test_a_search_that_finds_nothing_is_not_a_list_of_no_runs(server: LocalServer) -> None:
     app = run_until(open_page("runs", q="nothing-is-called-so"), lambda app: "No run matches." in texts(app))
     assert "No runs yet" not in texts(app)
+
+
+def test_a_list_that_cannot_be_read_is_not_a_list_of_no_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where it was empty when it was read last."""
+    with trivial_workspace(tmp_path) as empty:
+        monkeypatch.setenv("TUNEDECK_HOME", str(tmp_path))
+        app = run_until(open_page("runs"), lambda app: "No runs yet." in texts(app))
+        Faults(empty.home).add("error", "GET jobs*", times=10_000)
+        reader_for(connect(ensure_local())).drop()
+        run_until(app, lambda app: "Failed" in texts(app))
+        assert "No runs yet." not in texts(app)
 
 
 def test_a_run_that_was_cancelled_before_it_was_sent_is_not_on_its_way(server: LocalServer) -> None:
