@@ -63,7 +63,7 @@ def read_run(conn: Connection, name: str) -> Run:
     try:
         run = get_run(conn, name)
     except NotFound:
-        if launch is None or _was_sent(launch):
+        if launch is None or was_sent(launch):
             raise
         return _recorded_run(launch)
     evaluation = run.stages[-1]
@@ -84,7 +84,7 @@ def read_runs(conn: Connection, limit: int = ENDED_SHOWN) -> list[Run]:
     runs = {run.name: run for run in list_runs(conn, limit)}
     for launch in (*launches, *failed):
         if launch.subject not in runs:
-            found = find_run(conn, launch.subject) if _was_sent(launch) else _recorded_run(launch)
+            found = find_run(conn, launch.subject) if was_sent(launch) else _recorded_run(launch)
             if found is not None:
                 runs[launch.subject] = found
     known = [_with_progress(conn, run) for run in runs.values()]
@@ -300,7 +300,8 @@ def _find_launch(conn: Connection, run: str) -> Operation | None:
     return next(iter(Ledger().list_operations(conn.alias, subject=run, kind="launch", limit=1)), None)
 
 
-def _was_sent(launch: Operation) -> bool:
+def was_sent(launch: Operation) -> bool:
+    """Tell whether the workspace has confirmed the run of a launch."""
     return any(step.name == "submit" and step.state == "done" for step in launch.steps)
 
 
@@ -316,7 +317,7 @@ def _with_progress(conn: Connection, run: Run) -> Run:
 
 def _failed_lately(launch: Operation) -> bool:
     """Whether a launch failed so short ago that it is a run of the list, and not of Activity alone."""
-    if launch.state != FAILED or launch.updated_at is None or _was_sent(launch):
+    if launch.state != FAILED or launch.updated_at is None or was_sent(launch):
         return False
     return (datetime.now(UTC) - launch.updated_at).total_seconds() < 86400
 

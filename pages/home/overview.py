@@ -22,9 +22,9 @@ summary = read_summary()
 if not ready(summary.runs, "Reading what runs here…", (72, 110, 180), key="overview"):
     end_page()
 
-parts.draw_next(summary)
+next_place = parts.draw_next(summary)
 rest = parts.runs_rest(summary)
-live(parts.draw_now, key="overview", run_every=2.0 if summary.moving or not rest else None,
+live(lambda: parts.draw_now(next_place), key="overview", run_every=2.0 if summary.moving or not rest else None,
      token=parts.read_now_token(summary, rest))  # fmt: skip
 
 if summary.complete and summary.answers and not summary.runs.value and not summary.draft:

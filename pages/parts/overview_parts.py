@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from core import overview
 from core.connection import LOCAL
@@ -33,8 +34,8 @@ def draw_newcomer() -> None:
         action("Connect Azure", _nothing, key="connect-azure", icon="cloud", then=link("connect", where="Azure"))
 
 
-def draw_next(summary: Summary) -> None:
-    """Draw the next action, or its outline while it is not known."""
+def draw_next(summary: Summary) -> DeltaGenerator:
+    """Draw the next action, or its outline while it is not known; returns where `draw_now` says what it is about."""
     found = summary.next_action()
     if found is None:
         failed = next((look.error for look in (summary.endpoints, summary.inventory) if look.error), None)
@@ -42,11 +43,12 @@ def draw_next(summary: Summary) -> None:
             draw_error(failed, key="next")
         else:
             st.skeleton(72)
-        return
+        return st.container()
     target = link(found.page.strip("/"), **found.ids)
     with st.container(border=True, horizontal=True, vertical_alignment="center"):
-        st.markdown(f"**Next:** {words.plain(found.sentence)}", width="stretch")
+        place = st.container(width="stretch")
         action(found.button, _nothing, key="next", type="primary", icon="arrow_forward", then=target)
+    return place
 
 
 def runs_rest(summary: Summary) -> bool:
@@ -67,9 +69,11 @@ def read_now_token(summary: Summary, rest: bool) -> object:
     )
 
 
-def draw_now() -> object:
-    """Draw the tiles, what bills and the newest runs."""
+def draw_now(next_place: DeltaGenerator) -> object:
+    """Draw the sentence of the next action, the tiles, what bills and the newest runs."""
     summary = read_summary()
+    if found := summary.next_action():
+        next_place.markdown(f"**Next:** {words.plain(found.sentence)}")
     _draw_tiles(summary)
     inventory = summary.inventory.value
     st.header("What bills now")

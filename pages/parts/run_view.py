@@ -42,7 +42,7 @@ def draw_run(name: str) -> None:
     launch = operations.find_operation_for(ui().alias or "", name, "launch")
     snapshot = reads.read(overview.read_run, name, max_age_s=1.0)
     run: Run | None = snapshot.value
-    if launch is not None and (run.recorded if run is not None else not _was_sent(launch)):
+    if launch is not None and (run.recorded if run is not None else not overview.was_sent(launch)):
         _draw_recorded(launch)
         return
     if isinstance(snapshot.error, NotFound):
@@ -91,10 +91,6 @@ def _draw_recorded(launch: Operation) -> None:
                 action("Try again", operations.retry_operation, launch.id, key="retry-launch", type="primary",
                        icon="refresh")  # fmt: skip
             link("launch").draw("Back to Launch", icon="arrow_back")
-
-
-def _was_sent(launch: Operation) -> bool:
-    return any(step.name == _SENDING[-1] and step.state == "done" for step in launch.steps)
 
 
 def _sent_share(launch: Operation) -> float:
