@@ -14,7 +14,7 @@ from core.errors import NotFound
 from core.history import RunRecord
 from core.inventory import Inventory
 from core.operations.ledger import Ledger
-from core.operations.records import Step
+from core.operations.records import Operation, Step
 from core.run_progress import find_state, make_stages
 from core.run_states import ACTIVE_WORDS, FINE_TUNE, STATES, Progress, Run, Stage
 from tests.fine_tuning_runs import TRAIN, start_run, trivial_workspace
@@ -115,6 +115,24 @@ def test_only_a_stage_that_may_come_waits(state: str, inputs: dict[str, str], co
     stages = make_stages(replace(RUN, state=state, inputs=inputs), [], None)
     assert [stage.state_word for stage in stages[-2:]] == [converter, evaluation]
     assert all(bool(stage.missed) == (stage.state_word == "Skipped") for stage in stages)
+
+
+@pytest.mark.parametrize(
+    ("state", "error", "detail", "reason"),
+    [
+        ("running", None, "", ""),  # it is on its way
+        ("done", None, "The data has no test rows", "The data has no test rows"),
+        ("failed", {"message": "The evaluation was refused."}, "", "The evaluation was refused."),
+        ("cancelled", None, "", "It was not started."),
+    ],
+)
+def test_an_evaluation_that_its_launch_gave_up_is_not_waited_for(
+    state: str, error: dict[str, str] | None, detail: str, reason: str
+) -> None:
+    steps = (Step("evaluate", "Start the evaluation", "skipped", detail),)
+    launch = Operation("1", "launch", "local", "r", state, steps, error=error)
+    assert overview._explain_no_evaluation(launch) == reason
+    assert "only what it starts" in overview._explain_no_evaluation(None)
 
 
 def test_an_ended_run_is_settled_once_its_last_measures_are_readable() -> None:
