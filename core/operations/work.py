@@ -159,16 +159,16 @@ class Work:
 
         Raises NotFound once it was absent twice: somebody deleted it, and no polling makes it again.
         """
-        found = find()
-        absent = 0 if found is not None else int(self.facts.get("absent", 0)) + 1
+        found, key = find(), f"absent {what}"
+        absent = 0 if found is not None else int(self.facts.get(key, 0)) + 1
         if absent >= GONE_LOOKS:
-            self.record(absent=0, vanished=True)
+            self.record(**{key: 0}, vanished=True)
             raise NotFound(
                 f"{what[0].upper()}{what[1:]} was deleted elsewhere while Tunedeck worked on it. It is not made again.",
                 "Try again to make it anew.",
             )
-        if absent != self.facts.get("absent", 0):
-            self.record(absent=absent)
+        if absent != self.facts.get(key, 0):
+            self.record(**{key: absent})
         return found
 
 

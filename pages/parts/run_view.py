@@ -89,7 +89,7 @@ def _draw_recorded(launch: Operation) -> None:
         with st.container(horizontal=True):
             if launch.state == "failed":
                 action("Try again", operations.retry_operation, launch.id, key="retry-launch", type="primary",
-                       icon="refresh")  # fmt: skip
+                       icon="refresh", then=lambda again: link("runs", run=again.subject))  # fmt: skip
             link("launch").draw("Back to Launch", icon="arrow_back")
 
 

@@ -60,6 +60,20 @@ def test_no_html_reaches_the_page() -> None:
     assert calls == []
 
 
+def test_no_pipeline_is_built_on_the_stack_that_all_threads_share() -> None:
+    """azure.ai.ml.dsl keeps the pipelines being defined on one stack of the process: two launches would mix."""
+    used = [f"{module.file}:{each.line}" for module in SHIPPED for each in module.imports
+            if each.name.startswith("azure.ai.ml.dsl")]  # fmt: skip
+    assert used == []
+
+
+def test_operations_wait_by_no_clock() -> None:
+    """A clock that is set would end a wait, or make it last; what waits is counted in looks and monotonic seconds."""
+    operations = [module for module in SHIPPED if module.file.startswith("core/operations/")]
+    read = [place for place, node in _nodes(operations, ast.Attribute) if ast.unparse(node) == "time.time"]
+    assert [place for place in read if "start.py" not in place] == []  # there it numbers a model's version
+
+
 def test_errors_are_caught_by_name() -> None:
     """A handler that ends in a bare raise undoes something on the way and hides nothing."""
     broad = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
 import time
@@ -25,7 +24,6 @@ from core.operations import (
     Operation,
     get_operation,
     list_operations,
-    start_cancel,
     start_deploy,
     start_launch,
     start_runner,
@@ -126,15 +124,6 @@ def test_a_service_that_fails_for_a_moment_fails_no_run(server: LocalServer, con
     assert finish(operation).steps[3].detail == "Completed"
 
 
-def test_a_run_whose_answer_was_lost_is_started_once(server: LocalServer, conn: Connection, runner: Any) -> None:
-    """The gateway says 504 for a PUT that the service has carried out: not the SDK nor the ledger may send another."""
-    operation = launch(conn)
-    plan_faults(server.home, Fault("PUT", A_JOB, 504, carried_out=True))
-    finish(operation)
-    assert count_puts(server, operation.subject) == 1
-    assert jobs.get_run(conn, operation.subject).completed
-
-
 def test_a_run_refused_because_it_is_there_already_was_started(
     server: LocalServer, conn: Connection, runner: Any
 ) -> None:
@@ -142,33 +131,6 @@ def test_a_run_refused_because_it_is_there_already_was_started(
     plan_faults(server.home, Fault("PUT", A_JOB, 409, carried_out=True))
     finish(operation)
     assert jobs.get_run(conn, operation.subject).completed
-
-
-@pytest.mark.soak
-@only_in_a_soak
-def test_a_cancel_ends_a_run_whose_request_is_still_on_its_way(server: LocalServer, conn: Connection) -> None:
-    """Seconds: the request is held back while its sender is killed and the run is cancelled."""
-    plan_faults(server.home, Fault("PUT", A_JOB, hold_s=3.0))
-    operation = launch(conn, max_steps=3000)
-    runner = start_runner_process(server.home)
-    try:
-        wait(lambda: get_operation(operation.id).facts.get("unconfirmed"))
-        time.sleep(0.5)
-    finally:
-        runner.kill()
-        runner.wait(timeout=10)
-    cancel = start_cancel("local", operation.subject)
-    runner = start_runner_process(server.home)
-    try:
-        finish(cancel)
-        finish(operation, "cancelled")
-        time.sleep(max(0.0, 4.0 - (get_operation(cancel.id).steps[0].seconds or 0.0)))
-        found = jobs.find_run(conn, operation.subject)
-        assert found is None or found.state == "Canceled"
-        assert found is not None or count_puts(server, operation.subject) == 0
-    finally:
-        runner.kill()
-        runner.wait(timeout=10)
 
 
 def test_an_operation_waits_for_a_sign_in_and_says_so(server: LocalServer, conn: Connection, runner: Any) -> None:
@@ -180,38 +142,6 @@ def test_an_operation_waits_for_a_sign_in_and_says_so(server: LocalServer, conn:
     assert "TUNEDECK_HOME" in waiting.note
     assert finish(operation).note == ""
     assert jobs.get_run(conn, operation.subject).completed
-
-
-@pytest.mark.soak
-@only_in_a_soak
-def test_a_dashboard_that_stood_still_finds_its_work_taken_over(server: LocalServer, conn: Connection) -> None:
-    """A laptop that slept: its lease has run out, another carried on, and what the first still holds is not written."""
-    stopped = start_runner_process(server.home)
-    other = None
-    try:
-        operation = launch(conn, max_steps=150)
-        wait(lambda: (step := get_operation(operation.id).step) and step.name == "watch")
-        stopped.send_signal(signal.SIGSTOP)
-        other = start_runner_process(server.home)
-        time.sleep(1.0)
-        ledger = Ledger(server.home)
-        held = ledger.read_lease()
-        assert held is not None
-        assert held[0] == stopped.pid, "the lease of a stopped process is good until it runs out"
-        with ledger._database.write() as db:  # the hours of its sleep
-            db.execute("update lease set expires_at = ?", (time.time() - 1,))
-        wait(lambda: (lease := ledger.read_lease()) and lease[0] == other.pid)
-        stopped.send_signal(signal.SIGCONT)
-        finish(operation)
-        lease = ledger.read_lease()
-        assert lease is not None
-        assert lease[0] == other.pid
-        assert get_operation(operation.id).facts["reattached"]
-        assert count_puts(server, operation.subject) == 1
-    finally:
-        for process in filter(None, (stopped, other)):
-            process.kill()
-            process.wait(timeout=10)
 
 
 def deploy(conn: Connection, endpoint: str) -> Operation:

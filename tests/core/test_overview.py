@@ -175,9 +175,9 @@ def test_only_a_run_that_another_process_watched_is_taken_up(home: Home) -> None
     assert fence
     begun = ledger.start("launch", "gone-ws", RUN.name, [("watch", "Train")], {"title": "brave-otter"})
     runner = Runner(home)
-    runner._advance(begun, fence)  # its workspace is not known, so the step fails: what counts is the note
+    runner.advance(begun, fence)  # its workspace is not known, so the step fails: what counts is the note
     assert "reattached" not in ledger.get(begun.id).facts
     watched = ledger.start("launch", "gone-ws", "calm-heron-1", [("watch", "Train")], {"title": "calm-heron"})
     steps = (replace(watched.steps[0], state="running"),)
-    runner._advance(ledger.save(replace(watched, state="running", steps=steps), fence), fence)
+    runner.advance(ledger.save(replace(watched, state="running", steps=steps), fence), fence)
     assert set(ledger.get(watched.id).facts["reattached"]) == {"at", "since"}
