@@ -27,6 +27,7 @@ from core.local.wire import WireError
 
 ISSUER = "tunedeck-local"
 LINK_LIFETIME_S = 3600
+SCRIPT_TOKEN_LIFETIME_S = 12 * 3600  # as a managed identity's: plain MLflow clients ask for one once
 KEPT_TOKENS = 256
 
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="tunedeck-local", error="invalid_token"'}

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.home import RESOURCE_GROUP, SUBSCRIPTION_ID, WORKSPACE_NAME
-from core.local import disk, wire
+from core.local import disk, runs, wire
 from core.local.wire import WireError
 
 if TYPE_CHECKING:
@@ -28,11 +28,14 @@ if TYPE_CHECKING:
 
 DATASTORE = "workspaceblobstore"
 CONTAINER = "azureml-blobstore"
+ARTIFACT_DATASTORE = "workspaceartifactstore"  # what runs leave besides outputs: logs, and what MLflow clients log
+ARTIFACT_CONTAINER = "azureml"
 KIND = "blob"
 MAX_BLOCK_ID_BYTES = 64
 UNCOMMITTED_BLOCKS_S = 7 * 24 * 3600  # as long as Azure keeps blocks that no list names
 
 _CONTAINER_NAME = re.compile(r"[a-z0-9](?:[a-z0-9]|-(?!-)){1,61}[a-z0-9]")
+_OF_A_RUN = re.compile(r"ExperimentRun/dcid\.(?P<run>[^/]+)/(?P<below>.*)", re.DOTALL)
 _STAGING = ".staging"  # no container can have this name; on the same disk as the blobs, so that a rename is enough
 
 
@@ -58,10 +61,19 @@ class BlobStore:
     """The containers of one workspace."""
 
     def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
         self._root = workspace.home.blobs
         self._store = workspace.store
-        (self._root / CONTAINER).mkdir(parents=True, exist_ok=True)
+        for container in (CONTAINER, ARTIFACT_CONTAINER):
+            (self._root / container).mkdir(parents=True, exist_ok=True)
+        self._take_over_artifacts()
         self._drop_unfinished()
+
+    def _take_over_artifacts(self) -> None:
+        """Move what MLflow clients logged in an older home, where it lay in the default container."""
+        older = self._root / CONTAINER / "azureml" / "ExperimentRun"
+        if older.is_dir() and not (self._root / ARTIFACT_CONTAINER / "ExperimentRun").exists():
+            older.rename(self._root / ARTIFACT_CONTAINER / "ExperimentRun")
 
     def _drop_unfinished(self) -> None:
         """Delete what uploads left that an earlier server did not finish: halves of bodies, and blocks after a week."""
@@ -88,8 +100,13 @@ class BlobStore:
             raise WireError(409, "ContainerAlreadyExists", "The specified container already exists.") from error
 
     def path_of(self, container: str, name: str) -> Path:
-        """Return the file of a blob, there or not, always inside its container; raises 400 for an unsafe name."""
+        """Return the file of a blob, there or not, always inside its container.
+
+        Raises 400 for an unsafe name, and 409 for the log of a run, which is its process's to write.
+        """
         root = self.container_path(container)
+        if self._find_log(container, name):
+            raise WireError(409, "BlobImmutableDueToPolicy", "The log of a run is written by the run alone.")
         parts = name.split("/")
         if any(part in ("", ".", "..") or "\0" in part or len(part.encode()) > 255 for part in parts):
             raise WireError(
@@ -105,7 +122,13 @@ class BlobStore:
         if name.endswith("/"):
             self.container_path(container)
             return None
-        return self._blob(container, name, self.path_of(container, name))
+        return self._blob(container, name, self._find_log(container, name) or self.path_of(container, name))
+
+    def _find_log(self, container: str, name: str) -> Path | None:
+        """Return the log of a run that a name stands for: it stays in the run's own folder."""
+        found = _OF_A_RUN.fullmatch(name) if container == ARTIFACT_CONTAINER else None
+        run = runs.find_run(self._workspace, found["run"]) if found else None
+        return runs.logs_of(run).get(found["below"]) if found and run else None
 
     def require(self, container: str, name: str) -> Blob:
         """Return a blob; raises 404 BlobNotFound."""
@@ -158,10 +181,11 @@ class BlobStore:
 
     def delete(self, container: str, name: str) -> None:
         """Delete a blob and the folders that are empty without it; raises 404."""
-        blob = self.require(container, name)
-        blob.path.unlink()
+        self.require(container, name)
+        path = self.path_of(container, name)
+        path.unlink()
         self._store.delete(KIND, f"{container}/{name}")
-        _prune(blob.path.parent, self.container_path(container))
+        _prune(path.parent, self.container_path(container))
 
     # Blocks: the parts of a big upload, kept aside until the list of them is committed
 
@@ -207,8 +231,9 @@ class BlobStore:
     # Lists
 
     def walk(self, container: str, prefix: str) -> Iterator[str]:
-        """Yield the names of the blobs with a prefix, in no order."""
+        """Yield the names of the blobs with a prefix, in no order; logs of a run where the prefix names the run."""
         root = self.container_path(container)
+        yield from self._list_logs(container, prefix)
         folder, _, _ = prefix.rpartition("/")
         start = self.path_of(container, folder) if folder else root
         for parent, folders, files in os.walk(start):
@@ -218,6 +243,12 @@ class BlobStore:
                 name = file if base == "." else f"{base}/{file}"
                 if name.startswith(prefix):
                     yield name
+
+    def _list_logs(self, container: str, prefix: str) -> list[str]:
+        found = _OF_A_RUN.fullmatch(prefix) if container == ARTIFACT_CONTAINER else None
+        run = runs.find_run(self._workspace, found["run"]) if found else None
+        names = (f"ExperimentRun/dcid.{run.run_id}/{below}" for below in runs.logs_of(run)) if run else ()
+        return [name for name in names if name.startswith(prefix)]
 
 
 def _checked_container(container: str) -> str:
@@ -286,7 +317,7 @@ def datastore_path(uri: str) -> str | None:
     ):
         raise WireError(400, "UserError", f"'{uri}' lies in another workspace.")
     if named["datastore"] != DATASTORE:
-        refused = f"'{uri}' is not in the datastore '{DATASTORE}', the one whose files are on this machine."
+        refused = f"'{uri}' is not in the datastore '{DATASTORE}', the one that is read here."
         raise WireError(400, "UserError", refused)
     return str(named["path"])
 

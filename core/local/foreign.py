@@ -15,24 +15,23 @@ from collections.abc import Sequence
 from core.errors import BadInput, LocalWorkspaceDown
 from core.home import RESOURCE_GROUP, SUBSCRIPTION_ID, WORKSPACE_NAME, Home, write_atomically
 from core.local import control
-from core.local.auth import Gatekeeper
+from core.local.auth import SCRIPT_TOKEN_LIFETIME_S, Gatekeeper
 from core.local.certificates import Certificates, ensure_certificates
 from core.local.wire import REGISTRY_NAME
 
-TOKEN_LIFETIME_S = 12 * 3600  # of the token for plain MLflow clients, which ask for it once
 STREAM_POLL_S = 5  # jobs.stream looks every minute in the end: too seldom for a run of minutes
 _OF_AZURE = ("AZURE_", "ARM_", "AZUREML_", "MSI_", "IDENTITY_")  # what would lead a script elsewhere
 
 SCRIPT = """\
 import os
-os.environ["REQUESTS_CA_BUNDLE"] = {bundle!r}
-os.environ["ARM_CLOUD_METADATA_URL"] = "{url}/metadata/endpoints"
-os.environ["REGISTRY_DISCOVERY_ENDPOINT_URL"] = "{url}/"
-os.environ.update(IDENTITY_ENDPOINT="{url}/identity/token", NO_PROXY="127.0.0.1")
-os.environ["IDENTITY_HEADER"] = open({header!r}).read()
+os.environ.update(REQUESTS_CA_BUNDLE={bundle!r}, NO_PROXY="127.0.0.1")
+os.environ.update(ARM_CLOUD_METADATA_URL="{url}/metadata/endpoints", REGISTRY_DISCOVERY_ENDPOINT_URL="{url}/")
+os.environ.update(IDENTITY_ENDPOINT="{url}/identity/token", IDENTITY_HEADER=open({header!r}).read())
+os.environ.update(AZURE_TOKEN_CREDENTIALS="ManagedIdentityCredential", MLFLOW_TRACKING_URI="{url}")
 from azure.ai.ml import MLClient
-from azure.identity import ManagedIdentityCredential as Identity
-ml_client = MLClient(credential := Identity(), "{subscription}", "{group}", "{workspace}")
+from azure.identity import DefaultAzureCredential
+os.environ["MLFLOW_TRACKING_TOKEN"] = (credential := DefaultAzureCredential()).get_token("{url}/.default").token
+ml_client = MLClient(credential, "{subscription}", "{group}", "{workspace}")
 registry_ml_client = MLClient(credential, registry_name="{registry}")
 """
 
@@ -102,7 +101,7 @@ def _addresses(home: Home, certificates: Certificates) -> dict[str, str]:
         "AZURE_TOKEN_CREDENTIALS": "ManagedIdentityCredential",
         "AZUREML_RUN_POLLING_INTERVAL_MAX": str(STREAM_POLL_S),
         "MLFLOW_TRACKING_URI": url,
-        "MLFLOW_TRACKING_TOKEN": keeper.sign_token(url, TOKEN_LIFETIME_S),
+        "MLFLOW_TRACKING_TOKEN": keeper.sign_token(url, SCRIPT_TOKEN_LIFETIME_S),
         "TUNEDECK_HOME": str(home.path),
     }
 

@@ -224,6 +224,16 @@ def _telling_folder(workspace: Workspace, job: Document) -> Path:
     return step_folder(workspace, job["name"], (training or begun)[-1])
 
 
+def logs_of(run: Run) -> dict[str, Path]:
+    """Return the logs that a run has begun, by the names under which the SDK looks for them."""
+    logs = {}
+    if run.folder and run.kind != "pipeline":
+        logs["user_logs/std_log.txt"] = run.folder / LOG_NAME
+    if run.events:
+        logs["logs/azureml/executionlogs.txt"] = run.events
+    return {name: path for name, path in logs.items() if path.exists()}
+
+
 def read_progress(run: Run) -> dict[str, str]:
     """Return how far a run is as properties `tunedeck.progress.*`, {} where it has not told."""
     if run.folder is None:

@@ -1,6 +1,6 @@
 """The lesson as a plain azure-ai-ml script: nothing of Tunedeck is imported, nothing but the first cell is ours.
 
-python lesson.py DATA_FOLDER WORK_FOLDER
+python lesson.py DATA_FOLDER WORK_FOLDER, where the work folder has the workspace's config.json.
 """
 
 # %% What a workspace of one's own changes: names and sizes. The credential and the cloud are those of the environment.
@@ -11,7 +11,6 @@ import sys
 import time
 from pathlib import Path
 
-subscription_id, resource_group, workspace_name = "00000000-0000-0000-0000-000000000000", "local", "local"
 model_name = "tiny-chat"
 compute_cluster, compute_cluster_size, instance_type = "lesson-cluster", "local.cpu1", "local.cpu1"
 training_parameters = {
@@ -39,7 +38,8 @@ from azure.core.exceptions import ResourceNotFoundError  # noqa: E402
 from azure.identity import DefaultAzureCredential  # noqa: E402
 
 credential = DefaultAzureCredential()
-workspace_ml_client = MLClient(credential, subscription_id, resource_group, workspace_name)
+credential.get_token("https://management.azure.com/.default")  # an identity is there, or this raises
+workspace_ml_client = MLClient.from_config(credential, path=work_dir)
 registry_ml_client = MLClient(credential, registry_name="azureml")
 experiment_name = f"chat_completion_{model_name}"
 timestamp = str(int(time.time()))
@@ -72,7 +72,10 @@ pipeline_component = registry_ml_client.components.get(name="chat_completion_pip
 
 
 # %% The pipeline, whose data are files of this machine
-@pipeline(name=f"{model_name}-ultrachat")
+batch_size = int(parameters["per_device_train_batch_size"]) * max(1, gpus_per_node)
+
+
+@pipeline(name=f"{model_name}-ultrachat-bs{batch_size}-{parameters['lr_scheduler_type']}")
 def create_pipeline() -> dict[str, object]:
     chat_completion_pipeline = pipeline_component(
         mlflow_model_path=foundation_model.id,
@@ -95,11 +98,23 @@ pipeline_job = workspace_ml_client.jobs.create_or_update(pipeline_object, experi
 workspace_ml_client.jobs.stream(pipeline_job.name)
 if workspace_ml_client.jobs.get(pipeline_job.name).status != "Completed":
     raise ValueError("The job failed.")
-for child in workspace_ml_client.jobs.list(parent_job_name=pipeline_job.name):
-    print(f"Step: {child.display_name}")
+steps = {each.display_name: each.name for each in workspace_ml_client.jobs.list(parent_job_name=pipeline_job.name)}
+print(f"Steps: {sorted(steps)}")
 
-# %% What the run made, on this machine's disk
-workspace_ml_client.jobs.download(pipeline_job.name, output_name="trained_model", download_path=work_dir / "job")
+# %% Metrics: the runs of this job are those that have it as their root
+import mlflow  # noqa: E402
+
+mlflow.set_tracking_uri(workspace_ml_client.workspaces.get(workspace_ml_client.workspace_name).mlflow_tracking_uri)
+root = f"tags.mlflow.rootRunId='{pipeline_job.name}'"
+for run in mlflow.search_runs(experiment_names=[experiment_name], filter_string=root, output_format="list"):
+    parent = run.data.tags.get("mlflow.parentRunId", "")
+    print(f"Run: {run.info.run_id} below '{parent}', loss {run.data.metrics.get('loss')}")
+
+# %% What the run made and wrote, on this machine's disk
+workspace_ml_client.jobs.download(pipeline_job.name, download_path=work_dir / "log")
+workspace_ml_client.jobs.download(pipeline_job.name, output_name="trained_model", download_path=work_dir / "output")
+workspace_ml_client.jobs.download(pipeline_job.name, all=True, download_path=work_dir / "all")
+workspace_ml_client.jobs.download(steps["chat_completion_finetune"], download_path=work_dir / "step")
 
 # %% Register
 registered_model = workspace_ml_client.models.create_or_update(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from core import cloud as clouds
-from core.local.blobs import DATASTORE
+from core.local.blobs import ARTIFACT_DATASTORE, DATASTORE
 from tests.contract.sdk import make_clients
 from tests.local_server import LocalServer
 
@@ -53,14 +53,14 @@ def test_a_container_elsewhere_is_kept_with_its_key_changed_and_forgotten(
         type(workspace.datastores.get("open", include_secrets=True).credentials).__name__
         == "NoneCredentialConfiguration"
     )
-    assert {each.name for each in workspace.datastores.list()} == {DATASTORE, "keyed", "open"}
+    assert {each.name for each in workspace.datastores.list()} == {DATASTORE, ARTIFACT_DATASTORE, "keyed", "open"}
     assert workspace.datastores.get_default().name == DATASTORE
 
     workspace.datastores.create_or_update(blob_store("open", container_name="others"))
     assert workspace.datastores.get("open").container_name == "others"
     for name in ("keyed", "open", "open"):
         workspace.datastores.delete(name)
-    assert [each.name for each in workspace.datastores.list()] == [DATASTORE]
+    assert [each.name for each in workspace.datastores.list()] == [DATASTORE, ARTIFACT_DATASTORE]
     assert refused(lambda: workspace.datastores.get("keyed"))[0] == 404
 
 
@@ -85,6 +85,7 @@ def test_what_cannot_be_a_datastore_here_is_refused_in_words(workspace: Any, lig
         (blob_store("b", container_name="x"), "'x' is no container"),
         (blob_store("a-b"), "letters, digits and '_' only"),
         (blob_store(DATASTORE), "the workspace's own"),
+        (blob_store(ARTIFACT_DATASTORE), "the workspace's own"),
     ]
     for asked, said in cases:
         status, message = refused(lambda asked=asked: workspace.datastores.create_or_update(asked))
@@ -97,7 +98,7 @@ def test_what_cannot_be_a_datastore_here_is_refused_in_words(workspace: Any, lig
     data = Data(name="far", type="uri_file", path="azureml://datastores/elsewhere/paths/a.jsonl")
     status, message = refused(lambda: workspace.data.create_or_update(data))
     assert status == 400
-    assert "the one whose files are on this machine" in message
+    assert "the one that is read here" in message
     workspace.datastores.delete("elsewhere")
 
 

@@ -18,6 +18,7 @@ import pytest
 from core.home import Home
 from core.local import processes
 from tests import tiny_model
+from tests.contract.sdk import SUBSCRIPTION_ID
 from tests.local_server import LocalServer, running_server
 
 SCRIPT = Path(__file__).with_name("lesson.py")
@@ -73,15 +74,31 @@ def test_the_lesson_from_the_first_client_to_the_deleted_endpoint(
     server: LocalServer, data_folder: Path, tmp_path: Path
 ) -> None:
     """Takes up to a minute: a pipeline of five processes and a scorer, three of which load torch."""
+    names = {"subscription_id": SUBSCRIPTION_ID, "resource_group": "local", "workspace_name": "local"}
+    (tmp_path / "config.json").write_text(json.dumps(names))
     done = local(server.home, "exec", "--", sys.executable, str(SCRIPT), str(data_folder), str(tmp_path))
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
     lines = done.stdout.splitlines()
     assert "Execution Summary" in lines, "jobs.stream went to the job's end"
-    assert sorted(line.removeprefix("Step: ") for line in lines if line.startswith("Step: ")) == sorted(CHILDREN)
-    (answer,) = [line.removeprefix("Answer: ") for line in lines if line.startswith("Answer: ")]
+    assert told(lines, "Steps: ") == [str(sorted(CHILDREN))]
+    runs = told(lines, "Run: ")
+    assert len(runs) == 1 + len(CHILDREN), "the job and its steps have the job as their root"
+    assert [float(run.rpartition(" ")[2]) > 0 for run in runs if not run.endswith("None")] == [True, True]
+    (answer,) = told(lines, "Answer: ")
     assert json.loads(answer)["output"] is not None
     assert lines[-1] == "Left: []"
     placed = server.home.blobs / "azureml-blobstore" / "azureml"
     (weights,) = placed.glob("*/trained_model/**/model.safetensors")
-    copies = list(tmp_path.rglob("model.safetensors"))
-    assert [copy.read_bytes() == weights.read_bytes() for copy in copies] == [True, True], "by job and by model"
+    copies = [copy for copy in tmp_path.rglob("model.safetensors") if copy.read_bytes() == weights.read_bytes()]
+    assert {copy.relative_to(tmp_path).parts[0] for copy in copies} == {"output", "all", "model"}
+    (events,) = server.home.runs.glob("*/executionlogs.txt")
+    for folder in ("log", "all"):
+        log = tmp_path / folder / "artifacts/logs/azureml/executionlogs.txt"
+        assert log.read_text() == events.read_text()
+    log = tmp_path / "step/artifacts/user_logs/std_log.txt"
+    assert log.read_bytes() == (events.parent / "chat_completion_finetune/std_log.txt").read_bytes()
+
+
+def told(lines: list[str], what: str) -> list[str]:
+    """Return what the script printed after a word at the beginning of a line."""
+    return [line.removeprefix(what) for line in lines if line.startswith(what)]

@@ -10,7 +10,7 @@ import pytest
 
 from core import cloud as clouds
 from core.local import component
-from core.local.blobs import CONTAINER, long_uri
+from core.local.blobs import ARTIFACT_DATASTORE, CONTAINER, long_uri
 from core.local.machine import probe
 from tests.contract.sdk import make_clients
 from tests.local_server import LocalServer
@@ -128,7 +128,7 @@ def test_the_default_datastore_comes_with_a_secret(workspace: Any) -> None:
     assert (store.account_name, store.container_name, store.protocol) == ("localstore", CONTAINER, "http")
     assert store.credentials.sas_token.startswith("?sv=")
     assert workspace.datastores.get(store.name).id == store.id
-    assert [each.name for each in workspace.datastores.list()] == [store.name]
+    assert [each.name for each in workspace.datastores.list()] == [store.name, ARTIFACT_DATASTORE]
 
 
 def test_data_assets_live_through_the_sdk(workspace: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,7 +29,9 @@ from azure.storage.blob import (
     generate_container_sas,
 )
 
-from tests.local_server import LocalServer
+from core.home import Home
+from tests.local.submitting import command_body, submit, wait_for
+from tests.local_server import LocalServer, running_server
 
 ACCOUNT = "localstore"
 CONTAINER = "azureml-blobstore"
@@ -290,3 +293,36 @@ def raw_request(server: LocalServer, method: str, path: str) -> Any:
     answer.read()
     connection.close()
     return answer
+
+
+def test_the_log_of_a_run_is_read_in_the_artifact_store_and_written_by_nobody(local_server: LocalServer) -> None:
+    submit(local_server, "logged", command_body("--steps 3"))
+    wait_for(local_server, "logged")
+    path = "datastores/workspaceartifactstore"
+    secret = local_server.request("POST", f"{path}/listSecrets", json={"expirableSecret": True}).json()["sasToken"]
+    name = local_server.request("GET", path).json()["properties"]["containerName"]
+    store = open_container(local_server, secret, name)
+    folder = "ExperimentRun/dcid.logged/"
+    log, events = f"{folder}user_logs/std_log.txt", f"{folder}logs/azureml/executionlogs.txt"
+    assert sorted(store.list_blob_names(name_starts_with=folder)) == sorted([log, events])
+    kept = (local_server.home.runs / "logged/command/std_log.txt").read_bytes()
+    assert store.download_blob(log).readall() == kept
+    for change in (
+        lambda: store.upload_blob(log, b"mine", overwrite=True),
+        lambda: store.delete_blob(log),
+        lambda: store.get_blob_client(log).set_blob_metadata({"a": "b"}),
+    ):
+        with pytest.raises(HttpResponseError) as refused:
+            change()
+        assert refused.value.status_code == 409
+    assert store.download_blob(log).readall() == kept
+
+
+def test_what_mlflow_clients_logged_in_an_older_home_is_found_where_it_is_now(tmp_path: Path) -> None:
+    older = Home(tmp_path).blobs / CONTAINER / "azureml/ExperimentRun/dcid.run/plot.txt"
+    older.parent.mkdir(parents=True)
+    older.write_text("drawn")
+    with running_server(tmp_path) as server:
+        assert open_container(server, container="azureml").download_blob(
+            "ExperimentRun/dcid.run/plot.txt"
+        ).readall() == (b"drawn")

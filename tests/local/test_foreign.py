@@ -11,15 +11,18 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import jwt
 import pytest
 import requests
 
 from core.home import Home
-from core.local import foreign, processes
+from core.local import foreign, processes, wire
 from core.local.certificates import ensure_certificates
 from tests.local_server import LocalServer, running_server
 
 ASK = """
+import mlflow
+print(mlflow.search_experiments()[0].name)
 print(ml_client.workspaces.get("local").mlflow_tracking_uri)
 from azure.ai.ml.entities import Data
 made = ml_client.data.create_or_update(Data(name="local-file", type="uri_file", path="rows.jsonl"))
@@ -59,11 +62,12 @@ def test_ten_printed_lines_connect_a_plain_script(local_server: LocalServer, tmp
     assert foreign._keeper_of(local_server.home).identity_header not in printed
     (tmp_path / "rows.jsonl").write_text("uploaded by the SDK\n", encoding="utf-8")
     plain = {name: value for name, value in os.environ.items() if not name.startswith(("AZURE", "TUNEDECK"))}
+    plain |= {"AZURE_TENANT_ID": "t", "AZURE_CLIENT_ID": "of a real account", "AZURE_CLIENT_SECRET": "s"}
     done = subprocess.run(
         [sys.executable, "-c", printed + ASK], cwd=tmp_path, env=plain, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.splitlines()[0] == local_server.home.tls_url()
+    assert done.stdout.splitlines()[:2] == ["Default", local_server.home.tls_url()]
     assert "uploaded by the SDK" in done.stdout
 
 
@@ -88,8 +92,30 @@ def test_tokens_are_given_for_this_workspace_to_who_has_the_homes_header(
     health = session.get(f"{own}/health", headers={"Authorization": f"Bearer {token}"})
     assert health.json()["tls"] is True
     assert get_token(session, local_server, own, "wrong").status_code == 401
-    assert get_token(session, local_server, "https://management.azure.com").status_code == 400
-    assert get_token(session, local_server, "https://ml.azure.0.1:1").status_code == 400
+    for elsewhere in ("https://storage.azure.com", "https://graph.microsoft.com", "https://ml.azure.0.1:1"):
+        refused = get_token(session, local_server, elsewhere)
+        assert (refused.status_code, elsewhere in refused.json()["message"]) == (400, True)
+
+
+def test_a_token_asked_for_azure_is_made_for_this_workspace_and_opens_it(
+    local_server: LocalServer, session: requests.Session
+) -> None:
+    own = local_server.home.tls_url()
+    for resource in ("https://management.azure.com", "https://management.core.windows.net/", "https://ML.azure.com"):
+        answer = get_token(session, local_server, resource).json()
+        assert answer["resource"] == resource, "azure-identity keeps the token under what it asked for"
+        assert jwt.decode(answer["access_token"], options={"verify_signature": False})["aud"] == own
+        headers = {"Authorization": f"Bearer {answer['access_token']}"}
+        assert session.get(f"{own}{wire.workspace_id()}", headers=headers).json()["name"] == "local"
+
+
+def test_a_scope_that_is_not_this_workspaces_is_refused_in_words_to_the_script(
+    local_server: LocalServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A process of its own imports azure-identity."""
+    ask = "from azure.identity import DefaultAzureCredential as Default\nDefault().get_token('https://graph.microsoft.com')"
+    assert foreign.run(local_server.home, [sys.executable, "-c", ask]) == 1
+    assert "makes no tokens for 'https://graph.microsoft.com'" in capfd.readouterr().err
 
 
 def test_the_ca_vouches_for_this_machine_alone_and_its_keys_are_private(tmp_path: Path) -> None:

@@ -63,6 +63,16 @@ def test_a_client_logs_a_run_and_reads_it_back(client: MlflowClient) -> None:
     assert [(point.step, point.value) for point in history] == [(1, 2.5), (2, 1.0), (3, 2 / 3), (4, 0.5)]
 
 
+def test_a_nested_run_has_the_root_of_its_parent(client: MlflowClient) -> None:
+    experiment = experiment_of(client, "nested")
+    top = client.create_run(experiment)
+    middle = client.create_run(experiment, tags={"mlflow.parentRunId": top.info.run_id})
+    inner = client.create_run(experiment, tags={"mlflow.parentRunId": middle.info.run_id})
+    client.create_run(experiment)
+    found = client.search_runs([experiment], f"tags.mlflow.rootRunId = '{top.info.run_id}'")
+    assert {run.info.run_id for run in found} == {run.info.run_id for run in (top, middle, inner)}
+
+
 def test_a_parameter_keeps_its_first_value(client: MlflowClient) -> None:
     from mlflow.exceptions import MlflowException
 

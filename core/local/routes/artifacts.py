@@ -1,6 +1,6 @@
 """Files that an MLflow client logs to a run (its `mlflow-artifacts` API): list, put, get, delete.
 
-They lie in the default blob container where Azure keeps them, `azureml/ExperimentRun/dcid.<run>/`.
+They lie where Azure keeps them: in the artifact store's container, below `ExperimentRun/dcid.<run>/`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from core.local import runs, wire
-from core.local.blobs import CONTAINER
+from core.local.blobs import ARTIFACT_CONTAINER
 from core.local.wire import WireError
 from core.local.workspace import Workspace
 
@@ -41,8 +41,8 @@ def list_files(workspace: Workspace, run_id: str, path: str) -> list[dict[str, A
 
 
 def _path_of(workspace: Workspace, run_id: str, below: str) -> Path:
-    parts = ["azureml/ExperimentRun", f"dcid.{run_id}", below]
-    return workspace.blobs.path_of(CONTAINER, "/".join(part for part in parts if part))
+    parts = ["ExperimentRun", f"dcid.{run_id}", below]
+    return workspace.blobs.path_of(ARTIFACT_CONTAINER, "/".join(part for part in parts if part))
 
 
 def _target(request: Request, path: str) -> tuple[Workspace, str, str]:
@@ -75,7 +75,7 @@ async def get_artifact(request: Request) -> Response:
 async def put_artifact(request: Request) -> Response:
     """PUT the content of one artifact."""
     workspace, run_id, below = await run_in_threadpool(_target, request, request.path_params["path"])
-    name = _path_of(workspace, run_id, below).relative_to(workspace.blobs.container_path(CONTAINER)).as_posix()
+    name = _path_of(workspace, run_id, below).relative_to(workspace.blobs.container_path(ARTIFACT_CONTAINER)).as_posix()
     staged = workspace.blobs.staging_file()
     try:
         with staged.open("wb") as file:
@@ -84,7 +84,7 @@ async def put_artifact(request: Request) -> Response:
                 if file.tell() > MAX_ARTIFACT_BYTES:
                     raise WireError(413, "RequestTooLarge", f"An artifact has at most {MAX_ARTIFACT_BYTES} bytes.")
         kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
-        await run_in_threadpool(workspace.blobs.commit, CONTAINER, name, staged, {"content_type": kind})
+        await run_in_threadpool(workspace.blobs.commit, ARTIFACT_CONTAINER, name, staged, {"content_type": kind})
     finally:
         staged.unlink(missing_ok=True)
     return wire.JsonAnswer({})

@@ -1,4 +1,4 @@
-"""Datastores: the default one with its secret, and containers elsewhere, which are kept and given back.
+"""Datastores: the workspace's own two with their secrets, and containers elsewhere, which are kept and given back.
 
 The files of those lie on Azure: what runs here reads and writes the default datastore alone.
 """
@@ -16,11 +16,12 @@ from starlette.responses import Response
 
 from core.home import RESOURCE_GROUP, SUBSCRIPTION_ID
 from core.local import storage_key, wire
-from core.local.blobs import CONTAINER, DATASTORE
+from core.local.blobs import ARTIFACT_CONTAINER, ARTIFACT_DATASTORE, CONTAINER, DATASTORE
 from core.local.store import Document
 from core.local.wire import PROVIDER, WORKSPACE_PATH, WireError, route
 
 KIND = "datastore"
+OWN = {DATASTORE: CONTAINER, ARTIFACT_DATASTORE: ARTIFACT_CONTAINER}  # the default one first
 LONGEST_SAS_HOURS = 7 * 24
 
 # What a credential is, and the secret of it; the SDK has more of them, for services that are not blobs.
@@ -34,14 +35,15 @@ def list_datastores(request: Request) -> dict[str, Any]:
     """GET the datastores, the default one first; `isDefault` leaves the others out, or that one."""
     asked = request.query_params.get("isDefault", "").lower()
     kept = wire.workspace_of(request).store.list(KIND)
-    shown = [] if asked == "false" else [_default_to_wire(request)]
-    return wire.paged(request, shown + ([] if asked == "true" else [_to_wire(each) for each in kept]))
+    shown = [*(_own_to_wire(request, name) for name in OWN), *map(_to_wire, kept)]
+    wanted = {"true": shown[:1], "false": shown[1:]}.get(asked, shown)
+    return wire.paged(request, wanted)
 
 
 def get_datastore(request: Request) -> dict[str, Any]:
     """GET one datastore."""
     name = wire.name_of(request, "name")
-    return _default_to_wire(request) if name == DATASTORE else _to_wire(_require(request))
+    return _own_to_wire(request, name) if name in OWN else _to_wire(_require(request))
 
 
 def put_datastore(request: Request) -> Response:
@@ -59,24 +61,24 @@ def delete_datastore(request: Request) -> Response:
 
 
 def list_secrets(request: Request) -> dict[str, Any]:
-    """POST for the secret: of the default one a signature that expires, or the account key; of others what was put."""
+    """POST for the secret: of the own ones a signature that expires, or the account key; of others what was put."""
     body = wire.read_json(request)
-    if wire.name_of(request, "name") == DATASTORE:
-        return _own_secret(request, body)
+    if own := OWN.get(wire.name_of(request, "name")):
+        return _own_secret(request, own, body)
     document = _require(request)
     if not document["secret"]:
         raise WireError(400, "UserError", f"The datastore '{document['name']}' has no credential: identity opens it.")
     return {"secretsType": document["opened_by"], _SECRETS[document["opened_by"]]: document["secret"]}
 
 
-def _own_secret(request: Request, body: dict[str, Any]) -> dict[str, Any]:
+def _own_secret(request: Request, container: str, body: dict[str, Any]) -> dict[str, Any]:
     key = storage_key.derive(wire.workspace_of(request).home.secret())
     if not wire.field_of(body, "expirableSecret", bool, False):
         return {"secretsType": "AccountKey", "key": storage_key.encode(key)}
     hours = wire.field_of(body, "expireAfterHours", int, 1)
     if not 1 <= hours <= LONGEST_SAS_HOURS:
         raise WireError(400, "BadRequest", f"expireAfterHours must be 1 to {LONGEST_SAS_HOURS}, not {hours}.")
-    sas = storage_key.make_container_sas(key, CONTAINER, timedelta(hours=hours))
+    sas = storage_key.make_container_sas(key, container, timedelta(hours=hours))
     return {"secretsType": "Sas", "sasToken": sas}
 
 
@@ -87,8 +89,8 @@ def _require(request: Request) -> Document:
 def _changeable(request: Request) -> str:
     """Return the name of a datastore that is not the workspace's own; raises 400."""
     name = wire.name_of(request, "name")
-    if name == DATASTORE:
-        raise WireError(400, "UserError", f"'{DATASTORE}' is the workspace's own: it is neither changed nor deleted.")
+    if name in OWN:
+        raise WireError(400, "UserError", f"'{name}' is the workspace's own: it is neither changed nor deleted.")
     if not _NAME.fullmatch(name):
         raise WireError(400, "UserError", f"'{name}': a datastore's name has letters, digits and '_' only.")
     return name
@@ -150,17 +152,17 @@ def _to_wire(document: Document) -> dict[str, Any]:
     )
 
 
-def _default_to_wire(request: Request) -> dict[str, Any]:
-    """Return the datastore, whose account is addressed in the way of the listener that was asked (storage_key.py)."""
+def _own_to_wire(request: Request, name: str) -> dict[str, Any]:
+    """Return an own datastore, whose account is addressed as the listener that was asked wants it (storage_key.py)."""
     started_at = wire.workspace_of(request).started_at
     host, over_tls = request.headers["host"], request.url.scheme == "https"
-    own: Document = {"name": DATASTORE, "description": None, "tags": {}, "properties": {}}
+    own: Document = {"name": name, "description": None, "tags": {}, "properties": {}}
     return _wire_of(
         {**own, "created_at": started_at, "modified_at": started_at},
-        isDefault=True,
+        isDefault=name == DATASTORE,
         credentials={"credentialsType": "AccountKey"},
         accountName=f"{host}/{storage_key.ACCOUNT}" if over_tls else storage_key.ACCOUNT,
-        containerName=CONTAINER,
+        containerName=OWN[name],
         endpoint=storage_key.SUFFIX if over_tls else host,
         protocol=request.url.scheme,
     )

@@ -100,8 +100,7 @@ def get_details(request: Request) -> dict[str, Any]:
         "outputDatasets": [],
         "logFiles": {
             name: wire.base_url(request) + workspace.gatekeeper.sign_link(f"/logs/{run.run_id}/{name}")
-            for name, path in _logs_of(run).items()
-            if path.exists()
+            for name in runs.logs_of(run)
         },
     }
 
@@ -169,8 +168,8 @@ def get_log(request: Request) -> Response:
     """GET a log, whole or a part (`Range: bytes=-65536` for the end); it may grow while it is sent."""
     workspace = wire.workspace_of(request)
     _, _, run_id, name = request.url.path.split("/", 3)
-    path = _logs_of(runs.get_run(workspace, run_id)).get(name)
-    if path is None or not path.exists():
+    path = runs.logs_of(runs.get_run(workspace, run_id)).get(name)
+    if path is None:
         raise WireError(404, "ResourceNotFound", f"The run '{run_id}' has no log '{name}'.")
     size = path.stat().st_size
     first, last = _read_range(request.headers.get("range", ""), size)
@@ -229,16 +228,6 @@ def run_to_wire(request: Request, run: runs.Run) -> dict[str, Any]:
         "inputs": None,
         "outputs": None,
     }
-
-
-def _logs_of(run: runs.Run) -> dict[str, Path]:
-    """Return the logs of a run by the names under which the SDK looks for them."""
-    if run.kind == "pipeline" and run.events:
-        return {"logs/azureml/executionlogs.txt": run.events}
-    if run.folder is None:
-        return {}
-    logs = {"user_logs/std_log.txt": run.folder / runs.LOG_NAME}
-    return logs | ({"logs/azureml/executionlogs.txt": run.events} if run.events else {})
 
 
 def _services_to_wire(request: Request, run_id: str) -> dict[str, Any]:

@@ -6,12 +6,15 @@ import time
 from typing import Any
 
 from starlette.requests import Request
+from starlette.responses import Response
 
 from core.local import storage_key, wire
-from core.local.wire import WireError, route
+from core.local.auth import SCRIPT_TOKEN_LIFETIME_S
+from core.local.wire import route
 
 CLOUD = "TunedeckLocalTls"
-TOKEN_LIFETIME_S = 3600
+# What Azure's own examples ask a token for, to see whether there is an identity: ARM by its two names, and Azure ML.
+AZURE_AUDIENCES = ("https://management.azure.com", "https://management.core.windows.net", "https://ml.azure.com")
 
 
 def list_clouds(request: Request) -> list[dict[str, Any]]:
@@ -31,18 +34,30 @@ def list_clouds(request: Request) -> list[dict[str, Any]]:
     ]
 
 
-def get_token(request: Request) -> dict[str, Any]:
-    """GET a token for `resource`, as App Service hands them to the programs it runs."""
+def get_token(request: Request) -> Response | dict[str, Any]:
+    """GET a token for `resource`, as App Service hands them to the programs it runs.
+
+    One that is asked for Azure is made for this workspace: it opens nothing elsewhere.
+    """
     keeper = wire.workspace_of(request).gatekeeper
     resource = request.query_params.get("resource", "")
-    if not keeper.is_own_audience(resource):
-        raise WireError(400, "invalid_resource", f"The local workspace makes no tokens for '{resource}'.")
+    is_of_azure = resource.rstrip("/").lower() in AZURE_AUDIENCES
+    if not (is_of_azure or keeper.is_own_audience(resource)):
+        return wire.JsonAnswer({"statusCode": 400, "message": _refusal_of(resource)}, 400)  # App Service's envelope
+    audience = wire.base_url(request) if is_of_azure else resource
     return {
-        "access_token": keeper.sign_token(resource, TOKEN_LIFETIME_S),
-        "expires_on": str(int(time.time()) + TOKEN_LIFETIME_S),
+        "access_token": keeper.sign_token(audience, SCRIPT_TOKEN_LIFETIME_S),
+        "expires_on": str(int(time.time()) + SCRIPT_TOKEN_LIFETIME_S),
         "resource": resource,
         "token_type": "Bearer",
     }
+
+
+def _refusal_of(resource: str) -> str:
+    return (
+        f"The local workspace makes no tokens for '{resource}': it stands for the resource manager and for Azure ML. "
+        "Its files are opened by the datastore's own secret, its endpoints by their keys."
+    )
 
 
 ROUTES = [route("/metadata/endpoints", list_clouds), route("/identity/token", get_token)]

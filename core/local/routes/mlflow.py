@@ -73,6 +73,8 @@ def create_run(workspace: Workspace, body: Body) -> Body:
     experiment = _require_experiment(workspace, str(body.get("experiment_id") or "0"))
     run_id = uuid.uuid4().hex
     tags = _pairs(body, "tags")
+    if parent := runs.find_run(workspace, tags.get("mlflow.parentRunId", "")):
+        tags = {"mlflow.rootRunId": parent.state["tags"].get("mlflow.rootRunId", parent.root_id), **tags}
     name = body.get("run_name") or tags.get("mlflow.runName") or f"run-{run_id[:6]}"
     state = runs.new_state(str(name), {**tags, "mlflow.runName": str(name)})
     state.update(status="Running", started_at=_from_milliseconds(body.get("start_time")) or now_utc())
@@ -300,7 +302,8 @@ def _experiment_to_wire(document: Document) -> Body:
 
 
 def _run_to_wire(workspace: Workspace, run: runs.Run) -> Body:
-    tags = {"mlflow.runName": run.state["display_name"], **properties_of(run), **run.state["tags"]}
+    named = {"mlflow.runName": run.state["display_name"], "mlflow.rootRunId": run.root_id}
+    tags = {**named, **properties_of(run), **run.state["tags"]}
     if run.parent_id:
         tags["mlflow.parentRunId"] = run.parent_id
     data = {
