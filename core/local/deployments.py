@@ -5,7 +5,7 @@ the folders, so a server that takes over after a kill adopts living scorers, sta
 
     endpoint    {name, state, asked, tags, traffic, keys, operation}
     deployment  {endpoint, name, state, asked, sku, tags, model_dir, cores, gpus, secret, attempt, starting_since,
-                 restarts, last_restart_at, last_exit, health, error, operation}
+                 restarts, last_restart_at, last_exit, health, error, error_code, operation}
 """
 
 from __future__ import annotations
@@ -300,16 +300,14 @@ class Deployments:
     def begin_deletion(self, deployment: Document) -> str:
         """Record that a deployment is to go; return the operation that ends when it has gone."""
         store = self._workspace.store
-        operation = wire.start_operation(store, deployment_id(deployment))
-        if deployment["operation"]:
-            wire.finish_operation(store, deployment["operation"], canceled=True)
+        operation = wire.start_operation(store, deployment_id(deployment), deletes=True)
         change = {"state": "Deleting", "operation": operation, "stop_asked_at": None}
         store.update("deployment", key_of(deployment), lambda body: {**body, **change})
         self._wake.set()
         return operation
 
     def _fail(self, deployment: Document, message: str, code: str = "ResourceNotReady") -> None:
-        self._change(deployment, {"state": "Failed", "health": "failed", "error": message})
+        self._change(deployment, {"state": "Failed", "health": "failed", "error": message, "error_code": code})
         self._note(deployment, "The deployment failed.")
         error = WireError(400, code, message)
         wire.finish_operation(self._workspace.store, deployment["operation"], error=error)

@@ -61,21 +61,35 @@ def _settle_operations(store: Store) -> None:
             "SELECT key FROM documents WHERE kind = 'operation' AND body LIKE '%\"InProgress\"%'"
         ).fetchall()
     for (operation,) in rows:
-        _settle(store, operation)
+        settle_operation(store, operation)
 
 
-def _settle(store: Store, operation: str) -> None:
-    """End an operation as what it was about stands; one that is still worked on is left to who does."""
-    found = _find_target(store, store.require("operation", operation)["target"])
-    if found is None:  # a deletion that came to its end, or a creation that was not acknowledged
+def settle_operation(store: Store, operation: str) -> Document:
+    """Return an operation, ended as what it was about stands; one that is still worked on is left to who does.
+
+    Whoever writes or deletes a thing need not know whose operation on it goes on.
+    """
+    begun = store.require("operation", operation)
+    if begun["status"] != "InProgress":
+        return begun
+    found = _find_target(store, begun["target"])
+    is_latest = found is not None and found.get("operation") == operation
+    if begun.get("deletes") and not is_latest:  # gone, or gone and made anew
         wire.finish_operation(store, operation)
-    elif found.get("operation") != operation:
-        wire.finish_operation(store, operation, canceled=True)
+    elif found is None or not is_latest:
+        wire.finish_operation(store, operation, error=wire.superseded(begun["target"]))
     elif found["state"] == "Failed":
-        message = str(found.get("error") or "It failed.")
-        wire.finish_operation(store, operation, error=WireError(400, "ResourceNotReady", message))
+        wire.finish_operation(store, operation, error=_failure_of(found))
     elif found["state"] not in _BUSY:
         wire.finish_operation(store, operation)
+    return store.require("operation", operation)
+
+
+def _failure_of(found: Document) -> WireError:
+    """Return why a compute or a deployment failed, as its document keeps it."""
+    kept = {"code": found.get("error_code"), "message": found.get("error")}
+    told = next(iter(found.get("errors") or ()), kept)
+    return WireError(400, told["code"] or "ResourceNotReady", told["message"] or "It failed.")
 
 
 def _find_target(store: Store, target: str) -> Document | None:

@@ -306,11 +306,20 @@ def _whole_number(query: dict[str, str], name: str, default: int) -> int:
 
 # Long-running operations
 
+CANCELED = "OperationCanceled"  # Azure's code for what another operation took the place of
 
-def start_operation(store: Store, target: str) -> str:
+
+def superseded(target: str) -> WireError:
+    """Return the end of an operation whose resource was written again, or deleted, before it was done."""
+    what = target.removeprefix(f"{workspace_id()}/")
+    return WireError(409, CANCELED, f"A later request changed or deleted '{what}' before this one was done.")
+
+
+def start_operation(store: Store, target: str, *, deletes: bool = False) -> str:
     """Record an operation on the resource `target` (its ARM id) as in progress; return its id."""
     operation = uuid.uuid4().hex
-    store.put("operation", operation, {"status": "InProgress", "percentComplete": 0.0, "target": target, "error": None})
+    begun = {"status": "InProgress", "percentComplete": 0.0, "target": target, "error": None, "deletes": deletes}
+    store.put("operation", operation, begun)
     return operation
 
 
@@ -319,16 +328,16 @@ def report_operation(store: Store, operation: str, percent: float) -> None:
     store.update("operation", operation, lambda body: {**body, "percentComplete": float(percent)})
 
 
-def finish_operation(store: Store, operation: str, *, error: WireError | None = None, canceled: bool = False) -> None:
-    """Record the end of an operation; the first end stands."""
+def finish_operation(store: Store, operation: str, *, error: WireError | None = None) -> None:
+    """Record the end of an operation, Canceled where the error says so; the first end stands."""
 
     def end(body: dict[str, Any]) -> dict[str, Any] | None:
         if body["status"] != "InProgress":
             return None
         if error is not None:
             failure = {"code": error.code, "message": error.message}
-            return {**body, "status": "Failed", "error": failure}
-        return {**body, "status": "Canceled" if canceled else "Succeeded", "percentComplete": 100.0}
+            return {**body, "status": "Canceled" if error.code == CANCELED else "Failed", "error": failure}
+        return {**body, "status": "Succeeded", "percentComplete": 100.0}
 
     store.update("operation", operation, end)
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+from pathlib import Path
+from typing import Any
 
+import pytest
+import requests
+
+from core.home import Home
 from core.local import recovery, wire
 from core.local.blobs import CONTAINER
 from core.local.deployments import deployment_id, new_deployment
@@ -36,7 +41,8 @@ def test_a_deletion_with_files_that_a_kill_cut_short_is_finished(own_server: Loc
         ("Succeeded", True, "Succeeded"),
         ("Failed", True, "Failed"),
         ("Succeeded", False, "Canceled"),
-        (None, True, "Succeeded"),
+        ("Deleting", False, "Canceled"),
+        (None, True, "Canceled"),
         ("Creating", True, "InProgress"),
     ],
 )
@@ -48,8 +54,51 @@ def test_an_operation_that_nobody_works_on_ends_as_its_resource_stands(
     operation = wire.start_operation(store, deployment_id(deployment))
     if state:
         store.put("deployment", "clerk/blue", deployment | {"operation": operation if is_latest else "another"})
-    recovery._settle_operations(store)
-    assert store.require("operation", operation)["status"] == becomes
+    ended = recovery.settle_operation(store, operation)
+    assert (ended["status"], ended["error"] is None) == (becomes, becomes in ("Succeeded", "InProgress"))
+
+
+@pytest.mark.parametrize("stops", [False, True], ids=["in one life", "over a kill"])
+def test_no_write_is_in_progress_for_ever_once_another_took_its_place(
+    tmp_path: Path, stops: bool, request: pytest.FixtureRequest
+) -> None:
+    """With Azure's manners nothing becomes ready before the clock is put forward: each first write is in the way."""
+    server = LocalServer(Home(tmp_path), {"TUNEDECK_PROFILE": "azure"}, module="tests.local.trivial_server")
+    request.addfinalizer(server.stop)
+    server.start()
+    (server.home.blobs / CONTAINER / "good").mkdir()
+    (server.home.blobs / CONTAINER / "good/config.json").write_text("{}")
+    size = "Standard_NC24ads_A100_v4"
+    compute = {"properties": {"computeType": "AmlCompute", "properties": {"vmSize": size}}}
+    scorer = {"properties": {"model": f"{URI}good", "instanceType": size}}
+    endpoint = {"properties": {"authMode": "Key", "traffic": {}}}
+
+    def put(path: str, body: dict[str, Any]) -> requests.Response:
+        answer = server.request("PUT", path, json=body)
+        assert answer.status_code == 201, answer.text
+        return answer
+
+    server.finish(put("onlineEndpoints/shop", endpoint))
+    demo, other = (f"onlineEndpoints/shop/deployments/{name}" for name in ("demo", "other"))
+    first = [put("computes/gpu", compute), put(demo, scorer)]
+    last = [put("computes/gpu", compute), put(demo, scorer)]
+    first += [put("computes/gone", compute), put(other, scorer)]
+    gone = [server.request("DELETE", path) for path in ("computes/gone", other)]
+    gone.append(server.request("DELETE", other))
+    if stops:
+        server.kill()
+        server.start()
+    for answer in first:
+        ended = server.finish(answer)
+        assert (ended["status"], ended["error"]["code"]) == ("Canceled", "OperationCanceled")
+        assert "before this one was done" in ended["error"]["message"]
+    assert [server.finish(answer)["status"] for answer in gone] == ["Succeeded"] * 3
+    server.request("PUT", "/profile/clock", json={"advanceSeconds": 900})
+    assert [server.finish(answer)["status"] for answer in last] == ["Succeeded"] * 2
+    last = [put(demo, scorer | {"tags": {"a": "b"}}), put(demo, scorer | {"sku": {"capacity": 1}, "tags": {}})]
+    dropped = put(demo, {"properties": {**scorer["properties"], "environmentVariables": {"A": "b"}}})
+    server.finish(server.request("DELETE", "onlineEndpoints/shop"))
+    assert [server.finish(answer)["status"] for answer in [*last, dropped]] == ["Succeeded", "Succeeded", "Canceled"]
 
 
 def test_whoever_polls_an_operation_across_a_kill_sees_its_end(own_server: LocalServer) -> None:

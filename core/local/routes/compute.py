@@ -35,7 +35,7 @@ def prepare(workspace: Workspace) -> None:
         store.put(KIND, FIRST_COMPUTE, _first_compute(workspace.machine))
     for document in store.list(KIND):
         if document["state"] == "Creating":
-            workspace.go_on(document["operation"], partial(_create, workspace, document["name"]))
+            workspace.go_on(document["operation"], partial(_create, workspace, document))
         elif document["state"] == "Deleting":
             workspace.go_on(document["operation"], partial(_delete, workspace, document["name"]))
 
@@ -73,8 +73,9 @@ def put_compute(request: Request) -> Response:
         except WireError as error:
             wire.finish_operation(workspace.store, operation, error=error)
             raise
-    workspace.go_on(operation, lambda: _create(workspace, name))
-    return wire.created(request, operation, _to_wire(workspace, workspace.store.require(KIND, name)))
+    document = workspace.store.require(KIND, name)
+    workspace.go_on(operation, partial(_create, workspace, {**document, "operation": operation}))
+    return wire.created(request, operation, _to_wire(workspace, document))
 
 
 def patch_compute(request: Request) -> Response:
@@ -98,10 +99,11 @@ def delete_compute(request: Request) -> Response:
     """DELETE a compute; refused while a job waits or runs there."""
     workspace = wire.workspace_of(request)
     name = wire.name_of(request, "name")
-    workspace.store.require(KIND, name)
+    if (current := workspace.store.require(KIND, name))["state"] == "Deleting":
+        return wire.accepted(request, current["operation"])
     if jobs := workspace.runner.list_jobs_on(name):
         raise WireError(409, "ComputeInUse", f"The compute '{name}' is used by {', '.join(jobs)}. Cancel that first.")
-    operation = wire.start_operation(workspace.store, wire.arm_id("computes", name))
+    operation = wire.start_operation(workspace.store, wire.arm_id("computes", name), deletes=True)
     workspace.store.update(KIND, name, lambda body: {**body, "state": "Deleting", "operation": operation})
     workspace.go_on(operation, lambda: _delete(workspace, name))
     return wire.accepted(request, operation)
@@ -159,10 +161,12 @@ def list_usages(request: Request) -> dict[str, Any]:
     return wire.paged(request, [_usage_to_wire(*row) for row in rows])
 
 
-def _create(workspace: Workspace, name: str) -> None:
-    """Give a compute the nodes it keeps at all times; raises, and leaves it Failed, where the cores are not there."""
-    store, machine = workspace.store, workspace.machine
-    document = store.require(KIND, name)
+def _create(workspace: Workspace, document: dict[str, Any]) -> None:
+    """Give a compute the nodes it keeps at all times; raises, and leaves it Failed, where the cores are not there.
+
+    One that was written again, or deleted, while this waited is left to that.
+    """
+    store, machine, name = workspace.store, workspace.machine, document["name"]
     workspace.profile.wait("compute", document["modified_at"])
     size = machine.find_size(document["size"])
     with quota.lock:
@@ -170,8 +174,14 @@ def _create(workspace: Workspace, name: str) -> None:
         if size is not None:
             problem = quota.check_compute(machine, store.list(KIND), name, size, document["min_nodes"])
         errors = [] if problem is None else [{"code": problem.code, "message": problem.message}]
-        state = "Succeeded" if problem is None else "Failed"
-        store.update(KIND, name, lambda body: {**body, "state": state, "errors": errors})
+        ended = {"state": "Succeeded" if problem is None else "Failed", "errors": errors}
+
+        def end(current: dict[str, Any]) -> dict[str, Any]:
+            if current["operation"] != document["operation"]:
+                raise wire.superseded(wire.arm_id("computes", name))
+            return {**current, **ended}
+
+        store.update(KIND, name, end)
     if problem is not None:
         raise problem
 

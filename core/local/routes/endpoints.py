@@ -108,7 +108,7 @@ def delete_endpoint(request: Request) -> Response:
     name = wire.name_of(request, "endpoint")
     if workspace.store.get("endpoint", name) is None:
         return Response(status_code=204)
-    started = wire.start_operation(workspace.store, wire.arm_id("onlineEndpoints", name))
+    started = wire.start_operation(workspace.store, wire.arm_id("onlineEndpoints", name), deletes=True)
 
     def mark(current: Document) -> Document | None:
         return None if current["state"] == "Deleting" else {**current, "state": "Deleting", "operation": started}

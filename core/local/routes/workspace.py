@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from core.home import LOCATION, RESOURCE_GROUP, SUBSCRIPTION_ID, WORKSPACE_NAME
-from core.local import storage_key, wire
+from core.local import recovery, storage_key, wire
 from core.local.wire import GROUP_PATH, OPERATION_PATH, PROVIDER, PROVIDER_PATH, WORKSPACE_PATH, route
 
 VERSION = "0.1.0"
@@ -82,7 +82,7 @@ def list_permissions(_request: Request) -> dict[str, Any]:
 def get_operation(request: Request) -> Response:
     """GET how a long-running operation does."""
     operation = wire.name_of(request, "operation")
-    document = wire.workspace_of(request).store.require("operation", operation)
+    document = recovery.settle_operation(wire.workspace_of(request).store, operation)
     answer: dict[str, Any] = {
         "id": f"{OPERATION_PATH.format(subscription=SUBSCRIPTION_ID)}/{operation}",
         "name": operation,
@@ -195,5 +195,5 @@ ROUTES = [
     route(f"{WORKSPACE_PATH}/providers/Microsoft.Authorization/permissions", list_permissions),
     route(f"{GROUP_PATH}/providers/{PROVIDER}/workspaces", list_workspaces),
     route(f"{PROVIDER_PATH}/workspaces", list_workspaces),
-    route(f"{OPERATION_PATH}/{{operation}}", get_operation),
+    route(f"{OPERATION_PATH}/{{operation}}", get_operation, in_thread=True),  # may write how it ended
 ]
