@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.connection import Connection
 from core.endpoints import EndpointView, find_endpoint
-from core.errors import AccessDenied, NotFound, ServiceRefused, Throttled, TunedeckError, Unreachable
+from core.errors import AccessDenied, BadInput, NotFound, ServiceRefused, Throttled, TunedeckError, Unreachable
 from core.service_errors import scrub
 
 if TYPE_CHECKING:
@@ -103,6 +103,7 @@ def stream_chat(
     endpoint has no /v1 route. Raises TunedeckError: key refused, endpoint gone, no traffic, container's own error.
     """
     _require_traffic(endpoint, deployment)
+    _check_characters(messages)
     if not endpoint.chat_uri:
         yield from _in_pieces(score_once(conn, endpoint, messages, sampling, deployment))
         return
@@ -127,6 +128,7 @@ def score_once(
 ) -> Delta:
     """Send the lesson's own request to /score and return the answer in one piece, with stats and exchange."""
     _require_traffic(endpoint, deployment)
+    _check_characters(messages)
     sampling = sampling or Sampling()
     parameters = {
         "temperature": sampling.temperature,
@@ -334,6 +336,19 @@ def _require_traffic(endpoint: EndpointView, deployment: str) -> None:
     if endpoint.deployment is not None and endpoint.deployment.up:
         name = endpoint.deployment.name
         raise ServiceRefused(f"{endpoint.name} is up but gets no traffic.", f"Send 100% to {name}.")
+
+
+def _check_characters(messages: Sequence[Message]) -> None:
+    """Raise BadInput for half of a character: JSON can hold one, and no model can read it."""
+    for number, message in enumerate(messages, 1):
+        try:
+            json.dumps(dict(message), ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise BadInput(
+                f"Message {number} ({message.get('role', 'no role')}) holds half of a character.",
+                "Most often it is an emoji that was cut. Take it out, and send again.",
+                f"\\u{ord(error.object[error.start]):04x} after {error.start} characters of its JSON",
+            ) from error
 
 
 def _raise_for(conn: Connection, endpoint: EndpointView, answer: requests.Response) -> None:

@@ -6,6 +6,7 @@ runs them. They raise WireError for everything that is not an answer.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
@@ -49,6 +50,7 @@ MAX_BODY_BYTES = 8 * 1024 * 1024
 PAGE_SIZE = 100
 MAX_DIGITS = 18
 
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]")  # how JSON writes a surrogate: a pair of them is a character
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,254}")
 
 
@@ -157,14 +159,40 @@ def read_json(request: Request) -> dict[str, Any]:
     if not raw.strip():
         return {}
     try:
-        body = json.loads(raw, parse_int=_small, parse_float=_finite, parse_constant=_finite)
-        if b"\\u" in raw:
-            json.dumps(body, ensure_ascii=False).encode()  # half of a surrogate pair is no character
+        body = json.loads(_decode(raw), parse_int=_small, parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError) as error:
         raise WireError(400, "BadRequest", f"The request body is not JSON: {error}"[:300]) from error
+    _check_whole(raw, body)
     if not isinstance(body, dict):
         raise WireError(400, "BadRequest", "The request body must be a JSON object.")
     return body
+
+
+def check_characters(raw: bytes) -> None:
+    """Refuse a body with half of a character in it; what is not JSON otherwise is left to whoever reads it."""
+    text = _decode(raw)
+    if _HALF.search(raw):
+        with contextlib.suppress(ValueError, RecursionError):
+            _check_whole(raw, json.loads(text))
+
+
+def _decode(raw: bytes) -> str:
+    """Return a body as text; json.loads would let the bytes of half a character pass."""
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise WireError(400, "BadRequest", f"The request body is not UTF-8 from byte {error.start} on.") from error
+
+
+def _check_whole(raw: bytes, body: Any) -> None:
+    if not _HALF.search(raw):
+        return
+    try:
+        json.dumps(body, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        half = f"\\u{ord(error.object[error.start]):04x}"
+        said = f"The request body holds half of a character, {half}: most often an emoji that was cut."
+        raise WireError(400, "BadRequest", said) from error
 
 
 def _small(text: str) -> int:

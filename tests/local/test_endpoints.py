@@ -190,6 +190,27 @@ def test_the_gateways_errors_are_the_services(served: LocalServer) -> None:
     assert score(served, "errors", {"die": True}).status_code == 424
 
 
+def test_half_of_a_character_is_refused_before_the_scorer_sees_it(served: LocalServer) -> None:
+    deploy(served, "halves")
+    headers = {"Authorization": f"Bearer {key_of(served, 'halves')}", "Content-Type": "application/json"}
+
+    def post(path: str, body: bytes) -> requests.Response:
+        address = f"{served.url}/endpoints/halves{path}"
+        return requests.post(address, data=body, headers=headers, timeout=20)
+
+    for path, body in (
+        ("/score", b'{"input_data": {"input_string": [{"role": "user", "content": "a \\ud83d b"}]}}'),
+        ("/v1/chat/completions", b'{"messages": [], "stop": ["\\uDE00"], "stream": true}'),
+        ("/v1/chat/completions", b'{"messages": [], "\\ude00\\ud83d": 1}'),
+        ("/score", b'{"a": "\xed\xa0\xbd"}'),
+    ):
+        refused = post(path, body)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (400, "BadRequest"), refused.text
+        assert "codec" not in refused.text, "Python's own words"
+    for whole in (b'{"a": "\\ud83d\\ude00"}', b'{"a": "\\\\ud83d"}', '{"a": "😀"}'.encode()):
+        assert post("/score", whole).status_code == 200, whole
+
+
 def test_a_killed_scorer_is_started_again_and_the_deployment_says_so(served: LocalServer) -> None:
     deploy(served, "killed")
     first = score(served, "killed", {}).json()["pid"]

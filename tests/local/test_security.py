@@ -80,8 +80,9 @@ def test_a_signature_ends_within_a_week(local_server: LocalServer, hours: int) -
 @pytest.mark.parametrize(
     "body",
     [b"[" * 100_000, b'{"a":' * 50_000, b'{"a": 1' + b"0" * 400 + b"}", b'{"a": NaN}', b'{"a": 1e999}',
-     b'{"a": "\\ud800"}', b"\xff\xfe", b'{"properties": [1]}', b'{"properties": "x"}'],
-    ids=range(9),
+     b'{"a": "\\ud800"}', b'{"tags": {"\\uDE00": "x"}}', b'{"a": "\xed\xa0\xbd"}',
+     b"\xff\xfe", b'{"properties": [1]}', b'{"properties": "x"}'],
+    ids=range(11),
 )  # fmt: skip
 def test_a_body_that_is_no_plain_json_is_a_400(local_server: LocalServer, body: bytes) -> None:
     for path in ("jobs/x", "computes/gpu", "onlineEndpoints/ep-x", "data/d/versions/1"):

@@ -227,6 +227,7 @@ async def score(request: Request) -> Response:
     path = request.url.path.removeprefix(f"/endpoints/{name}") or "/"
     deployment, mirror = await run_in_threadpool(_choose, workspace, name, request)
     body = await _read(request)
+    wire.check_characters(body)
     if mirror is not None:
         copy = asyncio.create_task(Scoring(workspace, mirror, request, body, path).send_copy())
         _copies.add(copy)
