@@ -288,7 +288,7 @@ def _view_deployment(deployment: Any, endpoint: str, traffic: Mapping[str, int])
         model_id=str(getattr(model, "id", None) or model or ""),
         size=str(getattr(deployment, "instance_type", "") or ""),
         instances=int(deployment.instance_count or 1),
-        traffic=traffic.get(deployment.name, 0),
+        traffic=next((share for name, share in traffic.items() if name.lower() == deployment.name.lower()), 0),
         tags=deployment.tags or {},
         created_at=_created_at(deployment),
         restarts=int(restarts) if restarts.isdecimal() else 0,

@@ -34,7 +34,7 @@ _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="tunedeck-local", error="invalid
 
 Family = Literal["bearer", "storage", "link", "endpoint", "identity", "open"]
 
-# The first prefix that fits decides; everything else needs a bearer token, unknown routes too.
+# The first prefix that fits, whatever its capitals, decides; everything else needs a bearer token, unknown routes too.
 FAMILIES: tuple[tuple[str, Family], ...] = (
     (f"/{storage_key.ACCOUNT}/", "storage"),
     (f"/{storage_key.TLS_ACCOUNT}/", "storage"),
@@ -143,7 +143,7 @@ class Gatekeeper:
 
 def family_of(path: str) -> Family:
     """Return the family of a path."""
-    return next((family for prefix, family in FAMILIES if path.startswith(prefix)), "bearer")
+    return next((family for prefix, family in FAMILIES if path.lower().startswith(prefix)), "bearer")
 
 
 @lru_cache(maxsize=KEPT_TOKENS)

@@ -286,6 +286,12 @@ _ASSET = re.compile(
 )
 
 
+def is_asset(uri: str, kind: str, name: str, version: str) -> bool:
+    """Tell whether an address is the ARM id of this version of a data asset or a model."""
+    found = _ASSET.fullmatch(uri)
+    return bool(found and (found["kind"].lower(), found["name"], found["version"]) == (kind, name, version))
+
+
 def output_path(job: str, output: str) -> str:
     """Return the path in the default datastore where a job's output lies."""
     return f"azureml/{job}/{output}/"
@@ -312,7 +318,7 @@ def datastore_path(uri: str) -> str | None:
     named = found.groupdict()
     own = (SUBSCRIPTION_ID, RESOURCE_GROUP, WORKSPACE_NAME)
     if any(
-        named.get(part, wanted) != wanted
+        not wire.is_named(wanted, named.get(part, wanted))
         for part, wanted in zip(("subscription", "group", "workspace"), own, strict=True)
     ):
         raise WireError(400, "UserError", f"'{uri}' lies in another workspace.")
@@ -345,7 +351,9 @@ def resolve_uri(workspace: Workspace, uri: str) -> Path:
 
 def _registry_folder(workspace: Workspace, found: re.Match[str]) -> Path:
     name, version = found["name"], found["version"]
-    model = workspace.registry.find_model(name, version) if found["registry"] == wire.REGISTRY_NAME else None
+    model = (
+        workspace.registry.find_model(name, version) if wire.is_named(wire.REGISTRY_NAME, found["registry"]) else None
+    )
     if model is None:
         raise WireError(404, "ResourceNotFound", f"The model '{name}' version {version} was not found in the registry.")
     if model.folder is None:

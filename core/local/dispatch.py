@@ -1,10 +1,13 @@
 """Finds a request's route among those that can be it, instead of trying each of 150 in turn. Knows no route.
 
+The words of a path compare without case, as Azure's do.
+
 The words that tell them apart are the first of a path and, below a workspace, the one after the workspace's name.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +21,8 @@ class Dispatch(Router):
     """A router with a shorter list of routes for each pair of words; what fits none goes through all of them."""
 
     def __init__(self, routes: Sequence[Route], **options: Any) -> None:
+        for route in routes:
+            route.path_regex = re.compile(route.path_regex.pattern, re.IGNORECASE | re.ASCII)
         super().__init__(routes, redirect_slashes=False, **options)
         keys = {_key_of(route.path) for route in routes}
         fitting = {key: [route for route in routes if _can_be(_key_of(route.path), key)] for key in keys}
@@ -30,7 +35,7 @@ class Dispatch(Router):
 
 
 def _key_of(path: str) -> tuple[str, str]:
-    words = path.split("/", _AFTER_THE_WORKSPACE + 1)
+    words = path.lower().split("/", _AFTER_THE_WORKSPACE + 1)
     after = words[_AFTER_THE_WORKSPACE] if len(words) > _AFTER_THE_WORKSPACE else ""
     return words[1] if len(words) > 1 else "", after if words[1:2] == ["subscriptions"] else ""
 

@@ -72,7 +72,9 @@ class Fault:
         """Tell whether it is this one's turn."""
         first, _, rest = self.route.partition(" ")
         wanted, pattern = (first, rest.strip()) if rest else ("*", first)
-        return self.kind == kind and wanted.upper() in ("*", method) and fnmatch.fnmatchcase(path, pattern)
+        return (
+            self.kind == kind and wanted.upper() in ("*", method) and fnmatch.fnmatchcase(path.lower(), pattern.lower())
+        )
 
 
 class Faults:
@@ -131,7 +133,7 @@ class Faults:
         """Let a request meet its fault: waits, raises WireError, or returns True where it gets no answer at all."""
         if not self.active() or path in _NEVER:
             return False
-        path = path.removeprefix(f"{_WORKSPACE}/")
+        path = path.lower().removeprefix(f"{_WORKSPACE}/".lower())
         if late := self.take("slow", path, method):
             await asyncio.sleep(late.seconds)
         for kind in _ANSWERS:

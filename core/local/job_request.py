@@ -16,7 +16,7 @@ from core.local.blobs import resolve_uri
 from core.local.node_component import check_node_component
 from core.local.shapes import JOB, check_shape
 from core.local.store import Document
-from core.local.wire import PROVIDER, REGISTRY_NAME, WireError, check_name, field_of, strings_of
+from core.local.wire import REGISTRY_NAME, WireError, check_name, field_of, strings_of
 
 if TYPE_CHECKING:
     from core.local.machine import Size
@@ -89,7 +89,7 @@ _COMPUTES = ("compute_finetune", "compute_model_import", "compute_preprocess")
 _FILES = ("train_file_path", "validation_file_path", "test_file_path")
 _DEFINITION = ("jobType", "jobs", "inputs", "outputs", "command")
 _REGISTRY_MODEL = re.compile(
-    rf"azureml://registries/{REGISTRY_NAME}/models/(?P<name>[^/]+)/versions/(?P<version>[^/]+)"
+    rf"azureml://registries/{REGISTRY_NAME}/models/(?P<name>[^/]+)/versions/(?P<version>[^/]+)", re.IGNORECASE
 )
 _OWN_ENVIRONMENT = re.compile(r"/workspaces/[^/]+/environments/(?P<name>[^/]+)", re.IGNORECASE)
 OWN_ENVIRONMENT = "this-machine"
@@ -119,6 +119,8 @@ def read_job(workspace: Workspace, name: str, body: Document) -> Document:
         if kind == "Pipeline"
         else _read_command(workspace, name, properties)
     )
+    if kept := workspace.store.get("compute", job["compute"]):
+        job["compute"] = kept["name"]  # as it was written first: who counts a compute's jobs compares no capitals
     return job
 
 
@@ -352,7 +354,7 @@ def render_command(plan: Document, outputs: dict[str, Path]) -> str:
 
 
 def _size_of(workspace: Workspace, compute: str, field: str) -> Size:
-    if compute == "serverless":
+    if compute.lower() == "serverless":
         raise _bad(field, "is needed: the local workspace has no serverless compute.")
     found = workspace.store.get("compute", compute)
     if found is None:
@@ -395,11 +397,7 @@ def _check_fields(where: str, given: Document, known: tuple[str, ...]) -> None:
 
 def _last(reference: str) -> str:
     """Return the name in an ARM id or in `azureml:name`."""
-    return (
-        reference.rsplit("/", 1)[-1].removeprefix("azureml:")
-        if PROVIDER in reference or ":" in reference
-        else reference
-    )
+    return reference.rsplit("/", 1)[-1].removeprefix("azureml:")
 
 
 def _bad(field: str, what: str) -> WireError:

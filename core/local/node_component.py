@@ -19,7 +19,7 @@ _COMPARED = ("type", "default", "enum", "min", "optional")
 
 def check_node_component(workspace: Workspace, field: str, address: str) -> None:
     """Refuse a node whose component does not run here; raises WireError 400 with the reason."""
-    if address == ADDRESS:
+    if address.lower() == ADDRESS.lower():
         return
     found = _IN_WORKSPACE.fullmatch(address)
     if found is None:

@@ -25,4 +25,9 @@ STEPS: tuple[tuple[str, ...], ...] = (
     ),
     # A list of all of a kind in order of creation; without it SQLite sorts the whole kind for each page.
     ("CREATE INDEX documents_in_order ON documents (kind, sequence)",),
+    # Names that Azure compares without case are found by their small letters (store.py).
+    (
+        "UPDATE OR IGNORE documents SET key = lower(key), parent = lower(parent) "
+        "WHERE kind IN ('compute', 'endpoint', 'deployment')",
+    ),
 )

@@ -53,7 +53,7 @@ from core.local.routes import registry as registry_routes
 from core.local.routes import workspace as workspace_routes
 from core.local.runner import Runner
 from core.local.store import Store
-from core.local.wire import REGISTRY_NAME, REGISTRY_RESOURCE_GROUP, WireError
+from core.local.wire import REGISTRY_NAME, REGISTRY_RESOURCE_GROUP, WireError, is_named
 from core.local.workspace import Workspace
 
 ROUTES = [
@@ -200,13 +200,13 @@ def check_names(request: Request) -> None:
     if found is None:
         return
     names = found.groupdict()
-    if names["subscription"] != SUBSCRIPTION_ID:
+    if not is_named(SUBSCRIPTION_ID, names["subscription"]):
         raise WireError(404, "SubscriptionNotFound", f"The subscription '{names['subscription']}' could not be found.")
-    is_registry = names["kind"] == "registries"
+    is_registry = is_named("registries", names["kind"])
     group, name = (REGISTRY_RESOURCE_GROUP, REGISTRY_NAME) if is_registry else (RESOURCE_GROUP, WORKSPACE_NAME)
-    if names["group"] not in (None, group):
+    if names["group"] and not is_named(group, names["group"]):
         raise WireError(404, "ResourceGroupNotFound", f"Resource group '{names['group']}' could not be found.")
-    if names["name"] not in (None, name):
+    if names["name"] and not is_named(name, names["name"]):
         raise WireError(
             404,
             "ResourceNotFound",
@@ -224,7 +224,7 @@ def _explain(error: Exception) -> WireError:
 
 
 def _answer(request: Request, error: WireError) -> Response:
-    is_arm = request.scope["path"].startswith("/subscriptions/")
+    is_arm = request.scope["path"].lower().startswith("/subscriptions/")
     if error.status == 404 and is_arm and request.app.state.workspace.profile.empty_not_found:
         return Response(status_code=404)
     if family_of(request.scope["path"]) != "storage":

@@ -26,6 +26,7 @@ from core.migrations import bring_up_to_date
 Document = dict[str, Any]
 BUSY_TIMEOUT_S = 5.0
 METRICS_NAME = "metrics.jsonl"  # the file of a run from which metrics are read
+ANY_CASE = ("compute", "endpoint", "deployment")  # kinds whose names Azure compares without case
 BATCH = 128  # documents read at once for a list; a page has 100
 LAST_PLACE = 2**63 - 1
 
@@ -135,7 +136,7 @@ class Store:
         rows = self._connection().execute(
             "SELECT body, created_at, modified_at FROM documents "
             f"WHERE kind = ? {of_parent} ORDER BY sequence {order} LIMIT ? OFFSET ?",
-            (kind, *([] if parent is None else [parent]), -1 if limit is None else limit, offset),
+            (kind, *([] if parent is None else [_key(kind, parent)]), -1 if limit is None else limit, offset),
         )
         return [_document(*row) for row in rows]
 
@@ -146,7 +147,7 @@ class Store:
 
         They are read as they are asked for: whoever shows a page of 100 reads no 10,000.
         """
-        of_parent, parents = ("", []) if parent is None else ("AND parent = ?", [parent])
+        of_parent, parents = ("", []) if parent is None else ("AND parent = ?", [_key(kind, parent)])
         place = LAST_PLACE if before is None else before
         while True:
             rows = self._connection().execute(
@@ -175,7 +176,10 @@ class Store:
     def delete(self, kind: str, key: str) -> bool:
         """Remove a document; tell whether it was there."""
         with self.transaction() as connection:
-            return connection.execute("DELETE FROM documents WHERE kind = ? AND key = ?", (kind, key)).rowcount > 0
+            return (
+                connection.execute("DELETE FROM documents WHERE kind = ? AND key = ?", (kind, _key(kind, key))).rowcount
+                > 0
+            )
 
     def update(self, kind: str, key: str, change: Callable[[Document], Document | None]) -> Document:
         """Read, change and write a document in one transaction; raises WireError 404 where there is none.
@@ -188,7 +192,7 @@ class Store:
             if current is None:
                 raise not_found(kind, key)
             parent = connection.execute(
-                "SELECT parent FROM documents WHERE kind = ? AND key = ?", (kind, key)
+                "SELECT parent FROM documents WHERE kind = ? AND key = ?", (kind, _key(kind, key))
             ).fetchone()[0]
             changed = change(dict(current))
             return current if changed is None else _write(connection, kind, key, changed, parent)
@@ -287,6 +291,11 @@ def not_found(kind: str, key: str) -> WireError:
     return WireError(404, "ResourceNotFound", f"The {kind.replace('_', ' ')} '{key}' was not found.")
 
 
+def _key(kind: str, name: str) -> str:
+    """Return what a name is found by; the document has it as it was written first."""
+    return name.lower() if kind in ANY_CASE else name
+
+
 def _write(connection: sqlite3.Connection, kind: str, key: str, body: Document, parent: str) -> Document:
     kept = {name: value for name, value in body.items() if name not in ("created_at", "modified_at")}
     now = now_utc()
@@ -294,7 +303,7 @@ def _write(connection: sqlite3.Connection, kind: str, key: str, body: Document, 
         "INSERT INTO documents (kind, key, parent, body, created_at, modified_at) VALUES (?, ?, ?, ?, ?, ?) "
         "ON CONFLICT (kind, key) DO UPDATE SET body = excluded.body, parent = excluded.parent, "
         "modified_at = excluded.modified_at",
-        (kind, key, parent, orjson.dumps(kept).decode(), now, now),
+        (kind, _key(kind, key), _key(kind, parent), orjson.dumps(kept).decode(), now, now),
     )
     written = _read(connection, kind, key)
     assert written is not None
@@ -303,7 +312,7 @@ def _write(connection: sqlite3.Connection, kind: str, key: str, body: Document, 
 
 def _read(connection: sqlite3.Connection, kind: str, key: str) -> Document | None:
     row = connection.execute(
-        "SELECT body, created_at, modified_at FROM documents WHERE kind = ? AND key = ?", (kind, key)
+        "SELECT body, created_at, modified_at FROM documents WHERE kind = ? AND key = ?", (kind, _key(kind, key))
     ).fetchone()
     return _document(*row) if row else None
 

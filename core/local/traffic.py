@@ -6,7 +6,7 @@ import random
 from typing import Any
 
 from core.local.store import Document
-from core.local.wire import WireError
+from core.local.wire import WireError, is_named
 from core.local.workspace import Workspace
 
 LARGEST_MIRROR = 50  # percent, as on the service: a mirror doubles the work
@@ -59,5 +59,8 @@ def _read_shares(workspace: Workspace, endpoint: str, what: str, asked: dict[str
         deployment = workspace.store.get("deployment", f"{endpoint}/{name}")
         if share and (deployment is None or deployment["state"] == "Deleting"):
             raise WireError(400, "BadRequest", f"The {what} names '{name}', which '{endpoint}' does not have.")
-        read[name] = share
+        own = str((deployment or {"name": name})["name"])
+        if any(is_named(own, each) for each in read):
+            raise WireError(400, "BadRequest", f"The {what} names '{own}' twice.")
+        read[own] = share
     return read

@@ -142,6 +142,11 @@ def check_name(what: str, value: str) -> str:
     return value
 
 
+def is_named(own: str, asked: str | None) -> bool:
+    """Tell whether a name is this one: Azure compares those of resources, groups and subscriptions without case."""
+    return asked is not None and asked.lower() == own.lower()
+
+
 def name_of(request: Request, what: str) -> str:
     """Return one checked name of the request's path."""
     return str(request.path_params[what])

@@ -8,6 +8,7 @@ CREATE TABLE documents (
 );
 INSERT INTO "documents" VALUES(1,'job','brave-fox','','{"name": "brave-fox", "status": "Completed"}','2026-11-01T08:00:00.000001+00:00','2026-11-01T09:00:00.000001+00:00');
 INSERT INTO "documents" VALUES(2,'deployment','clerk/blue','clerk','{"endpoint": "clerk", "name": "blue"}','2026-11-02T08:00:00.000001+00:00','2026-11-02T08:00:00.000001+00:00');
+INSERT INTO "documents" VALUES(3,'compute','GPU-One','','{"name": "GPU-One"}','2026-11-02T08:00:00.000001+00:00','2026-11-02T08:00:00.000001+00:00');
 CREATE TABLE ingest_offsets (source TEXT PRIMARY KEY, offset INTEGER NOT NULL);
 INSERT INTO "ingest_offsets" VALUES('brave-fox_2/metrics.jsonl',120);
 CREATE TABLE metrics (
@@ -24,6 +25,6 @@ INSERT INTO "run_fields" VALUES('brave-fox','param','lr','0.1');
 CREATE INDEX documents_by_parent ON documents (kind, parent, sequence);
 CREATE INDEX metrics_by_key ON metrics (run_id, key, id);
 DELETE FROM "sqlite_sequence";
-INSERT INTO "sqlite_sequence" VALUES('documents',2);
+INSERT INTO "sqlite_sequence" VALUES('documents',3);
 INSERT INTO "sqlite_sequence" VALUES('metrics',2);
 COMMIT;

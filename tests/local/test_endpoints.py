@@ -14,9 +14,9 @@ import pytest
 import requests
 
 from core.home import Home
-from core.local import processes, request_log, shim
+from core.local import processes, request_log, shim, wire
 from core.local.blobs import CONTAINER, DATASTORE
-from tests.local.submitting import wait
+from tests.local.submitting import command_body, submit, wait, wait_for
 from tests.local_server import LocalServer
 
 SERVER = "tests.local.trivial_server"
@@ -177,6 +177,50 @@ def test_traffic_and_the_header_choose_the_deployment(served: LocalServer) -> No
     gone = served.request("DELETE", "onlineEndpoints/shared/deployments/green")
     assert served.finish(gone)["status"] == "Succeeded"
     assert served.request("GET", "onlineEndpoints/shared/deployments/green").status_code == 404
+
+
+def test_a_name_in_other_capitals_is_the_same_thing_and_keeps_its_first_spelling(served: LocalServer) -> None:
+    """One test for all, because a scorer is a process that has to start."""
+    put_endpoint(served, "My-Shop")
+    assert served.finish(put_deployment(served, "my-shop", "Blue"))["status"] == "Succeeded"
+    put_endpoint(served, "MY-SHOP", traffic={"BLUE": 100})
+    shown = served.request("GET", "onlineendpoints/mY-sHOP").json()
+    assert (shown["name"], shown["properties"]["traffic"]) == ("My-Shop", {"Blue": 100})
+    assert [each["name"] for each in served.request("GET", "onlineEndpoints?name=my-shop").json()["value"]] == [
+        "My-Shop"
+    ]
+    shouted = wire.workspace_id().upper() + "/ONLINEENDPOINTS/MY-SHOP/DEPLOYMENTS/BLUE"
+    assert served.request("GET", shouted).json()["id"] == f"{shown['id']}/deployments/Blue"
+    before = record_of(served, "My-Shop", "Blue")["child_pid"]
+    again = put_deployment(served, "my-shop", "bLUE", requestSettings={"requestTimeout": "PT7S"})
+    assert (again.json()["name"], served.finish(again)["status"]) == ("Blue", "Succeeded")
+    assert record_of(served, "My-Shop", "Blue")["child_pid"] == before, "the same deployment, not another one"
+    twice = {"properties": {"traffic": {"blue": 50, "Blue": 50}}}
+    assert "twice" in served.request("PUT", "onlineEndpoints/my-shop", json=twice).json()["error"]["message"]
+    for path in ("/endpoints/my-shop/score", "/Endpoints/MY-SHOP/Score"):
+        headers = {"Authorization": f"Bearer {key_of(served, 'my-SHOP')}", "azureml-model-deployment": "bluE"}
+        answer = requests.post(f"{served.url}{path}", json={}, headers=headers, timeout=20)
+        assert (answer.status_code, answer.headers["azureml-model-deployment"]) == (200, "Blue"), answer.text
+    refused = served.request("DELETE", "onlineEndpoints/my-shop/deployments/blue")
+    assert "'Blue' receives traffic" in refused.json()["error"]["message"]
+    assert served.finish(served.request("DELETE", "onlineEndpoints/my-shop"))["status"] == "Succeeded"
+    assert served.request("GET", "onlineEndpoints/My-Shop").status_code == 404
+    assert not (served.home.deployments / "My-Shop").exists()
+
+
+def test_a_compute_in_other_capitals_is_the_same_and_runs_the_job(served: LocalServer) -> None:
+    body = {"properties": {"computeType": "AmlCompute", "properties": {"vmSize": "LOCAL.CPU1"}}}
+    for name in ("Cluster", "CLUSTER"):
+        assert served.finish(served.request("PUT", f"computes/{name}", json=body))["status"] == "Succeeded"
+    names = [each["name"] for each in served.request("GET", "Computes").json()["value"]]
+    assert sorted(names) == ["Cluster", "this-machine"]
+    submit(served, "cased", command_body("--steps 1", compute="cluster"))
+    for address in (f"{wire.workspace_id()}/computes/CLUSTER".lower(), "azureml:CLUSTER"):
+        name = f"cased-{len(address)}"
+        submit(served, name, command_body("--steps 1", computeId=address))
+        assert wait_for(served, name)["computeId"].endswith("/computes/Cluster")
+    assert served.finish(served.request("DELETE", "computes/CLUSTER"))["status"] == "Succeeded"
+    assert served.request("GET", "computes/Cluster").status_code == 404
 
 
 def test_the_gateways_errors_are_the_services(served: LocalServer) -> None:

@@ -37,6 +37,7 @@ def test_an_older_home_is_brought_forward_with_all_it_holds(old_file: Path) -> N
     job = store.require("job", "brave-fox")
     assert (job["status"], job["created_at"]) == ("Completed", "2026-11-01T08:00:00.000001+00:00")
     assert [each["name"] for each in store.list("deployment", parent="clerk")] == ["blue"]
+    assert store.require("compute", "gpu-ONE") == store.require("compute", "GPU-One")
     assert [point.step for point in store.read_metrics("brave-fox", "loss")] == [1, 2]
     assert store.ingest_offset("brave-fox_2/metrics.jsonl") == 120
     assert store.get_params("brave-fox") == {"lr": "0.1"}

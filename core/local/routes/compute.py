@@ -63,8 +63,8 @@ def put_compute(request: Request) -> Response:
     """PUT a compute: create it, or change how far it scales."""
     workspace = wire.workspace_of(request)
     name = wire.name_of(request, "name")
+    name = (workspace.store.get(KIND, name) or {"name": name})["name"]
     asked = _from_wire(workspace.machine, name, wire.read_json(request))
-    _check_unique(name, workspace.store.list(KIND))
     operation = wire.start_operation(workspace.store, wire.arm_id("computes", name))
     asked["operation"] = operation
     if workspace.store.insert(KIND, name, asked) is None:
@@ -81,9 +81,8 @@ def put_compute(request: Request) -> Response:
 def patch_compute(request: Request) -> Response:
     """PATCH how far a compute scales."""
     workspace = wire.workspace_of(request)
-    name = wire.name_of(request, "name")
-    current = workspace.store.require(KIND, name)
-    body = wire.read_json(request)
+    current = workspace.store.require(KIND, wire.name_of(request, "name"))
+    name, body = current["name"], wire.read_json(request)
     scale = wire.field_of(wire.field_of(body, "properties", dict, {}), "properties", dict, {})
     current.update(_read_scale(wire.field_of(scale, "scaleSettings", dict, {}), current))
     size = workspace.machine.find_size(current["size"])
@@ -98,8 +97,9 @@ def patch_compute(request: Request) -> Response:
 def delete_compute(request: Request) -> Response:
     """DELETE a compute; refused while a job waits or runs there."""
     workspace = wire.workspace_of(request)
-    name = wire.name_of(request, "name")
-    if (current := workspace.store.require(KIND, name))["state"] == "Deleting":
+    current = workspace.store.require(KIND, wire.name_of(request, "name"))
+    name = current["name"]
+    if current["state"] == "Deleting":
         return wire.accepted(request, current["operation"])
     if jobs := workspace.runner.list_jobs_on(name):
         raise WireError(409, "ComputeInUse", f"The compute '{name}' is used by {', '.join(jobs)}. Cancel that first.")
@@ -238,13 +238,6 @@ def _from_wire(machine: Machine, name: str, body: dict[str, Any]) -> dict[str, A
     }
 
 
-def _check_unique(name: str, others: list[dict[str, Any]]) -> None:
-    """Refuse a name that differs from another compute's in its capitals only."""
-    for other in others:
-        if other["name"] != name and other["name"].lower() == name.lower():
-            raise WireError(409, "Conflict", f"The name '{name}' is taken by the compute '{other['name']}'.")
-
-
 def _read_scale(scale: dict[str, Any], current: dict[str, Any]) -> dict[str, Any]:
     least = wire.field_of(scale, "minNodeCount", int, current["min_nodes"])
     most = wire.field_of(scale, "maxNodeCount", int, current["max_nodes"])
@@ -272,7 +265,7 @@ def _rescale(asked: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]
                 "Conflict",
                 f"The compute '{asked['name']}' is a {current['size']}; a compute's size cannot be changed.",
             )
-        return {**current, **asked}
+        return {**current, **asked, "name": current["name"]}
 
     return change
 
@@ -373,7 +366,7 @@ def _usage_to_wire(name: str, sort: str, used: int, limit: int) -> dict[str, Any
 
 def _check_location(request: Request) -> None:
     location = wire.name_of(request, "location")
-    if location != LOCATION:
+    if not wire.is_named(LOCATION, location):
         raise WireError(
             400, "LocationNotAvailable", f"The local workspace has one location, '{LOCATION}', not '{location}'."
         )

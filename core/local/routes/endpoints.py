@@ -36,7 +36,7 @@ def put_endpoint(request: Request) -> Response:
     """PUT an endpoint: create it, or change its traffic, tags and description."""
     workspace = wire.workspace_of(request)
     name = _checked_name("endpoint", wire.name_of(request, "endpoint"))
-    _check_unique("endpoint", name, workspace.store.list("endpoint"))
+    name = (workspace.store.get("endpoint", name) or {"name": name})["name"]
     body = wire.read_json(request)
     check_shape(body, ENDPOINT)
     asked = wire.field_of(body, "properties", dict, {})
@@ -64,7 +64,8 @@ def put_endpoint(request: Request) -> Response:
 def _changed_endpoint(current: Document, new: Document) -> Document:
     if current["state"] == "Deleting":
         raise WireError(409, "Conflict", f"The endpoint '{current['name']}' is being deleted.")
-    return {**current, **new, "state": "Updating", "keys": current["keys"]}
+    kept = {field: current[field] for field in ("name", "keys")}
+    return {**current, **new, **kept, "state": "Updating"}
 
 
 def get_endpoint(request: Request) -> dict[str, Any]:
@@ -78,7 +79,7 @@ def list_endpoints(request: Request) -> dict[str, Any]:
     found = [
         each
         for each in query.ordered(request, wire.workspace_of(request).store.list("endpoint"))
-        if asked.get("name", each["name"]) == each["name"]
+        if wire.is_named(each["name"], asked.get("name", each["name"]))
         and asked.get("computeType", "Managed") == "Managed"
         and query.holds(each["tags"], asked.get("tags"))
         and query.holds(each["asked"].get("properties") or {}, asked.get("properties"))
@@ -150,7 +151,7 @@ def put_deployment(request: Request) -> Response:
     if endpoint["state"] == "Deleting":
         raise WireError(409, "Conflict", f"The endpoint '{endpoint['name']}' is being deleted.")
     name = _checked_name("deployment", wire.name_of(request, "deployment"))
-    _check_unique("deployment", name, workspace.store.list("deployment", parent=endpoint["name"]))
+    name = (workspace.store.get("deployment", f"{endpoint['name']}/{name}") or {"name": name})["name"]
     asked = _read_deployment(workspace, wire.read_json(request))
     new = new_deployment(endpoint["name"], name) | asked
     with quota.lock:
@@ -285,13 +286,6 @@ def _checked_name(what: str, name: str) -> str:
         rule = "3 to 32 letters, digits and '-', a letter first and no '-' at the end"
         raise WireError(400, "BadRequest", f"'{name}' cannot be the name of {article} {what}: {rule}.")
     return name
-
-
-def _check_unique(what: str, name: str, others: list[Document]) -> None:
-    """Refuse a name that differs from another in its capitals only: to Azure, and to some file systems, it is that."""
-    for other in others:
-        if other["name"] != name and other["name"].lower() == name.lower():
-            raise WireError(409, "Conflict", f"The name '{name}' is taken by the {what} '{other['name']}'.")
 
 
 def _new_key() -> str:

@@ -83,7 +83,7 @@ def _check_unused(workspace: Workspace, name: str, version: str) -> None:
     served_by = [
         f"{deployment['endpoint']}/{deployment['name']}"
         for deployment in workspace.store.list("deployment")
-        if str(deployment["asked"].get("model") or "").endswith(f"/models/{name}/versions/{version}")
+        if blobs.is_asset(str(deployment["asked"].get("model") or ""), "models", name, version)
     ]
     if served_by:
         raise WireError(409, "ModelInUse", f"The model '{name}' version {version} is served by {', '.join(served_by)}.")

@@ -18,7 +18,7 @@ _COMPONENT_CREATED_AT = "2025-01-01T00:00:00+00:00"
 def get_discovery(request: Request) -> dict[str, Any]:
     """GET where a registry is."""
     name = wire.name_of(request, "name")
-    if name != REGISTRY_NAME:
+    if not wire.is_named(REGISTRY_NAME, name):
         raise WireError(404, "RegistryNotFound", f"The registry '{name}' was not found.")
     base = wire.base_url(request)
     return {

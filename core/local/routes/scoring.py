@@ -224,7 +224,7 @@ async def score(request: Request) -> Response:
     """Serve `/endpoints/<endpoint>/…`."""
     workspace = wire.workspace_of(request)
     name = str(request.path_params["endpoint"])
-    path = request.url.path.removeprefix(f"/endpoints/{name}") or "/"
+    path = request.scope["path"][len(f"/endpoints/{name}") :].lower() or "/"
     deployment, mirror = await run_in_threadpool(_choose, workspace, name, request)
     body = await _read(request)
     wire.check_characters(body)
