@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from core import tags
 from core.connection import Connection
@@ -333,9 +334,15 @@ def _explain_no_evaluation(launch: Operation | None) -> str:
     return told or "It was not started."
 
 
+# What a launch was wanted with where its row of the ledger cannot be read.
+_UNREADABLE: Mapping[str, Any] = dict.fromkeys(
+    ("display_name", "experiment", "model", "model_id", "model_version", "compute", "dataset"), ""
+) | {"gpus": 0, "parameters": {}, "tags": {}}
+
+
 def _recorded_run(operation: Operation) -> Run:
     """Return a run the workspace does not have: on its way, or never sent."""
-    arguments = operation.arguments
+    arguments = {**_UNREADABLE, "title": operation.subject, **operation.arguments}
     step = operation.step or (operation.steps[-1] if operation.steps else None)
     failed = next((one for one in operation.steps if one.state == "failed"), None)
     state = {"failed": "Failed", "cancelled": "Canceled"}.get(operation.state, "Preparing")

@@ -62,11 +62,16 @@ def list_transcripts(connection: str, endpoint: str, limit: int = 20) -> list[Tr
         "select * from transcripts where connection = ? and endpoint = ? order by updated_at desc limit ?",
         connection, endpoint, limit,
     )  # fmt: skip
-    return [_parse(row) for row in rows]
+    return list(filter(None, map(_parse, rows)))
 
 
-def _parse(row: Any) -> Transcript:
-    return Transcript(row["id"], row["connection"], row["endpoint"], json.loads(row["turns"]), row["updated_at"])
+def _parse(row: Any) -> Transcript | None:
+    """Return a transcript, None where the row makes no sense: it costs that talk, not the list."""
+    try:
+        turns = json.loads(row["turns"])
+    except (ValueError, TypeError):
+        return None
+    return Transcript(row["id"], row["connection"], row["endpoint"], turns, row["updated_at"])
 
 
 def _database() -> Database:

@@ -19,7 +19,7 @@ def list_everything(conn: Connection) -> Inventory:
 
     The ledger is read first: what is made between the two readings is then in both, and not in neither.
     """
-    under_way = Ledger(conn.home).list_operations(conn.alias, active=True)
+    under_way = Ledger(conn.home).list_operations(conn.alias, active=True, limit=10_000)
     found = list_inventory(conn)
     items = {(item.kind, item.name.lower()): item for item in found.items if item.kind in ("endpoint", "compute")}
     for operation in reversed(under_way):

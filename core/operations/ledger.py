@@ -160,7 +160,8 @@ class Ledger:
             *values,
             limit,
         )
-        return [parse_operation(row) for row in rows]
+        found = [parse_operation(row) for row in rows]
+        return [each for each in found if active is None or each.finished is not active]  # a broken row is finished
 
     # What the runner writes --------------------------------------------------------------------------------------
 

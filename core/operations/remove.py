@@ -38,8 +38,9 @@ def _remove(work: Work) -> Outcome:
     step = work.operation.step
     key = step.name.removeprefix(REMOVE) if step else ""
     item = next(each for each in work.arguments["items"] if each["key"] == key)
-    if writers := turns.list_older_writers(work.ledger, work.operation, item["kind"], item["name"]):
-        return _end_writers(work, item, writers)
+    writers = _end_writers(work)
+    if writers[key]:
+        return Wait(f"Ending first: {', '.join(writer.title for writer in writers[key])}", 0.3)
     state = _find_state(work, item)
     if state is not None:
         if error := check_write(work.conn, f"{item['kind']} '{item['name']}'"):
@@ -49,7 +50,7 @@ def _remove(work: Work) -> Outcome:
         late = bool(work.facts.get(f"late {key}")) or goes_on(state)
         work.record(**{f"absent {key}": [], f"late {key}": late})
         _ask(work, item, state)
-        _ask_for_the_rest(work)
+        _ask_for_the_rest(work, writers)
         return Wait("Archiving" if item["kind"] == "model" else "Deleting, usually 1 to 5 min", LOOK_S)
     checks = [*work.facts.get(f"absent {key}", []), datetime.now(UTC).isoformat(timespec="seconds")]
     work.record(**{f"absent {key}": checks})
@@ -59,15 +60,22 @@ def _remove(work: Work) -> Outcome:
     return _claim(work, item, checks)
 
 
-def _end_writers(work: Work, item: dict[str, Any], writers: list[Operation]) -> Wait:
-    """Have the operations ended that would make the item anew; each first waits for what it has on its way."""
-    for writer in writers:
-        if not writer.cancel_wanted:
-            work.ledger.want_cancel(writer.id)
-    titles = [writer.title for writer in writers]
-    known = list(work.facts.get("ended", []))
-    ended = [*known, *(title for title in titles if title not in known)]
-    return Wait(f"Ending first: {', '.join(titles)}", 0.3, {"ended": ended, f"late {item['key']}": True})
+def _end_writers(work: Work) -> dict[str, list[Operation]]:
+    """Have all operations ended that would make an item anew; each first waits for what it has on its way.
+
+    Return those that still go on, by the item's key.
+    """
+    found = {
+        item["key"]: turns.list_older_writers(work.ledger, work.operation, item["kind"], item["name"])
+        for item in work.arguments["items"]
+    }
+    new = [writer for writers in found.values() for writer in writers if not writer.cancel_wanted]
+    if new:
+        late = {f"late {key}": True for key, writers in found.items() if writers}
+        work.record(ended=[*work.facts.get("ended", []), *(writer.title for writer in new)], **late)
+    for writer in new:
+        work.ledger.want_cancel(writer.id)
+    return found
 
 
 def _claim(work: Work, item: dict[str, Any], checks: list[str]) -> Done:
@@ -129,13 +137,13 @@ def _ask(work: Work, item: dict[str, Any], state: str = "") -> None:
             raise
 
 
-def _ask_for_the_rest(work: Work) -> None:
+def _ask_for_the_rest(work: Work, writers: Mapping[str, list[Operation]]) -> None:
     """Ask for the other endpoints and computes too: each takes minutes, and they need not wait for each other."""
     for item in work.arguments["items"]:
         if item["kind"] == "model" or work.facts.get(f"asked {item['key']}"):
             continue
-        if turns.list_older_writers(work.ledger, work.operation, item["kind"], item["name"]):
-            continue  # its own step ends them first
+        if writers[item["key"]]:
+            continue  # its own step waits for them
         try:
             if (state := _find_state(work, item)) is not None:
                 _ask(work, item, state)
@@ -196,7 +204,8 @@ def _write_receipt(work: Work) -> Outcome:
 def _describe_the_rest(work: Work) -> list[str]:
     """Return what a receipt says of what it does not claim, and of what was ended first."""
     others = [
-        f"{what[0].upper()}{what[1:]} was gone before: not removed by this." for what in work.facts.get("others", [])
+        f"{what[0].upper()}{what[1:]} was not there any more; this deletion did not remove it."
+        for what in work.facts.get("others", [])
     ]
     return [*(f"Ended first: {title}." for title in work.facts.get("ended", [])), *others]
 

@@ -20,19 +20,13 @@ def find_older(ledger: Ledger, operation: Operation, step: Step) -> Operation | 
     """Return the newest of the older operations under way that `step` has to wait for, or None."""
     if operation.kind == "launch" and step.name not in _DATA_STEPS:
         return None
-    older = (
-        each for each in ledger.list_operations(operation.connection, active=True) if each.number < operation.number
-    )
+    older = _list_older(ledger, operation)
     return next((each for each in older if _goes_before(each, operation, step)), None)
 
 
 def list_older_writers(ledger: Ledger, operation: Operation, kind: str, name: str) -> list[Operation]:
     """Return the older operations under way that make or change this endpoint or compute."""
-    return [
-        each
-        for each in ledger.list_operations(operation.connection, active=True)
-        if each.number < operation.number and written_by(each) == (kind, name.lower())
-    ]
+    return [each for each in _list_older(ledger, operation) if written_by(each) == (kind, name.lower())]
 
 
 def written_by(operation: Operation) -> tuple[str, str] | None:
@@ -40,6 +34,11 @@ def written_by(operation: Operation) -> tuple[str, str] | None:
     kinds = {"deploy": "endpoint", "traffic": "endpoint", "create_compute": "compute"}
     kind = str(operation.arguments["kind"]) if operation.kind == "delete_at" else kinds.get(operation.kind)
     return (kind, operation.subject.lower()) if kind else None
+
+
+def _list_older(ledger: Ledger, operation: Operation) -> list[Operation]:
+    active = ledger.list_operations(operation.connection, active=True, limit=10_000)
+    return [each for each in active if each.number < operation.number]
 
 
 def _goes_before(older: Operation, operation: Operation, step: Step) -> bool:

@@ -14,8 +14,11 @@ from core.drafts import get_draft
 from core.errors import Conflict, TunedeckError
 from core.home import Home
 from core.ledger_schema import STEPS
+from core.operations import turns
 from core.operations.ledger import Ledger
+from core.operations.records import Step
 from core.operations.work import SETTLE_LOOKS, Work
+from core.overview import _recorded_run
 from core.speeds import list_speeds
 from core.transcripts import find_transcript
 
@@ -117,6 +120,9 @@ def test_a_broken_row_costs_that_row_and_not_the_list(home: Home, body: str) -> 
     assert found.error is not None
     assert found.error["message"] == "This entry of the ledger cannot be read. Nothing more is done for it."
     assert [each.id for each, _ in ledger.list_unfinished()] == [good.id]
+    assert [each.id for each in ledger.list_operations(active=True)] == [good.id]
+    assert turns.find_older(ledger, good, Step("upload", "Send the data")) is None
+    assert _recorded_run(found).state_word == "Failed"
 
 
 def test_a_field_that_is_not_known_is_left_out(old_home: Home) -> None:
