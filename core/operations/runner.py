@@ -105,7 +105,9 @@ class Runner:
                 self._flights[operation.id] = pool.submit(self.advance, operation, self._fence)
 
     def advance(self, operation: Operation, fence: int) -> None:
-        """Carry an operation as far as it goes without waiting."""
+        """Carry an unfinished operation as far as it goes without waiting."""
+        if operation.finished:
+            return
         work = Work(self._ledger, operation, fence)
         try:
             self._take_up(work)

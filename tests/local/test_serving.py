@@ -162,4 +162,4 @@ def test_the_server_imports_nothing_of_the_big_libraries() -> None:
     loaded = {name.partition(".")[0] for name in answer.stdout.split()}
     assert not loaded & {"torch", "transformers", "azure", "numpy", "streamlit", "mlflow", "peft", "datasets"}
     foreign = {name for name in answer.stdout.split() if name.startswith("core.") and not name.startswith("core.local")}
-    assert foreign == {"core.errors", "core.home", "core.pids"}
+    assert foreign == {"core.errors", "core.home", "core.migrations", "core.pids"}
