@@ -1,4 +1,6 @@
-"""What all tests share: one real browser. Playwright drives one at a time in a process, so nothing else starts it."""
+"""What all tests share: an environment of their own, entered before anything is imported that could read the shell's,
+and one real browser. Playwright drives one at a time in a process, so nothing else starts it.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +9,21 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+
+from tests import environment
+
+_HOME = environment.enter()
+
+from playwright.sync_api import Browser, sync_playwright  # noqa: E402
 
 CHROMIUM_FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(_HOME, ignore_errors=True)  # a browser may write into it to the last
 
 
 def find_chromium() -> str:

@@ -31,12 +31,11 @@ from types import TracebackType
 
 import pytest
 
-from core import home as homes
 from core.home import write_atomically
+from tests.environment import SOAK_FOLDER
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DOCUMENT = REPOSITORY / "docs" / "reliability.md"
-FOLDER = homes.current().path / "soak"  # of the operator's home, read before a test chooses another
 BEGIN, END = "<!-- soak: rows below are written by `make soak` -->", "<!-- end of soak -->"
 HEAD = "| What | Rounds | Seed | Commit | Figures | Took | Ended (UTC) |\n|---|---|---|---|---|---|---|"
 CODE = ("core", "pages", "app.py", "tests", "benchmarks")
@@ -63,7 +62,7 @@ class Soak:
     """The rounds of one long test; `name` is its file and its row, `what` its words in the document."""
 
     def __init__(
-        self, name: str, *, quick: int, long: int, what: str, folder: Path = FOLDER, document: Path = DOCUMENT
+        self, name: str, *, quick: int, long: int, what: str, folder: Path = SOAK_FOLDER, document: Path = DOCUMENT
     ) -> None:
         asked = int(os.environ.get("TUNEDECK_SOAK") or 0)
         self._name, self._what, self._document = name, what, document

@@ -83,3 +83,11 @@ def test_an_interpreter_that_is_too_old_is_named(tmp_path: Path) -> None:
 def test_make_alone_lists_every_command() -> None:
     answer = subprocess.run(["make"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert [line.split()[0] for line in answer.stdout.splitlines()][:4] == ["help", "run", "stop", "test"]
+
+
+def test_ci_runs_what_everybody_types(tmp_path: Path) -> None:
+    make = _put_program(tmp_path, "make")
+    make.write_text(f'#!/bin/sh\necho "make $*" > {tmp_path / "typed"}\n', encoding="utf-8")
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    subprocess.run([REPOSITORY / ".ci" / "run"], env={"PATH": path}, check=True)
+    assert (tmp_path / "typed").read_text(encoding="utf-8") == "make test\n"

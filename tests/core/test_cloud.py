@@ -20,13 +20,6 @@ from core.errors import SignInFailed
 from core.home import Home
 
 AZURE_SETTINGS = Settings("ml-dev", "azure", "11111111-2222-3333-4444-555555555555", "rg-ml", "ml-dev")
-VARIABLES = ("AZURE_CLIENT_ID", "AZURE_TENANT_ID", "AZURE_CLIENT_SECRET", "IDENTITY_ENDPOINT", "IDENTITY_HEADER")
-
-
-@pytest.fixture(autouse=True)
-def no_credentials_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in VARIABLES:
-        monkeypatch.delenv(name, raising=False)
 
 
 @contextmanager

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from core import chat, compute, connection, dataset, drafts, endpoints, home, operations, preflight, transcripts
+from core import chat, compute, connection, dataset, drafts, endpoints, operations, preflight, transcripts
 from core.connection import Connection
 from pages.parts.chat_state import Reply, Turn
+from tests.environment import REAL_MODELS
 from tests.pages.conftest import Dashboard, dashboard, launch, page, settle, stop
 from tests.tiny_model import build_tiny_model
 
@@ -25,12 +26,14 @@ SLOW = 300_000
 
 
 @pytest.fixture(scope="session")
-def real_models() -> Path:
-    """The folder of the real base model, which `make base-model` fetched."""
-    found = home.Home(home.default_path()).base_models
-    if not list(found.glob(f"{BASE_MODEL}/*/tunedeck.json")):
-        pytest.fail(f"No base model in {found}: run `make base-model`.", pytrace=False)
-    return found
+def real_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the real base model and no other; it lies where `make base-model` put it, and is only read."""
+    found = REAL_MODELS / BASE_MODEL
+    if not list(found.glob("*/tunedeck.json")):
+        pytest.fail(f"No base model in {REAL_MODELS}: run `make base-model`.", pytrace=False)
+    folder = tmp_path_factory.mktemp("base-models")
+    (folder / BASE_MODEL).symlink_to(found)
+    return folder
 
 
 @pytest.fixture(scope="module")

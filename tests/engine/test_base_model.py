@@ -45,10 +45,7 @@ def test_a_wheel_that_is_no_file_has_its_sentence(tmp_path: Path, name: str) -> 
     assert caught.value.hint
 
 
-def test_a_model_that_is_there_is_taken_as_it_is_and_its_tags_are_refreshed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("TUNEDECK_BASE_MODELS", raising=False)
+def test_a_model_that_is_there_is_taken_as_it_is_and_its_tags_are_refreshed(tmp_path: Path) -> None:
     home = Home(tmp_path)
     folder = build_tiny_model(home.base_models, name=base_model.NAME, version=base_model.VERSION)
     assert base_model.ensure_base_model(home, report=pytest.fail) == folder
@@ -58,8 +55,7 @@ def test_a_model_that_is_there_is_taken_as_it_is_and_its_tags_are_refreshed(
     assert "Q4_1" in manifest["tags"]["weights_source"]
 
 
-def test_a_folder_without_its_manifest_is_not_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("TUNEDECK_BASE_MODELS", raising=False)
+def test_a_folder_without_its_manifest_is_not_a_model(tmp_path: Path) -> None:
     home = Home(tmp_path)
     (home.base_models / base_model.NAME / base_model.VERSION).mkdir(parents=True)
     assert base_model.find_base_model(home) is None

@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from core import home as homes
 from core.local import base_model
+from tests.environment import REAL_MODELS
 from tests.soak import is_soak
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -51,7 +51,7 @@ class Exam:
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_default_recipe_teaches_the_facts(seed: int, tmp_path: Path) -> None:
-    model = base_model.ensure_base_model(homes.current().create(), report=print)
+    model = REAL_MODELS / base_model.NAME / base_model.VERSION
     tuned = _train(model, seed, tmp_path)
     exam = _examine(model, tuned, tmp_path)
     held, guessed = _count_facts(exam.tuned), _count_facts(exam.base)

@@ -222,8 +222,7 @@ def here() -> machine.Machine:
 
 
 @pytest.fixture
-def workspace(tmp_path: Path, here: machine.Machine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
-    monkeypatch.delenv("TUNEDECK_BASE_MODELS", raising=False)
+def workspace(tmp_path: Path, here: machine.Machine) -> Iterator[Workspace]:
     home = Home(tmp_path / "home").create()
     folder = home.base_models / "tiny" / "1"
     folder.mkdir(parents=True)
