@@ -15,6 +15,9 @@ from core.errors import BadInput, NotFound, Unreachable
 
 _MOST_ROWS = 10**9
 _DEFAULT_ENDPOINT = "https://huggingface.co"
+_CONNECT_S = 5
+_SILENCE_S = 30
+"""How long the hub may send nothing at all, on a slow line or from a busy machine, before it counts as gone."""
 
 Tell = Callable[[str, int, int], None]
 
@@ -54,6 +57,7 @@ def fetch(request: Mapping[str, Any], folder: Path, tell: Tell) -> str:
     name, config = request["hub_name"], request["config"] or None
     tell("Asking for", 0, 0)
     _check_reachable()
+    _be_patient()
     if "/" not in name:
         name = _find_owner(name)
     splits = _read_splits(name, config)
@@ -73,17 +77,43 @@ def fetch(request: Mapping[str, Any], folder: Path, tell: Tell) -> str:
     )
 
 
+def _be_patient() -> None:
+    """Have the hub's client wait for a slow answer, and give up soon where none comes. What the operator set stays.
+
+    It takes its time-outs from the environment when it is imported: 10 s where there are none, and for some requests
+    no end at all. `datasets` would ask 20 times again, each time for as long as the hub's client asks by itself.
+    """
+    for variable in ("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT"):
+        os.environ[variable] = os.environ.get(variable) or str(_SILENCE_S)
+    import datasets.config
+    from huggingface_hub.utils import httpx, set_client_factory
+    from huggingface_hub.utils._http import default_client_factory
+
+    def make_client() -> Any:
+        client = default_client_factory()
+        client.timeout = httpx.Timeout(_silence_s(), connect=_CONNECT_S)
+        return client
+
+    set_client_factory(make_client)
+    datasets.config.STREAMING_OPEN_MAX_RETRIES = datasets.config.STREAMING_READ_MAX_RETRIES = 1
+
+
+def _silence_s() -> float:
+    return float(os.environ.get("HF_HUB_ETAG_TIMEOUT") or _SILENCE_S)
+
+
 def _check_reachable() -> None:
-    """Ask the hub once with a short time-out: its own client tries for 25 s before it says so."""
+    """Ask the hub once: its own client tries for 25 s before it says that nobody is there."""
     import requests
 
     if os.environ.get("HF_HUB_OFFLINE") == "1":
         return
-    endpoint = os.environ.get("HF_ENDPOINT", _DEFAULT_ENDPOINT)
     try:
-        requests.head(endpoint, timeout=5)
+        requests.head(_endpoint(), timeout=(_CONNECT_S, _silence_s()))
+    except requests.ReadTimeout as error:
+        raise _unreachable(f"did not answer within {_silence_s():g} s", error) from error
     except requests.RequestException as error:
-        raise _unreachable(endpoint, error) from error
+        raise _unreachable("cannot be reached from this machine", error) from error
 
 
 def _find_owner(name: str) -> str:
@@ -101,11 +131,13 @@ def _address(name: str) -> str:
     return f"hf://datasets/{name}"
 
 
-def _unreachable(endpoint: str, error: Exception) -> Unreachable:
-    host = re.sub(r"^https?://", "", endpoint)
-    return Unreachable(
-        f"{host} cannot be reached from this machine.", "Upload a file, or use the bundled sample.", str(error)
-    )
+def _unreachable(what: str, error: Exception) -> Unreachable:
+    host = re.sub(r"^https?://", "", _endpoint())
+    return Unreachable(f"{host} {what}.", "Upload a file, or use the bundled sample.", str(error))
+
+
+def _endpoint() -> str:
+    return os.environ.get("HF_ENDPOINT", _DEFAULT_ENDPOINT)
 
 
 def _read_splits(name: str, config: str | None) -> list[str]:
@@ -147,13 +179,14 @@ def _token() -> str | None:
 def _ask(name: str, question: Callable[[], Any]) -> Any:
     """Ask `datasets`, turning what it raises into sentences."""
     from datasets.exceptions import DatasetNotFoundError, DatasetsError
+    from huggingface_hub.utils import httpx
 
     try:
         return question()
     except DatasetNotFoundError as error:
         raise _not_found(name, error) from error
-    except ConnectionError as error:
-        raise _unreachable(os.environ.get("HF_ENDPOINT", _DEFAULT_ENDPOINT), error) from error
+    except (ConnectionError, httpx.RequestError) as error:
+        raise _unreachable("cannot be reached from this machine", error) from error
     except (DatasetsError, ValueError, RuntimeError, OSError) as error:
         if getattr(getattr(error, "response", None), "status_code", 0) in (401, 403, 404):
             raise _not_found(name, error) from error

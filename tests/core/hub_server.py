@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -18,7 +18,10 @@ _API = re.compile(r"/api/datasets/([\w.-]+/[\w.-]+)(?:/(revision|tree|paths-info
 
 
 class Hub(ThreadingHTTPServer):
-    """files: repository -> path -> content. token: what a private one wants, "" = all are public."""
+    """files: repository -> path -> content. token: what a private one wants, "" = all are public.
+
+    before_answer: called with the number of each request, and may hold its answer back; False: there is none.
+    """
 
     daemon_threads = True
 
@@ -27,6 +30,7 @@ class Hub(ThreadingHTTPServer):
         self.files, self.token = files, token
         self.given: dict[str, int] = {}
         self.asked: list[str] = []
+        self.before_answer: Callable[[int], bool] = lambda _: True
 
     @property
     def url(self) -> str:
@@ -54,6 +58,9 @@ class _Handler(BaseHTTPRequestHandler):
         address = urlsplit(self.path)
         path = unquote(address.path)
         self.server.asked.append(f"{self.command} {path}")
+        if not self.server.before_answer(len(self.server.asked)):
+            self.close_connection = True
+            return None
         if path == "/":
             return self._send(200, b"", with_body)
         if self.server.token and self.headers.get("Authorization") != f"Bearer {self.server.token}":
@@ -113,7 +120,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(key, value)
         self.end_headers()
         if with_body:
-            self.wfile.write(content)
+            with suppress(ConnectionError):  # whoever asked has given up
+                self.wfile.write(content)
 
 
 @contextmanager

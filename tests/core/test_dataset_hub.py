@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import random
+import threading
 from typing import Any
 
 import pyarrow
@@ -11,7 +12,7 @@ import pyarrow.parquet
 import pytest
 
 from core import dataset
-from core.errors import BadInput, NotFound
+from core.errors import BadInput, NotFound, Unreachable
 from core.home import Home
 from tests.core.hub_server import serving
 
@@ -55,8 +56,8 @@ configs:
 def test_a_share_of_a_data_set_is_streamed_and_not_all_of_it_fetched(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """About 10 s: two processes that import `datasets`, and 60 MB of which few are asked for."""
-    files = {f"data/train_sft-{part:05d}-of-00004.parquet": parquet(part * 1000, 1000, 60_000) for part in range(4)}
+    """About 8 s: processes that import `datasets`, and 20 MB of which few are asked for."""
+    files = {f"data/train_sft-{part:05d}-of-00004.parquet": parquet(part * 1000, 1000, 20_000) for part in range(4)}
     files |= {"data/test_sft-00000-of-00001.parquet": parquet(9000, 200, 400), "README.md": CARD}
     with serving({"someone/chats": files}, token="hf_secret") as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
@@ -116,3 +117,27 @@ def test_a_part_that_cannot_be_is_refused_before_anything_starts(home: Home, wro
         dataset.start_hub("a/b", **wrong)
     refused.value.message.encode()
     assert list(home.datasets.glob(".preparing/*")) == []
+
+
+def test_a_hub_that_is_slow_to_begin_is_waited_for(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """About 10 s, 6 of which the hub lets pass before it says anything: a line or a machine that is busy."""
+    files = {"data/train_sft-00000-of-00001.parquet": parquet(0, 200, 400), "README.md": CARD}
+    files["data/test_sft-00000-of-00001.parquet"] = parquet(9000, 200, 400)
+    with serving({"someone/chats": files}) as hub:
+        hub.before_answer = lambda number: number > 1 or not threading.Event().wait(6)
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        few = dataset.from_hub("someone/chats", split="train_sft", rows=30)
+    assert (few.rows, few.source) == (30, "Hugging Face: someone/chats, train_sft[:30]")
+
+
+def test_a_hub_that_says_nothing_is_told_when_the_operators_patience_ends(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = threading.Event()
+    with serving({}) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        monkeypatch.setenv("HF_HUB_ETAG_TIMEOUT", "1")
+        hub.before_answer = lambda _: held.wait(60)
+        with pytest.raises(Unreachable, match="did not answer within 1 s"):
+            dataset.from_hub("someone/chats", split="train_sft", rows=30)
+        held.set()
