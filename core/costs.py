@@ -156,7 +156,8 @@ def retail_price(conn: Connection, region: str, size_name: str) -> Price:
         return Price(None)
     key = f"{region.lower()}/{size_name.lower()}"
     kept = _read_cache().get(key)
-    if kept and time.time() - kept["at"] < (_CACHE_S if kept["per_hour"] is not None else _MISS_CACHE_S):
+    # One from a time to come was kept before the clock was set back.
+    if kept and 0 <= time.time() - kept["at"] < (_CACHE_S if kept["per_hour"] is not None else _MISS_CACHE_S):
         return Price(kept["per_hour"], kept["currency"], "retail" if kept["per_hour"] is not None else "unknown")
     try:
         found = _ask_retail(conn, region, size_name)

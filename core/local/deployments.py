@@ -20,7 +20,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,6 +59,7 @@ class Deployments:
         self._stopping = threading.Event()
         self._wake = threading.Event()
         self._probed: dict[str, tuple[float, int]] = {}
+        self._since: dict[tuple[str, str], tuple[int, float]] = {}
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -154,7 +155,7 @@ class Deployments:
             self._change(deployment, {"state": "Succeeded", "health": "healthy", "error": None})
             self._note(deployment, "Ready.")
             wire.finish_operation(self._workspace.store, deployment["operation"])
-        elif _seconds_since(deployment["starting_since"]) > LOAD_TIMEOUT_S:
+        elif self._waited_s("load", deployment) > LOAD_TIMEOUT_S:
             processes.kill(folder)
             self._fail(deployment, f"The model was not loaded within {LOAD_TIMEOUT_S:.0f} s.")
 
@@ -203,7 +204,7 @@ class Deployments:
     def _watch(self, deployment: Document) -> None:
         folder = self.folder_of(deployment)
         if shim.read_attempt(folder) < deployment["attempt"]:
-            if not processes.is_alive(folder) and now_utc() >= (deployment["next_start_at"] or ""):
+            if not processes.is_alive(folder) and self._waited_s("pause", deployment) >= deployment.get("pause_s", 0.0):
                 self._launch(deployment)
         elif not processes.is_alive(folder):
             self._begin_attempt(deployment, self._explain(deployment, tail=False))
@@ -226,7 +227,7 @@ class Deployments:
             "health": "restarting",
             "starting_since": now_utc(),
             "quick_restarts": quick,
-            "next_start_at": (datetime.now(UTC) + timedelta(seconds=pause_s)).isoformat(timespec="microseconds"),
+            "pause_s": pause_s,
         }
         if counts:
             changes |= {"restarts": deployment["restarts"] + 1, "last_restart_at": now_utc(), "last_exit": reason}
@@ -256,10 +257,20 @@ class Deployments:
         """Stop a scorer without waiting for it: SIGTERM first, SIGKILL when the grace is over."""
         folder = self.folder_of(deployment)
         if not deployment.get("stop_asked_at"):
+            self._since.pop(("stop", key_of(deployment)), None)
             self._change(deployment, {"stop_asked_at": now_utc()})
             processes.ask_to_stop(folder)
-        elif _seconds_since(deployment["stop_asked_at"]) > STOP_GRACE_S:
+        elif self._waited_s("stop", deployment) > STOP_GRACE_S:
             processes.kill(folder)
+
+    def _waited_s(self, what: str, deployment: Document) -> float:
+        """Return how long this server has waited for something of an attempt, however the clock is set."""
+        now, key = time.monotonic(), (what, key_of(deployment))
+        attempt, since = self._since.get(key, (-1, now))
+        if attempt != deployment["attempt"]:
+            since = now
+            self._since[key] = (deployment["attempt"], now)
+        return now - since
 
     def _delete(self, deployment: Document) -> None:
         folder = self.folder_of(deployment)
@@ -267,6 +278,7 @@ class Deployments:
             self._end_gently(deployment)
             return
         shutil.rmtree(folder, ignore_errors=True)
+        self._since = {key: since for key, since in self._since.items() if key[1] != key_of(deployment)}
         self._drop_traffic(deployment)
         self._workspace.store.delete("deployment", key_of(deployment))
         wire.finish_operation(self._workspace.store, deployment["operation"])
@@ -353,7 +365,7 @@ def new_deployment(endpoint: str, name: str) -> Document:
         "quick_restarts": 0,
         "last_restart_at": None,
         "last_exit": None,
-        "next_start_at": None,
+        "pause_s": 0.0,
         "stop_asked_at": None,
         "secret": secrets.token_hex(24),
         "operation": "",

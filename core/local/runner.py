@@ -12,7 +12,6 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,6 +43,7 @@ class Runner:
         self._reserve = DiskReserve(workspace.home.path / "disk-reserve")
         self._active: list[str] = []
         self._no_node_until: dict[str, float] = {}
+        self._stopping_since: dict[str, float] = {}  # by time.monotonic(): the machine's clock may be set meanwhile
         self._changed_at = time.monotonic()
         self._waits_for_cores = ""  # the job that was last told so
         self._turn: tuple[str, str] | None = None  # whose it is, asked once in a pass over many that wait
@@ -316,13 +316,15 @@ class Runner:
             folder = runs.step_folder(self._workspace, job["name"], step)
             if not step["attempt"] or processes.forbid(folder, step["attempt"]):
                 continue
+            since = self._stopping_since.setdefault(step["id"], time.monotonic())
             if not step["stop_asked_at"]:
                 processes.ask_to_stop(folder)
                 self._change_step(job, step, lambda each: each.update(stop_asked_at=now_utc()))
-            elif _seconds_since(step["stop_asked_at"]) > STOP_GRACE_S:
+            elif time.monotonic() - since > STOP_GRACE_S:
                 processes.kill(folder)
             return
         for step in job["steps"]:
+            self._stopping_since.pop(step["id"], None)
             if step["attempt"]:
                 self._ingest.read(runs.step_folder(self._workspace, job["name"], step), step["id"], job["name"])
                 self._ingest.forget(step["id"])
@@ -410,7 +412,3 @@ def _take_node(job: Document, held: Document) -> None:
 
 def _cpus_of(job: Document) -> list[int]:
     return list((job.get("held") or {}).get("cpus", ()))
-
-
-def _seconds_since(stored: str) -> float:
-    return (datetime.now(UTC) - datetime.fromisoformat(stored)).total_seconds()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -160,6 +161,12 @@ def test_the_price_list_is_asked_once_a_day_over_all_its_pages_and_gets_no_token
     assert f"armSkuName eq '{SIZE}'" in price_list.asked[0]["$filter"][0]
     assert "armRegionName eq 'westeurope'" in price_list.asked[0]["$filter"][0]
     assert price_list.asked[0]["authorization"] == [""]
+
+
+def test_a_price_kept_before_the_clock_was_set_back_is_asked_for_again(home: Home, price_list: PriceList) -> None:
+    kept = {"per_hour": 0.01, "currency": "USD", "at": time.time() + 30 * 86400}
+    (home.path / "prices.json").write_text(json.dumps({f"westeurope/{SIZE.lower()}": kept}))
+    assert costs.retail_price(connect(AZURE), "westeurope", SIZE).words == "$3.67/h"
 
 
 def test_a_size_the_list_does_not_know_or_a_list_that_fails_is_unknown(home: Home, price_list: PriceList) -> None:

@@ -45,6 +45,12 @@ def test_a_token_for_another_workspaces_address_is_refused(local_server: LocalSe
         assert envelope(answer) == (401, "AuthenticationFailed"), audience
 
 
+def test_a_token_made_before_the_clock_was_set_back_is_good_to_its_end(local_server: LocalServer) -> None:
+    token = local_server.make_token(iat=int(time.time()) + 3600, exp=int(time.time()) + 7200)
+    answer = local_server.request("GET", "/health", headers={"Authorization": f"Bearer {token}"})
+    assert answer.status_code == 200
+
+
 def test_an_unsigned_token_is_refused(local_server: LocalServer) -> None:
     head, body, _ = local_server.token.split(".")
     none = "eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0"  # {"alg":"none","typ":"JWT"}

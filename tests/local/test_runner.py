@@ -11,6 +11,7 @@ import statistics
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -94,11 +95,20 @@ def test_cancel_stops_the_trainer_and_keeps_the_metrics_so_far(local_server: Loc
     assert local_server.request("POST", "jobs/stopped/cancel").status_code == 200
 
 
-def test_cancel_ends_a_trainer_that_does_not_listen(local_server: LocalServer) -> None:
-    """Waits out the grace of five seconds."""
+def test_cancel_ends_a_trainer_that_does_not_listen_also_when_the_clock_was_set_back(local_server: LocalServer) -> None:
+    """Waits out the grace of five seconds; to a clock set back by an hour, the cancel was asked for in an hour."""
     submit(local_server, "deaf", command_body("--steps 5000 --deaf"))
     wait(lambda: metric_of(local_server, "deaf"))
     local_server.request("POST", "jobs/deaf/cancel")
+    store = Store(local_server.home.workspace_db)
+    wait(lambda: store.require("job", "deaf")["steps"][0]["stop_asked_at"])
+    in_an_hour = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+
+    def set_back(job: Document) -> Document:
+        job["steps"][0]["stop_asked_at"] = in_an_hour
+        return job
+
+    store.update("job", "deaf", set_back)
     assert wait_for(local_server, "deaf", seconds=15)["status"] == "Canceled"
 
 

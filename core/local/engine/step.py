@@ -87,11 +87,11 @@ class Step:
 
     def report_progress(self, phase: Phase, step: int = 0, total_steps: int = 0, epoch: float = 0.0) -> None:
         """Say where the step is; calls in quick succession within a phase are dropped."""
-        now = time.time()
+        now = time.monotonic()
         if phase == self._phase and step < total_steps and now - self._progress_at < PROGRESS_EVERY_S:
             return
         self._progress_at, self._phase = now, phase
-        body = {"step": step, "total_steps": total_steps, "epoch": epoch, "phase": phase, "at": int(now * 1000)}
+        body = {"step": step, "total_steps": total_steps, "epoch": epoch, "phase": phase, "at": int(time.time() * 1000)}
         write_json(self.folder / "progress.json", body)
 
     def fail(self, error: TunedeckError) -> None:
