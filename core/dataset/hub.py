@@ -120,7 +120,7 @@ def _find_owner(name: str) -> str:
     """Return a bare name with its owner's before it, as the hub knows it: "json" alone is for `datasets` a reader."""
     from huggingface_hub import HfApi
 
-    found = _ask(name, lambda: str(HfApi(token=_token()).dataset_info(name, timeout=10).id))
+    found = _ask(name, lambda: str(HfApi(token=_token()).dataset_info(name, timeout=_silence_s()).id))
     if "/" not in found:
         raise BadInput(f"The data set '{name}' has no owner on Hugging Face.", "Write it as owner/name.")
     return found

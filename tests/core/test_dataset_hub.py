@@ -15,6 +15,7 @@ from core import dataset
 from core.errors import BadInput, NotFound, Unreachable
 from core.home import Home
 from tests.core.hub_server import serving
+from tests.soak import is_soak
 
 ROWS = 4000
 
@@ -119,6 +120,8 @@ def test_a_part_that_cannot_be_is_refused_before_anything_starts(home: Home, wro
     assert list(home.datasets.glob(".preparing/*")) == []
 
 
+@pytest.mark.soak
+@pytest.mark.skipif(not is_soak(), reason="ten seconds: only under TUNEDECK_SOAK")
 def test_a_hub_that_is_slow_to_begin_is_waited_for(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     """About 10 s, 6 of which the hub lets pass before it says anything: a line or a machine that is busy."""
     files = {"data/train_sft-00000-of-00001.parquet": parquet(0, 200, 400), "README.md": CARD}
