@@ -1,4 +1,8 @@
-"""Drafts: the set-up being put together (model, compute, data, recipe), saved at each choice. Knows no workspace."""
+"""Drafts: the set-up being put together (model, compute, data, recipe), saved at each choice. Knows no workspace.
+
+Several tabs may show one draft. Each saves what it changed of the draft as it had read it; what another tab has saved
+meanwhile stays (compare and swap, choice by choice).
+"""
 
 from __future__ import annotations
 
@@ -10,10 +14,12 @@ from datetime import UTC, datetime
 
 from core import home
 from core.database import Database
-from core.errors import NotFound
-from core.recipe import Value
+from core.errors import Conflict, NotFound
+from core.recipe import BY_NAME, Value
 
+_INSERT = "insert or ignore into drafts (id, connection, body, revision, updated_at) values (?, ?, ?, ?, ?)"
 _LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
+_CHOICES = {"model": "Model", "model_version": "Model version", "compute": "Compute", "dataset": "Data"}
 
 
 @dataclass(frozen=True)
@@ -45,22 +51,50 @@ class Draft:
 
 def create_draft(connection: str, **fields: object) -> Draft:
     """Make and save a new draft for the connection with this alias."""
-    draft = Draft("".join(secrets.choice(_LETTERS) for _ in range(4)), connection, nonce=secrets.token_hex(8))
-    return save_draft(replace(draft, **fields))  # type: ignore[arg-type]
+    while True:
+        name = "".join(secrets.choice(_LETTERS) for _ in range(4))
+        draft = replace(Draft(name, connection, nonce=secrets.token_hex(8)), **fields)  # type: ignore[arg-type]
+        draft = replace(draft, revision=1, updated_at=_now())
+        with _database().write() as db:
+            values = (draft.id, draft.connection, json.dumps(asdict(draft)), draft.revision, draft.updated_at)
+            if db.execute(_INSERT, values).rowcount:
+                return draft
 
 
 def save_draft(draft: Draft, **changes: object) -> Draft:
-    """Save `draft` with `changes` and return it with its new revision; a changed draft counts as not launched."""
-    draft = replace(draft, **{"launched": "", **changes})  # type: ignore[arg-type]
-    saved = replace(draft, revision=draft.revision + 1, updated_at=datetime.now(UTC).isoformat(timespec="milliseconds"))
-    with _database().write() as connection:
-        connection.execute(
-            "insert into drafts (id, connection, body, revision, updated_at) values (?, ?, ?, ?, ?) "
-            "on conflict (id) do update set connection = excluded.connection, "
-            "body = excluded.body, revision = excluded.revision, updated_at = excluded.updated_at",
-            (saved.id, saved.connection, json.dumps(asdict(saved)), saved.revision, saved.updated_at),
+    """Make `changes` to a draft and return it as it is saved; a changed draft counts as not launched.
+
+    draft: as it was read. What was saved since stays, but for what `changes` change. Raises Conflict where that was
+    changed to something else since, or the draft was started; NotFound where it was deleted.
+    """
+    with _database().write() as db:
+        row = db.execute("select body from drafts where id = ?", (draft.id,)).fetchone()
+        if row is None:
+            raise NotFound(*_unknown(draft.id))
+        stored = _parse(row["body"])
+        if stored is None:
+            raise NotFound(*_unknown(draft.id))
+        if stored.launched and stored.launched != draft.launched:
+            raise Conflict("This set-up was started in another tab. Nothing was changed.", "Copy it to change it.")
+        merged = {name: _merge(name, getattr(draft, name), new, getattr(stored, name)) for name, new in changes.items()}
+        saved = replace(stored, launched="", revision=stored.revision + 1, updated_at=_now(), **merged)  # type: ignore[arg-type]
+        db.execute(
+            "update drafts set body = ?, revision = ?, updated_at = ? where id = ?",
+            (json.dumps(asdict(saved)), saved.revision, saved.updated_at, saved.id),
         )
     return saved
+
+
+def list_differences(before: Draft, now: Draft) -> list[str]:
+    """Return what a draft holds that it did not hold before, each as "Epochs is 5, it was 3"."""
+    pairs = {_CHOICES[name]: (getattr(before, name), getattr(now, name)) for name in _CHOICES}
+    for name in {**before.parameters, **now.parameters}:
+        pairs[_label(name)] = (before.parameters.get(name), now.parameters.get(name))
+    return [
+        f"{label} is {_say(label, new)}" + ("" if label == _CHOICES["dataset"] else f", it was {_say(label, old)}")
+        for label, (old, new) in pairs.items()
+        if old != new
+    ]
 
 
 def find_draft(draft_id: str) -> Draft | None:
@@ -73,7 +107,7 @@ def get_draft(draft_id: str) -> Draft:
     """Return the draft with this id; raises NotFound."""
     draft = find_draft(draft_id)
     if draft is None:
-        raise NotFound(f"There is no draft '{draft_id}'.", "Start a new one on Model & compute.")
+        raise NotFound(*_unknown(draft_id))
     return draft
 
 
@@ -81,26 +115,29 @@ def find_latest_draft(connection: str, unfinished: bool = True) -> Draft | None:
     """Return the draft of this connection that was changed last; `unfinished` leaves out what was launched."""
     for row in _database().rows("select body from drafts where connection = ? order by updated_at desc", connection):
         draft = _parse(row["body"])
-        if not (unfinished and draft.launched):
+        if draft is not None and not (unfinished and draft.launched):
             return draft
     return None
 
 
-def mark_launched(draft_id: str, operation_id: str) -> None:
-    """Note which operation started a draft; that is no change of what was chosen, so the revision stays."""
-    draft = find_draft(draft_id)
-    if draft is None:
-        return
-    with _database().write() as connection:
-        body = json.dumps(asdict(replace(draft, launched=operation_id)))
-        connection.execute("update drafts set body = ? where id = ? and revision = ?", (body, draft_id, draft.revision))
+def mark_launched(draft_id: str, operation_id: str, revision: int | None = None) -> None:
+    """Note which operation started a draft; that is no change of what was chosen, so the revision stays.
+
+    revision: of the draft that was started; one that was changed since is not the one that runs, and is not marked.
+    """
+    with _database().write() as db:
+        row = db.execute("select body from drafts where id = ?", (draft_id,)).fetchone()
+        draft = _parse(row["body"]) if row else None
+        if draft is not None and revision in (None, draft.revision):
+            body = json.dumps(asdict(replace(draft, launched=operation_id)))
+            db.execute("update drafts set body = ? where id = ?", (body, draft_id))
 
 
 def find_launched(connection: str, dataset: str) -> Draft | None:
     """Return the draft with this data that was launched last on a connection, or None."""
     rows = _database().rows("select body from drafts where connection = ? order by updated_at desc", connection)
     found = (_parse(row["body"]) for row in rows)
-    return next((draft for draft in found if draft.launched and draft.dataset == dataset), None)
+    return next((draft for draft in found if draft and draft.launched and draft.dataset == dataset), None)
 
 
 def delete_draft(draft_id: str) -> None:
@@ -109,9 +146,51 @@ def delete_draft(draft_id: str) -> None:
         connection.execute("delete from drafts where id = ?", (draft_id,))
 
 
-def _parse(body: str) -> Draft:
-    known = json.loads(body)
-    return Draft(**{name: known[name] for name in Draft.__dataclass_fields__ if name in known})
+def _merge(name: str, read: object, new: object, stored: object) -> object:
+    """Return a choice as it is to be saved: as it was changed from `read` to `new`, and else as it is stored."""
+    if isinstance(read, Mapping) and isinstance(new, Mapping) and isinstance(stored, Mapping):
+        each = {
+            known: _merge(known, read.get(known), new.get(known), stored.get(known))
+            for known in {**stored, **read, **new}
+        }
+        return {known: value for known, value in each.items() if value is not None}
+    if new == read:
+        return stored
+    if stored in (read, new):
+        return new
+    label = _label(name)
+    raise Conflict(
+        f"{label} was changed in another tab: it is {_say(label, stored)} now. Your change was not saved.",
+        "Look at it, and change it again if you still want to.",
+    )
+
+
+def _label(name: str) -> str:
+    return _CHOICES.get(name) or (BY_NAME[name].label if name in BY_NAME else name)
+
+
+def _say(label: str, value: object) -> str:
+    """Return a value in words: data is known by its hash, which says nothing to a person."""
+    if label == _CHOICES["dataset"] and value:
+        return "another data set"
+    return "at its default" if value is None else str(value) or "not chosen"
+
+
+def _unknown(draft_id: str) -> tuple[str, str]:
+    return f"There is no draft '{draft_id}'.", "Start a new one on Model & compute."
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _parse(body: str) -> Draft | None:
+    """Return a draft, None where the row makes no sense: it costs that draft, not the list."""
+    try:
+        known = json.loads(body)
+        return Draft(**{name: known[name] for name in Draft.__dataclass_fields__ if name in known})
+    except (ValueError, TypeError):
+        return None
 
 
 def _database() -> Database:

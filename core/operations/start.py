@@ -75,7 +75,7 @@ def start_launch(plan: LaunchPlan, title: str = "") -> Operation:
         f"launch:{plan.draft.id}:{plan.draft.revision}",
         math.inf,
     )
-    mark_launched(plan.draft.id, operation.id)
+    mark_launched(plan.draft.id, operation.id, plan.draft.revision)
     return operation
 
 

@@ -5,8 +5,6 @@ from dataclasses import replace
 
 import pytest
 
-from core.drafts import create_draft, find_latest_draft, get_draft, mark_launched, save_draft
-from core.errors import NotFound
 from core.home import Home
 from core.operations.ledger import LeaseLost, Ledger
 from core.operations.records import DONE, FAILED
@@ -75,24 +73,3 @@ def test_one_operation_has_one_receipt(ledger: Ledger) -> None:
     assert numbered.id == "R-0001"
     assert ledger.add_receipt(receipt, fence) == ledger.list_receipts()[0] == numbered
     assert numbered.kept_bytes == 7
-
-
-def test_a_draft_is_found_again_and_a_changed_one_counts_as_not_launched(home: Home) -> None:
-    draft = create_draft("local", model="tiny-chat")
-    draft = save_draft(draft, compute="this-machine", parameters={"seed": 7})
-    assert get_draft(draft.id) == draft
-    assert find_latest_draft("local") == draft
-    mark_launched(draft.id, "op1")
-    assert get_draft(draft.id).launched == "op1"
-    assert get_draft(draft.id).revision == draft.revision
-    assert find_latest_draft("local") is None
-    assert save_draft(get_draft(draft.id), dataset="abc").launched == ""
-    with pytest.raises(NotFound, match="There is no draft 'nope'"):
-        get_draft("nope")
-
-
-def test_each_draft_has_a_nonce_of_its_own_that_no_change_alters(home: Home) -> None:
-    one, other = create_draft("local", model="tiny-chat"), create_draft("local", model="tiny-chat")
-    assert len(one.nonce) == 16
-    assert one.nonce != other.nonce
-    assert save_draft(one, compute="this-machine").nonce == one.nonce
