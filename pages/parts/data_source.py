@@ -7,12 +7,12 @@ import contextlib
 import streamlit as st
 
 from core import dataset as datasets
-from core import drafts, home
+from core import home
 from core.dataset import ChatDataset, Preview
 from core.drafts import Draft
 from core.errors import BadInput, TunedeckError
 from core.reader import Snapshot
-from pages.parts import data_findings, data_forms, reads, words
+from pages.parts import data_findings, data_forms, reads, setup, words
 from pages.parts.action import action
 from pages.parts.file_field import let_go
 from pages.parts.live import live
@@ -166,4 +166,4 @@ def _draw_preview(preview: Preview) -> None:
 
 def use(draft_id: str, key: str) -> None:
     """Save the data set in the draft."""
-    drafts.save_draft(drafts.get_draft(draft_id), dataset=key)
+    setup.save(draft_id, dataset=key)

@@ -1,4 +1,4 @@
-"""The Launch page's pieces: the card that says whether a run is ready, the summary, what changed, the script."""
+"""The Launch page's pieces: the plan, the summary, what differs from the last run, the script."""
 
 from __future__ import annotations
 
@@ -7,34 +7,22 @@ from collections.abc import Mapping, Sequence
 import streamlit as st
 
 from core import drafts, models, operations, overview, preflight
-from core.connection import Connection
 from core.drafts import Draft
 from core.operations import Operation
-from core.preflight import Check, LaunchPlan
+from core.preflight import LaunchPlan
 from core.reader import Snapshot
 from core.recipe import BY_NAME, Recipe, build_recipe, total_batch_size
 from core.run_states import Run
 from pages.parts import reads, words
-from pages.parts.action import Confirm, action, open_dialog
+from pages.parts.action import action
 from pages.parts.links import link
-from pages.parts.notices import draw_empty, draw_error, draw_hint
+from pages.parts.notices import draw_empty
 from pages.parts.state import ui
-
-_BADGES = {
-    "ok": ("OK", "check_circle", "green"),
-    "warning": ("Note", "warning", "orange"),
-    "failed": ("Failed", "error", "red"),
-}
-
-
-def read_plan(conn: Connection, draft_id: str, revision: int) -> LaunchPlan:
-    """Plan the draft as it is saved. revision: makes an edited draft another reading."""
-    return preflight.plan_launch(conn, drafts.get_draft(draft_id))
 
 
 def read_current_plan(draft: Draft) -> Snapshot[LaunchPlan]:
-    """Return the plan of the draft as it stands, and remember it as the last known one."""
-    snapshot = reads.read(read_plan, draft.id, draft.revision, max_age_s=10.0)
+    """Return the plan of just this draft, whatever another tab makes of it, and remember it as the last known one."""
+    snapshot = reads.read(preflight.plan_launch, draft, max_age_s=10.0)
     if snapshot.value is not None:
         ui().notes[f"plan-{draft.id}"] = snapshot.value
     return snapshot
@@ -62,13 +50,23 @@ def what_is_missing(draft: Draft) -> tuple[str, str, str] | None:
     return None
 
 
+def find_started(draft: Draft) -> Operation | None:
+    """Return the operation that started this draft, None where none did or it failed."""
+    started = operations.find_operation(draft.launched) if draft.launched else None
+    return None if started is None or started.state == "failed" else started
+
+
+def title_of(started: Operation) -> str:
+    """Return the title of the run that an operation started."""
+    return str(started.arguments.get("title") or started.subject)
+
+
 def draw_launched(draft: Draft) -> bool:
     """Draw that this draft was started already; True where it was."""
-    started = operations.find_operation(draft.launched) if draft.launched else None
-    if started is None or started.state == "failed":
+    started = find_started(draft)
+    if started is None:
         return False
-    title = started.arguments.get("title") or started.subject
-    draw_empty(f"This set-up was started as {title}.", link("runs", run=started.subject), "Open the run")
+    draw_empty(f"This set-up was started as {title_of(started)}.", link("runs", run=started.subject), "Open the run")
     action("Copy this set-up", copy_draft, draft, key="copy-draft", icon="content_copy", type="primary",
            then=lambda copy: link("launch", draft=copy.id))  # fmt: skip
     return True
@@ -78,95 +76,6 @@ def copy_draft(draft: Draft) -> Draft:
     """Make a draft of its own with the same choices."""
     return drafts.create_draft(draft.connection, model=draft.model, model_version=draft.model_version,
                                compute=draft.compute, dataset=draft.dataset, parameters=draft.parameters)  # fmt: skip
-
-
-def draw_ready(draft: Draft, snapshot: Snapshot[LaunchPlan]) -> None:
-    """Draw the checks, the estimate and the one button."""
-    plan = snapshot.value
-    if plan is not None and ui().notes.pop(_wish(draft.id), False) and plan.ready:
-        if not _costs_money():
-            link("runs", run=start(plan).subject).go()
-        open_dialog("start")
-    with st.container(border=True):
-        st.header("Ready" if plan is None or plan.ready else "Not ready", anchor=False)
-        if plan is not None:
-            with st.container(gap="xsmall"):
-                for check in sorted(plan.checks, key=lambda check: check.state != "failed"):
-                    _draw_check(check)
-            _draw_estimate(plan)
-        elif snapshot.error is not None:
-            draw_error(snapshot.error, key="plan")
-        else:
-            for _ in range(5):
-                st.skeleton(24)
-        _draw_start(draft, plan, off="The set-up cannot be read." if plan is None and snapshot.error else "")
-
-
-def _draw_check(check: Check) -> None:
-    word, icon, colour = _BADGES[check.state]
-    detail = f" :small[{words.plain(check.detail)}]" if check.detail else ""
-    st.markdown(f":{colour}-badge[:material/{icon}: {word}] **{words.plain(check.title)}**{detail}")
-    if check.hint and check.state != "ok":
-        draw_hint(check.hint)
-
-
-def _draw_estimate(plan: LaunchPlan) -> None:
-    if plan.estimate is None:
-        st.text("How long it takes is not known yet.")
-        return
-    st.markdown(f"**{words.plain(plan.estimate.time_words)}**, **{words.plain(plan.estimate.cost_words)}**")
-    st.caption(words.plain(f"Basis: {plan.estimate.basis}."))
-
-
-def _draw_start(draft: Draft, plan: LaunchPlan | None, off: str) -> None:
-    """Draw the button. It stays on while the checks run: a field's last edit arrives with the click on it."""
-    failed = [check.title for check in plan.checks if check.state == "failed"] if plan else []
-    if failed:
-        verb = "checks fail" if len(failed) > 1 else "check fails"
-        off = f"{len(failed)} {verb}: {', '.join(failed).lower()}."
-    cost = plan.estimate.cost_words if plan and plan.estimate else "price unknown"
-    label = f"Start run on Azure, {words.plain(cost)}" if _costs_money() else "Start run"
-    question = _question(plan, label, cost) if plan and _costs_money() else None
-    action(label, _begin, draft.id, plan, key="start", type="primary", icon="play_arrow", width="stretch", off=off,
-           confirm=question, then=lambda begun: link("runs", run=begun.subject) if begun else None)  # fmt: skip
-    if ui().notes.get(_wish(draft.id)):
-        st.caption("It starts when the checks are done.")
-
-
-def _question(plan: LaunchPlan, label: str, cost: str) -> Confirm:
-    time = f"About {plan.estimate.time_words}: {cost}. List price, not your bill." if plan.estimate else cost
-    return Confirm(
-        title="Start a run that costs money?",
-        yes=label,
-        keep="Keep the draft",
-        lines=(f"{plan.model.name} on {plan.compute.name} ({plan.compute.size}), {plan.compute.price.words}.", time),
-        ticks=tuple(f"{check.title}: {check.detail}" for check in plan.warnings),
-        icon="play_arrow",
-    )
-
-
-def _begin(draft_id: str, plan: LaunchPlan | None) -> Operation | None:
-    """Start what was checked; where the draft has changed since, the click is a wish to start once that is checked."""
-    if plan is not None and plan.draft.revision == drafts.get_draft(draft_id).revision:
-        return start(plan)
-    ui().notes[_wish(draft_id)] = True
-    return None
-
-
-def start(plan: LaunchPlan) -> Operation:
-    """Record the run; the list of runs is read anew."""
-    begun = operations.start_launch(plan)
-    reads.forget(overview.read_runs)
-    return begun
-
-
-def _wish(draft_id: str) -> str:
-    return f"start-{draft_id}"
-
-
-def _costs_money() -> bool:
-    conn = reads.find_connection()
-    return conn is not None and conn.billed
 
 
 def draw_name(draft: Draft, recipe: Recipe, plan: LaunchPlan | None) -> None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import streamlit as st
 
 from core import compute as computing
-from core import drafts, models
+from core import models
 from core.compute import Compute, Size, Verdict
 from core.drafts import Draft
+from core.errors import Conflict
 from core.models import BaseModel
-from pages.parts import compute_drawer, reads, setup, words
-from pages.parts.action import action
+from pages.parts import compute_drawer, fields, reads, setup, words
+from pages.parts.action import action, draw_error_of
 from pages.parts.links import link
 from pages.parts.notices import draw_warning, ready
 from pages.parts.state import ui
@@ -33,9 +35,9 @@ def draw_models(draft: Draft) -> tuple[Draft, BaseModel | None]:
     found = snapshot.value
     shown = [model for model in found if _passes(model, chosen or [])]
     if not draft.model and (first := next((model for model in shown if _why_not(model) is None), None)):
-        draft = setup.save(draft, model=first.name, model_version=first.version)
+        draft = setup.save(draft.id, model=first.name, model_version=first.version)
     if shown:
-        draft = _draw_radio(draft, shown)
+        _draw_radio(draft, shown)
     else:
         st.text(f"No model matches '{query}'. Clear the filters." if query else "No model matches. Clear the filters.")
     return draft, _chosen_model(draft) or next((model for model in found if model.name == draft.model), None)
@@ -61,25 +63,23 @@ def _draw_choices(
 ) -> tuple[Draft, Verdict | None]:
     verdicts = [computing.check_compute(found, model, sizes) for found in computes]
     usable = [verdict for verdict in verdicts if verdict.eligible]
-    if draft.compute and draft.compute not in [verdict.compute.name for verdict in usable]:
-        instead = f"'{usable[0].compute.name}' is chosen instead." if usable else "Create one that can."
-        ui().notes["cleared"] = (model.name, f"'{draft.compute}' cannot train {model.title}. {instead}")
-        draft = setup.save(draft, compute=usable[0].compute.name if usable else "")
-    elif not draft.compute and usable:
-        draft = setup.save(draft, compute=usable[0].compute.name)
-    told, sentence = ui().notes.get("cleared", ("", ""))
-    if told == model.name:
-        draw_warning(sentence, key="cleared")
-    if usable:
-        names = [verdict.compute.name for verdict in usable]
-        picked = st.radio(
-            f"Usable with {words.plain(model.title)} ({len(usable)})", names,
-            index=names.index(draft.compute) if draft.compute in names else None,
-            format_func=words.plain, captions=[_describe_compute(verdict.compute) for verdict in usable],
-            key=f"compute-{draft.id}-{model.name}",
+    names = [verdict.compute.name for verdict in usable]
+    if (
+        draft.compute and draft.compute not in names
+    ):  # shown instead, and saved by "Use these": a person chose the other
+        instead = f"'{names[0]}' is chosen instead." if names else "Create one that can."
+        draw_warning(f"'{draft.compute}' cannot train {model.title}. {instead}", key="cleared")
+        draft = replace(draft, compute=names[0] if names else "")
+    elif not draft.compute and names:
+        draft = setup.save(draft.id, compute=names[0])
+    if names:
+        field = fields.place(f"compute-{draft.id}", draft.compute, names)
+        st.radio(
+            f"Usable with {words.plain(model.title)} ({len(usable)})", names, field.index, format_func=words.plain,
+            captions=[_describe_compute(verdict.compute) for verdict in usable],
+            **fields.follow(field, "Compute", _pick_compute, draft.id),
         )  # fmt: skip
-        if picked:
-            draft = setup.save(draft, compute=picked)
+        draw_error_of(field.name)
     else:
         st.text("No compute here can train this model." if computes else "There is no compute yet. Create one.")
     _draw_unusable([verdict for verdict in verdicts if not verdict.eligible])
@@ -98,8 +98,8 @@ def draw_choice(draft: Draft, model: BaseModel | None, verdict: Verdict | None) 
             _draw_eligibility(model, verdict)
         off = _missing(model, verdict)
         action(
-            "Use these", _use, draft, model, verdict, key="use-these", type="primary", icon="arrow_forward",
-            off=off, then=link("data"), width="stretch",
+            "Use these", _use, setup.get_shown(draft.id), model, verdict, key="use-these", type="primary",
+            icon="arrow_forward", off=off, then=link("data"), width="stretch",
         )  # fmt: skip
 
 
@@ -110,25 +110,23 @@ def _chosen_model(draft: Draft) -> BaseModel | None:
     return reads.read(models.get_base_model, draft.model, draft.model_version or "latest", max_age_s=300.0).value
 
 
-def _draw_radio(draft: Draft, shown: list[BaseModel]) -> Draft:
+def _draw_radio(draft: Draft, shown: list[BaseModel]) -> None:
     pages = -(-len(shown) // _PER_PAGE)
     here = st.session_state.get("models-page", 1) if pages > 1 else 1
     here = min(max(1, here), pages)
     part = shown[(here - 1) * _PER_PAGE : here * _PER_PAGE]
-    names = [model.name for model in part]
-    picked = st.radio(
-        words.plural(len(shown), "model"), names,
-        index=names.index(draft.model) if draft.model in names else None,
-        format_func=lambda name: words.plain(next(model.title for model in part if model.name == name)),
+    by_name = {model.name: model for model in part}
+    field = fields.place(f"model-{draft.id}", draft.model, list(by_name))
+    versions = {name: model.version for name, model in by_name.items()}
+    st.radio(
+        words.plural(len(shown), "model"), list(by_name), field.index,
+        format_func=lambda name: words.plain(by_name[name].title),
         captions=[_describe_model(model) for model in part],
-        key=f"model-{draft.id}-{here}-{'|'.join(names)}",
+        **fields.follow(field, "Model", _pick_model, draft.id, versions),
     )  # fmt: skip
+    draw_error_of(field.name)
     if pages > 1:
         st.pagination(pages, key="models-page")
-    if picked and picked != draft.model:
-        version = next(model.version for model in part if model.name == picked)
-        draft = setup.save(draft, model=picked, model_version=version)
-    return draft
 
 
 def _passes(model: BaseModel, filters: Sequence[str]) -> bool:
@@ -221,7 +219,21 @@ def _missing(model: BaseModel | None, verdict: Verdict | None) -> str:
     return "" if verdict else "Choose a compute first."
 
 
-def _use(draft: Draft, model: BaseModel, verdict: Verdict) -> None:
-    saved = drafts.get_draft(draft.id)
-    setup.save(saved, model=model.name, model_version=model.version, compute=verdict.compute.name)
-    ui().draft_id = draft.id
+def _pick_model(name: str | None, draft_id: str, versions: Mapping[str, str]) -> None:
+    if name is not None:
+        setup.save(draft_id, model=name, model_version=versions[name])
+
+
+def _pick_compute(name: str | None, draft_id: str) -> None:
+    if name is not None:
+        setup.save(draft_id, compute=name)
+
+
+def _use(drawn: Draft, model: BaseModel, verdict: Verdict) -> None:
+    """Save what the card says. What was picked since it was drawn arrives with the click, and counts."""
+    now = setup.get_shown(drawn.id)
+    if now.model != drawn.model:
+        raise Conflict(f"'{now.model}' was chosen after this was drawn.", "See what can train it, and click again.")
+    compute = now.compute if now.compute != drawn.compute else verdict.compute.name
+    setup.save(drawn.id, model=model.name, model_version=model.version, compute=compute)
+    ui().draft_id = drawn.id

@@ -7,11 +7,10 @@ from typing import Any
 
 import streamlit as st
 
-from core import drafts
 from core.drafts import Draft
 from core.recipe import GROUPS, PARAMETERS, YOURS, Parameter, Recipe, Value
-from pages.parts import words
-from pages.parts.action import action
+from pages.parts import fields, setup, words
+from pages.parts.action import action, draw_error_of
 
 ORIGINS = {
     "component": "component: the default of the pipeline component",
@@ -63,62 +62,52 @@ def _draw_rows(draft: Draft, recipe: Recipe, rows: Sequence[Parameter]) -> None:
                     _draw_field(draft, recipe, parameter)
                     st.caption(recipe.origins[parameter.name], width="content")
                     if recipe.origins[parameter.name] == YOURS:
-                        action("Reset", _reset, draft.id, parameter, recipe.without(parameter.name),
-                               key=f"reset-{parameter.name}", type="tertiary",
-                               help=f"Back to {recipe.without(parameter.name)}")  # fmt: skip
+                        action("Reset", _save, None, draft.id, parameter, key=f"reset-{parameter.name}",
+                               type="tertiary", help=f"Back to {recipe.without(parameter.name)}")  # fmt: skip
+                draw_error_of(_name(draft.id, parameter))
                 if problem := recipe.problems.get(parameter.name):
                     st.markdown(f":material/error: {words.plain(problem)}")
 
 
 def _draw_field(draft: Draft, recipe: Recipe, parameter: Parameter) -> None:
-    key = _key(draft.id, parameter)
-    value = _to_field(parameter, recipe[parameter.name])
-    if st.session_state.get(key) != value:  # another tab, a reset or the model changed it
-        st.session_state[key] = value
+    value = _to_field(parameter, recipe[parameter.name], draft.parameters.get(parameter.name))
+    field = fields.place(_name(draft.id, parameter), value)
     unit = "" if parameter.unit in parameter.label else parameter.unit
     label = parameter.label + (f" ({unit})" if unit else "")
     more: dict[str, Any] = {
-        "key": key,
         "help": f"{parameter.help} `{parameter.name}`",
-        "on_change": _edit,
-        "args": (draft.id, parameter),
+        **fields.follow(field, parameter.label, _save, draft.id, parameter),
     }
     if parameter.kind == "bool":
         with st.container(width="stretch"):
-            st.toggle(label, **more)
+            st.toggle(label, bool(value), **more)
     elif parameter.kind == "choice":
-        st.selectbox(label, parameter.choices, **more)
+        at = parameter.choices.index(str(value)) if value in parameter.choices else None
+        st.selectbox(label, parameter.choices, at, **more)
     elif isinstance(value, int):
         least = int(parameter.minimum) if parameter.minimum is not None else None
-        st.number_input(label, min_value=min(least, value) if least is not None else None, step=1, **more)
+        st.number_input(label, min(least, value) if least is not None else None, value=value, step=1, **more)
     else:
-        st.text_input(label, **more)
+        st.text_input(label, value, **more)
 
 
-def _edit(draft_id: str, parameter: Parameter) -> None:
-    raw = st.session_state[_key(draft_id, parameter)]
-    _save(draft_id, parameter.name, ("true" if raw else "false") if isinstance(raw, bool) else raw)
+def _save(value: Value | None, draft_id: str, parameter: Parameter) -> None:
+    """Save the operator's own value; None takes it back."""
+    own = ("true" if value else "false") if isinstance(value, bool) else value
+    kept = {name: known for name, known in setup.get_shown(draft_id).parameters.items() if name != parameter.name}
+    setup.save(draft_id, parameters=kept if own is None else {**kept, parameter.name: own})
 
 
-def _reset(draft_id: str, parameter: Parameter, fallback: Value) -> None:
-    _save(draft_id, parameter.name, None)
-    st.session_state[_key(draft_id, parameter)] = _to_field(parameter, fallback)
-
-
-def _save(draft_id: str, name: str, value: Value | None) -> None:
-    draft = drafts.get_draft(draft_id)
-    kept = {known: own for known, own in draft.parameters.items() if known != name}
-    drafts.save_draft(draft, parameters=kept if value is None else {**kept, name: value})
-
-
-def _key(draft_id: str, parameter: Parameter) -> str:
+def _name(draft_id: str, parameter: Parameter) -> str:
     return f"set-{draft_id}-{parameter.name}"
 
 
-def _to_field(parameter: Parameter, value: Value) -> bool | int | str:
-    """Return a value as its field holds it: a number is text, so that 2e-3 can be typed and read."""
+def _to_field(parameter: Parameter, value: Value, own: Value | None) -> bool | int | str:
+    """Return a value as its field holds it: a number is text, so that 2e-3 can be typed, and stays as typed."""
     if parameter.kind == "bool":
         return value == "true"
     if parameter.kind == "int" and isinstance(value, int):
         return value
+    if isinstance(own, str):
+        return own
     return words.exact(value) if isinstance(value, int | float) else str(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NoReturn
 
 from core import connection as connections
@@ -45,14 +46,51 @@ def draw_or_get_draft() -> Draft:
     page, lost = here.notes.get("lost-draft", ("", ""))
     if page == here.page and lost != draft.id:
         draw_warning(f"There is no draft '{lost}'. This is the one you changed last.")
+    _draw_news(draft)
     return draft
 
 
-def save(draft: Draft, **choices: object) -> Draft:
-    """Save what differs, and only then."""
-    if all(getattr(draft, name) == value for name, value in choices.items()):
-        return draft
-    return drafts.save_draft(draft, **choices)
+def get_shown(draft_id: str) -> Draft:
+    """Return a draft as this session shows it, with what was changed here since; raises NotFound."""
+    return ui().shown.get(draft_id) or drafts.get_draft(draft_id)
+
+
+def find_news(draft_id: str) -> str:
+    """Return what another tab made of a draft since this one showed it, "" for nothing."""
+    return _describe_news(drafts.list_differences(get_shown(draft_id), drafts.get_draft(draft_id)))
+
+
+def find_last_news(draft_id: str) -> int:
+    """Return the revision in which this session last saw that another tab had changed a draft, 0 for never."""
+    return int(ui().notes.get(f"news-of-{draft_id}", 0))
+
+
+def save(draft_id: str, **choices: object) -> Draft:
+    """Save what was changed here of a draft; raises Conflict where another tab changed the same to something else."""
+    shown = get_shown(draft_id)
+    ui().notes.pop("news", None)
+    if all(getattr(shown, name) == value for name, value in choices.items()):
+        return shown
+    saved = drafts.save_draft(shown, **choices)
+    mine = replace(shown, launched="", **choices)  # type: ignore[arg-type]
+    ui().shown[draft_id] = mine if drafts.list_differences(mine, saved) else saved
+    return saved
+
+
+def _draw_news(draft: Draft) -> None:
+    """Say what another tab changed since this one last showed the draft, until something is changed or left here."""
+    here = ui()
+    before = here.shown.get(draft.id, draft)
+    here.shown[draft.id] = draft
+    if news := _describe_news(drafts.list_differences(before, draft)):
+        here.notes["news"], here.notes[f"news-of-{draft.id}"] = (here.page, draft.id, news), draft.revision
+    page, of, said = here.notes.get("news", ("", "", ""))
+    if (page, of) == (here.page, draft.id):
+        draw_warning(said, key="news")
+
+
+def _describe_news(differences: list[str]) -> str:
+    return f"Changed in another tab: {'; '.join(differences)}." if differences else ""
 
 
 def _no_workspace() -> NoReturn:

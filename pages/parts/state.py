@@ -8,6 +8,7 @@ from typing import Any
 
 import streamlit as st
 
+from core.drafts import Draft
 from core.errors import TunedeckError
 from core.reader import Snapshot
 
@@ -22,7 +23,11 @@ class Watch:
 
 @dataclass
 class Ui:
-    """What one browser session has open."""
+    """What one browser session has open.
+
+    fields: what was drawn last, by name (pages.parts.fields). shown: by id, the drafts as they were drawn last, with
+    what was changed here since; what else changes was changed elsewhere.
+    """
 
     alias: str | None = None
     draft_id: str | None = None
@@ -36,6 +41,8 @@ class Ui:
     in_live: bool = False
     chats: dict[str, Any] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
+    fields: dict[str, Any] = field(default_factory=dict)
+    shown: dict[str, Draft] = field(default_factory=dict)
     runs_page: int = 1
 
 

@@ -5,6 +5,7 @@ import streamlit as st
 from core import dataset
 from pages.parts import launch_parts as parts
 from pages.parts import setup, words
+from pages.parts.launch_start import draw_ready
 from pages.parts.links import link
 from pages.parts.notices import draw_empty, draw_loading, end_page
 from pages.parts.recipe_form import draw_recipe
@@ -46,4 +47,4 @@ with left:
         parts.draw_changes(recipe)
         parts.draw_script(snapshot.value)
 with right:
-    parts.draw_ready(draft, snapshot)
+    draw_ready(draft, snapshot)

@@ -137,7 +137,7 @@ def test_a_wrong_value_is_named_and_turns_the_start_off(draft: drafts.Draft) -> 
     field = next(one for one in app.text_input if one.label == "Learning rate")
     field.set_value("fast").run()
     run_until(app, says("it takes a number"))
-    run_until(app, lambda app: [one.disabled for one in app.button if one.key == "start"] == [True])
+    run_until(app, lambda app: [one.disabled for one in app.button if one.label == "Start run"] == [True])
     drafts.save_draft(drafts.get_draft(draft.id), parameters=draft.parameters)
 
 
