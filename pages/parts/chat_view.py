@@ -10,7 +10,7 @@ import streamlit as st
 from core import endpoints, operations, overview, transcripts
 from core.chat import Sampling
 from core.endpoints import EndpointView
-from pages.parts import reads, words
+from pages.parts import fields, reads, words
 from pages.parts.action import action
 from pages.parts.chat_state import Chat, begin_new
 from pages.parts.deploy_view import draw_endpoint_badge
@@ -50,23 +50,23 @@ def draw_head(name: str, endpoint: EndpointView | None) -> Choices:
     """Draw the title, which endpoint and beside which, its state, and how words are drawn."""
     known: Sequence[EndpointView] = reads.read(endpoints.list_endpoints, max_age_s=5.0).value or ()
     names = list(dict.fromkeys([name, *(one.name for one in known)]))
-    if st.session_state.get("chat-endpoint") not in (None, name):
-        chosen = st.session_state["chat-endpoint"]
-        if ui().notes.get("chat-shown") == name:  # the operator chose another one; else the link did
-            set_url_id("chat", None)
-            set_url_id("endpoint", chosen)
-            st.rerun()
-    ui().notes["chat-shown"] = name
-    st.session_state["chat-endpoint"] = name
+    field = fields.place("chat-endpoint", name, names)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.title("Chat", anchor=False, width="content")
-        st.selectbox("Endpoint", names, key="chat-endpoint", label_visibility="collapsed", width=260)
+        st.selectbox("Endpoint", names, field.index or 0, label_visibility="collapsed", width=260,
+                     **fields.follow(field, "Endpoint", _pick_endpoint))  # fmt: skip
         if endpoint is not None:
             draw_endpoint_badge(endpoint)
         st.space("stretch")
         beside = _choose_beside([one for one in known if one.live and one.name != name])
         sampling, system = draw_sampling()
     return Choices(sampling, system, beside)
+
+
+def _pick_endpoint(name: str) -> None:
+    """Talk to another endpoint: the talk that is open is the other's."""
+    set_url_id("chat", None)
+    set_url_id("endpoint", name)
 
 
 def _choose_beside(others: Sequence[EndpointView]) -> EndpointView | None:

@@ -16,12 +16,12 @@ from core.endpoints import EndpointView
 from core.operations import Operation
 from core.registered_models import NAME_RULE, check_model_name
 from core.run_states import Run
-from pages.parts import reads, words
+from pages.parts import fields, reads, words
 from pages.parts.action import Confirm, action
 from pages.parts.delete_at import choose_end
 from pages.parts.links import link
 from pages.parts.notices import draw_empty, draw_error, draw_loading, end_page, ready
-from pages.parts.state import ui, url_id
+from pages.parts.state import set_url_id, ui, url_id
 
 
 @dataclass(frozen=True)
@@ -84,22 +84,27 @@ def _choose_run() -> Run:
     if wanted and wanted not in by_name:
         st.text(f"The run '{wanted}' has not completed here. Choose another.")
     ui().notes["deployable"] = finished
-    chosen = st.session_state.get("deploy-run") or wanted
-    return by_name.get(chosen or "", finished[0])
+    if not wanted:
+        set_url_id("run", finished[0].name)  # it stays this one when another ends
+    return by_name.get(wanted or "", finished[0])
 
 
 def _draw_run_choice(run: Run) -> None:
     runs: Sequence[Run] = ui().notes["deployable"]
     by_name = {known.name: known for known in runs[:8]} | {run.name: run}
-    if "deploy-run" not in st.session_state:
-        st.session_state["deploy-run"] = run.name
+    field = fields.place("deploy-run", run.name, list(by_name))
     st.radio(
         "Finished run",
         list(by_name),
+        field.index or 0,
         format_func=lambda name: words.plain(by_name[name].title or name),
         captions=[words.plain(_run_words(known)) for known in by_name.values()],
-        key="deploy-run",
+        **fields.follow(field, "Finished run", _pick_run),
     )
+
+
+def _pick_run(name: str) -> None:
+    set_url_id("run", name)
 
 
 def _run_words(run: Run) -> str:
