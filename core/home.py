@@ -47,6 +47,20 @@ def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
     os.replace(temporary, path)
 
 
+def write_once(path: Path, text: str, mode: int = 0o644) -> str:
+    """Write `text` unless the file is there, and return what it holds: of several that write at once, one is first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    candidate = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    write_atomically(candidate, text, mode)
+    try:
+        os.link(candidate, path)
+    except FileExistsError:
+        pass
+    finally:
+        candidate.unlink()
+    return path.read_text(encoding="utf-8")
+
+
 @dataclass(frozen=True)
 class Home:
     """Paths inside one home folder; properties make no folder, `create()` makes them all."""
@@ -128,16 +142,7 @@ class Home:
         path = self.path / "secret"
         if not path.exists():
             self.create()
-            candidate = path.with_name(f".secret.{os.getpid()}.{secrets.token_hex(4)}")
-            descriptor = os.open(candidate, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w", encoding="ascii") as file:
-                file.write(secrets.token_hex(32))
-            try:
-                os.link(candidate, path)  # fails if another process was first, so both read the same secret
-            except FileExistsError:
-                pass
-            finally:
-                candidate.unlink()
+            write_once(path, secrets.token_hex(32), 0o600)
         return path.read_text(encoding="ascii").strip()
 
     def port(self) -> int:
@@ -150,14 +155,15 @@ class Home:
         if not path.exists():
             self.create()
             wanted = FIRST_PORT if self.path == _usual_path() else 0
-            write_atomically(path, json.dumps({"port": _free_port(wanted)}))
+            port = _free_port(wanted)
+            write_once(path, json.dumps({"port": port, "tls_port": _free_port(port + 1)}), 0o600)
         return int(json.loads(path.read_text(encoding="utf-8"))["port"])
 
     def tls_port(self) -> int:
         """Return the second port of this home, which speaks TLS to foreign scripts; chosen and kept like the first."""
         port, path = self.port(), self.path / "address.json"
         address = json.loads(path.read_text(encoding="utf-8"))
-        if "tls_port" not in address:
+        if "tls_port" not in address:  # a home of before there was one
             address["tls_port"] = _free_port(port + 1)
             write_atomically(path, json.dumps(address))
         return int(address["tls_port"])

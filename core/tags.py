@@ -41,7 +41,7 @@ def made_by() -> str:
     """Return the id of this home, made on first use."""
     path = home.current().path / "id"
     if not path.exists():
-        home.write_atomically(path, secrets.token_hex(6))
+        home.write_once(path, secrets.token_hex(6))
     return path.read_text(encoding="ascii").strip()
 
 
