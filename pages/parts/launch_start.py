@@ -38,7 +38,8 @@ def draw_ready(draft: Draft, snapshot: Snapshot[LaunchPlan]) -> None:
             with st.container(gap="xsmall"):
                 for check in sorted(plan.checks, key=lambda check: check.state != "failed"):
                     _draw_check(check)
-            _draw_estimate(plan)
+                _draw_estimate(plan)
+                st.markdown(f"**{words.plain(describe_run(plan))}**")
         elif snapshot.error is not None:
             draw_error(snapshot.error, key="plan")
         else:
@@ -88,7 +89,6 @@ def _draw_start(key: str, draft: Draft, plan: LaunchPlan | None, off: str) -> No
     cost = plan.estimate.cost_words if plan and plan.estimate else "price unknown"
     label = f"Start run on Azure, {words.plain(cost)}" if _costs_money() else "Start run"
     question = _question(plan, label, cost) if plan and _costs_money() else None
-    st.text(describe_run(plan) if plan else "What will run is being checked.")
     action(label, _begin, key, draft.id, plan, key=key, type="primary", icon="play_arrow", width="stretch", off=off,
            confirm=question, then=lambda begun: link("runs", run=begun.subject) if begun else None)  # fmt: skip
     if _wish(draft.id) in ui().notes:
