@@ -20,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from core import tags
 from core.dataset import ChatDataset, from_upload
-from core.drafts import create_draft
+from core.drafts import create_draft, get_draft, save_draft
 from core.operations import (
     Operation,
     list_everything,
@@ -105,12 +105,17 @@ class Histories(RuleBasedStateMachine):
 
     # What an operator does
 
-    @rule(home=HOMES, rate=st.sampled_from((0.001, 0.002, 0.003)), clicks=st.integers(1, 2))
-    def launch(self, home: int, rate: float, clicks: int) -> None:
+    @rule(home=HOMES, rate=st.sampled_from((0.001, 0.002, 0.003)), clicks=st.integers(1, 2), edited=st.booleans())
+    def launch(self, home: int, rate: float, clicks: int, edited: bool) -> None:
+        """Click Start once or twice; another tab may have changed the set-up since it was shown."""
         plan = self.prepared.plan(home, rate)
         with self.world.seats[home].sitting():
+            if edited:
+                save_draft(plan.draft, parameters={**plan.draft.parameters, "learning_rate": 10 * rate})
             operations = {start_launch(plan).id: start_launch(plan) for _ in range(clicks)}
-        (operation,) = operations.values()
+            (operation,) = operations.values()
+            assert get_draft(plan.draft.id).launched == ("" if edited else operation.id)
+        assert operation.subject not in self.expected
         self.expected[operation.subject] = plan
         self.begun.append((home, operation))
 
