@@ -21,10 +21,10 @@ help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 run: $(VENV)/.runtime base-model ## install what is missing, start the local workspace and the dashboard
-	@exec $(PY) -m core.run
+	@exec $(PY) -m core.launcher
 
 stop: ## end the dashboard, the local workspace and all it runs
-	@if [ -x $(PY) ]; then exec $(PY) -m core.run stop; else echo "Nothing is installed here, so nothing runs."; fi
+	@if [ -x $(PY) ]; then exec $(PY) -m core.launcher stop; else echo "Nothing is installed here, so nothing runs."; fi
 
 test: $(VENV)/.dev base-model browser ## run the tests (10 to 14 minutes on 2 cores); TESTS="path -k word" for some
 	@CHROMIUM="$$(sh .ci/find-chromium)" $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(TESTS)
@@ -55,14 +55,14 @@ lock: $(VENV)/.dev ## write requirements.lock and requirements-dev.lock anew
 	    --no-emit-package torch --no-annotate --upgrade --custom-compile-command 'make lock' -o $$set.lock $$set.txt || exit 1; \
 	done
 
-tree: $(VENV)/.dev ## draw the README's tree anew
-	@$(PY) -m tests.architecture.readme_tree
+tree: $(VENV)/.dev ## draw the tree of docs/architecture.md anew
+	@$(PY) -m tests.architecture.tree
 
 pictures: $(VENV)/.dev base-model browser ## take the README's pictures anew, on a walk of some minutes with the real model
 	@CHROMIUM="$$(sh .ci/find-chromium)" $(PY) -m tests.e2e.pictures
 
 report: $(VENV)/.runtime ## write an archive with versions, logs and the last errors, secrets taken out
-	@$(PY) -m core.report
+	@$(PY) -m core.support_bundle
 
 clean: ## remove .venv and caches; the home folder stays
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

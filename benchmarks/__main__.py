@@ -29,10 +29,10 @@ import psutil
 from benchmarks import load
 from benchmarks.page_clock import open_tab
 from core import home as homes
-from core import run
-from core.connection import connect, ensure_local, local_settings
+from core import launcher
+from core.azureml.connection import connect, ensure_local, local_settings
 from core.home import Home
-from core.run import Dashboard
+from core.launcher import Dashboard
 
 BAR_MS = 500
 PAGES = ("overview", "connect", "model", "data", "launch", "runs", "deploy", "chat", "teardown")
@@ -92,7 +92,7 @@ def main() -> int:
 def _measure_pages(repeats: int) -> int:
     with bench_home() as home:
         ensure_local(home)
-        dashboard = run.start_dashboard(home)
+        dashboard = launcher.start_dashboard(home)
         server = json.loads(home.server_file.read_text(encoding="utf-8"))["pid"]
         peaks = Peaks(home, dashboard.pid, server)
         watcher = threading.Thread(target=peaks.watch, daemon=True)
@@ -124,18 +124,19 @@ def bench_home() -> Iterator[Home]:
     try:
         yield home
     finally:
-        run.stop(home)
+        launcher.stop(home)
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _start_run(home: Home) -> dict[str, str]:
     """Start the sample run with its default settings, as the Launch page does; return the ids of its links."""
-    from core import dataset, models, operations
-    from core.drafts import create_draft
-    from core.preflight import plan_launch
+    from core import dataset, operations
+    from core.catalog import base_models
+    from core.launch.drafts import create_draft
+    from core.launch.preflight import plan_launch
 
     local = connect(local_settings(), home=home)
-    model = next(one for one in models.list_base_models(local) if one.finetunable and not one.runs_on)
+    model = next(one for one in base_models.list_base_models(local) if one.finetunable and not one.runs_on)
     draft = create_draft(
         local.alias,
         model=model.name,
@@ -149,7 +150,7 @@ def _start_run(home: Home) -> dict[str, str]:
 
 def _wait_for_first_step(home: Home, name: str) -> int:
     from core.errors import NotFound
-    from core.jobs import get_run
+    from core.runs.jobs import get_run
 
     local = connect(local_settings(), home=home)
     deadline = time.monotonic() + FIRST_STEP_TIMEOUT_S
@@ -243,7 +244,7 @@ def _find_trainers(home: Home) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter(["cmdline"]):
         line = " ".join(process.info["cmdline"] or [])
-        if "core.local.engine.finetune" in line and str(home.path) in line and "core.local.shim" not in line:
+        if "core.engine.finetune" in line and str(home.path) in line and "core.local.shim" not in line:
             found.append(process)
     return found
 

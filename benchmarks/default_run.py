@@ -18,8 +18,8 @@ import time
 from playwright.sync_api import Page, sync_playwright
 
 from benchmarks.__main__ import Peaks, bench_home
-from core import run
-from core.connection import ensure_local
+from core import launcher
+from core.azureml.connection import ensure_local
 
 FIRST_LOSS_BAR_S = 20.0
 WHOLE_RUN_BAR_S = 240.0
@@ -31,7 +31,7 @@ def main() -> int:
     chromium = os.environ.get("CHROMIUM") or shutil.which("chromium")
     with bench_home() as home, sync_playwright() as driver:
         ensure_local(home)
-        dashboard = run.start_dashboard(home)
+        dashboard = launcher.start_dashboard(home)
         peaks = Peaks(home, dashboard.pid, json.loads(home.server_file.read_text(encoding="utf-8"))["pid"])
         threading.Thread(target=peaks.watch, daemon=True).start()
         browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])

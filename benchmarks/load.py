@@ -27,13 +27,13 @@ from typing import Any
 
 import psutil
 
-from core import cloud as clouds
-from core.local import wire
+from core.azureml import cloud as clouds
 from core.local.store import Store, now_utc
-from core.metrics import PAGE
+from core.local.wire import answers as wire
+from core.runs.metrics import PAGE
 from tests import tiny_model
 from tests.contract.sdk import client_options, credential_of
-from tests.local.submitting import pipeline_body, submit, wait_for
+from tests.core.local.submitting import pipeline_body, submit, wait_for
 from tests.local_server import LocalServer, running_server
 
 P95_BAR_MS, CPU_BAR_MS = 50, 1.5

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import TunedeckError
-from core.ledger_schema import STEPS
 from core.migrations import bring_up_to_date, check_version
+from core.schema import STEPS
 
 BUSY_S = 5.0
 

@@ -20,6 +20,8 @@ RESOURCE_GROUP = "local"
 WORKSPACE_NAME = "local"
 LOCATION = "local"
 FIRST_PORT = 8765
+# The checkout: programs are started from here.
+REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 def default_path() -> Path:

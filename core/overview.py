@@ -8,20 +8,20 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from core import tags
-from core.connection import Connection
-from core.drafts import Draft
-from core.endpoints import EndpointView
+from core.azureml import tags
+from core.azureml.connection import Connection
 from core.errors import NotFound
-from core.failures import RunError
-from core.inventory import Inventory
-from core.jobs import Run, find_run, get_run, list_runs
-from core.metrics import Series
+from core.launch.drafts import Draft
 from core.operations.ledger import Ledger
 from core.operations.records import DONE, FAILED, Operation
 from core.recipe import from_job_inputs
-from core.run_progress import make_stages
-from core.run_states import ACTIVE_WORDS
+from core.runs.failures import RunError
+from core.runs.jobs import Run, find_run, get_run, list_runs
+from core.runs.metrics import Series
+from core.runs.progress import make_stages
+from core.runs.states import ACTIVE_WORDS
+from core.serving.endpoints import EndpointView
+from core.teardown.inventory import Inventory
 
 ENDED_SHOWN = 50
 _REATTACHED_FOR = timedelta(minutes=5)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from core.home import Home
 from core.local.blobs import CONTAINER, DATASTORE
-from tests.local.submitting import metric_of, pipeline_body, submit, wait, wait_for
+from tests.core.local.submitting import metric_of, pipeline_body, submit, wait, wait_for
 from tests.local_server import LocalServer
 from tests.tiny_model import NAME, build_tiny_model
 
@@ -22,7 +22,7 @@ def trivial_workspace(folder: Path) -> Iterator[LocalServer]:
     build_tiny_model(folder / "base-models")
     home = Home(folder)
     server = LocalServer(
-        home, {"TUNEDECK_BASE_MODELS": str(folder / "base-models")}, module="tests.local.trivial_server"
+        home, {"TUNEDECK_BASE_MODELS": str(folder / "base-models")}, module="tests.core.local.trivial_server"
     )
     try:
         server.start()

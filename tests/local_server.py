@@ -19,7 +19,8 @@ import jwt
 import requests
 
 from core.home import Home
-from core.local import control, processes, wire
+from core.local import control, processes
+from core.local.wire import answers
 
 START_WAIT_S = 30.0
 
@@ -92,7 +93,7 @@ class LocalServer:
 
     def request(self, method: str, path: str, **options: Any) -> requests.Response:
         """Send a request; `path` below the server, or below the workspace where it does not begin with a slash."""
-        target = self.url + (path if path.startswith("/") else f"{wire.workspace_id()}/{path}")
+        target = self.url + (path if path.startswith("/") else f"{answers.workspace_id()}/{path}")
         headers = {"Authorization": f"Bearer {self.token}", **options.pop("headers", {})}
         with requests.Session() as session:
             session.trust_env = False

@@ -31,10 +31,9 @@ from types import TracebackType
 
 import pytest
 
-from core.home import write_atomically
+from core.home import REPOSITORY, write_atomically
 from tests.environment import SOAK_FOLDER
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 DOCUMENT = REPOSITORY / "docs" / "reliability.md"
 BEGIN, END = "<!-- soak: rows below are written by `make soak` -->", "<!-- end of soak -->"
 HEAD = "| What | Rounds | Seed | Commit | Figures | Took | Ended (UTC) |\n|---|---|---|---|---|---|---|"

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+from core.home import REPOSITORY
+
 SHELL = shutil.which("sh") or "/bin/sh"
 
 

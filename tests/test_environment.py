@@ -17,10 +17,10 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 # Quick ones of each kind: they call make, restore a model, sign in, run a job and draw a page.
 SOME = (
     "tests/test_commands.py::test_make_alone_lists_every_command",
-    "tests/engine/test_base_model.py",
-    "tests/core/test_cloud.py::test_the_machines_own_credential_is_proved_by_a_token_for_the_resource_manager",
-    "tests/local/test_runner.py::test_a_pipeline_runs_its_five_steps_and_places_one_copy_of_the_model",
-    "tests/pages/test_setup_pages.py::test_a_newcomer_sees_two_ways_in_and_nothing_else",
+    "tests/core/engine/test_base_model.py",
+    "tests/core/azureml/test_cloud.py::test_the_machines_own_credential_is_proved_by_a_token_for_the_resource_manager",
+    "tests/core/local/test_runner.py::test_a_pipeline_runs_its_five_steps_and_places_one_copy_of_the_model",
+    "tests/pages/setup/test_setup_pages.py::test_a_newcomer_sees_two_ways_in_and_nothing_else",
 )
 FOLDERS = (
     "HOME", "TUNEDECK_HOME", "TUNEDECK_BASE_MODELS", "TUNEDECK_DATA_FOLDERS", "XDG_DATA_HOME", "XDG_CACHE_HOME",

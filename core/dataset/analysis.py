@@ -30,7 +30,6 @@ from core.dataset.findings import CODES, ERROR_FLAGS, Finding, flag, make_findin
 from core.dataset.progress import Meter, Progress
 from core.dataset.text import check_texts, find_suspected
 
-_REPOSITORY = Path(__file__).resolve().parents[2]
 _TEXT_CODES = ("mojibake", "email", "phone", "card_number", "secret_key")
 _BATCH = 64
 _children: dict[str, subprocess.Popen[bytes]] = {}
@@ -70,12 +69,12 @@ def start_checks(dataset: ChatDataset, tokenizer: Path | None = None) -> Checks:
     if now.done or now.running:
         return now
     folder = dataset.train_path.parent
-    environment = os.environ | {"PYTHONPATH": str(_REPOSITORY), "TUNEDECK_HOME": str(home.current().path)}
+    environment = os.environ | {"PYTHONPATH": str(home.REPOSITORY), "TUNEDECK_HOME": str(home.current().path)}
     environment["TOKENIZERS_PARALLELISM"] = "true"
     command = [sys.executable, "-m", "core.dataset.analysis", dataset.key, *([str(tokenizer)] if tokenizer else [])]
     with (folder / "analysis.log").open("wb") as log:
         _children[dataset.key] = subprocess.Popen(
-            command, cwd=_REPOSITORY, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            command, cwd=home.REPOSITORY, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             start_new_session=True,
         )  # fmt: skip
     return replace(now, running=True)

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from core.connection import Connection
+    from core.azureml.connection import Connection
 
 _NAMES, _VERSIONS = 100, 10  # one request for each name
 

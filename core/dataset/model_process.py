@@ -20,6 +20,7 @@ from typing import Any
 import psutil
 
 from core.errors import BadInput, TunedeckError
+from core.home import REPOSITORY
 
 MEMORY_BYTES = 2 << 30  # beside what the process takes by itself
 _CPU_S = 1.0  # for a question; with its bytes it grows by what a slow machine needs for them
@@ -28,7 +29,6 @@ _MODEL_BYTES_PER_S = 1_000_000  # of a tokenizer that is read
 _WAITS_LONGER = 10  # than the seconds of the processor, on a machine that is busy
 _LOOKS_EVERY_S = 0.25
 _KEPT = 2
-_REPOSITORY = Path(__file__).resolve().parents[2]
 _FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 _HINT = "Choose another model, or mend the files in its folder."
 _lock = threading.Lock()
@@ -113,11 +113,11 @@ class _Process:
         self.model: list[Any] = []
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  as long as the process
         threads = str(min(8, os.cpu_count() or 1))
-        environment = os.environ | {"PYTHONPATH": str(_REPOSITORY), "RAYON_NUM_THREADS": threads}
+        environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "RAYON_NUM_THREADS": threads}
         environment |= {"OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}  # each thread takes address space
         self._process = subprocess.Popen(
             [sys.executable, "-m", "core.dataset.model_reader", str(MEMORY_BYTES)],
-            cwd=_REPOSITORY, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log,
+            cwd=REPOSITORY, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log,
             start_new_session=True,
         )  # fmt: skip
 

@@ -28,7 +28,6 @@ from core.dataset.worker import check_further, prepare
 from core.errors import NotFound, TunedeckError
 
 PREVIEWED_ROWS = 50
-_REPOSITORY = Path(__file__).resolve().parents[2]
 _workers: dict[str, subprocess.Popen[bytes]] = {}
 
 
@@ -158,13 +157,13 @@ def start_worker(place: Workplace) -> Preparation:
     hub = home.current().path / "hub"
     quiet = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
     environment = {"HF_HOME": str(hub), **os.environ, **quiet, "TOKENIZERS_PARALLELISM": "true"}
-    environment |= {"PYTHONPATH": str(_REPOSITORY), "TUNEDECK_HOME": str(home.current().path)}
+    environment |= {"PYTHONPATH": str(home.REPOSITORY), "TUNEDECK_HOME": str(home.current().path)}
     lock = place.open_lock()
     try:
         with place.log.open("wb") as log:
             worker = subprocess.Popen(
                 [sys.executable, "-m", "core.dataset.worker", place.id],
-                cwd=_REPOSITORY,
+                cwd=home.REPOSITORY,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

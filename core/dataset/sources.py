@@ -19,13 +19,13 @@ from core.dataset.server_files import SUFFIX, check_name
 from core.errors import BadInput
 
 if TYPE_CHECKING:
-    from core.connection import Connection
+    from core.azureml.connection import Connection
 
 INLINE_BYTES = 2 * 1024 * 1024  # checked in the page's own process; about 0.1 s
 MAX_BROWSER_BYTES = 200 * 1000 * 1000  # larger files come by path, hub or data asset
 SAMPLE_NAME = "sample"
 SAMPLE_SOURCE = "bundled sample"
-_SAMPLE = Path(__file__).resolve().parents[1] / "sample"
+_SAMPLE = Path(__file__).resolve().parent / "sample"
 
 
 def load_sample() -> ChatDataset:
@@ -114,7 +114,7 @@ def start_asset(
 
     progress: hears (bytes done, bytes in all).
     """
-    from core import datastore
+    from core.azureml import datastore
 
     asset = conn.call("read", f"data asset '{name}'", lambda: conn.workspace.data.get(name, version))
     path = datastore.path_of(conn, str(asset.path))

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from core.azureml.names import to_asset_name
+from core.azureml.storage import BLOCK_BYTES
 from core.dataset.files import TEST, TRAIN
-from core.names import to_asset_name
-from core.storage import BLOCK_BYTES
 
 if TYPE_CHECKING:
     from azure.storage.blob import BlobClient, ContainerClient
 
-    from core.connection import Connection
+    from core.azureml.connection import Connection
     from core.dataset.chat_dataset import ChatDataset
 
 HASH_TAG = "tunedeck.sha256"

@@ -12,9 +12,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from core.local import query, wire
 from core.local.store import Store
-from core.local.wire import PROVIDER, WORKSPACE_PATH, WireError, route
+from core.local.wire import answers, query
+from core.local.wire.answers import PROVIDER, WORKSPACE_PATH, WireError, route
 
 Document = dict[str, Any]
 
@@ -72,12 +72,12 @@ class AssetRoutes:
 
     def list_containers(self, request: Request) -> Document:
         """GET the names."""
-        store = wire.workspace_of(request).store
-        return wire.paged(request, self._names_shown(request), lambda name: self._container_to_wire(store, name))
+        store = answers.workspace_of(request).store
+        return answers.paged(request, self._names_shown(request), lambda name: self._container_to_wire(store, name))
 
     def _names_shown(self, request: Request) -> list[str]:
-        store = wire.workspace_of(request).store
-        names, view = store.list_parents(self._asset.kind), wire.list_view(request)
+        store = answers.workspace_of(request).store
+        names, view = store.list_parents(self._asset.kind), answers.list_view(request)
         if view == "all":
             return names
         archived = {
@@ -87,14 +87,16 @@ class AssetRoutes:
 
     def get_container(self, request: Request) -> Document:
         """GET what is known of a name; 404 tells the SDK that its first version is 1."""
-        return self._container_to_wire(wire.workspace_of(request).store, wire.name_of(request, "name"))
+        return self._container_to_wire(answers.workspace_of(request).store, answers.name_of(request, "name"))
 
     def put_container(self, request: Request) -> Document:
         """PUT whether a name is archived."""
-        store, name = wire.workspace_of(request).store, wire.name_of(request, "name")
-        properties = wire.field_of(wire.read_json(request), "properties", dict, {})
+        store, name = answers.workspace_of(request).store, answers.name_of(request, "name")
+        properties = answers.field_of(answers.read_json(request), "properties", dict, {})
         self._newest(store, name)
-        store.put(self._asset.container_kind, name, {"archived": wire.field_of(properties, "isArchived", bool, False)})
+        store.put(
+            self._asset.container_kind, name, {"archived": answers.field_of(properties, "isArchived", bool, False)}
+        )
         return self._container_to_wire(store, name)
 
     def _newest(self, store: Store, name: str) -> Document:
@@ -109,7 +111,7 @@ class AssetRoutes:
         numbers = [int(version) for version in versions if version.isdecimal()]
         said = store.get(self._asset.container_kind, name) or {"archived": False}
         return {
-            "id": wire.arm_id(self._asset.segment, name),
+            "id": answers.arm_id(self._asset.segment, name),
             "name": name,
             "type": f"{PROVIDER}/workspaces/{self._asset.segment}",
             "properties": {
@@ -121,16 +123,16 @@ class AssetRoutes:
                 "properties": {},
                 **self._asset.describe_container(newest),
             },
-            "systemData": wire.system_data(newest),
+            "systemData": answers.system_data(newest),
         }
 
     # Versions
 
     def list_versions(self, request: Request) -> Document:
         """GET the versions of a name, the newest first or as `$orderBy` says, those that the query's filters let by."""
-        store, name = wire.workspace_of(request).store, wire.name_of(request, "name")
+        store, name = answers.workspace_of(request).store, answers.name_of(request, "name")
         self._newest(store, name)
-        view = wire.list_view(request) if "listViewType" in request.query_params else "all"
+        view = answers.list_view(request) if "listViewType" in request.query_params else "all"
         asked = request.query_params
         shown = [
             each
@@ -141,7 +143,7 @@ class AssetRoutes:
             and asked.get("version", each["version"]) == each["version"]
             and asked.get("description", each["description"]) == each["description"]
         ]
-        return wire.paged(request, [self.version_to_wire(each) for each in shown])
+        return answers.paged(request, [self.version_to_wire(each) for each in shown])
 
     def get_version(self, request: Request) -> Document:
         """GET one version."""
@@ -149,16 +151,16 @@ class AssetRoutes:
 
     def put_version(self, request: Request) -> Response:
         """PUT a version: register it, or change what may change (description, tags, properties, archived)."""
-        store = wire.workspace_of(request).store
-        name, version = wire.name_of(request, "name"), wire.name_of(request, "version")
-        properties = wire.field_of(wire.read_json(request), "properties", dict, {})
+        store = answers.workspace_of(request).store
+        name, version = answers.name_of(request, "name"), answers.name_of(request, "version")
+        properties = answers.field_of(answers.read_json(request), "properties", dict, {})
         asked = {
             "name": name,
             "version": version,
-            "description": wire.field_of(properties, "description", str),
-            "tags": wire.strings_of(properties, "tags"),
-            "properties": wire.strings_of(properties, "properties"),
-            "archived": wire.field_of(properties, "isArchived", bool, False),
+            "description": answers.field_of(properties, "description", str),
+            "tags": answers.strings_of(properties, "tags"),
+            "properties": answers.strings_of(properties, "properties"),
+            "archived": answers.field_of(properties, "isArchived", bool, False),
         }
         current = store.get(self._asset.kind, self._key(name, version))
         own = (
@@ -167,7 +169,7 @@ class AssetRoutes:
             else self._unchanged(request, properties, current)
         )
         document = store.put(self._asset.kind, self._key(name, version), {**asked, **own}, parent=name)
-        return wire.JsonAnswer(self.version_to_wire(document), 201 if current is None else 200)
+        return answers.JsonAnswer(self.version_to_wire(document), 201 if current is None else 200)
 
     def _unchanged(self, request: Request, properties: Document, current: Document) -> Document:
         """Return the content of a version that is there; raises 409 where a PUT would change it."""
@@ -184,13 +186,13 @@ class AssetRoutes:
 
     def delete_version(self, request: Request) -> Response:
         """DELETE a version's registration; its files stay."""
-        store, document = wire.workspace_of(request).store, self._require(request)
+        store, document = answers.workspace_of(request).store, self._require(request)
         store.delete(self._asset.kind, self._key(document["name"], document["version"]))
         return Response(status_code=200)
 
     def _require(self, request: Request) -> Document:
-        name, version = wire.name_of(request, "name"), wire.name_of(request, "version")
-        document = wire.workspace_of(request).store.get(self._asset.kind, self._key(name, version))
+        name, version = answers.name_of(request, "name"), answers.name_of(request, "version")
+        document = answers.workspace_of(request).store.get(self._asset.kind, self._key(name, version))
         if document is None:
             raise WireError(
                 404, "ResourceNotFound", f"The {self._asset.kind} '{name}' version '{version}' was not found."
@@ -204,7 +206,7 @@ class AssetRoutes:
     def version_to_wire(self, document: Document) -> Document:
         """Return one version as it is answered."""
         return {
-            "id": wire.arm_id(self._asset.segment, document["name"], "versions", document["version"]),
+            "id": answers.arm_id(self._asset.segment, document["name"], "versions", document["version"]),
             "name": document["version"],
             "type": f"{PROVIDER}/workspaces/{self._asset.segment}/versions",
             "properties": {
@@ -215,5 +217,5 @@ class AssetRoutes:
                 "isAnonymous": False,
                 **self._asset.to_wire(document),
             },
-            "systemData": wire.system_data(document),
+            "systemData": answers.system_data(document),
         }

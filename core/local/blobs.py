@@ -19,9 +19,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from core.engine import disk
 from core.home import RESOURCE_GROUP, SUBSCRIPTION_ID, WORKSPACE_NAME
-from core.local import disk, runs, wire
-from core.local.wire import WireError
+from core.local.jobs import runs
+from core.local.wire import answers
+from core.local.wire.answers import WireError
 
 if TYPE_CHECKING:
     from core.local.workspace import Workspace
@@ -318,7 +320,7 @@ def datastore_path(uri: str) -> str | None:
     named = found.groupdict()
     own = (SUBSCRIPTION_ID, RESOURCE_GROUP, WORKSPACE_NAME)
     if any(
-        not wire.is_named(wanted, named.get(part, wanted))
+        not answers.is_named(wanted, named.get(part, wanted))
         for part, wanted in zip(("subscription", "group", "workspace"), own, strict=True)
     ):
         raise WireError(400, "UserError", f"'{uri}' lies in another workspace.")
@@ -352,7 +354,9 @@ def resolve_uri(workspace: Workspace, uri: str) -> Path:
 def _registry_folder(workspace: Workspace, found: re.Match[str]) -> Path:
     name, version = found["name"], found["version"]
     model = (
-        workspace.registry.find_model(name, version) if wire.is_named(wire.REGISTRY_NAME, found["registry"]) else None
+        workspace.registry.find_model(name, version)
+        if answers.is_named(answers.REGISTRY_NAME, found["registry"])
+        else None
     )
     if model is None:
         raise WireError(404, "ResourceNotFound", f"The model '{name}' version {version} was not found in the registry.")

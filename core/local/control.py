@@ -17,8 +17,8 @@ from typing import Any
 from core.errors import LocalWorkspaceDown
 from core.home import Home
 from core.local import processes, shim
-from core.local.auth import Gatekeeper
 from core.local.home_check import check_home
+from core.local.wire.auth import Gatekeeper
 from core.pids import lives
 
 START_WAIT_S = 30.0

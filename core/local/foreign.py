@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from core.errors import BadInput, LocalWorkspaceDown
 from core.home import RESOURCE_GROUP, SUBSCRIPTION_ID, WORKSPACE_NAME, Home, write_atomically
 from core.local import control
-from core.local.auth import SCRIPT_TOKEN_LIFETIME_S, Gatekeeper
-from core.local.certificates import Certificates, ensure_certificates
-from core.local.wire import REGISTRY_NAME
+from core.local.wire.answers import REGISTRY_NAME
+from core.local.wire.auth import SCRIPT_TOKEN_LIFETIME_S, Gatekeeper
+from core.local.wire.certificates import Certificates, ensure_certificates
 
 STREAM_POLL_S = 5  # jobs.stream looks every minute in the end: too seldom for a run of minutes
 _OF_AZURE = ("AZURE_", "ARM_", "AZUREML_", "MSI_", "IDENTITY_")  # what would lead a script elsewhere

@@ -6,9 +6,9 @@ import contextlib
 import errno
 import os
 import secrets
-import sqlite3
 from pathlib import Path
 
+from core.engine.disk import is_disk_full
 from core.errors import BadInput
 
 _MOUNTS = Path("/proc/self/mountinfo")
@@ -27,7 +27,6 @@ _NETWORK = (
     "fuse.rclone",
     "ncpfs",
 )
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _ELSEWHERE = "Choose a folder on a disk of this machine with TUNEDECK_HOME."
 
 
@@ -63,13 +62,6 @@ def find_file_system(path: Path, mounts: Path = _MOUNTS) -> str:
         if inside and len(mounted) >= len(best):
             best, kind = mounted, after.split()[0]
     return kind
-
-
-def is_disk_full(error: BaseException) -> bool:
-    """Tell whether a write failed for want of space; SQLite says so in words, and of a file's limit as an I/O error."""
-    if isinstance(error, sqlite3.OperationalError):
-        return "disk is full" in str(error) or "disk I/O error" in str(error)
-    return isinstance(error, OSError) and error.errno in _FULL
 
 
 def _explain(path: Path, error: OSError) -> BadInput:

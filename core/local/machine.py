@@ -19,9 +19,10 @@ from typing import Any
 
 import psutil
 
+from core.engine.memory import CGROUP, first_line
+from core.home import REPOSITORY
+
 PROBE_TIMEOUT_S = 60
-_REPOSITORY = Path(__file__).resolve().parents[2]
-_CGROUP = Path("/sys/fs/cgroup")
 _COUNT_USABLE_GPUS = "import torch; print(torch.cuda.device_count() if torch.cuda.is_available() else 0)"
 
 
@@ -101,7 +102,7 @@ def probe() -> Machine:
             capture_output=True,
             text=True,
             timeout=PROBE_TIMEOUT_S,
-            cwd=_REPOSITORY,
+            cwd=REPOSITORY,
             check=True,
         )
         fields: dict[str, Any] = json.loads(found.stdout.splitlines()[-1])
@@ -120,7 +121,7 @@ def measure() -> Machine:
 def _count_cores() -> int:
     """Return the whole cores this process may use: its affinity, and the limit of its container."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota, _, period = _first_line(_CGROUP / "cpu.max").partition(" ")
+    quota, _, period = first_line(CGROUP / "cpu.max").partition(" ")
     if quota.isdecimal() and period.isdecimal():
         allowed = min(allowed, max(1, int(quota) // int(period)))
     return allowed
@@ -134,24 +135,10 @@ def _quota_cores() -> int:
 
 def _memory_gib() -> float:
     total = psutil.virtual_memory().total
-    limit = _first_line(_CGROUP / "memory.max")
+    limit = first_line(CGROUP / "memory.max")
     if limit.isdecimal():
         total = min(total, int(limit))
     return round(total / 1024**3, 1)
-
-
-def free_bytes() -> int:
-    """Return how much memory a process may still take: what the machine has available, and its container leaves it."""
-    limit, used = _first_line(_CGROUP / "memory.max"), _first_line(_CGROUP / "memory.current")
-    left = int(limit) - int(used) if limit.isdecimal() and used.isdecimal() else sys.maxsize
-    return max(0, min(psutil.virtual_memory().available, left))
-
-
-def _first_line(path: Path) -> str:
-    try:
-        return path.read_text(encoding="ascii").strip()
-    except OSError:
-        return ""
 
 
 def _processor() -> str:

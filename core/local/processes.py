@@ -21,11 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core.home import write_atomically
+from core.home import REPOSITORY, write_atomically
 from core.local import shim
 from core.pids import lives, start_time_of
-
-REPOSITORY = Path(__file__).resolve().parents[2]
 
 _START_WAIT_S = 15.0
 # What glibc is told so that it gives nothing back and takes what comes next from it (engine/memory.py).

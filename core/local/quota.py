@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from core.home import LOCATION
 from core.local.store import Document
-from core.local.wire import WireError
+from core.local.wire.answers import WireError
 
 if TYPE_CHECKING:
     from core.local.machine import Machine, Size

@@ -21,16 +21,14 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from core.engine.disk import is_disk_full
 from core.errors import Conflict
 from core.home import RESOURCE_GROUP, SUBSCRIPTION_ID, WORKSPACE_NAME, Home
 from core.local import machine as machines
-from core.local import recovery
-from core.local.auth import Gatekeeper, expired_token, family_of
-from core.local.connections import drop_connection
-from core.local.deployments import Deployments
-from core.local.dispatch import Dispatch
+from core.local.endpoints.deployments import Deployments
 from core.local.faults import Faults
-from core.local.home_check import is_disk_full
+from core.local.jobs import recovery
+from core.local.jobs.runner import Runner
 from core.local.profile import Profile, RegionMachine
 from core.local.registry import Registry
 from core.local.routes import (
@@ -51,9 +49,11 @@ from core.local.routes import (
 )
 from core.local.routes import registry as registry_routes
 from core.local.routes import workspace as workspace_routes
-from core.local.runner import Runner
 from core.local.store import Store
-from core.local.wire import REGISTRY_NAME, REGISTRY_RESOURCE_GROUP, WireError, is_named
+from core.local.wire.answers import REGISTRY_NAME, REGISTRY_RESOURCE_GROUP, WireError, is_named
+from core.local.wire.auth import Gatekeeper, expired_token, family_of
+from core.local.wire.connections import drop_connection
+from core.local.wire.dispatch import Dispatch
 from core.local.workspace import Workspace
 
 ROUTES = [

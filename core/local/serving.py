@@ -49,8 +49,8 @@ def serve(home: Home, *, foreground: bool = False, profile: str = "local") -> in
         import uvicorn  # imported by the one server of the home, not by all that find it served
 
         from core.local import server
-        from core.local.connections import KnownConnection
         from core.local.profile import make_profile
+        from core.local.wire.connections import KnownConnection
 
         listener = _listen(home.port())
         if listener is None:
@@ -133,7 +133,7 @@ def _make_server(config: Config, home: Home, secure: socket.socket | None) -> Se
     """
     import uvicorn
 
-    from core.local.certificates import ensure_certificates
+    from core.local.wire.certificates import ensure_certificates
 
     class TwoListeners(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.home import Home
-from core.local import runs
+from core.local.jobs import runs
 
 KINDS = (
     ("base-models", "Base models"),

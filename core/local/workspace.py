@@ -9,20 +9,20 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from core.home import Home
-from core.local import wire
-from core.local.auth import Gatekeeper
 from core.local.blobs import BlobStore
 from core.local.faults import Faults
 from core.local.machine import Machine
 from core.local.profile import Profile, ServerEnds
 from core.local.registry import Registry
-from core.local.request_log import RequestLog
 from core.local.store import Store, now_utc
-from core.local.wire import WireError
+from core.local.wire import answers
+from core.local.wire.answers import WireError
+from core.local.wire.auth import Gatekeeper
+from core.local.wire.request_log import RequestLog
 
 if TYPE_CHECKING:
-    from core.local.deployments import Deployments
-    from core.local.runner import Runner
+    from core.local.endpoints.deployments import Deployments
+    from core.local.jobs.runner import Runner
 
 _log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ class Workspace:
             except Exception:  # noqa: BLE001 - the top of this thread: logged, and told to who polls
                 _log.exception("operation %s failed", operation)
                 error = WireError(500, "InternalServerError", "The local workspace failed; server.log says where.")
-            wire.finish_operation(self.store, operation, error=error)
+            answers.finish_operation(self.store, operation, error=error)
 
         self._background.submit(run)
 

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from core import tags
-from core.chat import Sampling, score_once
-from core.compute import check_size
-from core.endpoints import (
+from core.azureml import tags
+from core.azureml.polling import check_write
+from core.catalog.base_models import get_base_model
+from core.catalog.compute import check_size
+from core.errors import BadInput, Conflict, NotFound, ServiceRefused, TunedeckError
+from core.operations.work import LOOK_S, Done, Outcome, Skip, StepSpec, Wait, Work
+from core.runs.jobs import find_run, get_run
+from core.serving.chat import Sampling, score_once
+from core.serving.endpoints import (
     DELETING,
     DEPLOYMENT_NAME,
     DeploymentView,
@@ -19,12 +24,7 @@ from core.endpoints import (
     goes_on,
     read_deployment_log,
 )
-from core.errors import BadInput, Conflict, NotFound, ServiceRefused, TunedeckError
-from core.jobs import find_run, get_run
-from core.models import get_base_model
-from core.operations.work import LOOK_S, Done, Outcome, Skip, StepSpec, Wait, Work
-from core.polling import check_write
-from core.registered_models import find_registered_model, register_model
+from core.serving.registered_models import find_registered_model, register_model
 
 SMOKE_PROMPT = "Hello! Who are you?"
 SMOKE_TOKENS = 24

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from core import tags
-from core.connection import Connection
-from core.inventory import Inventory, Item, list_inventory
+from core.azureml import tags
+from core.azureml.connection import Connection
 from core.operations.ledger import Ledger
 from core.operations.records import Operation
 from core.operations.turns import written_by
+from core.teardown.inventory import Inventory, Item, list_inventory
 
 _MAKING = ("deploy", "create_compute")
 

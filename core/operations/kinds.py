@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from core import tags
+from core.azureml import tags
 from core.operations import deploy, launch, manage, remove
 from core.operations.ledger import Ledger
 from core.operations.turns import REMOVE

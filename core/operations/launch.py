@@ -7,14 +7,15 @@ from dataclasses import replace
 from typing import Any
 
 from core import dataset as datasets
-from core import history, tags
+from core.azureml import tags
 from core.errors import NotFound, TunedeckError
-from core.evaluation import submit_evaluation
-from core.jobs import STATES, Run, evaluation_name, find_job, get_run, has_job
-from core.metrics import read_metrics
+from core.launch.pipeline import PipelineRequest, has_run, submit_pipeline
 from core.operations.work import Done, Outcome, Skip, StepSpec, Stop, Wait, Work
-from core.pipeline import PipelineRequest, has_run, submit_pipeline
-from core.speeds import add_speed
+from core.runs import history
+from core.runs.evaluation import submit_evaluation
+from core.runs.jobs import STATES, Run, evaluation_name, find_job, get_run, has_job
+from core.runs.metrics import read_metrics
+from core.runs.throughput import add_speed
 
 NEVER_SHOWN_S = 600.0  # how long a run is looked for that the workspace has confirmed and does not show
 _WATCH_S = (1.5, 10.0)  # how often a run is looked at: at first, and once it has gone on for a while

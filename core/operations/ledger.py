@@ -24,7 +24,7 @@ from core.operations.records import (
     to_body,
     utc_now,
 )
-from core.teardown import Gone, Receipt
+from core.teardown.plan import Gone, Receipt
 
 WAITED = "waited "  # and a step's name: the fact that holds for how many seconds the step has waited
 DOUBLE_CLICK_S = 10.0  # for what must not be made twice

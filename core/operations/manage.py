@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from core import history, tags
-from core.compute import Compute, get_compute
-from core.endpoints import begin_delete_at, begin_traffic, get_endpoint, goes_on
+from core.azureml import tags
+from core.azureml.polling import check_write, start_write
+from core.catalog.compute import Compute, get_compute
 from core.errors import Conflict, NotFound, ServiceRefused
-from core.jobs import STATES, cancel_run, find_run, has_job
 from core.operations.records import CANCELLED
 from core.operations.work import LOOK_S, Done, Outcome, Skip, StepSpec, Stop, Wait, Work
-from core.polling import check_write, start_write
+from core.runs import history
+from core.runs.jobs import STATES, cancel_run, find_run, has_job
+from core.serving.endpoints import begin_delete_at, begin_traffic, get_endpoint, goes_on
 
 # Create compute ----------------------------------------------------------------------------------------------------
 

@@ -9,19 +9,19 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from core import tags
-from core.compute import get_compute
-from core.datastore import delete_below, path_of
-from core.endpoints import DELETING, begin_endpoint_deletion, find_endpoint, goes_on
+from core.azureml import tags
+from core.azureml.datastore import delete_below, path_of
+from core.azureml.polling import check_write, start_write
+from core.catalog.compute import get_compute
 from core.errors import Conflict, NotFound, ServiceFailed, TunedeckError, Unreachable
-from core.inventory import list_inventory
 from core.operations import turns
 from core.operations.records import Operation
 from core.operations.turns import REMOVE
 from core.operations.work import GONE_LOOKS, LOOK_S, SETTLE_LOOKS, Done, Outcome, StepSpec, Stop, Wait, Work
-from core.polling import check_write, start_write
-from core.registered_models import archive_model, find_registered_model, list_registered_models
-from core.teardown import Gone, Receipt, summarise
+from core.serving.endpoints import DELETING, begin_endpoint_deletion, find_endpoint, goes_on
+from core.serving.registered_models import archive_model, find_registered_model, list_registered_models
+from core.teardown.inventory import list_inventory
+from core.teardown.plan import Gone, Receipt, summarise
 
 ASK_AGAIN_LOOKS = 60  # a deletion that is not under way after that has failed, and nobody was there to hear why
 

@@ -10,20 +10,20 @@ import time
 from collections.abc import Mapping
 from datetime import datetime
 
-from core import tags
-from core.drafts import mark_launched
-from core.endpoints import DEPLOYMENT_NAME, require_endpoint_name
+from core.azureml import tags
 from core.errors import BadInput, Conflict
-from core.jobs import EXPERIMENT_PREFIX
+from core.launch.drafts import mark_launched
+from core.launch.preflight import LaunchPlan
 from core.operations import kinds
 from core.operations.ledger import DOUBLE_CLICK_S, Ledger, Operation
 from core.operations.records import FAILED
 from core.operations.work import words
-from core.preflight import LaunchPlan
 from core.recipe import Value, to_job_inputs
-from core.registered_models import require_model_name
-from core.run_titles import new_run_name, new_title
-from core.teardown import TeardownPlan
+from core.runs.jobs import EXPERIMENT_PREFIX
+from core.runs.titles import new_run_name, new_title
+from core.serving.endpoints import DEPLOYMENT_NAME, require_endpoint_name
+from core.serving.registered_models import require_model_name
+from core.teardown.plan import TeardownPlan
 
 
 def start_launch(plan: LaunchPlan, title: str = "") -> Operation:

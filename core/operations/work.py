@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from core import connection as connections
-from core.connection import Connection
+from core.azureml import connection as connections
+from core.azureml.connection import Connection
 from core.errors import NotFound, ServiceFailed, ServiceRefused, Throttled, TunedeckError, Unreachable
 from core.operations.ledger import Ledger
 from core.operations.records import Operation

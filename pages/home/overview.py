@@ -2,15 +2,15 @@
 
 import streamlit as st
 
-from core.connection import LOCAL
-from pages.parts import overview_parts as parts
-from pages.parts import setup
-from pages.parts.action import action
-from pages.parts.links import link
-from pages.parts.live import live
-from pages.parts.notices import draw_empty, end_page, ready
-from pages.parts.state import ui
-from pages.parts.summary import read_summary
+from core.azureml.connection import LOCAL
+from pages.parts.home import overview as parts
+from pages.parts.kit.action import action
+from pages.parts.kit.links import link
+from pages.parts.kit.live import live
+from pages.parts.kit.notices import draw_empty, end_page, ready
+from pages.parts.kit.state import ui
+from pages.parts.kit.summary import read_summary
+from pages.parts.setup import choices
 
 st.title("Overview")
 
@@ -29,7 +29,7 @@ live(lambda: parts.draw_now(next_place), key="overview", run_every=2.0 if summar
 
 if summary.complete and summary.answers and not summary.runs.value and not summary.draft:
     draw_empty("Nothing has run here yet. Start on this machine: it is free and takes a few minutes.")
-    action("Start on this machine", setup.begin, LOCAL, key="start-here", type="primary", then=lambda target: target)
+    action("Start on this machine", choices.begin, LOCAL, key="start-here", type="primary", then=lambda target: target)
 for problem in summary.inventory.value.problems if summary.inventory.value else ():
     st.caption(problem)
 link("runs").draw("All runs", icon="monitoring")

@@ -3,11 +3,11 @@
 import streamlit as st
 
 from core import operations
-from pages.parts import words
-from pages.parts.activity_view import draw_change
-from pages.parts.live import live
-from pages.parts.notices import draw_empty
-from pages.parts.state import ui, url_id
+from pages.parts.kit import words
+from pages.parts.kit.live import live
+from pages.parts.kit.notices import draw_empty
+from pages.parts.kit.state import ui, url_id
+from pages.parts.operate.activity import draw_change
 
 st.title("Activity", anchor=False)
 

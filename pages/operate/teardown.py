@@ -3,11 +3,11 @@
 import streamlit as st
 
 from core import operations
-from pages.parts import reads
-from pages.parts import teardown_view as view
-from pages.parts.links import link
-from pages.parts.notices import draw_age, draw_empty, end_page, ready
-from pages.parts.state import url_id
+from pages.parts.kit import reads
+from pages.parts.kit.links import link
+from pages.parts.kit.notices import draw_age, draw_empty, end_page, ready
+from pages.parts.kit.state import url_id
+from pages.parts.operate import teardown as view
 
 st.title("Teardown", anchor=False)
 

@@ -2,16 +2,16 @@
 
 import streamlit as st
 
-from core import endpoints
 from core.errors import NotFound
-from pages.parts import chat_view as view
-from pages.parts import reads
-from pages.parts.chat_questions import draw_questions
-from pages.parts.chat_state import chat_with
-from pages.parts.chat_turns import draw_turns, stream_answer
-from pages.parts.links import link
-from pages.parts.notices import draw_empty, end_page, ready
-from pages.parts.state import url_id
+from core.serving import endpoints
+from pages.parts.kit import reads
+from pages.parts.kit.links import link
+from pages.parts.kit.notices import draw_empty, end_page, ready
+from pages.parts.kit.state import url_id
+from pages.parts.serve import chat as view
+from pages.parts.serve.chat_questions import draw_questions
+from pages.parts.serve.chat_state import chat_with
+from pages.parts.serve.chat_turns import draw_turns, stream_answer
 
 conn = reads.find_connection()
 if conn is None:

@@ -2,12 +2,12 @@
 
 import streamlit as st
 
-from pages.parts import reads
-from pages.parts.deploy_form import draw_form
-from pages.parts.deploy_view import draw_deploy
-from pages.parts.links import link
-from pages.parts.notices import draw_empty, end_page
-from pages.parts.state import url_id
+from pages.parts.kit import reads
+from pages.parts.kit.links import link
+from pages.parts.kit.notices import draw_empty, end_page
+from pages.parts.kit.state import url_id
+from pages.parts.serve.deploy_form import draw_form
+from pages.parts.serve.deployment import draw_deploy
 
 st.title("Deploy", anchor=False)
 

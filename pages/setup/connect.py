@@ -2,8 +2,8 @@
 
 import streamlit as st
 
-from pages.parts import connect_parts as parts
-from pages.parts.state import url_id
+from pages.parts.kit.state import url_id
+from pages.parts.setup import connect as parts
 
 st.title("Connect")
 

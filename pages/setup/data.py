@@ -3,48 +3,40 @@
 import streamlit as st
 
 from core import dataset as datasets
-from pages.parts import (
-    data_checks,
-    data_compare,
-    data_findings,
-    data_repair,
-    data_rows,
-    data_source,
-    data_view,
-    setup,
-)
-from pages.parts.action import action
-from pages.parts.links import link
-from pages.parts.notices import draw_empty, end_page
+from pages.parts.data import checks, compare, findings, numbers, repair, rows, source
+from pages.parts.kit.action import action
+from pages.parts.kit.links import link
+from pages.parts.kit.notices import draw_empty, end_page
+from pages.parts.setup import choices
 
 st.title("Data")
-draft = setup.draw_or_get_draft()
+draft = choices.draw_or_get_draft()
 
-dataset = data_source.draw(draft)
+dataset = source.draw(draft)
 if dataset is None:
     end_page()
 
-limit = data_view.read_limit(draft)
-findings = (*dataset.findings, *datasets.list_length_findings(dataset, limit))
+limit = numbers.read_limit(draft)
+found = (*dataset.findings, *datasets.list_length_findings(dataset, limit))
 tokenizer = datasets.find_tokenizer(draft.model, draft.model_version) if draft.model else None
 
-data_view.draw_tiles(dataset, limit)
-data_checks.follow(dataset, tokenizer)
-data_findings.draw(dataset, findings)
-data_repair.draw(dataset, findings, tokenizer)
-data_compare.draw(dataset)
-data_rows.draw(dataset, findings, tokenizer, limit)
+numbers.draw_tiles(dataset, limit)
+checks.follow(dataset, tokenizer)
+findings.draw(dataset, found)
+repair.draw(dataset, found, tokenizer)
+compare.draw(dataset)
+rows.draw(dataset, found, tokenizer, limit)
 
 left, right = st.columns([2, 3], gap="medium")
 with left:
-    data_view.draw_lengths(dataset, limit)
+    numbers.draw_lengths(dataset, limit)
 with right:
-    data_view.draw_contents(dataset)
+    numbers.draw_contents(dataset)
 
 if not draft.model:
     draw_empty("No model is chosen yet.", link("model"), "Go to Model & compute")
 with st.container(horizontal_alignment="right"):
     action(
-        "Use this data", data_source.use, draft.id, dataset.key, key="use-data", type="primary", icon="arrow_forward",
+        "Use this data", source.use, draft.id, dataset.key, key="use-data", type="primary", icon="arrow_forward",
         off=dataset.words, then=link("launch"),
     )  # fmt: skip

@@ -2,11 +2,11 @@
 
 import streamlit as st
 
-from pages.parts import model_parts as parts
-from pages.parts import setup
+from pages.parts.setup import choices
+from pages.parts.setup import model as parts
 
 st.title("Model & compute")
-draft = setup.draw_or_get_draft()
+draft = choices.draw_or_get_draft()
 
 main, rail = st.columns([3, 2], gap="medium")
 with main:

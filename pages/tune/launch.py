@@ -3,16 +3,17 @@
 import streamlit as st
 
 from core import dataset
-from pages.parts import launch_parts as parts
-from pages.parts import setup, words
-from pages.parts.launch_start import draw_ready
-from pages.parts.links import link
-from pages.parts.notices import draw_empty, draw_loading, end_page
-from pages.parts.recipe_form import draw_recipe
-from pages.parts.rehearsal_view import draw_difference
+from pages.parts.kit import words
+from pages.parts.kit.links import link
+from pages.parts.kit.notices import draw_empty, draw_loading, end_page
+from pages.parts.setup import choices
+from pages.parts.tune import plan as parts
+from pages.parts.tune.recipe import draw_recipe
+from pages.parts.tune.rehearsal import draw_difference
+from pages.parts.tune.start import draw_ready
 
 st.title("Launch", anchor=False)
-draft = setup.draw_or_get_draft()
+draft = choices.draw_or_get_draft()
 
 if missing := parts.what_is_missing(draft):
     sentence, page, label = missing

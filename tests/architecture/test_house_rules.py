@@ -13,13 +13,13 @@ PARTS = "pages/parts/"
 CALLBACKS = {"on_click", "on_change", "on_submit", "on_select", "on_dismiss"}
 # Broad handlers stand where a loop must outlive any mistake: the frame and the tops of threads and servers.
 BROAD_HANDLERS = {
-    "core/reader.py",
+    "core/azureml/reader.py",
     "core/operations/runner.py",
-    "core/local/deployments.py",
-    "core/local/runner.py",
+    "core/local/endpoints/deployments.py",
+    "core/local/jobs/runner.py",
     "core/local/server.py",
     "core/local/workspace.py",
-    "pages/parts/notices.py",
+    "pages/parts/kit/notices.py",
 }
 MACHINE_PATH = re.compile(r"(?<![\w.$}])/(?:tmp|work|root|home|Users)/[\w.-]+")
 SHIPPED = list_modules("app.py", "core", "pages")
@@ -47,7 +47,7 @@ def test_callbacks_are_wrapped_by_parts() -> None:
 
 def test_fragments_are_wrapped_by_parts() -> None:
     """An exception in a raw fragment replaces what it drew; parts.live keeps the last good view."""
-    live = {"pages/parts/live.py"}
+    live = {"pages/parts/kit/live.py"}
     used = [place for place, node in _nodes(SHIPPED, ast.Attribute, ast.Name) if _name(node) == "fragment"]
     assert [place for place in used if place.split(":")[0] not in live] == []
 

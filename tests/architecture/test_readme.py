@@ -7,19 +7,21 @@ import re
 import pytest
 
 from tests.architecture.modules import REPOSITORY
-from tests.architecture.readme_tree import PHRASES, TOP_FILES, draw_tree, read_tree
+from tests.architecture.tree import PHRASES, draw_tree, read_tree
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-DOCUMENTS = sorted({*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md"), REPOSITORY / "core/sample/README.md"})
+DOCUMENTS = sorted(
+    {*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md"), REPOSITORY / "core/dataset/sample/README.md"}
+)
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
 
 
 def test_the_tree_is_that_of_the_files() -> None:
-    assert read_tree(README) == draw_tree(), "run `make tree`"
+    assert read_tree() == draw_tree(), "run `make tree`"
 
 
 def test_the_tree_names_only_what_exists() -> None:
-    assert [name for name in (*PHRASES, *TOP_FILES) if not (REPOSITORY / name).exists()] == []
+    assert [name for name in PHRASES if not (REPOSITORY / name).exists()] == []
 
 
 def test_every_command_of_the_readme_is_one_of_the_makefiles() -> None:
@@ -29,7 +31,7 @@ def test_every_command_of_the_readme_is_one_of_the_makefiles() -> None:
 
 
 def test_every_page_has_its_picture_in_the_readme() -> None:
-    from pages.parts.links import PAGES
+    from pages.parts.kit.links import PAGES
 
     assert [page for page in PAGES if f"docs/pictures/{page}.png" not in README] == []
 

@@ -6,7 +6,7 @@ import pytest
 
 from core.home import Home
 from core.local.blobs import CONTAINER
-from tests.local.conftest import local_server, own_server, pytest_runtest_makereport
+from tests.core.local.conftest import local_server, own_server, pytest_runtest_makereport
 from tests.local_server import LocalServer
 
 __all__ = ["light_server", "local_server", "own_server", "pytest_runtest_makereport"]
@@ -17,7 +17,7 @@ def light_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServ
     """A server whose trainers and scorers are a few lines each, with models that can be deployed."""
     home = Home(tmp_path_factory.mktemp("home"))
     settings = {"TUNEDECK_QUOTA_CORES": "64", "TUNEDECK_BASE_MODELS": ""}
-    server = LocalServer(home, settings, module="tests.local.trivial_server")
+    server = LocalServer(home, settings, module="tests.core.local.trivial_server")
     try:
         server.start()
         for name in ("good", "other"):

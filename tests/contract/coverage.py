@@ -11,12 +11,12 @@ import inspect
 import json
 import re
 from collections import defaultdict
-from pathlib import Path
 from typing import Any
 
 from starlette.routing import Match
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+from core.home import REPOSITORY
+
 TABLE = REPOSITORY / "core/local/COVERAGE.md"
 REQUESTS = REPOSITORY / "tests/data/sdk_requests.json"
 GROUPS = {
@@ -56,7 +56,7 @@ def read_requests() -> dict[str, list[str]]:
 def is_routed(request: str) -> bool:
     """Tell whether the server has a route for a request."""
     from core.local.server import ROUTES
-    from core.local.wire import HISTORY_PATH, PROVIDER_PATH, REGISTRY_PATH, WORKSPACE_PATH
+    from core.local.wire.answers import HISTORY_PATH, PROVIDER_PATH, REGISTRY_PATH, WORKSPACE_PATH
 
     method, path = request.split(" ")
     bases = {

@@ -1,10 +1,10 @@
-"""Plain azure-ai-ml clients of a local workspace, made as a foreign script would make them: without core.connection."""
+"""Plain azure-ai-ml clients of a local workspace, made as a foreign script would make them: without core.azureml."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from core import cloud as clouds
+from core.azureml import cloud as clouds
 from tests.local_server import LocalServer
 
 SUBSCRIPTION_ID = "00000000-0000-0000-0000-000000000000"

@@ -16,11 +16,11 @@ from typing import Any
 import jwt
 import pytest
 
-from core.connection import Connection
+from core.azureml.connection import Connection
+from core.azureml.settings import local_settings
 from core.errors import TunedeckError
 from core.home import Home
-from core.local import wire
-from core.settings import local_settings
+from core.local.wire import answers
 from tests.local_server import LocalServer, running_server
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:marshmallow", "ignore::Warning:azure.ai.ml")
@@ -217,7 +217,7 @@ def test_no_request_reaches_the_wrong_server(
             )
             assert claims["aud"].startswith(cloud.url)
     assert [
-        path for method, path, _ in cloud.seen if method == "PUT" and path.startswith(f"{wire.workspace_id()}/jobs/")
+        path for method, path, _ in cloud.seen if method == "PUT" and path.startswith(f"{answers.workspace_id()}/jobs/")
     ]
 
 

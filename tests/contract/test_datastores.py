@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from core import cloud as clouds
+from core.azureml import cloud as clouds
 from core.local.blobs import ARTIFACT_DATASTORE, DATASTORE
 from tests.contract.sdk import make_clients
 from tests.local_server import LocalServer

@@ -10,15 +10,16 @@ from typing import Any
 
 import pytest
 
-from core import cloud as clouds
-from core import errors, failures
-from core.connection import Connection, connect, local_settings
+from core import errors
+from core.azureml import cloud as clouds
+from core.azureml.connection import Connection, connect, local_settings
 from core.home import Home
 from core.local import processes
 from core.local.blobs import CONTAINER
 from core.local.faults import KINDS, Faults
+from core.runs import failures
 from tests.contract.sdk import make_clients
-from tests.local.submitting import command_body, metric_of, submit, wait, wait_for
+from tests.core.local.submitting import command_body, metric_of, submit, wait, wait_for
 from tests.local_server import LocalServer
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -29,7 +30,7 @@ MANY = 50  # more than any library tries again
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
     running = LocalServer(
-        Home(tmp_path_factory.mktemp("home")), {"TUNEDECK_QUOTA_CORES": "16"}, module="tests.local.trivial_server"
+        Home(tmp_path_factory.mktemp("home")), {"TUNEDECK_QUOTA_CORES": "16"}, module="tests.core.local.trivial_server"
     )
     try:
         running.start()

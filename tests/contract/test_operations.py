@@ -16,14 +16,14 @@ from typing import Any
 import pytest
 import requests
 
-from core import cloud as clouds
+from core.azureml import cloud as clouds
 from core.home import RESOURCE_GROUP, SUBSCRIPTION_ID
-from core.local.wire import REGISTRY_RESOURCE_GROUP, workspace_id
+from core.local.wire.answers import REGISTRY_RESOURCE_GROUP, workspace_id
 from tests.contract import coverage
 from tests.contract.answers import Answers, differences_from
 from tests.contract.fields import NOT_SENT, UNKNOWN_TO_THE_SDK, as_sets
 from tests.contract.sdk import make_clients
-from tests.local.submitting import TRAINER, pipeline_body, wait
+from tests.core.local.submitting import TRAINER, pipeline_body, wait
 from tests.local_server import LocalServer
 
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -12,17 +12,17 @@ from typing import Any
 
 import pytest
 
-from core import cloud as clouds
-from core.connection import connect, local_settings
+from core.azureml import cloud as clouds
+from core.azureml.connection import connect, local_settings
+from core.azureml.service_errors import translate
 from core.errors import QuotaExceeded
 from core.home import Home
 from core.local.blobs import CONTAINER
 from core.local.machine import probe
-from core.local.wire import REGISTRY_PATH, REGISTRY_RESOURCE_GROUP, SUBSCRIPTION_ID
-from core.service_errors import translate
+from core.local.wire.answers import REGISTRY_PATH, REGISTRY_RESOURCE_GROUP, SUBSCRIPTION_ID
 from tests import tiny_model
 from tests.contract.sdk import make_clients
-from tests.local.submitting import command_body, wait
+from tests.core.local.submitting import command_body, wait
 from tests.local_server import LocalServer
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -37,7 +37,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
     base_models = tmp_path_factory.mktemp("base-models")
     tiny_model.build_tiny_model(base_models)
     home = Home(tmp_path_factory.mktemp("home"))
-    running = LocalServer(home, {"TUNEDECK_BASE_MODELS": str(base_models)}, module="tests.local.trivial_server")
+    running = LocalServer(home, {"TUNEDECK_BASE_MODELS": str(base_models)}, module="tests.core.local.trivial_server")
     try:
         running.start()
         container = home.blobs / CONTAINER

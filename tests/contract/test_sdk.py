@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from core import cloud as clouds
-from core.local import component
+from core.azureml import cloud as clouds
+from core.engine import component
 from core.local.blobs import ARTIFACT_DATASTORE, CONTAINER, long_uri
 from core.local.machine import probe
 from tests.contract.sdk import make_clients

@@ -10,17 +10,17 @@ from pathlib import Path
 import pytest
 
 from core.database import Database
-from core.drafts import get_draft
 from core.errors import Conflict, TunedeckError
 from core.home import Home
-from core.ledger_schema import STEPS
+from core.launch.drafts import get_draft
 from core.operations import turns
 from core.operations.ledger import Ledger
 from core.operations.records import Step
 from core.operations.work import SETTLE_LOOKS, Work
 from core.overview import _recorded_run
-from core.speeds import list_speeds
-from core.transcripts import find_transcript
+from core.runs.throughput import list_speeds
+from core.schema import STEPS
+from core.serving.transcripts import find_transcript
 
 OLD = Path(__file__).parents[1] / "data" / "ledger_schema_0.sql"
 

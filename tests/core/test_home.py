@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from core import tags
+from core.azureml import tags
 from core.home import Home
 
 TOGETHER = 8

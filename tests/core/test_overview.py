@@ -6,12 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from core.costs import Price
-from core.drafts import Draft
-from core.endpoints import DeploymentView, EndpointView, check_endpoint_name, suggest_endpoint_name
+from core.catalog.prices import Price
 from core.home import Home
-from core.inventory import Inventory, Item
-from core.metrics import Point, Series
+from core.launch.drafts import Draft
 from core.operations.ledger import Ledger
 from core.operations.runner import Runner
 from core.overview import (
@@ -22,8 +19,11 @@ from core.overview import (
     find_next_deletion,
     next_action,
 )
-from core.registered_models import check_model_name
-from core.run_states import STATES, Progress, Run
+from core.runs.metrics import Point, Series
+from core.runs.states import STATES, Progress, Run
+from core.serving.endpoints import DeploymentView, EndpointView, check_endpoint_name, suggest_endpoint_name
+from core.serving.registered_models import check_model_name
+from core.teardown.inventory import Inventory, Item
 
 NOW = datetime(2026, 11, 22, 15, tzinfo=UTC)
 RUN = Run("brave-otter-1", "brave-otter", "Completed")

@@ -15,7 +15,7 @@ import pytest
 
 from core import pids
 from core.home import Home
-from core.run import Dashboard, find_dashboard, stop_dashboard
+from core.launcher import Dashboard, find_dashboard, stop_dashboard
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="stands on /proc")
 HOUR_S = 3600

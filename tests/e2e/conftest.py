@@ -11,9 +11,13 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from core import chat, compute, connection, dataset, drafts, endpoints, operations, preflight, transcripts
-from core.connection import Connection
-from pages.parts.chat_state import Reply, Turn
+from core import dataset, operations
+from core.azureml import connection
+from core.azureml.connection import Connection
+from core.catalog import compute
+from core.launch import drafts, preflight
+from core.serving import chat, endpoints, transcripts
+from pages.parts.serve.chat_state import Reply, Turn
 from tests.environment import REAL_MODELS
 from tests.pages.conftest import Dashboard, dashboard, launch, page, settle, stop
 from tests.tiny_model import build_tiny_model

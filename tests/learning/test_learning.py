@@ -17,11 +17,11 @@ from typing import Any
 
 import pytest
 
+from core.home import REPOSITORY
 from core.local import base_model
 from tests.environment import REAL_MODELS
 from tests.soak import is_soak
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 SAMPLE = REPOSITORY / "core" / "sample"
 QUESTIONS = json.loads((Path(__file__).parent / "questions.json").read_text(encoding="utf-8"))
 SEEDS = [42, 1, 2]
@@ -113,7 +113,7 @@ def _examine(model: Path, tuned: Path, folder: Path) -> Exam:
 def _run(program: str, *options: str) -> None:
     """Run a program of the engine as the local workspace does; its log is in the test's output."""
     done = subprocess.run(
-        [sys.executable, "-m", f"core.local.engine.{program}", *options],
+        [sys.executable, "-m", f"core.engine.{program}", *options],
         cwd=REPOSITORY,
         env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
         stdout=subprocess.PIPE,

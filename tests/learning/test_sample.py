@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-SAMPLE = Path(__file__).resolve().parents[2] / "core" / "sample"
+SAMPLE = Path(__file__).resolve().parents[2] / "core" / "dataset" / "sample"
 QUESTIONS = json.loads((Path(__file__).parent / "questions.json").read_text(encoding="utf-8"))
 FACTS = json.loads((SAMPLE / "facts.json").read_text(encoding="utf-8"))["facts"]
 

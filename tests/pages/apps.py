@@ -8,7 +8,7 @@ from typing import Any
 
 from streamlit.testing.v1 import AppTest
 
-from pages.parts.links import PAGES
+from pages.parts.kit.links import PAGES
 from tests.pages.conftest import REPOSITORY
 
 

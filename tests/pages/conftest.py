@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+from core.home import REPOSITORY
+
 expect.set_options(timeout=30_000)  # the tests assert what is seen in the end; how soon is for the benchmarks
 ONLY_LOOPBACK = {"HF_HUB_OFFLINE": "1", "STREAMLIT_BROWSER_GATHER_USAGE_STATS": "false"}
 

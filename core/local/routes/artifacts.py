@@ -15,9 +15,10 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
-from core.local import runs, wire
 from core.local.blobs import ARTIFACT_CONTAINER
-from core.local.wire import WireError
+from core.local.jobs import runs
+from core.local.wire import answers
+from core.local.wire.answers import WireError
 from core.local.workspace import Workspace
 
 MAX_ARTIFACT_BYTES = 2 * 1024**3
@@ -47,11 +48,11 @@ def _path_of(workspace: Workspace, run_id: str, below: str) -> Path:
 
 def _target(request: Request, path: str) -> tuple[Workspace, str, str]:
     """Return the run and the path below its root that `<experiment>/<run>/artifacts/<path>` names."""
-    workspace = wire.workspace_of(request)
+    workspace = answers.workspace_of(request)
     parts = path.strip("/").split("/")
     if len(parts) < 3 or parts[2] != "artifacts":
         raise WireError(404, "ResourceNotFound", f"'{path}' is not a path of a run's artifacts.")
-    run = runs.get_run(workspace, wire.check_name("a run", parts[1]))
+    run = runs.get_run(workspace, answers.check_name("a run", parts[1]))
     return workspace, run.run_id, "/".join(parts[3:])
 
 
@@ -60,7 +61,7 @@ async def list_artifacts(request: Request) -> Response:
     workspace, run_id, below = await run_in_threadpool(_target, request, request.query_params.get("path", ""))
     found = await run_in_threadpool(list_files, workspace, run_id, below)
     # This API answers names relative to the folder that was asked for.
-    return wire.JsonAnswer({"files": [{**each, "path": each["path"].rpartition("/")[2]} for each in found]})
+    return answers.JsonAnswer({"files": [{**each, "path": each["path"].rpartition("/")[2]} for each in found]})
 
 
 async def get_artifact(request: Request) -> Response:
@@ -87,7 +88,7 @@ async def put_artifact(request: Request) -> Response:
         await run_in_threadpool(workspace.blobs.commit, ARTIFACT_CONTAINER, name, staged, {"content_type": kind})
     finally:
         staged.unlink(missing_ok=True)
-    return wire.JsonAnswer({})
+    return answers.JsonAnswer({})
 
 
 async def delete_artifact(request: Request) -> Response:
@@ -98,7 +99,7 @@ async def delete_artifact(request: Request) -> Response:
         await run_in_threadpool(shutil.rmtree, path)
     else:
         path.unlink(missing_ok=True)
-    return wire.JsonAnswer({})
+    return answers.JsonAnswer({})
 
 
 def routes_below(base: str) -> list[Route]:

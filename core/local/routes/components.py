@@ -6,9 +6,9 @@ from typing import Any
 
 from starlette.requests import Request
 
-from core.local import wire
 from core.local.assets import Asset, AssetRoutes
-from core.local.wire import WireError
+from core.local.wire import answers
+from core.local.wire.answers import WireError
 
 _TYPES = ("command", "pipeline", "parallel", "import", "spark", "sweep", "automl", "datatransfer", "flow")
 
@@ -23,11 +23,11 @@ class _ComponentAsset(Asset):
 
     def from_wire(self, request: Request, properties: dict[str, Any]) -> dict[str, Any]:
         """Read `componentSpec`; raises 400."""
-        spec = wire.field_of(properties, "componentSpec", dict, {})
-        sort = wire.field_of(spec, "type", str, "")
+        spec = answers.field_of(properties, "componentSpec", dict, {})
+        sort = answers.field_of(spec, "type", str, "")
         if sort.split("_")[0] not in _TYPES:
             raise WireError(400, "UserError", f"The type '{sort}' of the component is not one of {', '.join(_TYPES)}.")
-        return {"spec": spec, "anonymous": wire.field_of(properties, "isAnonymous", bool, False)}
+        return {"spec": spec, "anonymous": answers.field_of(properties, "isAnonymous", bool, False)}
 
     def to_wire(self, document: dict[str, Any]) -> dict[str, Any]:
         """Return the properties that are a component's own."""

@@ -11,9 +11,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from core.home import LOCATION
-from core.local import quota, wire
+from core.local import quota
 from core.local.machine import Machine, Size
-from core.local.wire import PROVIDER, PROVIDER_PATH, WORKSPACE_PATH, WireError, route
+from core.local.wire import answers
+from core.local.wire.answers import PROVIDER, PROVIDER_PATH, WORKSPACE_PATH, WireError, route
 from core.local.workspace import Workspace
 
 KIND = "compute"
@@ -48,71 +49,71 @@ def node_limit(machine: Machine, document: dict[str, Any]) -> int:
 
 def list_computes(request: Request) -> dict[str, Any]:
     """GET all computes."""
-    workspace = wire.workspace_of(request)
-    return wire.paged(request, [_to_wire(workspace, document) for document in workspace.store.list(KIND)])
+    workspace = answers.workspace_of(request)
+    return answers.paged(request, [_to_wire(workspace, document) for document in workspace.store.list(KIND)])
 
 
 def get_compute(request: Request) -> Response:
     """GET one compute; an unknown one is a 404 without a body, as the service has it."""
-    workspace = wire.workspace_of(request)
-    document = workspace.store.get(KIND, wire.name_of(request, "name"))
-    return Response(status_code=404) if document is None else wire.JsonAnswer(_to_wire(workspace, document))
+    workspace = answers.workspace_of(request)
+    document = workspace.store.get(KIND, answers.name_of(request, "name"))
+    return Response(status_code=404) if document is None else answers.JsonAnswer(_to_wire(workspace, document))
 
 
 def put_compute(request: Request) -> Response:
     """PUT a compute: create it, or change how far it scales."""
-    workspace = wire.workspace_of(request)
-    name = wire.name_of(request, "name")
+    workspace = answers.workspace_of(request)
+    name = answers.name_of(request, "name")
     name = (workspace.store.get(KIND, name) or {"name": name})["name"]
-    asked = _from_wire(workspace.machine, name, wire.read_json(request))
-    operation = wire.start_operation(workspace.store, wire.arm_id("computes", name))
+    asked = _from_wire(workspace.machine, name, answers.read_json(request))
+    operation = answers.start_operation(workspace.store, answers.arm_id("computes", name))
     asked["operation"] = operation
     if workspace.store.insert(KIND, name, asked) is None:
         try:
             workspace.store.update(KIND, name, _rescale(asked))
         except WireError as error:
-            wire.finish_operation(workspace.store, operation, error=error)
+            answers.finish_operation(workspace.store, operation, error=error)
             raise
     document = workspace.store.require(KIND, name)
     workspace.go_on(operation, partial(_create, workspace, {**document, "operation": operation}))
-    return wire.created(request, operation, _to_wire(workspace, document))
+    return answers.created(request, operation, _to_wire(workspace, document))
 
 
 def patch_compute(request: Request) -> Response:
     """PATCH how far a compute scales."""
-    workspace = wire.workspace_of(request)
-    current = workspace.store.require(KIND, wire.name_of(request, "name"))
-    name, body = current["name"], wire.read_json(request)
-    scale = wire.field_of(wire.field_of(body, "properties", dict, {}), "properties", dict, {})
-    current.update(_read_scale(wire.field_of(scale, "scaleSettings", dict, {}), current))
+    workspace = answers.workspace_of(request)
+    current = workspace.store.require(KIND, answers.name_of(request, "name"))
+    name, body = current["name"], answers.read_json(request)
+    scale = answers.field_of(answers.field_of(body, "properties", dict, {}), "properties", dict, {})
+    current.update(_read_scale(answers.field_of(scale, "scaleSettings", dict, {}), current))
     size = workspace.machine.find_size(current["size"])
     with quota.lock:
         computes = workspace.store.list(KIND)
         if size and (problem := quota.check_compute(workspace.machine, computes, name, size, current["min_nodes"])):
             raise problem
         changed = workspace.store.update(KIND, name, lambda document: {**document, **_scale_of(current)})
-    return wire.JsonAnswer(_to_wire(workspace, changed))
+    return answers.JsonAnswer(_to_wire(workspace, changed))
 
 
 def delete_compute(request: Request) -> Response:
     """DELETE a compute; refused while a job waits or runs there."""
-    workspace = wire.workspace_of(request)
-    current = workspace.store.require(KIND, wire.name_of(request, "name"))
+    workspace = answers.workspace_of(request)
+    current = workspace.store.require(KIND, answers.name_of(request, "name"))
     name = current["name"]
     if current["state"] == "Deleting":
-        return wire.accepted(request, current["operation"])
+        return answers.accepted(request, current["operation"])
     if jobs := workspace.runner.list_jobs_on(name):
         raise WireError(409, "ComputeInUse", f"The compute '{name}' is used by {', '.join(jobs)}. Cancel that first.")
-    operation = wire.start_operation(workspace.store, wire.arm_id("computes", name), deletes=True)
+    operation = answers.start_operation(workspace.store, answers.arm_id("computes", name), deletes=True)
     workspace.store.update(KIND, name, lambda body: {**body, "state": "Deleting", "operation": operation})
     workspace.go_on(operation, lambda: _delete(workspace, name))
-    return wire.accepted(request, operation)
+    return answers.accepted(request, operation)
 
 
 def list_nodes(request: Request) -> dict[str, Any]:
     """POST for the nodes of a compute: the ones at work, with the jobs on them, and the ones kept idle."""
-    workspace = wire.workspace_of(request)
-    document = workspace.store.require(KIND, wire.name_of(request, "name"))
+    workspace = answers.workspace_of(request)
+    document = workspace.store.require(KIND, answers.name_of(request, "name"))
     count = _count_nodes(workspace, document) if document["state"] == "Succeeded" else 0
     jobs = [*workspace.runner.list_jobs_on(document["name"]), *([None] * count)][:count]
     nodes = [
@@ -131,8 +132,8 @@ def list_nodes(request: Request) -> dict[str, Any]:
 
 def refuse_power(request: Request) -> Response:
     """POST to start, stop, restart or sign in to a compute instance: there are only clusters."""
-    name = wire.name_of(request, "name")
-    wire.workspace_of(request).store.require(KIND, name)
+    name = answers.name_of(request, "name")
+    answers.workspace_of(request).store.require(KIND, name)
     message = f"'{name}' is a cluster: its nodes come with jobs and go when idle. Only a compute instance can do that."
     raise WireError(400, "InvalidComputeType", message)
 
@@ -140,13 +141,13 @@ def refuse_power(request: Request) -> Response:
 def list_sizes(request: Request) -> dict[str, Any]:
     """GET the sizes of the location: shares of this machine."""
     _check_location(request)
-    return {"value": [_size_to_wire(size) for size in wire.workspace_of(request).machine.sizes]}
+    return {"value": [_size_to_wire(size) for size in answers.workspace_of(request).machine.sizes]}
 
 
 def list_usages(request: Request) -> dict[str, Any]:
     """GET the quota in cores, and what of it is used."""
     _check_location(request)
-    workspace = wire.workspace_of(request)
+    workspace = answers.workspace_of(request)
     used = {size.family: 0 for size in workspace.machine.sizes}
     for document in workspace.store.list(KIND):
         size = workspace.machine.find_size(document["size"])
@@ -158,7 +159,7 @@ def list_usages(request: Request) -> dict[str, Any]:
     rows = [("Total Cluster Dedicated Regional vCPUs", "dedicatedCores", sum(used.values()), total)]
     rows += [(family, "vmFamily", count, limits[family]) for family, count in used.items()]
     rows += [("Total Online Endpoint vCPUs", "onlineEndpointCores", quota.deployed_cores(workspace), total)]
-    return wire.paged(request, [_usage_to_wire(*row) for row in rows])
+    return answers.paged(request, [_usage_to_wire(*row) for row in rows])
 
 
 def _create(workspace: Workspace, document: dict[str, Any]) -> None:
@@ -178,7 +179,7 @@ def _create(workspace: Workspace, document: dict[str, Any]) -> None:
 
         def end(current: dict[str, Any]) -> dict[str, Any]:
             if current["operation"] != document["operation"]:
-                raise wire.superseded(wire.arm_id("computes", name))
+                raise answers.superseded(answers.arm_id("computes", name))
             return {**current, **ended}
 
         store.update(KIND, name, end)
@@ -213,12 +214,12 @@ def _from_wire(machine: Machine, name: str, body: dict[str, Any]) -> dict[str, A
             "InvalidComputeName",
             f"'{name}': a compute's name is a letter, then 1 to 31 letters, digits or hyphens.",
         )
-    outer = wire.field_of(body, "properties", dict, {})
-    kind = wire.field_of(outer, "computeType", str, "")
+    outer = answers.field_of(body, "properties", dict, {})
+    kind = answers.field_of(outer, "computeType", str, "")
     if kind != "AmlCompute":
         raise WireError(400, "InvalidPropertyValue", f"The local workspace makes AmlCompute only, not '{kind}'.")
-    inner = wire.field_of(outer, "properties", dict, {})
-    asked_size = wire.field_of(inner, "vmSize", str, "")
+    inner = answers.field_of(outer, "properties", dict, {})
+    asked_size = answers.field_of(inner, "vmSize", str, "")
     size = machine.find_size(asked_size)
     if size is None:
         available = ", ".join(each.name for each in machine.sizes)
@@ -229,25 +230,25 @@ def _from_wire(machine: Machine, name: str, body: dict[str, Any]) -> dict[str, A
     return {
         "name": name,
         "size": size.name,
-        **_read_scale(wire.field_of(inner, "scaleSettings", dict, {}), defaults),
-        "priority": wire.field_of(inner, "vmPriority", str, "Dedicated"),
-        "description": wire.field_of(outer, "description", str),
-        "tags": wire.strings_of(body, "tags"),
+        **_read_scale(answers.field_of(inner, "scaleSettings", dict, {}), defaults),
+        "priority": answers.field_of(inner, "vmPriority", str, "Dedicated"),
+        "description": answers.field_of(outer, "description", str),
+        "tags": answers.strings_of(body, "tags"),
         "state": "Creating",
         "errors": [],
     }
 
 
 def _read_scale(scale: dict[str, Any], current: dict[str, Any]) -> dict[str, Any]:
-    least = wire.field_of(scale, "minNodeCount", int, current["min_nodes"])
-    most = wire.field_of(scale, "maxNodeCount", int, current["max_nodes"])
+    least = answers.field_of(scale, "minNodeCount", int, current["min_nodes"])
+    most = answers.field_of(scale, "maxNodeCount", int, current["max_nodes"])
     if not 0 <= least <= most or most < 1:
         raise WireError(
             400,
             "InvalidPropertyValue",
             f"A compute cannot scale from {least} to {most} nodes: 0 <= least <= most, most >= 1.",
         )
-    idle = wire.field_of(scale, "nodeIdleTimeBeforeScaleDown", str, current["idle_time"])
+    idle = answers.field_of(scale, "nodeIdleTimeBeforeScaleDown", str, current["idle_time"])
     return {"min_nodes": least, "max_nodes": most, "idle_time": idle}
 
 
@@ -288,7 +289,7 @@ def _to_wire(workspace: Workspace, document: dict[str, Any]) -> dict[str, Any]:
     counts = {f"{name}NodeCount": 0 for name in ("preparing", "unusable", "leaving", "preempted")}
     counts |= {"runningNodeCount": busy, "idleNodeCount": count - busy}
     answer: dict[str, Any] = {
-        "id": wire.arm_id("computes", document["name"]),
+        "id": answers.arm_id("computes", document["name"]),
         "name": document["name"],
         "type": f"{PROVIDER}/workspaces/computes",
         "location": LOCATION,
@@ -331,7 +332,7 @@ def _to_wire(workspace: Workspace, document: dict[str, Any]) -> dict[str, Any]:
                 "propertyBag": {},
             },
         },
-        "systemData": wire.system_data(document),
+        "systemData": answers.system_data(document),
     }
     return answer
 
@@ -355,7 +356,7 @@ def _size_to_wire(size: Size) -> dict[str, Any]:
 
 def _usage_to_wire(name: str, sort: str, used: int, limit: int) -> dict[str, Any]:
     return {
-        "id": f"{wire.workspace_id()}/usages/{name.replace(' ', '_')}",
+        "id": f"{answers.workspace_id()}/usages/{name.replace(' ', '_')}",
         "type": f"{PROVIDER}/{sort}/usages",
         "name": {"value": name, "localizedValue": name},
         "currentValue": used,
@@ -365,8 +366,8 @@ def _usage_to_wire(name: str, sort: str, used: int, limit: int) -> dict[str, Any
 
 
 def _check_location(request: Request) -> None:
-    location = wire.name_of(request, "location")
-    if not wire.is_named(LOCATION, location):
+    location = answers.name_of(request, "location")
+    if not answers.is_named(LOCATION, location):
         raise WireError(
             400, "LocationNotAvailable", f"The local workspace has one location, '{LOCATION}', not '{location}'."
         )

@@ -6,10 +6,10 @@ from typing import Any
 
 from starlette.requests import Request
 
-from core.local import wire
 from core.local.assets import Asset, AssetRoutes
 from core.local.blobs import datastore_path
-from core.local.wire import WireError
+from core.local.wire import answers
+from core.local.wire.answers import WireError
 
 TYPES = ("uri_file", "uri_folder", "mltable")
 
@@ -23,8 +23,8 @@ class _DataAsset(Asset):
 
     def from_wire(self, request: Request, properties: dict[str, Any]) -> dict[str, Any]:
         """Read `dataType` and `dataUri`; raises 400."""
-        uri = wire.field_of(properties, "dataUri", str, "")
-        sort = wire.field_of(properties, "dataType", str, "uri_file")
+        uri = answers.field_of(properties, "dataUri", str, "")
+        sort = answers.field_of(properties, "dataType", str, "uri_file")
         if sort not in TYPES:
             raise WireError(400, "UserError", f"The type '{sort}' of the data is not one of {', '.join(TYPES)}.")
         path = datastore_path(uri)

@@ -15,10 +15,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from core.home import RESOURCE_GROUP, SUBSCRIPTION_ID
-from core.local import storage_key, wire
 from core.local.blobs import ARTIFACT_CONTAINER, ARTIFACT_DATASTORE, CONTAINER, DATASTORE
 from core.local.store import Document
-from core.local.wire import PROVIDER, WORKSPACE_PATH, WireError, route
+from core.local.wire import answers, storage_key
+from core.local.wire.answers import PROVIDER, WORKSPACE_PATH, WireError, route
 
 KIND = "datastore"
 OWN = {DATASTORE: CONTAINER, ARTIFACT_DATASTORE: ARTIFACT_CONTAINER}  # the default one first
@@ -34,36 +34,36 @@ _CONTAINER = re.compile(r"[a-z0-9](?:[a-z0-9]|-(?!-)){1,61}[a-z0-9]")
 def list_datastores(request: Request) -> dict[str, Any]:
     """GET the datastores, the default one first; `isDefault` leaves the others out, or that one."""
     asked = request.query_params.get("isDefault", "").lower()
-    kept = wire.workspace_of(request).store.list(KIND)
+    kept = answers.workspace_of(request).store.list(KIND)
     shown = [*(_own_to_wire(request, name) for name in OWN), *map(_to_wire, kept)]
     wanted = {"true": shown[:1], "false": shown[1:]}.get(asked, shown)
-    return wire.paged(request, wanted)
+    return answers.paged(request, wanted)
 
 
 def get_datastore(request: Request) -> dict[str, Any]:
     """GET one datastore."""
-    name = wire.name_of(request, "name")
+    name = answers.name_of(request, "name")
     return _own_to_wire(request, name) if name in OWN else _to_wire(_require(request))
 
 
 def put_datastore(request: Request) -> Response:
     """PUT a datastore: keep where a container is and what opens it; nothing is asked there, as with skipValidation."""
-    store, name = wire.workspace_of(request).store, _changeable(request)
+    store, name = answers.workspace_of(request).store, _changeable(request)
     current = store.get(KIND, name)
-    document = store.put(KIND, name, _from_wire(name, wire.read_json(request), current or {}))
-    return wire.JsonAnswer(_to_wire(document), 201 if current is None else 200)
+    document = store.put(KIND, name, _from_wire(name, answers.read_json(request), current or {}))
+    return answers.JsonAnswer(_to_wire(document), 201 if current is None else 200)
 
 
 def delete_datastore(request: Request) -> Response:
     """DELETE a datastore; what it names stays as it is."""
-    gone = wire.workspace_of(request).store.delete(KIND, _changeable(request))
+    gone = answers.workspace_of(request).store.delete(KIND, _changeable(request))
     return Response(status_code=200 if gone else 204)
 
 
 def list_secrets(request: Request) -> dict[str, Any]:
     """POST for the secret: of the own ones a signature that expires, or the account key; of others what was put."""
-    body = wire.read_json(request)
-    if own := OWN.get(wire.name_of(request, "name")):
+    body = answers.read_json(request)
+    if own := OWN.get(answers.name_of(request, "name")):
         return _own_secret(request, own, body)
     document = _require(request)
     if not document["secret"]:
@@ -72,10 +72,10 @@ def list_secrets(request: Request) -> dict[str, Any]:
 
 
 def _own_secret(request: Request, container: str, body: dict[str, Any]) -> dict[str, Any]:
-    key = storage_key.derive(wire.workspace_of(request).home.secret())
-    if not wire.field_of(body, "expirableSecret", bool, False):
+    key = storage_key.derive(answers.workspace_of(request).home.secret())
+    if not answers.field_of(body, "expirableSecret", bool, False):
         return {"secretsType": "AccountKey", "key": storage_key.encode(key)}
-    hours = wire.field_of(body, "expireAfterHours", int, 1)
+    hours = answers.field_of(body, "expireAfterHours", int, 1)
     if not 1 <= hours <= LONGEST_SAS_HOURS:
         raise WireError(400, "BadRequest", f"expireAfterHours must be 1 to {LONGEST_SAS_HOURS}, not {hours}.")
     sas = storage_key.make_container_sas(key, container, timedelta(hours=hours))
@@ -83,12 +83,12 @@ def _own_secret(request: Request, container: str, body: dict[str, Any]) -> dict[
 
 
 def _require(request: Request) -> Document:
-    return wire.workspace_of(request).store.require(KIND, wire.name_of(request, "name"))
+    return answers.workspace_of(request).store.require(KIND, answers.name_of(request, "name"))
 
 
 def _changeable(request: Request) -> str:
     """Return the name of a datastore that is not the workspace's own; raises 400."""
-    name = wire.name_of(request, "name")
+    name = answers.name_of(request, "name")
     if name in OWN:
         raise WireError(400, "UserError", f"'{name}' is the workspace's own: it is neither changed nor deleted.")
     if not _NAME.fullmatch(name):
@@ -98,11 +98,11 @@ def _changeable(request: Request) -> str:
 
 def _from_wire(name: str, body: dict[str, Any], current: Document) -> Document:
     """Read a PUT; a secret that is not sent again stays. Raises 400."""
-    asked = wire.field_of(body, "properties", dict, {})
-    sort = wire.field_of(asked, "datastoreType", str, "")
+    asked = answers.field_of(body, "properties", dict, {})
+    sort = answers.field_of(asked, "datastoreType", str, "")
     if sort != "AzureBlob":
         raise WireError(400, "UserError", f"The local workspace keeps datastores of type AzureBlob only, not '{sort}'.")
-    account, container = (wire.field_of(asked, each, str, "") for each in ("accountName", "containerName"))
+    account, container = (answers.field_of(asked, each, str, "") for each in ("accountName", "containerName"))
     if not _ACCOUNT.fullmatch(account):
         raise WireError(400, "UserError", f"'{account}' is no storage account: 3 to 24 small letters and digits.")
     if not _CONTAINER.fullmatch(container):
@@ -115,23 +115,27 @@ def _from_wire(name: str, body: dict[str, Any], current: Document) -> Document:
         "name": name,
         "account": account,
         "container": container,
-        "endpoint": wire.field_of(asked, "endpoint", str, "core.windows.net"),
-        "protocol": wire.field_of(asked, "protocol", str, "https"),
-        "description": wire.field_of(asked, "description", str),
-        "tags": wire.strings_of(asked, "tags"),
-        "properties": wire.strings_of(asked, "properties"),
+        "endpoint": answers.field_of(asked, "endpoint", str, "core.windows.net"),
+        "protocol": answers.field_of(asked, "protocol", str, "https"),
+        "description": answers.field_of(asked, "description", str),
+        "tags": answers.strings_of(asked, "tags"),
+        "properties": answers.strings_of(asked, "properties"),
         "opened_by": opened_by,
         "secret": secret or kept,
     }
 
 
 def _read_credentials(asked: dict[str, Any]) -> tuple[str, str]:
-    given = wire.field_of(asked, "credentials", dict, {})
-    sort = wire.field_of(given, "credentialsType", str, "None")
+    given = answers.field_of(asked, "credentials", dict, {})
+    sort = answers.field_of(given, "credentialsType", str, "None")
     if sort not in _SECRETS:
         known = ", ".join(_SECRETS)
         raise WireError(400, "UserError", f"The local workspace keeps credentials of type {known}, not '{sort}'.")
-    secret = wire.field_of(wire.field_of(given, "secrets", dict, {}), _SECRETS[sort], str, "") if sort != "None" else ""
+    secret = (
+        answers.field_of(answers.field_of(given, "secrets", dict, {}), _SECRETS[sort], str, "")
+        if sort != "None"
+        else ""
+    )
     if sort == "AccountKey":
         try:
             base64.b64decode(secret, validate=True)
@@ -154,7 +158,7 @@ def _to_wire(document: Document) -> dict[str, Any]:
 
 def _own_to_wire(request: Request, name: str) -> dict[str, Any]:
     """Return an own datastore, whose account is addressed as the listener that was asked wants it (storage_key.py)."""
-    started_at = wire.workspace_of(request).started_at
+    started_at = answers.workspace_of(request).started_at
     host, over_tls = request.headers["host"], request.url.scheme == "https"
     own: Document = {"name": name, "description": None, "tags": {}, "properties": {}}
     return _wire_of(
@@ -170,7 +174,7 @@ def _own_to_wire(request: Request, name: str) -> dict[str, Any]:
 
 def _wire_of(document: Document, **properties: Any) -> dict[str, Any]:
     return {
-        "id": wire.arm_id("datastores", document["name"]),
+        "id": answers.arm_id("datastores", document["name"]),
         "name": document["name"],
         "type": f"{PROVIDER}/workspaces/datastores",
         "properties": {
@@ -183,7 +187,7 @@ def _wire_of(document: Document, **properties: Any) -> dict[str, Any]:
             "tags": document["tags"],
             "properties": document["properties"],
         },
-        "systemData": wire.system_data(document),
+        "systemData": answers.system_data(document),
     }
 
 

@@ -10,14 +10,15 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from core.local import query, quota, wire
+from core.local import quota
 from core.local.blobs import resolve_uri
-from core.local.deployments import deployment_id, key_of, new_deployment, read_duration
-from core.local.endpoint_answers import deployment_to_wire, endpoint_to_wire, given
-from core.local.shapes import DEPLOYMENT, ENDPOINT, check_shape
+from core.local.endpoints.answers import deployment_to_wire, endpoint_to_wire, given
+from core.local.endpoints.deployments import deployment_id, key_of, new_deployment, read_duration
+from core.local.endpoints.traffic import read_mirror, read_traffic
 from core.local.store import Document, now_utc
-from core.local.traffic import read_mirror, read_traffic
-from core.local.wire import WORKSPACE_PATH, WireError, route
+from core.local.wire import answers, query
+from core.local.wire.answers import WORKSPACE_PATH, WireError, route
+from core.local.wire.json_types import DEPLOYMENT, ENDPOINT, check_shape
 from core.local.workspace import Workspace
 
 LONGEST_REQUEST_S = 180.0
@@ -34,22 +35,22 @@ _OF_THE_SCORER = ("model", "instanceType", "environmentVariables")
 
 def put_endpoint(request: Request) -> Response:
     """PUT an endpoint: create it, or change its traffic, tags and description."""
-    workspace = wire.workspace_of(request)
-    name = _checked_name("endpoint", wire.name_of(request, "endpoint"))
+    workspace = answers.workspace_of(request)
+    name = _checked_name("endpoint", answers.name_of(request, "endpoint"))
     name = (workspace.store.get("endpoint", name) or {"name": name})["name"]
-    body = wire.read_json(request)
+    body = answers.read_json(request)
     check_shape(body, ENDPOINT)
-    asked = wire.field_of(body, "properties", dict, {})
+    asked = answers.field_of(body, "properties", dict, {})
     if asked.get("authMode") not in (None, "Key"):
         raise WireError(400, "BadRequest", f"authMode must be Key in the local workspace, not '{asked['authMode']}'.")
-    traffic = read_traffic(workspace, name, wire.field_of(asked, "traffic", dict, {}))
-    mirror = read_mirror(workspace, name, wire.field_of(asked, "mirrorTraffic", dict, {}), traffic)
-    operation = wire.start_operation(workspace.store, wire.arm_id("onlineEndpoints", name))
+    traffic = read_traffic(workspace, name, answers.field_of(asked, "traffic", dict, {}))
+    mirror = read_mirror(workspace, name, answers.field_of(asked, "mirrorTraffic", dict, {}), traffic)
+    operation = answers.start_operation(workspace.store, answers.arm_id("onlineEndpoints", name))
     new = {
         "name": name,
         "state": "Creating",
         "asked": asked,
-        "tags": wire.strings_of(body, "tags"),
+        "tags": answers.strings_of(body, "tags"),
         "traffic": traffic,
         "mirror": mirror,
         "keys": {"primaryKey": _new_key(), "secondaryKey": _new_key()},
@@ -58,7 +59,7 @@ def put_endpoint(request: Request) -> Response:
     if workspace.store.insert("endpoint", name, new) is None:
         workspace.store.update("endpoint", name, lambda current: _changed_endpoint(current, new))
     workspace.deployments.wake()
-    return wire.created(request, operation, endpoint_to_wire(request, workspace.store.require("endpoint", name)))
+    return answers.created(request, operation, endpoint_to_wire(request, workspace.store.require("endpoint", name)))
 
 
 def _changed_endpoint(current: Document, new: Document) -> Document:
@@ -78,45 +79,45 @@ def list_endpoints(request: Request) -> dict[str, Any]:
     asked = request.query_params
     found = [
         each
-        for each in query.ordered(request, wire.workspace_of(request).store.list("endpoint"))
-        if wire.is_named(each["name"], asked.get("name", each["name"]))
+        for each in query.ordered(request, answers.workspace_of(request).store.list("endpoint"))
+        if answers.is_named(each["name"], asked.get("name", each["name"]))
         and asked.get("computeType", "Managed") == "Managed"
         and query.holds(each["tags"], asked.get("tags"))
         and query.holds(each["asked"].get("properties") or {}, asked.get("properties"))
     ]
-    return wire.paged(request, [endpoint_to_wire(request, each) for each in found])
+    return answers.paged(request, [endpoint_to_wire(request, each) for each in found])
 
 
 def patch_endpoint(request: Request) -> dict[str, Any]:
     """PATCH the tags of an endpoint."""
-    workspace, tags = wire.workspace_of(request), _patched_tags(request)
-    name = wire.name_of(request, "endpoint")
+    workspace, tags = answers.workspace_of(request), _patched_tags(request)
+    name = answers.name_of(request, "endpoint")
     changed = workspace.store.update("endpoint", name, lambda each: {**each, "tags": {**each["tags"], **tags}})
     return endpoint_to_wire(request, changed)
 
 
 def _patched_tags(request: Request) -> dict[str, str]:
     """Return the tags of a PATCH, which can change nothing else; raises 400 for anything else."""
-    body = wire.read_json(request)
+    body = answers.read_json(request)
     if unknown := set(body) - {"tags"}:
         raise WireError(400, "BadRequest", f"A PATCH changes tags only, not {', '.join(sorted(unknown))}.")
-    return wire.strings_of(body, "tags")
+    return answers.strings_of(body, "tags")
 
 
 def delete_endpoint(request: Request) -> Response:
     """DELETE an endpoint with its deployments; the operation ends when their scorers are gone."""
-    workspace = wire.workspace_of(request)
-    name = wire.name_of(request, "endpoint")
+    workspace = answers.workspace_of(request)
+    name = answers.name_of(request, "endpoint")
     if workspace.store.get("endpoint", name) is None:
         return Response(status_code=204)
-    started = wire.start_operation(workspace.store, wire.arm_id("onlineEndpoints", name), deletes=True)
+    started = answers.start_operation(workspace.store, answers.arm_id("onlineEndpoints", name), deletes=True)
 
     def mark(current: Document) -> Document | None:
         return None if current["state"] == "Deleting" else {**current, "state": "Deleting", "operation": started}
 
     operation = workspace.store.update("endpoint", name, mark)["operation"]
     workspace.deployments.wake()
-    return wire.accepted(request, operation)
+    return answers.accepted(request, operation)
 
 
 def list_keys(request: Request) -> dict[str, Any]:
@@ -126,19 +127,19 @@ def list_keys(request: Request) -> dict[str, Any]:
 
 def regenerate_keys(request: Request) -> Response:
     """POST a new key in place of one of the two; the old one is refused from then on."""
-    workspace = wire.workspace_of(request)
-    body = wire.read_json(request)
+    workspace = answers.workspace_of(request)
+    body = answers.read_json(request)
     field = {"primary": "primaryKey", "secondary": "secondaryKey"}.get(str(body.get("keyType", "")).lower())
     if field is None:
         raise WireError(400, "BadRequest", "keyType must be Primary or Secondary.")
-    name = wire.name_of(request, "endpoint")
+    name = answers.name_of(request, "endpoint")
     value = str(body.get("keyValue") or "")
     if not value or value in _require_endpoint(request)["keys"].values():
         value = _new_key()  # the SDK sends the key that it wants to be rid of
-    operation = wire.start_operation(workspace.store, wire.arm_id("onlineEndpoints", name))
+    operation = answers.start_operation(workspace.store, answers.arm_id("onlineEndpoints", name))
     workspace.store.update("endpoint", name, lambda each: {**each, "keys": {**each["keys"], field: value}})
-    wire.finish_operation(workspace.store, operation)
-    return wire.accepted(request, operation)
+    answers.finish_operation(workspace.store, operation)
+    return answers.accepted(request, operation)
 
 
 # Deployments
@@ -146,24 +147,24 @@ def regenerate_keys(request: Request) -> Response:
 
 def put_deployment(request: Request) -> Response:
     """PUT a deployment: start a scorer for a model, or change what does not need another one."""
-    workspace = wire.workspace_of(request)
+    workspace = answers.workspace_of(request)
     endpoint = _require_endpoint(request)
     if endpoint["state"] == "Deleting":
         raise WireError(409, "Conflict", f"The endpoint '{endpoint['name']}' is being deleted.")
-    name = _checked_name("deployment", wire.name_of(request, "deployment"))
+    name = _checked_name("deployment", answers.name_of(request, "deployment"))
     name = (workspace.store.get("deployment", f"{endpoint['name']}/{name}") or {"name": name})["name"]
-    asked = _read_deployment(workspace, wire.read_json(request))
+    asked = _read_deployment(workspace, answers.read_json(request))
     new = new_deployment(endpoint["name"], name) | asked
     with quota.lock:
         quota.check_deployment(workspace, new)
-        operation = new["operation"] = wire.start_operation(workspace.store, deployment_id(new))
+        operation = new["operation"] = answers.start_operation(workspace.store, deployment_id(new))
         changed = workspace.store.insert("deployment", key_of(new), _started(new), parent=endpoint["name"])
         if changed is None:
             changed = workspace.store.update("deployment", key_of(new), lambda now: _changed_deployment(now, new))
     if changed["state"] == "Succeeded":
-        wire.finish_operation(workspace.store, operation)
+        answers.finish_operation(workspace.store, operation)
     workspace.deployments.wake()
-    return wire.created(request, operation, deployment_to_wire(request, changed))
+    return answers.created(request, operation, deployment_to_wire(request, changed))
 
 
 def _changed_deployment(current: Document, new: Document) -> Document:
@@ -201,14 +202,14 @@ def get_deployment(request: Request) -> dict[str, Any]:
 
 def list_deployments(request: Request) -> dict[str, Any]:
     """GET the deployments of an endpoint."""
-    workspace = wire.workspace_of(request)
+    workspace = answers.workspace_of(request)
     found = query.ordered(request, workspace.store.list("deployment", parent=_require_endpoint(request)["name"]))
-    return wire.paged(request, [deployment_to_wire(request, each) for each in found])
+    return answers.paged(request, [deployment_to_wire(request, each) for each in found])
 
 
 def patch_deployment(request: Request) -> dict[str, Any]:
     """PATCH the tags of a deployment."""
-    workspace, tags = wire.workspace_of(request), _patched_tags(request)
+    workspace, tags = answers.workspace_of(request), _patched_tags(request)
     key = key_of(_require_deployment(request))
     changed = workspace.store.update("deployment", key, lambda each: {**each, "tags": {**each["tags"], **tags}})
     return deployment_to_wire(request, changed)
@@ -216,44 +217,44 @@ def patch_deployment(request: Request) -> dict[str, Any]:
 
 def delete_deployment(request: Request) -> Response:
     """DELETE a deployment; refused while traffic goes to it."""
-    workspace = wire.workspace_of(request)
+    workspace = answers.workspace_of(request)
     endpoint = _require_endpoint(request)
-    deployment = workspace.store.get("deployment", f"{endpoint['name']}/{wire.name_of(request, 'deployment')}")
+    deployment = workspace.store.get("deployment", f"{endpoint['name']}/{answers.name_of(request, 'deployment')}")
     if deployment is None:
         return Response(status_code=204)
     if deployment["state"] == "Deleting":
-        return wire.accepted(request, deployment["operation"])
+        return answers.accepted(request, deployment["operation"])
     if endpoint["traffic"].get(deployment["name"]) or (endpoint.get("mirror") or {}).get(deployment["name"]):
         raise WireError(400, "BadRequest", f"'{deployment['name']}' receives traffic. Set its traffic to 0 first.")
-    return wire.accepted(request, workspace.deployments.begin_deletion(deployment))
+    return answers.accepted(request, workspace.deployments.begin_deletion(deployment))
 
 
 def get_logs(request: Request) -> dict[str, Any]:
     """POST for the end of a container's log."""
-    workspace = wire.workspace_of(request)
-    body = wire.read_json(request)
+    workspace = answers.workspace_of(request)
+    body = answers.read_json(request)
     container = str(body.get("containerType") or "InferenceServer")
     if container not in ("InferenceServer", "StorageInitializer"):
         raise WireError(400, "BadRequest", f"'{container}' is not a container of a deployment.")
-    tail = wire.field_of(body, "tail", int, 500)
+    tail = answers.field_of(body, "tail", int, 500)
     return {"content": workspace.deployments.read_log(_require_deployment(request), container, max(1, tail))}
 
 
 def _read_deployment(workspace: Workspace, body: dict[str, Any]) -> Document:
     check_shape(body, DEPLOYMENT)
-    asked = wire.field_of(body, "properties", dict, {})
+    asked = answers.field_of(body, "properties", dict, {})
     for field in ("codeConfiguration", "environmentId"):
         if asked.get(field):
             raise WireError(400, "BadRequest", f"{field} is not used here: the local workspace brings its own scorer.")
-    sku = {"name": "Default", "capacity": 1} | given(wire.field_of(body, "sku", dict, {}))
-    if wire.field_of(sku, "capacity", int) < 1:
+    sku = {"name": "Default", "capacity": 1} | given(answers.field_of(body, "sku", dict, {}))
+    if answers.field_of(sku, "capacity", int) < 1:
         raise WireError(400, "BadRequest", f"The instance count must be at least 1, not {sku['capacity']}.")
     size = workspace.machine.find_size(str(asked.get("instanceType") or ""))
     if size is None:
         known = ", ".join(each.name for each in workspace.machine.sizes)
         message = f"The size '{asked.get('instanceType')}' is not one of this machine's: {known}."
         raise WireError(400, "BadRequest", message)
-    settings = wire.field_of(asked, "requestSettings", dict, {})
+    settings = answers.field_of(asked, "requestSettings", dict, {})
     if read_duration(settings.get("requestTimeout"), 5.0) > LONGEST_REQUEST_S:
         raise WireError(400, "BadRequest", f"The request timeout must be at most {LONGEST_REQUEST_S:.0f} s.")
     model = str(asked.get("model") or "")
@@ -262,7 +263,7 @@ def _read_deployment(workspace: Workspace, body: dict[str, Any]) -> Document:
     return {
         "asked": asked,
         "sku": sku,
-        "tags": wire.strings_of(body, "tags"),
+        "tags": answers.strings_of(body, "tags"),
         "cores": min(size.cores, workspace.machine.cores),
         "gpus": size.gpus,
         "model_dir": str(_model_folder(resolve_uri(workspace, model))),
@@ -293,12 +294,12 @@ def _new_key() -> str:
 
 
 def _require_endpoint(request: Request) -> Document:
-    return wire.workspace_of(request).store.require("endpoint", wire.name_of(request, "endpoint"))
+    return answers.workspace_of(request).store.require("endpoint", answers.name_of(request, "endpoint"))
 
 
 def _require_deployment(request: Request) -> Document:
-    endpoint, deployment = (wire.name_of(request, each) for each in ("endpoint", "deployment"))
-    return wire.workspace_of(request).store.require("deployment", f"{endpoint}/{deployment}")
+    endpoint, deployment = (answers.name_of(request, each) for each in ("endpoint", "deployment"))
+    return answers.workspace_of(request).store.require("deployment", f"{endpoint}/{deployment}")
 
 
 ROUTES = [

@@ -13,10 +13,10 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from core.local import wire
 from core.local.assets import Asset, AssetRoutes
-from core.local.job_request import OWN_ENVIRONMENT
-from core.local.wire import PROVIDER, REGISTRY_NAME, REGISTRY_PATH, WireError, route
+from core.local.jobs.request import OWN_ENVIRONMENT
+from core.local.wire import answers
+from core.local.wire.answers import PROVIDER, REGISTRY_NAME, REGISTRY_PATH, WireError, route
 
 KIND = "environment"
 NAME = OWN_ENVIRONMENT
@@ -40,7 +40,7 @@ _PACKAGES = ("torch", "transformers", "peft", "safetensors", "tokenizers")
 
 def list_containers(request: Request) -> dict[str, Any]:
     """GET the names of the registry's environments: the one."""
-    return wire.paged(request, _if_active(request, _container_to_wire(request)))
+    return answers.paged(request, _if_active(request, _container_to_wire(request)))
 
 
 def get_container(request: Request) -> dict[str, Any]:
@@ -52,14 +52,14 @@ def get_container(request: Request) -> dict[str, Any]:
 def list_versions(request: Request) -> dict[str, Any]:
     """GET the versions of a name."""
     _check_name(request)
-    return wire.paged(request, _if_active(request, _version_to_wire(request)))
+    return answers.paged(request, _if_active(request, _version_to_wire(request)))
 
 
 def get_version(request: Request) -> dict[str, Any]:
     """GET one version."""
     _check_name(request)
-    if wire.name_of(request, "version") != VERSION:
-        raise _not_found(f"{NAME}:{wire.name_of(request, 'version')}")
+    if answers.name_of(request, "version") != VERSION:
+        raise _not_found(f"{NAME}:{answers.name_of(request, 'version')}")
     return _version_to_wire(request)
 
 
@@ -77,11 +77,11 @@ class _ImageAsset(Asset):
     def from_wire(self, request: Request, properties: dict[str, Any]) -> dict[str, Any]:
         """Read what the image is made of; raises 400."""
         for name, shape in _SPEC.items():
-            wire.field_of(properties, name, shape)
+            answers.field_of(properties, name, shape)
         spec = self.read_content(properties) or {}
         if not spec.get("image") and not spec.get("build"):
             raise WireError(400, "UserError", "An environment needs an image or a build context.")
-        return {"spec": spec, "anonymous": wire.field_of(properties, "isAnonymous", bool, False)}
+        return {"spec": spec, "anonymous": answers.field_of(properties, "isAnonymous", bool, False)}
 
     def to_wire(self, document: dict[str, Any]) -> dict[str, Any]:
         """Return the properties that are an environment's own."""
@@ -97,9 +97,9 @@ class _WorkspaceRoutes(AssetRoutes):
 
     def list_containers(self, request: Request) -> dict[str, Any]:
         """GET the names."""
-        store = wire.workspace_of(request).store
+        store = answers.workspace_of(request).store
         made = [self._container_to_wire(store, name) for name in self._names_shown(request)]
-        return wire.paged(request, [*_if_active(request, _container_to_wire(request)), *made])
+        return answers.paged(request, [*_if_active(request, _container_to_wire(request)), *made])
 
     def get_container(self, request: Request) -> dict[str, Any]:
         """GET what is known of a name."""
@@ -130,7 +130,7 @@ class _WorkspaceRoutes(AssetRoutes):
 
 
 def _is_own(request: Request) -> bool:
-    return wire.name_of(request, "name") == NAME
+    return answers.name_of(request, "name") == NAME
 
 
 def _refuse_own(request: Request) -> None:
@@ -139,12 +139,12 @@ def _refuse_own(request: Request) -> None:
 
 
 def _if_active(request: Request, shown: dict[str, Any]) -> list[dict[str, Any]]:
-    return [] if wire.list_view(request) == "archived" else [shown]
+    return [] if answers.list_view(request) == "archived" else [shown]
 
 
 def _check_name(request: Request) -> None:
-    if wire.name_of(request, "name") != NAME:
-        raise _not_found(wire.name_of(request, "name"))
+    if answers.name_of(request, "name") != NAME:
+        raise _not_found(answers.name_of(request, "name"))
 
 
 def _not_found(name: str) -> WireError:
@@ -171,7 +171,7 @@ def _address(request: Request, *below: str) -> tuple[str, str]:
     if "registry" in request.path_params:
         return "/".join((f"azureml://registries/{REGISTRY_NAME}/environments", NAME, *below)), "environments"
     kind = f"{PROVIDER}/workspaces/environments" + ("/versions" if below else "")
-    return wire.arm_id("environments", NAME, *below), kind
+    return answers.arm_id("environments", NAME, *below), kind
 
 
 def _container_to_wire(request: Request) -> dict[str, Any]:
@@ -217,8 +217,8 @@ def _version_to_wire(request: Request) -> dict[str, Any]:
 
 
 def _system_data(request: Request) -> dict[str, str]:
-    started_at = wire.workspace_of(request).started_at
-    return wire.system_data({"created_at": started_at, "modified_at": started_at})
+    started_at = answers.workspace_of(request).started_at
+    return answers.system_data({"created_at": started_at, "modified_at": started_at})
 
 
 _OF_REGISTRY = f"{REGISTRY_PATH}/environments"

@@ -15,10 +15,12 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from core.home import LOCATION, SUBSCRIPTION_ID
-from core.local import blobs, runs, wire
+from core.local import blobs
+from core.local.jobs import runs
 from core.local.routes.jobs import properties_of, services_of
 from core.local.store import Document, now_utc
-from core.local.wire import HISTORY_PATH, WORKSPACE_PATH, WireError, route
+from core.local.wire import answers
+from core.local.wire.answers import HISTORY_PATH, WORKSPACE_PATH, WireError, route
 
 _RUN_PATH = f"{HISTORY_PATH}/runs/{{run}}"
 _IN_EXPERIMENT = f"{HISTORY_PATH}/experiments/{{experiment}}/runs/{{run}}"
@@ -77,21 +79,21 @@ _CREATOR = {
 
 def get_run(request: Request) -> dict[str, Any]:
     """GET a run."""
-    return run_to_wire(request, runs.get_run(wire.workspace_of(request), wire.name_of(request, "run")))
+    return run_to_wire(request, runs.get_run(answers.workspace_of(request), answers.name_of(request, "run")))
 
 
 def list_children(request: Request) -> dict[str, Any]:
     """GET the steps of a pipeline, in their order."""
-    workspace = wire.workspace_of(request)
-    job = workspace.store.get("job", wire.name_of(request, "run"))
+    workspace = answers.workspace_of(request)
+    job = workspace.store.get("job", answers.name_of(request, "run"))
     found = [runs.child_run(workspace, job, step) for step in runs.children_of(job)] if job else []
-    return wire.paged(request, [run_to_wire(request, run) for run in found])
+    return answers.paged(request, [run_to_wire(request, run) for run in found])
 
 
 def get_details(request: Request) -> dict[str, Any]:
     """GET a run with the links of its logs and, where it failed, the reason."""
-    workspace = wire.workspace_of(request)
-    run = runs.get_run(workspace, wire.name_of(request, "run"))
+    workspace = answers.workspace_of(request)
+    run = runs.get_run(workspace, answers.name_of(request, "run"))
     told = run_to_wire(request, run)
     return {
         **{name: told[name] for name in _IN_DETAILS},
@@ -99,7 +101,7 @@ def get_details(request: Request) -> dict[str, Any]:
         "inputDatasets": [],
         "outputDatasets": [],
         "logFiles": {
-            name: wire.base_url(request) + workspace.gatekeeper.sign_link(f"/logs/{run.run_id}/{name}")
+            name: answers.base_url(request) + workspace.gatekeeper.sign_link(f"/logs/{run.run_id}/{name}")
             for name in runs.logs_of(run)
         },
     }
@@ -107,20 +109,20 @@ def get_details(request: Request) -> dict[str, Any]:
 
 def list_service_instances(request: Request) -> dict[str, Any]:
     """GET the services that run on a node of a run (notebooks, terminals): there are none."""
-    runs.get_run(wire.workspace_of(request), wire.name_of(request, "run"))
+    runs.get_run(answers.workspace_of(request), answers.name_of(request, "run"))
     return {"instances": {}}
 
 
 def patch_run(request: Request) -> dict[str, Any]:
     """PATCH what a person says about a run: its display name, tags, description, whether it is hidden."""
-    workspace = wire.workspace_of(request)
-    body = wire.read_json(request)
+    workspace = answers.workspace_of(request)
+    body = answers.read_json(request)
     unknown = set(body) - {"displayName", "tags", "hidden", "description", "properties", "runId"}
     if unknown:
         raise WireError(400, "BadRequest", f"{unknown.pop()} cannot be changed.")
-    display_name, hidden = wire.field_of(body, "displayName", str), wire.field_of(body, "hidden", bool)
-    description = wire.field_of(body, "description", str)
-    tags, properties = wire.strings_of(body, "tags"), wire.strings_of(body, "properties")
+    display_name, hidden = answers.field_of(body, "displayName", str), answers.field_of(body, "hidden", bool)
+    description = answers.field_of(body, "description", str)
+    tags, properties = answers.strings_of(body, "tags"), answers.strings_of(body, "properties")
 
     def change(state: Document) -> None:
         state["display_name"] = display_name or state["display_name"]
@@ -130,15 +132,15 @@ def patch_run(request: Request) -> dict[str, Any]:
         state["tags"].update(tags)
         state["properties"].update(properties)
 
-    run_id = wire.name_of(request, "run")
+    run_id = answers.name_of(request, "run")
     runs.change_run(workspace, runs.get_run(workspace, run_id), change)
     return run_to_wire(request, runs.get_run(workspace, run_id))
 
 
 def get_run_data(request: Request) -> dict[str, Any]:
     """POST the question where a run's outputs are, as assets; the SDK reads none but of type uri_folder."""
-    workspace = wire.workspace_of(request)
-    run_id = str(wire.read_json(request).get("runId", ""))
+    workspace = answers.workspace_of(request)
+    run_id = str(answers.read_json(request).get("runId", ""))
     run = runs.get_run(workspace, run_id)
     outputs = (workspace.store.get("job", run_id) or {"plan": {"outputs": {}}})["plan"]["outputs"]
     assets = {
@@ -153,9 +155,9 @@ def get_run_data(request: Request) -> dict[str, Any]:
 
 def resolve_uris(request: Request) -> dict[str, Any]:
     """POST ids of outputs and data assets, get the addresses behind them; what is not there is left out."""
-    store = wire.workspace_of(request).store
+    store = answers.workspace_of(request).store
     values = {}
-    for asset in map(str, wire.field_of(wire.read_json(request), "values", list, [])):
+    for asset in map(str, answers.field_of(answers.read_json(request), "values", list, [])):
         name, _, version = asset.rpartition("/data/")[2].partition("/versions/")
         if found := _OUTPUT.fullmatch(name):
             values[asset] = {"uri": blobs.long_uri(blobs.output_path(found["job"], found["output"]))}
@@ -166,7 +168,7 @@ def resolve_uris(request: Request) -> dict[str, Any]:
 
 def get_log(request: Request) -> Response:
     """GET a log, whole or a part (`Range: bytes=-65536` for the end); it may grow while it is sent."""
-    workspace = wire.workspace_of(request)
+    workspace = answers.workspace_of(request)
     _, _, run_id, name = request.url.path.split("/", 3)
     path = runs.logs_of(runs.get_run(workspace, run_id)).get(name)
     if path is None:

@@ -8,9 +8,9 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from core.local import storage_key, wire
-from core.local.auth import SCRIPT_TOKEN_LIFETIME_S
-from core.local.wire import route
+from core.local.wire import answers, storage_key
+from core.local.wire.answers import route
+from core.local.wire.auth import SCRIPT_TOKEN_LIFETIME_S
 
 CLOUD = "TunedeckLocalTls"
 # What Azure's own examples ask a token for, to see whether there is an identity: ARM by its two names, and Azure ML.
@@ -22,7 +22,7 @@ def list_clouds(request: Request) -> list[dict[str, Any]]:
 
     azure-ai-ml makes the audience of its second token from `portal`; auth.py knows which.
     """
-    base = wire.base_url(request)
+    base = answers.base_url(request)
     return [
         {
             "name": CLOUD,
@@ -39,12 +39,12 @@ def get_token(request: Request) -> Response | dict[str, Any]:
 
     One that is asked for Azure is made for this workspace: it opens nothing elsewhere.
     """
-    keeper = wire.workspace_of(request).gatekeeper
+    keeper = answers.workspace_of(request).gatekeeper
     resource = request.query_params.get("resource", "")
     is_of_azure = resource.rstrip("/").lower() in AZURE_AUDIENCES
     if not (is_of_azure or keeper.is_own_audience(resource)):
-        return wire.JsonAnswer({"statusCode": 400, "message": _refusal_of(resource)}, 400)  # App Service's envelope
-    audience = wire.base_url(request) if is_of_azure else resource
+        return answers.JsonAnswer({"statusCode": 400, "message": _refusal_of(resource)}, 400)  # App Service's envelope
+    audience = answers.base_url(request) if is_of_azure else resource
     return {
         "access_token": keeper.sign_token(audience, SCRIPT_TOKEN_LIFETIME_S),
         "expires_on": str(int(time.time()) + SCRIPT_TOKEN_LIFETIME_S),

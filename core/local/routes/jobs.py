@@ -8,9 +8,11 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from core.local import blobs, query, recovery, runs, wire
+from core.local import blobs
+from core.local.jobs import recovery, runs
 from core.local.store import Document
-from core.local.wire import WORKSPACE_PATH, WireError, route
+from core.local.wire import answers, query
+from core.local.wire.answers import WORKSPACE_PATH, WireError, route
 from core.local.workspace import Workspace
 
 _NO_OUTPUT = {
@@ -42,18 +44,18 @@ _JOB_PATH = f"{WORKSPACE_PATH}/jobs/{{name}}"
 
 def put_job(request: Request) -> Response:
     """PUT a job: 201 and NotStarted, no operation to poll; the job that is there already is answered with 200."""
-    workspace = wire.workspace_of(request)
-    job, is_new = workspace.runner.submit(wire.name_of(request, "name"), wire.read_json(request))
+    workspace = answers.workspace_of(request)
+    job, is_new = workspace.runner.submit(answers.name_of(request, "name"), answers.read_json(request))
     answer = job_to_wire(request, workspace, job)
     if is_new:  # what the service adds to the properties is seen from the next read on
         answer["properties"]["properties"] = job["run"]["properties"]
-    return wire.JsonAnswer(answer, 201 if is_new else 200)
+    return answers.JsonAnswer(answer, 201 if is_new else 200)
 
 
 def get_job(request: Request) -> dict[str, Any]:
     """GET a job; a step of a pipeline is answered without properties, so that the SDK asks the run history."""
-    workspace = wire.workspace_of(request)
-    name = wire.name_of(request, "name")
+    workspace = answers.workspace_of(request)
+    name = answers.name_of(request, "name")
     job = workspace.store.get("job", name)
     if job is not None:
         return job_to_wire(request, workspace, job)
@@ -61,20 +63,20 @@ def get_job(request: Request) -> dict[str, Any]:
     if run is None or run.kind != "step":
         raise WireError(404, "ResourceNotFound", f"The job '{name}' was not found.")
     return {
-        "id": wire.arm_id("jobs", name),
+        "id": answers.arm_id("jobs", name),
         "name": name,
-        "type": f"{wire.PROVIDER}/workspaces/jobs",
+        "type": f"{answers.PROVIDER}/workspaces/jobs",
         "properties": None,
     }
 
 
 def list_jobs(request: Request) -> dict[str, Any]:
     """GET the jobs, the newest first, of one type, tag or set of properties where the query names them."""
-    workspace = wire.workspace_of(request)
+    workspace = answers.workspace_of(request)
     asked = request.query_params
-    view, kind = wire.list_view(request), asked.get("jobType", "").lower()
+    view, kind = answers.list_view(request), asked.get("jobType", "").lower()
     if asked.get("scheduled", "false").lower() == "true" or asked.get("scheduleId"):
-        return wire.paged(request, [])  # nothing starts by a schedule here
+        return answers.paged(request, [])  # nothing starts by a schedule here
 
     def is_shown(job: Document) -> bool:
         return (
@@ -87,7 +89,7 @@ def list_jobs(request: Request) -> dict[str, Any]:
     def found(below: int | None) -> Iterator[tuple[int, Document]]:
         return workspace.store.each("job", before=below)
 
-    return wire.paged_as_read(request, found, lambda job: job_to_wire(request, workspace, job), is_shown)
+    return answers.paged_as_read(request, found, lambda job: job_to_wire(request, workspace, job), is_shown)
 
 
 def _properties_of(workspace: Workspace, job: Document) -> dict[str, str]:
@@ -96,8 +98,8 @@ def _properties_of(workspace: Workspace, job: Document) -> dict[str, str]:
 
 def cancel_job(request: Request) -> Response:
     """POST the wish to end a job: CancelRequested at once, Canceled when its process is gone."""
-    workspace = wire.workspace_of(request)
-    name = wire.name_of(request, "name")
+    workspace = answers.workspace_of(request)
+    name = answers.name_of(request, "name")
     run = runs.get_run(workspace, name)
     if run.kind == "step":
         raise WireError(400, "BadRequest", f"'{name}' is a step. Cancel the whole job '{run.root_id}'.")
@@ -107,8 +109,8 @@ def cancel_job(request: Request) -> Response:
 
 def delete_job(request: Request) -> Response:
     """DELETE a job that is over, with its logs, metrics and checkpoints; outputs stay in the datastore, as on Azure."""
-    workspace = wire.workspace_of(request)
-    name = wire.name_of(request, "name")
+    workspace = answers.workspace_of(request)
+    name = answers.name_of(request, "name")
     job = workspace.store.get("job", name)
     if job is None:
         return Response(status_code=204)
@@ -131,7 +133,7 @@ def job_to_wire(request: Request, workspace: Workspace, job: Document) -> dict[s
         "secretsConfiguration": None,
         **asked,
         "description": state.get("description", asked.get("description")),
-        "computeId": wire.arm_id("computes", job["compute"]),
+        "computeId": answers.arm_id("computes", job["compute"]),
         "displayName": state["display_name"],
         "experimentName": job["experiment"],
         "status": state["status"],
@@ -151,11 +153,11 @@ def job_to_wire(request: Request, workspace: Workspace, job: Document) -> dict[s
             "resources": {"properties": {}} | _NO_RESOURCES | (asked.get("resources") or {}),
         }
     return {
-        "id": wire.arm_id("jobs", name),
+        "id": answers.arm_id("jobs", name),
         "name": name,
-        "type": f"{wire.PROVIDER}/workspaces/jobs",
+        "type": f"{answers.PROVIDER}/workspaces/jobs",
         "properties": shown,
-        "systemData": wire.system_data(job),
+        "systemData": answers.system_data(job),
     }
 
 
@@ -183,7 +185,7 @@ def properties_of(run: runs.Run) -> dict[str, str]:
 
 def services_of(request: Request, run_id: str) -> dict[str, Any]:
     """Return where a run is tracked and looked at. The SDK adds `&tid=` to the Studio address, hence its query."""
-    base = wire.base_url(request)
+    base = answers.base_url(request)
     empty = {"port": None, "status": None, "errorMessage": None, "properties": None, "nodes": None}
     return {
         "Tracking": {"jobServiceType": "Tracking", "endpoint": base, **empty},

@@ -14,13 +14,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from core.local import runs, wire
+from core.local.jobs import runs
+from core.local.jobs.search import read_filter, sort_runs, value_of
 from core.local.routes import artifacts
 from core.local.routes.jobs import properties_of
-from core.local.run_search import read_filter, sort_runs, value_of
-from core.local.shapes import MLFLOW, check_shape
 from core.local.store import Document, MetricPoint, now_utc
-from core.local.wire import WORKSPACE_PATH, WireError
+from core.local.wire import answers
+from core.local.wire.answers import WORKSPACE_PATH, WireError
+from core.local.wire.json_types import MLFLOW, check_shape
 from core.local.workspace import Workspace
 
 MAX_PAGE = 25_000
@@ -252,7 +253,7 @@ def _number(body: Body, name: str, default: int) -> int:
 
 
 def _pairs(body: Body, name: str) -> dict[str, str]:
-    pairs = wire.field_of(body, name, list, [])
+    pairs = answers.field_of(body, name, list, [])
     try:
         return {str(each["key"]): str(each.get("value", "")) for each in pairs}
     except (TypeError, KeyError, AttributeError) as error:
@@ -354,17 +355,17 @@ def _page(found: list[Any], body: Body) -> tuple[list[Any], Body]:
 def _route(path: str, handler: Callable[[Workspace, Body], Body], method: str) -> list[Route]:
     def answer(request: Request) -> Response:
         try:
-            body = dict(request.query_params) if method == "GET" else wire.read_json(request)
+            body = dict(request.query_params) if method == "GET" else answers.read_json(request)
             check_shape(body, MLFLOW)
-            return wire.JsonAnswer(handler(wire.workspace_of(request), body))
+            return answers.JsonAnswer(handler(answers.workspace_of(request), body))
         except WireError as error:
             code = error.code if error.code.isupper() else _CODES.get(error.status, "INTERNAL_ERROR")
             status = 400 if error.status == 409 else error.status
-            return wire.JsonAnswer({"error_code": code, "message": error.message}, status)
+            return answers.JsonAnswer({"error_code": code, "message": error.message}, status)
 
     answer.__name__ = handler.__name__
     # A history may be long, and to ask for an experiment may make it.
-    return [wire.route(f"{base}{_API}/{path}", answer, method, in_thread=handler is not get_run) for base in _BASES]
+    return [answers.route(f"{base}{_API}/{path}", answer, method, in_thread=handler is not get_run) for base in _BASES]
 
 
 ROUTES = [

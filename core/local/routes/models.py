@@ -9,9 +9,11 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from core.local import blobs, recovery, wire
+from core.local import blobs
 from core.local.assets import Asset, AssetRoutes
-from core.local.wire import WireError
+from core.local.jobs import recovery
+from core.local.wire import answers
+from core.local.wire.answers import WireError
 from core.local.workspace import Workspace
 
 KIND = "model"
@@ -30,8 +32,8 @@ class _ModelAsset(Asset):
 
     def from_wire(self, request: Request, properties: dict[str, Any]) -> dict[str, Any]:
         """Read `modelType` and `modelUri`, a job's output made the long datastore address; raises 400."""
-        uri = wire.field_of(properties, "modelUri", str, "")
-        sort = wire.field_of(properties, "modelType", str, "custom_model")
+        uri = answers.field_of(properties, "modelUri", str, "")
+        sort = answers.field_of(properties, "modelType", str, "custom_model")
         if sort not in TYPES:
             raise WireError(400, "UserError", f"The type '{sort}' of the model is not one of {', '.join(TYPES)}.")
         path = blobs.datastore_path(uri)
@@ -39,7 +41,7 @@ class _ModelAsset(Asset):
             raise WireError(
                 400, "UserError", f"'{uri}' is not a job's output or an address in this workspace's datastore."
             )
-        workspace = wire.workspace_of(request)
+        workspace = answers.workspace_of(request)
         job = _JOB_OUTPUT.fullmatch(uri)
         if job is not None and workspace.store.get("job", job["job"]) is None:
             raise WireError(400, "UserError", f"The job '{job['job']}' was not found.")
@@ -47,7 +49,7 @@ class _ModelAsset(Asset):
             blobs.resolve_uri(workspace, uri)
         except WireError as error:
             raise WireError(400, "UserError", f"The model cannot be registered: {error.message}") from error
-        named = wire.field_of(properties, "jobName", str) or (job["job"] if job else None)
+        named = answers.field_of(properties, "jobName", str) or (job["job"] if job else None)
         return {"type": sort, "uri": blobs.long_uri(path), "job": named, "flavors": properties.get("flavors") or {}}
 
     def to_wire(self, document: dict[str, Any]) -> dict[str, Any]:
@@ -67,8 +69,8 @@ class _ModelAsset(Asset):
 class _ModelRoutes(AssetRoutes):
     def delete_version(self, request: Request) -> Response:
         """DELETE a version, with its files where the query says so; refused while a deployment serves it."""
-        workspace = wire.workspace_of(request)
-        name, version = wire.name_of(request, "name"), wire.name_of(request, "version")
+        workspace = answers.workspace_of(request)
+        name, version = answers.name_of(request, "name"), answers.name_of(request, "version")
         document = workspace.store.require(KIND, f"{name}/{version}")
         _check_unused(workspace, name, version)
         files = None

@@ -17,9 +17,9 @@ from typing import Any
 from starlette.requests import Request
 
 from core.home import LOCATION
-from core.local import wire
-from core.local.request_log import Answered
-from core.local.wire import PROVIDER, WORKSPACE_PATH, WireError, route
+from core.local.wire import answers
+from core.local.wire.answers import PROVIDER, WORKSPACE_PATH, WireError, route
+from core.local.wire.request_log import Answered
 
 LONGEST = timedelta(days=1)
 _PART = re.compile(r"(\w+)\s+eq\s+'\*'", re.IGNORECASE)
@@ -59,8 +59,8 @@ METRICS = {
 
 def list_metrics(request: Request) -> dict[str, Any]:
     """GET metrics of an endpoint for a timespan."""
-    workspace = wire.workspace_of(request)
-    name = workspace.store.require("endpoint", wire.name_of(request, "endpoint"))["name"]
+    workspace = answers.workspace_of(request)
+    name = workspace.store.require("endpoint", answers.name_of(request, "endpoint"))["name"]
     asked = {key.lower(): value for key, value in request.query_params.items()}
     names = [each.strip() for each in asked.get("metricnames", "").split(",") if each.strip()]
     if unknown := [each for each in names if each not in METRICS] or ([] if names else ["none"]):
@@ -92,7 +92,7 @@ def _metric_to_wire(
     if not series and not split:
         series[()] = defaultdict(list)
     return {
-        "id": f"{wire.arm_id('onlineEndpoints', endpoint)}/providers/Microsoft.Insights/metrics/{name}",
+        "id": f"{answers.arm_id('onlineEndpoints', endpoint)}/providers/Microsoft.Insights/metrics/{name}",
         "type": "Microsoft.Insights/metrics",
         "name": {"value": name, "localizedValue": name},
         "unit": METRICS[name].unit,

@@ -7,20 +7,21 @@ from typing import Any
 
 from starlette.requests import Request
 
+from core.engine import component
 from core.home import LOCATION, SUBSCRIPTION_ID
-from core.local import component, query, wire
 from core.local.registry import RegistryModel
-from core.local.wire import GROUP_PATH, REGISTRY_NAME, REGISTRY_PATH, REGISTRY_RESOURCE_GROUP, WireError, route
+from core.local.wire import answers, query
+from core.local.wire.answers import GROUP_PATH, REGISTRY_NAME, REGISTRY_PATH, REGISTRY_RESOURCE_GROUP, WireError, route
 
 _COMPONENT_CREATED_AT = "2025-01-01T00:00:00+00:00"
 
 
 def get_discovery(request: Request) -> dict[str, Any]:
     """GET where a registry is."""
-    name = wire.name_of(request, "name")
-    if not wire.is_named(REGISTRY_NAME, name):
+    name = answers.name_of(request, "name")
+    if not answers.is_named(REGISTRY_NAME, name):
         raise WireError(404, "RegistryNotFound", f"The registry '{name}' was not found.")
-    base = wire.base_url(request)
+    base = answers.base_url(request)
     return {
         "registryId": SUBSCRIPTION_ID,
         "registryName": REGISTRY_NAME,
@@ -40,15 +41,15 @@ def get_discovery(request: Request) -> dict[str, Any]:
 def list_models(request: Request) -> dict[str, Any]:
     """GET the names of the models, each with its newest version."""
     newest: dict[str, RegistryModel] = {}
-    for model in wire.workspace_of(request).registry.list_models():
+    for model in answers.workspace_of(request).registry.list_models():
         newest.setdefault(model.name, model)
-    return wire.paged(request, [_container_to_wire(model) for model in _viewed(request, list(newest.values()))])
+    return answers.paged(request, [_container_to_wire(model) for model in _viewed(request, list(newest.values()))])
 
 
 def get_model(request: Request) -> dict[str, Any]:
     """GET what is known of a model's name."""
-    name = wire.name_of(request, "name")
-    versions = wire.workspace_of(request).registry.list_versions(name)
+    name = answers.name_of(request, "name")
+    versions = answers.workspace_of(request).registry.list_versions(name)
     if not versions:
         raise _not_found("model", name)
     return _container_to_wire(versions[0])
@@ -56,8 +57,8 @@ def get_model(request: Request) -> dict[str, Any]:
 
 def list_model_versions(request: Request) -> dict[str, Any]:
     """GET the versions of a model, the newest first; an archived model is found by its name as on Azure."""
-    name = wire.name_of(request, "name")
-    versions = wire.workspace_of(request).registry.list_versions(name)
+    name = answers.name_of(request, "name")
+    versions = answers.workspace_of(request).registry.list_versions(name)
     if not versions:
         raise _not_found("model", name)
     asked = request.query_params
@@ -66,13 +67,13 @@ def list_model_versions(request: Request) -> dict[str, Any]:
         for model in (_viewed(request, versions) if "listViewType" in asked else versions)
         if query.holds(model.tags, asked.get("tags")) and query.holds(model.properties, asked.get("properties"))
     ]
-    return wire.paged(request, [_version_to_wire(model) for model in shown])
+    return answers.paged(request, [_version_to_wire(model) for model in shown])
 
 
 def get_model_version(request: Request) -> dict[str, Any]:
     """GET one version of a model."""
-    name, version = wire.name_of(request, "name"), wire.name_of(request, "version")
-    found = wire.workspace_of(request).registry.find_model(name, version) if version != "latest" else None
+    name, version = answers.name_of(request, "name"), answers.name_of(request, "version")
+    found = answers.workspace_of(request).registry.find_model(name, version) if version != "latest" else None
     if found is None:
         raise _not_found("model", f"{name}:{version}")
     return _version_to_wire(found)
@@ -80,7 +81,7 @@ def get_model_version(request: Request) -> dict[str, Any]:
 
 def list_components(request: Request) -> dict[str, Any]:
     """GET the names of the components: the one."""
-    return wire.paged(request, [_component_container_to_wire()])
+    return answers.paged(request, [_component_container_to_wire()])
 
 
 def get_component(request: Request) -> dict[str, Any]:
@@ -92,36 +93,36 @@ def get_component(request: Request) -> dict[str, Any]:
 def list_component_versions(request: Request) -> dict[str, Any]:
     """GET the versions of a component."""
     _check_component(request)
-    return wire.paged(request, [_component_to_wire()])
+    return answers.paged(request, [_component_to_wire()])
 
 
 def get_component_version(request: Request) -> dict[str, Any]:
     """GET one version of a component."""
-    name, version = wire.name_of(request, "name"), wire.name_of(request, "version")
+    name, version = answers.name_of(request, "name"), answers.name_of(request, "version")
     if (name, version) != (component.NAME, component.VERSION):
         raise _not_found("component", f"{name}:{version}")
     return _component_to_wire()
 
 
 def _check_component(request: Request) -> None:
-    if wire.name_of(request, "name") != component.NAME:
-        raise _not_found("component", wire.name_of(request, "name"))
+    if answers.name_of(request, "name") != component.NAME:
+        raise _not_found("component", answers.name_of(request, "name"))
 
 
 def list_data(request: Request) -> dict[str, Any]:
     """GET the data assets of the registry: there are none."""
-    return wire.paged(request, [])
+    return answers.paged(request, [])
 
 
 def get_data(request: Request) -> dict[str, Any]:
     """GET a data asset, or one of its versions: there is none."""
-    raise _not_found("data asset", wire.name_of(request, "name"))
+    raise _not_found("data asset", answers.name_of(request, "name"))
 
 
 def list_registries(request: Request) -> dict[str, Any]:
     """GET the registries of the subscription, or of a resource group: the one, which lies in a group of its own."""
     group = request.path_params.get("group", REGISTRY_RESOURCE_GROUP)
-    return wire.paged(request, [_registry_to_wire(request)] if group == REGISTRY_RESOURCE_GROUP else [])
+    return answers.paged(request, [_registry_to_wire(request)] if group == REGISTRY_RESOURCE_GROUP else [])
 
 
 def get_registry(request: Request) -> dict[str, Any]:
@@ -130,12 +131,12 @@ def get_registry(request: Request) -> dict[str, Any]:
 
 
 def _registry_to_wire(request: Request) -> dict[str, Any]:
-    base = wire.base_url(request)
+    base = answers.base_url(request)
     place = {"subscription": SUBSCRIPTION_ID, "group": REGISTRY_RESOURCE_GROUP, "registry": REGISTRY_NAME}
     return {
-        "id": wire.REGISTRY_RESOURCE_PATH.format(**place),
+        "id": answers.REGISTRY_RESOURCE_PATH.format(**place),
         "name": REGISTRY_NAME,
-        "type": f"{wire.PROVIDER}/registries",
+        "type": f"{answers.PROVIDER}/registries",
         "location": LOCATION,
         "tags": {},
         "identity": {"type": "SystemAssigned"},
@@ -158,7 +159,7 @@ def refuse_import(_request: Request) -> dict[str, Any]:
 
 
 def _viewed(request: Request, models: Sequence[RegistryModel]) -> list[RegistryModel]:
-    view = wire.list_view(request)
+    view = answers.list_view(request)
     return [model for model in models if view == "all" or model.archived == (view == "archived")]
 
 
@@ -237,7 +238,7 @@ def _component_to_wire() -> dict[str, Any]:
 
 
 def _system_data(created_at: str) -> dict[str, str]:
-    return wire.system_data({"created_at": created_at, "modified_at": created_at, "created_by": REGISTRY_NAME})
+    return answers.system_data({"created_at": created_at, "modified_at": created_at, "created_by": REGISTRY_NAME})
 
 
 def _not_found(what: str, name: str) -> WireError:
@@ -257,7 +258,7 @@ ROUTES = [
     route(f"{REGISTRY_PATH}/data", list_data),
     *(route(f"{REGISTRY_PATH}/data/{{name}}{below}", get_data) for below in ("", "/versions", "/versions/{version}")),
     route(f"{REGISTRY_PATH}/import", refuse_import, "POST"),
-    route(f"{GROUP_PATH}/providers/{wire.PROVIDER}/registries", list_registries),
-    route(f"{wire.PROVIDER_PATH}/registries", list_registries),
-    route(wire.REGISTRY_RESOURCE_PATH, get_registry),
+    route(f"{GROUP_PATH}/providers/{answers.PROVIDER}/registries", list_registries),
+    route(f"{answers.PROVIDER_PATH}/registries", list_registries),
+    route(answers.REGISTRY_RESOURCE_PATH, get_registry),
 ]

@@ -22,11 +22,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from core.local import quota, traffic, wire
-from core.local.deployments import key_of, read_duration
-from core.local.endpoint_answers import DEFAULT_REQUEST_TIMEOUT
+from core.local import quota
+from core.local.endpoints import traffic
+from core.local.endpoints.answers import DEFAULT_REQUEST_TIMEOUT
+from core.local.endpoints.deployments import key_of, read_duration
 from core.local.store import Document
-from core.local.wire import MAX_BODY_BYTES, WireError
+from core.local.wire import answers
+from core.local.wire.answers import MAX_BODY_BYTES, WireError
 from core.local.workspace import Workspace
 
 DEPLOYMENT_HEADER = "azureml-model-deployment"
@@ -222,12 +224,12 @@ class Scoring(Response):
 
 async def score(request: Request) -> Response:
     """Serve `/endpoints/<endpoint>/…`."""
-    workspace = wire.workspace_of(request)
+    workspace = answers.workspace_of(request)
     name = str(request.path_params["endpoint"])
     path = request.scope["path"][len(f"/endpoints/{name}") :].lower() or "/"
     deployment, mirror = await run_in_threadpool(_choose, workspace, name, request)
     body = await _read(request)
-    wire.check_characters(body)
+    answers.check_characters(body)
     if mirror is not None:
         copy = asyncio.create_task(Scoring(workspace, mirror, request, body, path).send_copy())
         _copies.add(copy)
@@ -247,7 +249,7 @@ async def _read(request: Request) -> bytes:
 
 def _choose(workspace: Workspace, name: str, request: Request) -> tuple[Document, Document | None]:
     """Check the key, then return the deployment that the header names or that the traffic draws, and its mirror."""
-    endpoint = workspace.store.get("endpoint", name) if wire.check_name("an endpoint", name) else None
+    endpoint = workspace.store.get("endpoint", name) if answers.check_name("an endpoint", name) else None
     scheme, _, key = request.headers.get("authorization", "").partition(" ")
     known = list(endpoint["keys"].values()) if endpoint else ["-"]
     fits = [hmac.compare_digest(key.strip().encode(), each.encode()) for each in known]

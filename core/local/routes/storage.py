@@ -21,9 +21,10 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from core.local import disk, storage_key, wire
+from core.engine import disk
 from core.local.blobs import Blob, BlobStore
-from core.local.wire import WireError
+from core.local.wire import answers, storage_key
+from core.local.wire.answers import WireError
 
 CHUNK_BYTES = 1 << 20
 MAX_LIST = 5000
@@ -88,7 +89,7 @@ def _list_blobs(request: Request, store: BlobStore, container: str) -> str:
         for name in page
     )
     following = names[limit] if len(names) > limit else ""
-    endpoint = f"{wire.base_url(request)}/{request.scope['path'].split('/')[1]}/"
+    endpoint = f"{answers.base_url(request)}/{request.scope['path'].split('/')[1]}/"
     return (
         '<?xml version="1.0" encoding="utf-8"?>'
         f'<EnumerationResults ServiceEndpoint="{escape(endpoint)}" ContainerName="{escape(container)}">'
@@ -319,7 +320,7 @@ def _described(request: Request) -> dict[str, Any]:
 
 
 def _blobs(request: Request) -> BlobStore:
-    return wire.workspace_of(request).blobs
+    return answers.workspace_of(request).blobs
 
 
 def _address(request: Request) -> tuple[BlobStore, str, str]:

@@ -10,8 +10,9 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from core.home import LOCATION, RESOURCE_GROUP, SUBSCRIPTION_ID, WORKSPACE_NAME
-from core.local import recovery, storage_key, wire
-from core.local.wire import GROUP_PATH, OPERATION_PATH, PROVIDER, PROVIDER_PATH, WORKSPACE_PATH, route
+from core.local.jobs import recovery
+from core.local.wire import answers, storage_key
+from core.local.wire.answers import GROUP_PATH, OPERATION_PATH, PROVIDER, PROVIDER_PATH, WORKSPACE_PATH, route
 
 VERSION = "0.1.0"
 
@@ -53,12 +54,12 @@ def get_workspace(request: Request) -> dict[str, Any]:
 
 def list_workspaces(request: Request) -> dict[str, Any]:
     """GET the workspaces of the resource group or the subscription: this one."""
-    return wire.paged(request, [_to_wire(request)])
+    return answers.paged(request, [_to_wire(request)])
 
 
 def list_keys(request: Request) -> dict[str, Any]:
     """POST for the keys of what belongs to the workspace: its storage is all there is."""
-    key = storage_key.derive(wire.workspace_of(request).home.secret())
+    key = storage_key.derive(answers.workspace_of(request).home.secret())
     return {
         "userStorageKey": storage_key.encode(key),
         "userStorageArmId": _to_wire(request)["properties"]["storageAccount"],
@@ -70,7 +71,7 @@ def list_keys(request: Request) -> dict[str, Any]:
 
 def get_discovery(request: Request) -> dict[str, Any]:
     """GET the addresses of the data-plane services."""
-    base = wire.base_url(request)
+    base = answers.base_url(request)
     return {"api": base, "history": base, "experimentation": base, "studio": f"{base}/studio"}
 
 
@@ -81,20 +82,20 @@ def list_permissions(_request: Request) -> dict[str, Any]:
 
 def get_operation(request: Request) -> Response:
     """GET how a long-running operation does."""
-    operation = wire.name_of(request, "operation")
-    document = recovery.settle_operation(wire.workspace_of(request).store, operation)
+    operation = answers.name_of(request, "operation")
+    document = recovery.settle_operation(answers.workspace_of(request).store, operation)
     answer: dict[str, Any] = {
         "id": f"{OPERATION_PATH.format(subscription=SUBSCRIPTION_ID)}/{operation}",
         "name": operation,
         "status": _status_of(document),
         "percentComplete": document["percentComplete"],
-        "startTime": wire.to_answer_time(document["created_at"]),
+        "startTime": answers.to_answer_time(document["created_at"]),
     }
     if document["status"] != "InProgress":
-        answer["endTime"] = wire.to_answer_time(document["modified_at"])
+        answer["endTime"] = answers.to_answer_time(document["modified_at"])
     if document["error"]:
         answer["error"] = document["error"]
-    return wire.JsonAnswer(answer, headers=wire.POLL_AGAIN)
+    return answers.JsonAnswer(answer, headers=answers.POLL_AGAIN)
 
 
 def _status_of(operation: dict[str, Any]) -> str:
@@ -105,7 +106,7 @@ def _status_of(operation: dict[str, Any]) -> str:
 
 def get_health(request: Request) -> dict[str, Any]:
     """GET who serves which home."""
-    workspace = wire.workspace_of(request)
+    workspace = answers.workspace_of(request)
     return {
         "home": str(workspace.home.path),
         "pid": os.getpid(),
@@ -128,12 +129,12 @@ def get_health(request: Request) -> dict[str, Any]:
 
 def put_clock(request: Request) -> dict[str, Any]:
     """PUT the clock of a profile forward; this machine's own cannot be."""
-    profile = wire.workspace_of(request).profile
+    profile = answers.workspace_of(request).profile
     if not profile.is_azure:
-        raise wire.WireError(501, "NotImplemented", "Only the clock of `serve --profile azure` can be put forward.")
-    seconds = wire.field_of(wire.read_json(request), "advanceSeconds", (int, float), 0)
+        raise answers.WireError(501, "NotImplemented", "Only the clock of `serve --profile azure` can be put forward.")
+    seconds = answers.field_of(answers.read_json(request), "advanceSeconds", (int, float), 0)
     if not 0 <= seconds <= 10**7:
-        raise wire.WireError(400, "BadRequest", "advanceSeconds must be 0 to 10,000,000.")
+        raise answers.WireError(400, "BadRequest", "advanceSeconds must be 0 to 10,000,000.")
     profile.clock.advance(float(seconds))
     return {"advancedSeconds": seconds}
 
@@ -146,12 +147,12 @@ def get_studio(_request: Request) -> Response:
 
 
 def _to_wire(request: Request) -> dict[str, Any]:
-    workspace = wire.workspace_of(request)
-    base = wire.base_url(request)
+    workspace = answers.workspace_of(request)
+    base = answers.base_url(request)
     group = f"/subscriptions/{SUBSCRIPTION_ID}/resourceGroups/{RESOURCE_GROUP}"
     times = {"created_at": workspace.started_at, "modified_at": workspace.started_at}
     return {
-        "id": wire.workspace_id(),
+        "id": answers.workspace_id(),
         "name": WORKSPACE_NAME,
         "type": f"{PROVIDER}/workspaces",
         "location": LOCATION,
@@ -170,17 +171,17 @@ def _to_wire(request: Request) -> dict[str, Any]:
             "mlFlowTrackingUri": base,
             "storageAccount": f"{group}/providers/Microsoft.Storage/storageAccounts/{storage_key.ACCOUNT}",
             "publicNetworkAccess": "Disabled",
-            "creationTime": wire.to_answer_time(workspace.started_at),
+            "creationTime": answers.to_answer_time(workspace.started_at),
             "systemDatastoresAuthMode": "accesskey",
             **_NOT_HERE,
         },
-        "systemData": wire.system_data(times),
+        "systemData": answers.system_data(times),
     }
 
 
 def machine_words(request: Request) -> str:
     """Return the machine in words: cores, memory, GPUs."""
-    machine = wire.workspace_of(request).machine
+    machine = answers.workspace_of(request).machine
     gpus = ", ".join(machine.gpus) or "no GPU"
     return f"{machine.cores} cores, {machine.memory_gib:g} GiB memory, {gpus}"
 

@@ -1,0 +1,284 @@
+"""The clouds a connection can speak to, and the credentials that open them. Knows no workspace.
+
+What azure-ai-ml keeps for the whole process, and what guards it:
+
+* A cloud's address, remembered by the cloud's name for good: a local cloud's name holds its port.
+* "The current cloud", a variable of the process (CURRENT_CLOUD): clients are built inside `using()`. A pipeline job is
+  sent inside `sending_job()`, which holds the same lock until the SDK asks for the job's own token or sends the job:
+  never while it is being sent. A credential refuses to make a token for a cloud that is not its own.
+* The stack of pipelines being defined (`dsl.pipeline`): not used: two threads cannot share one
+  (core/launch/pipeline.py).
+* Standard output, into which its polling threads print (core/azureml/polling.py).
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
+
+from core.home import Home
+
+if TYPE_CHECKING:
+    from azure.core.credentials import AccessToken, TokenCredential
+
+CURRENT_CLOUD = "AZUREML_CURRENT_CLOUD"  # read and written by azure-ai-ml
+LOCAL_CLOUD = "TunedeckLocal"
+AZURE_SCOPE = "https://management.azure.com/.default"
+AZURE_JOB_AUDIENCE = "https://ml.azure.com"
+_lock = threading.RLock()
+_sending = threading.local()  # `release`: what a thread that sends a job calls once the variable has been read
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """Addresses of one cloud. metadata: what MLClient must be told; None for a cloud it knows.
+
+    hosts: where a token of this cloud may go, a leading dot stands for any subdomain. audiences: what it may be for.
+    """
+
+    name: str
+    resource_manager: str
+    registry_discovery: str
+    hosts: tuple[str, ...]
+    audiences: tuple[str, ...]
+    metadata: dict[str, str] | None = field(default=None, compare=False)
+
+    @property
+    def is_local(self) -> bool:
+        """Tell whether it is a local workspace's."""
+        return self.metadata is not None
+
+    @property
+    def job_audience(self) -> str:
+        """Return whom the token is for that a pipeline job carries beside the request's own."""
+        return self.metadata["aml_resource_id"] if self.metadata else AZURE_JOB_AUDIENCE
+
+    @property
+    def scope(self) -> str:
+        """Return the scope that tokens for the resource manager are asked for."""
+        return f"{self.resource_manager}/.default"
+
+    def owns(self, url: str) -> bool:
+        """Tell whether a token of this cloud may be sent to `url`."""
+        parts = urlsplit(url)
+        if parts.scheme != urlsplit(self.resource_manager).scheme:
+            return False
+        return any(parts.netloc.endswith(host) if host.startswith(".") else parts.netloc == host for host in self.hosts)
+
+
+AZURE = Cloud(
+    name="AzureCloud",
+    resource_manager="https://management.azure.com",
+    registry_discovery="https://eastus.api.azureml.ms",
+    hosts=("management.azure.com", ".api.azureml.ms", ".experiments.azureml.net"),
+    audiences=(
+        "https://management.azure.com",
+        "https://management.core.windows.net",
+        AZURE_JOB_AUDIENCE,
+        "https://storage.azure.com",
+    ),
+)
+
+
+def local_cloud(home: Home) -> Cloud:
+    """Return the cloud that the local workspace of a home is to the SDK."""
+    url = home.url()
+    metadata = {
+        "azure_portal": f"{url}/studio",
+        "resource_manager": url,
+        "active_directory": f"{url}/aad",
+        "aml_resource_id": f"{url}/aml",
+        "storage_endpoint": LOCAL_CLOUD.lower(),
+        "registry_discovery_endpoint": url,
+    }
+    return Cloud(f"{LOCAL_CLOUD}{home.port()}", url, url, (urlsplit(url).netloc,), (url,), metadata)
+
+
+@contextmanager
+def using(cloud: Cloud) -> Iterator[None]:
+    """Hold the process's current cloud while clients are built."""
+    with _lock:
+        load_sdk()
+        os.environ[CURRENT_CLOUD] = cloud.name
+        yield
+
+
+@contextmanager
+def sending_job(cloud: Cloud) -> Iterator[None]:
+    """Hold the process's current cloud while a job is made ready; `let_go_of_cloud` ends that before the job is sent.
+
+    At most one bounded request falls under the lock: the SDK's first look at the workspace.
+    """
+    with ExitStack() as held:
+        held.enter_context(using(cloud))
+        _sending.release = held.close
+        try:
+            yield
+        finally:
+            _sending.release = None
+
+
+def let_go_of_cloud() -> None:
+    """End this thread's `sending_job` hold: what the SDK reads of the current cloud it has read."""
+    if release := getattr(_sending, "release", None):
+        _sending.release = None
+        release()
+
+
+def load_sdk() -> None:
+    """Import azure-ai-ml, which takes over a second the first time: never on a page's path."""
+    with _lock:
+        if "azure.ai.ml" not in sys.modules and os.environ.get(CURRENT_CLOUD, "").startswith(LOCAL_CLOUD):
+            del os.environ[CURRENT_CLOUD]  # inherited; while it is imported the SDK would look that name up on the net
+        import azure.ai.ml  # noqa: F401
+
+
+def check_scopes(cloud: Cloud, scopes: tuple[str, ...]) -> None:
+    """Raise where a token for another cloud is asked of this one's credential."""
+    from azure.core.exceptions import ClientAuthenticationError
+
+    for scope in scopes:
+        wanted = scope.removesuffix(".default").rstrip("/")
+        if not any(wanted == own or wanted.startswith(f"{own}/") for own in cloud.audiences):
+            raise ClientAuthenticationError(f"A token for {wanted} was asked of the credential of {cloud.name}.")
+
+
+class LocalCredential:
+    """Signs tokens for the local workspace with the secret of the home."""
+
+    lifetime_s = 3600
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._cloud = local_cloud(home)
+
+    def get_token(self, *scopes: str, **options: Any) -> AccessToken:
+        """Return a token for the one scope asked for."""
+        import jwt
+        from azure.core.credentials import AccessToken
+
+        check_scopes(self._cloud, scopes)
+        if scopes[0].startswith(self._cloud.job_audience):
+            let_go_of_cloud()
+        now = int(time.time())
+        claims = {
+            "iss": "tunedeck-local",
+            "aud": scopes[0].removesuffix("/.default"),
+            "tid": "local",
+            "oid": "local",
+            "name": user_name(),
+            "iat": now,
+            "exp": now + self.lifetime_s,
+        }
+        return AccessToken(jwt.encode(claims, self._home.secret(), algorithm="HS256"), now + self.lifetime_s)
+
+
+@dataclass(frozen=True)
+class DeviceCode:
+    """What the operator types, where, and until when."""
+
+    code: str
+    url: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True)
+class SignIn:
+    """How to sign in where no credential of the machine works; the code is delivered to `on_code`."""
+
+    method: Literal["browser", "device_code"]
+    on_code: Callable[[DeviceCode], None] | None = None
+    timeout_s: int = 300
+
+
+class AzureCredential:
+    """The Azure credentials of this machine, proved by a token on first use; else the operator's sign-in, if asked."""
+
+    def __init__(self, tenant_id: str | None, sign_in: SignIn | None = None) -> None:
+        self.tenant_id = tenant_id
+        self.sign_in = sign_in
+        self._lock = threading.Lock()
+        self._proved: TokenCredential | None = None
+
+    def get_token(self, *scopes: str, **options: Any) -> AccessToken:
+        """Return a token, in the workspace's tenant where that is known."""
+        check_scopes(AZURE, scopes)
+        if scopes[0].startswith(AZURE.job_audience):
+            let_go_of_cloud()
+        if self.tenant_id:
+            options.setdefault("tenant_id", self.tenant_id)
+        return self._prove().get_token(*scopes, **options)
+
+    def _prove(self) -> TokenCredential:
+        with self._lock:
+            if self._proved is None:
+                self._proved = self._find()
+            return self._proved
+
+    def _find(self) -> TokenCredential:
+        from azure.core.exceptions import ClientAuthenticationError
+
+        default = self._default
+        options: dict[str, Any] = {"tenant_id": self.tenant_id} if self.tenant_id else {}
+        try:
+            default.get_token(AZURE_SCOPE, **options)
+        except ClientAuthenticationError:
+            if self.sign_in is None:
+                raise
+        else:
+            return default
+        asked = self._interactive(self.sign_in)
+        asked.get_token(AZURE_SCOPE, **options)
+        return asked
+
+    @cached_property
+    def _default(self) -> TokenCredential:
+        from azure.identity import DefaultAzureCredential
+
+        return DefaultAzureCredential(additionally_allowed_tenants=["*"], process_timeout=10)
+
+    def _interactive(self, sign_in: SignIn) -> TokenCredential:
+        from azure.identity import DeviceCodeCredential, InteractiveBrowserCredential
+
+        tenant = {"tenant_id": self.tenant_id} if self.tenant_id else {}
+        if sign_in.method == "browser":
+            return InteractiveBrowserCredential(timeout=sign_in.timeout_s, **tenant)
+
+        def deliver(url: str, code: str, expires_at: datetime) -> None:
+            if sign_in.on_code:
+                sign_in.on_code(DeviceCode(code, url, expires_at))
+
+        return DeviceCodeCredential(timeout=sign_in.timeout_s, prompt_callback=deliver, **tenant)
+
+
+def read_claims(token: str) -> dict[str, Any]:
+    """Return what a token says of its owner; its signature is the service's business."""
+    import jwt
+
+    try:
+        return dict(jwt.decode(token, options={"verify_signature": False, "verify_aud": False, "verify_exp": False}))
+    except jwt.PyJWTError:
+        return {}
+
+
+def expiry_of(claims: dict[str, Any]) -> datetime | None:
+    """Return until when a token is good."""
+    return datetime.fromtimestamp(claims["exp"], UTC) if isinstance(claims.get("exp"), int | float) else None
+
+
+def user_name() -> str:
+    """Return the name of the machine's user, "operator" where it has none."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "operator"

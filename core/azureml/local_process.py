@@ -1,0 +1,116 @@
+"""Finds the local workspace of a home, and starts it where it does not run. Talks to it only over HTTP."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from core import home as homes
+from core.azureml.cloud import CURRENT_CLOUD, LocalCredential, local_cloud
+from core.azureml.settings import Settings, local_settings
+from core.errors import LocalWorkspaceDown
+from core.home import REPOSITORY, Home
+
+
+def ensure_local(home: Home | None = None, timeout_s: float = 30.0) -> Settings:
+    """Return the local workspace's settings once it answers; start it if it does not. Blocks: not for a page's path.
+
+    Raises LocalWorkspaceDown with the end of its log.
+    """
+    home = (home or homes.current()).create()
+    if ask_health(home):
+        return local_settings()
+    deadline = time.monotonic() + timeout_s
+    with _starting(home, deadline):
+        if ask_health(home):
+            return local_settings()  # another process was first
+        server = _start(home)
+        while time.monotonic() < deadline:
+            if ask_health(home):
+                return local_settings()
+            if server.poll() is not None:
+                raise _down(home, f"It ended at once, with exit status {server.returncode}.")
+            time.sleep(0.1)
+    raise _down(home, f"It was started {timeout_s:.0f} s ago and does not answer yet.")
+
+
+def local_is_up(home: Home | None = None) -> bool:
+    """Tell whether the local workspace of this home answers and knows our token; takes at most about a second."""
+    return bool(ask_health(home or homes.current()))
+
+
+def ask_health(home: Home, timeout_s: float = 1.0) -> dict[str, Any]:
+    """Return what the local workspace says of itself, {} where it does not answer.
+
+    Raises LocalWorkspaceDown where something else answers on the home's port.
+    """
+    import requests
+
+    token = LocalCredential(home).get_token(local_cloud(home).scope).token
+    with requests.Session() as session:
+        session.trust_env = False
+        try:
+            answer = session.get(
+                f"{home.url()}/health", headers={"Authorization": f"Bearer {token}"}, timeout=(0.5, timeout_s)
+            )
+            health = answer.json() if answer.ok else {}
+        except requests.RequestException:
+            return {}
+    if not isinstance(health, dict) or Path(str(health.get("home", ""))) != home.path:
+        raise LocalWorkspaceDown(
+            f"Something else answers on 127.0.0.1:{home.port()}, where the local workspace of this home belongs.",
+            "End that program, then start the local workspace: `python -m core.local serve`.",
+            f"status {answer.status_code}\n{answer.text[:500]}",
+        )
+    return health
+
+
+@contextmanager
+def _starting(home: Home, deadline: float) -> Iterator[None]:
+    """Hold the lock under which a server is started, so that two dashboards start one."""
+    with (home.path / "starting.lock").open("w") as lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise _down(home, "Another process has been starting it for too long.") from None
+                time.sleep(0.1)
+        yield
+
+
+def _start(home: Home) -> subprocess.Popen[bytes]:
+    environment = {name: value for name, value in os.environ.items() if name != CURRENT_CLOUD}
+    environment |= {"TUNEDECK_HOME": str(home.path), "PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": "1"}
+    with _log_path(home).open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "core.local", "serve"],
+            cwd=REPOSITORY,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # Ctrl-C in the dashboard's terminal does not end runs
+        )
+
+
+def _log_path(home: Home) -> Path:
+    return home.logs / "local-workspace.log"
+
+
+def _down(home: Home, why: str) -> LocalWorkspaceDown:
+    path = _log_path(home)
+    tail = path.read_bytes()[-4000:].decode("utf-8", "replace") if path.exists() else ""
+    return LocalWorkspaceDown(
+        f"The local workspace does not answer on 127.0.0.1:{home.port()}. {why}",
+        "Start it by hand to see why: `python -m core.local serve`. Runs and data are kept.",
+        tail,
+    )

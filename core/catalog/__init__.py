@@ -1,0 +1,1 @@
+"""What can be chosen: base models, compute sizes and clusters, and what they cost."""

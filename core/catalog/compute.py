@@ -1,0 +1,330 @@
+"""Sizes, computes and quota of a workspace, and what a model may be trained on. Creates and deletes nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from core.catalog.prices import Price, read_estimated_price, retail_price
+
+if TYPE_CHECKING:
+    from core.azureml.connection import Connection
+    from core.catalog.base_models import AllowList, BaseModel
+
+# The lesson's list: refused where a model publishes no list of its own.
+DENIED_SIZES = ("standard_nc6", "standard_nc12", "standard_nc24", "standard_nc24r")
+_COMPUTE_API = "2023-08-01-preview"
+_SIZES_KEPT_S = 600
+_KINDS = {"amlcompute": "cluster", "computeinstance": "instance"}
+
+
+@dataclass(frozen=True)
+class Size:
+    """One virtual machine size of the workspace's region."""
+
+    name: str
+    family: str
+    cores: int
+    memory_gib: float
+    gpus: int
+    price: Price
+    supports_online: bool
+    supports_training: bool
+
+
+@dataclass(frozen=True)
+class Compute:
+    """A cluster or an instance. state: of provisioning, "Succeeded" when it is there; allocation: "Steady", "Resizing".
+
+    cores, gpus: of one node, None where the region does not list the size.
+    """
+
+    name: str
+    kind: str  # "cluster" or "instance"
+    size: str
+    state: str
+    allocation: str
+    cores: int | None
+    gpus: int | None
+    min_nodes: int
+    max_nodes: int
+    nodes: int | None
+    idle_s: int | None
+    tags: dict[str, str]
+    created_at: datetime | None
+    errors: tuple[str, ...] = ()
+    price: Price = field(default=Price(None))
+    low_priority: bool = False
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a compute may train a model; if not: why, and what to do."""
+
+    compute: Compute
+    eligible: bool
+    reason: str = ""
+    fix: str = ""
+
+
+@dataclass(frozen=True)
+class Quota:
+    """Cores of one family; `limit` None where the region enforces none."""
+
+    family: str
+    limit: int | None
+    used: int
+
+    @property
+    def free(self) -> int | None:
+        """Return the cores left, None where no limit is enforced."""
+        return None if self.limit is None else max(0, self.limit - self.used)
+
+
+def list_sizes(conn: Connection) -> list[Size]:
+    """Return the sizes of the region, with the prices the workspace itself gives. Kept for ten minutes."""
+
+    def ask() -> list[Size]:
+        found = conn.call("read", "the sizes of the region", lambda: list(conn.workspace.compute.list_sizes()))
+        # The SDK copies the wire's names into the object beside its own attributes, which stay None.
+        return [_to_size(vars(size)) for size in found]
+
+    return conn.remember("sizes", ask, _SIZES_KEPT_S)
+
+
+def find_size(sizes: Sequence[Size], name: str) -> Size | None:
+    """Return the size of that name, case ignored: computes answer it in capitals."""
+    return next((size for size in sizes if size.name.lower() == name.lower()), None)
+
+
+def list_computes(conn: Connection) -> list[Compute]:
+    """Return clusters and instances, cores, GPUs and price filled in from the sizes.
+
+    Read past the SDK, which drops the allocation state, the node count and the text of provisioning errors.
+    """
+    sizes = list_sizes(conn)
+    found: list[Compute] = []
+    url: str | None = f"{conn.workspace_path}/computes"
+    params: dict[str, str] | None = {"api-version": _COMPUTE_API}
+    while url:
+        answer = conn.http("GET", url, params=params, what="the computes").json()
+        found += [_to_compute(conn, body, sizes) for body in answer.get("value", []) if _kind_of(body)]
+        url, params = answer.get("nextLink"), None
+    return sorted(found, key=lambda compute: compute.name.lower())
+
+
+def get_compute(conn: Connection, name: str) -> Compute:
+    """Return one compute, or raise NotFound."""
+    answer = conn.http(
+        "GET", f"{conn.workspace_path}/computes/{name}", params={"api-version": _COMPUTE_API}, what=f"compute '{name}'"
+    )
+    return _to_compute(conn, answer.json(), list_sizes(conn))
+
+
+def list_quota(conn: Connection) -> list[Quota]:
+    """Return the core quota of each family."""
+    found = conn.call("read", "the quota of the region", lambda: list(conn.workspace.compute.list_usage()))
+    return [_to_quota(vars(usage)) for usage in found]
+
+
+def find_quota(quotas: Sequence[Quota], size: Size) -> Quota | None:
+    """Return the quota that counts the dedicated cores of a size's family."""
+    family = _letters(size.family)
+    for quota in quotas:
+        name = _letters(quota.family)
+        if family and (name == family or (name.startswith(family) and "dedicated" in name)):
+            return quota
+    return None
+
+
+def list_allowed_sizes(sizes: Sequence[Size], allow_list: AllowList, *, online: bool = False) -> list[Size]:
+    """Return the sizes of the region that a model's list permits, cheapest known price first."""
+    permitted = [
+        size
+        for size in sizes
+        if (size.supports_online if online else size.supports_training)
+        and check_size(size.name, allow_list, "") is None
+    ]
+    return sorted(permitted, key=lambda size: (size.price.per_hour is None, size.price.per_hour or 0.0, size.name))
+
+
+def suggest_size(sizes: Sequence[Size], quotas: Sequence[Quota]) -> Size:
+    """Return the size to begin with: one that the quota has cores for; the largest where all are free, else the first.
+
+    sizes: as `list_allowed_sizes` gives them, at least one.
+    """
+    quota_of = {size.name: find_quota(quotas, size) for size in sizes}
+    frees = {name: quota.free for name, quota in quota_of.items() if quota and quota.free is not None}
+    fitting = [size for size in sizes if frees.get(size.name, size.cores) >= size.cores] or sizes
+    return max(fitting, key=lambda size: size.cores) if all(size.price.is_free for size in fitting) else fitting[0]
+
+
+def check_size(size_name: str, allow_list: AllowList, model_name: str, doing: str = "train") -> str | None:
+    """Return why a size may not "train" or "serve" a model, or None. Without a list, the deny-list counts."""
+    permitted = allow_list.permits(size_name)
+    if permitted is False or (permitted is None and size_name.lower() in DENIED_SIZES):
+        return f"Size {size_name} may not {doing} '{model_name}'."
+    return None
+
+
+def check_compute(compute: Compute, model: BaseModel, sizes: Sequence[Size]) -> Verdict:
+    """Say whether a compute may train a model, by the lesson's rules: state, size, GPU count known."""
+    for problem in (_problem_of_state(compute), _problem_of_model(model), _problem_of_size(compute, model, sizes)):
+        if problem:
+            return Verdict(compute, False, *problem)
+    return Verdict(compute, True)
+
+
+def _problem_of_state(compute: Compute) -> tuple[str, str] | None:
+    state = compute.state.lower()
+    if state == "failed":
+        why = f": {compute.errors[0]}" if compute.errors else "."
+        return f"Compute '{compute.name}' could not be provisioned{why}", "Delete it, or pick another compute."
+    if state in ("deleting", "creating"):
+        words = "being deleted" if state == "deleting" else "still being created"
+        return f"Compute '{compute.name}' is {words}.", "Pick another compute, or wait until it is there."
+    if compute.kind == "instance" and compute.allocation.lower() == "stopped":
+        return f"Instance '{compute.name}' is stopped.", "Start it in Azure ML studio, or pick a cluster."
+    return None
+
+
+def _problem_of_model(model: BaseModel) -> tuple[str, str] | None:
+    if model.runs_on:
+        return (
+            f"'{model.name}' cannot be trained here: it needs the GPUs of {model.runs_on}.",
+            f"Pick a model that runs here, or connect to {model.runs_on}.",
+        )
+    if not model.finetunable:
+        return f"'{model.name}' can be deployed, but not fine-tuned.", "Pick a model that can be fine-tuned."
+    return None
+
+
+def _problem_of_size(compute: Compute, model: BaseModel, sizes: Sequence[Size]) -> tuple[str, str] | None:
+    if reason := check_size(_own_spelling(compute.size, sizes), model.finetune, model.name):
+        allowed = list_allowed_sizes(sizes, model.finetune)
+        if model.finetune.sizes is None:
+            return reason, "Pick a compute of another size: this one is on the deny-list."
+        if not allowed:
+            return reason, "No size of this region is allowed. Pick another model."
+        count = "the one allowed size" if len(allowed) == 1 else f"one of {len(allowed)} allowed sizes"
+        return reason, f"Pick {count}, or create a compute: {', '.join(size.name for size in allowed[:3])}."
+    if compute.gpus is None:
+        names = ", ".join(size.name for size in sizes[:5]) or "none"
+        return (
+            f"The GPU count of size {compute.size} is not known: this region does not list it.",
+            f"Pick a compute of a listed size ({names}{', …' if len(sizes) > 5 else ''}).",
+        )
+    return None
+
+
+def _own_spelling(size_name: str, sizes: Sequence[Size]) -> str:
+    size = find_size(sizes, size_name)
+    return size.name if size else size_name
+
+
+def _to_size(wire: Mapping[str, Any]) -> Size:
+    kinds = {str(kind).lower() for kind in wire.get("supportedComputeTypes") or []}
+    return Size(
+        name=str(wire["name"]),
+        family=str(wire.get("family") or ""),
+        cores=int(wire.get("vCPUs") or 0),
+        memory_gib=float(wire.get("memoryGB") or 0.0),
+        gpus=int(wire.get("gpus") or 0),
+        price=read_estimated_price(wire.get("estimatedVMPrices")),
+        supports_online="mir" in kinds,
+        supports_training=not kinds or bool(kinds & {"amlcompute", "computeinstance"}),
+    )
+
+
+def _kind_of(body: Mapping[str, Any]) -> str:
+    return _KINDS.get(str(body.get("properties", {}).get("computeType", "")).lower(), "")
+
+
+def _to_compute(conn: Connection, body: Mapping[str, Any], sizes: Sequence[Size]) -> Compute:
+    outer = body.get("properties") or {}
+    inner = outer.get("properties") or {}
+    scale = inner.get("scaleSettings") or {}
+    kind = _kind_of(body)
+    size = find_size(sizes, str(inner.get("vmSize") or ""))
+    low_priority = str(inner.get("vmPriority") or "").lower() == "lowpriority"
+    price = _price_of(conn, size) if size and not low_priority else Price(None)
+    instance = kind == "instance"
+    return Compute(
+        name=str(body.get("name") or ""),
+        kind=kind or str(outer.get("computeType") or ""),
+        size=size.name if size else str(inner.get("vmSize") or ""),
+        state=str(outer.get("provisioningState") or ""),
+        allocation=str(inner.get("state" if instance else "allocationState") or ""),
+        cores=size.cores if size else None,
+        gpus=size.gpus if size else None,
+        min_nodes=1 if instance else int(scale.get("minNodeCount") or 0),
+        max_nodes=1 if instance else int(scale.get("maxNodeCount") or 0),
+        nodes=_count_nodes(inner, instance),
+        idle_s=_seconds(scale.get("nodeIdleTimeBeforeScaleDown")),
+        tags={str(key): str(value) for key, value in (body.get("tags") or {}).items()},
+        created_at=read_time(outer.get("createdOn")),
+        errors=tuple(_read_errors(outer.get("provisioningErrors"), inner.get("errors"))),
+        price=price,
+        low_priority=low_priority,
+    )
+
+
+def _price_of(conn: Connection, size: Size) -> Price:
+    if size.price.per_hour is not None or not conn.billed:
+        return size.price
+    region = conn.remember("region", lambda: conn.facts().region, _SIZES_KEPT_S)
+    return retail_price(conn, region, size.name)
+
+
+def with_price(conn: Connection, size: Size) -> Size:
+    """Return the size with its list price looked up where the workspace did not say it."""
+    return replace(size, price=_price_of(conn, size))
+
+
+def _count_nodes(inner: Mapping[str, Any], instance: bool) -> int | None:
+    if instance:
+        return 0 if str(inner.get("state")).lower() == "stopped" else 1  # one that starts or stops bills too
+    count = inner.get("currentNodeCount")
+    return int(count) if count is not None else None
+
+
+def _read_errors(*lists: Any) -> list[str]:
+    found: list[str] = []
+    for one in (entry for entries in lists for entry in entries or []):
+        error = one.get("error", one) if isinstance(one, dict) else {}
+        text = str(error.get("message") or error.get("code") or "")
+        if text and text not in found:
+            found.append(text)
+    return found
+
+
+def _to_quota(wire: Mapping[str, Any]) -> Quota:
+    name = wire.get("name") or {}
+    value = name.get("value") if isinstance(name, Mapping) else getattr(name, "value", name)
+    limit = int(wire.get("limit", -1))
+    # -1 is answered for low-priority families: not enforced here, which is not the same as unlimited.
+    return Quota(str(value or ""), None if limit < 0 else limit, int(wire.get("currentValue") or 0))
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _seconds(duration: Any) -> int | None:
+    """Return the seconds of an ISO 8601 duration such as PT2M."""
+    found = re.fullmatch(r"P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)(?:\.\d+)?S)?)?", str(duration or ""))
+    if not found or not duration:
+        return None
+    days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+
+
+def read_time(text: Any) -> datetime | None:
+    """Return an answer's time; Azure writes seven decimals where Python reads six."""
+    try:
+        return datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", str(text)).replace("Z", "+00:00"))
+    except ValueError:
+        return None

@@ -1,0 +1,78 @@
+"""Cross-entropy on the assistant's tokens alone, with the vocabulary head applied to those positions alone.
+
+The head's weights are never trained here, so its gradient with respect to the hidden states is taken together with the
+loss, a few hundred positions at a time: the logits of a batch (positions x 49,152) never exist as a whole.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from core.engine.batches import LONGEST_LINE, Batch
+
+CHUNK = 256
+
+# Models whose logits are the head's output on the last hidden state and nothing more (others scale or cap it).
+PLAIN_HEADS = {"llama", "mistral", "qwen2", "qwen3", "smollm3", "phi3", "olmo2"}
+
+
+class _HeadLoss(torch.autograd.Function):
+    """Sum of cross-entropies. hidden (N, H), weight (V, H), targets (N,) -> scalar in fp32."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        wanted = ctx.needs_input_grad[0]
+        gradient = torch.empty_like(hidden) if wanted else None
+        total = torch.zeros((), device=hidden.device)
+        for start in range(0, len(targets), CHUNK):
+            piece = slice(start, start + CHUNK)
+            logits = functional.linear(hidden[piece], weight).float()
+            log_sum = logits.logsumexp(dim=-1, keepdim=True)
+            wanted_at = targets[piece].unsqueeze(1)
+            total += (log_sum - logits.gather(1, wanted_at)).sum()
+            if gradient is not None:
+                logits.sub_(log_sum).exp_()  # the softmax
+                logits.scatter_add_(1, wanted_at, torch.full_like(log_sum, -1.0))
+                gradient[piece] = logits.to(weight.dtype) @ weight
+        if gradient is not None:
+            ctx.save_for_backward(gradient)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *above: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * above[0].to(gradient.dtype), None, None
+
+
+def takes_lines(model: nn.Module) -> bool:
+    """Tell whether rows may lie in one line with a mask of their own.
+
+    Attention must be a plain table of all pairs, and nothing of the model's own be switched off at random.
+    """
+    config: Any = model.config
+    window = getattr(config, "sliding_window", None)
+    plain = config.model_type in PLAIN_HEADS and config._attn_implementation == "eager"
+    drops = any(getattr(config, name, 0.0) for name in ("attention_dropout", "resid_pdrop", "embd_pdrop"))
+    return plain and not drops and (window is None or window >= LONGEST_LINE)
+
+
+def answer_loss(model: nn.Module, batch: Batch) -> torch.Tensor:
+    """Return the summed loss of a batch's learned positions (fp32 scalar); divide by `batch.learned_count`."""
+    learned, targets = batch.learned[:, 1:], batch.ids[:, 1:]
+    config: Any = model.config
+    causal: Any = model
+    head = causal.get_output_embeddings()
+    given: dict[str, Any] = {"input_ids": batch.ids, "use_cache": False}
+    if batch.visible is not None:
+        hidden_from = torch.zeros(batch.visible.shape, dtype=causal.dtype, device=batch.ids.device)
+        hidden_from.masked_fill_(~batch.visible, torch.finfo(causal.dtype).min)
+        given |= {"position_ids": batch.positions, "attention_mask": hidden_from[None, None]}
+    if config.model_type in PLAIN_HEADS and head.bias is None:
+        hidden = causal.model(**given).last_hidden_state[:, :-1]
+        return _HeadLoss.apply(hidden[learned], head.weight, targets[learned])
+    logits = causal(**given).logits[:, :-1]
+    return functional.cross_entropy(logits[learned].float(), targets[learned], reduction="sum")

@@ -1,0 +1,100 @@
+"""Checkpoints of a run: what was learned, and in the newest what it takes to go on. Written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from core.engine.disk import place_tree
+from core.engine.trainable import Trainable
+
+STATE_FILE = "training_state.pt"
+NOTE_FILE = "note.json"
+
+
+class Checkpoints:
+    """The folder of checkpoints of one run. limit: how many to keep, -1 for all; best and newest are always kept."""
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        self.folder = folder
+        self.limit = limit
+
+    def list(self) -> list[Path]:
+        """Return the whole ones, oldest first."""
+        found = [each for each in self.folder.glob("checkpoint-*") if (each / NOTE_FILE).is_file()]
+        return sorted(found, key=lambda each: int(each.name.removeprefix("checkpoint-")))
+
+    def find_newest(self) -> Path | None:
+        """Return the one a run can go on from."""
+        return next((each for each in reversed(self.list()) if (each / STATE_FILE).is_file()), None)
+
+    def clear(self) -> None:
+        """Delete all, at the start of a run that does not go on."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def drop_unfinished(self) -> None:
+        """Delete what an attempt was writing when it died."""
+        for left in self.folder.glob(".checkpoint-*"):
+            shutil.rmtree(left)
+
+    def save(
+        self, step: int, trainable: Trainable, state: dict[str, Any], eval_loss: float | None, batch_size: int
+    ) -> Path:
+        """Write checkpoint-<step>, then drop what the newest no longer needs."""
+        target = self.folder / f"checkpoint-{step}"
+        temporary = self.folder / f".checkpoint-{step}.writing"
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        trainable.write(temporary)
+        torch.save(state, temporary / STATE_FILE)
+        note = {"step": step, "eval_loss": eval_loss, "batch_size": batch_size}
+        (temporary / NOTE_FILE).write_text(json.dumps(note), encoding="utf-8")
+        place_tree(temporary, target)
+        for older in self.list()[:-1]:
+            (older / STATE_FILE).unlink(missing_ok=True)
+        self._prune()
+        return target
+
+    def find_batch_size(self) -> int | None:
+        """Return the rows per step that the newest counts its steps in: fewer than asked for where memory was short."""
+        newest = self.find_newest()
+        return int(_read_note(newest)["batch_size"]) if newest else None
+
+    def find_best(self) -> Path | None:
+        """Return the one with the lowest validation loss, or None where nothing was evaluated."""
+        notes = {each: _read_note(each)["eval_loss"] for each in self.list()}
+        measured = [each for each, loss in notes.items() if loss is not None]
+        return min(measured, key=lambda each: notes[each], default=None)
+
+    def finish(self, budget_bytes: int) -> None:
+        """After success keep the learned weights while they fit into the budget, the best to the last; no states."""
+        best = self.find_best()
+        for each in self.list():
+            (each / STATE_FILE).unlink(missing_ok=True)
+        for each in self.list():
+            if self._bytes() <= budget_bytes:
+                return
+            if each != best:
+                shutil.rmtree(each)
+        if self._bytes() > budget_bytes:
+            self.clear()
+
+    def _prune(self) -> None:
+        if self.limit < 1:
+            return
+        best, everything = self.find_best(), self.list()
+        spare = [each for each in everything[:-1] if each != best]
+        for each in spare[: max(0, len(everything) - self.limit)]:
+            shutil.rmtree(each)
+
+    def _bytes(self) -> int:
+        return sum(file.stat().st_size for file in self.folder.rglob("*") if file.is_file())
+
+
+def _read_note(checkpoint: Path) -> dict[str, Any]:
+    note: dict[str, Any] = json.loads((checkpoint / NOTE_FILE).read_text(encoding="utf-8"))
+    return note

@@ -1,0 +1,66 @@
+"""Step 1: check the parameters, the model folder and every conversation before anything expensive starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from core.engine.chat_tokens import BadConversation, BadTemplate, ChatTokens, load_chat_tokens
+from core.engine.component import check_inputs
+from core.engine.conversations import ChatFile, check_enough, read_chat_file
+from core.engine.step import Step, run, write_json
+from core.errors import BadInput
+
+SHOWN = 5
+
+
+def validate(step: Step) -> None:
+    """Write outputs/validation_info.json, or stop with what is wrong."""
+    if problems := check_inputs(step.parameters):
+        raise BadInput(problems[0], _more(problems), "\n".join(problems))
+    model_dir = step.path("model_dir")
+    tokens = load_tokens(model_dir)
+    files = {"train": step.find_path("train_file")}
+    if files["train"] is None:
+        raise BadInput("The job has no training data.", "Give train_file_path.")
+    files |= {split: step.find_path(f"{split}_file") for split in ("validation", "test")}
+    report = {}
+    for split, path in files.items():
+        if path is None:
+            continue
+        chat_file = read_chat_file(path)
+        if split == "train":
+            check_enough(chat_file)
+        check_template(tokens, chat_file)
+        report[split] = chat_file.facts()
+        step.say(f"{split}: {chat_file.words()}")
+    write_json(step.outputs / "validation_info.json", {"model": model_dir.name, "data": report})
+
+
+def check_template(tokens: ChatTokens, chat_file: ChatFile) -> None:
+    """Raise BadInput where the model's own chat template refuses a conversation."""
+    problems = []
+    for line, messages in zip(chat_file.lines, chat_file.conversations, strict=True):
+        try:
+            tokens.render(messages)
+        except BadTemplate as error:
+            raise BadInput(str(error), "Pick another model, or mend the chat template in its folder.") from error
+        except BadConversation as error:
+            problems.append(f"Line {line} of {chat_file.name}: {error}")
+    if problems:
+        raise BadInput(problems[0], _more(problems), "\n".join(problems[:SHOWN]))
+
+
+def load_tokens(model_dir: Path) -> ChatTokens:
+    """Read the tokenizer and the chat template of a model's folder; raises BadInput."""
+    try:
+        return load_chat_tokens(model_dir)
+    except BadConversation as error:
+        raise BadInput(str(error), "Pick a chat model.") from error
+
+
+def _more(problems: list[str]) -> str:
+    return f"{len(problems) - 1} more: see the log." if len(problems) > 1 else ""
+
+
+if __name__ == "__main__":
+    run(validate)

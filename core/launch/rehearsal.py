@@ -1,0 +1,39 @@
+"""A set-up that ran on this machine, taken along to another workspace: what goes with it, and what differs there."""
+
+from __future__ import annotations
+
+from core.azureml import tags
+from core.azureml.connection import LOCAL
+from core.launch import drafts
+from core.launch.drafts import Draft
+from core.launch.preflight import LaunchPlan
+from core.runs.states import Run
+
+
+def take_along(run: Run, alias: str) -> Draft:
+    """Begin a draft for the workspace `alias` with a run's data and own settings; model and compute are chosen there.
+
+    Settings that are the model's own, or that only the machine asked for, are not among them.
+    """
+    known = drafts.find_draft(run.tags.get(tags.DRAFT, ""))
+    dataset = known.dataset if known else run.tags.get(tags.DATASET_KEY, "")
+    own = known.parameters if known else tags.parse_recipe(run.tags.get(tags.RECIPE))
+    return drafts.create_draft(alias, dataset=dataset, parameters=dict(own))
+
+
+def find_rehearsal(draft: Draft) -> Draft | None:
+    """Return the set-up with the same data that was started on this machine last; None for a draft of this machine."""
+    if draft.connection == LOCAL or not draft.dataset:
+        return None
+    return drafts.find_launched(LOCAL, draft.dataset)
+
+
+def compare(rehearsed: Draft, plan: LaunchPlan) -> list[tuple[str, str, str]]:
+    """Return what differs as (what, on this machine, there): size, model, price."""
+    model = f"{rehearsed.model} v{rehearsed.model_version}" if rehearsed.model_version else rehearsed.model
+    cost = plan.estimate.cost_words if plan.estimate else "price unknown"
+    return [
+        ("Size", rehearsed.compute, f"{plan.compute.name}, {plan.compute.size}"),
+        ("Model", model, f"{plan.model.name} v{plan.model.version}"),
+        ("Price", "$0.00", f"{cost}, {plan.compute.price.words}"),
+    ]

@@ -1,0 +1,1 @@
+"""Online endpoints of the local workspace: deployments, their scorers, and how traffic is split."""

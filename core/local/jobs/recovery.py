@@ -1,0 +1,100 @@
+"""What a server does about what the one before it did not live to end: operations and deletions. Runs no process.
+
+Jobs, deployments and computes are taken up by those who run them; here is what lies between a document and the answer
+to who polls for it. Called once, before anything else of the home works.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from core.local.store import Document, Store
+from core.local.wire import answers
+from core.local.wire.answers import WireError
+
+if TYPE_CHECKING:
+    from core.local.workspace import Workspace
+
+KEPT_OPERATIONS_S = 24 * 3600
+DELETION = "deletion"
+_BUSY = ("Creating", "Updating", "Deleting")
+
+
+def recover(workspace: Workspace) -> None:
+    """Finish deletions of files, end operations that nobody works on any more, forget those of long ago."""
+    for intent in workspace.store.list(DELETION):
+        finish_deletion(workspace.store, intent)
+    _settle_operations(workspace.store)
+
+
+def begin_deletion(store: Store, kind: str, key: str, files: Path | None, runs: Sequence[str] = ()) -> Document:
+    """Record that a document, its files and what was measured on `runs` are to go, before any of it does."""
+    intent = {"kind": kind, "key": key, "files": str(files) if files else "", "runs": list(runs)}
+    return store.put(DELETION, f"{kind}/{key}", intent)
+
+
+def finish_deletion(store: Store, intent: Document) -> None:
+    """Delete what an intent names; each part may be gone already."""
+    store.delete(intent["kind"], intent["key"])
+    store.forget_measured(intent.get("runs", ()))
+    if intent["files"]:
+        files = Path(intent["files"])
+        if files.is_dir():
+            shutil.rmtree(files)
+        else:
+            files.unlink(missing_ok=True)
+    store.delete(DELETION, f"{intent['kind']}/{intent['key']}")
+
+
+def _settle_operations(store: Store) -> None:
+    oldest = (datetime.now(UTC) - timedelta(seconds=KEPT_OPERATIONS_S)).isoformat(timespec="microseconds")
+    with store.transaction() as connection:
+        connection.execute(
+            "DELETE FROM documents WHERE kind = 'operation' AND modified_at < ? AND body NOT LIKE '%\"InProgress\"%'",
+            (oldest,),
+        )
+        rows = connection.execute(
+            "SELECT key FROM documents WHERE kind = 'operation' AND body LIKE '%\"InProgress\"%'"
+        ).fetchall()
+    for (operation,) in rows:
+        settle_operation(store, operation)
+
+
+def settle_operation(store: Store, operation: str) -> Document:
+    """Return an operation, ended as what it was about stands; one that is still worked on is left to who does.
+
+    Whoever writes or deletes a thing need not know whose operation on it goes on.
+    """
+    begun = store.require("operation", operation)
+    if begun["status"] != "InProgress":
+        return begun
+    found = _find_target(store, begun["target"])
+    is_latest = found is not None and found.get("operation") == operation
+    if begun.get("deletes") and not is_latest:  # gone, or gone and made anew
+        answers.finish_operation(store, operation)
+    elif found is None or not is_latest:
+        answers.finish_operation(store, operation, error=answers.superseded(begun["target"]))
+    elif found["state"] == "Failed":
+        answers.finish_operation(store, operation, error=_failure_of(found))
+    elif found["state"] not in _BUSY:
+        answers.finish_operation(store, operation)
+    return store.require("operation", operation)
+
+
+def _failure_of(found: Document) -> WireError:
+    """Return why a compute or a deployment failed, as its document keeps it."""
+    kept = {"code": found.get("error_code"), "message": found.get("error")}
+    told = next(iter(found.get("errors") or ()), kept)
+    return WireError(400, told["code"] or "ResourceNotReady", told["message"] or "It failed.")
+
+
+def _find_target(store: Store, target: str) -> Document | None:
+    parts = target.removeprefix(answers.workspace_id()).strip("/").split("/")
+    if parts[0] == "onlineEndpoints" and len(parts) > 3:
+        return store.get("deployment", f"{parts[1]}/{parts[3]}")
+    kind = {"computes": "compute", "onlineEndpoints": "endpoint"}.get(parts[0])
+    return store.get(kind, parts[1]) if kind else None

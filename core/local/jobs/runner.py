@@ -1,0 +1,415 @@
+"""Take jobs through their states on real processes: queue, start, watch, cancel, fail, finish. Knows no route.
+
+One thread looks at every job that is not over and takes it one step further. It keeps nothing in memory that matters:
+what is so is read from the job's document and from the folders of its steps. A server that takes over after a kill
+therefore only has to look, and a state is written before what it stands for is begun.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from core.engine.disk import DiskReserve
+from core.local import faults, processes, shim
+from core.local.jobs import nodes, request, runs, steps
+from core.local.jobs.ingest import Ingest
+from core.local.routes.compute import node_limit
+from core.local.store import Document, now_utc
+from core.local.wire.answers import WireError
+
+if TYPE_CHECKING:
+    from core.local.workspace import Workspace
+
+LOOK_EVERY_S = 0.1
+CALM_LOOK_EVERY_S = 0.3  # once no job has changed its state for a while: a look costs 1.5 ms of processor time
+CALM_AFTER_S = 5.0
+STOP_GRACE_S = 5.0
+NICENESS = 5  # a run takes every core there is: the dashboard and the server go first
+_log = logging.getLogger(__name__)
+
+
+class Runner:
+    """Runs the jobs of one workspace. `program` gives the command line of an engine program."""
+
+    def __init__(self, workspace: Workspace, program: steps.Program = steps.engine_program) -> None:
+        self._workspace = workspace
+        self._program = program
+        self._ingest = Ingest(workspace.store)
+        self._reserve = DiskReserve(workspace.home.path / "disk-reserve")
+        self._active: list[str] = []
+        self._no_node_until: dict[str, float] = {}
+        self._stopping_since: dict[str, float] = {}  # by time.monotonic(): the machine's clock may be set meanwhile
+        self._changed_at = time.monotonic()
+        self._waits_for_cores = ""  # the job that was last told so
+        self._turn: tuple[str, str] | None = None  # whose it is, asked once in a pass over many that wait
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Adopt the jobs that an earlier server left unfinished, and begin to look."""
+        self._reserve.take()
+        unfinished = [
+            job for job in self._workspace.store.list("job", newest_first=False) if not runs.is_over(job["run"])
+        ]
+        self._active = [job["name"] for job in unfinished]
+        for job in unfinished:
+            self._tell(job, "The local workspace started again and carries on with this job.")
+        self._thread = threading.Thread(target=self._loop, name="runner", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread; trainers go on and are adopted by the next server."""
+        self._stopping.set()
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(timeout=30)
+
+    def submit(self, name: str, body: Document) -> tuple[Document, bool]:
+        """Record a job and queue it; a job of this name that is there already is answered as it is, with False."""
+        store = self._workspace.store
+        if existing := store.get("job", name):
+            return _same_or_conflict(existing, body), False
+        if runs.find_run(self._workspace, name):
+            raise WireError(409, "Conflict", f"The name '{name}' belongs to a run that exists.")
+        job = request.read_job(self._workspace, name, body)
+        runs.ensure_experiment(self._workspace, job["experiment"])
+        recorded = store.insert("job", name, job)
+        if recorded is None:
+            return _same_or_conflict(store.require("job", name), body), False
+        self._watch(name)
+        return recorded, True
+
+    def cancel(self, name: str) -> Document:
+        """Ask for the end of a job; the runner stops its process within seconds."""
+
+        def ask(job: Document) -> Document | None:
+            if runs.is_over(job["run"]) or job["cancel_asked_at"]:
+                return None
+            job["cancel_asked_at"] = now_utc()
+            runs.move(job["run"], "CancelRequested")
+            return job
+
+        job = self._workspace.store.update("job", name, ask)
+        self._watch(name)
+        return job
+
+    def list_jobs_on(self, compute: str) -> list[str]:
+        """Return the jobs that wait for a compute or run on it."""
+        return [job["name"] for job in self._unfinished() if job["compute"] == compute]
+
+    def list_active(self) -> list[str]:
+        """Return the jobs that are not over."""
+        return [job["name"] for job in self._unfinished()]
+
+    def _watch(self, name: str) -> None:
+        with self._lock:
+            if name not in self._active:
+                self._active.append(name)
+        self._wake.set()
+
+    def _unfinished(self) -> list[Document]:
+        with self._lock:
+            names = list(self._active)
+        found = [self._workspace.store.get("job", name) for name in names]
+        return [job for job in found if job and not runs.is_over(job["run"])]
+
+    def let_go(self, name: str) -> None:
+        """Wait until nothing is written about a job any more that is over: a look may still be at its end."""
+        while name in self._active and not self._stopping.is_set():
+            time.sleep(0.02)
+
+    def _loop(self) -> None:
+        while not self._stopping.is_set():
+            calm = time.monotonic() - self._changed_at > CALM_AFTER_S
+            self._wake.wait((CALM_LOOK_EVERY_S if calm else LOOK_EVERY_S) if self._active else None)
+            self._wake.clear()
+            self._turn = None
+            for name in list(self._active):
+                if not self._stopping.is_set():
+                    self._look_and_survive(name)
+
+    def _look_and_survive(self, name: str) -> None:
+        """Look at a job; what goes wrong there is its own and must not end the watch over the others."""
+        try:
+            try:
+                self._look(name)
+            except (sqlite3.Error, OSError):
+                raise
+            except Exception as error:  # noqa: BLE001  (the watch over the others goes on)
+                _log.exception("job %s failed in the runner", name)
+                self._fail(name, {"code": "SystemError", "message": f"The local workspace failed: {error!r}"})
+        except (sqlite3.Error, OSError) as error:
+            _log.warning("job %s: looked in vain, will look again: %r", name, error)
+            self._reserve.give_way(error)
+
+    def _look(self, name: str) -> None:
+        job = self._workspace.store.get("job", name)
+        if job is None or runs.is_over(job["run"]):
+            with self._lock:
+                self._active.remove(name)
+            return
+        before = job["run"]["status"]
+        if job["cancel_asked_at"]:
+            self._end_canceled(job)
+        else:
+            _WHAT_TO_DO[before](self, job)
+        after = self._workspace.store.get("job", name)
+        if after and after["run"]["status"] != before:
+            self._turn = None
+            self._changed_at = time.monotonic()
+            self._wake.set()  # the next state need not wait for the next look
+
+    # What is done in each state
+
+    def _queue(self, job: Document) -> None:
+        self._change(job, lambda each: runs.move(each["run"], "Queued"))
+        self._tell(job, f"Queued on compute '{job['compute']}'.")
+
+    def _wait_for_node(self, job: Document) -> None:
+        compute = self._workspace.store.get("compute", job["compute"])
+        if compute is None or compute["state"] == "Failed":
+            message = f"The compute '{job['compute']}' was deleted or failed while the job waited for it."
+            self._fail(job["name"], {"code": "UserError", "message": message})
+            return
+        machine, cores = self._workspace.machine, job["plan"]["cores"]
+        if self._turn is None:
+            self._turn = nodes.find_next(machine, self._unfinished(), self._nodes_of)
+        starts, waits = self._turn
+        if starts == job["name"] and self._allocate(job):
+            held = nodes.assign(machine, job, self._unfinished())
+            self._change(job, lambda each: _take_node(each, held))
+            self._tell(job, f"A node of '{job['compute']}' is free: {cores} of this machine's {machine.cores} cores.")
+        elif waits == job["name"] != self._waits_for_cores:
+            self._waits_for_cores = waits
+            self._tell(job, f"A node of '{job['compute']}' waits for {cores} cores, which jobs on other computes have.")
+
+    def _nodes_of(self, name: str) -> int:
+        if time.monotonic() < self._no_node_until.get(name, 0.0):
+            return 0
+        compute = self._workspace.store.get("compute", name)
+        return node_limit(self._workspace.machine, compute) if compute and compute["state"] == "Succeeded" else 0
+
+    def _allocate(self, job: Document) -> bool:
+        """Tell whether the node that is free is given; not so while a fault says that there is none."""
+        name = job["compute"]
+        if not self._workspace.profile.is_due("node", job["created_at"]):
+            return False
+        fault = self._workspace.faults.take("out-of-capacity", f"computes/{name}")
+        errors = []
+        if fault is not None:
+            refusal = faults.out_of_capacity(f"'{name}'")
+            errors = [{"code": refusal.code, "message": refusal.message}]
+            self._no_node_until[name] = time.monotonic() + fault.seconds
+            self._tell(job, f"{refusal.code}: {refusal.message} Asked again in {fault.seconds:g} s.")
+        elif self._no_node_until.pop(name, None) is None:
+            return True
+        self._workspace.store.update("compute", name, lambda body: {**body, "errors": errors})
+        return fault is None
+
+    def _prepare(self, job: Document) -> None:
+        if self._workspace.faults.take("image-build", f"jobs/{job['name']}"):
+            failure = faults.image_build_failure(f"job '{job['name']}'")
+            self._fail(job["name"], {"code": failure.code, "message": failure.message})
+            return
+        runs.job_folder(self._workspace, job["name"]).mkdir(parents=True, exist_ok=True)
+        self._change(job, lambda each: runs.move(each["run"], "Running"))
+
+    def _run(self, job: Document) -> None:
+        step = next((step for step in job["steps"] if step["run"]["status"] != "Completed"), None)
+        if step is None:
+            self._change(job, lambda each: runs.move(each["run"], "Finalizing"))
+        elif step["run"]["status"] in ("NotStarted", "Preparing"):
+            self._start_step(job, step)
+        else:
+            self._watch_step(job, step)
+
+    def _start_step(self, job: Document, step: Document) -> None:
+        """Record the attempt, then start it; after a kill in between the same attempt is started, once."""
+        if step["run"]["status"] == "NotStarted":
+            self._change_step(job, step, _begin_attempt)
+        step = self._reread(job, step)
+        if step["run"]["status"] == "Preparing" and self._launch(job, step):  # else cancelled in between
+            self._change_step(job, step, lambda each: runs.move(each["run"], "Running"))
+            self._tell(job, f"{step['title']} runs.")
+
+    def _launch(self, job: Document, step: Document) -> bool:
+        """Start the attempt of a step that is recorded; tell whether it is under way."""
+        folder = runs.step_folder(self._workspace, job["name"], step)
+        try:
+            argv, environment, cwd = steps.prepare(self._workspace, job, step, self._program)
+            processes.start(
+                folder, argv, environment, attempt=step["attempt"], cwd=cwd, niceness=NICENESS, cpus=_cpus_of(job)
+            )
+        except OSError as error:
+            message = f"{step['title']} could not be started: {error.strerror} ({error.filename})."
+            self._fail(job["name"], {"code": "SystemError", "message": message})
+            return False
+        return shim.read_attempt(folder) == step["attempt"]
+
+    def _watch_step(self, job: Document, step: Document) -> None:
+        folder = runs.step_folder(self._workspace, job["name"], step)
+        alive = processes.is_alive(folder)
+        self._ingest.read(folder, step["id"], job["name"])
+        if shim.read_attempt(folder) < step["attempt"]:  # it died, and is to be started again
+            if not alive:
+                self._launch(job, step)
+            return
+        if alive:
+            if not processes.is_supervised(folder):
+                processes.kill(folder)
+            elif self._workspace.faults.take("preempt", f"computes/{job['compute']}"):
+                self._preempt(job, step, folder)
+            return
+        ended = processes.read_exit(folder)
+        self._ingest.forget(step["id"])
+        if ended is None or ended.exit_status:
+            self._go_on_or_fail(job, step, folder, ended)
+            return
+        self._change_step(job, step, _complete)
+        self._tell(job, f"{step['title']} completed.")
+        self._wake.set()
+
+    def _preempt(self, job: Document, step: Document, folder: Path) -> None:
+        """Take the node away, as Azure does with one of low priority, and queue the job for another."""
+        processes.stop(folder, grace_s=0.5)
+        self._ingest.read(folder, step["id"], job["name"])
+        self._tell(job, f"The node of '{job['compute']}' was preempted while {step['title']} ran. Queued again.")
+
+        def queue_again(each: Document) -> None:
+            runs.move(each["run"], "Queued")
+            next(one for one in each["steps"] if one["name"] == step["name"])["run"]["status"] = "NotStarted"
+
+        self._change(job, queue_again)
+
+    def _go_on_or_fail(self, job: Document, step: Document, folder: Path, ended: processes.Exit | None) -> None:
+        failure = steps.explain_failure(folder, step["title"], ended)
+        counted = dict(step)
+        if not steps.note_death(folder, counted, ended):
+            self._fail(job["name"], failure)
+            return
+        news = {name: counted[name] for name in ("deaths", "died_after")} | {"attempt": step["attempt"] + 1}
+        self._change_step(job, step, lambda each: each.update(news))
+        after = counted["died_after"] or "its beginning"
+        self._tell(job, f"{failure['message'].partition(chr(10))[0]} It is started again and goes on from {after}.")
+
+    def _finalize(self, job: Document) -> None:
+        try:
+            steps.place_outputs(self._workspace, job)
+        except OSError as error:
+            message = f"The outputs could not be put in their place: {error.strerror} ({error.filename})."
+            self._fail(job["name"], {"code": "SystemError", "message": message})
+            return
+        self._change(job, lambda each: runs.move(each["run"], "Completed"))
+        self._tell(job, "Completed.")
+
+    # Ends that are not success
+
+    def _end_canceled(self, job: Document) -> None:
+        for step in job["steps"]:
+            folder = runs.step_folder(self._workspace, job["name"], step)
+            if not step["attempt"] or processes.forbid(folder, step["attempt"]):
+                continue
+            since = self._stopping_since.setdefault(step["id"], time.monotonic())
+            if not step["stop_asked_at"]:
+                processes.ask_to_stop(folder)
+                self._change_step(job, step, lambda each: each.update(stop_asked_at=now_utc()))
+            elif time.monotonic() - since > STOP_GRACE_S:
+                processes.kill(folder)
+            return
+        for step in job["steps"]:
+            self._stopping_since.pop(step["id"], None)
+            if step["attempt"]:
+                self._ingest.read(runs.step_folder(self._workspace, job["name"], step), step["id"], job["name"])
+                self._ingest.forget(step["id"])
+        steps.drop_models(runs.job_folder(self._workspace, job["name"]))
+        self._change(job, lambda each: _end_all(each, "Canceled"))
+        self._tell(job, "Canceled. What was logged so far is kept.")
+
+    def _fail(self, name: str, error: Document) -> None:
+        """End a job; first goes what it holds, so that a server that dies in between leaves nothing behind."""
+        for step in self._workspace.store.require("job", name)["steps"]:
+            folder = runs.step_folder(self._workspace, name, step)
+            if step["attempt"] and not processes.forbid(folder, step["attempt"]):
+                processes.kill(folder)
+        steps.drop_models(runs.job_folder(self._workspace, name), keep_checkpoints=True)
+        job = self._workspace.store.update("job", name, lambda each: _end_all(each, "Failed", error))
+        self._tell(job, f"Failed: {error['message']}")
+
+    # Small hands
+
+    def _change(self, job: Document, change: Callable[[Document], object]) -> None:
+        def apply(current: Document) -> Document | None:
+            if current["cancel_asked_at"] and not job["cancel_asked_at"]:
+                return None  # cancelled since it was read: the next look sees it
+            change(current)
+            return current
+
+        self._workspace.store.update("job", job["name"], apply)
+
+    def _change_step(self, job: Document, step: Document, change: Callable[[Document], object]) -> None:
+        self._change(job, lambda each: change(next(one for one in each["steps"] if one["name"] == step["name"])))
+
+    def _reread(self, job: Document, step: Document) -> Document:
+        current = self._workspace.store.require("job", job["name"])
+        return next(one for one in current["steps"] if one["name"] == step["name"])
+
+    def _tell(self, job: Document, line: str) -> None:
+        """Write a line to the log of the whole job, which `jobs.stream` shows."""
+        path = runs.job_folder(self._workspace, job["name"]) / runs.EVENTS_NAME
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as log:
+            log.write(f"[{now_utc()[:19]}Z] {line}\n")
+
+
+_WHAT_TO_DO: dict[str, Callable[[Runner, Document], None]] = {
+    "NotStarted": Runner._queue,
+    "Queued": Runner._wait_for_node,
+    "Preparing": Runner._prepare,
+    "Running": Runner._run,
+    "Finalizing": Runner._finalize,
+}
+
+
+def _begin_attempt(step: Document) -> None:
+    runs.move(step["run"], "Preparing")
+    step["attempt"] += 1
+
+
+def _complete(step: Document) -> None:
+    runs.move(step["run"], "Finalizing")
+    runs.move(step["run"], "Completed")
+
+
+def _end_all(job: Document, status: str, error: Document | None = None) -> Document | None:
+    """End the job and the step at work; steps that were never reached stay NotStarted."""
+    if runs.is_over(job["run"]):
+        return None
+    if job["run"]["status"] == "CancelRequested":
+        status, error = "Canceled", None
+    for run in (*(step["run"] for step in job["steps"] if step["attempt"]), job["run"]):
+        if not runs.is_over(run):
+            runs.move(run, status, error=error)
+    return job
+
+
+def _same_or_conflict(existing: Document, body: Document) -> Document:
+    if not request.is_same(existing, body):
+        raise WireError(409, "Conflict", f"A job '{existing['name']}' exists already, with another definition.")
+    return existing
+
+
+def _take_node(job: Document, held: Document) -> None:
+    runs.move(job["run"], "Preparing")
+    job["held"] = held
+
+
+def _cpus_of(job: Document) -> list[int]:
+    return list((job.get("held") or {}).get("cpus", ()))

@@ -1,0 +1,205 @@
+"""What a step of a job is given and what becomes of what it leaves: files, command lines, outputs. Starts nothing.
+
+A model is on the disk once: steps hand it on by hard links, and the end of a run moves it into the blob container.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from core.engine import disk
+from core.home import write_atomically
+from core.local import blobs, processes
+from core.local.jobs import runs
+from core.local.jobs.request import render_command
+from core.local.store import Document
+
+if TYPE_CHECKING:
+    from core.local.workspace import Workspace
+
+TAIL_LINES = 20
+SHARED_FROM_BYTES = 64 * 1024
+
+# Where each output of the component lies when its step has ended: (step, path below the step's folder).
+_MADE_BY = {
+    "mlflow_model_folder": ("ft_nlp_model_converter", "outputs/mlflow_model"),
+    "pytorch_model_folder": ("chat_completion_finetune", "outputs/model"),
+}
+_HANDED_ON = ("model", ".model.writing", "mlflow_model")
+DEATHS_WITHOUT_GAIN = 3
+_DISK_WORDS = {
+    "No space left on device": "the disk is full",
+    "Disk quota exceeded": "the disk quota is used up",
+    "Input/output error": "the disk failed to read or write",
+}
+
+Program = Callable[[str], list[str]]
+
+
+def engine_program(name: str) -> list[str]:
+    """Return the command line of an engine program, without its arguments."""
+    return [sys.executable, "-m", f"core.engine.{name}"]
+
+
+def prepare(
+    workspace: Workspace, job: Document, step: Document, program: Program
+) -> tuple[list[str], dict[str, str], Path]:
+    """Write what a step reads and return its command line, its environment and the folder it starts in."""
+    folder = runs.step_folder(workspace, job["name"], step)
+    folder.mkdir(parents=True, exist_ok=True)
+    told = {"TUNEDECK_STEP_FOLDER": str(folder), "AZUREML_RUN_ID": step["id"], "MLFLOW_RUN_ID": step["id"]}
+    environment = processes.clean_environment(
+        processes.compute_environment(job["plan"]["cores"], job["plan"]["gpus"], _gpus_of(job)) | told
+    )
+    if step["program"] == runs.COMMAND_STEP:
+        return _prepare_command(workspace, job, folder, environment)
+    if step["program"] == "finetune":
+        environment |= processes.KEEP_MEMORY
+    write_atomically(folder / "config.json", json.dumps(_config(workspace, job, step), indent=1))
+    return [*program(step["program"]), "--config", str(folder / "config.json")], environment, processes.REPOSITORY
+
+
+def _gpus_of(job: Document) -> list[int] | None:
+    return (job.get("held") or {}).get("gpus")
+
+
+def _config(workspace: Workspace, job: Document, step: Document) -> Document:
+    plan = job["plan"]
+    folders = {each["program"]: runs.step_folder(workspace, job["name"], each) / "outputs" for each in job["steps"]}
+    files = {key.removesuffix("_path"): path for key, path in plan["files"].items()}
+    imported = str(folders["import_model"] / "model")
+    configs: dict[str, Document] = {
+        "validate": {**files, "model_dir": plan["model_dir"], "parameters": plan["parameters"]},
+        "import_model": {"model_dir": plan["model_dir"]},
+        "preprocess": {**files, "model_dir": imported, "parameters": plan["parameters"]},
+        "finetune": {
+            "model_dir": imported,
+            "data_dir": str(folders["preprocess"]),
+            "parameters": plan["parameters"],
+            "cores": plan["cores"],
+            "go_on": step["attempt"] > 1,
+        },
+        "convert": {"model_dir": str(folders["finetune"] / "model"), "base": plan["base"]},
+    }
+    return configs[step["program"]]
+
+
+def _prepare_command(
+    workspace: Workspace, job: Document, folder: Path, environment: dict[str, str]
+) -> tuple[list[str], dict[str, str], Path]:
+    outputs = {name: output_path(workspace, job["name"], name) for name in job["plan"]["outputs"]}
+    for path in (*outputs.values(), folder / "work"):
+        path.mkdir(parents=True, exist_ok=True)
+    shell = shutil.which("bash") or "/bin/sh"
+    text = render_command(job["plan"], outputs)
+    return [shell, "-c", text], environment | job["plan"]["variables"], folder / "work"
+
+
+def output_path(workspace: Workspace, job: str, output: str) -> Path:
+    """Return the folder of a job's output."""
+    return workspace.blobs.path_of(blobs.CONTAINER, blobs.output_path(job, output).strip("/"))
+
+
+def place_outputs(workspace: Workspace, job: Document) -> None:
+    """Link a pipeline's outputs into the blob container, then drop the steps' own; safe to repeat after a crash."""
+    if job["kind"] != "pipeline":
+        return
+    folder = runs.job_folder(workspace, job["name"])
+    for output, made in job["plan"]["outputs"].items():
+        step, below = _MADE_BY[made]
+        target = output_path(workspace, job["name"], output)
+        if not target.exists():
+            _share_equal_files(workspace, folder / step / below, target)
+        disk.link_tree(folder / step / below, target, folder / "placing" / output)
+    drop_models(folder)
+
+
+def _share_equal_files(workspace: Workspace, source: Path, target: Path) -> None:
+    """Put one file in the place of another with the same content: two runs of the same settings give the same weights.
+
+    Where content lies is remembered by its SHA-256; what was deleted since is found out when it is looked for.
+    """
+    for path in source.rglob("*"):
+        if not path.is_file() or path.stat().st_size < SHARED_FROM_BYTES:
+            continue
+        with path.open("rb") as file:
+            key = hashlib.file_digest(file, "sha256").hexdigest()
+        known = workspace.store.get("content", key)
+        if not known or not disk.share(Path(known["path"]), path, key):
+            workspace.store.put("content", key, {"path": str(target / path.relative_to(source))})
+
+
+def drop_models(folder: Path, *, keep_checkpoints: bool = False) -> None:
+    """Remove the weights and tokens that the steps of a job handed on; what was placed as an output is another link."""
+    for step in folder.iterdir() if folder.is_dir() else ():
+        for below in (*_HANDED_ON, *(() if keep_checkpoints else ("checkpoints",))):
+            shutil.rmtree(step / "outputs" / below, ignore_errors=True)
+        for tokens in (step / "outputs").glob("*.safetensors"):
+            tokens.unlink(missing_ok=True)
+
+
+def find_checkpoint(folder: Path) -> str:
+    """Return the name of the newest checkpoint in a step's folder, "" where there is none."""
+    names = [each.name for each in (folder / "outputs" / "checkpoints").glob("checkpoint-*")]
+    return max(names, key=lambda name: int(name.rpartition("-")[2]), default="")
+
+
+def note_death(folder: Path, step: Document, ended: processes.Exit | None) -> bool:
+    """Count in `step` that its process died; tell whether it may be started again.
+
+    It may where something from outside ended it: a signal, or the end of the machine. Not where it failed by itself,
+    not where it dies for the third time without a new checkpoint, and not a command, which may not bear a second run.
+    """
+    from_outside = ended is None or ended.signal or ended.exit_status == 128 + signal.SIGTERM
+    if step["program"] == runs.COMMAND_STEP or not from_outside or _told_error(folder):
+        return False
+    checkpoint = find_checkpoint(folder)
+    gained = checkpoint != step.get("died_after", "")
+    step["deaths"] = 1 if gained else step.get("deaths", 0) + 1
+    step["died_after"] = checkpoint
+    return bool(step["deaths"] < DEATHS_WITHOUT_GAIN)
+
+
+def explain_failure(folder: Path, title: str, ended: processes.Exit | None) -> Document:
+    """Return why a step failed, as the run history tells errors: a sentence, then the last lines of its log."""
+    told = _told_error(folder)
+    tail = processes.read_tail(folder / runs.LOG_NAME, TAIL_LINES)
+    if told:
+        return {
+            "code": str(told.get("code") or "UserError"),
+            "message": f"{told['message']} {told.get('hint') or ''}".strip(),
+        }
+    sentence = f"{title} {_how_it_ended(ended, tail)}"
+    message = "\n".join([sentence, "", "Last log lines:", *tail]) if tail else sentence
+    return {"code": "UserError" if ended and not ended.signal else "SystemError", "message": message}
+
+
+def _told_error(folder: Path) -> Document:
+    with contextlib.suppress(OSError, ValueError):
+        told = json.loads((folder / "error.json").read_text(encoding="utf-8"))
+        if isinstance(told, dict) and told.get("message"):
+            return told
+    return {}
+
+
+def _how_it_ended(ended: processes.Exit | None, tail: list[str]) -> str:
+    if ended is None:
+        return "ended without an exit status: it was killed together with its supervisor, or this machine restarted."
+    if ended.signal == signal.SIGKILL:
+        return "was killed (signal 9), most often because memory ran out. A smaller batch size or LoRA needs less."
+    if ended.exit_status == 128 + signal.SIGTERM:
+        return "was stopped from outside (SIGTERM): the local workspace was ended while it ran."
+    if ended.signal:
+        return f"was ended by {signal.Signals(ended.signal).name}."
+    for words, meaning in _DISK_WORDS.items():
+        if any(words in line for line in tail):
+            return f"could not write its files: {meaning}. Free some space and start the run again."
+    return f"failed with exit status {ended.exit_status}."

@@ -1,0 +1,1 @@
+"""Fine-tuning runs: jobs and their states, progress, logs, metrics, failures, evaluation."""

@@ -1,0 +1,99 @@
+"""The run history service: times, errors, children and log files of a run, which the SDK's entities leave out.
+
+Azure's service of the same name; where it is, the workspace's discovery address says. Knows no pipeline.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from core.azureml.connection import Connection
+from core.azureml.tags import parse_time
+from core.errors import NotFound
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One run as the history service tells it. component: the step's component name, where it is a pipeline's step."""
+
+    run_id: str
+    status: str
+    display_name: str = ""
+    component: str = ""
+    created_at: datetime | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    error: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    properties: Mapping[str, str] = field(default_factory=dict)
+
+
+def find_record(conn: Connection, run_id: str) -> RunRecord | None:
+    """Return one run, or None when the service does not know it."""
+    try:
+        answer = conn.http("GET", f"{_base(conn)}/runs/{run_id}", doing="read", what=f"run '{run_id}'")
+    except NotFound:
+        return None
+    return _parse(answer.json())
+
+
+def list_children(conn: Connection, run_id: str) -> list[RunRecord]:
+    """Return the direct children of a run, oldest first; empty before the service knows the run."""
+    url: str | None = f"{_base(conn)}/runs/{run_id}/children"
+    records: list[RunRecord] = []
+    while url:
+        try:
+            body = conn.http("GET", url, doing="read", what=f"the stages of run '{run_id}'").json()
+        except NotFound:
+            break
+        records += [_parse(run) for run in body.get("value") or []]
+        url = body.get("nextLink")
+    return sorted(records, key=lambda record: (record.created_at is None, record.created_at or 0, record.run_id))
+
+
+def list_log_files(conn: Connection, run_id: str) -> dict[str, str]:
+    """Return the log files of a run, name to signed address; empty before there are any."""
+    try:
+        answer = conn.http("GET", f"{_base(conn)}/runs/{run_id}/details", doing="read", what=f"the logs of '{run_id}'")
+    except NotFound:
+        return {}
+    return dict(answer.json().get("logFiles") or {})
+
+
+def _base(conn: Connection) -> str:
+    """Return the service's address for this workspace, asked once."""
+    return conn.remember("run history", lambda: _discover(conn), math.inf)
+
+
+def _discover(conn: Connection) -> str:
+    name = conn.settings.workspace_name
+    workspace = conn.call("read", f"workspace '{name}'", lambda: conn.workspace.workspaces.get(name))
+    services = conn.http("GET", str(workspace.discovery_url), doing="find", what="the run history").json()
+    return f"{services['api'].rstrip('/')}/history/v1.0{conn.workspace_path}"
+
+
+def _parse(run: Mapping[str, Any]) -> RunRecord:
+    properties = run.get("properties") or {}
+    return RunRecord(
+        run_id=str(run.get("runId", "")),
+        status=str(run.get("status") or "Unknown"),
+        display_name=str(run.get("displayName") or ""),
+        component=str(properties.get("azureml.moduleName") or run.get("name") or ""),
+        created_at=parse_time(run.get("createdUtc")),
+        started_at=parse_time(run.get("startTimeUtc")),
+        ended_at=parse_time(run.get("endTimeUtc")),
+        error=_error_text(run.get("error")),
+        tags=run.get("tags") or {},
+        properties=properties,
+    )
+
+
+def _error_text(error: Any) -> str:
+    """Return the message inside the service's nested error, without its empty shells."""
+    while isinstance(error, Mapping) and isinstance(error.get("error"), Mapping):
+        error = error["error"]
+    return str(error.get("message") or error.get("code") or "").strip() if isinstance(error, Mapping) else ""

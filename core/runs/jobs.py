@@ -1,0 +1,270 @@
+"""Runs: what became of the jobs that fine-tune, and their end. Knows neither ledger nor screen."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, TypeVar
+
+from core.azureml import tags
+from core.azureml.connection import Connection
+from core.errors import NotFound
+from core.recipe import from_job_inputs
+from core.runs import history
+from core.runs.failures import RunError, explain
+from core.runs.history import RunRecord
+from core.runs.logs import LogPart, read_job_log, read_log
+from core.runs.metrics import RunMetrics, read_metrics
+from core.runs.progress import find_first_start, find_state, make_stages, measure_progress
+from core.runs.states import EVALUATION, FINE_TUNE, QUEUED, STAGES, STATES, Progress, Run, Stage, State
+from core.runs.titles import new_title
+
+__all__ = [
+    "EVALUATION",
+    "EXPERIMENT_PREFIX",
+    "FINE_TUNE",
+    "OUTPUT_NAME",
+    "QUEUED",
+    "STAGES",
+    "STATES",
+    "LogPart",
+    "Progress",
+    "Run",
+    "RunError",
+    "Stage",
+    "State",
+    "cancel_run",
+    "evaluation_name",
+    "find_job",
+    "find_run",
+    "get_run",
+    "has_job",
+    "list_runs",
+    "node_inputs",
+    "read_log",
+]
+
+T = TypeVar("T")
+
+COMPONENT_NAME = "chat_completion_pipeline"
+OUTPUT_NAME = "trained_model"
+EXPERIMENT_PREFIX = "chat_completion_"
+
+
+def find_job(conn: Connection, name: str) -> Any:
+    """Return the workspace's job of this name (an SDK object), or None."""
+    try:
+        return conn.call("read", f"run '{name}'", conn.workspace.jobs.get, name)
+    except NotFound:
+        return None
+
+
+def has_job(conn: Connection, name: str) -> bool:
+    """Tell whether the workspace has a job of this name."""
+    return find_job(conn, name) is not None
+
+
+def list_runs(conn: Connection, limit: int = 50, looked_at: int = 300) -> list[Run]:
+    """Return the newest fine-tuning runs without stages and progress: `limit` that have ended, and the active ones
+    among and above them. One or two requests, and one for each run that ended since the last call.
+
+    looked_at: of how many pipelines at most, in a workspace in which others work too.
+    """
+    runs = conn.call("read", "runs", lambda: _list_pipelines(conn, limit, looked_at))
+    return [_with_times(conn, run) for run in runs]
+
+
+def _list_pipelines(conn: Connection, limit: int, most: int) -> list[Run]:
+    """Return fine-tuning pipelines; the service answers the newest first, so the first ones suffice.
+
+    Where others start so many that ours are not among the newest, those that carry our tag are asked for.
+    """
+    runs: dict[str, Run] = {}
+    ended = 0
+    for asked in ({}, {"tag": tags.TITLE}):
+        looked_at = 0
+        for job in itertools.islice(conn.workspace.jobs.list(job_type="Pipeline", **asked), most):
+            looked_at += 1
+            if job is None or job.name in runs or not _is_fine_tuning(job):
+                continue
+            runs[job.name] = run = _parse_job(job)
+            ended += run.finished
+            if ended == limit:
+                return list(runs.values())
+        if looked_at < most:
+            break
+    return list(runs.values())
+
+
+def _is_fine_tuning(job: Any) -> bool:
+    named = (job.experiment_name or "").startswith(EXPERIMENT_PREFIX)
+    return job.type == "pipeline" and (named or tags.TITLE in (job.tags or {}))
+
+
+def find_run(conn: Connection, name: str) -> Run | None:
+    """Return one run without stages, or None when the workspace has no such job. One request."""
+    job = find_job(conn, name)
+    return None if job is None else _with_times(conn, _parse_job(job))
+
+
+def get_run(conn: Connection, name: str) -> Run:
+    """Return one run with stages, progress and error; raises NotFound.
+
+    The job is read once; then its history, its children and its evaluation tell what moves.
+    """
+    memory = _memory(conn)
+    if name in memory.finished:
+        return memory.finished[name]
+    definition = memory.definitions.get(name)
+    if definition is None:
+        found = find_run(conn, name)
+        if found is None:
+            raise NotFound(f"There is no run '{name}' in {conn.title}.", "See all runs.")
+        definition = _keep(memory.definitions, name, found)
+    record = history.find_record(conn, name)
+    if record is None:
+        record = RunRecord(name, definition.state, created_at=definition.created_at)
+    children = _steps(conn, name)
+    evaluation = history.find_record(conn, evaluation_name(name)) if record.status == "Completed" else None
+    run = replace(
+        definition,
+        state=find_state(record, children),
+        tags=record.tags or definition.tags,
+        started_at=record.started_at or find_first_start(children),
+        ended_at=record.ended_at,
+    )
+    run = replace(run, stages=make_stages(run, children, evaluation))
+    measures = read_metrics(conn, name) if any(child.component == FINE_TUNE for child in children) else None
+    run = replace(run, progress=measure_progress(run, measures, children))
+    if run.state in ("Failed", "NotResponding"):
+        run = _explain_failure(conn, run, record, children, measures)
+    at_rest = run.settled and not any(stage.running for stage in run.stages)
+    over = at_rest and (not run.completed or bool(run.stages[-1].state))
+    return _keep(memory.finished, name, run) if over else run
+
+
+def evaluation_name(run_name: str) -> str:
+    """Return the name of the evaluation job of a run: one run, one evaluation."""
+    return f"{run_name}-evaluation"
+
+
+def cancel_run(conn: Connection, name: str) -> None:
+    """Ask the workspace to end a run; returns once the workspace has taken the wish, not when the run has ended."""
+    conn.call("cancel", f"run '{name}'", conn.workspace.jobs.begin_cancel, name)
+
+
+# Reading ---------------------------------------------------------------------------------------------------------
+
+_MEMORY = 500
+
+
+class _Memory:
+    """What does not change any more, per connection: a job's definition, and runs that have ended."""
+
+    def __init__(self) -> None:
+        self.definitions: dict[str, Run] = {}
+        self.finished: dict[str, Run] = {}
+        self.times: dict[str, tuple[datetime | None, datetime | None]] = {}
+
+
+def _memory(conn: Connection) -> _Memory:
+    return conn.remember("runs", _Memory, math.inf)
+
+
+def _keep(memory: dict[str, T], key: str, value: T) -> T:
+    if len(memory) >= _MEMORY:
+        memory.pop(next(iter(memory)), None)
+    memory[key] = value
+    return value
+
+
+def _with_times(conn: Connection, run: Run) -> Run:
+    """Add start and end, which only the history service has; remembered once it knows the end."""
+    memory = _memory(conn)
+    times = memory.times.get(run.name, (None, None))
+    if times[1] is None and run.finished and (record := history.find_record(conn, run.name)):
+        times = (record.started_at, record.ended_at)
+        if record.ended_at:
+            _keep(memory.times, run.name, times)
+    return replace(run, started_at=times[0], ended_at=times[1])
+
+
+def _parse_job(job: Any) -> Run:
+    told: Mapping[str, str] = job.tags or {}
+    inputs = node_inputs(job)
+    literals = {**tags.parse_recipe(told.get(tags.RECIPE)), **{k: v for k, v in inputs.items() if v}}
+    model_id = told.get(tags.MODEL_ID) or inputs.get("mlflow_model_path", "")
+    services = job.services or {}
+    studio = getattr(services.get("Studio"), "endpoint", "") or ""
+    return Run(
+        name=job.name,
+        title=told.get(tags.TITLE) or new_title(job.name),
+        state=str(getattr(job.status, "value", job.status) or "Unknown"),
+        display_name=job.display_name or job.name,
+        experiment=job.experiment_name or "",
+        model=told.get(tags.MODEL) or _between(model_id, "/models/", "/"),
+        model_id=model_id,
+        model_version=told.get(tags.MODEL_VERSION) or _between(model_id, "/versions/", "/"),
+        compute=told.get(tags.COMPUTE) or inputs.get("compute_finetune", ""),
+        dataset=told.get(tags.DATASET, ""),
+        gpus=int(told.get(tags.GPUS) or inputs.get("number_of_gpu_to_use_finetuning") or 0),
+        parameters=from_job_inputs(literals),
+        inputs=inputs,
+        tags=told,
+        created_at=tags.parse_time(getattr(job.creation_context, "created_at", None)),
+        studio_url=studio,
+    )
+
+
+def node_inputs(job: Any) -> dict[str, str]:
+    """Return what the pipeline's one node was sent with, as text; a path or id where it is no literal."""
+    found: dict[str, str] = {}
+    for node in (getattr(job, "jobs", None) or {}).values():
+        for name, value in dict(getattr(node, "inputs", None) or {}).items():
+            data = getattr(value, "_data", value)
+            text = getattr(data, "path", data)
+            if text is not None:
+                found[name] = str(text)
+    return found
+
+
+def _steps(conn: Connection, name: str) -> list[RunRecord]:
+    """Return the component's steps. Where the service keeps the component as a run of its own, they are one deeper."""
+    children = history.list_children(conn, name)
+    if children and not any(_step_name(child) for child in children):
+        deeper = [step for child in children for step in history.list_children(conn, child.run_id)]
+        children = deeper or children
+    return [replace(child, component=_step_name(child) or child.component) for child in children]
+
+
+def _step_name(record: RunRecord) -> str:
+    for name in (record.component, record.display_name):
+        if name in STAGES:
+            return name
+    return ""
+
+
+def _explain_failure(
+    conn: Connection, run: Run, record: RunRecord, children: Sequence[RunRecord], measures: RunMetrics | None
+) -> Run:
+    failed = next((child for child in children if child.status in ("Failed", "NotResponding")), None)
+    tail = read_job_log(conn, failed.run_id, 0, 8192).text if failed else ""
+    last = measures.get("loss").last if measures else None
+    error = explain(
+        (failed.error if failed else "") or record.error,
+        tail,
+        run.parameters,
+        STAGES.get(failed.component, failed.display_name) if failed else "",
+        last.step if last and failed and failed.component == FINE_TUNE else None,
+    )
+    stages = tuple(
+        replace(stage, error=error) if failed and stage.job == failed.run_id else stage for stage in run.stages
+    )
+    return replace(run, error=error, stages=stages)
+
+
+def _between(text: str, after: str, until: str) -> str:
+    return text.split(after, 1)[1].split(until, 1)[0] if after in text else ""

@@ -1,0 +1,72 @@
+"""The logs of a run's stages, read from their end, and after that only what is new. Knows no screen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from core.azureml.connection import Connection
+from core.runs import history
+from core.runs.states import Run
+
+LOG_TAIL_BYTES = 65536
+
+
+@dataclass(frozen=True)
+class LogPart:
+    """Lines of a log. offset: where the next read goes on; truncated: earlier lines were left out."""
+
+    text: str
+    offset: int = 0
+    truncated: bool = False
+    name: str = ""
+
+
+def read_log(
+    conn: Connection, run: Run, stage: str = "", offset: int = 0, limit_bytes: int = LOG_TAIL_BYTES
+) -> LogPart:
+    """Return the log of a stage (by name; "" is the one that runs, or failed, or ran last).
+
+    With offset 0 the last `limit_bytes`; with the offset of the last part only what is new.
+    """
+    at = next((one for one in run.stages if one.name == stage), None) if stage else run.stage
+    job = at.job if at and at.job else run.name
+    return read_job_log(conn, job, offset, limit_bytes)
+
+
+def read_job_log(conn: Connection, job: str, offset: int, limit_bytes: int) -> LogPart:
+    """Return the end of one job's log, or what is new after `offset`."""
+    files = history.list_log_files(conn, job)
+    name = _main_log(files)
+    if not name:
+        return LogPart("", offset)
+    content, size, start = _read_tail(conn, files[name], offset, limit_bytes)
+    text = content.decode("utf-8", errors="replace")
+    cut = start > offset
+    if cut and "\n" in text:
+        text = text.split("\n", 1)[1]  # half a line tells nothing
+    return LogPart(text, size, cut, name)
+
+
+def _main_log(files: Mapping[str, str]) -> str:
+    """Return the name of the file that holds what the program wrote."""
+    for wanted in ("user_logs/std_log", "logs/azureml/executionlogs", "logs/", ""):
+        found = sorted(name for name in files if name.startswith(wanted))
+        if found:
+            return found[0]
+    return ""
+
+
+def _read_tail(conn: Connection, url: str, offset: int, limit_bytes: int) -> tuple[bytes, int, int]:
+    """Return (bytes, size of the file, offset of the first byte). The address is signed: no token goes with it."""
+    head = conn.http("HEAD", url, doing="read", what="a log", authenticated=False)
+    size = int(head.headers.get("Content-Length") or 0)
+    start = max(min(offset, size), size - limit_bytes)
+    if start >= size:
+        return b"", size, start
+    answer = conn.http(
+        "GET", url, doing="read", what="a log", authenticated=False, headers={"Range": f"bytes={start}-{size - 1}"}
+    )
+    if answer.status_code == 206:
+        return answer.content, size, start
+    return answer.content[start:], len(answer.content), start  # a server that does not know ranges sends it all

@@ -1,0 +1,106 @@
+"""Stages and progress of a run, from what its history and its measures say. Asks nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from core.azureml import tags
+from core.recipe import total_steps
+from core.runs.failures import RunError
+from core.runs.history import RunRecord
+from core.runs.metrics import RunMetrics, Series
+from core.runs.states import EVALUATION, FINE_TUNE, QUEUED, STAGES, STATES, Progress, Run, Stage
+
+_PACE_POINTS = 30
+
+
+def find_first_start(children: Sequence[RunRecord]) -> datetime | None:
+    """Return when the first stage began."""
+    return min((child.started_at for child in children if child.started_at), default=None)
+
+
+def find_state(record: RunRecord, children: Sequence[RunRecord]) -> str:
+    """Return a run's state. Azure calls a pipeline running while its first step still waits for a node."""
+    waits = children and all(child.started_at is None and _is_early(child) for child in children)
+    if record.status != "Running" or not waits:
+        return record.status
+    prepares = any(STATES[child.status].word == "Preparing" for child in children)
+    return "Preparing" if prepares else "Queued"
+
+
+def _is_early(child: RunRecord) -> bool:
+    return STATES.get(child.status, STATES["Unknown"]).word in ("Queued", "Preparing")
+
+
+def make_stages(run: Run, children: Sequence[RunRecord], evaluation: RunRecord | None) -> tuple[Stage, ...]:
+    """Return Queued, the component's steps in their order, others the service has, and Evaluation."""
+    begun = find_first_start(children) or run.started_at
+    waiting = "Completed" if begun else (run.state if run.finished else "Queued")
+    until = begun or (run.ended_at if run.finished else None)
+    stages = [Stage(QUEUED, "Queued", waiting, run.name, run.created_at, until)]
+    by_name = {child.component: child for child in children}  # a repeated step (a retry) shows its last try
+    for name in [*STAGES, *(name for name in by_name if name not in STAGES)]:
+        child = by_name.get(name)
+        title = STAGES.get(name) or (child.display_name if child else name)
+        stages.append(_make_stage(name, title, child))
+    stages.append(_make_stage(EVALUATION, "Evaluation", evaluation))
+    return tuple(replace(stage, missed=_explain_missing(run, stage)) for stage in stages)
+
+
+def _explain_missing(run: Run, stage: Stage) -> str:
+    """Return why a stage that has not begun will not come; "" while it may."""
+    if stage.state:
+        return ""
+    if run.state in ("CancelRequested", "Canceled"):
+        return "The run was cancelled before it."
+    if run.finished and not run.completed:
+        return "The run failed before it."
+    if stage.name != EVALUATION:
+        return "The run was completed without it." if run.completed else ""
+    return "The data has no test rows." if run.inputs and not run.inputs.get("test_file_path") else ""
+
+
+def _make_stage(name: str, title: str, record: RunRecord | None) -> Stage:
+    if record is None or (record.status == "NotStarted" and record.started_at is None):
+        return Stage(name, title)
+    error = RunError(record.error, stage=title) if record.error else None
+    return Stage(name, title, record.status, record.run_id, record.started_at, record.ended_at, error)
+
+
+def measure_progress(run: Run, measures: RunMetrics | None, children: Sequence[RunRecord] = ()) -> Progress:
+    """Return how far the fine-tune step is, from the measures it logged: the same on Azure and on this machine.
+
+    What it does before the first measure ("loading") only the local workspace tells, as a property of the step.
+    """
+    step = next((child for child in children if child.component == FINE_TUNE), None)
+    phase = step.properties.get(tags.PHASE, "") if step and not run.finished else ""
+    loss = measures.get("loss") if measures else None
+    last = loss.last if loss else None
+    if measures is None or loss is None or last is None:
+        return Progress(0, _expected_steps(run), None, 1.0 if run.completed else 0.0, None, phase)
+    epoch = measures.get("epoch").last
+    total = _expected_steps(run)
+    if epoch and epoch.value > 0 and epoch.step == last.step and int(run.parameters.get("max_steps", -1)) <= 0:
+        total = round(last.step * float(run.parameters.get("num_train_epochs", 1)) / epoch.value)
+    fraction = 1.0 if run.completed else min(1.0, last.step / total) if total else 0.0
+    return Progress(last.step, total, epoch.value if epoch else None, fraction, _time_left(run, loss, total), phase)
+
+
+def _expected_steps(run: Run) -> int | None:
+    """Return the steps a run will take, known before it has measured anything where Tunedeck started it."""
+    rows = run.tags.get(tags.ROWS, "")
+    if not rows.isdigit():
+        return None
+    share = 1.0 if run.inputs.get("validation_file_path") else 0.8  # without validation rows a fifth is split off
+    return total_steps(run.parameters, max(1, int(int(rows) * share)), run.gpus)
+
+
+def _time_left(run: Run, loss: Series, total: int | None) -> float | None:
+    """Return seconds by the pace of the last points, so that loading the model does not count as training."""
+    recent = loss.points[-_PACE_POINTS:]
+    if run.finished or not total or len(recent) < 2 or recent[-1].step <= recent[0].step:
+        return None
+    pace_s = (recent[-1].at_ms - recent[0].at_ms) / 1000 / (recent[-1].step - recent[0].step)
+    return max(0.0, (total - recent[-1].step) * pace_s)

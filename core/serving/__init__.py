@@ -1,0 +1,1 @@
+"""Registered models, online endpoints, and conversations with them."""

@@ -1,0 +1,312 @@
+"""Online endpoints and deployments: read them, and the single writes a deploy is made of. Never waits for a write."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from core.azureml import tags
+from core.azureml.connection import Connection
+from core.azureml.polling import start_write
+from core.errors import BadInput, NotFound
+from core.serving.registered_models import (
+    RegisteredModel,
+    find_registered_model,
+    list_registered_models,
+    register_model,
+    suggest_model_name,
+)
+
+__all__ = [
+    "DeploymentView",
+    "EndpointView",
+    "RegisteredModel",
+    "check_endpoint_name",
+    "find_endpoint",
+    "find_registered_model",
+    "get_endpoint",
+    "list_endpoints",
+    "list_registered_models",
+    "read_deployment_log",
+    "register_model",
+    "suggest_endpoint_name",
+    "suggest_model_name",
+]
+
+DEPLOYMENT_NAME = "demo"
+LIVENESS_DELAY_S = 600
+REQUEST_TIMEOUT_MS = 90000
+_NAME = re.compile(r"[a-z][a-z0-9-]{1,30}[a-z0-9]")
+DELETING = "Deleting"
+_GOES_ON = ("Creating", "Updating", "Scaling", "Provisioning")
+
+
+@dataclass(frozen=True)
+class DeploymentView:
+    """What answers behind an endpoint. state: Azure's provisioning state; traffic: percent.
+
+    restarts: how often its container ended and was started again, as far as the workspace says; restarted_at: the last
+    time; last_exit: how it had ended; restarting: it is being started again now.
+    """
+
+    name: str
+    endpoint: str
+    state: str
+    model_id: str = ""
+    size: str = ""
+    instances: int = 1
+    traffic: int = 0
+    tags: Mapping[str, str] = field(default_factory=dict)
+    created_at: datetime | None = None
+    restarts: int = 0
+    restarted_at: datetime | None = None
+    last_exit: str = ""
+    restarting: bool = False
+
+    @property
+    def up(self) -> bool:
+        """Whether its container answers, as far as the workspace knows."""
+        return self.state == "Succeeded"
+
+
+@dataclass(frozen=True)
+class EndpointView:
+    """An address, and what answers behind it.
+
+    scoring_uri ends in /score; chat_uri is the OpenAI route derived from it. delete_at: when Tunedeck deletes it.
+    created_here: made by this Tunedeck. model ("name:version"), base_model, run: from its tags.
+    """
+
+    name: str
+    state: str
+    scoring_uri: str = ""
+    chat_uri: str = ""
+    deployments: tuple[DeploymentView, ...] = ()
+    traffic: Mapping[str, int] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    created_at: datetime | None = None
+    delete_at: datetime | None = None
+    created_here: bool = False
+    model: str = ""
+    base_model: str = ""
+    run: str = ""
+
+    @property
+    def live(self) -> bool:
+        """Whether a request is answered: up, and traffic goes to a deployment that is up."""
+        return self.state == "Succeeded" and any(one.up and one.traffic > 0 for one in self.deployments)
+
+    @property
+    def state_word(self) -> str:
+        """The word shown: Live, No traffic, Empty, Creating, Updating, Deleting or Failed."""
+        if self.live:
+            return "Live"
+        states = [self.state, *(one.state for one in self.deployments)]
+        for state in ("Deleting", "Failed", "Creating", "Updating", "Scaling"):
+            if state in states:
+                return state
+        if not self.deployments:
+            return "Empty"
+        return "No traffic"
+
+    @property
+    def deployment(self) -> DeploymentView | None:
+        """The deployment with the most traffic."""
+        return max(self.deployments, key=lambda one: one.traffic, default=None)
+
+
+def check_endpoint_name(name: str) -> str | None:
+    """Return why this cannot be an endpoint's name, as one sentence, or None."""
+    if _NAME.fullmatch(name):
+        return None
+    faults = []
+    if " " in name:
+        faults.append("a space")
+    if name != name.lower():
+        faults.append("a capital")
+    if re.search(r"[^A-Za-z0-9 -]", name):
+        faults.append(f"'{re.search(r'[^A-Za-z0-9 -]', name)[0]}'")  # type: ignore[index]
+    if faults:
+        return f"'{name}' cannot be an endpoint name: it has {' and '.join(faults)}."
+    if len(name) < 3 or len(name) > 32:
+        return f"'{name}' cannot be an endpoint name: it has {len(name)} characters, 3 to 32 are allowed."
+    where = "begins with" if not name[0].isalpha() else "ends with"
+    return f"'{name}' cannot be an endpoint name: it {where} '{name[0] if where == 'begins with' else name[-1]}'."
+
+
+def suggest_endpoint_name(name: str) -> str:
+    """Return the nearest name that can be used."""
+    text = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    text = text if text[:1].isalpha() else f"m-{text}"
+    return f"{text[:32].strip('-')}-ep"[:32] if len(text) < 3 else text[:32].strip("-")
+
+
+def require_endpoint_name(name: str) -> None:
+    """Raise BadInput for a name the service refuses, with one that can be used."""
+    if problem := check_endpoint_name(name):
+        rule = "3 to 32 letters, digits, hyphens; letter first."
+        raise BadInput(problem, f"Use '{suggest_endpoint_name(name)}'. {rule}")
+
+
+def list_endpoints(conn: Connection) -> list[EndpointView]:
+    """Return all endpoints with their deployments, newest first."""
+    found = conn.call("read", "endpoints", lambda: list(conn.workspace.online_endpoints.list()))
+    views = [_view(endpoint, _list_deployments(conn, endpoint.name)) for endpoint in found]
+    return sorted(views, key=lambda view: (view.created_at is not None, view.created_at or 0), reverse=True)
+
+
+def get_endpoint(conn: Connection, name: str) -> EndpointView:
+    """Return one endpoint with its deployments; raises NotFound."""
+    endpoint = conn.call("read", f"endpoint '{name}'", conn.workspace.online_endpoints.get, name)
+    return _view(endpoint, _list_deployments(conn, name))
+
+
+def find_endpoint(conn: Connection, name: str) -> EndpointView | None:
+    """Return one endpoint with its deployments, or None."""
+    try:
+        return get_endpoint(conn, name)
+    except NotFound:
+        return None
+
+
+def read_deployment_log(conn: Connection, endpoint: str, deployment: str = DEPLOYMENT_NAME, lines: int = 200) -> str:
+    """Return the last lines of the container's log; empty before the container exists."""
+    get_logs = conn.workspace.online_deployments.get_logs
+    try:
+        return str(conn.call("read", f"the log of '{endpoint}'", get_logs, deployment, endpoint, lines) or "")
+    except NotFound:
+        return ""
+
+
+# Writes: each begins one thing and returns; `core.azureml.polling` tells how it ends -------------------------------
+
+
+def begin_endpoint(conn: Connection, name: str, description: str, told: Mapping[str, str]) -> None:
+    """Ask for an endpoint with key authentication."""
+    from azure.ai.ml.entities import ManagedOnlineEndpoint
+
+    require_endpoint_name(name)
+    endpoint = ManagedOnlineEndpoint(name=name, description=description, auth_mode="key", tags=dict(told))
+    start_write(conn, "create", f"endpoint '{name}'", conn.workspace.online_endpoints.begin_create_or_update, endpoint)
+
+
+def begin_deployment(
+    conn: Connection, endpoint: str, model_id: str, size: str, instances: int, told: Mapping[str, str]
+) -> None:
+    """Ask for the deployment `demo` with the lesson's probe and time-out."""
+    from azure.ai.ml.entities import ManagedOnlineDeployment, OnlineRequestSettings, ProbeSettings
+
+    deployment = ManagedOnlineDeployment(
+        name=DEPLOYMENT_NAME,
+        endpoint_name=endpoint,
+        model=model_id,
+        instance_type=size,
+        instance_count=instances,
+        liveness_probe=ProbeSettings(initial_delay=LIVENESS_DELAY_S),
+        request_settings=OnlineRequestSettings(request_timeout_ms=REQUEST_TIMEOUT_MS),
+        tags=dict(told),
+    )
+    begin = conn.workspace.online_deployments.begin_create_or_update
+    start_write(conn, "create", f"deployment '{DEPLOYMENT_NAME}' of '{endpoint}'", begin, deployment)
+
+
+def begin_traffic(conn: Connection, endpoint: str, traffic: Mapping[str, int]) -> None:
+    """Ask for new traffic; tags and the rest stay as they are."""
+    _begin_update(conn, endpoint, traffic=dict(traffic))
+
+
+def begin_delete_at(conn: Connection, endpoint: str, delete_at: datetime | None) -> None:
+    """Ask for a new time to live in the endpoint's tag; None takes it away."""
+    current = conn.call("read", f"endpoint '{endpoint}'", conn.workspace.online_endpoints.get, endpoint)
+    told = {key: value for key, value in (current.tags or {}).items() if key != tags.DELETE_AT}
+    _begin_update(conn, endpoint, tags=told | ({tags.DELETE_AT: tags.format_time(delete_at)} if delete_at else {}))
+
+
+def begin_endpoint_deletion(conn: Connection, endpoint: str) -> None:
+    """Ask for the end of an endpoint and all its deployments."""
+    start_write(conn, "delete", f"endpoint '{endpoint}'", conn.workspace.online_endpoints.begin_delete, endpoint)
+
+
+def begin_deployment_deletion(conn: Connection, endpoint: str, deployment: str) -> None:
+    """Ask for the end of one deployment: what failed to start still bills."""
+    begin = conn.workspace.online_deployments.begin_delete
+    start_write(conn, "delete", f"deployment '{deployment}' of '{endpoint}'", begin, deployment, endpoint)
+
+
+def goes_on(state: str) -> bool:
+    """Tell whether a provisioning state will change by itself."""
+    return state in _GOES_ON
+
+
+def _begin_update(conn: Connection, name: str, **changes: Any) -> None:
+    endpoint = conn.call("read", f"endpoint '{name}'", conn.workspace.online_endpoints.get, name)
+    for attribute, value in changes.items():
+        setattr(endpoint, attribute, value)
+    start_write(conn, "change", f"endpoint '{name}'", conn.workspace.online_endpoints.begin_create_or_update, endpoint)
+
+
+def _list_deployments(conn: Connection, endpoint: str) -> list[Any]:
+    deployments = conn.workspace.online_deployments
+    try:
+        return conn.call("read", f"the deployments of '{endpoint}'", lambda: list(deployments.list(endpoint)))
+    except NotFound:
+        return []  # deleted between the two reads
+
+
+def _view(endpoint: Any, deployments: Iterable[Any]) -> EndpointView:
+    told: Mapping[str, str] = endpoint.tags or {}
+    traffic = {name: int(percent) for name, percent in (endpoint.traffic or {}).items()}
+    uri = str(endpoint.scoring_uri or "")
+    return EndpointView(
+        name=endpoint.name,
+        state=_word(endpoint.provisioning_state),
+        scoring_uri=uri,
+        chat_uri=f"{uri.removesuffix('/score')}/v1/chat/completions" if uri.endswith("/score") else "",
+        deployments=tuple(_view_deployment(one, endpoint.name, traffic) for one in deployments),
+        traffic=traffic,
+        tags=told,
+        created_at=_created_at(endpoint),
+        delete_at=tags.parse_time(told.get(tags.DELETE_AT)),
+        created_here=tags.is_ours(told),
+        model=told.get(tags.REGISTERED_MODEL, ""),
+        base_model=told.get(tags.MODEL, ""),
+        run=told.get(tags.RUN, ""),
+    )
+
+
+def _view_deployment(deployment: Any, endpoint: str, traffic: Mapping[str, int]) -> DeploymentView:
+    model = deployment.model
+    told = {str(key): str(value or "") for key, value in (getattr(deployment, "properties", None) or {}).items()}
+    restarts = told.get(tags.RESTARTS, "")
+    return DeploymentView(
+        name=deployment.name,
+        endpoint=endpoint,
+        state=_word(deployment.provisioning_state),
+        model_id=str(getattr(model, "id", None) or model or ""),
+        size=str(getattr(deployment, "instance_type", "") or ""),
+        instances=int(deployment.instance_count or 1),
+        traffic=next((share for name, share in traffic.items() if name.lower() == deployment.name.lower()), 0),
+        tags=deployment.tags or {},
+        created_at=_created_at(deployment),
+        restarts=int(restarts) if restarts.isdecimal() else 0,
+        restarted_at=tags.parse_time(told.get(tags.RESTARTED_AT) or None),
+        last_exit=told.get(tags.LAST_EXIT, ""),
+        restarting=told.get(tags.HEALTH) == "restarting",
+    )
+
+
+def _word(state: Any) -> str:
+    """Return a state's wire word: the SDK gives an enumeration for some resources and text for others."""
+    return str(getattr(state, "value", state) or "")
+
+
+def _created_at(entity: Any) -> datetime | None:
+    """Return when a resource was made; the SDK has it in `creation_context` for some and in properties for others."""
+    context = getattr(entity, "creation_context", None)
+    if context is not None and getattr(context, "created_at", None):
+        return tags.parse_time(context.created_at)
+    properties = getattr(entity, "properties", None) or {}
+    return tags.parse_time(properties.get("createdAt") or (entity.tags or {}).get(tags.CREATED_AT))

@@ -1,0 +1,137 @@
+"""Models registered in the workspace: list, find, register a run's output with its lineage, archive."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from core.azureml import tags
+from core.azureml.connection import Connection
+from core.errors import BadInput, NotFound
+from core.recipe import BY_NAME
+from core.runs.jobs import OUTPUT_NAME, Run
+
+NAME_RULE = "Use letters, digits, '-', '_' and '.'; a letter or a digit first."
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
+
+
+@dataclass(frozen=True)
+class RegisteredModel:
+    """A tuned model in the workspace. Lineage in its tags: run, base model, data hash, recipe."""
+
+    name: str
+    version: str
+    id: str
+    description: str = ""
+    path: str = ""
+    run: str = ""
+    base_model: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    created_at: datetime | None = None
+    archived: bool = False
+
+
+def list_registered_models(conn: Connection, name: str | None = None) -> list[RegisteredModel]:
+    """Return all versions of every registered model, or of one, newest first."""
+    models = conn.workspace.models
+    names = [name] if name else [m.name for m in conn.call("read", "models", lambda: list(models.list()))]
+    found: list[RegisteredModel] = []
+    for one in names:
+        try:
+            versions = conn.call("read", f"model '{one}'", lambda one=one: list(models.list(one)))
+        except NotFound:
+            continue
+        found += [_parse(model) for model in versions]
+    return sorted(found, key=lambda m: (m.created_at is not None, m.created_at or 0, m.version), reverse=True)
+
+
+def find_registered_model(conn: Connection, name: str, version: str) -> RegisteredModel | None:
+    """Return one registered model, or None."""
+    try:
+        model = conn.call("read", f"model '{name}' {version}", lambda: conn.workspace.models.get(name, version=version))
+    except NotFound:
+        return None
+    return _parse(model)
+
+
+def suggest_model_name(run: Run) -> str:
+    """Return the name a run's model is registered under unless the operator says otherwise: the lesson's form."""
+    name = f"{run.model.replace('/', '-')}-{run.dataset}" if run.dataset else run.model.replace("/", "-")
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.")[:200] or run.title
+
+
+def check_model_name(name: str) -> str | None:
+    """Return why this cannot be a registered model's name, as one sentence, or None."""
+    if not name:
+        return "The model has no name."
+    if _NAME.fullmatch(name):
+        return None
+    if len(name) > 255:
+        return f"The model's name has {len(name)} characters, at most 255 are allowed."
+    wrong = next((char for char in name if not re.fullmatch(r"[A-Za-z0-9._-]", char)), name[0])
+    what = "a space" if wrong == " " else f"'{wrong}'"
+    where = "begins with" if wrong in "._-" else "has"
+    return f"'{name}' cannot be a model's name: it {where} {what}."
+
+
+def require_model_name(name: str) -> None:
+    """Raise BadInput for a name the service refuses."""
+    if problem := check_model_name(name):
+        raise BadInput(problem, NAME_RULE)
+
+
+def register_model(conn: Connection, run: Run, name: str, version: str, description: str = "") -> RegisteredModel:
+    """Register the output of a run, with its lineage in tags; what exists under name and version is returned."""
+    from azure.ai.ml.constants import AssetTypes
+    from azure.ai.ml.entities import Model
+
+    if known := find_registered_model(conn, name, version):
+        return known
+    model = Model(
+        path=f"azureml://jobs/{run.name}/outputs/{OUTPUT_NAME}",
+        type=AssetTypes.MLFLOW_MODEL,
+        name=name,
+        version=version,
+        description=description or f"{run.model} tuned on {run.dataset or 'chat data'} in run {run.title}.",
+        tags=lineage(run),
+    )
+    return _parse(conn.call("register", f"model '{name}'", conn.workspace.models.create_or_update, model))
+
+
+def archive_model(conn: Connection, name: str, version: str) -> None:
+    """Hide one version from lists; its files stay."""
+    conn.call("archive", f"model '{name}' {version}", lambda: conn.workspace.models.archive(name, version=version))
+
+
+def lineage(run: Run) -> dict[str, str]:
+    """Return where a run's output comes from, as tags."""
+    changed = {n: v for n, v in run.parameters.items() if n in BY_NAME and v != BY_NAME[n].default}
+    kept = (tags.DATASET, tags.DATASET_KEY, tags.ROWS, tags.MODEL_VERSION)
+    return {
+        tags.RUN: run.name,
+        tags.TITLE: run.title,
+        tags.MODEL: run.model,
+        tags.MODEL_ID: run.model_id,
+        tags.RECIPE: tags.format_recipe(changed),
+        tags.MADE_BY: tags.made_by(),
+        **{name: run.tags[name] for name in kept if name in run.tags},
+    }
+
+
+def _parse(model: Any) -> RegisteredModel:
+    told: Mapping[str, str] = model.tags or {}
+    return RegisteredModel(
+        name=model.name,
+        version=str(model.version or ""),
+        id=str(model.id or ""),
+        description=model.description or "",
+        path=str(model.path or ""),
+        run=told.get(tags.RUN) or str(getattr(model, "job_name", "") or ""),
+        base_model=told.get(tags.MODEL, ""),
+        tags=told,
+        created_at=tags.parse_time(getattr(getattr(model, "creation_context", None), "created_at", None)),
+        archived=bool(getattr(model, "_is_archived", False)),
+    )

@@ -1,0 +1,156 @@
+"""What deleting things would mean, and the receipt after. Deletes nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass
+
+from core.azureml.connection import Connection
+from core.catalog.prices import Price
+from core.runs.jobs import Run, list_runs
+from core.teardown.inventory import REMOVABLE, Inventory, Item
+
+
+@dataclass(frozen=True)
+class Action:
+    """One thing to be done. what: "delete" or "archive". consequence: one sentence."""
+
+    item: Item
+    what: str
+    consequence: str
+    deletes_files: bool = False
+
+    @property
+    def title(self) -> str:
+        """The step's words: "Delete endpoint phi4-support-3f2"."""
+        version = f" {self.item.version}" if self.item.version else ""
+        files = " and delete its files" if self.deletes_files else ""
+        return f"{self.what.capitalize()} {self.item.kind} {self.item.name}{version}{files}"
+
+
+@dataclass(frozen=True)
+class TeardownPlan:
+    """What would be deleted, what stays. confirm: the name to type where money or Azure is involved, "" where not."""
+
+    connection: str
+    actions: tuple[Action, ...]
+    kept: tuple[Item, ...]
+    frees_per_hour: float
+    per_hour_before: float = 0.0
+    confirm: str = ""
+    sentences: tuple[str, ...] = ()
+    currency: str = "USD"
+
+    @property
+    def frees(self) -> str:
+        """What ends to bill: "$3.67/h", "$3.67/h + 1 unknown" or "price unknown"."""
+        return Inventory(tuple(action.item for action in self.actions)).words
+
+
+@dataclass(frozen=True)
+class Gone:
+    """Something that was removed. checks: when its absence was seen, ISO times."""
+
+    kind: str
+    name: str
+    version: str
+    what: str
+    at: str
+    checks: tuple[str, ...] = ()
+    bytes_freed: int | None = None
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What a teardown removed and what stays. id: "R-0007". kept: items as {"kind", "name", "bytes", …}."""
+
+    id: str
+    connection: str
+    at: str
+    removed: tuple[Gone, ...]
+    kept: tuple[Mapping[str, object], ...] = ()
+    per_hour_before: float = 0.0
+    per_hour_after: float | None = None
+    notes: tuple[str, ...] = ()
+    operation: str = ""
+    currency: str = "USD"
+
+    def to_json(self) -> str:
+        """Return the receipt as JSON, for a download."""
+        return json.dumps(asdict(self), indent=2)
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of all that stays, as far as known."""
+        return sum(int(str(item.get("bytes") or 0)) for item in self.kept)
+
+
+def plan_teardown(
+    conn: Connection, inventory: Inventory, picks: Collection[str], delete_files: Collection[str] = ()
+) -> TeardownPlan:
+    """Say what deleting these items means. picks: item keys. delete_files: keys of models whose files go too."""
+    picked = [item for item in inventory.items if item.key in picks and item.removable]
+    picked.sort(key=lambda item: REMOVABLE.index(item.kind))  # endpoints first: they stand on the models
+    runs = list_runs(conn, 20) if any(item.kind == "compute" for item in picked) else []
+    actions = tuple(_plan(item, item.key in delete_files, runs, inventory) for item in picked)
+    freed = Inventory(tuple(picked))
+    costs = conn.billed and any(action.what == "delete" for action in actions)
+    return TeardownPlan(
+        connection=conn.alias,
+        actions=actions,
+        kept=tuple(item for item in inventory.items if item not in picked),
+        frees_per_hour=freed.per_hour,
+        per_hour_before=inventory.per_hour,
+        confirm=picked[0].name if picked and (costs or freed.per_hour > 0) else "",
+        sentences=tuple(_summary(actions, freed)),
+        currency=inventory.currency,
+    )
+
+
+def summarise(item: Item) -> dict[str, object]:
+    """Return an item as a receipt lists it."""
+    return {
+        "kind": item.kind,
+        "name": item.name,
+        "version": item.version,
+        "bytes": item.bytes,
+        "per_hour": item.per_hour,
+        "note": item.note,
+    }
+
+
+def _plan(item: Item, with_files: bool, runs: Iterable[Run], inventory: Inventory) -> Action:
+    if item.kind == "model":
+        users = [
+            one.name for one in inventory.items if one.kind == "endpoint" and f"{item.name}:{item.version}" in one.parts
+        ]
+        serving = f" Endpoint {users[0]} was made from it." if users else ""
+        if with_files:
+            shared = [
+                one.version for one in inventory.items if one.path and one.path == item.path and one.kind == "model"
+            ]
+            if len(shared) > 1:
+                serving += f" Versions {' and '.join(shared)} share the files: they go with the last of them."
+            return Action(item, "archive", f"Its files are deleted and cannot be brought back.{serving}", True)
+        return Action(item, "archive", f"It is hidden from lists; its files stay.{serving}")
+    first = f"Ended first: {', '.join(item.under_way)}. " if item.under_way else ""
+    if item.kind == "compute":
+        waiting = [run.title for run in runs if run.compute == item.name and not run.finished]
+        count = f"{len(waiting)} run{'s' if len(waiting) > 1 else ''}"
+        ends = f"{count} on it ends: {', '.join(waiting)}." if waiting else "No run uses it."
+        return Action(item, "delete", f"{first}{ends}")
+    served = ", ".join(part for part in item.parts if ":" not in part)
+    goes = f"Deployment {served} goes with it; callers get 404." if served else "Callers get 404."
+    return Action(item, "delete", f"{first}{goes}")
+
+
+def _summary(actions: tuple[Action, ...], freed: Inventory) -> Iterable[str]:
+    if any(action.what == "delete" for action in actions):
+        known = Price(freed.per_hour, freed.currency).words
+        price = f"of {known} and a price that is unknown" if freed.unknown else f"of {known}"
+        yield f"This ends billing {price if freed.per_hour or not freed.unknown else 'at an unknown price'}. " + (
+            "It cannot be undone."
+        )
+    elif actions:
+        yield "This hides models from lists. It ends no billing."

@@ -1,0 +1,72 @@
+"""A data set beside the one of the same name before it: numbers side by side, and the rows that came and went."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from core import dataset as datasets
+from core.dataset import ChatDataset, Comparison, Row
+from pages.parts.kit import reads, words
+from pages.parts.kit.notices import ready
+
+_SHOWN = 3
+_CHARACTERS = 300
+
+
+def draw(found: ChatDataset) -> None:
+    """Draw the comparison; nothing where there was no version before."""
+    looked = reads.work("previous", found.key, lambda: datasets.find_previous(found))
+    previous = looked.value if looked.has_value else None
+    if previous is None:
+        return
+    with st.expander(
+        f"Compare with the version before, of {words.moment(previous.created_at)}", icon=":material/difference:"
+    ):
+        compared = reads.work("compare", f"{found.key}:{previous.key}", lambda: datasets.compare(found, previous))
+        if not ready(compared, "Comparing rows…", (120,), key="compare"):
+            return
+        st.table(_numbers(found, previous), hide_index=True, alt=compared.value.words)
+        st.text(compared.value.words)
+        _draw_rows(compared.value)
+
+
+def _numbers(now: ChatDataset, before: ChatDataset) -> list[dict[str, str]]:
+    pairs = {
+        "Training rows": (now.rows, before.rows),
+        "Test rows": (now.test_rows, before.test_rows),
+        now.stats.length_unit.capitalize(): (now.stats.total_length, before.stats.total_length),
+        "Longest row": (now.stats.longest, before.stats.longest),
+        "Errors": (now.errors, before.errors),
+        "Warnings": (now.warnings, before.warnings),
+    }
+    if now.stats.length_unit != before.stats.length_unit:
+        pairs = {name: pair for name, pair in pairs.items() if name[0] not in "TL" or "rows" in name}
+    return [
+        {"": name, "This": words.number(new), "Before": words.number(old), "Change": f"{new - old:+,}"}
+        for name, (new, old) in pairs.items()
+    ]
+
+
+def _draw_rows(compared: Comparison) -> None:
+    new, gone = st.columns(2, gap="medium")
+    for place, title, rows, count in (
+        (new, "New", compared.added_rows, compared.added), (gone, "Gone", compared.removed_rows, compared.removed),
+    ):  # fmt: skip
+        with place:
+            st.markdown(f"**{title}**")
+            if not rows:
+                st.text("No row.")
+                continue
+            pages = -(-len(rows) // _SHOWN)
+            at = st.pagination(pages, key=f"compare-{title}") if pages > 1 else 1
+            for row in rows[(at - 1) * _SHOWN : at * _SHOWN]:
+                _draw_row(row)
+            if count > len(rows):
+                st.caption(f"The first {len(rows)} of {words.number(count)} are shown.")
+
+
+def _draw_row(row: Row) -> None:
+    with st.container(border=True):
+        st.caption(f"line {row.line}")
+        said = "\n".join(f"{one['role']}: {one['content']}" for one in row.messages) or row.text
+        st.text(words.visible(said[:_CHARACTERS]) + ("…" if len(said) > _CHARACTERS else ""))

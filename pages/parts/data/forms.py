@@ -1,0 +1,237 @@
+"""What each source of data asks for: a file, a path on the server, a data set of the hub, a data asset."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import streamlit as st
+
+from core import dataset as datasets
+from core.azureml.reader import Snapshot
+from core.dataset import Preparation, Preview, Shape
+from core.dataset.assets import list_assets
+from core.errors import BadInput, NotFound
+from core.launch.drafts import Draft
+from pages.parts.kit import reads, words
+from pages.parts.kit.action import action
+from pages.parts.kit.file_field import MOST_MB, draw_file
+from pages.parts.kit.notices import draw_empty, draw_error, ready
+from pages.parts.kit.state import set_url_id, ui
+
+_TYPES = ["jsonl", "json", "csv", "tsv", "parquet", "gz", "zst"]
+_PART_WORDS = {
+    "chat": "List of messages", "system": "System message", "user": "Question", "context": "Added to the question",
+    "assistant": "Answer", "tools": "Tools",
+}  # fmt: skip
+FILES = ("train-file", "test-file")
+
+
+@dataclass(frozen=True)
+class Split:
+    """How test rows are chosen where no test file is given. percent None: as the product does it by itself."""
+
+    percent: float | None = None
+    seed: int = 0
+
+
+def remember(preparation: Preparation, source: str) -> None:
+    """Keep the check in the URL, so that a reload finds it, and have its first rows read by the time they are drawn."""
+    set_url_id("prep", preparation.id)
+    set_url_id("from", source)
+    if preparation.state == "running":
+        look_ahead(preparation.id)
+
+
+def look_ahead(preparation_id: str) -> Snapshot[Preview | None]:
+    """Return the first rows of data on its way, read off the page; None where none has come yet."""
+    return reads.run_once("preview", preparation_id, lambda: datasets.read_preview(preparation_id))
+
+
+def draw_upload(draft: Draft) -> None:
+    """Draw the two files. No fragment may stand round a file_uploader."""
+    left, right = st.columns(2)
+    with left:
+        train = draw_file("Training rows", FILES[0], _TYPES)
+    with right:
+        test = draw_file("Test rows, where you have them", FILES[1], _TYPES)
+    st.caption(
+        f"JSONL, JSON, CSV, TSV or Parquet, also packed as .gz or .zst, up to {MOST_MB} MB. Larger files come by path, "
+        "Hugging Face or data asset."
+    )
+    split = Split() if test else draw_split("upload")
+    if train is None:
+        return
+    mapping, tokenizer = known_mapping("upload", train.id), find_tokenizer(draft)
+    key = f"{train.id}:{test.id if test else ''}:{split}:{mapping}"
+
+    def take() -> Preparation:
+        with train.path.open("rb") as rows, test.path.open("rb") if test else nullcontext() as test_rows:
+            return datasets.start_upload(
+                train.name, rows, test_rows, tokenizer, mapping, split.percent, split.seed, test.name if test else ""
+            )
+
+    taken = reads.work("upload", key, take)
+    if taken.error:
+        draw_error(taken.error, key="upload")
+        set_url_id("prep", None)
+    elif taken.value is not None:
+        remember(taken.value, "upload")
+    else:
+        st.caption("Taking the file…")
+
+
+def draw_path(draft: Draft) -> None:
+    """Draw the files of the folders that may be read."""
+    folders = datasets.list_folders()
+    known = reads.work("data-files", f"{folders}:{ui().notes.get('files-seen', 0)}", datasets.list_files)
+    if not ready(known, "Looking for files…", (56,), key="data-files"):
+        return
+    st.caption(words.plain(f"Folders that may be read: {', '.join(map(str, folders))}."))
+    action("Look again", _look_again, key="files-again", icon="refresh")
+    if not known.value:
+        draw_empty("No data file lies there. TUNEDECK_DATA_FOLDERS names other folders.")
+        return
+    files = {str(path): path for path in known.value}
+    st.selectbox("Training rows", list(files), key="path-train", filter_mode="contains")
+    test = st.selectbox("Test rows, where you have them", ["", *files], key="path-test", format_func=_or_none)
+    if not test:
+        draw_split("path")
+    action("Read and check", _take_path, draft, key="take-path", icon="folder_open")
+
+
+def _look_again() -> None:
+    ui().notes["files-seen"] = ui().notes.get("files-seen", 0) + 1
+
+
+def _or_none(path: str) -> str:
+    return path or "None"
+
+
+def _take_path(draft: Draft) -> None:
+    """Begin with what the fields hold at the click, which the page may not have drawn yet."""
+    train, test = str(st.session_state["path-train"]), st.session_state["path-test"] or None
+    percent, seed = (st.session_state.get(f"split-{each}-path") for each in ("percent", "seed"))
+    split = Split() if test or percent is None else Split(float(percent), int(seed or 0))
+    mapping = known_mapping("path", train)
+    remember(
+        datasets.start_path(train, test, find_tokenizer(draft), mapping, split.percent, split.seed), "path"
+    )  # fmt: skip
+
+
+def draw_hub(draft: Draft) -> None:
+    """Draw the name of a data set and which part of it is wanted."""
+    with st.form("hub"):
+        st.text_input("Data set", placeholder="HuggingFaceH4/ultrachat_200k", key="hub-name")
+        with st.container(horizontal=True):
+            st.text_input("Training split", value="train", key="hub-split")
+            st.text_input("Test split, where there is one", value="", key="hub-test")
+            st.text_input("Configuration, where it has several", value="", key="hub-config")
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            st.slider("Percentage of the split", 1, 100, 5, key="hub-percent", format="%d%%")
+            st.number_input("Or so many rows", min_value=1, value=None, step=100, key="hub-rows")
+        action("Fetch and check", _fetch, draft, key="fetch-hub", icon="download", in_form=True)
+    st.caption("Only the part you ask for is fetched. A token for private data comes from HF_TOKEN in the environment.")
+
+
+def _fetch(draft: Draft) -> None:
+    given = {name: str(st.session_state[f"hub-{name}"]).strip() for name in ("name", "split", "test", "config")}
+    if not given["name"]:
+        raise BadInput("The name of the data set is missing.", "It looks like HuggingFaceH4/ultrachat_200k.")
+    rows = int(st.session_state["hub-rows"] or 0) or None
+    remember(
+        datasets.start_hub(
+            given["name"], given["config"] or None, given["split"] or "train", float(st.session_state["hub-percent"]),
+            given["test"] or None, find_tokenizer(draft), known_mapping("hub", given["name"]), rows,
+        ),
+        "hub",
+    )  # fmt: skip
+
+
+def draw_asset(draft: Draft) -> None:
+    """Draw the workspace's data assets."""
+    known = reads.read(list_assets, max_age_s=30.0)
+    if not ready(known, "Reading the workspace's data assets…", (56, 56), key="assets"):
+        return
+    if not known.value:
+        draw_empty("This workspace has no data asset yet. A run registers the data that it is trained on.")
+        return
+    assets = {f"{one.name}:{one.version}": one for one in known.value}
+    picked = st.selectbox(
+        "Data asset", list(assets), key="asset", format_func=lambda key: assets[key].words, filter_mode="contains"
+    )
+    asked = str(picked)
+    fetching = reads.find_work("asset", f"{draft.connection}:{asked}")
+    if fetching is not None and fetching.loading:
+        reads.watch(f"asset:{asked}", lambda: reads.find_work("asset", f"{draft.connection}:{asked}") or reads.LOADING)
+        st.caption("Fetching it from the datastore…")
+    elif fetching is not None and fetching.error:
+        draw_error(fetching.error, key="asset")
+    elif fetching is not None and fetching.value is not None:
+        remember(fetching.value, "asset")
+        reads.end_work("asset", f"{draft.connection}:{asked}")
+    action("Fetch and check", _take_asset, draft, key="take-asset", icon="download")
+
+
+def _take_asset(draft: Draft) -> None:
+    asked = str(st.session_state["asset"])
+    conn = reads.find_connection()
+    if conn is None:
+        raise NotFound("No workspace is chosen.", "Choose one on the page Connect.")
+    name, _, version = asked.rpartition(":")
+    tokenizer, mapping = find_tokenizer(draft), known_mapping("asset", asked)
+    key = f"{draft.connection}:{asked}"
+    reads.end_work("asset", key)
+    set_url_id("prep", None)
+    reads.run_once("asset", key, lambda: datasets.start_asset(conn, name, version, tokenizer, mapping))
+
+
+def draw_split(source: str) -> Split:
+    """Draw how test rows are chosen where no test file is given."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        percent = st.number_input("Test rows, %", 0, 90, 10, 5, key=f"split-percent-{source}")
+        seed = st.number_input("Seed", 0, 2**31 - 1, 0, 1, key=f"split-seed-{source}")
+    st.caption(
+        "Rows that say the same stay on one side. A run without test rows (0%) is split 80/10/10 by the service."
+    )
+    return Split(float(percent), int(seed))
+
+
+def draw_shape(shape: Shape | None, source: str) -> None:
+    """Draw as what the rows were recognised and why, and let the operator say otherwise."""
+    if shape is None:
+        return
+    st.caption(words.plain(shape.words))
+    if not shape.columns or shape.is_contract:
+        return
+    with st.expander("Correct which column is what", expanded=shape.name == "unknown", icon=":material/tune:"):
+        with st.form(f"mapping-{source}", border=False), st.container(horizontal=True):
+            for part in datasets.PARTS:
+                options = ["", *shape.columns]
+                at = options.index(shape.mapping[part]) if shape.mapping.get(part) in options else 0
+                st.selectbox(_PART_WORDS[part], options, at, key=f"map-{source}-{part}", format_func=_or_none)
+            action("Read it so", _map, source, key=f"map-{source}", icon="sync", in_form=True)
+        then = "" if source == "upload" else " Then fetch or read it once more, above."
+        st.caption(f"Choose a question and an answer, or a list of messages.{then}")
+
+
+def _map(source: str) -> None:
+    given = {part: str(st.session_state.get(f"map-{source}-{part}") or "") for part in datasets.PARTS}
+    chosen = {part: column for part, column in given.items() if column}
+    if "chat" not in chosen and not {"user", "assistant"} <= set(chosen):
+        raise BadInput("A question and an answer are needed.", "Or choose the column that holds the list of messages.")
+    ui().notes[f"mapping-{source}"] = (ui().notes.get(f"taken-{source}"), chosen)
+
+
+def known_mapping(source: str, taken: str) -> Mapping[str, str] | None:
+    """Return the operator's own mapping of parts to columns for what is taken now, None where none was made."""
+    ui().notes[f"taken-{source}"] = taken
+    of, chosen = ui().notes.get(f"mapping-{source}", (None, None))
+    return chosen if of == taken else None
+
+
+def find_tokenizer(draft: Draft) -> Path | None:
+    """Return the tokenizer of the draft's model, None where there is no model or it is not on this machine."""
+    return datasets.find_tokenizer(draft.model, draft.model_version) if draft.model else None

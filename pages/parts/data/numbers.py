@@ -1,0 +1,99 @@
+"""What a data set holds, in numbers: rows, tokens, lengths, turns, roles, languages. Knows neither sources nor rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import streamlit as st
+
+from core import recipe
+from core.catalog import base_models
+from core.dataset import ChatDataset
+from core.dataset.languages import count_languages
+from core.launch.drafts import Draft
+from pages.parts.kit import charts, reads, words
+from pages.parts.kit.notices import ready
+
+_LISTED = 6
+
+
+def read_limit(draft: Draft) -> int:
+    """Return after how many tokens a row is cut, -1 where that is not known."""
+    if not draft.model:
+        return -1
+    model = reads.read(base_models.get_base_model, draft.model, draft.model_version or "latest", max_age_s=300.0).value
+    if model is None:
+        return -1
+    asked = int(recipe.build_recipe(model.defaults, draft.parameters).values.get("max_seq_length", -1))
+    known = [limit for limit in (asked, model.context_length or -1) if limit > 0]
+    return min(known, default=-1)
+
+
+def draw_tiles(found: ChatDataset, limit: int) -> None:
+    """Draw how many rows and tokens there are, and where they came from."""
+    stats = found.stats
+    unit = "Tokens" if stats.length_unit == "tokens" else "Tokens, about"
+    learned = f"{words.number(stats.trained_length)} of them are learned." if stats.trained_length else None
+    with st.grid(4, min_column_width=160):
+        st.metric("Train", words.number(found.rows), border=True, height="stretch")
+        st.metric("Test", words.number(found.test_rows), border=True, height="stretch", help=found.split_note or None)
+        st.metric(unit, words.number(stats.total_length), border=True, height="stretch", help=learned)
+        cut = words.number(stats.count_longer(limit)) if limit > 0 else "0"
+        st.metric("Cut rows", cut, border=True, height="stretch", help=_cut_help(limit))
+    st.caption(words.plain(f"{found.name} · {found.source} · {found.split_note}".rstrip(" ·")))
+
+
+def draw_lengths(found: ChatDataset, limit: int) -> None:
+    """Draw how long the rows are, and what of them is cut."""
+    st.header("Length in tokens")
+    stats = found.stats
+    if not stats.lengths:
+        st.text("No row could be measured.")
+        return
+    charts.draw_lengths(stats.histogram(), limit=limit if 0 < limit <= stats.longest * 2 else None)
+    average = stats.total_length / max(1, sum(stats.lengths.values()))
+    st.caption(
+        f"Average {words.number(average)}, longest {words.number(stats.longest)} {words.plain(stats.length_unit)}."
+    )
+    if cut := stats.count_cut(limit):
+        share = cut / max(1, stats.total_length)
+        st.text(
+            f"{words.plural(stats.count_longer(limit), 'row')} longer than {words.number(limit)}: "
+            f"{words.number(cut)} tokens ({share:.1%}) are cut off."
+        )
+
+
+def draw_contents(found: ChatDataset) -> None:
+    """Draw how many messages rows have, who speaks, and in which languages."""
+    st.header("What is in it")
+    stats = found.stats
+    turns, roles, languages = st.columns(3, gap="medium")
+    with turns:
+        _draw_counts("Messages a row", "Rows", {str(count): rows for count, rows in sorted(stats.turns.items())})
+    with roles:
+        _draw_counts("Role", "Messages", dict(sorted(stats.roles.items(), key=lambda one: -one[1])))
+    with languages:
+        counted = reads.work("languages", str(found.train_path), lambda: count_languages(found.train_path))
+        if ready(counted, "Looking at languages…", (120,), key="languages"):
+            seen = counted.value
+            _draw_counts("Language", "Rows", dict(seen.shares))
+            if seen.sampled:
+                st.caption(f"Judged from {words.number(seen.looked_at)} rows, spread evenly.")
+
+
+def _draw_counts(what: str, unit: str, counts: Mapping[str, int]) -> None:
+    if not counts:
+        st.caption(f"{what}: nothing to count.")
+        return
+    listed = list(counts.items())
+    shown = listed if len(listed) <= _LISTED else listed[: _LISTED - 1]
+    rows = [{what: words.plain(name), unit: words.number(count)} for name, count in shown]
+    if rest := listed[len(shown) :]:
+        rows.append({what: f"{len(rest)} others", unit: words.number(sum(count for _, count in rest))})
+    total = max(1, sum(counts.values()))
+    most, most_count = max(listed, key=lambda one: one[1])
+    st.table(rows, hide_index=True, alt=f"{what}: {most} in {most_count / total:.0%} of {words.number(total)}.")
+
+
+def _cut_help(limit: int) -> str:
+    return f"Rows longer than {words.number(limit)} tokens lose their end." if limit > 0 else "No limit is known yet."

@@ -1,0 +1,86 @@
+"""The safe repairs of a data set: what each changes, as a diff, and the repaired copy. The file itself stays."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+import streamlit as st
+
+from core import dataset as datasets
+from core.dataset import ChatDataset, Finding, RowDiff
+from core.dataset.changes import list_changes
+from core.dataset.chat_dataset import repaired_lines
+from pages.parts.data import forms as data_forms
+from pages.parts.kit import reads, words
+from pages.parts.kit.action import action
+from pages.parts.kit.notices import ready
+
+_SHOWN = 3
+_DOWNLOADED_BYTES = 20_000_000  # a browser's download is made in memory
+
+
+def draw(found: ChatDataset, findings: tuple[Finding, ...], tokenizer: Path | None) -> None:
+    """Draw which findings can be mended, what that changes, and the repaired file."""
+    mendable = {one.code: one for one in findings if one.repair and one.lines}
+    if not mendable:
+        return
+    with st.expander("Repair", icon=":material/build:"):
+        st.text("A repair makes a copy. Rows that cannot be used are left out of it, what is safe to mend is mended.")
+        chosen = tuple(one.code for one in mendable.values() if _draw_choice(one))
+        if not chosen:
+            st.text("Nothing is chosen.")
+            return
+        with st.container(horizontal=True):  # above the changes, which would push it away when they come
+            action("Use a repaired copy", _apply, found, chosen, tokenizer, key="repair", icon="content_copy")
+            _draw_download(found, chosen)
+        _draw_changes(found, chosen, "test" if all(mendable[code].file == "test" for code in chosen) else "train")
+
+
+def _draw_choice(finding: Finding) -> bool:
+    label = f"{finding.title} ({words.plural(finding.count, 'row')}). {finding.repair}"
+    return bool(st.checkbox(words.plain(label), value=True, key=f"mend-{finding.code}"))
+
+
+def _draw_changes(found: ChatDataset, codes: tuple[str, ...], file: str) -> None:
+    made = reads.work("changes", f"{found.key}:{file}:{','.join(codes)}", lambda: list_changes(found, codes, file))
+    if not ready(made, "Making the first changes…", (120,), key="changes"):
+        return
+    changes = made.value
+    pages = max(1, -(-len(changes) // _SHOWN))
+    at = st.pagination(pages, key=f"changes-page-{file}") if pages > 1 else 1
+    for change in changes[(at - 1) * _SHOWN : at * _SHOWN]:
+        titles = ", ".join(datasets.CODES[code].title for code in change.codes)
+        st.caption(words.plain(f"line {change.line} · {titles}" + (" · left out" if change.after is None else "")))
+        st.code(words.visible(describe_change(change)), language=None, wrap_lines=True)
+    if len(changes) == 20:
+        st.caption("The first 20 changes are shown. The copy has them all.")
+
+
+def describe_change(change: RowDiff) -> str:
+    """Return what goes, with "-", and what comes, with "+", with two lines round it."""
+    before, after = change.before.splitlines(), (change.after or "").splitlines()
+    lines = list(difflib.unified_diff(before, after, lineterm="", n=2))[2:]
+    return "\n".join(line[:400] for line in lines[:60] if not line.startswith("@@"))
+
+
+def _apply(found: ChatDataset, codes: tuple[str, ...], tokenizer: Path | None) -> None:
+    data_forms.remember(datasets.start_repair(found, codes, tokenizer), "repair")
+    st.session_state["source"] = "Used before"
+
+
+def _draw_download(found: ChatDataset, codes: tuple[str, ...]) -> None:
+    if found.train_path.stat().st_size > _DOWNLOADED_BYTES:
+        st.caption("The file is too large for a browser's download. Use the copy; it lies in the home folder.")
+        return
+    made = reads.work(
+        "repaired", f"{found.key}:{','.join(codes)}",
+        lambda: b"".join(line + b"\n" for line in repaired_lines(found, codes)), alone=True,
+    )  # fmt: skip
+    if not ready(made, "Making the repaired file…", (), key="repaired"):
+        return
+    # Made before the click: Streamlit 1.67 forgets what a click makes when two ticks end before the browser fetches it.
+    st.download_button(
+        "Download the repaired file", made.value, f"{found.name}-repaired.jsonl", "application/jsonl",
+        icon=":material/download:", key="repaired", on_click="ignore",
+    )  # fmt: skip

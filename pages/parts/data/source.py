@@ -1,0 +1,172 @@
+"""Where the data comes from, and how far its check is; what each source asks for is in data_forms."""
+
+from __future__ import annotations
+
+import contextlib
+
+import streamlit as st
+
+from core import dataset as datasets
+from core import home
+from core.azureml.reader import Snapshot
+from core.dataset import ChatDataset, Preview
+from core.errors import BadInput, TunedeckError
+from core.launch.drafts import Draft
+from pages.parts.data import findings as data_findings
+from pages.parts.data import forms as data_forms
+from pages.parts.kit import reads, words
+from pages.parts.kit.action import action
+from pages.parts.kit.file_field import let_go
+from pages.parts.kit.live import live
+from pages.parts.kit.notices import draw_empty, draw_error, ready
+from pages.parts.kit.state import set_url_id, url_id
+from pages.parts.setup import choices
+
+_SOURCES = {
+    "Bundled sample": "sample", "Upload": "upload", "Path": "path", "Hugging Face": "hub", "Data asset": "asset",
+    "Used before": "known",
+}  # fmt: skip
+_FORMS = {
+    "upload": data_forms.draw_upload, "path": data_forms.draw_path, "hub": data_forms.draw_hub,
+    "asset": data_forms.draw_asset,
+}  # fmt: skip
+_PREVIEWED = 3
+
+
+def draw(draft: Draft) -> ChatDataset | None:
+    """Draw the choice of a source and what it needs; returns the data set, or None while there is none to show."""
+    chosen = st.segmented_control(
+        "Where the data comes from", list(_SOURCES), default=_first(draft), required=True, key="source"
+    )  # fmt: skip
+    source = _SOURCES[str(chosen)]
+    prepared = _draw_chosen(draft, source)
+    if prepared is None:
+        return None
+    loaded = load(prepared, draft)
+    if not ready(loaded, "Reading the first 50 rows…", (90, 200), key="dataset"):
+        return None
+    data_forms.draw_shape(loaded.value.shape, source)
+    return loaded.value
+
+
+def load(key: str, draft: Draft) -> Snapshot[ChatDataset]:
+    """Return the data set with lengths counted by the tokenizer of the draft's model."""
+
+    def count() -> ChatDataset:
+        found = datasets.load_sample() if key == "sample" else datasets.find_dataset(key)
+        if found is None:
+            raise BadInput("This data is no longer on this machine.", "Choose another, or use the bundled sample.")
+        return datasets.count_tokens_with(found, data_forms.find_tokenizer(draft))
+
+    asked = (home.default_path(), key, draft.model, draft.model_version, _known_of(key))
+    return reads.work("dataset", ":".join(map(str, asked)), count)
+
+
+def _known_of(key: str) -> str:
+    """Return which checks have left their results and when, so that what they found is read.
+
+    The same content under another name overwrites what was said of it.
+    """
+    folder = datasets.load_sample().train_path.parent if key == "sample" else home.current().datasets / key
+    files = sorted(path for path in folder.glob("*.json") if path.stem != "analysis")
+    with contextlib.suppress(FileNotFoundError):  # deleted at this moment: found gone when it is read
+        return ",".join(f"{path.stem}@{path.stat().st_mtime_ns}" for path in files)
+    return ""
+
+
+def _first(draft: Draft) -> str:
+    """Return the source shown first: that of a check under way, of the data already chosen, or the sample."""
+    if url_id("prep"):
+        begun = url_id("from") or ""
+        return next((title for title, source in _SOURCES.items() if source == begun), "Used before")
+    if draft.dataset:
+        found = datasets.find_dataset(draft.dataset)
+        if found is not None and found.source != datasets.SAMPLE_SOURCE:
+            return "Used before"
+    return "Bundled sample"
+
+
+def _draw_chosen(draft: Draft, source: str) -> str | None:
+    """Draw what a source needs; returns the key of its data set, None while there is none."""
+    if source == "sample":
+        return "sample"
+    if source == "known":
+        return _draw_repair_or_known(draft)
+    _FORMS[source](draft)
+    running = url_id("prep") if url_id("from") == source else None
+    if running is None:
+        if source == "upload":
+            draw_empty("Choose a file, or use the bundled sample.")
+        return None
+    return _draw_preparation(running)
+
+
+def _draw_repair_or_known(draft: Draft) -> str | None:
+    if url_id("from") == "repair" and (running := url_id("prep")):
+        action("Choose other data", set_url_id, "prep", None, key="leave-repair", icon="close")
+        return _draw_preparation(running)
+    known = datasets.list_datasets()
+    if not known:
+        draw_empty("No data was used before on this machine.")
+        return None
+    keys = [found.key for found in known]
+    by_key = {found.key: found for found in known}
+    picked = st.selectbox(
+        "Data on this machine", keys, index=keys.index(draft.dataset) if draft.dataset in keys else 0,
+        format_func=lambda key: f"{by_key[key].name} · {words.plural(by_key[key].rows, 'row')} · "
+        f"{words.moment(by_key[key].created_at)}",
+        key=f"known-{draft.id}",
+    )  # fmt: skip
+    return str(picked) if picked else None
+
+
+def _draw_preparation(preparation_id: str) -> str | None:
+    """Draw how far the check is, and its first rows meanwhile; returns the key of its data set when it is done."""
+    found = datasets.read_preparation(preparation_id)
+    if found.state == "running":
+        live(lambda: _draw_progress(preparation_id), key="preparation", run_every=0.7)
+        action("Cancel check", _cancel, preparation_id, key="cancel-check", icon="close")
+        return None
+    if found.state == "failed":
+        draw_error(TunedeckError(found.message, found.hint, found.detail), key="preparation")
+        return None
+    if found.state == "cancelled" or found.dataset is None:
+        draw_empty("The check was cancelled. Nothing of it is kept.")
+        return None
+    return found.dataset.key
+
+
+def _cancel(preparation_id: str) -> None:
+    datasets.cancel_preparation(preparation_id)
+    if url_id("from") == "upload":
+        for name in data_forms.FILES:
+            let_go(name)
+
+
+def _draw_progress(preparation_id: str) -> object:
+    found = datasets.read_preparation(preparation_id)
+    if found.state == "running":
+        st.progress(found.fraction or 0.0, text=words.plain(found.words))
+        seen = data_forms.look_ahead(preparation_id)
+        if seen.has_value and seen.value is None:
+            reads.end_work("preview", preparation_id)  # nothing has come yet: look again
+        elif seen.value is not None:
+            _draw_preview(seen.value)
+    return found.state
+
+
+def _draw_preview(preview: Preview) -> None:
+    """Draw what the first rows look like before all of them are checked."""
+    st.caption(words.plain(preview.shape.words))
+    if preview.findings:
+        st.text(f"In the first {len(preview.rows)} rows: {data_findings.describe(preview.findings)}")
+    for row in preview.rows[:_PREVIEWED]:
+        said = "\n".join(f"{one['role']}: {one['content'][:300]}" for one in row.messages) or row.text[:600]
+        with st.container(border=True):
+            st.caption(f"line {row.line}")
+            st.text(words.visible(said))
+
+
+def use(draft_id: str, key: str) -> None:
+    """Save the data set in the draft."""
+    choices.save(draft_id, dataset=key)

@@ -1,0 +1,150 @@
+"""The pieces of the overview: the two cards of a newcomer, the next action, what bills and what ran."""
+
+from __future__ import annotations
+
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from core import overview
+from core.azureml.connection import LOCAL
+from core.runs.jobs import Run
+from core.teardown.inventory import Inventory, Item
+from pages.parts.kit import words
+from pages.parts.kit.action import action
+from pages.parts.kit.links import Link, link
+from pages.parts.kit.notices import draw_error
+from pages.parts.kit.summary import Summary, read_summary
+from pages.parts.setup import choices
+from pages.parts.tune.run_list import draw_table, is_at_rest
+
+_SHOWN_RUNS = 5
+
+
+def draw_newcomer() -> None:
+    """Draw the two ways in."""
+    left, right = st.columns(2)
+    with left.container(border=True, height="stretch"):
+        st.header("On this machine")
+        st.markdown("Fine-tune a small chat model for real, here. Free, no account, a few minutes.")
+        action(
+            "Start on this machine", choices.begin, LOCAL, key="start-here", type="primary", icon="lan", then=_given
+        )  # fmt: skip
+    with right.container(border=True, height="stretch"):
+        st.header("On Azure")
+        st.markdown("Use your Azure Machine Learning workspace. You see each price before anything starts.")
+        action("Connect Azure", _nothing, key="connect-azure", icon="cloud", then=link("connect", where="Azure"))
+
+
+def draw_next(summary: Summary) -> DeltaGenerator:
+    """Draw the next action, or its outline while it is not known; returns where `draw_now` says what it is about."""
+    found = summary.next_action()
+    if found is None:
+        failed = next((look.error for look in (summary.endpoints, summary.inventory) if look.error), None)
+        if failed:
+            draw_error(failed, key="next")
+        else:
+            st.skeleton(72)
+        return st.container()
+    target = link(found.page.strip("/"), **found.ids)
+    with st.container(border=True, horizontal=True, vertical_alignment="center"):
+        place = st.container(width="stretch")
+        action(found.button, _nothing, key="next", type="primary", icon="arrow_forward", then=target)
+    return place
+
+
+def runs_rest(summary: Summary) -> bool:
+    """Whether nothing of the runs that are shown can change."""
+    return is_at_rest((summary.runs.value or [])[:_SHOWN_RUNS])
+
+
+def read_now_token(summary: Summary, rest: bool) -> object:
+    """Return what the next action and the menu stand on, which are not drawn again by themselves."""
+    found = summary.next_action()
+    told = (found.kind, found.ids) if found else None
+    return (
+        overview.describe_active(summary.active_runs),
+        len(summary.live_endpoints),
+        bool(summary.inventory.value),
+        told,
+        rest,
+    )
+
+
+def draw_now(next_place: DeltaGenerator) -> object:
+    """Draw the sentence of the next action, the tiles, what bills and the newest runs."""
+    summary = read_summary()
+    if found := summary.next_action():
+        next_place.markdown(f"**Next:** {words.plain(found.sentence)}")
+    _draw_tiles(summary)
+    inventory = summary.inventory.value
+    st.header("What bills now")
+    if inventory is None:
+        st.skeleton(44)
+    elif not inventory.billing:
+        unread = " and ".join(inventory.unread)
+        st.text(f"What {unread} exist here is not known." if unread else "Nothing exists here that bills.")
+    for item in inventory.billing if inventory else ():
+        _draw_bill(item)
+    if inventory and inventory.billing and summary.connection and summary.connection.billed:
+        st.caption("List price, not your bill.")
+    rest = True
+    if summary.runs.value:
+        st.header("Recent runs")
+        rest = _draw_runs(summary.runs.value[:_SHOWN_RUNS])
+    return read_now_token(summary, rest)
+
+
+def _draw_tiles(summary: Summary) -> None:
+    inventory = summary.inventory.value
+    with st.grid(4, min_column_width=160):
+        running = sum(run.state_word == "Running" for run in summary.active_runs)
+        others = overview.describe_active(summary.active_runs, without="Running") or None
+        st.metric("Running", running, others, delta_color="off", delta_arrow="off", border=True, height="stretch")
+        known = summary.endpoints.has_value
+        st.metric("Live endpoints", len(summary.live_endpoints) if known else "…", border=True, height="stretch")
+        if inventory is None:
+            st.metric("Billing now", "…", border=True, height="stretch")
+            st.metric("Next deletion", "…", border=True, height="stretch")
+            return
+        so_far = f"{words.money(inventory.so_far, inventory.currency)} so far" if inventory.billing else None
+        st.metric("Billing now", _rate(inventory), so_far, delta_color="off", delta_arrow="off", border=True,
+                  height="stretch")  # fmt: skip
+        st.metric("Next deletion", _next_deletion(inventory), border=True, height="stretch")
+
+
+def _rate(inventory: Inventory) -> str:
+    return overview.billing_words(inventory)
+
+
+def _next_deletion(inventory: Inventory) -> str:
+    found = overview.find_next_deletion(inventory)
+    return f"in {words.duration(found[1])}" if found else "none"
+
+
+def _draw_bill(item: Item) -> None:
+    with st.container(border=True, horizontal=True, vertical_alignment="center"):
+        link("teardown", pick=item.key).draw(words.plain(item.name), icon="payments")
+        st.text(item.kind)
+        st.text(words.duration(words.since(item.since)) if item.since else "since unknown")
+        st.text(item.hourly_words)
+        so_far = (
+            "cost unknown" if item.cost_so_far is None else f"{words.money(item.cost_so_far, item.currency)} so far"
+        )
+        st.text(so_far)
+        st.text(f"deleted {words.moment(item.delete_at)}" if item.delete_at else "never deleted", width="stretch")
+
+
+def _draw_runs(runs: list[Run]) -> bool:
+    rest = draw_table(runs)
+    with st.container(horizontal=True, gap="small"):
+        for run in runs:
+            link("runs", run=run.name).draw(f"Open {words.plain(run.title)}", icon="monitoring")
+    return rest
+
+
+def _given(target: Link) -> Link:
+    return target
+
+
+def _nothing() -> None:
+    """An action that only goes somewhere."""

@@ -1,0 +1,172 @@
+"""Buttons and fields whose failures become notices. The only place that hands Streamlit an `on_click`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import streamlit as st
+
+from core.errors import BadInput
+from pages.parts.kit import words
+from pages.parts.kit.links import Link
+from pages.parts.kit.notices import caught, draw_error
+from pages.parts.kit.state import ui
+
+Then = Link | Callable[[Any], Link | None] | None
+
+
+@dataclass(frozen=True)
+class Confirm:
+    """A question asked before an action: what it does, what is kept, and the way back first (Enter never acts)."""
+
+    title: str
+    yes: str
+    keep: str
+    lines: tuple[str, ...] = ()
+    type_name: str = ""
+    icon: str = "help"
+    ticks: tuple[str, ...] = field(default=())
+
+
+def action(
+    label: str,
+    fn: Callable[..., Any],
+    *args: Any,
+    key: str,
+    type: str = "secondary",
+    icon: str = "",
+    off: str = "",
+    then: Then = None,
+    confirm: Confirm | None = None,
+    width: str = "content",
+    help: str | None = None,
+    in_form: bool = False,
+) -> bool:
+    """Draw a button that calls `fn(*args)`; an error of it is drawn beneath the button and kept until the next click.
+
+    off: why the button cannot be used now, drawn beneath it. then: where to go when it succeeded, or a function of the
+    answer that says where. confirm: ask first. Returns whether it was clicked and succeeded in this run.
+    """
+    # No shortcut=: Streamlit 1.67 draws its key in a primary button at 3.5:1 (light) and 2.8:1 (dark); axe wants 4.5.
+    options: dict[str, Any] = {
+        "type": type,
+        "icon": f":material/{icon}:" if icon else None,
+        "icon_position": "right" if icon == "arrow_forward" else "left",
+        "disabled": bool(off),
+        "width": width,
+        "help": help,
+        "key": key,
+    }
+    if confirm is not None:
+        clicked = st.button(label, on_click=_ask, args=(key,), **options)
+    elif in_form:
+        clicked = st.form_submit_button(label, on_click=_run, args=(key, fn, args, then), **options)
+    else:
+        clicked = st.button(label, on_click=_run, args=(key, fn, args, then), **options)
+    if off:
+        st.caption(words.plain(off))
+    if confirm is not None and ui().open_dialog == key:
+        _draw_dialog(key, confirm, fn, args, then)
+    else:
+        draw_error_of(key)
+    return clicked and key not in ui().errors
+
+
+def on_change(key: str, fn: Callable[..., Any], *args: Any) -> dict[str, Any]:
+    """Return the options by which a field calls `fn(*args)` when it changes; `draw_error_of(key)` shows its error."""
+    return {"on_change": _run, "args": (key, fn, args, None)}
+
+
+def draw_error_of(key: str) -> None:
+    """Draw the error that an action left."""
+    if error := ui().errors.get(key):
+        ui().errors_drawn.add(key)
+        draw_error(error, key=key)
+
+
+def close_dialog() -> None:
+    """Close what is open; the next run of the page draws it no more."""
+    ui().open_dialog = None
+
+
+def open_dialog(key: str) -> None:
+    """Open the dialog of this name in the next run of the page."""
+    ui().open_dialog = key
+
+
+def drawer(key: str, title: str, draw: Callable[[], None], *, icon: str = "") -> None:
+    """Draw a panel at the side while `open_dialog(key)` holds."""
+    if ui().open_dialog != key:
+        return
+
+    @st.dialog(
+        title,
+        position="right",
+        icon=f":material/{icon}:" if icon else None,
+        on_dismiss=close_dialog,
+    )
+    def panel() -> None:
+        if ui().open_dialog != key:
+            st.rerun()
+        with caught(draw_error):
+            draw()
+
+    panel()
+
+
+def _ask(key: str) -> None:
+    ui().errors.pop(key, None)
+    ui().open_dialog = key
+
+
+def _run(key: str, fn: Callable[..., Any], args: tuple[Any, ...], then: Then) -> None:
+    here = ui()
+    here.errors.pop(key, None)
+    going: list[Link] = []
+    with caught(lambda error: here.errors.__setitem__(key, error)):
+        answer = fn(*args)
+        target = then if isinstance(then, Link) or then is None else then(answer)
+        if target is not None:
+            going.append(target)
+    if key not in here.errors and here.open_dialog == key:
+        here.open_dialog = None
+    if going:
+        going[0].go()
+
+
+def _draw_dialog(key: str, confirm: Confirm, fn: Callable[..., Any], args: tuple[Any, ...], then: Then) -> None:
+    typed_key = f"{key}-typed"
+
+    def checked(*given: Any) -> Any:
+        if confirm.type_name and str(st.session_state.get(typed_key, "")).strip() != confirm.type_name:
+            raise BadInput("The name does not match. Nothing was changed.", f"Type {confirm.type_name}.")
+        if not all(st.session_state.get(f"{key}-tick-{number}") for number in range(len(confirm.ticks))):
+            raise BadInput("A warning is not ticked. Nothing was changed.", "Tick each line you accept.")
+        return fn(*given)
+
+    @st.dialog(confirm.title, icon=f":material/{confirm.icon}:", on_dismiss=close_dialog)
+    def ask() -> None:
+        if ui().open_dialog != key:
+            st.rerun()
+        for line in confirm.lines:
+            st.text(line)
+        with st.form(f"{key}-form", border=False):
+            for number, tick in enumerate(confirm.ticks):
+                st.checkbox(words.plain(tick), key=f"{key}-tick-{number}")
+            if confirm.type_name:
+                st.text_input(f"Type {words.plain(confirm.type_name)} to confirm", key=typed_key, autocomplete="off")
+            with st.container(horizontal=True, horizontal_alignment="right"):
+                st.form_submit_button(confirm.keep, on_click=close_dialog, key=f"{key}-keep")
+                st.form_submit_button(
+                    confirm.yes,
+                    on_click=_run,
+                    args=(key, checked, args, then),
+                    type="primary",
+                    icon=f":material/{confirm.icon}:",
+                    key=f"{key}-yes",
+                )
+        draw_error_of(key)
+
+    ask()

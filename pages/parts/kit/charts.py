@@ -1,0 +1,312 @@
+"""Every Plotly chart of the dashboard: one look, light and dark. Knows series of numbers, not where they come from.
+
+A live chart keeps the reader's zoom because its `uirevision` is the run: the browser resets it only for another run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import plotly.graph_objects as go
+import streamlit as st
+
+from core.runs import metrics
+from core.runs.metrics import Point
+from pages.parts.kit import words
+from pages.parts.kit.plotly_element import NARROW_HEIGHT, draw_figure, load_library
+
+HEIGHT = 340
+MOST_COMPARED = 6
+_FONT = "Source Sans, Source Sans Pro, sans-serif"
+
+
+@dataclass(frozen=True)
+class Look:
+    """The colours of one theme."""
+
+    series: tuple[str, ...]
+    text: str
+    quiet: str
+    line: str
+    ground: str
+    bad: str
+
+
+LIGHT = Look(
+    ("#0072B2", "#C44E00", "#007A5E", "#A6548A", "#8A6D00", "#57606A"),
+    text="#0B0F14", quiet="#57606A", line="#D5D9DF", ground="#FFFFFF", bad="#B3202C",
+)  # fmt: skip
+DARK = Look(
+    ("#56B4E9", "#F0A35E", "#3CC9A0", "#E3A0C8", "#E8C547", "#A4ACB6"),
+    text="#F3F5F7", quiet="#A4ACB6", line="#3A414B", ground="#0E1116", bad="#FF9AA2",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What runs along the bottom of a chart: the optimiser's steps, epochs, or minutes since the first point."""
+
+    kind: str = "Step"  # Step | Epoch | Time
+    steps_per_epoch: float = 0.0
+    start_ms: int = 0
+
+    @property
+    def title(self) -> str:
+        """The axis' title with its unit."""
+        return {"Step": "Step", "Epoch": "Epoch", "Time": "Minutes since the first step"}[self.kind]
+
+    def place(self, point: Point) -> float:
+        """Where a point stands on this axis."""
+        if self.kind == "Epoch" and self.steps_per_epoch:
+            return point[0] / self.steps_per_epoch
+        if self.kind == "Time":
+            return (point[2] - self.start_ms) / 60_000
+        return point[0]
+
+
+def current_look() -> Look:
+    """Return the colours that fit the browser's theme."""
+    return DARK if st.context.theme.type == "dark" else LIGHT
+
+
+def draw_loss(
+    train: Sequence[Point], evaluated: Sequence[Point], *, run: str, axis: Axis, smoothing: float, log_y: bool = False
+) -> None:
+    """Draw the train loss, raw and smooth, and the eval loss with its best value."""
+    look = current_look()
+    figure = _figure(look, run, axis.title, "Loss", log_y=log_y)
+    _add_raw_and_smooth(figure, train, look, axis, "Train loss", smoothing)
+    if evaluated:
+        _add_eval(figure, evaluated, look, axis)
+    _add_not_numbers(figure, train, look, axis)
+    _draw(figure, f"loss-{run}", describe_loss(train, evaluated))
+
+
+def draw_rate(points: Sequence[Point], *, run: str, axis: Axis) -> None:
+    """Draw the learning rate."""
+    look = current_look()
+    figure = _figure(look, run, axis.title, "Learning rate")
+    figure.update_yaxes(tickformat=".1e")
+    _add_line(figure, points, look.series[2], axis, "Learning rate")
+    peak = max((value for _, value, _ in points), default=None)
+    last = points[-1][1] if points else None
+    alt = "No learning rate yet."
+    if peak is not None and last is not None:
+        alt = f"The learning rate peaks at {words.format_rate(peak)} and is now {words.format_rate(last)}."
+    _draw(figure, f"rate-{run}", alt)
+
+
+def draw_gradient(points: Sequence[Point], *, run: str, axis: Axis, smoothing: float) -> None:
+    """Draw the gradient norm, raw and smooth."""
+    look = current_look()
+    figure = _figure(look, run, axis.title, "Gradient norm")
+    _add_raw_and_smooth(figure, points, look, axis, "Gradient norm", smoothing, colour=look.series[3])
+    _add_not_numbers(figure, points, look, axis)
+    last = points[-1][1] if points else None
+    _draw(figure, f"gradient-{run}", f"The gradient norm is now {words.format_loss(last)}.")
+
+
+def draw_speed(points: Sequence[Point], *, run: str, axis: Axis) -> None:
+    """Draw how many tokens a second are trained on."""
+    look = current_look()
+    figure = _figure(look, run, axis.title, "Tokens per second")
+    figure.update_yaxes(rangemode="tozero")
+    _add_line(figure, points, look.series[4], axis, "Speed")
+    speed = points[-1][1] if points else 0.0
+    _draw(figure, f"speed-{run}", f"The run trains on {speed:,.0f} tokens a second.")
+
+
+def draw_comparison(runs: Mapping[str, Sequence[Point]], *, smoothing: float) -> None:
+    """Draw the smoothed train loss of up to six runs, told apart by colour and dash."""
+    look = current_look()
+    figure = _figure(look, "+".join(runs), "Step", "Train loss")
+    dashes = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+    for number, (title, points) in enumerate(list(runs.items())[:MOST_COMPARED]):
+        thin = metrics.thin([point for point in points if math.isfinite(point.value)])
+        smooth = metrics.smooth([value for _, value, _ in thin], smoothing)
+        line = {"color": look.series[number], "width": 2.25, "dash": dashes[number]}
+        mode = "lines+markers" if len(thin) < 3 else "lines"  # one point alone draws no line
+        figure.add_scatter(x=[step for step, _, _ in thin], y=smooth, name=title, mode=mode, line=line)
+    load_library()
+    ends = [f"{title} ends at {words.format_loss(points[-1][1])}" for title, points in runs.items() if points]
+    _draw(figure, "comparison", "; ".join(ends) + "." if ends else "No loss yet.")
+
+
+def explain_no_curve(points: Sequence[Point]) -> str:
+    """Return why a loss cannot be drawn by its steps, "" where it can."""
+    if not points:
+        return "it has logged no loss."
+    finite = [point for point in points if math.isfinite(point.value)]
+    if not finite:
+        return "its loss is not a number at any step."
+    if len(finite) > 1 and len({point.step for point in finite}) == 1:
+        return "its loss was logged without counting steps."
+    return ""
+
+
+def length_histogram(
+    bins: Sequence[tuple[int, int, int]], *, limit: int | None = None, unit: str = "tokens"
+) -> go.Figure:
+    """Return how long the rows are, as bins (from, to, rows). limit: where rows are cut, drawn as a line."""
+    look = current_look()
+    figure = _figure(look, "lengths", f"Length in {unit}", "Rows", height=NARROW_HEIGHT)
+    whole = [bin for bin in bins if limit is None or bin[0] <= limit]
+    cut = [bin for bin in bins if limit is not None and bin[0] > limit]
+    for name, shown, colour, shape in (
+        ("trained on whole", whole, look.series[0], ""), ("cut", cut, look.series[1], "/"),
+    ):  # fmt: skip
+        figure.add_bar(
+            x=[(low + high) / 2 for low, high, _ in shown],
+            y=[rows for _, _, rows in shown],
+            width=[high - low for low, high, _ in shown],
+            name=name,
+            marker={
+                "color": colour, "line": {"width": 1, "color": look.ground},
+                "pattern": {"shape": shape, "fgcolor": look.ground, "size": 6},
+            },
+            customdata=[f"{low:,} to {high - 1:,}" for low, high, _ in shown],
+            hovertemplate="%{customdata} " + unit + "<br>%{y:,} rows<extra></extra>",
+        )  # fmt: skip
+    figure.update_layout(bargap=0, barmode="overlay", hovermode="closest", showlegend=bool(cut))
+    if limit is not None and limit > 0:
+        figure.add_vline(x=limit, line={"color": look.series[1], "width": 2, "dash": "dot"})
+        figure.add_annotation(
+            x=limit, y=1, yref="paper", text=f"cut at {limit:,}", showarrow=False, xanchor="left", xshift=6,
+            font={"color": look.text, "size": 12},
+        )  # fmt: skip
+    return figure
+
+
+def draw_lengths(bins: Sequence[tuple[int, int, int]], *, limit: int | None = None, unit: str = "tokens") -> None:
+    """Draw `length_histogram`."""
+    if not bins:
+        st.text("There are no rows to measure.")
+        return
+    load_library()
+    rows = sum(count for _, _, count in bins)
+    usual = max(bins, key=lambda one: one[2])
+    alt = f"{words.plural(rows, 'row')} of up to {bins[-1][1]:,} {unit}; most have {usual[0]:,} to {usual[1]:,}."
+    _draw(length_histogram(bins, limit=limit, unit=unit), "lengths", alt + (f" Cut at {limit:,}." if limit else ""))
+
+
+def describe_loss(train: Sequence[Point], evaluated: Sequence[Point] = ()) -> str:
+    """Say the conclusion of the loss chart in a sentence, for those who do not see it."""
+    if not train:
+        return "No loss yet."
+    first, last = train[0].value, train[-1].value
+    steps = words.plural(train[-1].step, "step")
+    if first == last:
+        said = f"Train loss is {words.format_loss(last)} after {steps}."
+    else:
+        verb = "fell" if last < first else "rose"
+        said = f"Train loss {verb} from {words.format_loss(first)} to {words.format_loss(last)} over {steps}."
+    if evaluated:
+        best = min(evaluated, key=lambda point: point.value)
+        said += f" Best eval loss {words.format_loss(best.value)} at step {best.step}."
+    return said
+
+
+def _figure(
+    look: Look, revision: str, x_title: str, y_title: str, *, height: int = HEIGHT, log_y: bool = False
+) -> go.Figure:
+    axis = {
+        "tickfont": {"size": 12, "color": look.quiet},
+        "title": {"font": {"size": 13, "color": look.quiet}},
+        "linecolor": look.line,
+        "gridcolor": look.line,
+        "zeroline": False,
+        "automargin": True,
+    }
+    figure = go.Figure()
+    figure.update_layout(
+        template="none",
+        height=height,
+        margin={"l": 48, "r": 16, "t": 8, "b": 40},
+        uirevision=revision,
+        hovermode="x unified",
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font={"family": _FONT, "color": look.text},
+        hoverlabel={"bgcolor": look.ground, "font": {"color": look.text}},
+        legend={
+            "orientation": "h", "x": 0, "y": 1.0, "xanchor": "left", "yanchor": "bottom",
+            "font": {"size": 12, "color": look.text}, "bgcolor": "rgba(0,0,0,0)",
+        },
+        showlegend=True,
+    )  # fmt: skip
+    figure.update_xaxes(**axis, showgrid=False, title_text=x_title)
+    figure.update_yaxes(**axis, showgrid=True, gridwidth=1, title_text=y_title, type="log" if log_y else "linear")
+    return figure
+
+
+def _add_raw_and_smooth(
+    figure: go.Figure, points: Sequence[Point], look: Look, axis: Axis, name: str, smoothing: float, colour: str = ""
+) -> None:
+    colour = colour or look.series[0]
+    thin = metrics.thin([point for point in points if math.isfinite(point[1])])
+    places, values = [axis.place(point) for point in thin], [value for _, value, _ in thin]
+    if smoothing:
+        raw = {"color": colour, "width": 1}
+        figure.add_scatter(
+            x=places, y=values, mode="lines", line=raw, opacity=0.3, hoverinfo="skip", showlegend=False, name="raw"
+        )
+    smooth = metrics.smooth(values, smoothing) if smoothing else values
+    mode = "lines+markers" if len(values) < 3 else "lines"  # one point alone draws no line
+    figure.add_scatter(
+        x=places, y=smooth, mode=mode, name=name, line={"color": colour, "width": 2.25}, hovertemplate="%{y:.3g}"
+    )
+
+
+def _add_eval(figure: go.Figure, points: Sequence[Point], look: Look, axis: Axis) -> None:
+    finite = [point for point in points if math.isfinite(point[1])]
+    figure.add_scatter(
+        x=[axis.place(point) for point in finite],
+        y=[value for _, value, _ in finite],
+        mode="lines+markers",
+        name="Eval loss",
+        line={"color": look.series[1], "width": 2.25, "dash": "dot"},
+        marker={"symbol": "diamond", "size": 9, "color": look.series[1]},
+        hovertemplate="%{y:.3g}",
+    )
+    if finite:
+        best = min(finite, key=lambda point: point[1])
+        figure.add_annotation(
+            x=axis.place(best), y=math.log10(best[1]) if figure.layout.yaxis.type == "log" else best[1],
+            text=f"best {words.format_loss(best[1])}", showarrow=True, arrowhead=2, arrowcolor=look.quiet,
+            ax=0, ay=-34, font={"size": 12, "color": look.text},
+        )  # fmt: skip
+
+
+def _add_line(figure: go.Figure, points: Sequence[Point], colour: str, axis: Axis, name: str) -> None:
+    thin = metrics.thin([point for point in points if math.isfinite(point[1])])
+    mode = "lines+markers" if len(thin) < 3 else "lines"
+    figure.add_scatter(
+        x=[axis.place(point) for point in thin],
+        y=[value for _, value, _ in thin],
+        mode=mode,
+        name=name,
+        line={"color": colour, "width": 2.25},
+        hovertemplate="%{y:.3g}",
+    )
+
+
+def _add_not_numbers(figure: go.Figure, points: Sequence[Point], look: Look, axis: Axis) -> None:
+    """Mark steps whose value is no number: silence there would look like a gap in the log."""
+    broken = [point for point in points if not math.isfinite(point[1])]
+    if not broken:
+        return
+    finite = [value for _, value, _ in points if math.isfinite(value)]
+    figure.add_scatter(
+        x=[axis.place(point) for point in broken],
+        y=[min(finite, default=0.0)] * len(broken),
+        mode="markers",
+        name="Not a number",
+        marker={"symbol": "x", "size": 9, "color": look.bad},
+        hovertemplate="not a number",
+    )
+
+
+def _draw(figure: go.Figure, key: str, alt: str) -> None:
+    draw_figure(figure, key=f"chart-{key}", alt=alt)

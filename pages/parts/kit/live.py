@@ -1,0 +1,63 @@
+"""The part of a page that draws itself again. The only place that uses `st.fragment`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import streamlit as st
+
+from core.errors import TunedeckError
+from pages.parts.kit.notices import caught, draw_error, end_page
+from pages.parts.kit.state import ui
+
+_UNSET = object()
+
+
+def live(
+    draw: Callable[..., object],
+    *,
+    key: str,
+    run_every: float | None = 2.0,
+    read: Callable[[], Any] | None = None,
+    token: object = _UNSET,
+) -> None:
+    """Draw a part of the page now and again every `run_every` seconds (None: only when a widget inside is used).
+
+    An error is drawn in place. With `read`, its answer is handed to `draw`, and the last good answer is drawn under the
+    error when `read` fails. What `draw` returns is a token: when it differs from `token`, or from the first one of the
+    page's last full run (a run ended, say), the whole page is drawn again.
+    """
+    ui().tokens.pop(key, None)
+    if token is not _UNSET:
+        ui().tokens[key] = token
+
+    @st.fragment(run_every=run_every)
+    def part() -> None:
+        here = ui()
+        was_live, here.in_live = here.in_live, True
+        tokens: list[object] = []
+        try:
+            with caught(draw_error):
+                tokens.append(draw(*_view(key, read)))
+        finally:
+            here.in_live = was_live
+        if tokens and here.tokens.setdefault(key, tokens[0]) != tokens[0]:
+            here.tokens[key] = tokens[0]
+            st.rerun()
+
+    part()
+
+
+def _view(key: str, read: Callable[[], Any] | None) -> tuple[Any, ...]:
+    """Return what `draw` is called with; the last good answer, under the error, where `read` fails."""
+    if read is None:
+        return ()
+    failures: list[TunedeckError] = []
+    with caught(failures.append):
+        ui().last_views[key] = read()
+    if failures:
+        draw_error(failures[0], key=f"live-{key}")
+    if key not in ui().last_views:
+        end_page()
+    return (ui().last_views[key],)

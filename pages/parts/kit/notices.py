@@ -1,0 +1,153 @@
+"""How a page says that something failed, is empty, is being read or is old."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NoReturn, TypeGuard, TypeVar
+
+import streamlit as st
+
+from core.azureml.reader import Snapshot
+from core.errors import LocalWorkspaceDown, TunedeckError
+from pages.parts.kit import words
+
+log = logging.getLogger("tunedeck.pages")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Loaded(Snapshot[T]):
+    """A snapshot that has a value; for the type checker alone."""
+
+    value: T
+
+
+class PageEnd(Exception):
+    """The rest of this page has nothing to draw; the frame is still drawn."""
+
+
+def end_page() -> NoReturn:
+    """Leave the page's script here. `st.stop` would leave out what the frame draws after the page."""
+    raise PageEnd
+
+
+@contextmanager
+def caught(keep: Callable[[TunedeckError], Any]) -> Iterator[None]:
+    """Hand what goes wrong inside to `keep` as a sentence: the one place where any exception is caught on a page."""
+    try:
+        yield
+    except PageEnd:
+        return
+    except TunedeckError as error:
+        keep(error)
+    except Exception as error:
+        log.exception("a page failed")
+        keep(fault(error))
+
+
+def fault(error: BaseException) -> TunedeckError:
+    """Return the sentence for an exception that nobody foresaw."""
+    return TunedeckError(
+        f"Tunedeck has a fault: {type(error).__name__} was not handled.",
+        "Nothing was lost. Reload the page; if it stays, report it with the details below.",
+        "".join(traceback.format_exception(error)[-6:]),
+    )
+
+
+def draw_error(error: TunedeckError, *, key: str = "") -> None:
+    """Draw what happened, what to do, and the details folded."""
+    with st.container(border=True, key=f"error-{key}" if key else None, gap="xsmall"):
+        st.badge("Failed", icon=":material/error:", color="red")
+        st.markdown(f"**{words.plain(error.message)}**")
+        if error.hint:
+            draw_hint(error.hint)
+        if isinstance(error, LocalWorkspaceDown):
+            _draw_start_button(key)
+        if error.detail:
+            with st.expander("Details"):
+                st.code(error.detail, language=None, wrap_lines=True)
+
+
+def draw_hint(hint: str) -> None:
+    """Draw a hint; what stands between backticks is shown as code, nothing else of it is Markdown."""
+    pieces = hint.split("`")
+    st.markdown("".join(f"`{piece}`" if odd % 2 else words.plain(piece) for odd, piece in enumerate(pieces)))
+
+
+def draw_warning(message: str, hint: str = "", detail: str = "", *, key: str = "") -> None:
+    """Draw a warning that blocks nothing; what it was read from is folded."""
+    with st.container(border=True, key=f"warning-{key}" if key else None, gap="xsmall"):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.badge("Note", icon=":material/info:", color="orange")
+            st.markdown(words.plain(f"{message} {hint}".strip()), width="stretch")
+        if detail:
+            with st.expander("Details"):
+                st.code(detail, language=None, wrap_lines=True)
+
+
+def draw_empty(message: str, link: Any = None, label: str = "", icon: str = "arrow_forward") -> None:
+    """Draw that there is nothing yet, and the way on."""
+    with st.container(border=True, horizontal=True, vertical_alignment="center"):
+        st.text(message, width="stretch")
+        if link is not None:
+            link.draw(label, icon=icon)
+
+
+def draw_loading(message: str, heights: tuple[int, ...] = (56, 56, 56)) -> None:
+    """Draw the outline of what is being read."""
+    st.caption(message)
+    for height in heights:
+        st.skeleton(height)
+
+
+def draw_age(snapshot: Snapshot[Any]) -> None:
+    """Draw how old a reading is; "Stale" where three tries in a row failed."""
+    if not snapshot.is_stale:
+        st.caption(words.age(snapshot.age_s))
+        return
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.badge("Stale", icon=":material/sync_problem:", color="orange")
+        st.caption(words.plain(f"{words.age(snapshot.age_s)}. {snapshot.error.message if snapshot.error else ''}"))
+
+
+def ready(
+    snapshot: Snapshot[T], message: str, heights: tuple[int, ...] = (56, 56, 56), *, key: str = ""
+) -> TypeGuard[Loaded[T]]:
+    """Draw what stands in the way of a value: still being read, or an error with no value yet. True: use the value.
+
+    A value whose newest reading failed is used, and said to be old.
+    """
+    if snapshot.has_value:
+        if snapshot.is_stale:
+            draw_age(snapshot)
+        return True
+    if snapshot.error is not None:
+        draw_error(snapshot.error, key=key)
+    else:
+        draw_loading(message, heights)
+    return False
+
+
+def draw_workspace_down(error: TunedeckError | None) -> None:
+    """Draw, above what a page still shows, that the local workspace is down and the button that starts it."""
+    if isinstance(error, LocalWorkspaceDown):
+        with st.container(border=True, horizontal=True, vertical_alignment="center", key="workspace-down"):
+            st.badge("Stale", icon=":material/sync_problem:", color="orange")
+            st.markdown(f"{words.plain(error.message)} What you see was read before.", width="stretch")
+            _draw_start_button("frame")
+
+
+def _draw_start_button(key: str) -> None:
+    """Offer to start the local workspace. The parts it needs stand on this module, so they are fetched here."""
+    from pages.parts.kit import reads
+    from pages.parts.kit.action import action
+
+    starting = reads.starting_local()
+    if starting is not None and starting.loading:
+        st.caption("Starting the local workspace…")
+    else:
+        action("Start the local workspace", reads.start_local, key=f"start-local-{key}", icon="play_arrow")

@@ -1,0 +1,63 @@
+"""How far a run or an operation is: a state as its badge, the stages of a run, the error that ended an operation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+import streamlit as st
+
+from core.errors import TunedeckError
+from core.operations import Operation
+from core.runs.states import QUEUED, STATES, Stage
+from pages.parts.kit import steps, words
+from pages.parts.kit.notices import draw_error
+
+_STEP_STATES = {
+    "Completed": "done", "Failed": "failed", "Cancelled": "skipped", "Skipped": "skipped", "Waiting": "waiting",
+    "Preparing": "waiting", "Queued": "waiting",
+}  # fmt: skip
+
+
+def clock(at: datetime | str | float | None) -> str:
+    """Return "15:02:11 UTC"."""
+    found = words.to_utc(at)
+    return f"{found:%H:%M:%S} UTC" if found else "unknown"
+
+
+def draw_badge(state: str) -> None:
+    """Draw one of Azure's job states as its word, icon and colour."""
+    known = STATES.get(state, STATES["Unknown"])
+    st.badge(known.word, icon=f":material/{known.icon}:", color=known.role)  # type: ignore[arg-type]
+
+
+def draw_stages(stages: Sequence[Stage], *, key: str, say: Callable[[Stage], str]) -> None:
+    """Draw the stages of a run. say: a line inside a stage, such as "Step 62 of 100"."""
+    rows = []
+    for stage in stages:
+        state = "running" if stage.name == QUEUED and stage.running else _STEP_STATES.get(stage.state_word, "running")
+        lines = [say(stage), stage.error.cause if stage.error else "", stage.missed]
+        if stage.state and state in ("waiting", "skipped"):
+            lines.insert(0, f"{stage.state_word}.")
+        if stage.started:
+            began = clock(stage.started)
+            lines.append(f"{began} to {clock(stage.ended)}" if stage.ended else f"since {began}")
+        rows.append((stage.title, state, "\n".join(filter(None, lines)), stage.seconds))
+    steps.draw_steps(rows, key=key)
+
+
+def draw_operation(operation: Operation, *, key: str, only: Sequence[str] = ()) -> None:
+    """Draw the steps of an operation (`only` those named), and the error that ended it."""
+    shown = [step for step in operation.steps if not only or step.name in only]
+    steps.draw_steps(((step.title, step.state, step.detail, step.seconds) for step in shown), key=key)
+    if operation.note and not operation.finished:
+        st.caption(words.plain(operation.note))
+    draw_operation_error(operation, key=key)
+
+
+def draw_operation_error(operation: Operation, *, key: str) -> None:
+    """Draw the error that ended an operation, where one did."""
+    if operation.error:
+        known = operation.error
+        error = TunedeckError(known.get("message", "It failed."), known.get("hint", ""), known.get("detail", ""))
+        draw_error(error, key=f"{key}-error")

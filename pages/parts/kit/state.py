@@ -1,0 +1,69 @@
+"""The one object a browser session keeps. Nothing in it would be missed: identity is in the URL, truth is elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import streamlit as st
+
+from core.azureml.reader import Snapshot
+from core.errors import TunedeckError
+from core.launch.drafts import Draft
+
+
+@dataclass
+class Watch:
+    """A reading that this page drew, so that the page can be drawn again when it changes."""
+
+    read: Callable[[], Snapshot[Any]]
+    drawn: Snapshot[Any]
+
+
+@dataclass
+class Ui:
+    """What one browser session has open.
+
+    fields: what was drawn last, by name (pages.parts.kit.fields). shown: by id, the drafts as they were drawn last,
+    with what was changed here since; what else changes was changed elsewhere.
+    """
+
+    alias: str | None = None
+    draft_id: str | None = None
+    page: str = ""
+    errors: dict[str, TunedeckError] = field(default_factory=dict)
+    errors_drawn: set[str] = field(default_factory=set)
+    open_dialog: str | None = None
+    tokens: dict[str, object] = field(default_factory=dict)
+    last_views: dict[str, Any] = field(default_factory=dict)
+    watched: dict[str, Watch] = field(default_factory=dict)
+    in_live: bool = False
+    chats: dict[str, Any] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)
+    fields: dict[str, Any] = field(default_factory=dict)
+    shown: dict[str, Draft] = field(default_factory=dict)
+    runs_page: int = 1
+
+
+def ui() -> Ui:
+    """Return the state of this browser session."""
+    if "ui" not in st.session_state:
+        st.session_state["ui"] = Ui()
+    found: Ui = st.session_state["ui"]
+    return found
+
+
+def url_id(name: str) -> str | None:
+    """Return an id that the URL carries, such as `run` or `endpoint`, or None."""
+    value = st.query_params.get(name, "").strip()
+    return value[:200] or None
+
+
+def set_url_id(name: str, value: str | None) -> None:
+    """Put an id into the URL, or take it out, without drawing the page again."""
+    if value:
+        if st.query_params.get(name) != value:
+            st.query_params[name] = value
+    elif name in st.query_params:
+        del st.query_params[name]

@@ -1,0 +1,248 @@
+"""The teardown page's pieces: what exists as rows to tick, the question before deleting, the steps and the receipts."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import streamlit as st
+
+from core import operations
+from core.azureml.connection import Connection
+from core.azureml.reader import Snapshot
+from core.catalog.prices import money
+from core.operations import Operation
+from core.serving import endpoints
+from core.teardown import inventory as inventories
+from core.teardown import plan as teardown
+from core.teardown.inventory import Inventory, Item
+from core.teardown.plan import Receipt, TeardownPlan
+from pages.parts.kit import reads, words
+from pages.parts.kit.action import Confirm, action
+from pages.parts.kit.links import link
+from pages.parts.kit.live import live
+from pages.parts.kit.notices import draw_empty, draw_warning
+from pages.parts.kit.stages import clock, draw_operation
+from pages.parts.kit.state import ui
+
+_KINDS = {"endpoint": "endpoint", "compute": "cluster", "model": "model", "data": "data", "run": "run"}
+_DELETABLE = ("endpoint", "compute", "model")
+
+
+def read_plan(conn: Connection, picks: tuple[str, ...], files: tuple[str, ...]) -> TeardownPlan:
+    """Say what deleting these means, on a fresh look."""
+    return teardown.plan_teardown(conn, operations.list_everything(conn), picks, files)
+
+
+def draw_tiles(conn: Connection, inventory: Inventory) -> None:
+    """Draw what bills now and what it came to."""
+    with st.grid(3, min_column_width=160):
+        st.metric("Billing now", inventory.words, border=True, height="stretch")
+        st.metric("So far", money(inventory.so_far, inventory.currency), border=True, height="stretch")
+        st.metric("Resources", len(inventory.items), f"{len(inventory.billing)} can bill", delta_color="off",
+                  delta_arrow="off", border=True, height="stretch")  # fmt: skip
+    if conn.billed:
+        st.caption("List price, not your bill.")
+    for problem in inventory.problems:
+        draw_warning(problem)
+
+
+@dataclass(frozen=True)
+class Picks:
+    """Keys of what is ticked, of the models whose files go too, and how many rows there are to tick."""
+
+    keys: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    rows: int = 0
+
+
+def draw_rows(inventory: Inventory, picked: str | None) -> Picks:
+    """Draw what exists as rows to tick."""
+    shown = st.segmented_control("Show", ["Can bill", "Created here", "All"], default="Can bill", required=True,
+                                 key="what", bind="query-params")  # fmt: skip
+    items = [item for item in inventory.items if item.kind in _DELETABLE]
+    ours = [item for item in items if item.created_here]
+    rows = {"Can bill": [item for item in items if item.bills], "Created here": ours}.get(shown or "", items)
+    if picked and (wanted := inventory.find(picked)) and wanted not in rows and wanted.kind in _DELETABLE:
+        rows = [wanted, *rows]
+    if picked and inventory.find(picked) is None:
+        st.text(f"'{picked}' does not exist here, or not any more.")
+    if not rows and inventory.unread:
+        st.text(f"What {' and '.join(inventory.unread)} exist here is not known.")
+    elif not rows:
+        st.text(f"Nothing exists here that {'bills' if shown == 'Can bill' else 'can be deleted'}.")
+        st.caption(f"Last checked {clock(inventory.read_at)}.")
+    ticks, files = [], []
+    for item in rows:
+        if _draw_row(item, ticked=item.key == picked or (item.bills and item.created_here)):
+            ticks.append(item.key)
+            if item.kind == "model" and _draw_files(item):
+                files.append(item.key)
+    return Picks(tuple(ticks), tuple(files), len(rows))
+
+
+def _draw_row(item: Item, *, ticked: bool) -> bool:
+    with st.container(border=True, horizontal=True, vertical_alignment="center", key=f"row-{item.key}"):
+        name = words.plain(f"{item.name} v{item.version}" if item.version else item.name)
+        chosen = st.checkbox(name, value=ticked, key=f"pick-{item.key}", width="stretch")
+        facts = [_KINDS.get(item.kind, item.kind), item.state]
+        if item.bills:
+            facts += [words.duration(words.since(item.since)) if item.since else "", _price(item)]
+            if item.cost_so_far is not None:
+                facts.append(f"{money(item.cost_so_far, item.currency)} so far")
+            facts.append(f"deleted at {words.moment(item.delete_at)}" if item.delete_at else "")
+        else:
+            facts += ["free", words.size(item.bytes) if item.bytes else ""]
+        st.text(" · ".join(filter(None, facts)))
+        if item.note:
+            st.caption(words.plain(item.note))
+        if item.under_way:
+            st.caption(words.plain(f"Under way, and ended first: {', '.join(item.under_way)}"))
+    return chosen
+
+
+def _price(item: Item) -> str:
+    return item.price.words if item.price is not None else "price unknown"
+
+
+def _draw_files(item: Item) -> bool:
+    size = f" ({words.size(item.bytes)})" if item.bytes else ""
+    return st.checkbox(f"Delete the files of {words.plain(item.name)} too{size}", key=f"files-{item.key}",
+                       help="Without this the model is archived: hidden, and kept.")  # fmt: skip
+
+
+def draw_button(snapshot: Snapshot[TeardownPlan] | None, count: int) -> None:
+    """Draw what it frees and the one button; the question names everything."""
+    label = f"Delete {words.plural(count, 'resource')}…" if count else "Delete…"
+    plan = snapshot.value if snapshot else None
+    off = "Tick what is to go." if not count else "" if plan else "Reading what it would mean…"
+    if snapshot is not None and snapshot.error is not None and plan is None:
+        off = snapshot.error.message
+    if plan:
+        st.text(f"Frees {plan.frees}")
+    action(label, delete, plan, key="delete", type="primary", icon="delete_forever", off=off,
+           confirm=_question(plan, count) if plan else None,
+           then=lambda begun: link("teardown", operation=begun.id))  # fmt: skip
+
+
+def _question(plan: TeardownPlan, count: int) -> Confirm:
+    what = words.plural(count, "resource")
+    lines = [*plan.sentences, *(f"{act.item.kind} {act.item.name}: {act.consequence}" for act in plan.actions)]
+    if plan.kept:
+        lines.append("Kept: " + ", ".join(_short(item) for item in plan.kept[:6]) + _more(len(plan.kept) - 6))
+    return Confirm(title=f"Delete {what}?", yes=f"Delete {what}", keep="Keep them", lines=tuple(lines),
+                   type_name=plan.confirm, icon="delete_forever")  # fmt: skip
+
+
+def _short(item: Item) -> str:
+    return f"{item.kind} {item.name}" + (f" v{item.version}" if item.version else "")
+
+
+def _more(count: int) -> str:
+    return f" and {count} more" if count > 0 else ""
+
+
+def delete(plan: TeardownPlan) -> Operation:
+    """Record the teardown. The question has compared what was typed with the name that the plan asks for."""
+    begun = operations.start_teardown(plan, plan.confirm)
+    reads.forget(operations.list_everything, inventories.list_billing, endpoints.list_endpoints)
+    return begun
+
+
+def _is_newer(inventory: Inventory | None, operation: Operation) -> bool:
+    """Say whether an inventory was read after the operation's last step, so that it no longer shows what is gone."""
+    read_at = inventory.read_at if inventory else None
+    return bool(read_at and operation.updated_at and read_at > operation.updated_at)
+
+
+def draw_operation_of(operation_id: str, inventory: Inventory | None) -> None:
+    """Draw a teardown under way or done: its steps, then when each thing was seen to be gone."""
+    operation = operations.find_operation(operation_id)
+    if operation is None:
+        draw_empty(f"There is no deletion '{operation_id}' here.", link("activity"), "See all changes")
+        return
+    st.header("Deleting" if not operation.finished else "Deleted" if operation.state == "done" else "Not deleted",
+              anchor=False)  # fmt: skip
+
+    def draw() -> object:
+        now = operations.get_operation(operation.id)
+        draw_operation(now, key="teardown")
+        if not now.finished:
+            st.caption("You may close this page. The teardown goes on while Tunedeck runs.")
+        return (now.state, _is_newer(reads.read(operations.list_everything, max_age_s=2.0).value, now))
+
+    newer = _is_newer(inventory, operation)
+    rests = operation.finished and newer
+    live(draw, key="teardown", run_every=None if rests else 1.0, token=(operation.state, newer))
+    if operation.state == "failed":
+        action("Try again", operations.retry_operation, operation.id, key="retry-teardown", icon="refresh")
+    for receipt in operations.list_receipts(ui().alias):
+        if receipt.operation == operation.id:
+            draw_receipt(receipt)
+
+
+def draw_receipt(receipt: Receipt) -> None:
+    """Draw what is gone, seen twice, and what bills now."""
+    with st.container(border=True, gap="small", key=f"receipt-{receipt.id}"):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            after = receipt.per_hour_after
+            rate = f"{money(after, receipt.currency)}/h" if after is not None else "price unknown"
+            st.badge(
+                f"Billing: {words.plain(rate)}", icon=":material/check_circle:", color="gray" if after else "green"
+            )
+            st.text(f"Receipt {receipt.id}")
+        for gone in receipt.removed:
+            seen = _times(gone.checks)
+            verb = "Archived" if gone.what == "archive" else "Gone"
+            st.text(f"{verb} {clock(gone.at)}: {gone.kind} {gone.name}" + (f" v{gone.version}" if gone.version else "")
+                    + (f", checked {seen}" if seen else "")
+                    + (f", {words.size(gone.bytes_freed)} freed" if gone.bytes_freed else ""))  # fmt: skip
+        for note in receipt.notes:
+            st.text(note)
+        st.download_button("JSON", receipt.to_json(), file_name=f"{receipt.id}.json", mime="application/json",
+                           icon=":material/download:", on_click="ignore", key=f"json-{receipt.id}",
+                           type="tertiary")  # fmt: skip
+
+
+def _freed(receipt: Receipt) -> str:
+    if receipt.per_hour_after is None:
+        return "price unknown"
+    return f"{money(receipt.per_hour_before - receipt.per_hour_after, receipt.currency)}/h"
+
+
+def _times(checks: Collection[str]) -> str:
+    count = len(checks)
+    return {0: "", 1: "once", 2: "twice"}.get(count, f"{count} times")
+
+
+def draw_receipts() -> None:
+    """Draw every receipt as a table, newest first."""
+    receipts: Sequence[Receipt] = operations.list_receipts(ui().alias)
+    if not receipts:
+        return
+    st.header("Receipts", anchor=False)
+    rows = [
+        {
+            "Receipt": receipt.id,
+            "When": words.moment(receipt.at),
+            "Gone": ", ".join(f"{gone.kind} {gone.name}" for gone in receipt.removed),
+            "Freed": _freed(receipt),
+        }
+        for receipt in receipts
+    ]
+    st.dataframe(rows, hide_index=True, alt=f"{len(rows)} receipts; the newest is {receipts[0].id}")
+
+
+def draw_stays(inventory: Inventory) -> None:
+    """Draw what occupies space and bills nothing."""
+    kept = [item for item in inventory.items if item.bytes and not item.bills]
+    if not kept:
+        return
+    total = sum(item.bytes or 0 for item in kept)
+    label = f"What stays: {words.size(total)} in {words.plural(len(kept), 'thing')}"
+    with st.expander(label, icon=":material/folder:"):
+        rows = [
+            {"Kind": item.kind, "Name": _short(item), "Size": words.size(item.bytes or 0), "Where": item.path}
+            for item in sorted(kept, key=lambda item: -(item.bytes or 0))
+        ]
+        st.dataframe(rows, hide_index=True, alt=f"{len(rows)} things that stay, {words.size(total)} together")

@@ -1,0 +1,57 @@
+"""When an endpoint is deleted by itself: chosen before a deploy, changed while it answers."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import streamlit as st
+
+from core import operations
+from core.operations import Operation
+from core.serving import endpoints
+from core.serving.endpoints import EndpointView
+from core.teardown import inventory
+from pages.parts.kit import reads, words
+from pages.parts.kit.action import Confirm, action
+from pages.parts.kit.stages import draw_operation_error
+from pages.parts.kit.state import ui
+
+_LIVES = {"1 h": timedelta(hours=1), "8 h": timedelta(hours=8), "1 day": timedelta(days=1), "Never": None}
+
+
+def choose_end(*, billed: bool, key: str) -> datetime | None:
+    """Draw how long something stays; returns when it ends, to the minute, or None for never."""
+    kept = st.segmented_control("How long it stays", list(_LIVES), default="8 h" if billed else "Never",
+                                required=True, key=key, label_visibility="collapsed")  # fmt: skip
+    lives = _LIVES[kept or "8 h"]
+    return None if lives is None else (datetime.now(UTC) + lives).replace(second=0, microsecond=0)
+
+
+def draw_delete_at(endpoint: EndpointView) -> None:
+    """Draw when the endpoint is deleted and the way to change that; the tag on the endpoint is the truth."""
+    found = reads.find_connection()
+    if found is None:
+        return
+    asked = operations.find_operation_for(ui().alias or "", endpoint.name, "delete_at")
+    with st.popover("Delete at", icon=":material/timer:", key="delete-at"):
+        st.text(f"Now: {words.moment(endpoint.delete_at)}." if endpoint.delete_at else "Now: it is never deleted.")
+        chosen = choose_end(billed=found.billed, key="new-life")
+        never = Confirm(
+            title="Never delete this endpoint by itself?",
+            yes="Never delete it",
+            keep="Keep its end",
+            lines=(f"{endpoint.name} bills until you delete it.",),
+            icon="timer_off",
+        )
+        label = f"Delete it at {words.plain(words.moment(chosen))}" if chosen else "Never delete it by itself"
+        action(label, _set_end, endpoint.name, chosen, key="set-delete-at", icon="timer",
+               off="It is being changed." if asked is not None and not asked.finished else "",
+               confirm=never if found.billed and chosen is None else None)  # fmt: skip
+    if asked is not None and asked.state == "failed":
+        draw_operation_error(asked, key="delete-at")
+
+
+def _set_end(name: str, at: datetime | None) -> Operation:
+    begun = operations.start_set_delete_at(ui().alias or "", "endpoint", name, at)
+    reads.forget(endpoints.list_endpoints, inventory.list_billing, operations.list_everything)
+    return begun

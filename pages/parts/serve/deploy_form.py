@@ -1,0 +1,224 @@
+"""The form that makes an endpoint of a finished run: model, name, size with the reasons against others, delete-at."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import streamlit as st
+
+from core import operations, overview
+from core.azureml.connection import Connection
+from core.catalog import base_models, compute
+from core.catalog.compute import Size
+from core.operations import Operation
+from core.runs import evaluation
+from core.runs.states import Run
+from core.serving import endpoints
+from core.serving.endpoints import EndpointView
+from core.serving.registered_models import NAME_RULE, check_model_name
+from core.teardown import inventory
+from pages.parts.kit import fields, reads, words
+from pages.parts.kit.action import Confirm, action
+from pages.parts.kit.links import link
+from pages.parts.kit.notices import draw_empty, draw_error, draw_loading, end_page, ready
+from pages.parts.kit.state import set_url_id, ui, url_id
+from pages.parts.serve.delete_at import choose_end
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What will be deployed. problem: why it cannot be yet."""
+
+    run: Run
+    model_name: str
+    endpoint: str
+    size: Size | None
+    delete_at: datetime | None
+    problem: str
+
+
+def draw_form(conn: Connection) -> None:
+    """Draw the four choices and the button."""
+    run = _choose_run()
+    st.header("1 Model", anchor=False)
+    _draw_run_choice(run)
+    name = st.text_input(
+        "Name of the registered model", value=endpoints.suggest_model_name(run), key=f"model-{run.name}", width=480
+    )
+    name = name.strip()
+    unnamed = _draw_model_name(name)
+    st.header("2 Endpoint", anchor=False)
+    endpoint, problem = _choose_endpoint(run, name)
+    st.header("3 Size", anchor=False)
+    size = _choose_size(run)
+    st.header("4 Delete at", anchor=False)
+    delete_at = choose_end(billed=conn.billed, key="deploy-life")
+    choice = Choice(run, name, endpoint, size, delete_at, unnamed or problem)
+    _draw_price(choice)
+    _draw_button(conn, choice)
+
+
+def _draw_model_name(name: str) -> str:
+    """Say what a registered model of this name would be; returns what is wrong with the name."""
+    problem = check_model_name(name) or ""
+    if problem:
+        st.markdown(f":material/error: {words.plain(problem)}")
+        st.text(NAME_RULE)
+        return problem
+    known = reads.read(endpoints.list_registered_models, max_age_s=10.0).value or ()
+    exists = any(model.name == name for model in known)
+    st.caption("A new version of this model." if exists else "The first version of a new model.")
+    return ""
+
+
+def _choose_run() -> Run:
+    """Return the finished run to deploy: the URL's, or the newest."""
+    snapshot = reads.read(overview.read_runs, max_age_s=3.0)
+    if not ready(snapshot, "Reading the finished runs…", (80, 64, 64), key="runs"):
+        end_page()
+    finished = [run for run in snapshot.value or () if run.completed]
+    if not finished:
+        draw_empty("No finished run yet.", link("runs"), "See runs")
+        end_page()
+    wanted = url_id("run")
+    by_name = {run.name: run for run in finished}
+    if wanted and wanted not in by_name:
+        st.text(f"The run '{wanted}' has not completed here. Choose another.")
+    ui().notes["deployable"] = finished
+    if not wanted:
+        set_url_id("run", finished[0].name)  # it stays this one when another ends
+    return by_name.get(wanted or "", finished[0])
+
+
+def _draw_run_choice(run: Run) -> None:
+    runs: Sequence[Run] = ui().notes["deployable"]
+    by_name = {known.name: known for known in runs[:8]} | {run.name: run}
+    field = fields.place("deploy-run", run.name, list(by_name))
+    st.radio(
+        "Finished run",
+        list(by_name),
+        field.index or 0,
+        format_func=lambda name: words.plain(by_name[name].title or name),
+        captions=[words.plain(_run_words(known)) for known in by_name.values()],
+        **fields.follow(field, "Finished run", _pick_run),
+    )
+
+
+def _pick_run(name: str) -> None:
+    set_url_id("run", name)
+
+
+def _run_words(run: Run) -> str:
+    found = reads.read(evaluation.read_evaluation, run.name, max_age_s=600.0).value
+    tuned = (
+        f"test loss {words.format_loss(found.tuned.loss)}, base {words.format_loss(found.base.loss)}" if found else ""
+    )
+    return " · ".join(filter(None, (run.model, run.dataset, tuned, f"ended {words.moment(run.ended_at)}")))
+
+
+def _choose_endpoint(run: Run, model_name: str) -> tuple[str, str]:
+    """Return the endpoint's name and what is wrong with it, drawn beside the field."""
+    taken: Sequence[EndpointView] = reads.read(endpoints.list_endpoints, max_age_s=5.0).value or ()
+    mark = hashlib.sha256(f"{run.name}{len(taken)}".encode()).hexdigest()[:3]
+    start = f"{endpoints.suggest_endpoint_name(model_name or 'model')[:28].rstrip('-')}-{mark}"
+    name = st.text_input("Endpoint name", value=start, key=f"endpoint-{run.name}", width=480, live=True,
+                         help="It is part of the address that callers use.").strip()  # fmt: skip
+    problem = endpoints.check_endpoint_name(name) or ""
+    if problem:
+        st.markdown(f":material/error: {words.plain(problem)}")
+        st.text(f"Use '{endpoints.suggest_endpoint_name(name)}'. 3 to 32 letters, digits, hyphens; letter first.")
+    elif any(known.name == name for known in taken):
+        problem = f"There is an endpoint '{name}' already."
+        st.markdown(f":material/error: {words.plain(problem)}")
+    else:
+        st.caption(":material/check_circle: The name is free.")
+    return name, problem
+
+
+def _choose_size(run: Run) -> Size | None:
+    sizes = reads.read(compute.list_sizes, max_age_s=300.0)
+    base = reads.read(base_models.get_base_model, run.model, run.model_version or "latest", max_age_s=300.0)
+    if sizes.value is None or base.value is None:
+        if error := sizes.error or base.error:
+            draw_error(error, key="sizes")
+        else:
+            draw_loading("Reading sizes…", (64,))
+        return None
+    usable = compute.list_allowed_sizes(sizes.value, base.value.inference, online=True)
+    if not usable:
+        st.text(f"No size here may serve '{run.model}'.")
+        return None
+    by_name = {size.name: size for size in usable[:12]}
+    name = st.radio(
+        "Size of the machine that answers",
+        list(by_name),
+        format_func=words.plain,
+        captions=[words.plain(_size_words(size)) for size in by_name.values()],
+        key="deploy-size",
+    )
+    _draw_refused(sizes.value, usable, base.value)
+    return by_name.get(name or "")
+
+
+def _size_words(size: Size) -> str:
+    gpus = words.plural(size.gpus, "GPU") if size.gpus else "no GPU"
+    return f"{words.plural(size.cores, 'core')} · {size.memory_gib:.0f} GiB · {gpus} · {size.price.words}"
+
+
+def _draw_refused(sizes: Sequence[Size], usable: Sequence[Size], base: base_models.BaseModel) -> None:
+    refused = [size for size in sizes if size not in usable]
+    if not refused:
+        return
+    with st.expander(f"{words.plural(len(refused), 'size')} cannot be used, why"):
+        rows = [
+            {
+                "Size": size.name,
+                "Why not": compute.check_size(size.name, base.inference, base.name) or "It serves no online endpoint.",
+            }
+            for size in refused[:40]
+        ]
+        st.table(rows, hide_index=True, alt="Sizes that cannot be used, with the reason")
+
+
+def _draw_price(choice: Choice) -> None:
+    if choice.size is None:
+        return
+    price = choice.size.price
+    if choice.delete_at is None:
+        st.text(f"{price.words} until you delete it.")
+        return
+    hours = (choice.delete_at - datetime.now(UTC)).total_seconds() / 3600
+    amount = words.money(price.per_hour * hours, price.currency) if price.per_hour is not None else "price unknown"
+    until = words.moment(choice.delete_at)
+    st.text(f"Until {until}: about {amount}." + ("" if price.is_free else " List price, not your bill."))
+    st.caption(f"Tunedeck deletes it at {until}, while it runs; the time is written on the endpoint as a tag.")
+
+
+def _draw_button(conn: Connection, choice: Choice) -> None:
+    off = choice.problem or ("Choose a size first." if choice.size is None else "")
+    price = choice.size.price.words if choice.size else "price unknown"
+    label = f"Deploy on Azure, {words.plain(price)}" if conn.billed else "Deploy"
+    end = f"It is deleted at {words.moment(choice.delete_at)}." if choice.delete_at else "It bills until you delete it."
+    question = Confirm(
+        title="Deploy an endpoint that costs money?",
+        yes=label,
+        keep="Keep it undeployed",
+        lines=(f"{choice.endpoint} on {choice.size.name if choice.size else ''}, {price}.", end),
+        ticks=("It is never deleted by itself",) if choice.delete_at is None else (),
+        icon="cloud_upload",
+    )
+    action(label, _deploy, choice, key="deploy", type="primary", icon="cloud_upload", off=off,
+           confirm=question if conn.billed else None,
+           then=lambda begun: link("deploy", endpoint=begun.subject))  # fmt: skip
+
+
+def _deploy(choice: Choice) -> Operation:
+    assert choice.size is not None
+    begun = operations.start_deploy(
+        ui().alias or "", choice.run.name, choice.model_name, choice.endpoint, choice.size.name, choice.delete_at
+    )
+    reads.forget(endpoints.list_endpoints, inventory.list_billing, operations.list_everything)
+    return begun

@@ -1,0 +1,140 @@
+"""One deploy on a page: its steps, the container's log, and what it became."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from core import operations
+from core.errors import NotFound
+from core.operations import Operation
+from core.serving import endpoints
+from core.serving.endpoints import EndpointView
+from pages.parts.kit import reads, words
+from pages.parts.kit.action import action
+from pages.parts.kit.links import link
+from pages.parts.kit.live import live
+from pages.parts.kit.notices import draw_empty, draw_warning, ready
+from pages.parts.kit.stages import draw_operation
+from pages.parts.kit.state import ui
+from pages.parts.serve.delete_at import draw_delete_at
+from pages.parts.serve.endpoint_tiles import draw_tiles
+
+_LOG_HEIGHT = 240
+
+
+def draw_deploy(name: str) -> None:
+    """Draw the endpoint with this name: how it is being made, or how it stands."""
+    operation = operations.find_operation_for(ui().alias or "", name, "deploy")
+    snapshot = reads.read(endpoints.get_endpoint, name, max_age_s=2.0)
+    if operation is None and isinstance(snapshot.error, NotFound):
+        draw_empty(f"There is no endpoint '{name}' here.", link("deploy"), "Deploy a model")
+        return
+    if operation is None and not ready(snapshot, "Reading the endpoint…", (56, 160), key="endpoint"):
+        return
+    endpoint: EndpointView | None = snapshot.value
+    if isinstance(snapshot.error, NotFound) and operation is not None and operation.state == "done":
+        draw_empty(f"Endpoint '{name}' was deleted.", link("deploy"), "Deploy again")
+        return
+    _draw_head(name, endpoint, operation)
+    live(lambda: _read_changes(name), key="changes", run_every=2.0)
+    if endpoint is not None:
+        _draw_facts(endpoint)
+        if endpoint.deployments:
+            draw_tiles(endpoint)
+        draw_restarts(endpoint)
+        draw_delete_at(endpoint)
+    if operation is not None:
+        _draw_steps(operation, endpoint)
+    with st.expander("Container log", expanded=operation is not None and not operation.finished, key="container-log"):
+        live(lambda: _draw_log(name), key="container", run_every=2.0 if operation and not operation.finished else None)
+
+
+def _read_changes(name: str) -> object:
+    """What the page's upper part stands on: drawn again when a container was restarted or the delete-at changed."""
+    found: EndpointView | None = reads.read(endpoints.get_endpoint, name, max_age_s=2.0).value
+    if found is None:
+        return None
+    restarts = tuple((one.restarts, one.restarting) for one in found.deployments)
+    changing = operations.find_operation_for(ui().alias or "", name, "delete_at")
+    return (found.delete_at, restarts, changing.state if changing else "", found.state_word)
+
+
+def _draw_head(name: str, endpoint: EndpointView | None, operation: Operation | None) -> None:
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.header(words.plain(name), anchor=False, width="content")
+        if endpoint is not None:
+            draw_endpoint_badge(endpoint)
+        st.space("stretch")
+        if endpoint is not None and endpoint.live:
+            action("Chat with it", _nothing, key="chat", type="primary", icon="chat", then=link("chat", endpoint=name))
+        link("deploy").draw("Deploy another", icon="add")
+
+
+def draw_endpoint_badge(endpoint: EndpointView) -> None:
+    """Draw an endpoint's state as word, icon and colour."""
+    looks = {
+        "Live": ("cloud_done", "green"),
+        "Failed": ("error", "red"),
+        "No traffic": ("cloud_off", "orange"),
+        "Deleting": ("delete_forever", "orange"),
+    }
+    icon, colour = looks.get(endpoint.state_word, ("hourglass_top", "gray"))
+    st.badge(endpoint.state_word, icon=f":material/{icon}:", color=colour)  # type: ignore[arg-type]
+
+
+def _draw_facts(endpoint: EndpointView) -> None:
+    first = endpoint.deployments[0] if endpoint.deployments else None
+    facts = [first.size if first else ""]
+    facts.append(f"deleted at {words.moment(endpoint.delete_at)}" if endpoint.delete_at else "no delete-at")
+    facts.append(f"model {endpoint.model}" if endpoint.model else "")
+    st.caption(words.plain(" · ".join(filter(None, facts))))
+
+
+def draw_restarts(endpoint: EndpointView) -> None:
+    """Say when a container ended by itself and was started again."""
+    for one in endpoint.deployments:
+        if not (one.restarts or one.restarting):
+            continue
+        ended = one.last_exit or f"The container of '{one.name}' ended."
+        again = f"It was started again, {words.plural(one.restarts, 'time')} so far."
+        last = f" Last at {words.moment(one.restarted_at)}." if one.restarted_at else ""
+        said = "It is being started again." if one.restarting else again + last
+        draw_warning(f"{ended} {said} The log says more.", key=f"restarts-{one.name}")
+
+
+def _draw_steps(operation: Operation, endpoint: EndpointView | None) -> None:
+    st.header("Steps", anchor=False)
+
+    def draw() -> object:
+        now = operations.get_operation(operation.id)
+        draw_operation(now, key="deploy")
+        if not now.finished:
+            st.caption("You may close this page. The deploy goes on while Tunedeck runs.")
+        return (now.state, _state_of(reads.read(endpoints.get_endpoint, operation.subject, max_age_s=2.0).value))
+
+    rests = operation.finished and (operation.state != "done" or _state_of(endpoint) == "Live")
+    live(draw, key="deploy", run_every=None if rests else 1.0, token=(operation.state, _state_of(endpoint)))
+    if operation.state == "failed":
+        with st.container(horizontal=True, vertical_alignment="center"):
+            action("Try again", operations.retry_operation, operation.id, key="retry-deploy", icon="refresh",
+                   type="primary")  # fmt: skip
+            link("teardown", pick=f"endpoint:{operation.subject}").draw("Delete this endpoint", icon="delete_forever")
+        st.text("What exists of it bills until it is deleted.")
+
+
+def _state_of(endpoint: EndpointView | None) -> str:
+    return endpoint.state_word if endpoint is not None else ""
+
+
+def _draw_log(name: str) -> object:
+    snapshot = reads.read(endpoints.read_deployment_log, name, max_age_s=2.0)
+    if snapshot.value is None:
+        st.text("No log yet. The container has not begun." if not snapshot.loading else "Reading the log…")
+        return None
+    with st.container(height=_LOG_HEIGHT, autoscroll=True):
+        st.code(snapshot.value or "The container has not written anything yet.", language=None, wrap_lines=True)
+    return None
+
+
+def _nothing() -> None:
+    """A button that only leads on."""

@@ -1,0 +1,76 @@
+"""The tiles of an endpoint that answers: requests and median latency as it counted them, and what it costs an hour."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from core.azureml.reader import Snapshot
+from core.catalog import compute
+from core.catalog.prices import Price, total_per_hour
+from core.serving import request_counts
+from core.serving.endpoints import EndpointView
+from core.serving.request_counts import MINUTES, RequestCount
+from pages.parts.kit import reads, words
+from pages.parts.kit.live import live
+
+_EVERY_S = 10.0
+
+
+def draw_tiles(endpoint: EndpointView) -> None:
+    """Draw the tiles and keep them new."""
+    _read(endpoint.name)  # outside the live part, so that the first answer is drawn when it comes
+    reads.read(compute.list_sizes, max_age_s=300.0)
+
+    def draw() -> object:
+        found = _read(endpoint.name)
+        rate = _find_rate(endpoint)
+        with st.grid(3, min_column_width=160):
+            _draw_requests(found)
+            _draw_latency(found)
+            until = f"until {words.moment(endpoint.delete_at)}" if endpoint.delete_at else "until you delete it"
+            st.metric("$/h", rate, until, delta_color="off", delta_arrow="off", border=True, height="stretch")
+        if found.error is not None and not found.has_value:
+            st.caption(words.plain(f"Requests and p50 are not shown. {found.error.message} {found.error.hint}"))
+        else:
+            st.caption("Counted at the endpoint, not by this page; Azure tells it some minutes late.")
+        return found.has_value
+
+    live(draw, key="endpoint-tiles", run_every=_EVERY_S)
+
+
+def _read(name: str) -> Snapshot[RequestCount]:
+    return reads.read(request_counts.read_requests, name, max_age_s=_EVERY_S - 1)
+
+
+def _draw_requests(found: Snapshot[RequestCount]) -> None:
+    count = words.number(found.value.requests) if found.value else _unread(found)
+    st.metric("Requests", count, f"in {MINUTES} min", delta_color="off", delta_arrow="off", border=True,
+              height="stretch")  # fmt: skip
+
+
+def _draw_latency(found: Snapshot[RequestCount]) -> None:
+    value, note = _unread(found), None
+    if found.value is not None:
+        value = words.milliseconds(found.value.p50_ms) if found.value.p50_ms is not None else "none yet"
+        note = f"in the minute {found.value.at:%H:%M} UTC" if found.value.at else None
+    st.metric("p50", value, note, delta_color="off", delta_arrow="off", border=True, height="stretch",
+              help="Half of the requests of that minute were answered within this time.")  # fmt: skip
+
+
+def _unread(found: Snapshot[RequestCount]) -> str:
+    return "unknown" if found.error is not None else "…"
+
+
+def _find_rate(endpoint: EndpointView) -> str:
+    """Return what all deployments cost an hour at list price."""
+    sizes = reads.read(compute.list_sizes, max_age_s=300.0).value
+    if sizes is None:
+        return "…"
+    prices = []
+    for one in endpoint.deployments:
+        size = compute.find_size(sizes, one.size)
+        prices.append(size.price.times(one.instances) if size else Price(None))
+    total, unknown = total_per_hour(prices)
+    if not unknown:
+        return total.words
+    return f"{total.words} + {unknown} unknown" if total.per_hour else "price unknown"

@@ -1,0 +1,175 @@
+"""The pieces of Connect: this machine, an Azure workspace and the proof of access to it, workspaces used before."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from core.azureml import connection as connections
+from core.azureml.connection import LOCAL, Connection, Settings
+from core.errors import BadInput
+from core.launch import drafts
+from pages.parts.kit import reads, words
+from pages.parts.kit.action import Confirm, action
+from pages.parts.kit.links import Link, link
+from pages.parts.kit.live import live
+from pages.parts.kit.notices import draw_error, draw_warning, ready
+from pages.parts.kit.state import ui, url_id
+from pages.parts.kit.steps import draw_steps
+from pages.parts.setup import access, choices
+
+_UUID = r"^\s*[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\s*$"
+
+
+def draw_local() -> None:
+    """Draw the card of this machine and who the workspace says we are."""
+    facts = reads.read(Connection.facts, max_age_s=30.0, alias=LOCAL)
+    with st.container(border=True):
+        st.header("This machine")
+        if ready(facts, "Looking for a local workspace…", (24,), key="local"):
+            st.text(facts.value.machine or "Ready")
+        st.markdown("Free. Trains and serves for real. No account.")
+        _draw_use(LOCAL, "Use this workspace")
+    if facts.value is not None:
+        _draw_facts(facts.value)
+
+
+def draw_azure() -> None:
+    """Draw the form, and the proof of access once it was asked for."""
+    known = connections.find_settings(url_id("ws") or "")
+    with st.form("azure", border=True):
+        st.header("Your Azure workspace")
+        st.text_input(
+            "Subscription id", value=known.subscription_id if known else "", key="azure-subscription",
+            validate=(_UUID, "Use the 36 characters of the subscription's id."),
+        )  # fmt: skip
+        st.text_input("Resource group", value=known.resource_group if known else "", key="azure-group")
+        st.text_input("Workspace", value=known.workspace_name if known else "", key="azure-workspace")
+        st.text_input("Tenant id, where you use several", value=(known and known.tenant_id) or "", key="azure-tenant")
+        action(
+            "Check access", _check_form, key="check-access", type="primary", icon="key", in_form=True,
+        )  # fmt: skip
+    with st.expander("Upload config.json instead"):
+        uploaded = st.file_uploader("The workspace's config.json", type="json", max_upload_size=1)
+        off = "" if uploaded else "Choose the file first."
+        action("Check access with this file", _check_file, uploaded, key="check-file", icon="upload_file", off=off)
+    checked = ui().notes.get("checked") or (known.alias if known else None)
+    if checked and (check := access.find(checked)):
+        st.header("Access")
+        done = reads.find_work("access", checked)
+        live(lambda: _draw_check(check), key="access", run_every=0.7 if done and done.loading else None)
+        if done and done.error:
+            draw_error(done.error, key="access")
+        if done and done.has_value:
+            _draw_outcome(check, bool(done.value))
+
+
+def draw_known() -> None:
+    """Draw the workspaces used before."""
+    others = [settings for settings in connections.list_settings() if settings.kind == "azure"]
+    if not others:
+        return
+    st.header("Used before")
+    for settings in others:
+        title = f"Azure · {settings.workspace_name} in {settings.resource_group}"
+        link("connect", ws=settings.alias).draw(words.plain(title), icon="cloud")
+
+
+def _draw_use(alias: str, label: str) -> None:
+    """Draw the primary button; a switch away from an unfinished draft is asked about."""
+    here = ui()
+    draft = drafts.find_draft(here.draft_id) if here.draft_id else None
+    confirm = None
+    if draft and not draft.launched and draft.connection != alias and (draft.model or draft.dataset):
+        to, of = _title(alias), _title(draft.connection)
+        confirm = Confirm(
+            f"Switch to {to}?", f"Switch to {to}", f"Keep {of}", icon="swap_horiz",
+            lines=(f"Your runs in {of} keep going. The draft stays with {of}.",),
+        )  # fmt: skip
+    action(
+        label, choices.begin, alias, key=f"use-{alias}", type="primary", icon="arrow_forward", then=_given,
+        confirm=confirm,
+    )  # fmt: skip
+
+
+def _draw_facts(facts: connections.WorkspaceFacts) -> None:
+    st.header("Access")
+    lines = [("Workspace", facts.name), ("Signed in as", facts.user), ("Region", facts.region)]
+    if facts.tenant:
+        lines.append(("Tenant", facts.tenant))
+    if facts.token_valid_until:
+        lines.append(("Token valid until", words.moment(facts.token_valid_until)))
+    draw_steps(((f"{title}: {value}", "ok", "", None) for title, value in lines), key="facts")
+
+
+def _check_form() -> None:
+    state = st.session_state
+    _check(
+        connections.make_settings(
+            state["azure-subscription"].strip(),
+            state["azure-group"].strip(),
+            state["azure-workspace"].strip(),
+            state["azure-tenant"].strip() or None,
+        )
+    )
+
+
+def _check_file(uploaded: object) -> None:
+    if uploaded is None:
+        raise BadInput("No file was chosen.", "Choose the workspace's config.json.")
+    _check(connections.parse_config_json(uploaded.getvalue()))  # type: ignore[attr-defined]
+
+
+def _check(settings: Settings, method: str = "") -> None:
+    ui().notes["checked"] = settings.alias
+    access.start(settings, method)
+
+
+def _draw_check(check: access.AccessCheck) -> object:
+    """Draw the lines so far; the token tells when the work has ended."""
+    lines = [(line.title, _state_of(line), _text(line), None) for line in list(check.lines)]
+    done = reads.find_work("access", check.settings.alias)
+    busy = done is not None and done.loading
+    if busy:
+        lines.append(("Checking", "running", "", None))
+    draw_steps(lines, key="access")
+    if said := [f"{line.title}\n{line.service}" for line in list(check.lines) if line.service]:
+        with st.expander("Details"):
+            st.code("\n\n".join(said), language=None, wrap_lines=True)
+    if check.code and busy:
+        st.text(f"Open {check.code.url} and type this code. It ends {words.moment(check.code.expires_at)}.")
+        st.code(check.code.code, language=None)
+    return busy
+
+
+def _state_of(line: connections.AccessLine) -> str:
+    return "warning" if line.state == "failed" and line.title not in connections.NEEDED else line.state
+
+
+def _text(line: connections.AccessLine) -> str:
+    return "\n".join(text for text in (line.detail, line.hint) if text)
+
+
+def _draw_outcome(check: access.AccessCheck, allowed: bool) -> None:
+    settings = check.settings
+    if allowed:
+        if connections.find_settings(settings.alias) != settings:
+            connections.save_settings(settings)
+        facts = reads.read(Connection.facts, max_age_s=60.0, alias=settings.alias)
+        if facts.value is not None:
+            st.caption(words.plain(f"{facts.value.region} · tenant {facts.value.tenant}"))
+        if lacking := [line.title.lower() for line in check.lines if line.state == "failed"]:
+            draw_warning(f"You can use this workspace, but not for everything: {', '.join(lacking)}.", key="lacking")
+        _draw_use(settings.alias, "Use this workspace")
+        return
+    with st.container(horizontal=True):
+        action("Sign in with the browser", _check, settings, "browser", key="sign-in-browser", icon="login")
+        action("Sign in with a code", _check, settings, "device_code", key="sign-in-code", icon="pin")
+
+
+def _title(alias: str) -> str:
+    settings = connections.find_settings(alias)
+    return "Local" if alias == LOCAL or settings is None else f"Azure · {settings.workspace_name}"
+
+
+def _given(target: Link) -> Link:
+    return target

@@ -1,0 +1,114 @@
+"""The training parameters as fields, drawn from the one table; each edit is saved in the draft at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import streamlit as st
+
+from core.launch.drafts import Draft
+from core.recipe import GROUPS, PARAMETERS, YOURS, Parameter, Recipe, Value
+from pages.parts.kit import fields, words
+from pages.parts.kit.action import action, draw_error_of
+from pages.parts.setup import choices
+
+ORIGINS = {
+    "component": "component: the default of the pipeline component",
+    "lesson": "lesson: Microsoft's fine-tuning lesson",
+    "model": "model: the model's own tag model_specific_defaults",
+    YOURS: "yours: set on this page",
+}
+
+
+def draw_recipe(draft: Draft, recipe: Recipe) -> None:
+    """Draw the settings, basic or all, with where each value came from."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.header("Settings", anchor=False, width="content")
+        st.space("stretch")
+        mode = st.segmented_control("Which settings", ["Basic", "All"], default="Basic", required=True, key="settings",
+                                    bind="query-params", label_visibility="collapsed")  # fmt: skip
+        text = st.text_input("Search settings", type="search", live=True, key="find-setting", width=220,
+                             label_visibility="collapsed", placeholder="Search settings")  # fmt: skip
+    shown = find_parameters(recipe, text or "", basic=mode != "All")
+    if not shown:
+        st.text(f"No setting matches '{text}'. Clear the search.")
+    for group in GROUPS:
+        rows = [parameter for parameter in shown if parameter.group == group]
+        if rows and (mode == "All" or text):
+            st.markdown(f"**{group}**")
+            _draw_rows(draft, recipe, rows)
+    if mode != "All" and not text:
+        _draw_rows(draft, recipe, shown)
+    st.caption("After each field: where its value comes from. " + "; ".join(ORIGINS.values()) + ".")
+    if recipe.dropped:
+        st.caption(words.plain(f"Not sent, the component has no such input: {', '.join(recipe.dropped)}."))
+
+
+def find_parameters(recipe: Recipe, text: str, *, basic: bool) -> list[Parameter]:
+    """Return what a search shows; a search looks through all settings, and what is wrong or yours is always shown."""
+    known = [parameter for parameter in PARAMETERS if parameter.name in recipe.values]
+    if text:
+        return [p for p in known if text.lower() in f"{p.label} {p.name} {p.help} {p.group}".lower()]
+    if not basic:
+        return known
+    return [p for p in known if p.basic or p.name in recipe.problems or recipe.origins[p.name] == YOURS]
+
+
+def _draw_rows(draft: Draft, recipe: Recipe, rows: Sequence[Parameter]) -> None:
+    with st.grid(2, min_column_width=280, gap="small"):
+        for parameter in rows:
+            with st.container(gap="xsmall"):
+                with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+                    _draw_field(draft, recipe, parameter)
+                    st.caption(recipe.origins[parameter.name], width="content")
+                    if recipe.origins[parameter.name] == YOURS:
+                        action("Reset", _save, None, draft.id, parameter, key=f"reset-{parameter.name}",
+                               type="tertiary", help=f"Back to {recipe.without(parameter.name)}")  # fmt: skip
+                draw_error_of(_name(draft.id, parameter))
+                if problem := recipe.problems.get(parameter.name):
+                    st.markdown(f":material/error: {words.plain(problem)}")
+
+
+def _draw_field(draft: Draft, recipe: Recipe, parameter: Parameter) -> None:
+    value = _to_field(parameter, recipe[parameter.name], draft.parameters.get(parameter.name))
+    field = fields.place(_name(draft.id, parameter), value)
+    unit = "" if parameter.unit in parameter.label else parameter.unit
+    label = parameter.label + (f" ({unit})" if unit else "")
+    more: dict[str, Any] = {
+        "help": f"{parameter.help} `{parameter.name}`",
+        **fields.follow(field, parameter.label, _save, draft.id, parameter),
+    }
+    if parameter.kind == "bool":
+        with st.container(width="stretch"):
+            st.toggle(label, bool(value), **more)
+    elif parameter.kind == "choice":
+        at = parameter.choices.index(str(value)) if value in parameter.choices else None
+        st.selectbox(label, parameter.choices, at, **more)
+    elif isinstance(value, int):
+        least = int(parameter.minimum) if parameter.minimum is not None else None
+        st.number_input(label, min(least, value) if least is not None else None, value=value, step=1, **more)
+    else:
+        st.text_input(label, value, **more)
+
+
+def _save(value: Value | None, draft_id: str, parameter: Parameter) -> None:
+    """Save the operator's own value; None takes it back."""
+    own = ("true" if value else "false") if isinstance(value, bool) else value
+    kept = {name: known for name, known in choices.get_shown(draft_id).parameters.items() if name != parameter.name}
+    choices.save(draft_id, parameters=kept if own is None else {**kept, parameter.name: own})
+
+
+def _name(draft_id: str, parameter: Parameter) -> str:
+    return f"set-{draft_id}-{parameter.name}"
+
+
+def _to_field(parameter: Parameter, value: Value, own: Value | None) -> bool | int | str:
+    """Return a value as its field holds it: a number is text, so that 2e-3 can be typed, and stays as typed."""
+    if parameter.kind == "bool":
+        return value == "true"
+    if parameter.kind == "int" and isinstance(value, int):
+        return value
+    if isinstance(own, str):
+        return own
+    return words.exact(value) if isinstance(value, int | float) else str(value)

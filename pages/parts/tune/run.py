@@ -1,0 +1,360 @@
+"""One run on a page: its head, progress, tiles, curves, stages, and what ended it. Reads snapshots, decides nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import streamlit as st
+
+from core import operations, overview
+from core.azureml import connection, tags
+from core.azureml.reader import Snapshot
+from core.errors import NotFound
+from core.launch import drafts
+from core.operations import Operation
+from core.runs import evaluation
+from core.runs.evaluation import Evaluation
+from core.runs.metrics import RunMetrics
+from core.runs.states import Run, Stage
+from pages.parts.kit import charts, reads, words
+from pages.parts.kit.action import Confirm, action
+from pages.parts.kit.links import link
+from pages.parts.kit.live import live
+from pages.parts.kit.notices import draw_empty, draw_warning, ready
+from pages.parts.kit.plotly_element import load_library
+from pages.parts.kit.stages import clock, draw_badge, draw_operation, draw_stages
+from pages.parts.kit.state import set_url_id, ui, url_id
+from pages.parts.tune.rehearsal import draw_way
+from pages.parts.tune.run_tabs import VIEWS, choose_log, draw_evaluation, draw_log, draw_settings
+from pages.parts.tune.run_tiles import draw_tiles, say_missing, say_no_measure
+
+_SENDING = ("upload", "register", "submit")
+
+
+@dataclass(frozen=True)
+class ChartChoice:
+    """What the operator chose beside the chart."""
+
+    axis: str
+    smoothing: float
+    log_y: bool
+
+
+def draw_run(name: str) -> None:
+    """Draw the run with this name: what the ledger knows before the workspace has it, then the run itself."""
+    launch = operations.find_operation_for(ui().alias or "", name, "launch")
+    snapshot = reads.read(overview.read_run, name, max_age_s=1.0)
+    run: Run | None = snapshot.value
+    if launch is not None and (run.recorded if run is not None else not overview.was_sent(launch)):
+        _draw_recorded(launch)
+        return
+    if isinstance(snapshot.error, NotFound):
+        place = found.title if (found := reads.find_connection()) else ui().alias
+        st.title("Runs", anchor=False)
+        draw_empty(f"There is no run '{name}' in {place}.", link("runs"), "See all runs")
+        return
+    if run is None:
+        st.title(words.plain(name), anchor=False)
+    if ready(snapshot, "Reading the run…", (56, 96, charts.HEIGHT), key=f"run-{name}") and run is not None:
+        _draw_known(run)
+
+
+def is_moving(run: Run) -> bool:
+    """Say whether anything of a run can still change: the run, or the evaluation that follows it."""
+    evaluation = run.stages[-1] if run.stages else None
+    return not run.finished or (run.completed and evaluation is not None and _may_come(evaluation))
+
+
+def _may_come(evaluation: Stage) -> bool:
+    return evaluation.running or not (evaluation.state or evaluation.missed)
+
+
+def _draw_recorded(launch: Operation) -> None:
+    """Draw a run that only the ledger knows: recorded, sent, confirmed."""
+    st.title(words.plain(launch.arguments.get("title") or launch.subject), anchor=False)
+
+    def draw() -> object:
+        now = operations.get_operation(launch.id)
+        run: Run | None = reads.read(overview.read_run, launch.subject, max_age_s=1.0).value
+        if now.state == "failed":
+            overview.mark_seen(now.subject)
+            st.text("The run was not started.")
+        elif now.state == "cancelled":
+            st.text("The run was cancelled before it was sent. Nothing was started.")
+        else:
+            st.progress(_sent_share(now), text="Recorded · Sent · Confirmed: the run is on its way to the workspace")
+        draw_operation(now, key="launch", only=_SENDING)
+        return (run is None or run.recorded, now.state)
+
+    ended = launch.state in ("failed", "cancelled")
+    live(draw, key="launch", run_every=None if ended else 0.7)
+    if ended:
+        with st.container(horizontal=True):
+            if launch.state == "failed":
+                action("Try again", operations.retry_operation, launch.id, key="retry-launch", type="primary",
+                       icon="refresh", then=lambda again: link("runs", run=again.subject))  # fmt: skip
+            link("launch").draw("Back to Launch", icon="arrow_back")
+
+
+def _sent_share(launch: Operation) -> float:
+    done = sum(step.name in _SENDING and step.state in ("done", "skipped") for step in launch.steps)
+    return min(0.95, (done + 0.5) / len(_SENDING))
+
+
+def _draw_reattachment(run: Run, measured: RunMetrics | None) -> None:
+    launch = operations.find_operation_for(ui().alias or "", run.name, "launch")
+    if launch is None or run.finished or measured is None:
+        return
+    if line := overview.describe_reattachment(launch, measured.get("loss")):
+        st.caption(words.plain(line))
+
+
+def _draw_known(run: Run) -> None:
+    measured = reads.read_measures(run, max_age_s=1.0)
+    evaluated = _read_evaluation(run)
+    result = evaluated.value
+    if run.state_word == "Failed":
+        overview.mark_seen(run.name)
+    _draw_head(run)
+    _draw_reattachment(run, measured.value)
+    top = st.container()
+    if run.error:
+        _draw_failure(run)
+    choice = _draw_chart_choice()
+    left, right = st.columns([3, 1], gap="medium")
+    view = _draw_view_choice(result)
+    log_choice = None
+    with st.container():
+        if view == "Settings":
+            draw_settings(run)
+        elif view == "Evaluation":
+            draw_evaluation(run, result, evaluated.error)
+        elif view == "Logs":
+            log_choice = choose_log(run)
+    below = st.container()
+    draw_way(run)
+
+    def draw() -> object:
+        now_run = reads.read(overview.read_run, run.name, max_age_s=1.0)
+        now: Run = now_run.value or run
+        metered = reads.read_measures(now, max_age_s=0.8 * pace)
+        now_measured: RunMetrics = metered.value or RunMetrics(run.name)
+        missing = say_missing(now, metered)
+        with top:
+            _draw_progress(now, now_run, now_measured, missing)
+        with left:
+            _draw_loss(now, now_measured, choice, missing)
+        with right:
+            st.header("Stages", anchor=False)
+            draw_stages(now.stages, key=run.name, say=lambda stage: _say(stage, now))
+        with below:
+            if log_choice is not None:
+                draw_log(now, log_choice)
+            else:
+                _draw_chart(view, now, now_measured, choice, missing)
+        return (*_token(now, _read_evaluation(now).value, metered), _pace(now, now_measured))
+
+    token = _token(run, result, measured)
+    pace = _pace(run, measured.value)
+    live(draw, key=f"run-{run.name}", run_every=None if token[0] else pace, token=(*token, pace))
+    load_library()
+
+
+def _pace(run: Run, measured: RunMetrics | None) -> float:
+    """Return how often to look, seconds: the first point is waited for, and seen at the second look after it."""
+    if measured and measured.get("loss").values:
+        return 2.0
+    trains = any("finetune" in stage.name and stage.state == "Running" for stage in run.stages)
+    return 0.6 if trains and ui().alias == connection.LOCAL else 1.0
+
+
+def _token(run: Run, result: Evaluation | None, measured: Snapshot[RunMetrics]) -> tuple[object, ...]:
+    """What those parts of the page stand on that are not drawn again by themselves; first: nothing changes any more."""
+    evaluation = run.stages[-1] if run.stages else None
+    awaited = run.completed and result is None and evaluation is not None and evaluation.state == "Completed"
+    rests = not (is_moving(run) or awaited) and reads.is_final(run, measured)
+    told = (evaluation.state_word, evaluation.missed) if evaluation else None
+    return (rests, run.state, told, result is not None, bool(run.error))
+
+
+def _read_evaluation(run: Run) -> Snapshot[Evaluation | None]:
+    if not run.completed:
+        return reads.LOADING
+    return reads.read(evaluation.read_evaluation, run.name, max_age_s=3.0)
+
+
+def _draw_head(run: Run) -> None:
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="run-head"):
+        st.title(words.plain(run.title or run.name), anchor=False, width="content")
+        draw_badge(run.state)
+        st.space("stretch")
+        action(
+            "Start again…",
+            _copy_draft,
+            run,
+            key="again",
+            icon="replay",
+            then=lambda made: link("launch", draft=made.id),
+        )
+        if run.completed:
+            action("Deploy this model", _nothing, key="deploy", type="primary", icon="cloud_upload",
+                   then=link("deploy", run=run.name))  # fmt: skip
+        elif not run.finished:
+            _draw_cancel(run)
+
+
+def _draw_cancel(run: Run) -> None:
+    asked = operations.find_operation_for(ui().alias or "", run.name, "cancel")
+    if run.state == "CancelRequested" or (asked and asked.state != "failed"):
+        asked_at = clock(asked.created_at) if asked else ""
+        st.text(f"Cancel asked {asked_at}, not yet confirmed".replace("  ", " "), width="content")
+        return
+    at = (
+        f"Step {run.progress.step} of {run.progress.total_steps}. " if run.progress and run.progress.total_steps else ""
+    )
+    question = Confirm(
+        title=f"Cancel {words.plain(run.title)}?",
+        yes="Cancel run",
+        keep="Keep running",
+        lines=(f"{at}Logged metrics stay; the model of this run is lost.",),
+        icon="stop_circle",
+    )
+    action("Cancel run", operations.start_cancel, ui().alias, run.name, key="cancel", icon="stop_circle",
+           confirm=question)  # fmt: skip
+
+
+def _draw_failure(run: Run) -> None:
+    """Draw the cause, the line it was read from, and one thing to do, above the chart."""
+    assert run.error is not None
+    with st.container(border=True, gap="small"):
+        st.text(run.error.cause)
+        if run.error.evidence:
+            st.code(run.error.evidence, language=None, wrap_lines=True)
+        if run.error.action and run.error.settings:
+            action(run.error.action, _copy_draft, run, key="retry-run", icon="replay", type="primary",
+                   then=lambda made: link("launch", draft=made.id))  # fmt: skip
+        elif run.error.action:
+            st.text(run.error.action)
+
+
+def _draw_progress(run: Run, snapshot: Snapshot[Run], measured: RunMetrics, missing: str) -> None:
+    facts = [f"{run.model} v{run.model_version}" if run.model_version else run.model, run.dataset, run.compute]
+    if run.started_at:
+        facts.append(f"started {words.moment(run.started_at)}")
+    if is_moving(run):
+        facts.append(words.age(snapshot.age_s))
+    elif run.seconds is not None:
+        facts.append(f"took {words.duration(run.seconds)}")
+    with st.container(gap="xxsmall"):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.caption(words.plain(" · ".join(filter(None, facts))))
+            if snapshot.error is not None:
+                st.badge("Stale", icon=":material/sync_problem:", color="orange")
+        st.caption(words.plain(run.display_name))
+    if run.note:
+        draw_warning(run.note, key="run-note")
+    if not run.finished:
+        st.progress(*_progress_of(run))
+    elif run.completed and is_moving(run):
+        st.progress(1.0, text="Trained. The evaluation compares it with the base model.")
+    draw_tiles(run, measured, missing)
+
+
+def _progress_of(run: Run) -> tuple[float, str]:
+    progress = run.progress
+    if progress is None or not progress.step:
+        waited = words.duration(words.since(run.created_at)) if run.created_at else ""
+        running = next((stage.title for stage in run.stages if stage.state == "Running"), "")
+        return 0.0, f"{running} is running, no step yet" if running else f"{run.state_word} for {waited}"
+    parts = [f"Step {progress.step}" + (f" of {progress.total_steps}" if progress.total_steps else "")]
+    if progress.epoch is not None:
+        parts.append(f"epoch {progress.epoch:.2f}")
+    if progress.eta_s is not None:
+        parts.append(f"about {words.duration(progress.eta_s)} left")
+    return min(1.0, max(0.0, progress.fraction)), " · ".join(parts)
+
+
+def _draw_chart_choice() -> ChartChoice:
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        axis = st.segmented_control("X axis", ["Step", "Epoch", "Time"], default="Step", required=True, key="axis",
+                                    bind="query-params")  # fmt: skip
+        smoothing = st.slider("Smoothing", 0.0, 0.95, 0.6, 0.05, key="smoothing", width=200)
+        with st.popover("Options", icon=":material/tune:", key="chart-options"):
+            log_y = st.toggle("Logarithmic loss", key="log-y")
+    return ChartChoice(axis or "Step", smoothing, log_y)
+
+
+def _draw_view_choice(result: Evaluation | None) -> str:
+    """Return what is shown below: the operator's choice, else the answers as soon as there are some.
+
+    The choices before and after the evaluation are two widgets: one whose value the script changes loses that change
+    when the browser reports its own value at the same moment.
+    """
+    first = VIEWS[0] if result is None else "Evaluation"
+    wanted = url_id("view")
+    chosen = st.segmented_control("Show", VIEWS, default=wanted if wanted in VIEWS else first, required=True,
+                                  key="view-running" if result is None else "view-evaluated",
+                                  label_visibility="collapsed")  # fmt: skip
+    set_url_id("view", chosen if chosen != first else None)
+    return chosen or first
+
+
+def _draw_loss(run: Run, measured: RunMetrics, choice: ChartChoice, missing: str) -> None:
+    train = measured.get("loss")
+    if train.points:
+        charts.draw_loss(train.points, measured.get("eval_loss").points, run=run.name, axis=_axis(measured, choice),
+                         smoothing=choice.smoothing, log_y=choice.log_y)  # fmt: skip
+    elif missing == "not measured":
+        st.text(say_no_measure("loss", run, missing))
+    else:
+        # No skeleton: it pulses, which takes a quarter of a core from a trainer beside the browser, for minutes.
+        with st.container(border=True, height=charts.HEIGHT, vertical_alignment="center"):
+            st.text(say_no_measure("loss", run, missing), width="stretch", text_alignment="center")
+
+
+def _draw_chart(view: str, run: Run, measured: RunMetrics, choice: ChartChoice, missing: str) -> None:
+    keys = {"Learning rate": "learning_rate", "Gradient norm": "grad_norm", "Speed": "tokens_per_second"}
+    if view not in keys:
+        return
+    points = measured.get(keys[view]).points
+    axis = _axis(measured, choice)
+    if not points:
+        st.text(say_no_measure(view.lower(), run, missing))
+    elif view == "Learning rate":
+        charts.draw_rate(points, run=run.name, axis=axis)
+    elif view == "Gradient norm":
+        charts.draw_gradient(points, run=run.name, axis=axis, smoothing=choice.smoothing)
+    else:
+        charts.draw_speed(points, run=run.name, axis=axis)
+
+
+def _axis(measured: RunMetrics, choice: ChartChoice) -> charts.Axis:
+    last, first = measured.get("epoch").last, measured.get("loss").first
+    per_epoch = last.step / last.value if last and last.value > 0 else 0.0
+    kind = "Step" if choice.axis == "Epoch" and not per_epoch else choice.axis
+    return charts.Axis(kind, per_epoch, first.at_ms if first else 0)
+
+
+def _say(stage: Stage, run: Run) -> str:
+    if stage.state == "Running" and run.progress and run.progress.step and "finetune" in stage.name:
+        return _progress_of(run)[1]
+    return ""
+
+
+def _copy_draft(run: Run) -> drafts.Draft:
+    """Make a draft with the settings of a run, bettered where its error says how."""
+    changes = dict(run.error.settings) if run.error else {}
+    known = drafts.find_draft(run.tags.get(tags.DRAFT, ""))
+    own = known.parameters if known else tags.parse_recipe(run.tags.get(tags.RECIPE))
+    return drafts.create_draft(
+        ui().alias or "",
+        model=run.model,
+        model_version=run.model_version,
+        compute=run.compute,
+        dataset=known.dataset if known else run.tags.get(tags.DATASET_KEY, ""),
+        parameters={**own, **changes},
+    )
+
+
+def _nothing() -> None:
+    """A button that only leads on."""

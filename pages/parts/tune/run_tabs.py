@@ -1,0 +1,163 @@
+"""What stands below a run's chart: its log, settings and evaluation. Text from models and logs is never Markdown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import streamlit as st
+
+from core.azureml.connection import Connection
+from core.errors import TunedeckError
+from core.recipe import PARAMETERS
+from core.runs import logs as run_logs
+from core.runs.evaluation import Answer, Evaluation
+from core.runs.logs import LogPart
+from core.runs.states import Run, Stage
+from pages.parts.kit import reads, words
+from pages.parts.kit.notices import draw_age
+
+VIEWS = ("Learning rate", "Gradient norm", "Speed", "Logs", "Settings", "Evaluation")
+_ANSWERS_PER_PAGE = 3
+_LOG_HEIGHT = 320
+
+
+@dataclass(frozen=True)
+class LogChoice:
+    """Which log, what is looked for, and whether the end stays in sight."""
+
+    stage: str
+    search: str
+    follow: bool
+
+
+def choose_log(run: Run) -> LogChoice:
+    """Draw the choices beside a log; outside the live part, so that typing is never interrupted."""
+    begun = [stage for stage in run.stages if stage.job and stage.state]
+    titles = {"": "The stage that runs"} | {stage.name: stage.title for stage in begun}
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        stage = st.selectbox("Stage", list(titles), format_func=lambda name: titles.get(name, name), key="log-stage")
+        search = st.text_input(
+            "Search the log", type="search", live=True, key="log-search", placeholder="error, loss …"
+        )
+        follow = st.toggle("Follow", value=True, key="log-follow", help="Keeps the newest line in sight.")
+    return LogChoice(stage or "", search or "", follow)
+
+
+def draw_log(run: Run, choice: LogChoice) -> None:
+    """Draw the end of a log and the way to take it away."""
+    stage = _log_stage(run, choice.stage)
+    if stage is None:
+        st.text("No stage of this run began, so there is no log." if run.finished else
+                "No log yet. The first stage has not begun.")  # fmt: skip
+        return
+    snapshot = reads.read(read_log_of, run.name, stage.name, stage.job, max_age_s=1.5)
+    if snapshot.value is None:
+        if snapshot.error is not None:
+            draw_age(snapshot)
+        else:
+            st.skeleton(_LOG_HEIGHT)
+        return
+    part = snapshot.value
+    lines = part.text.splitlines()
+    found = [line for line in lines if choice.search.lower() in line.lower()] if choice.search else lines
+    shown = words.plural(len(found), "line") + (f" of {words.number(len(lines))}" if choice.search else "")
+    st.caption(words.plain(f"{stage.title} · {shown}" + (" · earlier lines left out" if part.truncated else "")))
+    with st.container(height=_LOG_HEIGHT, autoscroll=choice.follow, key="log"):
+        st.code("\n".join(found) or "No line holds this text." if choice.search else part.text or "The log is empty.",
+                language=None, wrap_lines=True)  # fmt: skip
+    st.download_button("Download", part.text, file_name=f"{run.title}-{stage.name}.log", mime="text/plain",
+                       icon=":material/download:", on_click="ignore", key="log-download")  # fmt: skip
+
+
+def read_log_of(conn: Connection, name: str, stage: str, job: str) -> LogPart:
+    """Read one stage's log by names alone, so that a reader knows it again while the run's state moves on."""
+    return run_logs.read_log(conn, Run(name, "", "", stages=(Stage(stage, "", "Running", job),)), stage)
+
+
+def _log_stage(run: Run, name: str) -> Stage | None:
+    begun = [stage for stage in run.stages if stage.job and stage.state]
+    if name:
+        return next((stage for stage in begun if stage.name == name), None)
+    for wanted in ("Failed", "Running", "Finalizing"):
+        if found := [stage for stage in begun if stage.state == wanted]:
+            return found[-1]
+    return begun[-1] if begun else None
+
+
+def draw_settings(run: Run) -> None:
+    """Draw what a run was started with."""
+    facts = {
+        "Job": run.name, "Display name": run.display_name, "Experiment": run.experiment, "Base model": run.model_id,
+        "Data": run.dataset, "Compute": run.compute, "GPUs": run.gpus, "Created": words.moment(run.created_at),
+    }  # fmt: skip
+    known = [p for p in PARAMETERS if p.name in run.parameters]
+    changed = [p for p in known if str(run.parameters[p.name]) != str(p.default)]
+    only_changed = st.toggle(
+        f"Only what differs from the component's defaults ({len(changed)})", value=True, key="diff"
+    )
+    rows = [
+        {"Setting": p.label, "Name": p.name, "Value": str(run.parameters[p.name]), "Default": str(p.default)}
+        for p in (changed if only_changed else known)
+    ]
+    st.dataframe(rows, hide_index=True, alt=f"{len(rows)} settings of the run, with their default values")
+    with st.expander("Identity and lineage"):
+        st.code(
+            "\n".join(f"{name}: {value}" for name, value in facts.items() if value not in (None, "")), language=None
+        )
+        if run.studio_url.startswith("https://"):
+            st.link_button("Open in Azure ML studio", run.studio_url, icon=":material/open_in_new:")
+
+
+def draw_evaluation(run: Run, result: Evaluation | None, error: TunedeckError | None) -> None:
+    """Draw base against tuned: loss on all test rows, and answers side by side. error: of reading the result."""
+    if result is None:
+        st.text(_explain_no_evaluation(run, error))
+        return
+    with st.grid(4, min_column_width=160):
+        change = result.tuned.loss - result.base.loss
+        st.metric("Tuned loss", words.format_loss(result.tuned.loss), f"{change:+.2f} to base", delta_color="inverse",
+                  border=True, height="stretch")  # fmt: skip
+        st.metric("Base loss", words.format_loss(result.base.loss), border=True, height="stretch")
+        st.metric("Tuned perplexity", words.format_loss(result.tuned.perplexity), border=True, height="stretch",
+                  help="exp(loss): among how many words the model hesitates.")  # fmt: skip
+        st.metric("Base perplexity", words.format_loss(result.base.perplexity), border=True, height="stretch")
+    st.caption(
+        f"Measured on {words.plural(result.rows, 'test row')}, {words.number(result.tokens)} assistant tokens, in "
+        f"{words.duration(result.seconds)}. A fall here says nothing of what else the model may have forgotten."
+    )
+    st.header("Answers to test questions", anchor=False)
+    pages = max(1, -(-len(result.answers) // _ANSWERS_PER_PAGE))
+    first = st.container()
+    page = st.pagination(pages, key="answers-page") if pages > 1 else 1
+    with first:
+        for number, answer in enumerate(result.answers[(page - 1) * _ANSWERS_PER_PAGE : page * _ANSWERS_PER_PAGE]):
+            _draw_answer(answer, number)
+
+
+def _explain_no_evaluation(run: Run, error: TunedeckError | None) -> str:
+    stage = run.stages[-1] if run.stages else Stage("", "")
+    if stage.missed:
+        return f"There is no evaluation. {stage.missed}"
+    if not run.finished:
+        return "The evaluation begins when the run has completed: base and tuned model on the test rows."
+    if error is not None:
+        return f"{error.message} {error.hint}"
+    if stage.state and stage.state != "Completed" and not stage.running:
+        cause = f" {stage.error.cause}" if stage.error else ""
+        return f"There is no evaluation: it is {stage.state_word.lower()}.{cause}"
+    return "Base and tuned model are being compared on the test rows. It takes about 30 s."
+
+
+def _draw_answer(answer: Answer, number: int) -> None:
+    with st.container(border=True, gap="small", key=f"answer-{number}"):
+        st.caption(f"Test row {answer.row}")
+        st.text(answer.prompt)
+        base, tuned, expected = st.columns(3)
+        for column, title, text in (
+            (base, "Base model", answer.base),
+            (tuned, "Tuned model", answer.tuned),
+            (expected, "Expected", answer.expected),
+        ):
+            with column:
+                st.markdown(f"**{title}**")
+                st.text(text or "(no words)")

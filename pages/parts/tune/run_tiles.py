@@ -1,0 +1,65 @@
+"""What a run has measured and cost so far, as tiles; and what is said in the place of a measure that is not there."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from core.azureml.reader import Snapshot
+from core.catalog import compute
+from core.runs.metrics import RunMetrics
+from core.runs.states import Run
+from pages.parts.kit import reads, words
+
+
+def draw_tiles(run: Run, measured: RunMetrics, missing: str) -> None:
+    """Draw loss, speed and cost; `missing` (`say_missing`) stands where nothing is measured."""
+    train, evaluated = measured.get("loss"), measured.get("eval_loss")
+    speed = measured.get("tokens_per_second")
+    with st.grid(4, min_column_width=160):
+        trend = train.find_trend()
+        change = f"{trend[0]:+.2f} in {words.plural(trend[1], 'step')}" if trend else None
+        st.metric("Train loss", words.format_loss(train.last.value) if train.last else missing, change,
+                  delta_color="inverse", border=True, height="stretch",
+                  help="Below: the mean of the newest values, 10 at most, against as many before." if trend else None,
+                 )  # fmt: skip
+        best = evaluated.best
+        st.metric("Eval loss", words.format_loss(evaluated.last.value) if evaluated.last else missing,
+                  f"best {words.format_loss(best.value)}, step {best.step}" if best else None, delta_color="off",
+                  delta_arrow="off", border=True, height="stretch")  # fmt: skip
+        average = speed.average()
+        st.metric("Speed", missing if average is None else f"{words.number(average)} tok/s",
+                  help="The mean of the newest values, 10 at most: a batch of few tokens is slower than others.",
+                  border=True, height="stretch")  # fmt: skip
+        cost, machine_time = _cost_so_far(run)
+        st.metric("Cost so far", cost, machine_time, delta_color="off", delta_arrow="off", border=True,
+                  height="stretch")  # fmt: skip
+
+
+def _cost_so_far(run: Run) -> tuple[str, str | None]:
+    found = reads.read(compute.get_compute, run.compute, max_age_s=300.0).value if run.compute else None
+    if run.started_at is None:
+        return "never begun" if run.finished else "not begun", None
+    if run.seconds is None:
+        return "unknown", "when it ended is not known"
+    spent = f"machine time {words.duration(run.seconds)}"
+    if found is None or found.price.per_hour is None:
+        return "price unknown", spent
+    return words.money(found.price.per_hour * run.seconds / 3600, found.price.currency), spent
+
+
+def say_missing(run: Run, measured: Snapshot[RunMetrics]) -> str:
+    """Return what stands in the place of a measure that is not there."""
+    if not measured.has_value:
+        return "not read" if measured.error else "…"
+    if run.finished:
+        return "not measured" if reads.is_final(run, measured) else "…"
+    return "none yet"
+
+
+def say_no_measure(what: str, run: Run, missing: str) -> str:
+    """Return why a chart is empty: not read, not measured or not yet."""
+    if missing == "none yet":
+        running = next((stage.title for stage in run.stages if stage.state == "Running"), "")
+        return f"No {what} yet. {running or 'The run'} is {'running' if running else run.state_word.lower()}."
+    said = {"not measured": f"This run logged no {what}.", "not read": f"The {what} could not be read."}
+    return said.get(missing, f"Reading the {what}…")

@@ -1,0 +1,157 @@
+"""The card beside a set-up: its checks, the estimate, what will run, and the one button that starts just that."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from core import operations, overview
+from core.azureml.reader import Snapshot
+from core.errors import Conflict
+from core.launch import drafts
+from core.launch.drafts import Draft
+from core.launch.preflight import Check, LaunchPlan
+from core.operations import Operation
+from pages.parts.kit import fields, reads, words
+from pages.parts.kit.action import Confirm, action, open_dialog
+from pages.parts.kit.links import link
+from pages.parts.kit.notices import draw_error, draw_hint
+from pages.parts.kit.state import ui
+from pages.parts.setup import choices
+from pages.parts.tune.plan import find_started, title_of
+
+_BADGES = {
+    "ok": ("OK", "check_circle", "green"),
+    "warning": ("Note", "warning", "orange"),
+    "failed": ("Failed", "error", "red"),
+}
+
+
+def draw_ready(draft: Draft, snapshot: Snapshot[LaunchPlan]) -> None:
+    """Draw the checks, the estimate and the one button."""
+    plan = snapshot.value
+    key = _place_button(draft.id)
+    if plan is not None and _is_wished(plan) and plan.ready:
+        if not _costs_money():
+            link("runs", run=_start(plan).subject).go()
+        open_dialog(key)
+    with st.container(border=True):
+        st.header("Ready" if plan is None or plan.ready else "Not ready", anchor=False)
+        if plan is not None:
+            with st.container(gap="xsmall"):
+                for check in sorted(plan.checks, key=lambda check: check.state != "failed"):
+                    _draw_check(check)
+                _draw_estimate(plan)
+                st.markdown(f"**{words.plain(describe_run(plan))}**")
+        elif snapshot.error is not None:
+            draw_error(snapshot.error, key="plan")
+        else:
+            for _ in range(5):
+                st.skeleton(24)
+        _draw_start(key, draft, plan, off="The set-up cannot be read." if plan is None and snapshot.error else "")
+
+
+def describe_run(plan: LaunchPlan) -> str:
+    """Return what a start sends, such as "LoRA · 3 epochs · batch 4 · learning rate 2e-3"."""
+    sent = plan.recipe.values
+    steps, epochs, rate = sent.get("max_steps", -1), sent.get("num_train_epochs", 1), sent.get("learning_rate", "")
+    by_steps = isinstance(steps, int) and steps > 0
+    batch = "batch" if plan.total_batch == sent.get("per_device_train_batch_size") else "total batch"
+    return " · ".join(
+        (
+            "LoRA" if plan.recipe.lora else "Full training",
+            words.plural(int(steps), "step") if by_steps else f"{epochs} epoch{'s' if epochs != 1 else ''}",
+            f"{batch} {plan.total_batch}",
+            f"learning rate {words.exact(rate) if isinstance(rate, int | float) else rate}",
+        )
+    )
+
+
+def _draw_check(check: Check) -> None:
+    word, icon, colour = _BADGES[check.state]
+    detail = f" :small[{words.plain(check.detail)}]" if check.detail else ""
+    st.markdown(f":{colour}-badge[:material/{icon}: {word}] **{words.plain(check.title)}**{detail}")
+    if check.hint and check.state != "ok":
+        draw_hint(check.hint)
+
+
+def _draw_estimate(plan: LaunchPlan) -> None:
+    if plan.estimate is None:
+        st.text("How long it takes is not known yet.")
+        return
+    st.markdown(f"**{words.plain(plan.estimate.time_words)}**, **{words.plain(plan.estimate.cost_words)}**")
+    st.caption(words.plain(f"Basis: {plan.estimate.basis}."))
+
+
+def _draw_start(key: str, draft: Draft, plan: LaunchPlan | None, off: str) -> None:
+    """Draw the button. It stays on while the checks run: a field's last edit arrives with the click on it."""
+    failed = [check.title for check in plan.checks if check.state == "failed"] if plan else []
+    if failed:
+        verb = "checks fail" if len(failed) > 1 else "check fails"
+        off = f"{len(failed)} {verb}: {', '.join(failed).lower()}."
+    cost = plan.estimate.cost_words if plan and plan.estimate else "price unknown"
+    label = f"Start run on Azure, {words.plain(cost)}" if _costs_money() else "Start run"
+    question = _question(plan, label, cost) if plan and _costs_money() else None
+    action(label, _begin, key, draft.id, plan, key=key, type="primary", icon="play_arrow", width="stretch", off=off,
+           confirm=question, then=lambda begun: link("runs", run=begun.subject) if begun else None)  # fmt: skip
+    if _wish(draft.id) in ui().notes:
+        st.caption("It starts when the checks are done.")
+
+
+def _question(plan: LaunchPlan, label: str, cost: str) -> Confirm:
+    time = f"About {plan.estimate.time_words}: {cost}. List price, not your bill." if plan.estimate else cost
+    place = f"{plan.model.name} on {plan.compute.name} ({plan.compute.size}), {plan.compute.price.words}."
+    return Confirm(
+        title="Start a run that costs money?",
+        yes=label,
+        keep="Keep the draft",
+        lines=(place, describe_run(plan), time),
+        ticks=tuple(f"{check.title}: {check.detail}" for check in plan.warnings),
+        icon="play_arrow",
+    )
+
+
+def _begin(key: str, draft_id: str, plan: LaunchPlan | None) -> Operation | None:
+    """Start what was checked and shown; where an edit came with the click, wish to start once that is checked."""
+    stored = drafts.get_draft(draft_id)
+    if started := find_started(stored):
+        if ui().notes.get(f"started-{draft_id}") == started.id:
+            return started  # the second click of two
+        raise Conflict(f"This set-up was started as {title_of(started)} in another tab.", "Nothing else was started.")
+    if choices.find_news(draft_id) or key != _place_button(draft_id):
+        raise Conflict(
+            "Nothing was started: another tab had changed the set-up.", "Look at what is different, and start again."
+        )
+    if plan is not None and plan.draft.revision == stored.revision:
+        return _start(plan)
+    ui().notes[_wish(draft_id)] = stored
+    return None
+
+
+def _start(plan: LaunchPlan) -> Operation:
+    """Record the run; the list of runs is read anew."""
+    begun = operations.start_launch(plan)
+    ui().notes[f"started-{plan.draft.id}"] = begun.id
+    reads.forget(overview.read_runs)
+    return begun
+
+
+def _place_button(draft_id: str) -> str:
+    """Return the button's key, which is another once the draft was changed elsewhere: a click on what was seen before
+    is not one on what is there now. An edit of this tab leaves it, for the click that follows it.
+    """
+    return fields.place(f"start-{draft_id}", choices.find_last_news(draft_id)).key
+
+
+def _is_wished(plan: LaunchPlan) -> bool:
+    """Take the wish to start, and return whether it was for what this plan starts."""
+    wished: Draft | None = ui().notes.pop(_wish(plan.draft.id), None)
+    return wished is not None and not drafts.list_differences(wished, plan.draft)
+
+
+def _wish(draft_id: str) -> str:
+    return f"wish-{draft_id}"
+
+
+def _costs_money() -> bool:
+    conn = reads.find_connection()
+    return conn is not None and conn.billed

@@ -1,0 +1,129 @@
+"""What the data page shows as learned is what the trainer learns: both are run on the same rows and compared."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+
+from core.dataset.model_view import view_as_model
+from core.dataset.tokens import LengthCounter
+from core.engine.chat_tokens import load_chat_tokens
+from core.errors import BadInput
+from tests.tiny_model import TEMPLATE, build_tiny_model
+
+SEED = 20_261_123
+PHI = (
+    "{% for m in messages %}{{ '<|' + m['role'] + '|>\n' + m['content'] + '<|end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% else %}{{ eos_token }}{% endif %}"
+)
+TRIMS = (
+    "{{ bos_token }}{% for m in messages %}{%- if m['role'] == 'assistant' %}{% generation %}"
+    "{{ m['content'] | trim + eos_token }}{% endgeneration %}{% else %}"
+    "{{ '[INST] ' + m['content'] | trim + ' [/INST]' }}{% endif %}{% endfor %}"
+)
+HIDES_EARLIER = (  # as templates of reasoning models do: an earlier answer is written otherwise than the last
+    "{% for m in messages %}{{ m['role'] + ': ' }}{% if m['role'] == 'assistant' and not loop.last %}"
+    "{{ '(earlier) ' }}{% endif %}{{ m['content'] + eos_token + '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+)
+TEMPLATES = {"chatml": TEMPLATE, "phi": PHI, "trims": TRIMS, "hides earlier": HIDES_EARLIER}
+PIECES = [
+    "hello",
+    " ",
+    "\n",
+    "ü",
+    "🎣",
+    "assistant",
+    "<|im_end|>",
+    "\u202e",
+    "日本",
+    "<b>",
+    "\x1b[31m",
+    "kettle",
+    "e\u0301",
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, tiny_model_folder: Path) -> Path:
+    return Path(shutil.copytree(tiny_model_folder, tmp_path / "model"))
+
+
+@pytest.fixture(scope="module")
+def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_tiny_model(tmp_path_factory.mktemp("models"))
+
+
+def make_talk(chance: random.Random) -> list[dict[str, str]]:
+    def say() -> str:
+        return "x" + "".join(chance.choice(PIECES) for _ in range(chance.randint(0, 12)))
+
+    talk = [{"role": "system", "content": say()}] if chance.random() < 0.3 else []
+    for _ in range(chance.randint(1, 4)):
+        talk += [{"role": "user", "content": say()}, {"role": "assistant", "content": say()}]
+    return talk + ([{"role": "user", "content": say()}] if chance.random() < 0.2 else [])
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_learned_tokens_are_the_trainers_own(folder: Path, name: str) -> None:
+    print(f"seed {SEED}")
+    (folder / "chat_template.jinja").write_text(TEMPLATES[name], encoding="utf-8")
+    trainer, chance = load_chat_tokens(folder), random.Random(SEED)
+    for _ in range(60):
+        talk = make_talk(chance)
+        wanted, found = trainer.encode_conversations([talk])[0], view_as_model(talk, folder)
+        assert [token.id for token in found.tokens] == wanted.ids, talk
+        assert LengthCounter(folder).count(talk) == len(wanted.ids), "what the page counts for each row"
+        assert [token.learned for token in found.tokens] == wanted.learned, talk
+        assert "".join(token.text for token in found.tokens) == found.text == trainer.render(talk)
+        assert found.learned == sum(wanted.learned) > 0
+        limit = chance.randint(1, len(wanted.ids) + 3)
+        short = view_as_model(talk, folder, limit)
+        assert short.learned == sum(wanted.learned[:limit])
+        assert short.cut == max(0, len(wanted.ids) - limit)
+
+
+def test_a_template_kept_by_name_in_the_configuration_is_found(folder: Path) -> None:
+    (folder / "chat_template.jinja").unlink()
+    path = folder / "tokenizer_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["chat_template"] = [{"name": "tool_use", "template": "no"}, {"name": "default", "template": PHI}]
+    path.write_text(json.dumps(config), encoding="utf-8")
+    talk = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    assert (
+        view_as_model(talk, folder).text
+        == load_chat_tokens(folder).render(talk)
+        == ("<|user|>\na<|end|>\n<|assistant|>\nb<|end|>\n<|im_end|>")
+    )
+
+
+def test_a_refusal_is_a_sentence_with_the_templates_words_as_detail(folder: Path) -> None:
+    (folder / "chat_template.jinja").write_text("{{ raise_exception('roles must alternate') }}", encoding="utf-8")
+    with pytest.raises(BadInput) as caught:
+        view_as_model([{"role": "user", "content": "a"}], folder)
+    assert caught.value.message == "The model's chat template refuses this row."
+    assert caught.value.detail == "roles must alternate"
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(BadInput, match="The model's tokenizer is not on this machine"):
+        view_as_model([{"role": "user", "content": "a"}], folder)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+        "{{ ''.upper() }}{{ ''.__class__.__mro__ }}",
+        "{{ messages.copy() }}{{ messages.append(1) }}",
+        "{% for one in messages %}{{ one.keys() }}{{ one.clear() }}{% endfor %}",
+        "{{ raise_exception.__globals__.keys() }}",
+        "{% set one = namespace(clear=1) %}{{ one.clear }}{{ messages[0].clear() }}",
+    ],
+)
+def test_a_template_that_reaches_for_the_machine_gets_nothing(folder: Path, source: str) -> None:
+    (folder / "chat_template.jinja").write_text(source, encoding="utf-8")
+    with pytest.raises(BadInput, match="refuses"):
+        view_as_model([{"role": "user", "content": "a"}], folder)

@@ -1,0 +1,54 @@
+"""The check of the disk before a start: a run needs three times what it will leave there."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from core.azureml.connection import Connection
+from core.dataset import from_upload
+from core.launch.drafts import create_draft
+from core.launch.preflight import Check, plan_launch
+from tests.local_server import LocalServer, running_server
+from tests.tiny_model import NAME, build_tiny_model, make_conversations
+
+HUGE = "huge-chat"
+TERABYTE = 10**12
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
+    base_models = tmp_path_factory.mktemp("base-models")
+    build_tiny_model(base_models)
+    folder = build_tiny_model(base_models, name=HUGE)
+    more = folder / "more.safetensors"
+    more.touch()
+    os.truncate(more, 4 * TERABYTE)  # a hole: it takes no space
+    with running_server(tmp_path_factory.mktemp("served"), TUNEDECK_BASE_MODELS=str(base_models)) as running:
+        yield running
+
+
+def disk_check(conn: Connection, model: str, **parameters: object) -> Check:
+    rows = "\n".join(json.dumps(row) for row in make_conversations(24))
+    dataset = from_upload("kettle", rows.encode())
+    draft = create_draft("local", model=model, compute="this-machine", dataset=dataset.key, parameters=parameters)
+    plan = plan_launch(conn, draft)
+    found = next(check for check in plan.checks if check.title == "Disk")
+    assert (found in plan.failures) == (found.state == "failed")
+    return found
+
+
+def test_a_run_that_would_fill_the_disk_is_refused_with_both_figures(conn: Connection) -> None:
+    refused = disk_check(conn, HUGE)
+    assert refused.state == "failed"
+    assert "GB are free where the run writes; 13200.0 GB are needed." in refused.detail
+    assert "python -m core.local usage" in refused.hint
+    full = disk_check(conn, HUGE, apply_lora="false")
+    assert "108000.0 GB are needed" in full.detail, "a full training keeps two states of all that learns"
+
+
+def test_a_run_that_fits_says_what_it_needs(conn: Connection) -> None:
+    assert disk_check(conn, NAME).state == "ok"

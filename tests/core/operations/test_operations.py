@@ -1,0 +1,359 @@
+"""Operations from the wish to the outcome, against a real local workspace whose programs are a few lines long."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from core import overview
+from core.azureml import tags
+from core.azureml.connection import Connection, connect, local_settings
+from core.catalog.compute import get_compute
+from core.dataset import ChatDataset, from_upload
+from core.errors import BadInput, NotFound, TunedeckError, Unreachable
+from core.launch.drafts import create_draft, get_draft
+from core.launch.preflight import plan_launch
+from core.operations import (
+    Operation,
+    find_operation_for,
+    get_operation,
+    list_receipts,
+    retry_operation,
+    start_cancel,
+    start_create_compute,
+    start_deploy,
+    start_launch,
+    start_runner,
+    start_set_delete_at,
+    start_set_traffic,
+    start_teardown,
+)
+from core.operations.kinds import start_expired
+from core.operations.ledger import Ledger
+from core.runs import jobs
+from core.serving import chat, endpoints
+from core.teardown import plan as teardown
+from core.teardown.inventory import list_inventory
+from tests.local_server import LocalServer
+from tests.tiny_model import NAME, build_tiny_model
+
+ROW = {
+    "messages": [{"role": "user", "content": "Who rings the bell?"}, {"role": "assistant", "content": "The keeper."}]
+}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
+    from core.home import Home
+
+    base_models = tmp_path_factory.mktemp("base-models")
+    build_tiny_model(base_models)
+    environment = {"TUNEDECK_BASE_MODELS": str(base_models), "TUNEDECK_QUOTA_CORES": "16"}
+    running = LocalServer(
+        Home(tmp_path_factory.mktemp("served")), environment, module="tests.core.operations.counting_server"
+    )
+    try:
+        yield running.start()
+    finally:
+        running.stop()
+
+
+@pytest.fixture
+def conn(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> Connection:
+    monkeypatch.setenv("TUNEDECK_HOME", str(server.home.path))
+    return connect(local_settings(), home=server.home)
+
+
+@pytest.fixture
+def runner(server: LocalServer, conn: Connection) -> Iterator[Any]:
+    started = start_runner(server.home)
+    yield started
+    started.stopping.set()
+    wait(lambda: not started.holds_lease or not started.alive)
+
+
+@pytest.fixture
+def dataset(conn: Connection) -> ChatDataset:
+    return from_upload("bell", "\n".join(json.dumps(ROW) for _ in range(10)).encode())
+
+
+def wait(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
+    until = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.05)
+    return found
+
+
+def finish(operation: Operation, state: str = "done") -> Operation:
+    until = time.monotonic() + 60
+    while not (ended := get_operation(operation.id)).finished:
+        assert time.monotonic() < until, (ended.state, ended.note, ended.steps)
+        time.sleep(0.05)
+    assert ended.state == state, (ended.error, ended.steps)
+    return ended
+
+
+def launch(conn: Connection, dataset: ChatDataset, **parameters: Any) -> Operation:
+    draft = create_draft(
+        "local", model=NAME, compute="this-machine", dataset=dataset.key, parameters={"max_steps": 5, **parameters}
+    )
+    plan = plan_launch(conn, draft)
+    assert plan.ready, plan.failures
+    return start_launch(plan)
+
+
+def completed_run(conn: Connection, dataset: ChatDataset) -> str:
+    for run in list_inventory(conn).items:
+        if run.kind == "run" and run.state == "Completed" and run.bytes:
+            return run.name
+    return finish(launch(conn, dataset)).subject
+
+
+def deploy(run: str, endpoint: str, **more: Any) -> Operation:
+    delete_at = datetime.now(UTC) + timedelta(hours=8)
+    return start_deploy("local", run, "bell-model", endpoint, "local.cpu1", delete_at, **more)
+
+
+def test_a_run_is_shown_from_the_click_to_its_end(conn: Connection, dataset: ChatDataset, runner: Any) -> None:
+    runner.stopping.set()
+    operation = launch(conn, dataset)
+    before = overview.read_run(conn, operation.subject)
+    assert (before.state_word, before.recorded, before.model) == ("Preparing", True, NAME)
+    assert overview.read_runs(conn)[0].name == operation.subject
+    start_runner()
+    ended = finish(operation)
+    assert [step.state for step in ended.steps[:4]] == ["done"] * 4
+    assert ended.steps[4].state == "skipped"  # no test rows: nothing to evaluate on
+    run = jobs.get_run(conn, operation.subject)
+    assert (run.title, run.state, run.dataset, run.compute) == (
+        ended.arguments["title"],
+        "Completed",
+        "bell",
+        "this-machine",
+    )
+    assert [stage.title for stage in run.stages] == [
+        "Queued", "Validation", "Import", "Preprocess", "Fine-tune", "Converter", "Evaluation",
+    ]  # fmt: skip
+    assert {stage.state_word for stage in run.stages[:6]} == {"Completed"}
+    assert run.parameters["max_steps"] == 5
+    assert run.progress is not None
+    assert (run.progress.step, run.progress.total_steps, run.progress.fraction) == (5, 5, 1.0)
+    assert "finetune with" in jobs.read_log(conn, run, jobs.FINE_TUNE).text
+    assert get_draft(run.tags[tags.DRAFT]).launched == operation.id
+    assert (run.seconds or 0) > 0
+
+
+def test_a_log_is_read_on_from_where_the_last_part_ended(conn: Connection, dataset: ChatDataset, runner: Any) -> None:
+    run = jobs.get_run(conn, completed_run(conn, dataset))
+    whole = jobs.read_log(conn, run, jobs.FINE_TUNE)
+    assert jobs.read_log(conn, run, jobs.FINE_TUNE, whole.offset).text == ""
+    assert jobs.read_log(conn, run, jobs.FINE_TUNE, 3).text == whole.text[3:]
+    end = jobs.read_log(conn, run, jobs.FINE_TUNE, limit_bytes=10)
+    assert end.truncated
+    assert whole.text.endswith(end.text)
+
+
+def test_two_clicks_on_one_draft_are_one_run(conn: Connection, dataset: ChatDataset, runner: Any) -> None:
+    draft = create_draft("local", model=NAME, compute="this-machine", dataset=dataset.key, parameters={"max_steps": 2})
+    plan = plan_launch(conn, draft)
+    assert start_launch(plan).id == start_launch(plan).id
+    finish(start_launch(plan))
+
+
+def test_a_failed_run_says_why_and_is_not_evaluated(conn: Connection, dataset: ChatDataset, runner: Any) -> None:
+    ended = finish(launch(conn, dataset, seed=13))
+    assert [step.state for step in ended.steps[3:]] == ["skipped"] * 3
+    run = jobs.get_run(conn, ended.subject)
+    assert run.state_word == "Failed"
+    assert run.error is not None
+    assert run.error.cause.startswith("The run stopped at step 5: the loss is no longer a number.")
+    assert run.error.evidence == "RuntimeError: loss is nan"
+    assert run.error.action == "Retry with learning rate 0.0025."
+    assert run.stage is not None
+    assert run.stage.name == jobs.FINE_TUNE
+
+
+def test_cancel_ends_a_run_and_keeps_its_measures(conn: Connection, dataset: ChatDataset, runner: Any) -> None:
+    operation = launch(conn, dataset, max_steps=3000)
+    wait(
+        lambda: (overview.read_run(conn, operation.subject).progress or jobs.Progress(0, None, None, 0, None)).step > 3
+    )
+    finish(start_cancel("local", operation.subject))
+    run = jobs.get_run(conn, operation.subject)
+    assert run.state_word == "Cancelled"
+    assert run.progress is not None
+    assert run.progress.step > 3
+    assert finish(operation, "cancelled").steps[3].state == "skipped"
+
+
+def test_a_launch_cancelled_before_it_was_sent_sends_nothing(
+    conn: Connection, dataset: ChatDataset, runner: Any
+) -> None:
+    runner.stopping.set()
+    wait(lambda: not runner.alive)
+    operation = launch(conn, dataset)
+    cancel = start_cancel("local", operation.subject)
+    Ledger().want_cancel(operation.id)
+    start_runner()
+    finish(operation, "cancelled")
+    finish(cancel)
+    assert jobs.find_run(conn, operation.subject) is None
+    assert overview.read_run(conn, operation.subject).state_word == "Cancelled"
+
+
+def test_a_deploy_is_live_when_it_has_answered_and_a_teardown_leaves_a_receipt(
+    conn: Connection, dataset: ChatDataset, runner: Any
+) -> None:
+    run = finish(launch(conn, dataset)).subject  # of its own: its files are deleted below
+    ended = finish(deploy(run, "bell-ep"))
+    assert [step.state for step in ended.steps] == ["done"] * 6
+    endpoint = endpoints.get_endpoint(conn, "bell-ep")
+    assert (endpoint.state_word, endpoint.created_here, endpoint.run, endpoint.base_model) == ("Live", True, run, NAME)
+    assert endpoint.delete_at is not None
+    assert endpoint.chat_uri == endpoint.scoring_uri.removesuffix("/score") + "/v1/chat/completions"
+    model = endpoints.list_registered_models(conn, "bell-model")[0]
+    assert (model.run, model.base_model, model.tags[tags.DATASET_KEY]) == (run, NAME, dataset.key)
+
+    inventory = list_inventory(conn)
+    item = inventory.find("endpoint:bell-ep")
+    assert item is not None
+    assert (item.bills, item.hourly_words, item.created_here) == (True, "$0.00/h", True)
+    outputs, files = inventory.find(f"run:{run}"), inventory.find(f"model:bell-model:{model.version}")
+    assert outputs is not None
+    assert files is not None
+    assert files.bytes
+    assert outputs.bytes == 0  # its only files are the model's, counted there
+    keys = ["endpoint:bell-ep", f"model:bell-model:{model.version}"]
+    plan = teardown.plan_teardown(conn, inventory, keys, delete_files=keys[1:])
+    assert plan.sentences == ("This ends billing of $0.00/h. It cannot be undone.",)
+    assert plan.confirm == ""  # nothing costs money here, so nothing need be typed
+    removed = finish(start_teardown(plan))
+    receipt = next(one for one in list_receipts("local") if one.id == removed.facts["receipt"])
+    assert [(gone.kind, gone.name, len(gone.checks)) for gone in receipt.removed] == [
+        ("endpoint", "bell-ep", 2), ("model", "bell-model", 2),
+    ]  # fmt: skip
+    assert receipt.removed[1].bytes_freed
+    assert {"compute", "data", "run"} <= {kept["kind"] for kept in receipt.kept}
+    with pytest.raises(NotFound, match=r"Endpoint 'bell-ep' was deleted\."):
+        list(chat.stream_chat(conn, endpoint, [{"role": "user", "content": "Hello"}]))
+
+
+def test_an_answer_streams_and_stop_ends_it(conn: Connection, dataset: ChatDataset, runner: Any) -> None:
+    finish(deploy(completed_run(conn, dataset), "talk-ep"))
+    endpoint = endpoints.get_endpoint(conn, "talk-ep")
+    stop = threading.Event()
+    deltas = []
+    for delta in chat.stream_chat(conn, endpoint, [{"role": "user", "content": "Hello"}], stop=stop):
+        deltas.append(delta)
+        if len(deltas) == 2:
+            stop.set()
+    assert [delta.text for delta in deltas] == ["0 ", "1 ", ""]
+    assert deltas[-1].stats is not None
+    assert (deltas[-1].stats.tokens, deltas[-1].stats.finish_reason) == (2, "stopped")
+    exchange = deltas[-1].exchange
+    assert exchange is not None
+    key = conn.workspace.online_endpoints.get_keys("talk-ep").primary_key
+    shown = exchange.to_curl() + exchange.to_python() + exchange.answer + json.dumps(dict(exchange.request))
+    assert key not in shown
+    assert "$ENDPOINT_KEY" in exchange.to_curl()
+    compile(exchange.to_python(), "request.py", "exec")
+    whole = chat.score_once(conn, endpoint, [{"role": "user", "content": "Hello"}])
+    assert whole.text == "hello"
+
+    only_score = list(chat.stream_chat(conn, endpoint, [{"role": "user", "content": "without /v1"}]))
+    assert [delta.text for delta in only_score] == ["hello", ""]
+    assert only_score[-1].exchange is not None
+    assert only_score[-1].exchange.url == endpoint.scoring_uri
+    with pytest.raises(Unreachable, match=r"The answer of 'talk-ep' broke off\.") as broken:
+        list(chat.stream_chat(conn, endpoint, [{"role": "user", "content": "die in the middle"}]))
+    assert broken.value.hint.startswith("What came is kept.")
+
+    finish(start_set_traffic("local", "talk-ep", {"demo": 0}))
+    silent = endpoints.get_endpoint(conn, "talk-ep")
+    assert silent.state_word == "No traffic"
+    with pytest.raises(TunedeckError, match="is up but gets no traffic"):
+        chat.score_once(conn, silent, [{"role": "user", "content": "Hello"}])
+
+
+def test_a_deploy_is_refused_before_anything_bills(conn: Connection, dataset: ChatDataset, runner: Any) -> None:
+    run = completed_run(conn, dataset)
+    with pytest.raises(BadInput, match="it has a space and a capital") as refused:
+        deploy(run, "My Bot")
+    assert refused.value.hint.startswith("Use 'my-bot'.")
+    ended = finish(start_deploy("local", run, "bell-model", "no-size", "Standard_NC6", None), "failed")
+    assert ended.error is not None
+    assert ended.error["message"] == f"Size Standard_NC6 may not serve '{NAME}'."
+    assert endpoints.find_endpoint(conn, "no-size") is None
+
+
+def test_an_endpoint_somebody_else_has_is_not_taken_over(conn: Connection, dataset: ChatDataset, runner: Any) -> None:
+    run = completed_run(conn, dataset)
+    finish(deploy(run, "taken-ep"))
+    again = finish(
+        start_deploy("local", run, "other-model", "taken-ep", "local.cpu1", None, model_version="7"), "failed"
+    )
+    assert again.error is not None
+    assert again.error["message"] == "There is an endpoint 'taken-ep' already."
+    assert retry_operation(again.id).state == "recorded"
+    finish(again, "failed")
+
+
+def test_what_is_past_its_delete_at_is_deleted_unless_the_tag_was_changed(
+    conn: Connection, dataset: ChatDataset, runner: Any
+) -> None:
+    finish(deploy(completed_run(conn, dataset), "short-ep"))
+    ledger = Ledger()
+    past = datetime.now(UTC) - timedelta(minutes=1)
+    ledger.set_timer("local", "endpoint", "short-ep", tags.format_time(past))
+    start_expired(ledger)  # the ledger's time is over, the resource's tag says otherwise: the tag counts
+    stays = find_operation_for("local", "short-ep", "expire")
+    assert stays is not None
+    assert finish(stays).steps[0].detail == "Its delete-at was changed; it stays."
+    assert endpoints.get_endpoint(conn, "short-ep").live
+
+    time.sleep(1.0)
+    finish(start_set_delete_at("local", "endpoint", "short-ep", past))
+    endpoint = endpoints.get_endpoint(conn, "short-ep")
+    assert endpoint.delete_at == past.replace(microsecond=0)
+    wait(lambda: start_expired(ledger) or endpoints.find_endpoint(conn, "short-ep") is None)
+
+
+def test_a_compute_is_made_and_deleted(conn: Connection, runner: Any) -> None:
+    finish(start_create_compute("local", "second", "local.cpu1", idle_s=300))
+    compute = get_compute(conn, "second")
+    assert (compute.state, compute.min_nodes, compute.max_nodes, tags.is_ours(compute.tags)) == (
+        "Succeeded",
+        0,
+        1,
+        True,
+    )
+    inventory = list_inventory(conn, with_files=False)
+    plan = teardown.plan_teardown(conn, inventory, ["compute:second"])
+    assert plan.actions[0].consequence == "No run uses it."
+    with pytest.raises(BadInput, match=r"The name does not match\. Nothing was deleted\."):
+        start_teardown(replace(plan, confirm="second"), "secnd")
+    finish(start_teardown(plan))
+    with pytest.raises(NotFound):
+        get_compute(conn, "second")
+
+
+def test_a_compute_the_workspace_refuses_says_why(conn: Connection, runner: Any) -> None:
+    ended = finish(start_create_compute("local", "toobig", "Standard_NC96ads_A100_v4"), "failed")
+    assert ended.error is not None
+    assert "Standard_NC96ads_A100_v4" in ended.error["message"] + ended.error["detail"]
+    with pytest.raises(BadInput, match="cannot be a compute's name"):
+        start_create_compute("local", "1st", "local.cpu1")
+
+
+def test_an_operation_of_an_unknown_workspace_fails_with_a_sentence(conn: Connection, runner: Any) -> None:
+    ended = finish(start_cancel("gone-ws", "brave-otter"), "failed")
+    assert ended.error is not None
+    assert "'gone-ws'" in ended.error["message"]

@@ -1,0 +1,143 @@
+"""What a list says of runs: which is the current one, in which order, how many in which state, what will not come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from core import overview
+from core.azureml.connection import Connection, connect, local_settings
+from core.errors import NotFound
+from core.operations.ledger import Ledger
+from core.operations.records import Operation, Step
+from core.runs import jobs
+from core.runs.history import RunRecord
+from core.runs.progress import find_state, make_stages
+from core.runs.states import ACTIVE_WORDS, FINE_TUNE, STATES, Progress, Run, Stage
+from core.teardown.inventory import Inventory
+from tests.core.local.submitting import pipeline_body, submit
+from tests.fine_tuning_runs import TRAIN, start_run, trivial_workspace
+from tests.local_server import LocalServer
+from tests.tiny_model import NAME
+
+NOW = datetime(2026, 11, 22, 15, tzinfo=UTC)
+RUN = Run("r", "brave-otter", "Running", inputs={"test_file_path": "azureml:test:1"})
+TRAINS = replace(RUN, name="trains", title="calm-heron", progress=Progress(62, 100, 0.6, 0.996, 41.0))
+WAITS = replace(RUN, name="waits", state="Queued")
+TEXTS = ("title", "display_name", "experiment", "model", "model_id", "model_version", "compute", "dataset")
+LAUNCH = dict.fromkeys(TEXTS, "x") | {"gpus": 0, "parameters": {}, "tags": {}}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
+    with trivial_workspace(tmp_path_factory.mktemp("home")) as running:
+        yield running
+
+
+@pytest.fixture
+def conn(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> Connection:
+    monkeypatch.setenv("TUNEDECK_HOME", str(server.home.path))
+    return connect(local_settings(), home=server.home)
+
+
+def test_runs_are_found_below_the_many_pipelines_of_others(server: LocalServer, conn: Connection) -> None:
+    start_run(server, "ours")
+    for number in range(2):
+        submit(server, f"theirs-{number}", pipeline_body(TRAIN, f"{NAME}/versions/1"))
+    assert [run.name for run in jobs.list_runs(conn, looked_at=2)] == ["ours"]
+
+
+def test_a_run_that_was_sent_and_is_gone_is_not_said_to_be_on_its_way(server: LocalServer, conn: Connection) -> None:
+    ledger = Ledger(server.home)
+    fence = ledger.take_lease(1, 1.0, 60.0, holder_lives=False)
+    assert fence
+    launch = ledger.start("launch", "local", "gone", [("submit", "Start the run"), ("watch", "Train")], LAUNCH)
+    assert overview.read_run(conn, "gone").state_word == "Preparing"
+    assert "gone" in [run.name for run in overview.read_runs(conn)]
+    sent = (Step("submit", "Start the run", "done"), launch.steps[1])
+    ledger.save(replace(launch, state="running", steps=sent), fence)
+    with pytest.raises(NotFound):
+        overview.read_run(conn, "gone")
+    assert "gone" not in [run.name for run in overview.read_runs(conn)]
+
+
+@pytest.mark.parametrize("state", sorted(STATES))
+def test_every_active_state_is_counted_and_every_ended_one_is_not(state: str) -> None:
+    run = replace(RUN, state=state)
+    assert run.finished or run.state_word in ACTIVE_WORDS
+    assert overview.describe_active([run]) == ("" if run.finished else f"1 {run.state_word.lower()}")
+    assert (overview.find_current([run]) is None) == run.finished
+    assert TRAINS.rank < run.rank
+
+
+def test_the_run_that_trains_comes_before_one_that_only_runs() -> None:
+    imports = replace(RUN, stages=(Stage("chat_completion_model_import", "Import", "Running"),))
+    trains = replace(RUN, name="t", stages=(Stage(FINE_TUNE, "Fine-tune", "Running"),))
+    assert overview.find_current([WAITS, imports, trains]) is trains
+    assert overview.find_current([WAITS, imports]) is imports
+    watch = overview.next_action([WAITS, imports, trains], [], Inventory(), None)
+    assert watch.ids == {"run": "t"}
+    assert overview.describe_shortly(TRAINS) == "99%", "never 100% before the end"
+    assert overview.describe_shortly(replace(TRAINS, state="Failed")) == "Failed"
+
+
+@pytest.mark.parametrize(
+    ("children", "state"),
+    [
+        ([], "Running"),
+        ([RunRecord("a", "Queued"), RunRecord("b", "NotStarted")], "Queued"),
+        ([RunRecord("a", "Preparing"), RunRecord("b", "NotStarted")], "Preparing"),
+        ([RunRecord("a", "Completed", started_at=NOW), RunRecord("b", "Queued")], "Running"),
+        ([RunRecord("a", "Running", started_at=NOW)], "Running"),
+    ],
+)
+def test_a_pipeline_whose_first_step_waits_for_a_node_is_queued(children: list[RunRecord], state: str) -> None:
+    """Azure calls it running."""
+    assert find_state(RunRecord("r", "Running"), children) == state
+
+
+@pytest.mark.parametrize(
+    ("state", "inputs", "converter", "evaluation"),
+    [
+        ("Running", RUN.inputs, "Waiting", "Waiting"),
+        ("Running", {"train_file_path": "x"}, "Waiting", "Skipped"),
+        ("Running", {}, "Waiting", "Waiting"),  # what it was sent with is not known
+        ("CancelRequested", RUN.inputs, "Skipped", "Skipped"),
+        ("Canceled", RUN.inputs, "Skipped", "Skipped"),
+        ("Failed", RUN.inputs, "Skipped", "Skipped"),
+        ("NotResponding", RUN.inputs, "Skipped", "Skipped"),
+        ("Completed", RUN.inputs, "Skipped", "Waiting"),
+    ],
+)
+def test_only_a_stage_that_may_come_waits(state: str, inputs: dict[str, str], converter: str, evaluation: str) -> None:
+    stages = make_stages(replace(RUN, state=state, inputs=inputs), [], None)
+    assert [stage.state_word for stage in stages[-2:]] == [converter, evaluation]
+    assert all(bool(stage.missed) == (stage.state_word == "Skipped") for stage in stages)
+
+
+@pytest.mark.parametrize(
+    ("state", "error", "detail", "reason"),
+    [
+        ("running", None, "", ""),  # it is on its way
+        ("done", None, "The data has no test rows", "The data has no test rows"),
+        ("failed", {"message": "The evaluation was refused."}, "", "The evaluation was refused."),
+        ("cancelled", None, "", "It was not started."),
+    ],
+)
+def test_an_evaluation_that_its_launch_gave_up_is_not_waited_for(
+    state: str, error: dict[str, str] | None, detail: str, reason: str
+) -> None:
+    steps = (Step("evaluate", "Start the evaluation", "skipped", detail),)
+    launch = Operation("1", "launch", "local", "r", state, steps, error=error)
+    assert overview._explain_no_evaluation(launch) == reason
+    assert "only what it starts" in overview._explain_no_evaluation(None)
+
+
+def test_an_ended_run_is_settled_once_its_last_measures_are_readable() -> None:
+    ended = replace(RUN, state="Failed", ended_at=datetime.now(UTC))
+    assert not ended.settled
+    assert replace(ended, ended_at=datetime.now(UTC) - timedelta(seconds=10)).settled
+    assert not replace(ended, state="Running", ended_at=None).settled

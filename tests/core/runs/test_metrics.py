@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import pytest
+
+from core.azureml.connection import Connection
+from core.runs.metrics import PAGE, MetricReader, Point, Series, smooth, thin
+from tests.local_server import LocalServer
+
+
+def log(server: LocalServer, run: str, key: str, steps: range) -> None:
+    now = int(time.time() * 1000)
+    metrics = [{"key": key, "value": 4.0 / (step + 1), "timestamp": now + step, "step": step} for step in steps]
+    for start in range(0, len(metrics), 500):
+        body = {"run_id": run, "metrics": metrics[start : start + 500]}
+        answer = server.request("POST", "/api/2.0/mlflow/runs/log-batch", json=body)
+        assert answer.status_code == 200, answer.text
+
+
+def new_run(server: LocalServer) -> str:
+    answer = server.request("POST", "/api/2.0/mlflow/runs/create", json={"experiment_id": "0", "start_time": 1})
+    return str(answer.json()["run"]["info"]["run_id"])
+
+
+class Counting(MetricReader):
+    """Counts the pages that are asked for."""
+
+    pages: list[str]
+
+    def read_page(self, key: str, token: str) -> Any:
+        self.pages.append(key)
+        return super().read_page(key, token)
+
+
+def test_a_second_reading_asks_only_for_what_moved(server: LocalServer, conn: Connection) -> None:
+    run = new_run(server)
+    log(server, run, "loss", range(1, 6))
+    log(server, run, "grad_norm", range(1, 6))
+    reader = Counting(conn, run)
+    reader.pages = []
+    first = reader.read_new()
+    assert first.get("loss").steps == [1, 2, 3, 4, 5]
+    assert reader.pages == ["grad_norm", "loss"] or reader.pages == ["loss", "grad_norm"]
+    reader.pages = []
+    assert reader.read_new().series == first.series
+    assert reader.pages == []
+    log(server, run, "loss", range(6, 8))
+    second = reader.read_new()
+    assert reader.pages == ["loss"]
+    assert second.get("loss").steps == [1, 2, 3, 4, 5, 6, 7]
+    assert second.get("grad_norm") == first.get("grad_norm")
+
+
+class Lagging(Counting):
+    """Reads a history that does not hold its last point yet, the first time."""
+
+    def read_page(self, key: str, token: str) -> Any:
+        points, following = super().read_page(key, token)
+        return (points[:-1] if len(self.pages) == 1 else points), following
+
+
+def test_a_history_that_lags_behind_its_run_is_read_again(server: LocalServer, conn: Connection) -> None:
+    run = new_run(server)
+    log(server, run, "loss", range(1, 6))
+    reader = Lagging(conn, run)
+    reader.pages = []
+    assert reader.read_new().get("loss").steps == [1, 2, 3, 4]
+    assert reader.read_new().get("loss").steps == [1, 2, 3, 4, 5]
+    reader.read_new()
+    assert reader.pages == ["loss", "loss"]
+
+
+def test_a_long_history_is_read_again_only_from_its_last_page(server: LocalServer, conn: Connection) -> None:
+    run = new_run(server)
+    log(server, run, "loss", range(PAGE * 2 + 10))
+    reader = Counting(conn, run)
+    reader.pages = []
+    assert len(reader.read_new().get("loss").points) == PAGE * 2 + 10
+    assert len(reader.pages) == 3
+    log(server, run, "loss", range(PAGE * 2 + 10, PAGE * 2 + 12))
+    reader.pages = []
+    assert reader.read_new().get("loss").steps == list(range(PAGE * 2 + 12))
+    assert len(reader.pages) == 1
+
+
+def test_points_without_a_step_stay_in_the_order_of_their_time(server: LocalServer, conn: Connection) -> None:
+    run = new_run(server)
+    losses = [4.0, 1.0, 2.0]
+    metrics = [{"key": "loss", "value": loss, "timestamp": at, "step": 0} for at, loss in enumerate(losses, 1)]
+    server.request("POST", "/api/2.0/mlflow/runs/log-batch", json={"run_id": run, "metrics": metrics})
+    assert MetricReader(conn, run).read_new().get("loss").values == losses
+
+
+def test_a_run_mlflow_does_not_know_has_no_measures_yet(conn: Connection) -> None:
+    measures = MetricReader(conn, "not-there").read_new()
+    assert measures.series == {}
+    assert measures.get("loss").last is None
+
+
+def test_a_trend_is_told_from_means_not_from_single_values() -> None:
+    falling = [4.0, 3.0] * 10 + [2.0, 1.0] * 4 + [0.5, 3.4]  # a bad batch at the end of a loss that falls
+    series = Series("loss", tuple(Point(step, value, 0) for step, value in enumerate(falling, 1)))
+    change, steps = series.find_trend() or (0.0, 0)
+    assert (round(change, 2), steps) == (-1.91, 10)
+    assert Series("loss", series.points[:11]).find_trend() == (pytest.approx(0.2), 5)
+    assert Series("loss", series.points[:9]).find_trend() is None
+    assert Series("loss", (*series.points, Point(31, float("nan"), 0))).find_trend() is None
+    assert Series("loss", tuple(point._replace(step=0) for point in series.points)).find_trend() is None
+
+
+def test_an_average_is_that_of_the_newest_numbers() -> None:
+    series = Series("speed", tuple(Point(step, value, 0) for step, value in enumerate([900.0, 300.0, 100.0], 1)))
+    assert series.average(newest=2) == 200
+    assert Series("speed", (*series.points, Point(4, float("nan"), 0))).average(newest=2) == 100
+    assert Series("speed").average() is None
+
+
+def test_smoothing_starts_at_the_first_value_and_keeps_gaps() -> None:
+    smoothed = smooth([4.0, 2.0, math.nan, 2.0], 0.5)
+    assert smoothed[0] == 4.0
+    assert smoothed[1] == (0.25 * 4.0 + 0.5 * 2.0) / 0.75
+    assert math.isnan(smoothed[2])
+    assert 2.0 < smoothed[3] < smoothed[1]
+    assert smooth([3.0, 1.0], 0.0) == [3.0, 1.0]
+
+
+def test_thinning_keeps_ends_peaks_and_what_is_no_number() -> None:
+    points = [Point(step, 1.0, step) for step in range(10_000)]
+    points[5000] = Point(5000, 9.0, 5000)
+    points[7000] = Point(7000, -3.0, 7000)
+    points[8000] = Point(8000, math.nan, 8000)
+    thinned = thin(points)
+    assert len(thinned) <= 2000
+    assert [thinned[0].step, thinned[-1].step] == [0, 9999]
+    assert {5000, 7000, 8000} <= {point.step for point in thinned}
+    assert [point.step for point in thinned] == sorted(point.step for point in thinned)
+    assert thin(points[:100]) == points[:100]

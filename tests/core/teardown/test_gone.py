@@ -1,0 +1,102 @@
+"""What is torn down stays gone, and what is said about it: in the list, in the question, on the receipt."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from core.azureml.connection import Connection
+from core.operations import (
+    get_operation,
+    list_everything,
+    list_receipts,
+    retry_operation,
+    start_create_compute,
+    start_runner,
+    start_teardown,
+)
+from core.serving import endpoints
+from core.teardown.plan import plan_teardown
+from tests.core.operations.test_faults import conn, deploy, finish, runner, server, wait
+from tests.local_server import LocalServer
+
+__all__ = ["conn", "runner", "server"]  # fixtures
+
+
+@pytest.fixture
+def stopped(runner: Any) -> Any:
+    """A home whose dashboard has just ended."""
+    runner.stopping.set()
+    wait(lambda: not runner.alive)
+    return runner
+
+
+def test_a_teardown_ends_what_is_only_wanted_yet_and_its_receipt_says_so(
+    server: LocalServer, conn: Connection, stopped: Any
+) -> None:
+    """Some ten seconds: a request may have been on its way, so the absence is looked at for as long as one can be."""
+    making = start_create_compute("local", "wanted-cpu", "local.cpu1")
+    found = list_everything(conn)
+    compute = found.find("compute:wanted-cpu")
+    assert compute is not None
+    assert (compute.state, compute.under_way) == ("Not made yet", ("Create compute wanted-cpu",))
+    plan = plan_teardown(conn, found, ["compute:wanted-cpu"])
+    assert plan.actions[0].consequence.startswith("Ended first: Create compute wanted-cpu. ")
+    tearing = start_teardown(plan)
+    again = start_runner(server.home)
+    try:
+        ended = finish(tearing)
+        receipt = next(each for each in list_receipts("local") if each.id == ended.facts["receipt"])
+        if finish(making, "cancelled", "done").state == "cancelled":
+            assert "Ended first: Create compute wanted-cpu." in receipt.notes
+        not_removed = "Compute 'wanted-cpu' was not there any more; this deletion did not remove it."
+        assert (not_removed in receipt.notes) is (receipt.removed == ())  # it was faster, or it was not
+        assert list_everything(conn).find("compute:wanted-cpu") is None
+    finally:
+        again.stopping.set()
+        wait(lambda: not again.alive)
+
+
+def test_what_was_deleted_elsewhere_is_said_to_be_and_only_a_person_makes_it_anew(
+    server: LocalServer, conn: Connection, stopped: Any
+) -> None:
+    """As a dashboard leaves a deploy that it was killed in, whose endpoint is then deleted in the portal."""
+    started = start_runner(server.home)
+    making = deploy(conn, "portal-ep")
+    wait(lambda: get_operation(making.id).facts.get("sent_endpoint") == "confirmed")
+    started.stopping.set()
+    wait(lambda: not started.alive)
+    conn.workspace.online_endpoints.begin_delete("portal-ep").wait(30)
+    again = start_runner(server.home)
+    try:
+        failed = finish(making, "failed")
+        assert failed.error is not None
+        assert failed.error["message"].startswith("Endpoint 'portal-ep' was deleted elsewhere while Tunedeck worked on")
+        assert endpoints.find_endpoint(conn, "portal-ep") is None
+        anew = retry_operation(making.id)
+        assert anew.id != making.id
+        finish(anew)
+        assert endpoints.get_endpoint(conn, "portal-ep").live
+    finally:
+        again.stopping.set()
+        wait(lambda: not again.alive)
+
+
+def test_two_teardowns_of_one_thing_claim_it_once(server: LocalServer, conn: Connection, runner: Any) -> None:
+    finish(start_create_compute("local", "shared-cpu", "local.cpu1"))
+    finish(start_create_compute("local", "other-cpu", "local.cpu1"))
+    runner.stopping.set()
+    wait(lambda: not runner.alive)
+    found = list_everything(conn)
+    first = start_teardown(plan_teardown(conn, found, ["compute:shared-cpu"]))
+    second = start_teardown(plan_teardown(conn, found, ["compute:shared-cpu", "compute:other-cpu"]))
+    again = start_runner(server.home)
+    try:
+        receipts = {finish(each).id: get_operation(each.id).facts["receipt"] for each in (first, second)}
+        claimed = {each.id: [gone.name for gone in each.removed] for each in list_receipts("local")}
+        assert claimed[receipts[first.id]] == ["shared-cpu"]
+        assert claimed[receipts[second.id]] == ["other-cpu"]
+    finally:
+        again.stopping.set()
+        wait(lambda: not again.alive)

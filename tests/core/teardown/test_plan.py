@@ -1,0 +1,111 @@
+"""What things bill, and their sums: an operator decides by them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from core.azureml.connection import Connection, connect, local_settings
+from core.catalog.compute import Compute, _count_nodes
+from core.catalog.prices import Price
+from core.errors import AccessDenied, Unreachable
+from core.home import Home
+from core.serving.endpoints import DeploymentView, EndpointView
+from core.teardown import inventory, plan_teardown
+from core.teardown.inventory import Inventory, Item, item_of_compute, item_of_endpoint, list_billing, list_inventory
+
+
+def _hours_ago(hours: float) -> datetime:
+    """Count back from now, not from this file's import: minutes lie between in a whole test run, and they cost."""
+    return datetime.now(UTC) - timedelta(hours=hours)
+
+
+CLUSTER = Compute(
+    "gpu-1", "cluster", "S", "Succeeded", "Steady", 24, 1, 0, 4, 0, 120, {}, _hours_ago(10), price=Price(2.0)
+)
+INSTANCE = replace(CLUSTER, name="ci", kind="instance", allocation="Running", min_nodes=1, max_nodes=1, nodes=1)
+EURO = Item("endpoint", "in-euro", price=Price(3.0, "EUR"), per_hour=3.0, cost_so_far=30.0)
+DOLLAR = Item("endpoint", "in-dollar", price=Price(2.0), per_hour=2.0, cost_so_far=20.0)
+UNKNOWN = Item("endpoint", "dear", price=Price(None), per_hour=None, cost_so_far=None)
+
+
+@pytest.mark.usefixtures("home")
+def test_a_stopped_instance_bills_nothing_and_one_that_starts_does() -> None:
+    stopped = item_of_compute(replace(INSTANCE, allocation="Stopped", nodes=0))
+    assert (stopped.per_hour, stopped.bills, stopped.cost_so_far) == (0.0, False, 0.0)
+    assert item_of_compute(INSTANCE).per_hour == 2.0
+    assert [_count_nodes({"state": state}, True) for state in ("Stopped", "Starting", "Running")] == [0, 1, 1]
+
+
+@pytest.mark.usefixtures("home")
+def test_what_a_compute_cost_is_said_only_of_nodes_that_always_stood() -> None:
+    assert item_of_compute(INSTANCE).cost_so_far is None
+    kept = item_of_compute(replace(CLUSTER, min_nodes=1, nodes=1, created_at=_hours_ago(10)))
+    assert kept.cost_so_far == pytest.approx(20.0, abs=0.1)
+    grown = item_of_compute(replace(CLUSTER, min_nodes=1, nodes=3))
+    assert (grown.per_hour, grown.cost_so_far) == (6.0, None)
+    assert item_of_compute(CLUSTER).cost_so_far == 0.0
+
+
+@pytest.mark.usefixtures("home")
+def test_each_deployment_costs_from_its_own_beginning() -> None:
+    old = DeploymentView("demo", "phi4", "Succeeded", size="S", created_at=_hours_ago(10))
+    new = replace(old, name="next", instances=2, created_at=_hours_ago(1))
+    endpoint = EndpointView("phi4", "Succeeded", deployments=(old, new), created_at=_hours_ago(10))
+    item = item_of_endpoint(endpoint, [Price(2.0), Price(3.0)])
+    assert item.per_hour == 8.0
+    assert item.cost_so_far == pytest.approx(20.0 + 6.0, abs=0.1)
+    assert item_of_endpoint(endpoint, [Price(2.0), Price(None)]).hourly_words == "price unknown"
+    assert item_of_endpoint(endpoint, [Price(2.0), Price(3.0, "EUR")]).per_hour is None
+
+
+def test_amounts_of_two_currencies_are_not_added() -> None:
+    both = Inventory((DOLLAR, EURO))
+    assert (both.per_hour, both.currency, both.unknown, both.so_far) == (2.0, "USD", 1, 20.0)
+    assert Inventory((EURO,)).words == "3.00 EUR/h"
+    assert both.words == "$2.00/h + 1 unknown"
+
+
+def test_the_plan_names_what_it_ends_in_its_own_currency(home: Home) -> None:
+    conn = connect(local_settings(), home=home)
+    said = {
+        items: plan_teardown(conn, Inventory(items), [item.key for item in items]).sentences[0]
+        for items in ((EURO,), (UNKNOWN,), (DOLLAR, UNKNOWN))
+    }
+    assert list(said.values()) == [
+        "This ends billing of 3.00 EUR/h. It cannot be undone.",
+        "This ends billing at an unknown price. It cannot be undone.",
+        "This ends billing of $2.00/h and a price that is unknown. It cannot be undone.",
+    ]
+
+
+def test_a_workspace_that_does_not_answer_is_no_empty_bill(home: Home) -> None:
+    conn = connect(local_settings())
+    for reading in (list_billing, list_inventory):
+        with pytest.raises(Unreachable):
+            reading(conn)
+
+
+def test_what_may_not_be_read_is_named_and_what_it_bills_is_not_known(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_conn: Connection) -> list[Item]:
+        raise AccessDenied("You may not read computes in 'ml-dev'.")
+
+    monkeypatch.setattr(inventory, "_BILLING", {"endpoints": lambda _conn: [DOLLAR], "computes": refuse})
+    found = list_billing(connect(local_settings()))
+    assert (found.words, found.unread) == ("$2.00/h + 1 unknown", ("computes",))
+    assert found.problems == ("You may not read computes in 'ml-dev'.",)
+
+
+def test_a_plan_says_what_it_frees_in_its_own_currency_and_an_unknown_price_is_not_nothing(home: Home) -> None:
+    conn = connect(local_settings())
+    for items, words in (
+        ([EURO], "3.00 EUR/h"),
+        ([UNKNOWN], "price unknown"),
+        ([DOLLAR, UNKNOWN], "$2.00/h + 1 unknown"),
+    ):
+        plan = plan_teardown(conn, Inventory(tuple(items)), [item.key for item in items])
+        assert plan.frees == words

@@ -1,0 +1,253 @@
+"""The data page without a browser: findings, rows, filters, a jump, the model's view, and text that stays text."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from core import dataset
+from core.home import Home
+from core.launch import drafts
+from core.local import control
+from tests.pages.apps import buttons, open_app, run_until, texts
+
+HOSTILE = "<img src=x onerror=alert(1)> **bold** ![i](http://127.0.0.1:1/x.png) :red[a] \x1b[31mred\x1b[0m \u202etxet"
+
+
+def say(question: str, answer: str) -> str:
+    return json.dumps({"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]})
+
+
+def planted() -> bytes:
+    """Return 40 rows: line 7 is no JSON, line 12 is empty, line 21 a copy of 20, line 30 hostile, line 35 very long."""
+    lines = [say(f"question {number}", f"the answer of number {number}") for number in range(1, 41)]
+    lines[6] = '{"messages": ['
+    lines[11] = '{"messages": []}'
+    lines[20] = lines[19]
+    lines[29] = say(HOSTILE, HOSTILE)
+    lines[34] = say("long", "word " * 3000)
+    return "\n".join(lines).encode()
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory, base_models: Path) -> Iterator[Path]:
+    """A home with no workspace running: the data page needs none, though it starts one for the model's limits."""
+    path = tmp_path_factory.mktemp("data-home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TUNEDECK_HOME", str(path))
+        patch.setenv("TUNEDECK_BASE_MODELS", str(base_models))
+        yield path
+        control.stop(Home(path))
+
+
+@pytest.fixture(scope="module")
+def prep(home: Path) -> str:
+    """The id of the check of the planted file."""
+    return dataset.start_upload("planted.jsonl", planted(), say("a", "b").encode()).id
+
+
+def open_data(**ids: str) -> AppTest:
+    draft = drafts.create_draft("local", model="tiny-chat", model_version="1")
+    return run_until(open_app("data", at="local", draft=draft.id, **ids), lambda app: len(app.metric) == 4)
+
+
+def links_of(app: AppTest) -> list[str]:
+    """Return what the address holds, as "name=value"."""
+    return [f"{name}={value[0] if isinstance(value, list) else value}" for name, value in app.query_params.items()]
+
+
+def choose(app: AppTest, label: str, value: str) -> AppTest:
+    """Choose in a segmented control."""
+    next(one for one in app.segmented_control if one.label == label).set_value(value)
+    return app.run()
+
+
+def test_findings_are_groups_with_count_lines_example_fix_and_way_to_the_rows(prep: str) -> None:
+    app = open_data(prep=prep, **{"from": "upload"})
+    said = texts(app)
+    for words in ("Not JSON · line 7", "Empty messages · line 12", "Copy of an earlier row · line 21", "Fix: "):
+        assert words in said, said
+    assert said.index("Not JSON") < said.index("Copy of an earlier row"), "errors stand before warnings"
+    assert buttons(app)["Use this data"].disabled
+    assert "Fix 2 errors first." in said
+    app.button(key="show-train-duplicate").click()
+    app.run()
+    assert "line 21 · " in texts(app).split("Conversations")[1]
+    assert [button for button in buttons(app) if button.startswith("Open line")] == ["Open line 21"]
+    assert not app.exception
+
+
+def test_a_line_is_jumped_to_and_shown_whole_by_its_address(prep: str) -> None:
+    app = open_data(prep=prep, row="35", **{"from": "upload"})
+    assert "line 35" in texts(app)
+    assert any(str(one.value).strip() == ("word " * 3000).strip() for one in app.text), "a row alone is not shortened"
+    buttons(app)["Show all rows"].click()
+    app.run()
+    assert "Open line 1" in buttons(app)
+    assert "row" not in app.query_params
+    app.number_input(key="rows-line").set_value(12)
+    app.run()
+    assert '{"messages": []}' in texts(app)
+    app.number_input(key="rows-line").set_value(4000)
+    app.run()
+    assert "There is no row on line 4,000." in texts(app)
+
+
+def test_a_line_of_the_test_file_has_an_address_of_its_own(home: Path) -> None:
+    tests = "\n".join(say(f"asked {number}", "an answer to all that is asked here") for number in range(1, 15))
+    begun = dataset.start_upload("two.jsonl", planted(), tests.encode())
+    app = open_data(prep=begun.id, row="test-12", **{"from": "upload"})
+    said = texts(app).split("Conversations")[1]
+    assert "asked 12" in said
+    assert "question 12" not in said
+    assert "row=test-12" in links_of(app)
+    app.number_input(key="rows-line").set_value(3)
+    app.run()
+    assert "row=test-3" in links_of(app)
+    assert "asked 3" in texts(app).split("Conversations")[1]
+    choose(app, "Rows of", "Train")
+    assert "row=3" in links_of(app)
+    assert "question 3" in texts(app).split("Conversations")[1]
+
+
+def test_a_search_goes_through_the_file_page_by_page(prep: str) -> None:
+    app = open_data(prep=prep, **{"from": "upload"})
+    app.text_input(key="rows-search").set_value("ANSWER OF NUMBER 3")
+    app.run()
+    assert [name for name in buttons(app) if name.startswith("Open")] == ["Open line 3", "Open line 31", "Open line 32"]
+    buttons(app)["Later hits"].click()
+    app.run()
+    assert [name for name in buttons(app) if name.startswith("Open")] == [
+        "Open line 33",
+        "Open line 34",
+        "Open line 36",
+    ]
+    buttons(app)["Earlier hits"].click()
+    app.run()
+    assert "Open line 3" in buttons(app)
+    app.text_input(key="rows-search").set_value("nobody said this")
+    app.run()
+    assert "No row holds 'nobody said this'." in texts(app)
+
+
+def test_what_a_row_says_is_text_with_its_unseen_characters_written_out(prep: str) -> None:
+    app = open_data(prep=prep, row="30", **{"from": "upload"})
+    shown = HOSTILE.replace("\x1b", "␛").replace("\u202e", "\\u202e")
+    assert [one.value for one in app.text].count(shown) == 2, "as st.text, which knows no markup"
+    assert not [one for one in app.markdown if "onerror" in str(one.value)]
+    choose(app, "Show as", "Chat and JSON")
+    assert any("<img src=x onerror=alert(1)>" in str(one.value) for one in app.code)
+    assert not app.exception
+
+
+def test_the_models_view_counts_learned_and_cut_tokens(prep: str) -> None:
+    app = open_data(prep=prep, row="35", **{"from": "upload"})
+    choose(app, "Show as", "As the model sees it")
+    run_until(app, lambda app: "cut off at 512. Underlined: learned." in texts(app))
+    assert "The first 3,000 tokens are shown." in texts(app)
+    assert not app.exception
+
+
+def test_languages_roles_and_turns_are_counted(prep: str) -> None:
+    app = run_until(open_data(prep=prep, **{"from": "upload"}), lambda app: len(app.table) >= 3)
+    said = " ".join(str(table.value) for table in app.table)
+    assert "assistant" in said
+    assert "Language" in said
+
+
+def test_a_repair_shows_what_it_changes_as_a_diff_and_makes_the_next_version(prep: str) -> None:
+    app = open_data(prep=prep, **{"from": "upload"})
+    run_until(app, lambda app: any(str(one.value).startswith('-{"messages"') for one in app.code))
+    assert "line 7 · Not JSON · left out" in texts(app)
+    buttons(app)["Use a repaired copy"].click()
+    app.run()
+    run_until(app, lambda app: len(app.metric) == 4 and app.metric[0].value in ("37", "38"))
+    assert not buttons(app)["Use this data"].disabled
+    run_until(app, lambda app: any("Compare with the version before" in one.label for one in app.expander))
+    run_until(app, lambda app: "are gone" in texts(app))
+    assert not app.exception
+
+
+def test_the_longer_checks_run_by_themselves_and_what_they_find_is_shown(home: Path) -> None:
+    """About 3 s: a process of its own looks for personal data."""
+    lines = [say(f"q {number} of many", f"a {number} to all") for number in range(30)]
+    lines[4] = say("Write to ana.maier@example.com", "I will.")
+    begun = dataset.start_upload("mail.jsonl", "\n".join(lines).encode(), say("x", "y").encode())
+    app = open_data(prep=begun.id, **{"from": "upload"})
+    run_until(app, lambda app: "E-mail address · line 5" in texts(app))
+    assert "ana.maier@example.com" not in texts(app).split("Conversations")[0], "an example does not spread it"
+
+
+@pytest.fixture
+def folder(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of the server that may be read, with a table whose columns say nothing of what they are."""
+    rows = [{"a": f"question {number}", "b": f"answer {number}", "c": "a note"} for number in range(40)]
+    (tmp_path / "odd.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    monkeypatch.setenv("TUNEDECK_DATA_FOLDERS", str(tmp_path))
+    return tmp_path
+
+
+def test_a_file_of_the_server_is_read_its_mapping_corrected_and_split_as_asked(folder: Path) -> None:
+    app = open_data()
+    choose(app, "Where the data comes from", "Path")
+    run_until(app, lambda app: "Read and check" in buttons(app))
+    assert str(folder) in texts(app)
+    app.number_input(key="split-percent-path").set_value(25)
+    app.number_input(key="split-seed-path").set_value(7)
+    app.selectbox(key="path-train").set_value(str(folder / "odd.jsonl"))
+    buttons(app)["Read and check"].click()
+    app.run()
+    run_until(app, lambda app: "Not recognised. " in texts(app))
+    assert "Recognised as" not in texts(app)
+    assert buttons(app)["Use this data"].disabled
+    buttons(app)["Read it so"].click()
+    app.run()
+    assert "A question and an answer are needed." in texts(app)
+    app.selectbox(key="map-path-user").set_value("a")
+    app.selectbox(key="map-path-assistant").set_value("b")
+    buttons(app)["Read it so"].click()
+    app.run()
+    buttons(app)["Read and check"].click()
+    app.run()
+    run_until(app, lambda app: len(app.metric) == 4 and app.metric[1].value == "10")
+    assert app.metric[0].value == "30"
+    assert "Your mapping" in texts(app)
+    assert "and the seed 7" in texts(app)
+    assert not app.exception
+
+
+def test_the_same_rows_under_another_name_and_in_another_shape_are_said_to_be_so(folder: Path) -> None:
+    asked = [f"question {number}" for number in range(12)]
+    turns = [{"conversations": [{"from": "human", "value": one}, {"from": "gpt", "value": "yes"}]} for one in asked]
+    (folder / "shared.jsonl").write_text("\n".join(map(json.dumps, turns)), encoding="utf-8")
+    rows = [{"messages": [{"role": "user", "content": one}, {"role": "assistant", "content": "yes"}]} for one in asked]
+    (folder / "plain.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    app = open_data()
+    choose(app, "Where the data comes from", "Path")
+    run_until(app, lambda app: "Read and check" in buttons(app))
+    for name, shape in (("plain", "Recognised as Messages"), ("shared", "Recognised as ShareGPT")):
+        app.selectbox(key="path-train").set_value(str(folder / f"{name}.jsonl"))
+        buttons(app)["Read and check"].click()
+        app.run()
+        run_until(app, lambda app, title=f"{name} · ": title in texts(app))
+        assert shape in texts(app)
+    assert not app.exception
+
+
+def test_a_cancelled_check_says_that_nothing_is_kept(home: Path) -> None:
+    rows = "\n".join(say(f"question {number}", "an answer " * 30) for number in range(60_000))
+    begun = dataset.start_upload("large.jsonl", rows.encode())
+    worker = json.loads((home / "datasets" / ".preparing" / begun.id / "process.json").read_text())["pid"]
+    os.killpg(worker, signal.SIGSTOP)  # it waits for the page, however long that takes to open
+    app = open_app("data", at="local", prep=begun.id, **{"from": "upload"})
+    assert "Cancel check" in buttons(app), texts(app)
+    buttons(app)["Cancel check"].click()
+    app.run()
+    assert "The check was cancelled. Nothing of it is kept." in texts(app)
+    assert not app.exception

@@ -1,0 +1,87 @@
+"""What the charts say and how they are built, without a page."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from core.runs.metrics import Point
+from pages.parts.kit import charts
+
+
+def series(*values: float) -> list[Point]:
+    return [Point(step, value, 1_000 * step) for step, value in enumerate(values, 1)]
+
+
+def test_the_alt_text_says_the_conclusion_of_the_loss_chart() -> None:
+    said = charts.describe_loss(series(4.5, 2.0, 1.02), [Point(2, 1.18, 0), Point(3, 1.3, 0)])
+    assert said == "Train loss fell from 4.50 to 1.02 over 3 steps. Best eval loss 1.18 at step 2."
+    assert charts.describe_loss(series(1.0, 2.0)) == "Train loss rose from 1.00 to 2.00 over 2 steps."
+    assert charts.describe_loss([]) == "No loss yet."
+
+
+@pytest.mark.parametrize(("kind", "place"), [("Step", 10), ("Epoch", 0.5), ("Time", 0.15)])
+def test_a_point_stands_at_its_step_its_epoch_or_its_minute(kind: str, place: float) -> None:
+    axis = charts.Axis(kind, steps_per_epoch=20.0, start_ms=1_000)
+    assert axis.place(Point(10, 1.0, 10_000)) == pytest.approx(place)
+
+
+def test_steps_without_a_number_are_marked_and_not_drawn_as_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = draw_loss(monkeypatch, series(3.0, math.nan, 1.0))
+    assert [trace.name for trace in drawn.data] == ["raw", "Train loss", "Not a number"]
+    assert list(drawn.data[1].x) == [1, 3]
+    assert list(drawn.data[2].x) == [2]
+
+
+def test_a_live_chart_keeps_its_zoom_because_its_revision_is_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert draw_loss(monkeypatch, series(3.0)).layout.uirevision == "job-1"
+    assert draw_loss(monkeypatch, series(3.0, 2.0)).layout.uirevision == "job-1"
+
+
+def test_the_histogram_marks_where_rows_are_cut() -> None:
+    figure = charts.length_histogram([(0, 50, 3), (50, 100, 9)], limit=80)
+    assert list(figure.data[0].x) == [25, 75]
+    assert figure.layout.annotations[0].text == "cut at 80"
+
+
+def test_every_colour_of_the_two_themes_stands_out_from_its_ground() -> None:
+    for look in (charts.LIGHT, charts.DARK):
+        for colour in (*look.series, look.text, look.quiet, look.bad):
+            assert contrast(colour, look.ground) >= 4.5, (colour, look.ground)
+
+
+def test_each_compared_run_is_drawn_or_it_is_said_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken, stepless = series(math.nan, math.inf), [Point(0, 4.0, 1), Point(0, 2.0, 2)]
+    assert charts.explain_no_curve([]) == "it has logged no loss."
+    assert charts.explain_no_curve(broken) == "its loss is not a number at any step."
+    assert charts.explain_no_curve(stepless) == "its loss was logged without counting steps."
+    drawable = {"one point": series(3.0), "a gap": series(3.0, math.nan, 1.0, 0.5), "long": series(*[1.0] * 5000)}
+    assert [charts.explain_no_curve(points) for points in drawable.values()] == [""] * 3
+    drawn = []
+    monkeypatch.setattr(charts, "_draw", lambda figure, key, alt: drawn.append(figure))
+    monkeypatch.setattr(charts, "load_library", lambda: None)
+    charts.draw_comparison(drawable, smoothing=0.6)
+    assert [(trace.name, trace.mode) for trace in drawn[0].data] == [
+        ("one point", "lines+markers"), ("a gap", "lines"), ("long", "lines"),
+    ]  # fmt: skip
+    assert all(math.isfinite(value) for trace in drawn[0].data for value in trace.y)
+
+
+def draw_loss(monkeypatch: pytest.MonkeyPatch, points: list[Point]):
+    drawn = []
+    monkeypatch.setattr(charts, "_draw", lambda figure, key, alt: drawn.append(figure))
+    charts.draw_loss(points, [], run="job-1", axis=charts.Axis(), smoothing=0.6)
+    return drawn[0]
+
+
+def contrast(one: str, other: str) -> float:
+    """The WCAG ratio of two colours."""
+
+    def light(colour: str) -> float:
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    high, low = sorted((light(one), light(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)

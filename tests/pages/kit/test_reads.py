@@ -1,0 +1,44 @@
+"""What pages know of background work: no outcome is missed, whenever it comes."""
+
+from __future__ import annotations
+
+from streamlit.testing.v1 import AppTest
+
+from pages.parts.kit import reads
+
+
+def test_an_outcome_that_comes_between_two_looks_of_one_run_has_the_page_drawn_again() -> None:
+    """Two rows wait for one tokenizer: the first drew "loading", the second the outcome. The first must not stay so."""
+
+    def script() -> None:
+        import threading
+
+        import streamlit as st
+
+        from pages.parts.kit import reads
+        from pages.parts.kit.state import ui
+
+        gate = threading.Event()
+        first = reads.work("between", "one", gate.wait)
+        gate.set()
+        while (now := reads.find_work("between", "one")) is None or now.loading:
+            pass
+        second = reads.work("between", "one", gate.wait)
+        st.text(f"{first.loading} {second.loading} {reads.is_waiting(ui().watched['between:one'].drawn)}")
+
+    app = AppTest.from_function(script, default_timeout=20).run()
+    assert app.text[0].value == "True False True"
+
+
+def test_large_outcomes_are_kept_for_the_newest_key_alone() -> None:
+    def script() -> None:
+        from pages.parts.kit import reads
+
+        reads.work("large", "first", lambda: 1, alone=True)
+        reads.work("large", "second", lambda: 2, alone=True)
+        reads.work("other", "first", lambda: 3)
+
+    AppTest.from_function(script, default_timeout=20).run()
+    assert reads.find_work("large", "first") is None
+    assert reads.find_work("large", "second") is not None
+    assert reads.find_work("other", "first") is not None

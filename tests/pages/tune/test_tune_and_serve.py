@@ -1,0 +1,407 @@
+"""Launch, Runs, Deploy, Chat and Teardown by AppTest: empty, with a run that was really made, and failing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from core import dataset, operations
+from core.azureml import connection, reader
+from core.home import Home
+from core.launch import drafts, preflight
+from core.local import processes
+from core.local.faults import Faults
+from core.operations import Operation
+from core.serving import endpoints, request_counts
+from tests.local_server import LocalServer
+from tests.pages.apps import open_app, run_until, texts
+
+LAUNCH, RUNS, DEPLOY, CHAT, TEARDOWN, ACTIVITY = "launch", "runs", "deploy", "chat", "teardown", "activity"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, base_models: Path) -> Iterator[LocalServer]:
+    """A local workspace whose home is this process's home too."""
+    path = tmp_path_factory.mktemp("home")
+    changed = {
+        "TUNEDECK_HOME": str(path), "TUNEDECK_BASE_MODELS": str(base_models), "TUNEDECK_QUOTA_CORES": "16",
+    }  # fmt: skip
+    before = {name: os.environ.get(name) for name in changed}
+    os.environ.update(changed)
+    started = LocalServer(Home(path), changed).start()
+    yield started
+    started.stop()
+    shutil.rmtree(path, ignore_errors=True)
+    for name, value in before.items():
+        if value is None:
+            os.environ.pop(name)
+        else:
+            os.environ[name] = value
+
+
+@pytest.fixture(scope="module")
+def draft(server: LocalServer) -> drafts.Draft:
+    return drafts.create_draft(
+        "local", model="tiny-chat", model_version="1", compute="this-machine", dataset=dataset.load_sample().key,
+        parameters={"max_steps": 6},
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(draft: drafts.Draft) -> str:
+    """The name of a run of the tiny model that is completed and evaluated."""
+    conn = connection.connect(connection.ensure_local())
+    operations.start_runner()
+    begun = operations.start_launch(preflight.plan_launch(conn, drafts.create_draft("local", **choices(draft))))
+    return wait_for(begun).subject
+
+
+@pytest.fixture(scope="module")
+def endpoint(run: str) -> str:
+    begun = operations.start_deploy("local", run, "tiny-support", "tiny-support-1", "local.cpu1", None)
+    return wait_for(begun).subject
+
+
+def open_page(page: str, **ids: str) -> AppTest:
+    return open_app(page, at="local", **ids)
+
+
+def read_text(app: AppTest) -> str:
+    """All that the page says, its tiles, buttons and expanders too."""
+    more = [f"{tile.label} {tile.value}" for tile in app.metric]
+    more += [str(one.value) for one in app.code]
+    more += [one.label for kind in ("button", "expander", "checkbox") for one in app.get(kind)]
+    return (texts(app) + "\n" + "\n".join(more)).replace("\\", "")
+
+
+def says(text: str) -> Callable[[AppTest], bool]:
+    return lambda app: text in read_text(app)
+
+
+def choices(draft: drafts.Draft) -> dict[str, object]:
+    return {name: getattr(draft, name) for name in ("model", "model_version", "compute", "dataset", "parameters")}
+
+
+def wait_for(begun: Operation, timeout_s: float = 120.0) -> Operation:
+    deadline = time.monotonic() + timeout_s
+    while not (now := operations.get_operation(begun.id)).finished:
+        assert time.monotonic() < deadline, now
+        time.sleep(0.2)
+    assert now.state == "done", now.error
+    return now
+
+
+@pytest.mark.parametrize(
+    ("script", "sentence"),
+    [
+        (LAUNCH, "Choose a model first."),
+        (RUNS, "No runs yet."),
+        (DEPLOY, "No finished run yet."),
+        (CHAT, "Nothing is live."),
+        (TEARDOWN, "Nothing exists here that bills."),
+        (ACTIVITY, "Nothing has been changed yet."),
+    ],
+)
+def test_a_page_with_nothing_to_show_says_what_comes_first(server: LocalServer, script: str, sentence: str) -> None:
+    assert run_until(open_page(script), says(sentence))
+
+
+def test_launch_shows_each_value_with_its_origin_and_the_lessons_name(draft: drafts.Draft) -> None:
+    app = run_until(open_page(LAUNCH, draft=draft.id), says("Total batch"))
+    run_until(app, says("tiny-chat-"))
+    text = read_text(app)
+    assert "Start run" in text
+    assert "yours" in text
+    assert "component" in text
+    assert "6 steps in all" in text
+
+
+def test_an_edit_is_saved_in_the_draft_and_a_reset_takes_it_back(draft: drafts.Draft) -> None:
+    app = run_until(open_page(LAUNCH, draft=draft.id), lambda app: len(app.number_input) > 0)
+    field = next(one for one in app.number_input if one.label == "Batch size")
+    was = field.value
+    field.set_value(7).run()
+    assert drafts.get_draft(draft.id).parameters["per_device_train_batch_size"] == 7
+    run_until(app, says("Total batch 7"))
+    next(one for one in app.button if one.key == "reset-per_device_train_batch_size").click().run()
+    assert "per_device_train_batch_size" not in drafts.get_draft(draft.id).parameters
+    assert next(one for one in app.number_input if one.label == "Batch size").value == was
+
+
+def test_a_wrong_value_is_named_and_turns_the_start_off(draft: drafts.Draft) -> None:
+    app = run_until(open_page(LAUNCH, draft=draft.id), lambda app: len(app.text_input) > 1)
+    field = next(one for one in app.text_input if one.label == "Learning rate")
+    field.set_value("fast").run()
+    run_until(app, says("it takes a number"))
+    run_until(app, lambda app: [one.disabled for one in app.button if one.label == "Start run"] == [True])
+    drafts.save_draft(drafts.get_draft(draft.id), parameters=draft.parameters)
+
+
+def test_a_completed_run_shows_its_curves_its_stages_and_both_models_answers(run: str) -> None:
+    app = run_until(open_page(RUNS, run=run), says("Answers to test questions"))
+    text = read_text(app)
+    assert "Deploy this model" in text
+    for said in ("Train loss", "Eval loss", "Fine-tune", "Tuned loss", "Base model", "Expected"):
+        assert said in text, said
+    assert app.get("bidi_component")
+
+
+def test_a_completed_run_can_be_taken_to_azure_with_its_data_and_settings(server: LocalServer, run: str) -> None:
+    app = run_until(open_page(RUNS, run=run), says("Rehearsed here, ready for Azure"))
+    assert "Connect Azure first" in [each.proto.label for each in app.get("page_link")]
+    connection.save_settings(connection.make_settings("00000000-0000-0000-0000-000000000001", "rg-ml", "ml-dev"))
+    try:
+        run_until(open_page(RUNS, run=run), says("Take it to Azure · ml-dev"))
+    finally:
+        server.home.connections.unlink()
+
+
+def test_a_failed_run_is_next_on_the_overview_until_its_page_was_opened(
+    server: LocalServer, draft: drafts.Draft, run: str
+) -> None:
+    """Runs a job that fails: a few seconds."""
+    conn = connection.connect(connection.ensure_local())
+    faults = Faults(server.home)
+    faults.add("image-build")
+    try:
+        plan = preflight.plan_launch(conn, drafts.create_draft("local", **choices(draft)))
+        begun = wait_for(operations.start_launch(plan))
+    finally:
+        faults.clear()
+    failed = f"Next: {begun.arguments['title']} failed."
+    run_until(open_page("overview"), lambda app: failed in read_text(app).replace("**", ""))
+    run_until(open_page(RUNS, run=begun.subject), says("the image of the run could not be built"))
+    seen = run_until(open_page("overview"), lambda app: "Next:" in read_text(app))
+    assert failed not in read_text(seen).replace("**", "")
+
+
+def test_the_list_opens_a_run_and_an_unknown_run_is_a_sentence(run: str) -> None:
+    app = run_until(open_page(RUNS), lambda app: len(app.radio) > 0)
+    assert any(run.startswith(title) for title in app.radio[0].options)
+    run_until(open_page(RUNS, run="no-such-run"), says("There is no run 'no-such-run' in Local."))
+
+
+def test_deploy_names_the_model_checks_the_endpoints_name_and_says_why_a_size_cannot_be_used(run: str) -> None:
+    app = run_until(open_page(DEPLOY, run=run), says("The name is free."))
+    field = next(one for one in app.text_input if one.label == "Endpoint name")
+    field.set_value("My Bot").run()
+    text = read_text(app)
+    assert "'My Bot' cannot be an endpoint name: it has a space and a capital." in text
+    assert "Use 'my-bot'." in text
+    field.set_value("my-bot").run()
+    next(one for one in app.text_input if one.label == "Name of the registered model").set_value("My Bot").run()
+    assert "'My Bot' cannot be a model's name: it has a space." in read_text(app)
+    assert next(one for one in app.button if one.key == "deploy").disabled
+
+
+def test_chat_streams_an_answer_keeps_it_and_never_shows_the_key(endpoint: str) -> None:
+    app = run_until(open_page(CHAT, endpoint=endpoint), lambda app: app.chat_input and not app.chat_input[0].disabled)
+    app.chat_input[0].set_value("When does the pier open?").run(timeout=60)
+    text = read_text(app)
+    assert "When does the pier open?" in [one.value for one in app.text]
+    assert "token" in text
+    assert "ENDPOINT_KEY" in text or "The key is not shown" in text
+
+
+def test_a_chat_is_found_again_by_its_link_and_another_one_begins_empty(endpoint: str) -> None:
+    app = run_until(open_page(CHAT, endpoint=endpoint), lambda app: app.chat_input and not app.chat_input[0].disabled)
+    app.chat_input[0].set_value("Is there a ferry?").run(timeout=60)
+    chat_id = str(app.query_params["chat"])
+    answered = next(one.value for one in app.caption if "token" in str(one.value))
+    again = run_until(open_page(CHAT, endpoint=endpoint, chat=chat_id), says("Is there a ferry?"))
+    assert answered in [one.value for one in again.caption], "what the answer took is kept too"
+    run_until(again, lambda app: any(one.key == "new-chat" for one in app.button))
+    next(one for one in again.button if one.key == "new-chat").click().run()
+    assert "Is there a ferry?" not in [one.value for one in again.text]
+    assert "chat" not in again.query_params
+    other = run_until(open_page(CHAT, endpoint=endpoint, chat="nobody"), says("There is no chat 'nobody' with"))
+    assert "Is there a ferry?" not in [one.value for one in other.text]
+
+
+def test_a_test_question_stands_beside_the_true_answer_and_the_base_models(endpoint: str) -> None:
+    app = run_until(
+        open_page(CHAT, endpoint=endpoint), lambda app: any(str(one.key).startswith("try-") for one in app.button)
+    )
+    next(one for one in app.button if str(one.key).startswith("try-")).click().run(timeout=60)
+    text = read_text(app)
+    assert "Expected" in text
+    assert "Base model, in the evaluation" in text
+
+
+def test_two_endpoints_answer_the_same_question_side_by_side(run: str, endpoint: str) -> None:
+    second = wait_for(operations.start_deploy("local", run, "tiny-support", "tiny-other", "local.cpu1", None)).subject
+    app = run_until(open_page(CHAT, endpoint=endpoint), lambda app: any(one.key == "also" for one in app.radio))
+    next(one for one in app.radio if one.key == "also").set_value(second).run()
+    app.chat_input[0].set_value("Who sails?").run(timeout=60)
+    shown = [str(one.value).replace("\\", "") for one in app.markdown]
+    assert [name for name in shown if name in (f"**{endpoint}**", f"**{second}**")] == [
+        f"**{endpoint}**",
+        f"**{second}**",
+    ]
+    assert len([one for one in app.caption if "token" in str(one.value)]) == 2
+    delete_under_its_chat(second)
+
+
+def delete_under_its_chat(endpoint: str) -> None:
+    """Delete an endpoint elsewhere while its chat is open: what was said stays, and can be taken away."""
+    app = run_until(open_page(CHAT, endpoint=endpoint), lambda app: app.chat_input and not app.chat_input[0].disabled)
+    app.chat_input[0].set_value("Will this stay?").run(timeout=60)
+    endpoints.begin_endpoint_deletion(connection.connect(connection.ensure_local()), endpoint)
+    run_until(app, says(f"Endpoint '{endpoint}' was deleted"))
+    assert {"Your chat is kept. Export it, or deploy again.", "Will this stay?"} <= set(texts(app).split("\n"))
+    assert app.chat_input[0].disabled
+    assert [one.label for one in app.get("download_button")] == ["Export"]
+
+
+def test_a_refused_key_is_named_and_a_key_changed_elsewhere_is_read_anew(server: LocalServer, endpoint: str) -> None:
+    """A key with a blank at its end cannot be sent: every header is trimmed on its way."""
+    app = run_until(open_page(CHAT, endpoint=endpoint), lambda app: app.chat_input and not app.chat_input[0].disabled)
+    change_key(server, endpoint, "changed-elsewhere")
+    app.chat_input[0].set_value("Still there?").run(timeout=60)
+    assert "refused its key" not in read_text(app)
+    change_key(server, endpoint, "cannot-be-sent ")
+    app.chat_input[0].set_value("And now?").run(timeout=60)
+    text = read_text(app)
+    change_key(server, endpoint, "as-it-should-be")
+    assert "The endpoint refused its key (401)." in text
+    assert "Read the new key and send again." in text
+    assert "And now?" in text
+    next(one for one in app.button if one.key == "again").click().run(timeout=60)
+    assert "refused its key" not in read_text(app)
+
+
+def test_an_endpoint_without_traffic_says_so_and_gets_it_back_by_one_click(endpoint: str) -> None:
+    conn = connection.connect(connection.ensure_local())
+    endpoints.begin_traffic(conn, endpoint, {"demo": 0})
+    app = run_until(open_page(CHAT, endpoint=endpoint), says(f"{endpoint} is up but gets no traffic."))
+    assert app.chat_input[0].disabled
+    next(one for one in app.button if one.key == "traffic").click().run()
+    run_until(app, lambda app: not app.chat_input[0].disabled)
+    assert "Live" in texts(app)
+
+
+def test_deploy_says_that_a_killed_container_was_started_again(server: LocalServer, endpoint: str) -> None:
+    folder = server.home.deployments / endpoint / "demo"
+    processes.kill(folder)
+    app = run_until(open_page(DEPLOY, endpoint=endpoint), says("It was started again, 1 time so far."))
+    assert "was killed (signal 9)" in read_text(app)
+    run_until(open_page(CHAT, endpoint=endpoint), lambda app: app.chat_input and not app.chat_input[0].disabled)
+
+
+def test_deploy_shows_what_the_endpoint_itself_counted(server: LocalServer, endpoint: str) -> None:
+    conn = connection.connect(connection.ensure_local())
+    before = request_counts.read_requests(conn, endpoint).requests
+    asked = open_page(CHAT, endpoint=endpoint)
+    run_until(asked, lambda app: not app.chat_input[0].disabled)
+    asked.chat_input[0].set_value("When does the pier open?").run()
+    found = request_counts.read_requests(conn, endpoint)
+    assert found.requests == before + 1
+    assert found.p50_ms is not None
+    app = run_until(open_page(DEPLOY, endpoint=endpoint), says(f"Requests {found.requests}"))
+    tiles = {tile.label: (tile.value, tile.delta) for tile in app.metric}
+    assert tiles["Requests"] == (str(found.requests), "in 60 min")
+    assert tiles["p50"][0].endswith(" ms")
+    assert tiles["$/h"] == ("$0.00/h", "until you delete it")
+
+
+def test_deploy_says_why_requests_are_not_shown_and_keeps_the_rest(
+    server: LocalServer, endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, "_readers", {})  # as a dashboard that has read nothing yet
+    faults = Faults(server.home)
+    faults.add("error", "*/Microsoft.Insights/*", times=10_000)
+    try:
+        app = run_until(open_page(DEPLOY, endpoint=endpoint), says("Requests and p50 are not shown."))
+    finally:
+        faults.clear()
+    assert {tile.label: tile.value for tile in app.metric} == {
+        "Requests": "unknown",
+        "p50": "unknown",
+        "$/h": "$0.00/h",
+    }
+
+
+def test_the_delete_at_of_a_live_endpoint_is_changed_and_taken_away(endpoint: str) -> None:
+    app = run_until(open_page(DEPLOY, endpoint=endpoint), says("no delete-at"))
+    life = next(one for one in app.get("button_group") if one.key == "new-life")
+    life.set_value("1 day").run()
+    next(one for one in app.button if one.key == "set-delete-at").click().run()
+    assert says("Delete it at ")(app)
+    run_until(app, says("deleted at "))
+    conn = connection.connect(connection.ensure_local())
+    assert endpoints.get_endpoint(conn, endpoint).delete_at is not None
+    next(one for one in app.get("button_group") if one.key == "new-life").set_value("Never").run()
+    run_until(app, lambda app: not next(one for one in app.button if one.key == "set-delete-at").disabled)
+    next(one for one in app.button if one.key == "set-delete-at").click().run()
+    run_until(app, says("no delete-at"))
+    assert endpoints.get_endpoint(conn, endpoint).delete_at is None
+
+
+def test_activity_names_each_change_its_outcome_and_leads_to_what_it_is_about(endpoint: str) -> None:
+    app = run_until(open_page(ACTIVITY), lambda app: len(app.radio) > 0)
+    rows = app.dataframe[0].value
+    deployed = rows[rows["What"] == f"Deploy {endpoint}"].iloc[0]
+    assert deployed["Outcome"] == "confirmed"
+    radio = app.radio[0]
+    radio.set_value(operations.find_operation_for("local", endpoint, "deploy").id).run()
+    text = read_text(app)
+    for step in ("Register", "Container", "Traffic"):
+        assert step in text, step
+    assert f"Open {endpoint}" in [one.label.replace("\\", "") for one in app.get("page_link")]
+
+
+def change_key(server: LocalServer, endpoint: str, key: str) -> None:
+    """Give the endpoint another key, as somebody else would."""
+    body = {"keyType": "Primary", "keyValue": key}
+    server.finish(server.request("POST", f"onlineEndpoints/{endpoint}/regenerateKeys", json=body))
+
+
+def test_chat_says_that_an_endpoint_is_gone_and_keeps_the_page(server: LocalServer) -> None:
+    app = run_until(open_page(CHAT, endpoint="never-there"), says("Endpoint 'never-there' was deleted"))
+    assert app.chat_input[0].disabled
+
+
+def test_teardown_lists_what_can_bill_ticked_and_names_it_before_it_deletes(endpoint: str) -> None:
+    app = run_until(open_page(TEARDOWN), says("Delete 1 resource…"))
+    box = next(one for one in app.checkbox if endpoint in one.label.replace("\\", ""))
+    assert box.value is True
+    run_until(app, lambda app: not next(one for one in app.button if one.key == "delete").disabled)
+    box.uncheck().run()
+    assert "Tick what is to go." in read_text(app)
+
+
+@pytest.mark.parametrize("page", ["overview", TEARDOWN])
+def test_what_bills_stays_shown_while_the_workspace_fails_to_tell(
+    server: LocalServer, endpoint: str, page: str
+) -> None:
+    app = run_until(open_page(page), says(endpoint))
+    faults = Faults(server.home)
+    faults.add("unavailable", "*/onlineEndpoints*", times=10_000)
+    try:
+        for _ in range(12):
+            time.sleep(0.5)
+            assert endpoint in read_text(app.run())
+    finally:
+        faults.clear()
+
+
+@pytest.mark.parametrize("script", [RUNS, DEPLOY, CHAT, TEARDOWN, LAUNCH])
+def test_a_page_draws_without_an_answer_of_the_workspace(server: LocalServer, draft: drafts.Draft, script: str) -> None:
+    ids = {"draft": draft.id} if script == LAUNCH else {}
+    open_page(script, **ids)
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        app = open_page(script, **ids)
+        took = time.monotonic() - began
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+    assert not app.exception
+    assert took < 5, "a request would cost its time-out, which is 10 s"
