@@ -55,8 +55,10 @@ def write(path: Path, rows: int, seed: int = 7) -> int:
 
 def _pool(chance: random.Random) -> list[str]:
     """Return a long list of sentences, from which rows take slices: quick, and no two rows alike."""
-    words = ["".join(chance.choice(_ONSETS) + chance.choice(_NUCLEI) for _ in range(chance.randint(1, 3)))
-             for _ in range(8000)]  # fmt: skip
+    words = [
+        "".join(chance.choice(_ONSETS) + chance.choice(_NUCLEI) for _ in range(chance.randint(1, 3)))
+        for _ in range(8000)
+    ]
     weights = [1 / (rank + 3) for rank in range(len(words))]
     drawn = chance.choices(words, weights, k=600_000)
     sentences, at = [], 0

@@ -12,8 +12,21 @@ from pathlib import Path
 from core.home import Home, default_path
 
 # Of the shell: where programs are, how they are loaded, who runs them and in what language.
-_KEPT = {"PATH", "LD_LIBRARY_PATH", "LD_PRELOAD", "DYLD_LIBRARY_PATH", "VIRTUAL_ENV", "CUDA_VISIBLE_DEVICES", "TMPDIR",
-         "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TERM"}  # fmt: skip
+_KEPT = {
+    "PATH",
+    "LD_LIBRARY_PATH",
+    "LD_PRELOAD",
+    "DYLD_LIBRARY_PATH",
+    "VIRTUAL_ENV",
+    "CUDA_VISIBLE_DEVICES",
+    "TMPDIR",
+    "USER",
+    "LOGNAME",
+    "LANG",
+    "LANGUAGE",
+    "TZ",
+    "TERM",
+}
 # Of the harness: what CONTRIBUTING, the Makefile and .ci/run set for the tests themselves.
 _KEPT |= {"CHROMIUM", "CI", "TUNEDECK_SOAK", "TUNEDECK_SEED", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"}
 _KEPT_PREFIXES = ("LC_", "PYTEST_", "COVERAGE_", "COV_CORE_")

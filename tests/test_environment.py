@@ -23,19 +23,60 @@ SOME = (
     "tests/pages/setup/test_setup_pages.py::test_a_newcomer_sees_two_ways_in_and_nothing_else",
 )
 FOLDERS = (
-    "HOME", "TUNEDECK_HOME", "TUNEDECK_BASE_MODELS", "TUNEDECK_DATA_FOLDERS", "XDG_DATA_HOME", "XDG_CACHE_HOME",
-    "XDG_CONFIG_HOME", "HF_HOME", "HF_HUB_CACHE", "HF_DATASETS_CACHE", "HUGGINGFACE_HUB_CACHE", "TRANSFORMERS_CACHE",
-    "TORCH_HOME", "AZURE_CONFIG_DIR", "AZUREML_OUTPUT_DIR", "MLFLOW_ARTIFACT_ROOT", "STREAMLIT_CONFIG_DIR",
-)  # fmt: skip
+    "HOME",
+    "TUNEDECK_HOME",
+    "TUNEDECK_BASE_MODELS",
+    "TUNEDECK_DATA_FOLDERS",
+    "XDG_DATA_HOME",
+    "XDG_CACHE_HOME",
+    "XDG_CONFIG_HOME",
+    "HF_HOME",
+    "HF_HUB_CACHE",
+    "HF_DATASETS_CACHE",
+    "HUGGINGFACE_HUB_CACHE",
+    "TRANSFORMERS_CACHE",
+    "TORCH_HOME",
+    "AZURE_CONFIG_DIR",
+    "AZUREML_OUTPUT_DIR",
+    "MLFLOW_ARTIFACT_ROOT",
+    "STREAMLIT_CONFIG_DIR",
+)
 NONSENSE = (
-    "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "CURL_CA_BUNDLE", "TUNEDECK_QUOTA_CORES", "TUNEDECK_PROFILE",
-    "TUNEDECK_STEP_FOLDER", "AZURE_CLIENT_ID", "AZURE_TENANT_ID", "AZURE_CLIENT_SECRET", "AZURE_AUTHORITY_HOST",
-    "AZUREML_CURRENT_CLOUD", "AZUREML_RUN_ID", "ARM_CLOUD_METADATA_URL", "IDENTITY_ENDPOINT", "HF_TOKEN",
-    "MLFLOW_TRACKING_TOKEN", "MLFLOW_RUN_ID", "STREAMLIT_SERVER_PORT", "STREAMLIT_SERVER_BASE_URL_PATH",
-    "TOKENIZERS_PARALLELISM", "TRANSFORMERS_OFFLINE", "OMP_NUM_THREADS", "PYTHONPATH", "SCORE_SECRET", "GIT_DIR",
-)  # fmt: skip
-MAKE = {"MAKEFLAGS": "w -n", "MFLAGS": "-w -n", "GNUMAKEFLAGS": "--trace", "MAKELEVEL": "2", "MAKEFILES": "nowhere.mk",
-        "TESTS": "tests/none", "WORKERS": "none"}  # fmt: skip
+    "REQUESTS_CA_BUNDLE",
+    "SSL_CERT_FILE",
+    "CURL_CA_BUNDLE",
+    "TUNEDECK_QUOTA_CORES",
+    "TUNEDECK_PROFILE",
+    "TUNEDECK_STEP_FOLDER",
+    "AZURE_CLIENT_ID",
+    "AZURE_TENANT_ID",
+    "AZURE_CLIENT_SECRET",
+    "AZURE_AUTHORITY_HOST",
+    "AZUREML_CURRENT_CLOUD",
+    "AZUREML_RUN_ID",
+    "ARM_CLOUD_METADATA_URL",
+    "IDENTITY_ENDPOINT",
+    "HF_TOKEN",
+    "MLFLOW_TRACKING_TOKEN",
+    "MLFLOW_RUN_ID",
+    "STREAMLIT_SERVER_PORT",
+    "STREAMLIT_SERVER_BASE_URL_PATH",
+    "TOKENIZERS_PARALLELISM",
+    "TRANSFORMERS_OFFLINE",
+    "OMP_NUM_THREADS",
+    "PYTHONPATH",
+    "SCORE_SECRET",
+    "GIT_DIR",
+)
+MAKE = {
+    "MAKEFLAGS": "w -n",
+    "MFLAGS": "-w -n",
+    "GNUMAKEFLAGS": "--trace",
+    "MAKELEVEL": "2",
+    "MAKEFILES": "nowhere.mk",
+    "TESTS": "tests/none",
+    "WORKERS": "none",
+}
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 ENDPOINTS = ("HF_ENDPOINT", "MLFLOW_TRACKING_URI", "TUNEDECK_RETAIL_PRICES_URL")
 
@@ -85,8 +126,12 @@ def test_tests_pass_in_any_shell_and_leave_what_is_the_operators_untouched(
     before = read_all(tmp_path / "traps")
     ran = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--basetemp", str(tmp_path / "run"), *SOME],
-        cwd=REPOSITORY, env=os.environ | leading_astray, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        cwd=REPOSITORY,
+        env=os.environ | leading_astray,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert ran.returncode == 0, ran.stdout[-4000:]
     assert read_all(tmp_path / "traps") == before
     assert asked == []

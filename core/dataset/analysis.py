@@ -74,9 +74,14 @@ def start_checks(dataset: ChatDataset, tokenizer: Path | None = None) -> Checks:
     command = [sys.executable, "-m", "core.dataset.analysis", dataset.key, *([str(tokenizer)] if tokenizer else [])]
     with (folder / "analysis.log").open("wb") as log:
         _children[dataset.key] = subprocess.Popen(
-            command, cwd=home.REPOSITORY, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            command,
+            cwd=home.REPOSITORY,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
             start_new_session=True,
-        )  # fmt: skip
+        )
     return replace(now, running=True)
 
 
@@ -104,8 +109,9 @@ def _check_text(path: Path, meter: Meter) -> list[Finding]:
     examples: dict[str, tuple[int, str]] = {}
     done = done_bytes = 0
     for lines in table.iterate(path, _BATCH):
-        texts = [_text_of(raw) if not int(rows["flags"][done + at]) & ERROR_FLAGS else ""
-                 for at, raw in enumerate(lines)]  # fmt: skip
+        texts = [
+            _text_of(raw) if not int(rows["flags"][done + at]) & ERROR_FLAGS else "" for at, raw in enumerate(lines)
+        ]
         for at, found in enumerate(check_texts(texts)):
             if found:
                 flags[done + at] = found
@@ -141,8 +147,11 @@ def _check_near(paths: dict[str, Path], folder: Path, meter: Meter) -> dict[str,
             across = pair.earlier < first
             code = "near_leakage" if across else "near_duplicate"
             flags[place] |= numpy.uint64(flag(code))
-            other = int(table.read(paths["train"])["line"][pair.earlier]) if across else int(
-                rows["line"][pair.earlier - first])  # fmt: skip
+            other = (
+                int(table.read(paths["train"])["line"][pair.earlier])
+                if across
+                else int(rows["line"][pair.earlier - first])
+            )
             where = "of the training file" if across else "before it"
             examples.setdefault(code, f"Line {int(rows['line'][place])} is nearly line {other} {where}.")
         table.write(table.layer_path(path, "near"), flags)
@@ -154,8 +163,10 @@ def _check_near(paths: dict[str, Path], folder: Path, meter: Meter) -> dict[str,
 def _sign_rows(path: Path, file: Any, meter: Meter) -> None:
     rows, done = table.read(path), 0
     for lines in table.iterate(path, _BATCH):
-        signed = [near.sign("" if int(rows["flags"][done + at]) & ERROR_FLAGS else _text_of(raw))
-                  for at, raw in enumerate(lines)]  # fmt: skip
+        signed = [
+            near.sign("" if int(rows["flags"][done + at]) & ERROR_FLAGS else _text_of(raw))
+            for at, raw in enumerate(lines)
+        ]
         file.write(numpy.stack(signed).tobytes())
         done += len(lines)
         meter.tell("Compared", done, len(rows))

@@ -45,6 +45,9 @@ def _read(asset: Any) -> DataAsset:
     rows = str(tags.get("rows", ""))
     made = asset.creation_context.created_at if asset.creation_context else None
     return DataAsset(
-        str(asset.name), str(asset.version), int(rows) if rows.isdigit() else 0, str(tags.get("source", ""))[:60],
+        str(asset.name),
+        str(asset.version),
+        int(rows) if rows.isdigit() else 0,
+        str(tags.get("source", ""))[:60],
         made.isoformat() if made else "",
-    )  # fmt: skip
+    )

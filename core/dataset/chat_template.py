@@ -21,9 +21,20 @@ from core.dataset.model_process import BadModel, TemplateRefused
 Span = tuple[int, int]
 # What a template's expressions and filters can end in, whatever is written there.
 TEMPLATE_ERRORS = (
-    TemplateError, ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, NameError, OSError,
-    RuntimeError, StopIteration, SyntaxError, TypeError, ValueError,
-)  # fmt: skip
+    TemplateError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    NameError,
+    OSError,
+    RuntimeError,
+    StopIteration,
+    SyntaxError,
+    TypeError,
+    ValueError,
+)
 _SPECIAL = ("bos_token", "eos_token", "pad_token", "unk_token")
 _GENERATION = re.compile(r"\{%(-?)\s*(end)?generation\s*(-?)%\}")
 

@@ -149,8 +149,9 @@ def estimate_lengths(path: Path, scan: Scan) -> Stats:
             roles[role] += rows
     return _with_lengths(
         Stats(turns=dict(sorted(turns.items())), roles=dict(roles), characters=int(chars.sum(dtype=numpy.int64))),
-        lengths, ESTIMATE_UNIT,
-    )  # fmt: skip
+        lengths,
+        ESTIMATE_UNIT,
+    )
 
 
 def count_tokens(
@@ -177,8 +178,10 @@ def _report(path: Path, scan: Scan, whole: list[Problem], stats: Stats) -> Repor
     """Put what was found in order: whole files first, errors before warnings."""
     groups = {code: (scan.counts[code], [one.line for one in problems]) for code, problems in scan.problems.items()}
     groups |= {code: find_lines(path, code) for code in groups if code != "template_refused"}
-    counts = {severity: sum(rows for code, (rows, _) in groups.items() if CODES[code].severity == severity)
-              for severity in ("error", "warning")}  # fmt: skip
+    counts = {
+        severity: sum(rows for code, (rows, _) in groups.items() if CODES[code].severity == severity)
+        for severity in ("error", "warning")
+    }
     kept = []
     for severity in ("error", "warning"):
         found = [one for problems in scan.problems.values() for one in problems if one.severity == severity]
@@ -251,8 +254,14 @@ def with_problem(report: Report, path: Path, problem: Problem | None) -> Report:
         return report
     problems = sorted([problem, *report.problems], key=lambda one: (one.severity, one.line))
     findings = in_order([_of_whole(path, problem), *report.findings])
-    return Report(report.rows, tuple(problems), report.errors + (problem.severity == "error"),
-                  report.warnings + (problem.severity == "warning"), report.stats, findings)  # fmt: skip
+    return Report(
+        report.rows,
+        tuple(problems),
+        report.errors + (problem.severity == "error"),
+        report.warnings + (problem.severity == "warning"),
+        report.stats,
+        findings,
+    )
 
 
 def with_findings(report: Report, findings: Iterable[Finding]) -> Report:
@@ -276,8 +285,13 @@ def count_file_tokens(report: Report, path: Path, tokenizer: Path, meter: Meter 
         return with_problem(report, path, _whole("bad_model", error.message, error.hint))
     counted = _report(path, scan, [], stats)
     problems = sorted([*report.problems, *counted.problems], key=lambda one: (one.severity, one.line))
-    return replace(report, stats=stats, problems=tuple(problems), errors=report.errors + counted.errors,
-                   findings=in_order([*report.findings, *counted.findings]))  # fmt: skip
+    return replace(
+        report,
+        stats=stats,
+        problems=tuple(problems),
+        errors=report.errors + counted.errors,
+        findings=in_order([*report.findings, *counted.findings]),
+    )
 
 
 def count_both(

@@ -117,9 +117,13 @@ class _Process:
         environment |= {"OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}  # each thread takes address space
         self._process = subprocess.Popen(
             [sys.executable, "-m", "core.dataset.model_reader", str(MEMORY_BYTES)],
-            cwd=REPOSITORY, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log,
+            cwd=REPOSITORY,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
             start_new_session=True,
-        )  # fmt: skip
+        )
 
     def lives(self) -> bool:
         """Tell whether it can be asked."""

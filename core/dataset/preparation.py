@@ -101,8 +101,14 @@ def read_preview(preparation_id: str) -> Preview | None:
         return None
     request = place.read("request")
     given = (request.get("paths") or {}).get(TRAIN)
-    found = next((path for path in (Path(given) if given else place.path / TRAIN, place.path / "data" / TRAIN)
-                  if path.is_file()), None)  # fmt: skip
+    found = next(
+        (
+            path
+            for path in (Path(given) if given else place.path / TRAIN, place.path / "data" / TRAIN)
+            if path.is_file()
+        ),
+        None,
+    )
     if found is None:
         return None
     name = str((request.get("file_names") or {}).get(TRAIN, ""))
@@ -131,10 +137,16 @@ def _group(problems: list[Problem]) -> tuple[Finding, ...]:
     for one in problems:
         groups.setdefault(one.code, []).append(one)
     return in_order(
-        make_finding(code, len({one.line for one in some}), dict.fromkeys(one.line for one in some), some[0].field,
-                     some[0].message, some[0].fix)
+        make_finding(
+            code,
+            len({one.line for one in some}),
+            dict.fromkeys(one.line for one in some),
+            some[0].field,
+            some[0].message,
+            some[0].fix,
+        )
         for code, some in groups.items()
-    )  # fmt: skip
+    )
 
 
 def _find_place(preparation_id: str) -> Workplace | None:

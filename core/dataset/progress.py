@@ -73,9 +73,22 @@ class Meter:
         began, first_row, first_byte = self._began
         passed = max(now - began, 1e-3)
         row_rate, byte_rate = (rows - first_row) / passed, (done - first_byte) / passed
-        self._listener(Progress(verb, rows, total_rows, done, total, row_rate, byte_rate,
-                                _left(passed, (total - done, byte_rate) if total else (total_rows - rows, row_rate),
-                                      bool(total or total_rows))))  # fmt: skip
+        self._listener(
+            Progress(
+                verb,
+                rows,
+                total_rows,
+                done,
+                total,
+                row_rate,
+                byte_rate,
+                _left(
+                    passed,
+                    (total - done, byte_rate) if total else (total_rows - rows, row_rate),
+                    bool(total or total_rows),
+                ),
+            )
+        )
 
 
 def _left(passed_s: float, rest: tuple[int, float], known: bool) -> float | None:

@@ -141,8 +141,9 @@ class _Reader:
             return 0, flags, 0
         roles = tuple(one["role"] for one in row["messages"])
         joined = "\0".join(one.get("content") or "" for one in row["messages"])
-        order = self._orders.setdefault(roles, _Order(flag(*{one.code for one in check_row(line, row)}),
-                                                      zlib.crc32("\0".join(roles).encode())))  # fmt: skip
+        order = self._orders.setdefault(
+            roles, _Order(flag(*{one.code for one in check_row(line, row)}), zlib.crc32("\0".join(roles).encode()))
+        )
         self.scan.orders[roles] += 1
         seed = order.seed
         if any(one.get("tool_calls") for one in row["messages"]):

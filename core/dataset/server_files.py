@@ -30,8 +30,12 @@ def list_folders() -> list[Path]:
 
 def list_files(limit: int = 200) -> list[Path]:
     """Return the files there that may hold chat data, newest first; names that are not UTF-8 are left out."""
-    found = [(seen.st_mtime, path) for folder in list_folders() for path in _walk(folder)
-             if SUFFIX.search(path.name) and _is_text(str(path)) and (seen := _find_file(path))]  # fmt: skip
+    found = [
+        (seen.st_mtime, path)
+        for folder in list_folders()
+        for path in _walk(folder)
+        if SUFFIX.search(path.name) and _is_text(str(path)) and (seen := _find_file(path))
+    ]
     return [path for _, path in sorted(found, reverse=True)[:limit]]
 
 
@@ -45,8 +49,9 @@ def get_file(given: str | Path) -> Path:
     found, folders = _resolve(given, f"The path '{shown}'"), list_folders()
     if not any(found.is_relative_to(folder) for folder in folders):
         named = ", ".join(map(str, folders))
-        raise BadInput(f"'{shown}' is not in a folder that may be read.",
-                       f"These may be: {named}. {_VARIABLE} names others.")  # fmt: skip
+        raise BadInput(
+            f"'{shown}' is not in a folder that may be read.", f"These may be: {named}. {_VARIABLE} names others."
+        )
     try:
         opened = os.open(found, os.O_RDONLY | os.O_NONBLOCK)
     except OSError as error:

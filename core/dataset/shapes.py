@@ -14,12 +14,25 @@ from typing import Any
 from core.dataset.rows import UNREADABLE
 
 ROLE_NAMES = {
-    "human": "user", "user": "user", "prompter": "user", "question": "user",
-    "gpt": "assistant", "assistant": "assistant", "bot": "assistant", "model": "assistant", "chatgpt": "assistant",
-    "bard": "assistant", "ai": "assistant", "answer": "assistant",
-    "system": "system", "developer": "system",
-    "tool": "tool", "function": "tool", "observation": "tool", "function_response": "tool",
-}  # fmt: skip
+    "human": "user",
+    "user": "user",
+    "prompter": "user",
+    "question": "user",
+    "gpt": "assistant",
+    "assistant": "assistant",
+    "bot": "assistant",
+    "model": "assistant",
+    "chatgpt": "assistant",
+    "bard": "assistant",
+    "ai": "assistant",
+    "answer": "assistant",
+    "system": "system",
+    "developer": "system",
+    "tool": "tool",
+    "function": "tool",
+    "observation": "tool",
+    "function_response": "tool",
+}
 _CONTENT_KEYS = ("content", "value", "text")
 _ROLE_KEYS = ("role", "from")
 _CHAT_COLUMNS = ("messages", "conversations", "conversation", "dialogue", "chat")
@@ -92,8 +105,9 @@ def converter(shape: Shape) -> Callable[[Any], Any]:
 
 def _judge_chat(sample: list[dict[str, Any]], columns: tuple[str, ...]) -> Shape | None:
     """Recognise a column that holds a list of messages; `messages` before any other."""
-    order = sorted(columns, key=lambda name: (name not in _CHAT_COLUMNS, _CHAT_COLUMNS.index(name)
-                                              if name in _CHAT_COLUMNS else 0))  # fmt: skip
+    order = sorted(
+        columns, key=lambda name: (name not in _CHAT_COLUMNS, _CHAT_COLUMNS.index(name) if name in _CHAT_COLUMNS else 0)
+    )
     for column in order:
         fits = [found for row in sample if (found := _message_keys(_as_list(row.get(column))))]
         if not fits or len(fits) * 2 < len(sample):

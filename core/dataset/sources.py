@@ -97,8 +97,14 @@ def start_hub(
     check_request(name, config, (split, (test_split or "").strip()), percent, rows)
     part = f"[:{rows}]" if rows else f"[0%:{percent:g}%]"
     request = _request("hub", Path(name).name, f"Hugging Face: {name}, {split}{part}", tokenizer, mapping, None, seed)
-    request |= {"hub_name": name, "config": config, "split": split, "test_split": (test_split or "").strip() or None,
-                "percent": int(percent), "rows": rows}  # fmt: skip
+    request |= {
+        "hub_name": name,
+        "config": config,
+        "split": split,
+        "test_split": (test_split or "").strip() or None,
+        "percent": int(percent),
+        "rows": rows,
+    }
     return start_worker(make_place(request | {"name": Path(name).name}))
 
 
@@ -171,10 +177,14 @@ def _request(
     if test_percent is not None and not 0 <= test_percent <= 90:
         raise BadInput(f"{test_percent:g}% of the rows cannot be kept for the test.", "Choose from 0 to 90.")
     return {
-        "kind": kind, "name": SUFFIX.sub("", Path(name).name) or kind, "source": source,
-        "tokenizer": str(tokenizer) if tokenizer else None, "mapping": dict(mapping) if mapping else None,
-        "test_percent": test_percent, "seed": seed,
-    }  # fmt: skip
+        "kind": kind,
+        "name": SUFFIX.sub("", Path(name).name) or kind,
+        "source": source,
+        "tokenizer": str(tokenizer) if tokenizer else None,
+        "mapping": dict(mapping) if mapping else None,
+        "test_percent": test_percent,
+        "seed": seed,
+    }
 
 
 def _start(place: Workplace, size: int) -> Preparation:

@@ -72,9 +72,11 @@ def find_suspected(text: str, code: str) -> str:
         found = _GARBLED.search(text)
         return text[max(0, found.start() - 10) : found.end() + 10] if found else ""
     patterns: dict[str, tuple[re.Pattern[str], Any]] = {
-        "email": (EMAIL, None), "phone": (PHONE, _is_phone), "card_number": (CARD, passes_checksum),
+        "email": (EMAIL, None),
+        "phone": (PHONE, _is_phone),
+        "card_number": (CARD, passes_checksum),
         "secret_key": (KEY, None),
-    }  # fmt: skip
+    }
     pattern, test = patterns[code]
     hits = (one[0] for one in pattern.finditer(text))
     hit = next((one for one in hits if test is None or test(one)), "")

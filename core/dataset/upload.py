@@ -100,8 +100,9 @@ def _send(conn: Connection, container: ContainerClient, blob: str, path: Path, h
     )
     there = conn.call("read", f"the parts of '{path.name}'", lambda: _list_blocks(client))
     names = [f"{BLOCK_BYTES:010d}-{number:08d}" for number in range(max(1, -(-size // BLOCK_BYTES)))]
-    missing = [number for number, name in enumerate(names)
-               if there.get(name) != min(BLOCK_BYTES, size - number * BLOCK_BYTES)]  # fmt: skip
+    missing = [
+        number for number, name in enumerate(names) if there.get(name) != min(BLOCK_BYTES, size - number * BLOCK_BYTES)
+    ]
     done = size - sum(min(BLOCK_BYTES, size - number * BLOCK_BYTES) for number in missing)
     hook(done)
     sent = size - done
@@ -160,8 +161,14 @@ def _tags(dataset: ChatDataset, name: str, rows: int) -> dict[str, str]:
     report = dataset.test if name.endswith("-test") and dataset.test else dataset.train
     found = ", ".join(f"{one.code}={one.count}" for one in report.findings) or "none"
     unit = "tokens" if report.stats.length_unit == "tokens" else "tokens_estimate"
-    tags = {HASH_TAG: dataset.sha256, "rows": str(rows), unit: str(report.stats.total_length),
-            "source": dataset.source[:250], "findings": found[:250], "made_by": "tunedeck"}  # fmt: skip
+    tags = {
+        HASH_TAG: dataset.sha256,
+        "rows": str(rows),
+        unit: str(report.stats.total_length),
+        "source": dataset.source[:250],
+        "findings": found[:250],
+        "made_by": "tunedeck",
+    }
     return tags | ({"shape": dataset.shape.name} if dataset.shape else {})
 
 

@@ -29,8 +29,11 @@ class Comparison:
 
 def find_previous(dataset: ChatDataset) -> ChatDataset | None:
     """Return the data set of the same name that was made before this one, None where there is none."""
-    earlier = [one for one in list_all() if one.name == dataset.name and one.key != dataset.key
-               and one.created_at < dataset.created_at]  # fmt: skip
+    earlier = [
+        one
+        for one in list_all()
+        if one.name == dataset.name and one.key != dataset.key and one.created_at < dataset.created_at
+    ]
     return max(earlier, key=lambda one: one.created_at, default=None)
 
 

@@ -35,9 +35,20 @@ RENDER_CPU_S = 2.0  # of one conversation, which takes a thousandth of that
 RENDER_BYTES = 2 << 30
 # What a template's expressions and filters can end in, whatever is written there.
 TEMPLATE_ERRORS = (
-    jinja2.TemplateError, ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, NameError, OSError,
-    RuntimeError, StopIteration, SyntaxError, TypeError, ValueError,
-)  # fmt: skip
+    jinja2.TemplateError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    NameError,
+    OSError,
+    RuntimeError,
+    StopIteration,
+    SyntaxError,
+    TypeError,
+    ValueError,
+)
 
 
 class BadConversation(ValueError):

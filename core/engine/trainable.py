@@ -22,9 +22,15 @@ from core.errors import BadInput
 ADAPTER_FILE = "adapter_model.safetensors"
 FULL_FILE = "trainable.safetensors"
 BESIDE_WEIGHTS = (
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja", "vocab.json",
-    "merges.txt", "LICENSE", "generation_config.json",
-)  # fmt: skip
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+    "vocab.json",
+    "merges.txt",
+    "LICENSE",
+    "generation_config.json",
+)
 
 
 @dataclass

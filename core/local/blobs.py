@@ -211,8 +211,11 @@ class BlobStore:
         """Return id (base64) and size of the blocks that were sent and that no list named yet."""
         folder = self._blocks_of(container, name)
         found = sorted(folder.iterdir()) if folder.is_dir() else []
-        return [(base64.b64encode(bytes.fromhex(block.name)).decode(), block.stat().st_size) for block in found
-                if set(block.name) <= set("0123456789abcdef")]  # fmt: skip
+        return [
+            (base64.b64encode(bytes.fromhex(block.name)).decode(), block.stat().st_size)
+            for block in found
+            if set(block.name) <= set("0123456789abcdef")
+        ]
 
     def commit_blocks(self, container: str, name: str, block_ids: Iterable[str], described: dict[str, Any]) -> Blob:
         """Put blocks together as the content of a blob; raises 400 InvalidBlockList where one was never sent."""

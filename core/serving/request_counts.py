@@ -40,9 +40,12 @@ def read_requests(conn: Connection, endpoint: str) -> RequestCount:
 def _read(conn: Connection, endpoint: str, metric: str, split: str = "") -> Mapping[str, Any]:
     until = datetime.now(UTC).replace(second=0, microsecond=0) + timedelta(minutes=1)
     asked = {
-        "api-version": _API, "metricnames": metric, "aggregation": "Average", "interval": "PT1M",
+        "api-version": _API,
+        "metricnames": metric,
+        "aggregation": "Average",
+        "interval": "PT1M",
         "timespan": f"{tags.format_time(until - timedelta(minutes=MINUTES))}/{tags.format_time(until)}",
-    }  # fmt: skip
+    }
     path = f"{conn.workspace_path}/onlineEndpoints/{endpoint}/providers/Microsoft.Insights/metrics"
     params = asked | ({"$filter": split, "top": "100"} if split else {})
     answer: Mapping[str, Any] = conn.http("GET", path, params=params, what=f"the metrics of '{endpoint}'").json()

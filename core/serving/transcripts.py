@@ -60,8 +60,10 @@ def list_transcripts(connection: str, endpoint: str, limit: int = 20) -> list[Tr
     """Return what was said with an endpoint, the newest first."""
     rows = _database().rows(
         "select * from transcripts where connection = ? and endpoint = ? order by updated_at desc limit ?",
-        connection, endpoint, limit,
-    )  # fmt: skip
+        connection,
+        endpoint,
+        limit,
+    )
     return list(filter(None, map(_parse, rows)))
 
 

@@ -24,8 +24,12 @@ if not ready(summary.runs, "Reading what runs here…", (72, 110, 180), key="ove
 
 next_place = parts.draw_next(summary)
 rest = parts.runs_rest(summary)
-live(lambda: parts.draw_now(next_place), key="overview", run_every=2.0 if summary.moving or not rest else None,
-     token=parts.read_now_token(summary, rest))  # fmt: skip
+live(
+    lambda: parts.draw_now(next_place),
+    key="overview",
+    run_every=2.0 if summary.moving or not rest else None,
+    token=parts.read_now_token(summary, rest),
+)
 
 if summary.complete and summary.answers and not summary.runs.value and not summary.draft:
     draw_empty("Nothing has run here yet. Start on this machine: it is free and takes a few minutes.")

@@ -40,5 +40,8 @@ else:
     if opened:
         draw_change(by_id[opened])
     moving = any(not one.finished for one in known)
-    live(lambda: [one.outcome for one in operations.list_operations(ui().alias, limit=100)], key="activity",
-         run_every=2.0 if moving else None)  # fmt: skip
+    live(
+        lambda: [one.outcome for one in operations.list_operations(ui().alias, limit=100)],
+        key="activity",
+        run_every=2.0 if moving else None,
+    )

@@ -37,6 +37,13 @@ if not draft.model:
     draw_empty("No model is chosen yet.", link("model"), "Go to Model & compute")
 with st.container(horizontal_alignment="right"):
     action(
-        "Use this data", source.use, draft.id, dataset.key, key="use-data", type="primary", icon="arrow_forward",
-        off=dataset.words, then=link("launch"),
-    )  # fmt: skip
+        "Use this data",
+        source.use,
+        draft.id,
+        dataset.key,
+        key="use-data",
+        type="primary",
+        icon="arrow_forward",
+        off=dataset.words,
+        then=link("launch"),
+    )

@@ -31,8 +31,10 @@ with st.expander(words.plain(f"Summary: {parts.summary_words(draft, facts)}"), i
     st.text(f"Model: {draft.model}, version {draft.model_version or 'latest'}")
     st.text(f"Compute: {draft.compute}")
     if chosen:
-        st.text(f"Data: {chosen.name}, {words.plural(chosen.rows, 'training row')}, "
-                f"{words.plural(chosen.test_rows, 'test row')}")  # fmt: skip
+        st.text(
+            f"Data: {chosen.name}, {words.plural(chosen.rows, 'training row')}, "
+            f"{words.plural(chosen.test_rows, 'test row')}"
+        )
     with st.container(horizontal=True):
         link("model").draw("Change model or compute", icon="edit")
         link("data").draw("Change data", icon="edit")

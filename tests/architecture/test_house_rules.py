@@ -62,8 +62,12 @@ def test_no_html_reaches_the_page() -> None:
 
 def test_no_pipeline_is_built_on_the_stack_that_all_threads_share() -> None:
     """azure.ai.ml.dsl keeps the pipelines being defined on one stack of the process: two launches would mix."""
-    used = [f"{module.file}:{each.line}" for module in SHIPPED for each in module.imports
-            if each.name.startswith("azure.ai.ml.dsl")]  # fmt: skip
+    used = [
+        f"{module.file}:{each.line}"
+        for module in SHIPPED
+        for each in module.imports
+        if each.name.startswith("azure.ai.ml.dsl")
+    ]
     assert used == []
 
 

@@ -72,11 +72,13 @@ READ_FAULTS: dict[str, tuple[type[errors.TunedeckError], str, str]] = {
     "throttle": (errors.Throttled, "The local workspace asks for a pause (429).", "waits 1 s"),
     "error": (errors.ServiceFailed, "The local workspace failed to read compute 'this-machine' (500).", "Try again"),
     "unavailable": (
-        errors.ServiceFailed, "The local workspace failed to read compute 'this-machine' (503).", "Try again"
+        errors.ServiceFailed,
+        "The local workspace failed to read compute 'this-machine' (503).",
+        "Try again",
     ),
     "drop": (errors.Unreachable, "The connection to the local workspace ended before it answered.", "Read again"),
     "expired-token": (errors.SignInFailed, "says that this home's token has expired (401).", "clock"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", READ_FAULTS)
@@ -208,9 +210,14 @@ def test_every_kind_of_fault_is_tested_here() -> None:
 
 def command(server: LocalServer, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "core.local", "fault", *arguments], cwd=processes.REPOSITORY, text=True, timeout=30,
-        capture_output=True, check=False, env=processes.clean_environment({"TUNEDECK_HOME": str(server.home.path)}),
-    )  # fmt: skip
+        [sys.executable, "-m", "core.local", "fault", *arguments],
+        cwd=processes.REPOSITORY,
+        text=True,
+        timeout=30,
+        capture_output=True,
+        check=False,
+        env=processes.clean_environment({"TUNEDECK_HOME": str(server.home.path)}),
+    )
 
 
 def test_faults_are_off_by_default_and_shown_where_they_are_on(

@@ -176,9 +176,12 @@ def test_jobs_are_renamed_tagged_found_hidden_and_cancelled(workspace: Any, ligh
 
     def submit(arguments: str, **tags: str) -> Any:
         job = command(
-            command=f"{sys.executable} {TRAINER} {arguments}", environment=ENVIRONMENT, compute="this-machine",
-            experiment_name="tries", tags=tags,
-        )  # fmt: skip
+            command=f"{sys.executable} {TRAINER} {arguments}",
+            environment=ENVIRONMENT,
+            compute="this-machine",
+            experiment_name="tries",
+            tags=tags,
+        )
         return workspace.jobs.create_or_update(job)
 
     job = submit("--steps 2", colour="red")

@@ -25,11 +25,19 @@ INPUTS: dict[str, dict[str, Any]] = {
 }
 # Set by the launch itself, or files.
 NOT_TUNED = {
-    "number_of_gpu_to_use_finetuning", "huggingface_id", "task_name", "evaluation_config_params",
-    "instance_type_model_import", "instance_type_preprocess", "instance_type_finetune",
+    "number_of_gpu_to_use_finetuning",
+    "huggingface_id",
+    "task_name",
+    "evaluation_config_params",
+    "instance_type_model_import",
+    "instance_type_preprocess",
+    "instance_type_finetune",
     "instance_type_model_evaluation",
-    "compute_model_import", "compute_preprocess", "compute_finetune", "compute_model_evaluation",
-}  # fmt: skip
+    "compute_model_import",
+    "compute_preprocess",
+    "compute_finetune",
+    "compute_model_evaluation",
+}
 
 
 def test_the_table_holds_every_literal_input_of_the_component() -> None:

@@ -18,9 +18,16 @@ def fill(home: Home) -> list[str]:
     """Put secrets into the logs of a home; return them."""
     save_settings(make_settings("99999999-8888-7777-6666-555555555555", "rg-payroll", "ml-payroll", TENANT))
     secrets = [
-        home.secret(), TENANT, "anna@contoso.example", "rg-payroll", "ml-payroll", str(home.path), KEY,
-        "eyJhbGciOi.eyJhdWQiOi.c2lnbmF0dXJl", "sigvalue123",
-    ]  # fmt: skip
+        home.secret(),
+        TENANT,
+        "anna@contoso.example",
+        "rg-payroll",
+        "ml-payroll",
+        str(home.path),
+        KEY,
+        "eyJhbGciOi.eyJhdWQiOi.c2lnbmF0dXJl",
+        "sigvalue123",
+    ]
     lines = [f"2026-11-23 ERROR core.local.server it failed: {secret}" for secret in secrets[:-1]]
     lines.append("GET https://a.blob.core.windows.net/c/b?sv=1&sig=sigvalue123&se=2")
     (home.logs / "server.log").write_text("\n".join(lines), encoding="utf-8")

@@ -74,9 +74,12 @@ def made(tiny: Dashboard) -> dict[str, str]:
 
 def _make(conn: Connection) -> dict[str, str]:
     choices = {
-        "model": "tiny-chat", "model_version": "1", "compute": "this-machine", "dataset": dataset.load_sample().key,
+        "model": "tiny-chat",
+        "model_version": "1",
+        "compute": "this-machine",
+        "dataset": dataset.load_sample().key,
         "parameters": {"max_steps": 6},
-    }  # fmt: skip
+    }
     begun = operations.start_launch(preflight.plan_launch(conn, drafts.create_draft("local", **choices)))
     wait_until(lambda: operations.get_operation(begun.id).finished, "the run did not end", 120)
     size = compute.list_sizes(conn)[0].name

@@ -30,17 +30,35 @@ WIDE, NARROW, NARROWEST = 1360, 420, 320
 _TOO_WIDE = "() => document.documentElement.scrollWidth > innerWidth"
 _SHOWN = "getComputedStyle(document.querySelector('[data-testid=stApp]')).colorScheme"
 EMPTY = (
-    "?at=local", "connect?at=local", "connect?at=local&where=Azure", "model?at=local", "data?at=local",
-    "launch?at=local", "runs?at=local", "deploy?at=local", "chat?at=local", "teardown?at=local", "activity?at=local",
-)  # fmt: skip
+    "?at=local",
+    "connect?at=local",
+    "connect?at=local&where=Azure",
+    "model?at=local",
+    "data?at=local",
+    "launch?at=local",
+    "runs?at=local",
+    "deploy?at=local",
+    "chat?at=local",
+    "teardown?at=local",
+    "activity?at=local",
+)
 AT_WORK = (
-    "?at=local", "launch?at=local&draft={draft}", "launch?at=local&draft={draft}&settings=All",
-    "runs?at=local", "runs?at=local&run={run}", "runs?at=local&run={run}&view=Logs",
-    "runs?at=local&run={run}&view=Settings", "runs?at=local&run=no-such-run", "deploy?at=local&run={run}",
-    "deploy?at=local&endpoint={endpoint}", "chat?at=local&endpoint={endpoint}",
-    "chat?at=local&endpoint={endpoint}&chat={chat}", "chat?at=local&endpoint=never-there",
-    "teardown?at=local&what=All", "activity?at=local",
-)  # fmt: skip
+    "?at=local",
+    "launch?at=local&draft={draft}",
+    "launch?at=local&draft={draft}&settings=All",
+    "runs?at=local",
+    "runs?at=local&run={run}",
+    "runs?at=local&run={run}&view=Logs",
+    "runs?at=local&run={run}&view=Settings",
+    "runs?at=local&run=no-such-run",
+    "deploy?at=local&run={run}",
+    "deploy?at=local&endpoint={endpoint}",
+    "chat?at=local&endpoint={endpoint}",
+    "chat?at=local&endpoint={endpoint}&chat={chat}",
+    "chat?at=local&endpoint=never-there",
+    "teardown?at=local&what=All",
+    "activity?at=local",
+)
 
 
 @pytest.fixture(scope="module")

@@ -36,9 +36,14 @@ class Program:
     def start(self) -> None:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                self.arguments, cwd=REPOSITORY, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                self.arguments,
+                cwd=REPOSITORY,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
                 start_new_session=True,
-            )  # fmt: skip
+            )
 
     def send(self, number: int) -> None:
         assert self.process is not None
@@ -93,10 +98,17 @@ def base_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def environment_of(home: Path, base_models: Path, quota_cores: int | None = 16) -> dict[str, str]:
-    return os.environ | ONLY_LOOPBACK | {
-        "TUNEDECK_HOME": str(home), "TUNEDECK_BASE_MODELS": str(base_models), "PYTHONUNBUFFERED": "1",
-        "PYTHONPATH": str(REPOSITORY), "TUNEDECK_QUOTA_CORES": str(quota_cores or ""),
-    }  # fmt: skip
+    return (
+        os.environ
+        | ONLY_LOOPBACK
+        | {
+            "TUNEDECK_HOME": str(home),
+            "TUNEDECK_BASE_MODELS": str(base_models),
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONPATH": str(REPOSITORY),
+            "TUNEDECK_QUOTA_CORES": str(quota_cores or ""),
+        }
+    )
 
 
 def launch(home: Path, base_models: Path, quota_cores: int | None = 16) -> Dashboard:
@@ -108,8 +120,9 @@ def launch(home: Path, base_models: Path, quota_cores: int | None = 16) -> Dashb
     app = Program(
         "dashboard",
         [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port), "--server.headless", "true"],
-        environment, home / "dashboard.out",
-    )  # fmt: skip
+        environment,
+        home / "dashboard.out",
+    )
     dashboard = Dashboard(home, f"http://127.0.0.1:{port}", server, app)
     server.start()
     wait_for_file(home / "server.json", dashboard)
@@ -134,9 +147,13 @@ def stop(dashboard: Dashboard) -> None:
     dashboard.app.end()
     dashboard.server.end()
     subprocess.run(  # a test may have had another server started from a page
-        [sys.executable, "-m", "core.local", "stop"], cwd=REPOSITORY, env=dashboard.server.environment, check=False,
-        capture_output=True, timeout=30,
-    )  # fmt: skip
+        [sys.executable, "-m", "core.local", "stop"],
+        cwd=REPOSITORY,
+        env=dashboard.server.environment,
+        check=False,
+        capture_output=True,
+        timeout=30,
+    )
 
 
 @pytest.fixture

@@ -50,8 +50,9 @@ def _numbers(now: ChatDataset, before: ChatDataset) -> list[dict[str, str]]:
 def _draw_rows(compared: Comparison) -> None:
     new, gone = st.columns(2, gap="medium")
     for place, title, rows, count in (
-        (new, "New", compared.added_rows, compared.added), (gone, "Gone", compared.removed_rows, compared.removed),
-    ):  # fmt: skip
+        (new, "New", compared.added_rows, compared.added),
+        (gone, "Gone", compared.removed_rows, compared.removed),
+    ):
         with place:
             st.markdown(f"**{title}**")
             if not rows:

@@ -23,9 +23,13 @@ from pages.parts.kit.state import set_url_id, ui
 
 _TYPES = ["jsonl", "json", "csv", "tsv", "parquet", "gz", "zst"]
 _PART_WORDS = {
-    "chat": "List of messages", "system": "System message", "user": "Question", "context": "Added to the question",
-    "assistant": "Answer", "tools": "Tools",
-}  # fmt: skip
+    "chat": "List of messages",
+    "system": "System message",
+    "user": "Question",
+    "context": "Added to the question",
+    "assistant": "Answer",
+    "tools": "Tools",
+}
 FILES = ("train-file", "test-file")
 
 
@@ -116,9 +120,7 @@ def _take_path(draft: Draft) -> None:
     percent, seed = (st.session_state.get(f"split-{each}-path") for each in ("percent", "seed"))
     split = Split() if test or percent is None else Split(float(percent), int(seed or 0))
     mapping = known_mapping("path", train)
-    remember(
-        datasets.start_path(train, test, find_tokenizer(draft), mapping, split.percent, split.seed), "path"
-    )  # fmt: skip
+    remember(datasets.start_path(train, test, find_tokenizer(draft), mapping, split.percent, split.seed), "path")
 
 
 def draw_hub(draft: Draft) -> None:
@@ -143,11 +145,17 @@ def _fetch(draft: Draft) -> None:
     rows = int(st.session_state["hub-rows"] or 0) or None
     remember(
         datasets.start_hub(
-            given["name"], given["config"] or None, given["split"] or "train", float(st.session_state["hub-percent"]),
-            given["test"] or None, find_tokenizer(draft), known_mapping("hub", given["name"]), rows,
+            given["name"],
+            given["config"] or None,
+            given["split"] or "train",
+            float(st.session_state["hub-percent"]),
+            given["test"] or None,
+            find_tokenizer(draft),
+            known_mapping("hub", given["name"]),
+            rows,
         ),
         "hub",
-    )  # fmt: skip
+    )
 
 
 def draw_asset(draft: Draft) -> None:

@@ -74,13 +74,20 @@ def _draw_download(found: ChatDataset, codes: tuple[str, ...]) -> None:
         st.caption("The file is too large for a browser's download. Use the copy; it lies in the home folder.")
         return
     made = reads.work(
-        "repaired", f"{found.key}:{','.join(codes)}",
-        lambda: b"".join(line + b"\n" for line in repaired_lines(found, codes)), alone=True,
-    )  # fmt: skip
+        "repaired",
+        f"{found.key}:{','.join(codes)}",
+        lambda: b"".join(line + b"\n" for line in repaired_lines(found, codes)),
+        alone=True,
+    )
     if not ready(made, "Making the repaired file…", (), key="repaired"):
         return
     # Made before the click: Streamlit 1.67 forgets what a click makes when two ticks end before the browser fetches it.
     st.download_button(
-        "Download the repaired file", made.value, f"{found.name}-repaired.jsonl", "application/jsonl",
-        icon=":material/download:", key="repaired", on_click="ignore",
-    )  # fmt: skip
+        "Download the repaired file",
+        made.value,
+        f"{found.name}-repaired.jsonl",
+        "application/jsonl",
+        icon=":material/download:",
+        key="repaired",
+        on_click="ignore",
+    )

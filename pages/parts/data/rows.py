@@ -75,9 +75,11 @@ def _draw_filter(codes: dict[str, Finding]) -> str:
     if st.session_state.get("rows-finding") not in (None, _ALL, *codes):
         st.session_state["rows-finding"] = _ALL
     chosen = st.selectbox(
-        "With the finding", [_ALL, *codes], key="rows-finding",
+        "With the finding",
+        [_ALL, *codes],
+        key="rows-finding",
         format_func=lambda code: f"{codes[code].title} ({words.number(codes[code].count)})" if code else "All rows",
-    )  # fmt: skip
+    )
     return str(chosen or _ALL)
 
 
@@ -129,8 +131,13 @@ def _draw_search(found: ChatDataset, path: Path, code: str, text: str, limit: in
         if len(starts) > 1:
             action("Earlier hits", starts.pop, key="search-back", icon="chevron_left")
         if page.next is not None:
-            action("Later hits" if page.rows else "Search on", starts.append, page.next, key="search-on",
-                   icon="chevron_right")  # fmt: skip
+            action(
+                "Later hits" if page.rows else "Search on",
+                starts.append,
+                page.next,
+                key="search-on",
+                icon="chevron_right",
+            )
     return list(page.rows)
 
 

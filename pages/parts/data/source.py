@@ -23,13 +23,19 @@ from pages.parts.kit.state import set_url_id, url_id
 from pages.parts.setup import choices
 
 _SOURCES = {
-    "Bundled sample": "sample", "Upload": "upload", "Path": "path", "Hugging Face": "hub", "Data asset": "asset",
+    "Bundled sample": "sample",
+    "Upload": "upload",
+    "Path": "path",
+    "Hugging Face": "hub",
+    "Data asset": "asset",
     "Used before": "known",
-}  # fmt: skip
+}
 _FORMS = {
-    "upload": data_forms.draw_upload, "path": data_forms.draw_path, "hub": data_forms.draw_hub,
+    "upload": data_forms.draw_upload,
+    "path": data_forms.draw_path,
+    "hub": data_forms.draw_hub,
     "asset": data_forms.draw_asset,
-}  # fmt: skip
+}
 _PREVIEWED = 3
 
 
@@ -37,7 +43,7 @@ def draw(draft: Draft) -> ChatDataset | None:
     """Draw the choice of a source and what it needs; returns the data set, or None while there is none to show."""
     chosen = st.segmented_control(
         "Where the data comes from", list(_SOURCES), default=_first(draft), required=True, key="source"
-    )  # fmt: skip
+    )
     source = _SOURCES[str(chosen)]
     prepared = _draw_chosen(draft, source)
     if prepared is None:
@@ -112,11 +118,14 @@ def _draw_repair_or_known(draft: Draft) -> str | None:
     keys = [found.key for found in known]
     by_key = {found.key: found for found in known}
     picked = st.selectbox(
-        "Data on this machine", keys, index=keys.index(draft.dataset) if draft.dataset in keys else 0,
-        format_func=lambda key: f"{by_key[key].name} · {words.plural(by_key[key].rows, 'row')} · "
-        f"{words.moment(by_key[key].created_at)}",
+        "Data on this machine",
+        keys,
+        index=keys.index(draft.dataset) if draft.dataset in keys else 0,
+        format_func=lambda key: (
+            f"{by_key[key].name} · {words.plural(by_key[key].rows, 'row')} · {words.moment(by_key[key].created_at)}"
+        ),
         key=f"known-{draft.id}",
-    )  # fmt: skip
+    )
     return str(picked) if picked else None
 
 

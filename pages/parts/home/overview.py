@@ -26,9 +26,7 @@ def draw_newcomer() -> None:
     with left.container(border=True, height="stretch"):
         st.header("On this machine")
         st.markdown("Fine-tune a small chat model for real, here. Free, no account, a few minutes.")
-        action(
-            "Start on this machine", choices.begin, LOCAL, key="start-here", type="primary", icon="lan", then=_given
-        )  # fmt: skip
+        action("Start on this machine", choices.begin, LOCAL, key="start-here", type="primary", icon="lan", then=_given)
     with right.container(border=True, height="stretch"):
         st.header("On Azure")
         st.markdown("Use your Azure Machine Learning workspace. You see each price before anything starts.")
@@ -107,8 +105,9 @@ def _draw_tiles(summary: Summary) -> None:
             st.metric("Next deletion", "…", border=True, height="stretch")
             return
         so_far = f"{words.money(inventory.so_far, inventory.currency)} so far" if inventory.billing else None
-        st.metric("Billing now", _rate(inventory), so_far, delta_color="off", delta_arrow="off", border=True,
-                  height="stretch")  # fmt: skip
+        st.metric(
+            "Billing now", _rate(inventory), so_far, delta_color="off", delta_arrow="off", border=True, height="stretch"
+        )
         st.metric("Next deletion", _next_deletion(inventory), border=True, height="stretch")
 
 

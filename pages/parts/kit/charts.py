@@ -36,12 +36,20 @@ class Look:
 
 LIGHT = Look(
     ("#0072B2", "#C44E00", "#007A5E", "#A6548A", "#8A6D00", "#57606A"),
-    text="#0B0F14", quiet="#57606A", line="#D5D9DF", ground="#FFFFFF", bad="#B3202C",
-)  # fmt: skip
+    text="#0B0F14",
+    quiet="#57606A",
+    line="#D5D9DF",
+    ground="#FFFFFF",
+    bad="#B3202C",
+)
 DARK = Look(
     ("#56B4E9", "#F0A35E", "#3CC9A0", "#E3A0C8", "#E8C547", "#A4ACB6"),
-    text="#F3F5F7", quiet="#A4ACB6", line="#3A414B", ground="#0E1116", bad="#FF9AA2",
-)  # fmt: skip
+    text="#F3F5F7",
+    quiet="#A4ACB6",
+    line="#3A414B",
+    ground="#0E1116",
+    bad="#FF9AA2",
+)
 
 
 @dataclass(frozen=True)
@@ -155,27 +163,35 @@ def length_histogram(
     whole = [bin for bin in bins if limit is None or bin[0] <= limit]
     cut = [bin for bin in bins if limit is not None and bin[0] > limit]
     for name, shown, colour, shape in (
-        ("trained on whole", whole, look.series[0], ""), ("cut", cut, look.series[1], "/"),
-    ):  # fmt: skip
+        ("trained on whole", whole, look.series[0], ""),
+        ("cut", cut, look.series[1], "/"),
+    ):
         figure.add_bar(
             x=[(low + high) / 2 for low, high, _ in shown],
             y=[rows for _, _, rows in shown],
             width=[high - low for low, high, _ in shown],
             name=name,
             marker={
-                "color": colour, "line": {"width": 1, "color": look.ground},
+                "color": colour,
+                "line": {"width": 1, "color": look.ground},
                 "pattern": {"shape": shape, "fgcolor": look.ground, "size": 6},
             },
             customdata=[f"{low:,} to {high - 1:,}" for low, high, _ in shown],
             hovertemplate="%{customdata} " + unit + "<br>%{y:,} rows<extra></extra>",
-        )  # fmt: skip
+        )
     figure.update_layout(bargap=0, barmode="overlay", hovermode="closest", showlegend=bool(cut))
     if limit is not None and limit > 0:
         figure.add_vline(x=limit, line={"color": look.series[1], "width": 2, "dash": "dot"})
         figure.add_annotation(
-            x=limit, y=1, yref="paper", text=f"cut at {limit:,}", showarrow=False, xanchor="left", xshift=6,
+            x=limit,
+            y=1,
+            yref="paper",
+            text=f"cut at {limit:,}",
+            showarrow=False,
+            xanchor="left",
+            xshift=6,
             font={"color": look.text, "size": 12},
-        )  # fmt: skip
+        )
     return figure
 
 
@@ -231,11 +247,16 @@ def _figure(
         font={"family": _FONT, "color": look.text},
         hoverlabel={"bgcolor": look.ground, "font": {"color": look.text}},
         legend={
-            "orientation": "h", "x": 0, "y": 1.0, "xanchor": "left", "yanchor": "bottom",
-            "font": {"size": 12, "color": look.text}, "bgcolor": "rgba(0,0,0,0)",
+            "orientation": "h",
+            "x": 0,
+            "y": 1.0,
+            "xanchor": "left",
+            "yanchor": "bottom",
+            "font": {"size": 12, "color": look.text},
+            "bgcolor": "rgba(0,0,0,0)",
         },
         showlegend=True,
-    )  # fmt: skip
+    )
     figure.update_xaxes(**axis, showgrid=False, title_text=x_title)
     figure.update_yaxes(**axis, showgrid=True, gridwidth=1, title_text=y_title, type="log" if log_y else "linear")
     return figure
@@ -273,10 +294,16 @@ def _add_eval(figure: go.Figure, points: Sequence[Point], look: Look, axis: Axis
     if finite:
         best = min(finite, key=lambda point: point[1])
         figure.add_annotation(
-            x=axis.place(best), y=math.log10(best[1]) if figure.layout.yaxis.type == "log" else best[1],
-            text=f"best {words.format_loss(best[1])}", showarrow=True, arrowhead=2, arrowcolor=look.quiet,
-            ax=0, ay=-34, font={"size": 12, "color": look.text},
-        )  # fmt: skip
+            x=axis.place(best),
+            y=math.log10(best[1]) if figure.layout.yaxis.type == "log" else best[1],
+            text=f"best {words.format_loss(best[1])}",
+            showarrow=True,
+            arrowhead=2,
+            arrowcolor=look.quiet,
+            ax=0,
+            ay=-34,
+            font={"size": 12, "color": look.text},
+        )
 
 
 def _add_line(figure: go.Figure, points: Sequence[Point], colour: str, axis: Axis, name: str) -> None:

@@ -56,8 +56,12 @@ def draw() -> None:
             draw_workspace_down(summary.runs.error)
         _draw_page(found)
         with st.bottom:
-            live(lambda: _draw_strip(page), key="strip", run_every=2.0 if summary.moving else None,
-                 token=_menu_token(summary))  # fmt: skip
+            live(
+                lambda: _draw_strip(page),
+                key="strip",
+                run_every=2.0 if summary.moving else None,
+                token=_menu_token(summary),
+            )
         _pulse()
 
 

@@ -74,7 +74,11 @@ def load_library() -> None:
 def draw_figure(figure: go.Figure, *, key: str, alt: str) -> None:
     """Draw a figure, or bring the one with this key up to date. alt: the conclusion, for those who do not see it."""
     data = {
-        "figure": figure.to_json(), "alt": alt, "height": figure.layout.height, "config": CONFIG,
-        "narrow_below": NARROW_BELOW, "narrow_height": NARROW_HEIGHT,
-    }  # fmt: skip
+        "figure": figure.to_json(),
+        "alt": alt,
+        "height": figure.layout.height,
+        "config": CONFIG,
+        "narrow_below": NARROW_BELOW,
+        "narrow_height": NARROW_HEIGHT,
+    }
     _chart(key=key, data=json.loads(json.dumps(data)))

@@ -197,8 +197,11 @@ def is_waiting(snapshot: Snapshot[Any]) -> bool:
 def has_changed(before: Snapshot[Any], now: Snapshot[Any]) -> bool:
     """Whether a page that drew `before` is worth drawing again. The age alone is not."""
     return (before.has_value, before.is_stale, str(before.error), before.value) != (
-        now.has_value, now.is_stale, str(now.error), now.value,
-    )  # fmt: skip
+        now.has_value,
+        now.is_stale,
+        str(now.error),
+        now.value,
+    )
 
 
 def _key(fn: Callable[..., Any], args: tuple[Any, ...]) -> str:

@@ -14,9 +14,14 @@ from pages.parts.kit import steps, words
 from pages.parts.kit.notices import draw_error
 
 _STEP_STATES = {
-    "Completed": "done", "Failed": "failed", "Cancelled": "skipped", "Skipped": "skipped", "Waiting": "waiting",
-    "Preparing": "waiting", "Queued": "waiting",
-}  # fmt: skip
+    "Completed": "done",
+    "Failed": "failed",
+    "Cancelled": "skipped",
+    "Skipped": "skipped",
+    "Waiting": "waiting",
+    "Preparing": "waiting",
+    "Queued": "waiting",
+}
 
 
 def clock(at: datetime | str | float | None) -> str:

@@ -30,9 +30,12 @@ def draw_steps(steps: Iterable[tuple[str, str, str, float | None]], *, key: str)
                 after = f"{_WORDS[state]} after {after}"
             label = words.plain(title) + (f" · {after}" if after else "")
             with st.expander(
-                label, expanded=state in ("failed", "running", "warning"), type="step", icon=_ICONS[state],
+                label,
+                expanded=state in ("failed", "running", "warning"),
+                type="step",
+                icon=_ICONS[state],
                 key=f"step-{key}-{number}-{state}",
-            ):  # fmt: skip
+            ):
                 if detail:
                     st.text(detail)
 

@@ -14,12 +14,18 @@ _UNSEEN = (
     | {
         number: f"\\u{number:04x}"
         for first, last in (
-            (0x61C, 0x61C), (0x200B, 0x200B), (0x200E, 0x200F), (0x2028, 0x202E), (0x2060, 0x206F),
-            (0xD800, 0xDFFF), (0xFEFF, 0xFEFF), (0xFFF9, 0xFFFB),
+            (0x61C, 0x61C),
+            (0x200B, 0x200B),
+            (0x200E, 0x200F),
+            (0x2028, 0x202E),
+            (0x2060, 0x206F),
+            (0xD800, 0xDFFF),
+            (0xFEFF, 0xFEFF),
+            (0xFFF9, 0xFFFB),
         )
         for number in range(first, last + 1)
     }
-)  # fmt: skip
+)
 
 
 def plain(text: object) -> str:

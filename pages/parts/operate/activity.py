@@ -28,9 +28,15 @@ def draw_change(operation: Operation) -> None:
     live(draw, key="change-steps", run_every=None if operation.finished else 1.0, token=operation.state)
     with st.container(horizontal=True, vertical_alignment="center"):
         if operation.state == "failed":
-            action("Try again", operations.retry_operation, operation.id, key="retry-change", icon="refresh",
-                   then=lambda again: link("activity", change=again.id),
-                   help="Each step looks first at what is already so; nothing is sent twice.")  # fmt: skip
+            action(
+                "Try again",
+                operations.retry_operation,
+                operation.id,
+                key="retry-change",
+                icon="refresh",
+                then=lambda again: link("activity", change=again.id),
+                help="Each step looks first at what is already so; nothing is sent twice.",
+            )
         if target := _find_subject(operation):
             target.draw(f"Open {words.plain(operation.subject)}", icon="arrow_forward")
 

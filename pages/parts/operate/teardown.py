@@ -39,8 +39,15 @@ def draw_tiles(conn: Connection, inventory: Inventory) -> None:
     with st.grid(3, min_column_width=160):
         st.metric("Billing now", inventory.words, border=True, height="stretch")
         st.metric("So far", money(inventory.so_far, inventory.currency), border=True, height="stretch")
-        st.metric("Resources", len(inventory.items), f"{len(inventory.billing)} can bill", delta_color="off",
-                  delta_arrow="off", border=True, height="stretch")  # fmt: skip
+        st.metric(
+            "Resources",
+            len(inventory.items),
+            f"{len(inventory.billing)} can bill",
+            delta_color="off",
+            delta_arrow="off",
+            border=True,
+            height="stretch",
+        )
     if conn.billed:
         st.caption("List price, not your bill.")
     for problem in inventory.problems:
@@ -58,8 +65,9 @@ class Picks:
 
 def draw_rows(inventory: Inventory, picked: str | None) -> Picks:
     """Draw what exists as rows to tick."""
-    shown = st.segmented_control("Show", ["Can bill", "Created here", "All"], default="Can bill", required=True,
-                                 key="what", bind="query-params")  # fmt: skip
+    shown = st.segmented_control(
+        "Show", ["Can bill", "Created here", "All"], default="Can bill", required=True, key="what", bind="query-params"
+    )
     items = [item for item in inventory.items if item.kind in _DELETABLE]
     ours = [item for item in items if item.created_here]
     rows = {"Can bill": [item for item in items if item.bills], "Created here": ours}.get(shown or "", items)
@@ -107,8 +115,11 @@ def _price(item: Item) -> str:
 
 def _draw_files(item: Item) -> bool:
     size = f" ({words.size(item.bytes)})" if item.bytes else ""
-    return st.checkbox(f"Delete the files of {words.plain(item.name)} too{size}", key=f"files-{item.key}",
-                       help="Without this the model is archived: hidden, and kept.")  # fmt: skip
+    return st.checkbox(
+        f"Delete the files of {words.plain(item.name)} too{size}",
+        key=f"files-{item.key}",
+        help="Without this the model is archived: hidden, and kept.",
+    )
 
 
 def draw_button(snapshot: Snapshot[TeardownPlan] | None, count: int) -> None:
@@ -120,9 +131,17 @@ def draw_button(snapshot: Snapshot[TeardownPlan] | None, count: int) -> None:
         off = snapshot.error.message
     if plan:
         st.text(f"Frees {plan.frees}")
-    action(label, delete, plan, key="delete", type="primary", icon="delete_forever", off=off,
-           confirm=_question(plan, count) if plan else None,
-           then=lambda begun: link("teardown", operation=begun.id))  # fmt: skip
+    action(
+        label,
+        delete,
+        plan,
+        key="delete",
+        type="primary",
+        icon="delete_forever",
+        off=off,
+        confirm=_question(plan, count) if plan else None,
+        then=lambda begun: link("teardown", operation=begun.id),
+    )
 
 
 def _question(plan: TeardownPlan, count: int) -> Confirm:
@@ -130,8 +149,14 @@ def _question(plan: TeardownPlan, count: int) -> Confirm:
     lines = [*plan.sentences, *(f"{act.item.kind} {act.item.name}: {act.consequence}" for act in plan.actions)]
     if plan.kept:
         lines.append("Kept: " + ", ".join(_short(item) for item in plan.kept[:6]) + _more(len(plan.kept) - 6))
-    return Confirm(title=f"Delete {what}?", yes=f"Delete {what}", keep="Keep them", lines=tuple(lines),
-                   type_name=plan.confirm, icon="delete_forever")  # fmt: skip
+    return Confirm(
+        title=f"Delete {what}?",
+        yes=f"Delete {what}",
+        keep="Keep them",
+        lines=tuple(lines),
+        type_name=plan.confirm,
+        icon="delete_forever",
+    )
 
 
 def _short(item: Item) -> str:
@@ -161,8 +186,10 @@ def draw_operation_of(operation_id: str, inventory: Inventory | None) -> None:
     if operation is None:
         draw_empty(f"There is no deletion '{operation_id}' here.", link("activity"), "See all changes")
         return
-    st.header("Deleting" if not operation.finished else "Deleted" if operation.state == "done" else "Not deleted",
-              anchor=False)  # fmt: skip
+    st.header(
+        "Deleting" if not operation.finished else "Deleted" if operation.state == "done" else "Not deleted",
+        anchor=False,
+    )
 
     def draw() -> object:
         now = operations.get_operation(operation.id)
@@ -194,14 +221,24 @@ def draw_receipt(receipt: Receipt) -> None:
         for gone in receipt.removed:
             seen = _times(gone.checks)
             verb = "Archived" if gone.what == "archive" else "Gone"
-            st.text(f"{verb} {clock(gone.at)}: {gone.kind} {gone.name}" + (f" v{gone.version}" if gone.version else "")
-                    + (f", checked {seen}" if seen else "")
-                    + (f", {words.size(gone.bytes_freed)} freed" if gone.bytes_freed else ""))  # fmt: skip
+            st.text(
+                f"{verb} {clock(gone.at)}: {gone.kind} {gone.name}"
+                + (f" v{gone.version}" if gone.version else "")
+                + (f", checked {seen}" if seen else "")
+                + (f", {words.size(gone.bytes_freed)} freed" if gone.bytes_freed else "")
+            )
         for note in receipt.notes:
             st.text(note)
-        st.download_button("JSON", receipt.to_json(), file_name=f"{receipt.id}.json", mime="application/json",
-                           icon=":material/download:", on_click="ignore", key=f"json-{receipt.id}",
-                           type="tertiary")  # fmt: skip
+        st.download_button(
+            "JSON",
+            receipt.to_json(),
+            file_name=f"{receipt.id}.json",
+            mime="application/json",
+            icon=":material/download:",
+            on_click="ignore",
+            key=f"json-{receipt.id}",
+            type="tertiary",
+        )
 
 
 def _freed(receipt: Receipt) -> str:

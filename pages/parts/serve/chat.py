@@ -54,8 +54,14 @@ def draw_head(name: str, endpoint: EndpointView | None) -> Choices:
     field = fields.place("chat-endpoint", name, names)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.title("Chat", anchor=False, width="content")
-        st.selectbox("Endpoint", names, field.index or 0, label_visibility="collapsed", width=260,
-                     **fields.follow(field, "Endpoint", _pick_endpoint))  # fmt: skip
+        st.selectbox(
+            "Endpoint",
+            names,
+            field.index or 0,
+            label_visibility="collapsed",
+            width=260,
+            **fields.follow(field, "Endpoint", _pick_endpoint),
+        )
         if endpoint is not None:
             draw_endpoint_badge(endpoint)
         st.space("stretch")
@@ -76,8 +82,14 @@ def _choose_beside(others: Sequence[EndpointView]) -> EndpointView | None:
         return None
     with st.popover("Side by side", icon=":material/compare_arrows:", key="beside"):
         by_name = {one.name: one for one in others}
-        chosen = st.radio("Also ask", [_ALONE, *by_name], format_func=words.plain, key="also",
-                          captions=["", *(words.plain(one.model) for one in others)], bind="query-params")  # fmt: skip
+        chosen = st.radio(
+            "Also ask",
+            [_ALONE, *by_name],
+            format_func=words.plain,
+            key="also",
+            captions=["", *(words.plain(one.model) for one in others)],
+            bind="query-params",
+        )
     return by_name.get(chosen or "")
 
 
@@ -97,8 +109,16 @@ def draw_not_live(endpoint: EndpointView) -> None:
         if up:
             st.text(f"{endpoint.name} is up but gets no traffic.")
             target = up[0].name
-            action(f"Send 100% to {words.plain(target)}", operations.start_set_traffic, ui().alias or "", endpoint.name,
-                   {target: 100}, key="traffic", icon="alt_route", type="primary")  # fmt: skip
+            action(
+                f"Send 100% to {words.plain(target)}",
+                operations.start_set_traffic,
+                ui().alias or "",
+                endpoint.name,
+                {target: 100},
+                key="traffic",
+                icon="alt_route",
+                type="primary",
+            )
         else:
             st.text(f"{endpoint.name} does not answer yet: {endpoint.state_word.lower()}.")
             link("deploy", endpoint=endpoint.name).draw("See how far it is", icon="arrow_forward")
@@ -112,13 +132,23 @@ def draw_not_live(endpoint: EndpointView) -> None:
 
 def draw_keeping(history: Chat) -> None:
     """Draw what can be done with what was said: take it away, begin anew, open an earlier chat."""
-    earlier = [one for one in transcripts.list_transcripts(ui().alias or "", history.endpoint, _EARLIER)
-               if one.id != history.id and one.turns]  # fmt: skip
+    earlier = [
+        one
+        for one in transcripts.list_transcripts(ui().alias or "", history.endpoint, _EARLIER)
+        if one.id != history.id and one.turns
+    ]
     with st.container(horizontal=True, gap="small", key="keeping"):
         if history.turns:
-            st.download_button("Export", history.to_json(), file_name=f"chat-{history.endpoint}.json", key="export",
-                               mime="application/json", icon=":material/download:", on_click="ignore",
-                               type="tertiary")  # fmt: skip
+            st.download_button(
+                "Export",
+                history.to_json(),
+                file_name=f"chat-{history.endpoint}.json",
+                key="export",
+                mime="application/json",
+                icon=":material/download:",
+                on_click="ignore",
+                type="tertiary",
+            )
             action("New chat", _begin_new, history.endpoint, key="new-chat", icon="add_comment", type="tertiary")
         if earlier:
             with st.popover("Earlier chats", icon=":material/history:", type="tertiary", key="earlier"):
@@ -145,11 +175,28 @@ def draw_unknown_chat(history: Chat) -> None:
 def draw_sampling() -> tuple[Sampling, str]:
     """Draw how words are drawn; returns it with the system prompt."""
     with st.popover("Sampling", icon=":material/tune:", key="sampling"):
-        temperature = st.slider("Temperature", 0.0, 2.0, 0.6, 0.1, key="temperature", persist_state="session",
-                                help="0 takes the likeliest word each time.")  # fmt: skip
-        top_p = st.slider("Top p", 0.05, 1.0, 0.9, 0.05, key="top-p", persist_state="session",
-                          help="Draws only from the likeliest words that together reach this share.")  # fmt: skip
+        temperature = st.slider(
+            "Temperature",
+            0.0,
+            2.0,
+            0.6,
+            0.1,
+            key="temperature",
+            persist_state="session",
+            help="0 takes the likeliest word each time.",
+        )
+        top_p = st.slider(
+            "Top p",
+            0.05,
+            1.0,
+            0.9,
+            0.05,
+            key="top-p",
+            persist_state="session",
+            help="Draws only from the likeliest words that together reach this share.",
+        )
         longest = st.number_input("Max tokens", 1, 2048, 200, 50, key="max-tokens", persist_state="session")
-        system = st.text_area("System prompt", key="system", persist_state="session", height=90,
-                              placeholder="Empty: none is sent")  # fmt: skip
+        system = st.text_area(
+            "System prompt", key="system", persist_state="session", height=90, placeholder="Empty: none is sent"
+        )
     return Sampling(temperature, top_p, int(longest or 200)), (system or "").strip()

@@ -33,19 +33,26 @@ class Reply:
         if self.exchange is not None:
             kept = asdict(self.exchange) | {"answer": self.exchange.answer[:_RAW_KEPT]}
         return {
-            "endpoint": self.endpoint, "answer": self.answer, "stats": asdict(self.stats) if self.stats else None,
-            "exchange": kept, "error": _error_record(self.error), "stopped": self.stopped,
-        }  # fmt: skip
+            "endpoint": self.endpoint,
+            "answer": self.answer,
+            "stats": asdict(self.stats) if self.stats else None,
+            "exchange": kept,
+            "error": _error_record(self.error),
+            "stopped": self.stopped,
+        }
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Reply:
         """Return what `to_record` gave."""
         stats, exchange, error = record.get("stats"), record.get("exchange"), record.get("error")
         return cls(
-            record["endpoint"], record.get("answer", ""), Stats(**stats) if stats else None,
-            Exchange(**exchange) if exchange else None, TunedeckError(*error) if error else None,
+            record["endpoint"],
+            record.get("answer", ""),
+            Stats(**stats) if stats else None,
+            Exchange(**exchange) if exchange else None,
+            TunedeckError(*error) if error else None,
             bool(record.get("stopped")),
-        )  # fmt: skip
+        )
 
 
 @dataclass

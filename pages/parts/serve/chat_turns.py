@@ -110,8 +110,14 @@ def _draw_takeaway(reply: Reply, key: str) -> None:
         return
     with st.popover("Request", icon=":material/data_object:", type="tertiary", key=f"request-{key}"):
         st.text(f"POST {exchange.url}, answered {exchange.status}. The key is not shown.")
-        shown = st.segmented_control("Show", ["Request", "Answer", "curl", "Python"], default="Request", required=True,
-                                     key=f"raw-{key}", label_visibility="collapsed")  # fmt: skip
+        shown = st.segmented_control(
+            "Show",
+            ["Request", "Answer", "curl", "Python"],
+            default="Request",
+            required=True,
+            key=f"raw-{key}",
+            label_visibility="collapsed",
+        )
         if shown == "Request":
             st.json(dict(exchange.request))
         elif shown == "Answer":

@@ -21,8 +21,14 @@ _LIVES = {"1 h": timedelta(hours=1), "8 h": timedelta(hours=8), "1 day": timedel
 
 def choose_end(*, billed: bool, key: str) -> datetime | None:
     """Draw how long something stays; returns when it ends, to the minute, or None for never."""
-    kept = st.segmented_control("How long it stays", list(_LIVES), default="8 h" if billed else "Never",
-                                required=True, key=key, label_visibility="collapsed")  # fmt: skip
+    kept = st.segmented_control(
+        "How long it stays",
+        list(_LIVES),
+        default="8 h" if billed else "Never",
+        required=True,
+        key=key,
+        label_visibility="collapsed",
+    )
     lives = _LIVES[kept or "8 h"]
     return None if lives is None else (datetime.now(UTC) + lives).replace(second=0, microsecond=0)
 
@@ -44,9 +50,16 @@ def draw_delete_at(endpoint: EndpointView) -> None:
             icon="timer_off",
         )
         label = f"Delete it at {words.plain(words.moment(chosen))}" if chosen else "Never delete it by itself"
-        action(label, _set_end, endpoint.name, chosen, key="set-delete-at", icon="timer",
-               off="It is being changed." if asked is not None and not asked.finished else "",
-               confirm=never if found.billed and chosen is None else None)  # fmt: skip
+        action(
+            label,
+            _set_end,
+            endpoint.name,
+            chosen,
+            key="set-delete-at",
+            icon="timer",
+            off="It is being changed." if asked is not None and not asked.finished else "",
+            confirm=never if found.billed and chosen is None else None,
+        )
     if asked is not None and asked.state == "failed":
         draw_operation_error(asked, key="delete-at")
 

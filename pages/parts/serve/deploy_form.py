@@ -124,8 +124,14 @@ def _choose_endpoint(run: Run, model_name: str) -> tuple[str, str]:
     taken: Sequence[EndpointView] = reads.read(endpoints.list_endpoints, max_age_s=5.0).value or ()
     mark = hashlib.sha256(f"{run.name}{len(taken)}".encode()).hexdigest()[:3]
     start = f"{endpoints.suggest_endpoint_name(model_name or 'model')[:28].rstrip('-')}-{mark}"
-    name = st.text_input("Endpoint name", value=start, key=f"endpoint-{run.name}", width=480, live=True,
-                         help="It is part of the address that callers use.").strip()  # fmt: skip
+    name = st.text_input(
+        "Endpoint name",
+        value=start,
+        key=f"endpoint-{run.name}",
+        width=480,
+        live=True,
+        help="It is part of the address that callers use.",
+    ).strip()
     problem = endpoints.check_endpoint_name(name) or ""
     if problem:
         st.markdown(f":material/error: {words.plain(problem)}")
@@ -210,9 +216,17 @@ def _draw_button(conn: Connection, choice: Choice) -> None:
         ticks=("It is never deleted by itself",) if choice.delete_at is None else (),
         icon="cloud_upload",
     )
-    action(label, _deploy, choice, key="deploy", type="primary", icon="cloud_upload", off=off,
-           confirm=question if conn.billed else None,
-           then=lambda begun: link("deploy", endpoint=begun.subject))  # fmt: skip
+    action(
+        label,
+        _deploy,
+        choice,
+        key="deploy",
+        type="primary",
+        icon="cloud_upload",
+        off=off,
+        confirm=question if conn.billed else None,
+        then=lambda begun: link("deploy", endpoint=begun.subject),
+    )
 
 
 def _deploy(choice: Choice) -> Operation:

@@ -116,8 +116,14 @@ def _draw_steps(operation: Operation, endpoint: EndpointView | None) -> None:
     live(draw, key="deploy", run_every=None if rests else 1.0, token=(operation.state, _state_of(endpoint)))
     if operation.state == "failed":
         with st.container(horizontal=True, vertical_alignment="center"):
-            action("Try again", operations.retry_operation, operation.id, key="retry-deploy", icon="refresh",
-                   type="primary")  # fmt: skip
+            action(
+                "Try again",
+                operations.retry_operation,
+                operation.id,
+                key="retry-deploy",
+                icon="refresh",
+                type="primary",
+            )
             link("teardown", pick=f"endpoint:{operation.subject}").draw("Delete this endpoint", icon="delete_forever")
         st.text("What exists of it bills until it is deleted.")
 

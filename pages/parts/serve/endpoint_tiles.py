@@ -44,8 +44,9 @@ def _read(name: str) -> Snapshot[RequestCount]:
 
 def _draw_requests(found: Snapshot[RequestCount]) -> None:
     count = words.number(found.value.requests) if found.value else _unread(found)
-    st.metric("Requests", count, f"in {MINUTES} min", delta_color="off", delta_arrow="off", border=True,
-              height="stretch")  # fmt: skip
+    st.metric(
+        "Requests", count, f"in {MINUTES} min", delta_color="off", delta_arrow="off", border=True, height="stretch"
+    )
 
 
 def _draw_latency(found: Snapshot[RequestCount]) -> None:
@@ -53,8 +54,16 @@ def _draw_latency(found: Snapshot[RequestCount]) -> None:
     if found.value is not None:
         value = words.milliseconds(found.value.p50_ms) if found.value.p50_ms is not None else "none yet"
         note = f"in the minute {found.value.at:%H:%M} UTC" if found.value.at else None
-    st.metric("p50", value, note, delta_color="off", delta_arrow="off", border=True, height="stretch",
-              help="Half of the requests of that minute were answered within this time.")  # fmt: skip
+    st.metric(
+        "p50",
+        value,
+        note,
+        delta_color="off",
+        delta_arrow="off",
+        border=True,
+        height="stretch",
+        help="Half of the requests of that minute were answered within this time.",
+    )
 
 
 def _unread(found: Snapshot[RequestCount]) -> str:

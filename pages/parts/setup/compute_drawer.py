@@ -43,9 +43,10 @@ def draw(draft: Draft, model: BaseModel, sizes: Sequence[Size], taken: Collectio
     drawer(_KEY, "Create compute", lambda: _draw_form(draft, usable, taken), icon="memory")
     if operation := _latest(draft):
         live(
-            lambda: _draw_progress(operation.id), key="creating",
+            lambda: _draw_progress(operation.id),
+            key="creating",
             run_every=None if operation.finished else 2.0,
-        )  # fmt: skip
+        )
 
 
 def _latest(draft: Draft) -> Operation | None:
@@ -70,14 +71,20 @@ def _draw_progress(operation_id: str) -> object:
 def _draw_form(draft: Draft, usable: Sequence[Size], taken: Collection[str]) -> None:
     first = computing.suggest_size(usable, reads.read(computing.list_quota, max_age_s=60.0).value or ())
     st.text_input(
-        "Name", value=_suggest(first, taken), key="compute-name", autocomplete="off",
+        "Name",
+        value=_suggest(first, taken),
+        key="compute-name",
+        autocomplete="off",
         validate=(f"^{_NAME}$", "3 to 24 letters, digits, hyphens; letter first."),
-    )  # fmt: skip
+    )
     names = [size.name for size in usable]
     picked = st.selectbox(
-        "Size", names, index=names.index(first.name), format_func=lambda name: _describe(usable, name),
+        "Size",
+        names,
+        index=names.index(first.name),
+        format_func=lambda name: _describe(usable, name),
         key="compute-size",
-    )  # fmt: skip
+    )
     size = next(found for found in usable if found.name == picked)
     with st.container(horizontal=True):
         maximum = st.number_input("Most nodes", min_value=1, max_value=16, value=1, key="compute-nodes")
@@ -86,7 +93,7 @@ def _draw_form(draft: Draft, usable: Sequence[Size], taken: Collection[str]) -> 
     billed = _billed(draft)
     st.segmented_control(
         "Delete it after", list(LIFETIMES), default="8 h" if billed else "Never", required=True, key="compute-lifetime"
-    )  # fmt: skip
+    )
     _draw_price(size, billed)
     problem = _quota_problem(size, int(maximum))
     label = "Create compute"
@@ -96,9 +103,15 @@ def _draw_form(draft: Draft, usable: Sequence[Size], taken: Collection[str]) -> 
         if not st.checkbox(words.plain(f"It costs up to {price} while it works."), key="compute-price"):
             problem = problem or "Tick the price first."
     action(
-        label, _create, draft.connection, key="create-compute-now", type="primary", icon="add", off=problem,
+        label,
+        _create,
+        draft.connection,
+        key="create-compute-now",
+        type="primary",
+        icon="add",
+        off=problem,
         width="stretch",
-    )  # fmt: skip
+    )
     action("Keep what is there", close_dialog, key="keep-computes", width="stretch")
 
 
@@ -107,14 +120,16 @@ def _create(alias: str) -> None:
     given = st.session_state
     name, hours = str(given["compute-name"]).strip(), LIFETIMES[given["compute-lifetime"]]
     if not re.fullmatch(_NAME, name):
-        raise BadInput(
-            f"'{name}' cannot be the name of a compute.", "3 to 24 letters, digits, hyphens; letter first."
-        )  # fmt: skip
+        raise BadInput(f"'{name}' cannot be the name of a compute.", "3 to 24 letters, digits, hyphens; letter first.")
     delete_at = datetime.now(UTC) + timedelta(hours=hours) if hours else None
     operation = operations.start_create_compute(
-        alias, name, given["compute-size"], max_nodes=int(given["compute-nodes"]),
-        idle_s=int(given["compute-idle"]) * 60, delete_at=delete_at,
-    )  # fmt: skip
+        alias,
+        name,
+        given["compute-size"],
+        max_nodes=int(given["compute-nodes"]),
+        idle_s=int(given["compute-idle"]) * 60,
+        delete_at=delete_at,
+    )
     ui().notes["creating"] = operation.id
     close_dialog()
 

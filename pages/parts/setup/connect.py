@@ -39,15 +39,22 @@ def draw_azure() -> None:
     with st.form("azure", border=True):
         st.header("Your Azure workspace")
         st.text_input(
-            "Subscription id", value=known.subscription_id if known else "", key="azure-subscription",
+            "Subscription id",
+            value=known.subscription_id if known else "",
+            key="azure-subscription",
             validate=(_UUID, "Use the 36 characters of the subscription's id."),
-        )  # fmt: skip
+        )
         st.text_input("Resource group", value=known.resource_group if known else "", key="azure-group")
         st.text_input("Workspace", value=known.workspace_name if known else "", key="azure-workspace")
         st.text_input("Tenant id, where you use several", value=(known and known.tenant_id) or "", key="azure-tenant")
         action(
-            "Check access", _check_form, key="check-access", type="primary", icon="key", in_form=True,
-        )  # fmt: skip
+            "Check access",
+            _check_form,
+            key="check-access",
+            type="primary",
+            icon="key",
+            in_form=True,
+        )
     with st.expander("Upload config.json instead"):
         uploaded = st.file_uploader("The workspace's config.json", type="json", max_upload_size=1)
         off = "" if uploaded else "Choose the file first."
@@ -82,13 +89,22 @@ def _draw_use(alias: str, label: str) -> None:
     if draft and not draft.launched and draft.connection != alias and (draft.model or draft.dataset):
         to, of = _title(alias), _title(draft.connection)
         confirm = Confirm(
-            f"Switch to {to}?", f"Switch to {to}", f"Keep {of}", icon="swap_horiz",
+            f"Switch to {to}?",
+            f"Switch to {to}",
+            f"Keep {of}",
+            icon="swap_horiz",
             lines=(f"Your runs in {of} keep going. The draft stays with {of}.",),
-        )  # fmt: skip
+        )
     action(
-        label, choices.begin, alias, key=f"use-{alias}", type="primary", icon="arrow_forward", then=_given,
+        label,
+        choices.begin,
+        alias,
+        key=f"use-{alias}",
+        type="primary",
+        icon="arrow_forward",
+        then=_given,
         confirm=confirm,
-    )  # fmt: skip
+    )
 
 
 def _draw_facts(facts: connections.WorkspaceFacts) -> None:

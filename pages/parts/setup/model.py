@@ -76,10 +76,13 @@ def _draw_choices(
     if names:
         field = fields.place(f"compute-{draft.id}", draft.compute, names)
         st.radio(
-            f"Usable with {words.plain(model.title)} ({len(usable)})", names, field.index, format_func=words.plain,
+            f"Usable with {words.plain(model.title)} ({len(usable)})",
+            names,
+            field.index,
+            format_func=words.plain,
             captions=[_describe_compute(verdict.compute) for verdict in usable],
             **fields.follow(field, "Compute", _pick_compute, draft.id),
-        )  # fmt: skip
+        )
         draw_error_of(field.name)
     else:
         st.text("No compute here can train this model." if computes else "There is no compute yet. Create one.")
@@ -99,9 +102,18 @@ def draw_choice(draft: Draft, model: BaseModel | None, verdict: Verdict | None) 
             _draw_eligibility(model, verdict)
         off = _missing(model, verdict)
         action(
-            "Use these", _use, choices.get_shown(draft.id), model, verdict, key="use-these", type="primary",
-            icon="arrow_forward", off=off, then=link("data"), width="stretch",
-        )  # fmt: skip
+            "Use these",
+            _use,
+            choices.get_shown(draft.id),
+            model,
+            verdict,
+            key="use-these",
+            type="primary",
+            icon="arrow_forward",
+            off=off,
+            then=link("data"),
+            width="stretch",
+        )
 
 
 def _chosen_model(draft: Draft) -> BaseModel | None:
@@ -120,11 +132,13 @@ def _draw_radio(draft: Draft, shown: list[BaseModel]) -> None:
     field = fields.place(f"model-{draft.id}", draft.model, list(by_name))
     versions = {name: model.version for name, model in by_name.items()}
     st.radio(
-        words.plural(len(shown), "model"), list(by_name), field.index,
+        words.plural(len(shown), "model"),
+        list(by_name),
+        field.index,
         format_func=lambda name: words.plain(by_name[name].title),
         captions=[_describe_model(model) for model in part],
         **fields.follow(field, "Model", _pick_model, draft.id, versions),
-    )  # fmt: skip
+    )
     draw_error_of(field.name)
     if pages > 1:
         st.pagination(pages, key="models-page")

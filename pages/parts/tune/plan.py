@@ -69,15 +69,28 @@ def draw_launched(draft: Draft) -> bool:
     if started is None:
         return False
     draw_empty(f"This set-up was started as {title_of(started)}.", link("runs", run=started.subject), "Open the run")
-    action("Copy this set-up", copy_draft, draft, key="copy-draft", icon="content_copy", type="primary",
-           then=lambda copy: link("launch", draft=copy.id))  # fmt: skip
+    action(
+        "Copy this set-up",
+        copy_draft,
+        draft,
+        key="copy-draft",
+        icon="content_copy",
+        type="primary",
+        then=lambda copy: link("launch", draft=copy.id),
+    )
     return True
 
 
 def copy_draft(draft: Draft) -> Draft:
     """Make a draft of its own with the same choices."""
-    return drafts.create_draft(draft.connection, model=draft.model, model_version=draft.model_version,
-                               compute=draft.compute, dataset=draft.dataset, parameters=draft.parameters)  # fmt: skip
+    return drafts.create_draft(
+        draft.connection,
+        model=draft.model,
+        model_version=draft.model_version,
+        compute=draft.compute,
+        dataset=draft.dataset,
+        parameters=draft.parameters,
+    )
 
 
 def draw_name(draft: Draft, recipe: Recipe, plan: LaunchPlan | None) -> None:
@@ -120,8 +133,15 @@ def draw_script(plan: LaunchPlan | None) -> None:
             st.skeleton(120)
             return
         st.code(plan.script, language="python", height=360)
-        st.download_button("Download", plan.script, file_name="run.py", mime="text/x-python", on_click="ignore",
-                           icon=":material/download:", key="download-script")  # fmt: skip
+        st.download_button(
+            "Download",
+            plan.script,
+            file_name="run.py",
+            mime="text/x-python",
+            on_click="ignore",
+            icon=":material/download:",
+            key="download-script",
+        )
 
 
 def summary_words(draft: Draft, facts: Mapping[str, str]) -> str:

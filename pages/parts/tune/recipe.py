@@ -26,10 +26,24 @@ def draw_recipe(draft: Draft, recipe: Recipe) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.header("Settings", anchor=False, width="content")
         st.space("stretch")
-        mode = st.segmented_control("Which settings", ["Basic", "All"], default="Basic", required=True, key="settings",
-                                    bind="query-params", label_visibility="collapsed")  # fmt: skip
-        text = st.text_input("Search settings", type="search", live=True, key="find-setting", width=220,
-                             label_visibility="collapsed", placeholder="Search settings")  # fmt: skip
+        mode = st.segmented_control(
+            "Which settings",
+            ["Basic", "All"],
+            default="Basic",
+            required=True,
+            key="settings",
+            bind="query-params",
+            label_visibility="collapsed",
+        )
+        text = st.text_input(
+            "Search settings",
+            type="search",
+            live=True,
+            key="find-setting",
+            width=220,
+            label_visibility="collapsed",
+            placeholder="Search settings",
+        )
     shown = find_parameters(recipe, text or "", basic=mode != "All")
     if not shown:
         st.text(f"No setting matches '{text}'. Clear the search.")
@@ -63,8 +77,16 @@ def _draw_rows(draft: Draft, recipe: Recipe, rows: Sequence[Parameter]) -> None:
                     _draw_field(draft, recipe, parameter)
                     st.caption(recipe.origins[parameter.name], width="content")
                     if recipe.origins[parameter.name] == YOURS:
-                        action("Reset", _save, None, draft.id, parameter, key=f"reset-{parameter.name}",
-                               type="tertiary", help=f"Back to {recipe.without(parameter.name)}")  # fmt: skip
+                        action(
+                            "Reset",
+                            _save,
+                            None,
+                            draft.id,
+                            parameter,
+                            key=f"reset-{parameter.name}",
+                            type="tertiary",
+                            help=f"Back to {recipe.without(parameter.name)}",
+                        )
                 draw_error_of(_name(draft.id, parameter))
                 if problem := recipe.problems.get(parameter.name):
                     st.markdown(f":material/error: {words.plain(problem)}")

@@ -24,8 +24,15 @@ def draw_way(run: Run) -> None:
         st.text("Data and your settings go along. Model and compute are chosen there, with their price.")
         others = [known for known in connections.list_settings() if known.kind == "azure"]
         for known in others[:3]:
-            action(f"Take it to Azure · {words.plain(known.workspace_name)}", _take, run, known,
-                   key=f"take-{known.alias}", icon="cloud", then=_given)  # fmt: skip
+            action(
+                f"Take it to Azure · {words.plain(known.workspace_name)}",
+                _take,
+                run,
+                known,
+                key=f"take-{known.alias}",
+                icon="cloud",
+                then=_given,
+            )
         if not others:
             link("connect", where="Azure").draw("Connect Azure first", icon="cloud")
 
@@ -35,8 +42,10 @@ def draw_difference(draft: Draft, plan: LaunchPlan | None) -> None:
     rehearsed = rehearsal.find_rehearsal(draft)
     if plan is None or rehearsed is None:
         return
-    rows = [{"": what, "On this machine": here, "This run": there} for what, here, there in
-            rehearsal.compare(rehearsed, plan)]  # fmt: skip
+    rows = [
+        {"": what, "On this machine": here, "This run": there}
+        for what, here, there in rehearsal.compare(rehearsed, plan)
+    ]
     with st.expander("Rehearsed here, ready for Azure", icon=":material/cloud_upload:", expanded=True):
         st.table(rows, hide_index=True, alt="Size, model and price of the rehearsal and of this run")
 

@@ -91,8 +91,15 @@ def _draw_recorded(launch: Operation) -> None:
     if ended:
         with st.container(horizontal=True):
             if launch.state == "failed":
-                action("Try again", operations.retry_operation, launch.id, key="retry-launch", type="primary",
-                       icon="refresh", then=lambda again: link("runs", run=again.subject))  # fmt: skip
+                action(
+                    "Try again",
+                    operations.retry_operation,
+                    launch.id,
+                    key="retry-launch",
+                    type="primary",
+                    icon="refresh",
+                    then=lambda again: link("runs", run=again.subject),
+                )
             link("launch").draw("Back to Launch", icon="arrow_back")
 
 
@@ -197,8 +204,14 @@ def _draw_head(run: Run) -> None:
             then=lambda made: link("launch", draft=made.id),
         )
         if run.completed:
-            action("Deploy this model", _nothing, key="deploy", type="primary", icon="cloud_upload",
-                   then=link("deploy", run=run.name))  # fmt: skip
+            action(
+                "Deploy this model",
+                _nothing,
+                key="deploy",
+                type="primary",
+                icon="cloud_upload",
+                then=link("deploy", run=run.name),
+            )
         elif not run.finished:
             _draw_cancel(run)
 
@@ -219,8 +232,9 @@ def _draw_cancel(run: Run) -> None:
         lines=(f"{at}Logged metrics stay; the model of this run is lost.",),
         icon="stop_circle",
     )
-    action("Cancel run", operations.start_cancel, ui().alias, run.name, key="cancel", icon="stop_circle",
-           confirm=question)  # fmt: skip
+    action(
+        "Cancel run", operations.start_cancel, ui().alias, run.name, key="cancel", icon="stop_circle", confirm=question
+    )
 
 
 def _draw_failure(run: Run) -> None:
@@ -231,8 +245,15 @@ def _draw_failure(run: Run) -> None:
         if run.error.evidence:
             st.code(run.error.evidence, language=None, wrap_lines=True)
         if run.error.action and run.error.settings:
-            action(run.error.action, _copy_draft, run, key="retry-run", icon="replay", type="primary",
-                   then=lambda made: link("launch", draft=made.id))  # fmt: skip
+            action(
+                run.error.action,
+                _copy_draft,
+                run,
+                key="retry-run",
+                icon="replay",
+                type="primary",
+                then=lambda made: link("launch", draft=made.id),
+            )
         elif run.error.action:
             st.text(run.error.action)
 
@@ -276,8 +297,9 @@ def _progress_of(run: Run) -> tuple[float, str]:
 
 def _draw_chart_choice() -> ChartChoice:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        axis = st.segmented_control("X axis", ["Step", "Epoch", "Time"], default="Step", required=True, key="axis",
-                                    bind="query-params")  # fmt: skip
+        axis = st.segmented_control(
+            "X axis", ["Step", "Epoch", "Time"], default="Step", required=True, key="axis", bind="query-params"
+        )
         smoothing = st.slider("Smoothing", 0.0, 0.95, 0.6, 0.05, key="smoothing", width=200)
         with st.popover("Options", icon=":material/tune:", key="chart-options"):
             log_y = st.toggle("Logarithmic loss", key="log-y")
@@ -292,9 +314,14 @@ def _draw_view_choice(result: Evaluation | None) -> str:
     """
     first = VIEWS[0] if result is None else "Evaluation"
     wanted = url_id("view")
-    chosen = st.segmented_control("Show", VIEWS, default=wanted if wanted in VIEWS else first, required=True,
-                                  key="view-running" if result is None else "view-evaluated",
-                                  label_visibility="collapsed")  # fmt: skip
+    chosen = st.segmented_control(
+        "Show",
+        VIEWS,
+        default=wanted if wanted in VIEWS else first,
+        required=True,
+        key="view-running" if result is None else "view-evaluated",
+        label_visibility="collapsed",
+    )
     set_url_id("view", chosen if chosen != first else None)
     return chosen or first
 
@@ -302,8 +329,14 @@ def _draw_view_choice(result: Evaluation | None) -> str:
 def _draw_loss(run: Run, measured: RunMetrics, choice: ChartChoice, missing: str) -> None:
     train = measured.get("loss")
     if train.points:
-        charts.draw_loss(train.points, measured.get("eval_loss").points, run=run.name, axis=_axis(measured, choice),
-                         smoothing=choice.smoothing, log_y=choice.log_y)  # fmt: skip
+        charts.draw_loss(
+            train.points,
+            measured.get("eval_loss").points,
+            run=run.name,
+            axis=_axis(measured, choice),
+            smoothing=choice.smoothing,
+            log_y=choice.log_y,
+        )
     elif missing == "not measured":
         st.text(say_no_measure("loss", run, missing))
     else:

@@ -73,10 +73,22 @@ def _states_of(runs: Sequence[Run]) -> list[tuple[str, str]]:
 
 def _filter(runs: Sequence[Run]) -> list[Run]:
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        text = st.text_input("Search runs", type="search", live=True, key="q", bind="query-params", width=280,
-                             placeholder="name, model, data").lower()  # fmt: skip
-        states = st.pills("Show", ["Active", "Completed", "Failed", "Cancelled"], selection_mode="multi", key="state",
-                          bind="query-params")  # fmt: skip
+        text = st.text_input(
+            "Search runs",
+            type="search",
+            live=True,
+            key="q",
+            bind="query-params",
+            width=280,
+            placeholder="name, model, data",
+        ).lower()
+        states = st.pills(
+            "Show",
+            ["Active", "Completed", "Failed", "Cancelled"],
+            selection_mode="multi",
+            key="state",
+            bind="query-params",
+        )
     wanted = set(states or ())
     return [
         run

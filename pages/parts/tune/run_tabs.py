@@ -47,8 +47,11 @@ def draw_log(run: Run, choice: LogChoice) -> None:
     """Draw the end of a log and the way to take it away."""
     stage = _log_stage(run, choice.stage)
     if stage is None:
-        st.text("No stage of this run began, so there is no log." if run.finished else
-                "No log yet. The first stage has not begun.")  # fmt: skip
+        st.text(
+            "No stage of this run began, so there is no log."
+            if run.finished
+            else "No log yet. The first stage has not begun."
+        )
         return
     snapshot = reads.read(read_log_of, run.name, stage.name, stage.job, max_age_s=1.5)
     if snapshot.value is None:
@@ -63,10 +66,20 @@ def draw_log(run: Run, choice: LogChoice) -> None:
     shown = words.plural(len(found), "line") + (f" of {words.number(len(lines))}" if choice.search else "")
     st.caption(words.plain(f"{stage.title} · {shown}" + (" · earlier lines left out" if part.truncated else "")))
     with st.container(height=_LOG_HEIGHT, autoscroll=choice.follow, key="log"):
-        st.code("\n".join(found) or "No line holds this text." if choice.search else part.text or "The log is empty.",
-                language=None, wrap_lines=True)  # fmt: skip
-    st.download_button("Download", part.text, file_name=f"{run.title}-{stage.name}.log", mime="text/plain",
-                       icon=":material/download:", on_click="ignore", key="log-download")  # fmt: skip
+        st.code(
+            "\n".join(found) or "No line holds this text." if choice.search else part.text or "The log is empty.",
+            language=None,
+            wrap_lines=True,
+        )
+    st.download_button(
+        "Download",
+        part.text,
+        file_name=f"{run.title}-{stage.name}.log",
+        mime="text/plain",
+        icon=":material/download:",
+        on_click="ignore",
+        key="log-download",
+    )
 
 
 def read_log_of(conn: Connection, name: str, stage: str, job: str) -> LogPart:
@@ -87,9 +100,15 @@ def _log_stage(run: Run, name: str) -> Stage | None:
 def draw_settings(run: Run) -> None:
     """Draw what a run was started with."""
     facts = {
-        "Job": run.name, "Display name": run.display_name, "Experiment": run.experiment, "Base model": run.model_id,
-        "Data": run.dataset, "Compute": run.compute, "GPUs": run.gpus, "Created": words.moment(run.created_at),
-    }  # fmt: skip
+        "Job": run.name,
+        "Display name": run.display_name,
+        "Experiment": run.experiment,
+        "Base model": run.model_id,
+        "Data": run.dataset,
+        "Compute": run.compute,
+        "GPUs": run.gpus,
+        "Created": words.moment(run.created_at),
+    }
     known = [p for p in PARAMETERS if p.name in run.parameters]
     changed = [p for p in known if str(run.parameters[p.name]) != str(p.default)]
     only_changed = st.toggle(
@@ -115,11 +134,22 @@ def draw_evaluation(run: Run, result: Evaluation | None, error: TunedeckError | 
         return
     with st.grid(4, min_column_width=160):
         change = result.tuned.loss - result.base.loss
-        st.metric("Tuned loss", words.format_loss(result.tuned.loss), f"{change:+.2f} to base", delta_color="inverse",
-                  border=True, height="stretch")  # fmt: skip
+        st.metric(
+            "Tuned loss",
+            words.format_loss(result.tuned.loss),
+            f"{change:+.2f} to base",
+            delta_color="inverse",
+            border=True,
+            height="stretch",
+        )
         st.metric("Base loss", words.format_loss(result.base.loss), border=True, height="stretch")
-        st.metric("Tuned perplexity", words.format_loss(result.tuned.perplexity), border=True, height="stretch",
-                  help="exp(loss): among how many words the model hesitates.")  # fmt: skip
+        st.metric(
+            "Tuned perplexity",
+            words.format_loss(result.tuned.perplexity),
+            border=True,
+            height="stretch",
+            help="exp(loss): among how many words the model hesitates.",
+        )
         st.metric("Base perplexity", words.format_loss(result.base.perplexity), border=True, height="stretch")
     st.caption(
         f"Measured on {words.plural(result.rows, 'test row')}, {words.number(result.tokens)} assistant tokens, in "

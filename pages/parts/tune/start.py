@@ -91,8 +91,20 @@ def _draw_start(key: str, draft: Draft, plan: LaunchPlan | None, off: str) -> No
     cost = plan.estimate.cost_words if plan and plan.estimate else "price unknown"
     label = f"Start run on Azure, {words.plain(cost)}" if _costs_money() else "Start run"
     question = _question(plan, label, cost) if plan and _costs_money() else None
-    action(label, _begin, key, draft.id, plan, key=key, type="primary", icon="play_arrow", width="stretch", off=off,
-           confirm=question, then=lambda begun: link("runs", run=begun.subject) if begun else None)  # fmt: skip
+    action(
+        label,
+        _begin,
+        key,
+        draft.id,
+        plan,
+        key=key,
+        type="primary",
+        icon="play_arrow",
+        width="stretch",
+        off=off,
+        confirm=question,
+        then=lambda begun: link("runs", run=begun.subject) if begun else None,
+    )
     if _wish(draft.id) in ui().notes:
         st.caption("It starts when the checks are done.")
 

@@ -36,8 +36,13 @@ def envelope(code: str, message: str) -> str:
 # (status, code, the service's message, where) -> (class, what the operator reads)
 CASES: list[tuple[tuple[int, str, str, Place], type[errors.TunedeckError], str]] = [
     (
-        (400, "ClusterMinNodesExceedCoreQuota", "The specified subscription has a Standard NCADSA100v4 family vCPU "
-         "quota of 0 and cannot accomodate for at least 1 requested compute node which maps to 24 vCPUs.", AZURE),
+        (
+            400,
+            "ClusterMinNodesExceedCoreQuota",
+            "The specified subscription has a Standard NCADSA100v4 family vCPU "
+            "quota of 0 and cannot accomodate for at least 1 requested compute node which maps to 24 vCPUs.",
+            AZURE,
+        ),
         errors.QuotaExceeded,
         "Quota for NCADSA100v4: needs 24 cores, 0 free.",
     ),
@@ -47,61 +52,148 @@ CASES: list[tuple[tuple[int, str, str, Place], type[errors.TunedeckError], str]]
         "There is not enough quota to create compute 'gpu-1'.",
     ),
     (
-        (400, "BadRequest", '"VmSize":["Not enough quota available for Standard_F4s_v2 in SubscriptionId x. Current '
-         'usage/limit: 2/6. Additional needed: 8 Please see the guide"]', AZURE),
+        (
+            400,
+            "BadRequest",
+            '"VmSize":["Not enough quota available for Standard_F4s_v2 in SubscriptionId x. Current '
+            'usage/limit: 2/6. Additional needed: 8 Please see the guide"]',
+            AZURE,
+        ),
         errors.QuotaExceeded,
         "Quota for Standard_F4s_v2: needs 8 cores, 4 free of 6.",
     ),
     (
-        (401, "InvalidAuthenticationTokenTenant", "The access token is from the wrong issuer "
-         "'https://sts.windows.net/contoso/'. It must match the tenant 'https://sts.windows.net/fabrikam/'.", AZURE),
+        (
+            401,
+            "InvalidAuthenticationTokenTenant",
+            "The access token is from the wrong issuer "
+            "'https://sts.windows.net/contoso/'. It must match the tenant 'https://sts.windows.net/fabrikam/'.",
+            AZURE,
+        ),
         errors.SignInFailed,
         "The sign-in is for tenant 'contoso'; this workspace is in 'fabrikam'.",
     ),
-    ((401, "ExpiredAuthenticationToken", "The access token expiry UTC time is earlier.", AZURE), errors.SignInFailed,
-     "The sign-in has expired."),
-    ((401, "ExpiredAuthenticationToken", "The access token has expired.", LOCAL), errors.SignInFailed,
-     "The local workspace on 127.0.0.1:8765 says that this home's token has expired (401)."),
-    ((200, "OutOfCapacity", "No GPU is free.", AZURE), errors.ServiceRefused,
-     "There is no free machine to create compute 'gpu-1'."),
-    ((200, "ImageBuildFailure", "pip failed.", AZURE), errors.ServiceRefused,
-     "The image for compute 'gpu-1' could not be built."),
-    ((200, "ResourceNotReady", "The probe failed.", AZURE), errors.ServiceRefused,
-     "The container of compute 'gpu-1' did not come up: The probe failed."),
+    (
+        (401, "ExpiredAuthenticationToken", "The access token expiry UTC time is earlier.", AZURE),
+        errors.SignInFailed,
+        "The sign-in has expired.",
+    ),
+    (
+        (401, "ExpiredAuthenticationToken", "The access token has expired.", LOCAL),
+        errors.SignInFailed,
+        "The local workspace on 127.0.0.1:8765 says that this home's token has expired (401).",
+    ),
+    (
+        (200, "OutOfCapacity", "No GPU is free.", AZURE),
+        errors.ServiceRefused,
+        "There is no free machine to create compute 'gpu-1'.",
+    ),
+    (
+        (200, "ImageBuildFailure", "pip failed.", AZURE),
+        errors.ServiceRefused,
+        "The image for compute 'gpu-1' could not be built.",
+    ),
+    (
+        (200, "ResourceNotReady", "The probe failed.", AZURE),
+        errors.ServiceRefused,
+        "The container of compute 'gpu-1' did not come up: The probe failed.",
+    ),
     ((401, "AuthenticationFailed", "bad", AZURE), errors.SignInFailed, "Azure did not accept the sign-in (401)."),
-    ((401, "AuthenticationFailed", "bad", LOCAL), errors.SignInFailed,
-     "The local workspace on 127.0.0.1:8765 did not accept this home's token (401)."),
-    ((404, "SubscriptionNotFound", "The subscription 'sub-1' could not be found.", AZURE), errors.NotFound,
-     "Subscription 'sub-1' was not found, or you have no role in it."),
-    ((403, "AuthorizationFailed", "The client does not have authorization.", AZURE), errors.AccessDenied,
-     "You may not create compute 'gpu-1' in 'ml-dev'."),
-    ((403, "AuthorizationFailed", "The client does not have authorization to perform action "
-      "'Microsoft.Insights/metrics/read' over scope '/subscriptions/s'.", AZURE), errors.AccessDenied,
-     "You may not create compute 'gpu-1' in 'ml-dev'."),
-    ((403, "AuthorizationFailed", "The client does not have authorization to perform action "
-      "'Microsoft.MachineLearningServices/workspaces/computes/write'.", AZURE), errors.AccessDenied,
-     "You may not create compute 'gpu-1' in 'ml-dev'."),
-    ((404, "ResourceGroupNotFound", "Resource group 'rg-ml' could not be found.", AZURE), errors.NotFound,
-     "Resource group 'rg-ml' was not found in subscription 'sub-1'."),
-    ((404, "ResourceNotFound", "The Resource 'Microsoft.MachineLearningServices/workspaces/ml-dev' under resource "
-      "group 'rg-ml' was not found.", AZURE), errors.NotFound,
-     "Workspace 'ml-dev' was not found in resource group 'rg-ml'."),
-    ((404, "ResourceNotFound", "The Resource 'Microsoft.MachineLearningServices/workspaces/ml-dev/computes/gpu-1' was "
-      "not found.", AZURE), errors.NotFound, "Compute 'gpu-1' was not found in workspace 'ml-dev'."),
-    ((409, "Conflict", "busy", AZURE), errors.Conflict,
-     "Compute 'gpu-1' is there already, or something else uses it (409)."),
-    ((412, "PreconditionFailed", "etag", AZURE), errors.Conflict,
-     "Compute 'gpu-1' was changed by someone else in the meantime (412)."),
+    (
+        (401, "AuthenticationFailed", "bad", LOCAL),
+        errors.SignInFailed,
+        "The local workspace on 127.0.0.1:8765 did not accept this home's token (401).",
+    ),
+    (
+        (404, "SubscriptionNotFound", "The subscription 'sub-1' could not be found.", AZURE),
+        errors.NotFound,
+        "Subscription 'sub-1' was not found, or you have no role in it.",
+    ),
+    (
+        (403, "AuthorizationFailed", "The client does not have authorization.", AZURE),
+        errors.AccessDenied,
+        "You may not create compute 'gpu-1' in 'ml-dev'.",
+    ),
+    (
+        (
+            403,
+            "AuthorizationFailed",
+            "The client does not have authorization to perform action "
+            "'Microsoft.Insights/metrics/read' over scope '/subscriptions/s'.",
+            AZURE,
+        ),
+        errors.AccessDenied,
+        "You may not create compute 'gpu-1' in 'ml-dev'.",
+    ),
+    (
+        (
+            403,
+            "AuthorizationFailed",
+            "The client does not have authorization to perform action "
+            "'Microsoft.MachineLearningServices/workspaces/computes/write'.",
+            AZURE,
+        ),
+        errors.AccessDenied,
+        "You may not create compute 'gpu-1' in 'ml-dev'.",
+    ),
+    (
+        (404, "ResourceGroupNotFound", "Resource group 'rg-ml' could not be found.", AZURE),
+        errors.NotFound,
+        "Resource group 'rg-ml' was not found in subscription 'sub-1'.",
+    ),
+    (
+        (
+            404,
+            "ResourceNotFound",
+            "The Resource 'Microsoft.MachineLearningServices/workspaces/ml-dev' under resource "
+            "group 'rg-ml' was not found.",
+            AZURE,
+        ),
+        errors.NotFound,
+        "Workspace 'ml-dev' was not found in resource group 'rg-ml'.",
+    ),
+    (
+        (
+            404,
+            "ResourceNotFound",
+            "The Resource 'Microsoft.MachineLearningServices/workspaces/ml-dev/computes/gpu-1' was not found.",
+            AZURE,
+        ),
+        errors.NotFound,
+        "Compute 'gpu-1' was not found in workspace 'ml-dev'.",
+    ),
+    (
+        (409, "Conflict", "busy", AZURE),
+        errors.Conflict,
+        "Compute 'gpu-1' is there already, or something else uses it (409).",
+    ),
+    (
+        (412, "PreconditionFailed", "etag", AZURE),
+        errors.Conflict,
+        "Compute 'gpu-1' was changed by someone else in the meantime (412).",
+    ),
     ((429, "TooManyRequests", "slow down", AZURE), errors.Throttled, "Azure asks for a pause (429)."),
-    ((400, "InvalidPropertyValue", "The size 'x' is not available", AZURE), errors.ServiceRefused,
-     "Azure refused to create compute 'gpu-1': The size 'x' is not available."),
-    ((501, "NotImplemented", "unknown", LOCAL), errors.ServiceRefused,
-     "The local workspace does not know how to create compute 'gpu-1' (501)."),
-    ((503, "ServiceUnavailable", "later", AZURE), errors.ServiceFailed,
-     "Azure failed to create compute 'gpu-1' (503)."),
-    ((200, "OperationFailed", "It broke.", AZURE), errors.ServiceRefused,
-     "Azure could not create compute 'gpu-1': It broke."),
-]  # fmt: skip
+    (
+        (400, "InvalidPropertyValue", "The size 'x' is not available", AZURE),
+        errors.ServiceRefused,
+        "Azure refused to create compute 'gpu-1': The size 'x' is not available.",
+    ),
+    (
+        (501, "NotImplemented", "unknown", LOCAL),
+        errors.ServiceRefused,
+        "The local workspace does not know how to create compute 'gpu-1' (501).",
+    ),
+    (
+        (503, "ServiceUnavailable", "later", AZURE),
+        errors.ServiceFailed,
+        "Azure failed to create compute 'gpu-1' (503).",
+    ),
+    (
+        (200, "OperationFailed", "It broke.", AZURE),
+        errors.ServiceRefused,
+        "Azure could not create compute 'gpu-1': It broke.",
+    ),
+]
 
 
 @pytest.mark.parametrize(("given", "kind", "said"), CASES, ids=[f"{case[0][0]}-{case[0][1]}" for case in CASES])

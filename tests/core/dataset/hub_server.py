@@ -77,8 +77,10 @@ class _Handler(BaseHTTPRequestHandler):
         files = self.server.files.get(repository)
         if files is None:
             return self._missing(404, "RepoNotFound", with_body)
-        entries = [{"type": "file", "oid": f"{len(name):040x}", "size": len(content), "path": name}
-                   for name, content in files.items()]  # fmt: skip
+        entries = [
+            {"type": "file", "oid": f"{len(name):040x}", "size": len(content), "path": name}
+            for name, content in files.items()
+        ]
         if what == "tree":
             start = below.strip("/") + "/" if below.strip("/") else ""
             inside = [one for one in entries if str(one["path"]).startswith(start)]
@@ -92,9 +94,18 @@ class _Handler(BaseHTTPRequestHandler):
             form = json.loads(body) if body.startswith(b"{") else parse_qs(body.decode())
             shown = [one for one in entries if one["path"] in form.get("paths", [])]
         else:
-            shown = {"id": repository, "sha": COMMIT, "private": False, "gated": False, "disabled": False, "tags": [],
-                     "lastModified": "2024-01-01T00:00:00.000Z", "downloads": 0, "likes": 0,
-                     "siblings": [{"rfilename": name} for name in files]}  # fmt: skip
+            shown = {
+                "id": repository,
+                "sha": COMMIT,
+                "private": False,
+                "gated": False,
+                "disabled": False,
+                "tags": [],
+                "lastModified": "2024-01-01T00:00:00.000Z",
+                "downloads": 0,
+                "likes": 0,
+                "siblings": [{"rfilename": name} for name in files],
+            }
         return self._send(200, json.dumps(shown).encode(), with_body, {"Content-Type": "application/json"})
 
     def _file(self, repository: str, name: str, with_body: bool) -> None:

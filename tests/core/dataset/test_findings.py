@@ -18,11 +18,35 @@ from core.home import Home
 SEED = 20_260
 WORDS = """harbour lantern winter copper garden river folded paper quiet morning table signal bridge apple
 stone""".split()  # noqa: SIM905
-ERRORS = {"not_json", "not_object", "no_messages", "empty_messages", "bad_message", "unknown_role", "no_content",
-          "blank_content", "lone_surrogate", "no_assistant", "not_utf8", "too_deep"}  # fmt: skip
-PLANTED = [*sorted(ERRORS), "ends_without_answer", "lone_message", "system_not_first", "roles_repeat", "duplicate",
-           "near_duplicate", "control_characters", "mojibake", "email", "phone", "card_number",
-           "secret_key"]  # fmt: skip
+ERRORS = {
+    "not_json",
+    "not_object",
+    "no_messages",
+    "empty_messages",
+    "bad_message",
+    "unknown_role",
+    "no_content",
+    "blank_content",
+    "lone_surrogate",
+    "no_assistant",
+    "not_utf8",
+    "too_deep",
+}
+PLANTED = [
+    *sorted(ERRORS),
+    "ends_without_answer",
+    "lone_message",
+    "system_not_first",
+    "roles_repeat",
+    "duplicate",
+    "near_duplicate",
+    "control_characters",
+    "mojibake",
+    "email",
+    "phone",
+    "card_number",
+    "secret_key",
+]
 
 
 def said(role: str, content: Any) -> dict[str, Any]:
@@ -86,8 +110,11 @@ def test_every_planted_defect_is_found_on_its_line(home: Home) -> None:
     missed = {code: places for code, places in planted.items() if not set(places) <= shown[code]}
     assert {code for code in missed if code in ERRORS} == set()
     assert len(missed) <= len(PLANTED) * 0.05, missed
-    wrong = {one.code: one.lines for one in found.findings if one.severity == "error"
-             and set(one.lines) != set(planted.get(one.code, []))}  # fmt: skip
+    wrong = {
+        one.code: one.lines
+        for one in found.findings
+        if one.severity == "error" and set(one.lines) != set(planted.get(one.code, []))
+    }
     assert wrong == {}
     assert all(one.fix and one.example and one.count >= 3 for one in found.findings)
     page = dataset.read_page(found.train_path, code="card_number")
@@ -98,8 +125,14 @@ def test_every_planted_defect_is_found_on_its_line(home: Home) -> None:
 def test_a_clean_file_has_no_findings(home: Home) -> None:
     chance = random.Random(SEED)
     rows = [{"messages": good(chance)} for _ in range(300)]
-    fine = ["Größe, naïve, 日本語, Привет 🙂, “so”", "See 1. 2. 3. and 2024-05-06 12:30:45, 05.06.2024 12.30",
-            "Order 12345678 of 1 000 000", "a\tb\r\nc", "Ünïcödé", "10.20.30.40 and 3.14159265358979"]  # fmt: skip
+    fine = [
+        "Größe, naïve, 日本語, Привет 🙂, “so”",
+        "See 1. 2. 3. and 2024-05-06 12:30:45, 05.06.2024 12.30",
+        "Order 12345678 of 1 000 000",
+        "a\tb\r\nc",
+        "Ünïcödé",
+        "10.20.30.40 and 3.14159265358979",
+    ]
     for at, content in enumerate(fine):
         rows[at]["messages"][1]["content"] = content
     found = dataset.from_upload("clean.jsonl", "\n".join(json.dumps(row) for row in rows).encode())
@@ -115,8 +148,9 @@ def test_a_test_row_that_is_trained_on_is_found_also_where_it_is_only_nearly_so(
     train, held = ("\n".join(json.dumps({"messages": row}) for row in some).encode() for some in (rows, test))
     found = dataset.from_upload("leak.jsonl", train, held)
     assert [(one.code, one.file, one.lines) for one in found.findings] == [
-        ("leakage", "test", (1,)), ("near_leakage", "test", (2,)),
-    ]  # fmt: skip
+        ("leakage", "test", (1,)),
+        ("near_leakage", "test", (2,)),
+    ]
     assert found.usable
 
 
@@ -152,8 +186,9 @@ def test_a_repair_shows_what_it_changes_and_leaves_the_file_as_it_is(home: Home)
 
 def test_pages_follow_each_other_and_a_search_finds_what_is_escaped(home: Home) -> None:
     chance = random.Random(SEED)
-    rows = [{"messages": [said("user", f"q{n} \"quoted\" Ärger\nline"), said("assistant", text(chance))]}
-            for n in range(95)]  # fmt: skip
+    rows = [
+        {"messages": [said("user", f'q{n} "quoted" Ärger\nline'), said("assistant", text(chance))]} for n in range(95)
+    ]
     content = "\n".join(json.dumps(row, ensure_ascii=n % 2 == 0) for n, row in enumerate(rows)).encode()
     found = dataset.from_upload("x.jsonl", content, content[:400].split(b"\n")[0])
     first = dataset.read_page(found.train_path, 0, 40)

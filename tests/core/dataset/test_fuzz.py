@@ -32,11 +32,17 @@ STARTED = 100  # one file in so many goes through a process of its own, as large
 
 def clean(chance: random.Random, rows: int = 14) -> bytes:
     return b"\n".join(
-        json.dumps({"messages": [{"role": "user", "content": f"q{n} {chance.random()}"},
-                                 {"role": "assistant", "content": "a é 🙂" * chance.randint(1, 5)}]},
-                   ensure_ascii=chance.random() < 0.5).encode()
+        json.dumps(
+            {
+                "messages": [
+                    {"role": "user", "content": f"q{n} {chance.random()}"},
+                    {"role": "assistant", "content": "a é 🙂" * chance.randint(1, 5)},
+                ]
+            },
+            ensure_ascii=chance.random() < 0.5,
+        ).encode()
         for n in range(rows)
-    )  # fmt: skip
+    )
 
 
 def truncated(chance: random.Random) -> tuple[str, bytes]:
@@ -129,9 +135,18 @@ def noise(chance: random.Random) -> tuple[str, bytes]:
 
 
 KINDS: list[tuple[int, Callable[[random.Random], tuple[str, bytes]]]] = [
-    (90, truncated), (110, flipped), (60, nested), (12, gigantic), (50, recoded), (60, table), (50, packed), (2, bomb),
-    (40, odd_parquet), (110, odd_values), (60, noise),
-]  # fmt: skip
+    (90, truncated),
+    (110, flipped),
+    (60, nested),
+    (12, gigantic),
+    (50, recoded),
+    (60, table),
+    (50, packed),
+    (2, bomb),
+    (40, odd_parquet),
+    (110, odd_values),
+    (60, noise),
+]
 
 
 @pytest.fixture

@@ -22,10 +22,17 @@ ROWS = 4000
 
 def parquet(first: int, rows: int, words: int) -> bytes:
     chance = random.Random(first)
-    records = [{"prompt": f"q{n}", "prompt_id": str(n), "messages": [
-        {"role": "user", "content": f"q{n}"},
-        {"role": "assistant", "content": f"{chance.getrandbits(words):x}"},
-    ]} for n in range(first, first + rows)]  # fmt: skip
+    records = [
+        {
+            "prompt": f"q{n}",
+            "prompt_id": str(n),
+            "messages": [
+                {"role": "user", "content": f"q{n}"},
+                {"role": "assistant", "content": f"{chance.getrandbits(words):x}"},
+            ],
+        }
+        for n in range(first, first + rows)
+    ]
     out = io.BytesIO()
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(records), out, row_group_size=100)
     return out.getvalue()
@@ -92,11 +99,41 @@ def test_what_is_a_folder_or_a_reader_of_files_here_is_looked_for_on_the_hub_alo
 
 @pytest.mark.parametrize(
     "name",
-    ["", ".", "..", "~", "~root", "/etc", "./core/sample", "../core", "core/../core/sample", "C:\\data",
-     "\\\\server\\x", "hf://datasets/a/b", "hf://buckets/a/b", "https://host/a", "file:///etc", "s3://a/b", "a b",
-     "a/b/c", "a//b", "/a", "a/", "a--b/c", "a/b\0", "a\nb", "é/ü", "a/\udcff", "a" * 97, "a/b@main", "a/b:train",
-     "data.git", "{a,b}", "*"],
-)  # fmt: skip
+    [
+        "",
+        ".",
+        "..",
+        "~",
+        "~root",
+        "/etc",
+        "./core/sample",
+        "../core",
+        "core/../core/sample",
+        "C:\\data",
+        "\\\\server\\x",
+        "hf://datasets/a/b",
+        "hf://buckets/a/b",
+        "https://host/a",
+        "file:///etc",
+        "s3://a/b",
+        "a b",
+        "a/b/c",
+        "a//b",
+        "/a",
+        "a/",
+        "a--b/c",
+        "a/b\0",
+        "a\nb",
+        "é/ü",
+        "a/\udcff",
+        "a" * 97,
+        "a/b@main",
+        "a/b:train",
+        "data.git",
+        "{a,b}",
+        "*",
+    ],
+)
 def test_a_name_that_is_none_of_the_hubs_is_refused_before_anything_starts(home: Home, name: str) -> None:
     with pytest.raises(BadInput) as refused:
         dataset.start_hub(name)
@@ -108,11 +145,25 @@ def test_a_name_that_is_none_of_the_hubs_is_refused_before_anything_starts(home:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"split": "train[:5]"}, {"split": "../x"}, {"split": "a b"}, {"test_split": "test[:5]"}, {"test_split": "x/y"},
-     {"config": "../x"}, {"config": "a\0"}, {"config": "/etc"}, {"config": "\udcff"}, {"config": "a" * 300},
-     {"percent": 0}, {"percent": 2.5}, {"percent": float("nan")}, {"percent": float("inf")}, {"rows": 0},
-     {"rows": 10**30}],
-)  # fmt: skip
+    [
+        {"split": "train[:5]"},
+        {"split": "../x"},
+        {"split": "a b"},
+        {"test_split": "test[:5]"},
+        {"test_split": "x/y"},
+        {"config": "../x"},
+        {"config": "a\0"},
+        {"config": "/etc"},
+        {"config": "\udcff"},
+        {"config": "a" * 300},
+        {"percent": 0},
+        {"percent": 2.5},
+        {"percent": float("nan")},
+        {"percent": float("inf")},
+        {"rows": 0},
+        {"rows": 10**30},
+    ],
+)
 def test_a_part_that_cannot_be_is_refused_before_anything_starts(home: Home, wrong: dict[str, Any]) -> None:
     with pytest.raises(BadInput) as refused:
         dataset.start_hub("a/b", **wrong)

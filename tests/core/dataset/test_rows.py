@@ -50,12 +50,14 @@ def test_a_good_row_has_no_findings() -> None:
         (row(said("user"), said("assistant", None)), "Line 7: message 2 (assistant) has no content."),
         (row(said("user", [1]), said("assistant")), "Line 7: message 1 (user) has a list as its content."),
         (row(said("user"), said("assistant", " ")), "Line 7: message 2 (assistant) is blank."),
-        (row(said("user"), said("assistant", "\ud800")),
-         "Line 7: message 2 (assistant) holds half of a character (a lone surrogate)."),
+        (
+            row(said("user"), said("assistant", "\ud800")),
+            "Line 7: message 2 (assistant) holds half of a character (a lone surrogate).",
+        ),
         (row(said("user")), "Line 7 has no assistant message: there is nothing to learn."),
         (GOOD.encode().replace(b"Hi", b"H\xe9"), "Line 7 is not UTF-8 text: byte 0xe9 at position 45."),
     ],
-)  # fmt: skip
+)
 def test_a_broken_row_says_what_and_where(text: str | bytes, message: str) -> None:
     found = find(text)
     assert [(problem.message, problem.severity) for problem in found] == [(message, "error")]

@@ -56,8 +56,10 @@ def test_lines_of_every_length_lie_where_the_table_says(tmp_path: Path) -> None:
         *(chance.randrange(5000) for _ in range(300)),
     ]
     wanted = [f"{number} " + "é" * (size // 2) for number, size in enumerate(sizes)]
-    lines = [json.dumps({"messages": [{"role": "user", "content": text}, GOOD["messages"][1]]}, ensure_ascii=False)
-             for text in wanted]  # fmt: skip
+    lines = [
+        json.dumps({"messages": [{"role": "user", "content": text}, GOOD["messages"][1]]}, ensure_ascii=False)
+        for text in wanted
+    ]
     path = tmp_path / "x.jsonl"
     path.write_text("\n".join(line + "\n" * chance.randint(0, 2) for line in lines), encoding="utf-8")
     check_file(path)

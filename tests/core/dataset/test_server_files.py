@@ -45,14 +45,15 @@ MADE: dict[str, tuple[Make, str]] = {
     "folder": (lambda path: path.mkdir(), "is a folder"),
     "pipe": (os.mkfifo, "is no file but a device or a pipe"),
     "pipe behind a link": (
-        lambda path: (os.mkfifo(path.with_name("pipe")), path.symlink_to("pipe")), "is no file but a device or a pipe"
+        lambda path: (os.mkfifo(path.with_name("pipe")), path.symlink_to("pipe")),
+        "is no file but a device or a pipe",
     ),
     "socket": (make_socket, "is no file but a device or a pipe"),
     "link out": (lambda path: path.symlink_to("/etc/passwd"), "is not in a folder that may be read"),
     "link to a device": (lambda path: path.symlink_to("/dev/zero"), "is not in a folder that may be read"),
     "dead link": (lambda path: path.symlink_to("gone"), "leads to no file on the server"),
     "missing": (lambda path: None, "leads to no file on the server"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", MADE)

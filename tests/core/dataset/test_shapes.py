@@ -17,18 +17,27 @@ QA = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
     [
         ({"messages": QA, "prompt_id": "x"}, "messages", QA),
         ({"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]}, "sharegpt", QA),
-        ({"system": "s", "conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]},
-         "sharegpt", [{"role": "system", "content": "s"}, *QA]),
-        ({"conversations": json.dumps([{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}])},
-         "sharegpt", QA),
+        (
+            {"system": "s", "conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]},
+            "sharegpt",
+            [{"role": "system", "content": "s"}, *QA],
+        ),
+        (
+            {"conversations": json.dumps([{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}])},
+            "sharegpt",
+            QA,
+        ),
         ({"instruction": "q", "input": "", "output": "a"}, "alpaca", QA),
-        ({"instruction": "q", "input": "more", "output": "a"}, "alpaca",
-         [{"role": "user", "content": "q\n\nmore"}, QA[1]]),
+        (
+            {"instruction": "q", "input": "more", "output": "a"},
+            "alpaca",
+            [{"role": "user", "content": "q\n\nmore"}, QA[1]],
+        ),
         ({"prompt": "q", "completion": "a"}, "prompt", QA),
         ({"id": 3, "Question": "q", "Answer": "a", "topic": "t"}, "columns", QA),
         ({"left": "q", "right": "a"}, "columns", QA),
     ],
-)  # fmt: skip
+)
 def test_each_shape_becomes_the_contract_and_says_why(row: dict[str, Any], name: str, messages: list[Any]) -> None:
     shape = recognise([row] * 5)
     assert (shape.name, shape.matched, shape.sampled) == (name, 5, 5)
@@ -64,8 +73,9 @@ def test_numbers_and_nothing_are_not_recognised() -> None:
 
 
 def test_a_sharegpt_file_is_taken_and_its_shape_kept(home: Home) -> None:
-    rows = [{"conversations": [{"from": "human", "value": f"q{n}"}, {"from": "gpt", "value": f"a{n}"}]}
-            for n in range(40)]  # fmt: skip
+    rows = [
+        {"conversations": [{"from": "human", "value": f"q{n}"}, {"from": "gpt", "value": f"a{n}"}]} for n in range(40)
+    ]
     found = dataset.from_upload("x.jsonl", "\n".join(map(json.dumps, rows)).encode())
     assert (found.usable, found.rows, found.test_rows) == (True, 36, 4)
     assert found.shape is not None

@@ -231,9 +231,7 @@ def test_a_file_that_the_disk_does_not_take_is_named_and_nothing_stays(home: Hom
         "except errors.BadInput as error:\n    print(error.message, error.hint)"
     )
     environment = os.environ | {"TUNEDECK_HOME": str(home.path), "PYTHONPATH": str(Path(__file__).parents[3])}
-    ran = subprocess.run(
-        [sys.executable, "-c", script], env=environment, check=True, capture_output=True, text=True
-    )  # fmt: skip
+    ran = subprocess.run([sys.executable, "-c", script], env=environment, check=True, capture_output=True, text=True)
     assert ran.stdout == (
         "faq.jsonl could not be kept in the home folder: File too large. Free some space, and choose the file again.\n"
     )

@@ -106,9 +106,23 @@ def test_one_message_alone_counts_for_nothing_as_it_is_not_trained_on(tmp_path: 
 def test_tokens_out_of_order_are_marked_as_the_trainer_walks_through_them() -> None:
     starts = [0, 3, 3, 7, 5, 9, 4, 12]
     assert mark_learned(starts, [(3, 6), (9, 12)]).tolist() == [
-        False, True, True, False, False, True, False, False,
-    ]  # fmt: skip
+        False,
+        True,
+        True,
+        False,
+        False,
+        True,
+        False,
+        False,
+    ]
     assert mark_learned(sorted(starts), [(3, 6), (9, 12)]).tolist() == [
-        False, True, True, True, True, False, True, False,
-    ]  # fmt: skip
+        False,
+        True,
+        True,
+        True,
+        True,
+        False,
+        True,
+        False,
+    ]
     assert not numpy.any(mark_learned([], [(0, 3)]))

@@ -126,8 +126,9 @@ def test_a_template_without_an_end_is_stopped_before_the_training(bench: Workben
     assert caught.value.hint
     told = explain(caught.value.message, "", {})
     assert (told.cause, told.action[:20]) == (
-        "The run stopped: the model's chat template or tokenizer cannot be used.", "Choose another model"
-    )  # fmt: skip
+        "The run stopped: the model's chat template or tokenizer cannot be used.",
+        "Choose another model",
+    )
 
 
 CONFIGURED = {

@@ -151,8 +151,10 @@ def test_the_same_seed_gives_the_same_losses(bench: Workbench, read_metrics: Rea
 def test_rows_that_open_alike_are_trained_in_one_line_but_under_dropout(
     bench: Workbench, dropout: float, lines: int
 ) -> None:
-    rows = [{"messages": [{"role": "system", "content": "the kettle of the harbour " * 4}, *row["messages"]]}
-            for row in make_conversations(40)]  # fmt: skip
+    rows = [
+        {"messages": [{"role": "system", "content": "the kettle of the harbour " * 4}, *row["messages"]]}
+        for row in make_conversations(40)
+    ]
     step = bench.finetune_step(rows, max_steps=3, evaluation_strategy="disable", lora_dropout=dropout)
     finetune(step)
     assert json.loads((step.outputs / "training.json").read_text())["batches_in_line"] == lines

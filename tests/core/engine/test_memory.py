@@ -33,9 +33,13 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 def count_faults(model: str) -> int:
     environment = processes.clean_environment(processes.compute_environment(1) | processes.KEEP_MEMORY)
     ran = subprocess.run(
-        [sys.executable, "-c", COUNT_FAULTS, model], cwd=processes.REPOSITORY, env=environment, check=True,
-        capture_output=True, text=True,
-    )  # fmt: skip
+        [sys.executable, "-c", COUNT_FAULTS, model],
+        cwd=processes.REPOSITORY,
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     return int(ran.stdout)
 
 

@@ -52,8 +52,11 @@ def deployment(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> It
     with open(folder / "log.txt", "w") as log:
         process = subprocess.Popen(
             [*command, "--model", str(step.outputs / "model"), "--name", "tiny-tuned"],
-            cwd=REPOSITORY, env={**os.environ, "SCORE_SECRET": SECRET}, stdout=log, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+            cwd=REPOSITORY,
+            env={**os.environ, "SCORE_SECRET": SECRET},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
     deadline = time.monotonic() + 60
     while not (folder / "ready.json").exists():
         assert process.poll() is None, (folder / "log.txt").read_text()
@@ -181,9 +184,12 @@ def test_a_generation_stops_when_the_one_who_asked_has_gone(deployment: Deployme
     body = {"temperature": 2, "repetition_penalty": 1.9, "max_tokens": 480, "seed": 1}
     with pytest.raises(requests.exceptions.RequestException):  # noqa: PT012 the stream breaks while it is read
         response = requests.post(
-            deployment.url + "/v1/chat/completions", json={"messages": QUESTION, "stream": stream, **body},
-            headers={"X-Score-Secret": SECRET}, stream=stream, timeout=(5, 0.15),
-        )  # fmt: skip
+            deployment.url + "/v1/chat/completions",
+            json={"messages": QUESTION, "stream": stream, **body},
+            headers={"X-Score-Secret": SECRET},
+            stream=stream,
+            timeout=(5, 0.15),
+        )
         next(response.iter_content(1))
         response.close()
         raise requests.exceptions.RequestException

@@ -16,8 +16,14 @@ pytestmark = pytest.mark.usefixtures("home")
 
 
 def rehearse() -> drafts.Draft:
-    draft = drafts.create_draft("local", model="SmolLM2", model_version="1", compute="this-machine", dataset="abc",
-                                parameters={"learning_rate": 1e-4})  # fmt: skip
+    draft = drafts.create_draft(
+        "local",
+        model="SmolLM2",
+        model_version="1",
+        compute="this-machine",
+        dataset="abc",
+        parameters={"learning_rate": 1e-4},
+    )
     drafts.mark_launched(draft.id, "operation-1")
     return draft
 

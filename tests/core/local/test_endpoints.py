@@ -58,9 +58,12 @@ def put_deployment(
     server: LocalServer, endpoint: str, name: str, folder: str = "good", **properties: Any
 ) -> requests.Response:
     asked = {
-        "model": f"azureml://datastores/{DATASTORE}/paths/models/{folder}", "instanceType": "Local.CPU1",
-        "endpointComputeType": "Managed", "requestSettings": {"requestTimeout": "PT3S"}, **properties,
-    }  # fmt: skip
+        "model": f"azureml://datastores/{DATASTORE}/paths/models/{folder}",
+        "instanceType": "Local.CPU1",
+        "endpointComputeType": "Managed",
+        "requestSettings": {"requestTimeout": "PT3S"},
+        **properties,
+    }
     body = {"location": "local", "sku": {"name": "Default", "capacity": 1}, "tags": {}, "properties": asked}
     return server.request("PUT", f"onlineEndpoints/{endpoint}/deployments/{name}", json=body)
 
@@ -421,13 +424,15 @@ def test_requests_and_their_latency_are_counted_by_the_minute_as_azure_monitor_t
 def test_a_metric_a_span_or_a_filter_that_is_not_known_is_named(served: LocalServer) -> None:
     put_endpoint(served, "asked")
     for names, asked, said in (
-        ("CpuUtilization", {}, "CpuUtilization"), ("", {}, "metricnames"),
+        ("CpuUtilization", {}, "CpuUtilization"),
+        ("", {}, "metricnames"),
         ("RequestLatency", {"timespan": "2026-01-01/2026-03-01"}, "timespan"),
         ("RequestLatency", {"timespan": "yesterday"}, "timespan"),
-        ("RequestLatency", {"interval": "PT1H"}, "PT1M"), ("RequestLatency", {"aggregation": "Total"}, "Average"),
+        ("RequestLatency", {"interval": "PT1H"}, "PT1M"),
+        ("RequestLatency", {"aggregation": "Total"}, "Average"),
         ("RequestLatency", {"$filter": "statusCode eq '*'"}, "statusCode"),
         ("RequestsPerMinute", {"$filter": "deployment eq 'demo'"}, "deployment"),
-    ):  # fmt: skip
+    ):
         refused = metrics_of(served, "asked", names, **asked)
         assert (refused.status_code, said in refused.json()["error"]["message"]) == (400, True), refused.text
     assert metrics_of(served, "nowhere", "RequestLatency").status_code == 404

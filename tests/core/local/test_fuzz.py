@@ -31,14 +31,65 @@ OF_A_ROUND = 25
 CANARY = "untouched"
 NAMES = ("this-machine", "known", "ep", "demo", "tiny-chat", "azureml", "local", CONTAINER, "rows.jsonl", "1", "latest")
 HOSTILE = (
-    "..", "../../canary", "%2e%2e%2f%2e%2e%2fcanary", "a/../../../canary", "/etc/passwd", "\\..\\canary", ".", "",
-    "a\x00b", "a" * 300, "ü", "💥", "a b", "a%b", "'; drop table documents; --", "<script>", "${{x}}", "\r\nX: y",
-)  # fmt: skip
-QUERIES = ("$top", "$skip", "count", "listViewType", "$orderBy", "run_id", "metric_key", "max_results", "page_token",
-           "path", "restype", "comp", "prefix", "delimiter", "marker", "maxresults", "blockid", "include",
-           "experiment_id", "experiment_name", "deleteFiles", "api-version", "tags", "jobType")  # fmt: skip
-HEADERS = ("Range", "x-ms-range", "If-Match", "If-None-Match", "Content-MD5", "x-ms-blob-type", "x-ms-date", "Origin",
-           "x-ms-meta-a", "Content-Type", "azureml-model-deployment", "x-azureml-token")  # fmt: skip
+    "..",
+    "../../canary",
+    "%2e%2e%2f%2e%2e%2fcanary",
+    "a/../../../canary",
+    "/etc/passwd",
+    "\\..\\canary",
+    ".",
+    "",
+    "a\x00b",
+    "a" * 300,
+    "ü",
+    "💥",
+    "a b",
+    "a%b",
+    "'; drop table documents; --",
+    "<script>",
+    "${{x}}",
+    "\r\nX: y",
+)
+QUERIES = (
+    "$top",
+    "$skip",
+    "count",
+    "listViewType",
+    "$orderBy",
+    "run_id",
+    "metric_key",
+    "max_results",
+    "page_token",
+    "path",
+    "restype",
+    "comp",
+    "prefix",
+    "delimiter",
+    "marker",
+    "maxresults",
+    "blockid",
+    "include",
+    "experiment_id",
+    "experiment_name",
+    "deleteFiles",
+    "api-version",
+    "tags",
+    "jobType",
+)
+HEADERS = (
+    "Range",
+    "x-ms-range",
+    "If-Match",
+    "If-None-Match",
+    "Content-MD5",
+    "x-ms-blob-type",
+    "x-ms-date",
+    "Origin",
+    "x-ms-meta-a",
+    "Content-Type",
+    "azureml-model-deployment",
+    "x-azureml-token",
+)
 SCALE = {"minNodeCount": 0, "maxNodeCount": 1, "nodeIdleTimeBeforeScaleDown": "PT2M"}
 SHORT = "azureml://datastores/workspaceblobstore/paths/"
 BODIES: tuple[Any, ...] = (
@@ -48,36 +99,104 @@ BODIES: tuple[Any, ...] = (
     {"properties": {"dataType": "uri_file", "dataUri": f"{SHORT}rows.jsonl", "tags": {"a": "b"}, "isArchived": False}},
     {"properties": {"modelType": "custom_model", "modelUri": f"{SHORT}models/good", "flavors": {}, "tags": {}}},
     {"location": "local", "tags": {}, "properties": {"authMode": "Key", "traffic": {"demo": 100}, "properties": {}}},
-    {"sku": {"name": "Default", "capacity": 1}, "properties": {
-        "model": f"{SHORT}models/good", "instanceType": "local.cpu1", "requestSettings": {"requestTimeout": "PT3S"},
-        "livenessProbe": {"period": "PT1S", "failureThreshold": 3}, "environmentVariables": {"A": "b"}}},
+    {
+        "sku": {"name": "Default", "capacity": 1},
+        "properties": {
+            "model": f"{SHORT}models/good",
+            "instanceType": "local.cpu1",
+            "requestSettings": {"requestTimeout": "PT3S"},
+            "livenessProbe": {"period": "PT1S", "failureThreshold": 3},
+            "environmentVariables": {"A": "b"},
+        },
+    },
     {"keyType": "Primary", "keyValue": "k", "tail": 5, "containerType": "InferenceServer"},
     {"displayName": "d", "tags": {"a": "b"}, "hidden": False, "runId": "known", "values": ["x/data/a/versions/1"]},
-    {"run_id": "known", "key": "loss", "value": 1.5, "step": 1, "timestamp": 1, "metrics": [{"key": "a", "value": 1}],
-     "params": [{"key": "a", "value": "b"}], "tags": [{"key": "a", "value": "b"}]},
-    {"experiment_ids": ["0"], "filter": "metrics.loss < 1 and tags.a = 'b'", "order_by": ["metrics.loss DESC"],
-     "max_results": 5, "run_view_type": "ALL", "page_token": "1", "experiment_id": "0", "name": "e", "start_time": 1,
-     "status": "RUNNING", "end_time": 5},
+    {
+        "run_id": "known",
+        "key": "loss",
+        "value": 1.5,
+        "step": 1,
+        "timestamp": 1,
+        "metrics": [{"key": "a", "value": 1}],
+        "params": [{"key": "a", "value": "b"}],
+        "tags": [{"key": "a", "value": "b"}],
+    },
+    {
+        "experiment_ids": ["0"],
+        "filter": "metrics.loss < 1 and tags.a = 'b'",
+        "order_by": ["metrics.loss DESC"],
+        "max_results": 5,
+        "run_view_type": "ALL",
+        "page_token": "1",
+        "experiment_id": "0",
+        "name": "e",
+        "start_time": 1,
+        "status": "RUNNING",
+        "end_time": 5,
+    },
     {"expirableSecret": True, "expireAfterHours": 1},
     {"input_data": {"input_string": [{"role": "user", "content": "hi"}], "parameters": {"max_tokens": 3}}},
-)  # fmt: skip
+)
 # A part of a route's path -> the bodies that are for it, by their place above
 FITTING = {
-    "/jobs/": (0, 1), "/computes": (2,), "/data/{": (3,), "/models/": (4,), "/deployments/": (6, 7),
-    "/onlineEndpoints": (5, 7), "/runs/": (8, 9, 10), "mlflow": (9, 10), "/rundata": (8,), "/dataversion": (8,),
-    "listSecrets": (11,), "/endpoints/": (12,),
-}  # fmt: skip
+    "/jobs/": (0, 1),
+    "/computes": (2,),
+    "/data/{": (3,),
+    "/models/": (4,),
+    "/deployments/": (6, 7),
+    "/onlineEndpoints": (5, 7),
+    "/runs/": (8, 9, 10),
+    "mlflow": (9, 10),
+    "/rundata": (8,),
+    "/dataversion": (8,),
+    "listSecrets": (11,),
+    "/endpoints/": (12,),
+}
 RIGHT = {
-    "endpoint": "ep", "deployment": "demo", "run": "known", "version": "1", "location": "local", "registry": "azureml",
-    "container": CONTAINER, "experiment": "try", "path": "0/known/artifacts/a", "blob": "rows.jsonl",
-    "computes": "this-machine", "jobs": "known", "data": "rows", "models": tiny_model.NAME, "registries": "azureml",
-    "datastores": "workspaceblobstore", "components": "chat_completion_pipeline",
-}  # fmt: skip
+    "endpoint": "ep",
+    "deployment": "demo",
+    "run": "known",
+    "version": "1",
+    "location": "local",
+    "registry": "azureml",
+    "container": CONTAINER,
+    "experiment": "try",
+    "path": "0/known/artifacts/a",
+    "blob": "rows.jsonl",
+    "computes": "this-machine",
+    "jobs": "known",
+    "data": "rows",
+    "models": tiny_model.NAME,
+    "registries": "azureml",
+    "datastores": "workspaceblobstore",
+    "components": "chat_completion_pipeline",
+}
 SCALARS = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), st.sampled_from(HOSTILE),
-    st.sampled_from((10**400, -1, 2**63, 1e308, "PT", "P1D", "PT1M30S", "NaN", "null", "azureml://jobs/known/outputs/x",
-                     f"{SHORT}../../canary", f"{SHORT}", "azureml://registries/azureml/models/x/versions/1", "1_")),
-)  # fmt: skip
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=8),
+    st.sampled_from(HOSTILE),
+    st.sampled_from(
+        (
+            10**400,
+            -1,
+            2**63,
+            1e308,
+            "PT",
+            "P1D",
+            "PT1M30S",
+            "NaN",
+            "null",
+            "azureml://jobs/known/outputs/x",
+            f"{SHORT}../../canary",
+            f"{SHORT}",
+            "azureml://registries/azureml/models/x/versions/1",
+            "1_",
+        )
+    ),
+)
 VALUES = st.recursive(
     SCALARS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
@@ -134,8 +253,10 @@ def requests(draw: st.DrawFn) -> tuple[str, str, dict[str, str], bytes]:
     query = draw(st.dictionaries(st.sampled_from(QUERIES), st.one_of(st.sampled_from(NAMES), SCALARS), max_size=3))
     if query:
         path += "?" + "&".join(f"{key}={quote(str(value))}" for key, value in query.items())
-    texts = st.one_of(st.sampled_from(("bytes=5-1", "bytes=-0", "bytes=0-", "*", "BlockBlob", "http://[", "demo")),
-                      st.text(st.characters(min_codepoint=32, max_codepoint=255), max_size=12))  # fmt: skip
+    texts = st.one_of(
+        st.sampled_from(("bytes=5-1", "bytes=-0", "bytes=0-", "*", "BlockBlob", "http://[", "demo")),
+        st.text(st.characters(min_codepoint=32, max_codepoint=255), max_size=12),
+    )
     headers = draw(st.dictionaries(st.sampled_from(HEADERS), texts, max_size=2)) if draw(st.booleans()) else {}
     return method, path, headers, draw(bodies(route.path))
 
@@ -201,9 +322,12 @@ def test_whatever_is_sent_there_is_no_500_and_no_traceback(served: LocalServer) 
     ) as soak:
         for number, _ in soak.rounds():
             run = settings(
-                max_examples=OF_A_ROUND, deadline=None, database=None, phases=(Phase.generate, Phase.shrink),
+                max_examples=OF_A_ROUND,
+                deadline=None,
+                database=None,
+                phases=(Phase.generate, Phase.shrink),
                 suppress_health_check=list(HealthCheck),
-            )(given(requests())(one))  # fmt: skip
+            )(given(requests())(one))
             seed(soak.seed * 100_000 + number)(run)()
             assert "Traceback" not in (server.home.logs / "server.log").read_text(encoding="utf-8")
             soak.add("requests", OF_A_ROUND)

@@ -23,15 +23,25 @@ from tests.soak import Soak, is_soak
 pytestmark = pytest.mark.filterwarnings("ignore")
 CLIENTS, VERSIONS = 8, 5
 ENDED = {
-    "status": "Completed", "display_name": "held", "tags": {}, "hidden": False, "properties": {}, "started_at": None,
-    "ended_at": None, "error": None,
-}  # fmt: skip
+    "status": "Completed",
+    "display_name": "held",
+    "tags": {},
+    "hidden": False,
+    "properties": {},
+    "started_at": None,
+    "ended_at": None,
+    "error": None,
+}
 TEMPLATE = {
-    "kind": "command", "properties": {"jobType": "Command", "command": "true", "outputs": {}}, "experiment": "held",
-    "compute": "this-machine", "plan": {"outputs": {}, "inputs": {}, "cores": 1, "gpus": 0}, "cancel_asked_at": None,
+    "kind": "command",
+    "properties": {"jobType": "Command", "command": "true", "outputs": {}},
+    "experiment": "held",
+    "compute": "this-machine",
+    "plan": {"outputs": {}, "inputs": {}, "cores": 1, "gpus": 0},
+    "cancel_asked_at": None,
     "steps": [{"name": "finetune", "program": "finetune", "attempt": 1, "stop_asked_at": None, "run": ENDED}],
     "run": ENDED,
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")

@@ -79,11 +79,21 @@ def test_a_signature_ends_within_a_week(local_server: LocalServer, hours: int) -
 
 @pytest.mark.parametrize(
     "body",
-    [b"[" * 100_000, b'{"a":' * 50_000, b'{"a": 1' + b"0" * 400 + b"}", b'{"a": NaN}', b'{"a": 1e999}',
-     b'{"a": "\\ud800"}', b'{"tags": {"\\uDE00": "x"}}', b'{"a": "\xed\xa0\xbd"}',
-     b"\xff\xfe", b'{"properties": [1]}', b'{"properties": "x"}'],
+    [
+        b"[" * 100_000,
+        b'{"a":' * 50_000,
+        b'{"a": 1' + b"0" * 400 + b"}",
+        b'{"a": NaN}',
+        b'{"a": 1e999}',
+        b'{"a": "\\ud800"}',
+        b'{"tags": {"\\uDE00": "x"}}',
+        b'{"a": "\xed\xa0\xbd"}',
+        b"\xff\xfe",
+        b'{"properties": [1]}',
+        b'{"properties": "x"}',
+    ],
     ids=range(11),
-)  # fmt: skip
+)
 def test_a_body_that_is_no_plain_json_is_a_400(local_server: LocalServer, body: bytes) -> None:
     for path in ("jobs/x", "computes/gpu", "onlineEndpoints/ep-x", "data/d/versions/1"):
         answer = local_server.request("PUT", path, data=body, headers={"Content-Type": "application/json"})
@@ -97,8 +107,14 @@ def test_an_origin_that_is_no_address_is_refused(local_server: LocalServer) -> N
 
 def test_no_route_takes_a_name_that_leads_out_of_the_home(local_server: LocalServer, tmp_path: Path) -> None:
     """Each route, each name in its path: the others are right."""
-    right = {"subscription": "00000000-0000-0000-0000-000000000000", "group": "local", "workspace": "local",
-             "registry": "azureml", "container": CONTAINER, "location": "local"}  # fmt: skip
+    right = {
+        "subscription": "00000000-0000-0000-0000-000000000000",
+        "group": "local",
+        "workspace": "local",
+        "registry": "azureml",
+        "container": CONTAINER,
+        "location": "local",
+    }
     bearer = {"Authorization": f"Bearer {local_server.token}"}
     outside = tmp_path / "canary"
     outside.write_text("untouched", encoding="utf-8")

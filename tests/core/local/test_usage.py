@@ -17,9 +17,16 @@ def job(name: str, status: str) -> dict[str, object]:
     state = {"status": status, "display_name": name, "tags": {}, "properties": {}, "hidden": False}
     state |= {"started_at": None, "ended_at": None, "error": None}
     return {
-        "name": name, "kind": "command", "run": state, "steps": [], "compute": "x", "experiment": "e", "plan": {},
-        "properties": {}, "cancel_asked_at": None,
-    }  # fmt: skip
+        "name": name,
+        "kind": "command",
+        "run": state,
+        "steps": [],
+        "compute": "x",
+        "experiment": "e",
+        "plan": {},
+        "properties": {},
+        "cancel_asked_at": None,
+    }
 
 
 def test_usage_counts_a_linked_file_once_and_prune_deletes_only_what_can_go(own_server: LocalServer) -> None:

@@ -140,8 +140,14 @@ def test_a_run_is_shown_from_the_click_to_its_end(conn: Connection, dataset: Cha
         "this-machine",
     )
     assert [stage.title for stage in run.stages] == [
-        "Queued", "Validation", "Import", "Preprocess", "Fine-tune", "Converter", "Evaluation",
-    ]  # fmt: skip
+        "Queued",
+        "Validation",
+        "Import",
+        "Preprocess",
+        "Fine-tune",
+        "Converter",
+        "Evaluation",
+    ]
     assert {stage.state_word for stage in run.stages[:6]} == {"Completed"}
     assert run.parameters["max_steps"] == 5
     assert run.progress is not None
@@ -238,8 +244,9 @@ def test_a_deploy_is_live_when_it_has_answered_and_a_teardown_leaves_a_receipt(
     removed = finish(start_teardown(plan))
     receipt = next(one for one in list_receipts("local") if one.id == removed.facts["receipt"])
     assert [(gone.kind, gone.name, len(gone.checks)) for gone in receipt.removed] == [
-        ("endpoint", "bell-ep", 2), ("model", "bell-model", 2),
-    ]  # fmt: skip
+        ("endpoint", "bell-ep", 2),
+        ("model", "bell-model", 2),
+    ]
     assert receipt.removed[1].bytes_freed
     assert {"compute", "data", "run"} <= {kept["kind"] for kept in receipt.kept}
     with pytest.raises(NotFound, match=r"Endpoint 'bell-ep' was deleted\."):

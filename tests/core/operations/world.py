@@ -247,8 +247,16 @@ class World:
             app = server.create_app(host, host.port())
         self.workspace = app.state.workspace
         app.add_middleware(Wire, world=self)
-        config = uvicorn.Config(app, host="127.0.0.1", port=host.port(), http=KnownConnection, ws="none",
-                                proxy_headers=False, log_config=None, access_log=False)  # fmt: skip
+        config = uvicorn.Config(
+            app,
+            host="127.0.0.1",
+            port=host.port(),
+            http=KnownConnection,
+            ws="none",
+            proxy_headers=False,
+            log_config=None,
+            access_log=False,
+        )
         self._server = uvicorn.Server(config)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._serve, daemon=True)
@@ -292,8 +300,12 @@ class World:
     def rests(self) -> bool:
         """Tell whether nothing in the workspace changes by itself."""
         store = self.workspace.store
-        moving = [each for kind in ("endpoint", "deployment", "compute") for each in store.list(kind)
-                  if each.get("state") not in ("Succeeded", "Failed")]  # fmt: skip
+        moving = [
+            each
+            for kind in ("endpoint", "deployment", "compute")
+            for each in store.list(kind)
+            if each.get("state") not in ("Succeeded", "Failed")
+        ]
         return not moving and all(each.get("status", ENDED[0]) in ENDED for each in store.list("job"))
 
     def is_gone(self, kind: str, name: str) -> bool:

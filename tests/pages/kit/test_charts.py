@@ -63,8 +63,10 @@ def test_each_compared_run_is_drawn_or_it_is_said_why_not(monkeypatch: pytest.Mo
     monkeypatch.setattr(charts, "load_library", lambda: None)
     charts.draw_comparison(drawable, smoothing=0.6)
     assert [(trace.name, trace.mode) for trace in drawn[0].data] == [
-        ("one point", "lines+markers"), ("a gap", "lines"), ("long", "lines"),
-    ]  # fmt: skip
+        ("one point", "lines+markers"),
+        ("a gap", "lines"),
+        ("long", "lines"),
+    ]
     assert all(math.isfinite(value) for trace in drawn[0].data for value in trace.y)
 
 

@@ -40,11 +40,24 @@ def serve(folder: Path, guard: str) -> Iterator[ClientConnection]:
     (folder / "app.py").write_text(APP, encoding="utf-8")
     port = free_port()
     server = subprocess.Popen(
-        [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port), "--server.headless", "true",
-         "--runner.fastReruns", "false"],
-        cwd=folder, env={**os.environ, "PYTHONPATH": str(REPOSITORY), "GUARD": guard},
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "streamlit",
+            "run",
+            "app.py",
+            "--server.port",
+            str(port),
+            "--server.headless",
+            "true",
+            "--runner.fastReruns",
+            "false",
+        ],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "GUARD": guard},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     try:
         with closing(_connect(port)) as session:
             yield session

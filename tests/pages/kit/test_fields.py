@@ -44,8 +44,9 @@ def ready(browser: Browser, dashboard: Dashboard) -> Draft:
 def draft(ready: Draft, dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch) -> Draft:
     """A copy of that set-up for one test, which nobody has opened."""
     monkeypatch.setenv("TUNEDECK_HOME", str(dashboard.home))
-    return create_draft("local", model=ready.model, model_version=ready.model_version, compute=ready.compute,
-                        dataset=ready.dataset)  # fmt: skip
+    return create_draft(
+        "local", model=ready.model, model_version=ready.model_version, compute=ready.compute, dataset=ready.dataset
+    )
 
 
 @contextmanager

@@ -105,8 +105,10 @@ def test_active_runs_stand_first_also_where_fewer_ended_ones_are_listed(conn: Co
     """The one that trains is the oldest of them; a run that waits has not started."""
     runs = overview.read_runs(conn, limit=1)
     assert [(run.name, run.started_at is None) for run in runs] == [
-        ("trains", False), ("second", True), ("first", True),
-    ]  # fmt: skip
+        ("trains", False),
+        ("second", True),
+        ("first", True),
+    ]
     assert overview.strip(conn, runs, [], Inventory()).run_words == "trains running"
     assert overview.strip(conn, runs, [], Inventory(), open_run=runs[1]).run_words == f"{TITLE} queued"
 

@@ -31,8 +31,10 @@ def server(tmp_path_factory: pytest.TempPathFactory, base_models: Path) -> Itera
     """A local workspace whose home is this process's home too."""
     path = tmp_path_factory.mktemp("home")
     changed = {
-        "TUNEDECK_HOME": str(path), "TUNEDECK_BASE_MODELS": str(base_models), "TUNEDECK_QUOTA_CORES": "16",
-    }  # fmt: skip
+        "TUNEDECK_HOME": str(path),
+        "TUNEDECK_BASE_MODELS": str(base_models),
+        "TUNEDECK_QUOTA_CORES": "16",
+    }
     before = {name: os.environ.get(name) for name in changed}
     os.environ.update(changed)
     started = LocalServer(Home(path), changed).start()
@@ -49,9 +51,13 @@ def server(tmp_path_factory: pytest.TempPathFactory, base_models: Path) -> Itera
 @pytest.fixture(scope="module")
 def draft(server: LocalServer) -> drafts.Draft:
     return drafts.create_draft(
-        "local", model="tiny-chat", model_version="1", compute="this-machine", dataset=dataset.load_sample().key,
+        "local",
+        model="tiny-chat",
+        model_version="1",
+        compute="this-machine",
+        dataset=dataset.load_sample().key,
         parameters={"max_steps": 6},
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture(scope="module")
