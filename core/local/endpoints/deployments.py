@@ -25,10 +25,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.local import faults, processes, quota, shim
-from core.local.answers.answers import WireError
 from core.local.jobs import runs, steps
 from core.local.store import Document, now_utc
 from core.local.wire import answers
+from core.local.wire.answers import WireError
 
 if TYPE_CHECKING:
     from core.local.workspace import Workspace
