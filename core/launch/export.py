@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pprint import pformat
-from typing import TYPE_CHECKING
 
+from core.azureml.connection import Settings
+from core.launch.plan import LaunchPlan
 from core.recipe import COMPONENT
 from core.runs.jobs import COMPONENT_NAME, EXPERIMENT_PREFIX, OUTPUT_NAME
-
-if TYPE_CHECKING:
-    from core.azureml.connection import Settings
-    from core.launch.preflight import LaunchPlan
 
 _TEMPLATE = '''\
 """{title}: the same run, with azure-ai-ml alone."""

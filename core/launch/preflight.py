@@ -1,9 +1,9 @@
-"""Before a start: is everything so that the run can work, how long will it take, what will it cost. Changes nothing."""
+"""Checks a launch before it is submitted, and estimates its time and cost."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 
 from core.azureml.connection import Connection
 from core.catalog.base_models import BaseModel, get_base_model
@@ -18,12 +18,13 @@ from core.catalog.compute import (
     list_quota,
     list_sizes,
 )
-from core.catalog.prices import CostRange, cost_range
+from core.catalog.prices import cost_range
 from core.dataset import ChatDataset, count_tokens_with, find_dataset, find_tokenizer
 from core.errors import AccessDenied, BadInput, NotFound, TunedeckError
 from core.launch.drafts import Draft
 from core.launch.export import write_script
 from core.launch.pipeline import get_component
+from core.launch.plan import Check, Estimate, LaunchPlan
 from core.recipe import Recipe, build_recipe, display_name, total_batch_size, total_steps
 from core.runs.throughput import list_speeds
 
@@ -34,71 +35,6 @@ START_S = {"cpu": (10.0, 40.0), "gpu": (300.0, 900.0)}  # queue, image, import, 
 EVALUATION_S = {"cpu": (30.0, 80.0), "gpu": (240.0, 600.0)}
 MEASURED_SPREAD = 1.3
 MINIMUM_ROWS = 10
-
-
-@dataclass(frozen=True)
-class Check:
-    """One line. state: "ok", "warning" or "failed"."""
-
-    title: str
-    state: str
-    detail: str = ""
-    hint: str = ""
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A range of time and cost and what it stands on."""
-
-    low_s: float
-    high_s: float
-    cost: CostRange
-    basis: str = ""
-
-    @property
-    def time_words(self) -> str:
-        """ "2 to 3 min", "40 to 50 min", "2 to 3 h"."""
-        unit, size = ("h", 3600.0) if self.high_s > 5400 else ("min", 60.0)
-        low, high = max(1, int(self.low_s / size)), max(1, -int(-self.high_s // size))
-        return f"about {low} {unit}" if low == high else f"{low} to {high} {unit}"
-
-    @property
-    def cost_words(self) -> str:
-        """ "$0.00", "$3 to $5" or "price unknown"."""
-        return self.cost.words
-
-
-@dataclass(frozen=True)
-class LaunchPlan:
-    """What a start would send, with its checks. The object behind the Launch page and the launch operation."""
-
-    draft: Draft
-    model: BaseModel
-    compute: Compute
-    dataset: ChatDataset
-    recipe: Recipe
-    gpus: int
-    total_batch: int
-    total_steps: int
-    display_name: str
-    checks: tuple[Check, ...] = ()
-    estimate: Estimate | None = None
-    script: str = field(default="", repr=False)
-
-    @property
-    def ready(self) -> bool:
-        """Whether no check has failed."""
-        return not any(check.state == "failed" for check in self.checks)
-
-    @property
-    def warnings(self) -> tuple[Check, ...]:
-        """Checks an operator must look at."""
-        return tuple(check for check in self.checks if check.state == "warning")
-
-    @property
-    def failures(self) -> tuple[Check, ...]:
-        """Checks that keep the run from being started."""
-        return tuple(check for check in self.checks if check.state == "failed")
 
 
 def plan_launch(conn: Connection, draft: Draft) -> LaunchPlan:
@@ -139,7 +75,7 @@ def plan_launch(conn: Connection, draft: Draft) -> LaunchPlan:
         checks=tuple(check for check in checks if check is not None),
         estimate=estimate(conn, model, compute, dataset, recipe),
     )
-    return LaunchPlan(**{**vars(plan), "script": write_script(conn.settings, plan)})
+    return replace(plan, script=write_script(conn.settings, plan))
 
 
 def estimate(conn: Connection, model: BaseModel, compute: Compute, dataset: ChatDataset, recipe: Recipe) -> Estimate:

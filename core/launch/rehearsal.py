@@ -6,7 +6,7 @@ from core.azureml import tags
 from core.azureml.connection import LOCAL
 from core.launch import drafts
 from core.launch.drafts import Draft
-from core.launch.preflight import LaunchPlan
+from core.launch.plan import LaunchPlan
 from core.runs.states import Run
 
 

@@ -13,7 +13,7 @@ from datetime import datetime
 from core.azureml import tags
 from core.errors import BadInput, Conflict
 from core.launch.drafts import mark_launched
-from core.launch.preflight import LaunchPlan
+from core.launch.plan import LaunchPlan
 from core.operations import kinds
 from core.operations.ledger import DOUBLE_CLICK_S, Ledger, Operation
 from core.operations.records import FAILED

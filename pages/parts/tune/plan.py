@@ -11,7 +11,7 @@ from core.azureml.reader import Snapshot
 from core.catalog import base_models
 from core.launch import drafts, preflight
 from core.launch.drafts import Draft
-from core.launch.preflight import LaunchPlan
+from core.launch.plan import LaunchPlan
 from core.operations import Operation
 from core.recipe import BY_NAME, Recipe, build_recipe, total_batch_size
 from core.runs.states import Run

@@ -8,7 +8,7 @@ from core.azureml import connection as connections
 from core.azureml.connection import LOCAL, Settings
 from core.launch import rehearsal
 from core.launch.drafts import Draft
-from core.launch.preflight import LaunchPlan
+from core.launch.plan import LaunchPlan
 from core.runs.states import Run
 from pages.parts.kit import words
 from pages.parts.kit.action import action

@@ -9,7 +9,7 @@ from core.azureml.reader import Snapshot
 from core.errors import Conflict
 from core.launch import drafts
 from core.launch.drafts import Draft
-from core.launch.preflight import Check, LaunchPlan
+from core.launch.plan import Check, LaunchPlan
 from core.operations import Operation
 from pages.parts.kit import fields, reads, words
 from pages.parts.kit.action import Confirm, action, open_dialog

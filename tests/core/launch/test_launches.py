@@ -18,7 +18,8 @@ from core.errors import BadInput, Conflict, NotFound
 from core.launch import pipeline
 from core.launch.drafts import create_draft
 from core.launch.pipeline import PipelineRequest
-from core.launch.preflight import LaunchPlan, plan_launch
+from core.launch.plan import LaunchPlan
+from core.launch.preflight import plan_launch
 from core.operations import Operation, start_cancel, start_launch, start_runner
 from core.operations import launch as launch_steps
 from core.operations.ledger import Ledger

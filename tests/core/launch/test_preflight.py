@@ -11,7 +11,8 @@ import pytest
 from core.azureml.connection import Connection
 from core.dataset import from_upload
 from core.launch.drafts import create_draft
-from core.launch.preflight import Check, plan_launch
+from core.launch.plan import Check
+from core.launch.preflight import plan_launch
 from tests.local_server import LocalServer, running_server
 from tests.tiny_model import NAME, build_tiny_model, make_conversations
 

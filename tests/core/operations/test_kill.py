@@ -25,7 +25,8 @@ from core.azureml.connection import connect, local_settings
 from core.dataset import from_upload
 from core.home import Home
 from core.launch.drafts import create_draft
-from core.launch.preflight import LaunchPlan, plan_launch
+from core.launch.plan import LaunchPlan
+from core.launch.preflight import plan_launch
 from core.local import processes, shim
 from core.operations import Operation, get_operation, start_cancel, start_launch
 from tests.core.operations.counting_server import FILE

@@ -21,7 +21,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from core.azureml import tags
 from core.dataset import ChatDataset, from_upload
 from core.launch.drafts import create_draft, get_draft, save_draft
-from core.launch.preflight import LaunchPlan, plan_launch
+from core.launch.plan import LaunchPlan
+from core.launch.preflight import plan_launch
 from core.operations import (
     Operation,
     list_everything,

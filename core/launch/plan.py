@@ -1,0 +1,77 @@
+"""What a launch would send, with its checks and its estimate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from core.catalog.base_models import BaseModel
+from core.catalog.compute import Compute
+from core.catalog.prices import CostRange
+from core.dataset import ChatDataset
+from core.launch.drafts import Draft
+from core.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line. state: "ok", "warning" or "failed"."""
+
+    title: str
+    state: str
+    detail: str = ""
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A range of time and cost and what it stands on."""
+
+    low_s: float
+    high_s: float
+    cost: CostRange
+    basis: str = ""
+
+    @property
+    def time_words(self) -> str:
+        """ "2 to 3 min", "40 to 50 min", "2 to 3 h"."""
+        unit, size = ("h", 3600.0) if self.high_s > 5400 else ("min", 60.0)
+        low, high = max(1, int(self.low_s / size)), max(1, -int(-self.high_s // size))
+        return f"about {low} {unit}" if low == high else f"{low} to {high} {unit}"
+
+    @property
+    def cost_words(self) -> str:
+        """ "$0.00", "$3 to $5" or "price unknown"."""
+        return self.cost.words
+
+
+@dataclass(frozen=True)
+class LaunchPlan:
+    """What a start would send, with its checks. The object behind the Launch page and the launch operation."""
+
+    draft: Draft
+    model: BaseModel
+    compute: Compute
+    dataset: ChatDataset
+    recipe: Recipe
+    gpus: int
+    total_batch: int
+    total_steps: int
+    display_name: str
+    checks: tuple[Check, ...] = ()
+    estimate: Estimate | None = None
+    script: str = field(default="", repr=False)
+
+    @property
+    def ready(self) -> bool:
+        """Whether no check has failed."""
+        return not any(check.state == "failed" for check in self.checks)
+
+    @property
+    def warnings(self) -> tuple[Check, ...]:
+        """Checks an operator must look at."""
+        return tuple(check for check in self.checks if check.state == "warning")
+
+    @property
+    def failures(self) -> tuple[Check, ...]:
+        """Checks that keep the run from being started."""
+        return tuple(check for check in self.checks if check.state == "failed")
