@@ -161,5 +161,5 @@ def test_the_server_imports_nothing_of_the_big_libraries() -> None:
     )
     loaded = {name.partition(".")[0] for name in answer.stdout.split()}
     assert not loaded & {"torch", "transformers", "azure", "numpy", "streamlit", "mlflow", "peft", "datasets"}
-    foreign = {name for name in answer.stdout.split() if name.startswith("core.") and not name.startswith("core.local")}
-    assert foreign == {"core.errors", "core.home", "core.migrations", "core.pids"}
+    engine = {name for name in answer.stdout.split() if name.startswith("core.engine.")}
+    assert engine == {"core.engine.component", "core.engine.disk", "core.engine.memory"}

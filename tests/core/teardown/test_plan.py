@@ -13,8 +13,9 @@ from core.catalog.prices import Price
 from core.errors import AccessDenied, Unreachable
 from core.home import Home
 from core.serving.endpoints import DeploymentView, EndpointView
-from core.teardown import inventory, plan_teardown
+from core.teardown import inventory
 from core.teardown.inventory import Inventory, Item, item_of_compute, item_of_endpoint, list_billing, list_inventory
+from core.teardown.plan import plan_teardown
 
 
 def _hours_ago(hours: float) -> datetime:
