@@ -65,7 +65,9 @@ def write_tree() -> None:
 
 def _list_folder(folder: Path, depth: int) -> list[str]:
     lines = []
-    for path in sorted(each for each in folder.iterdir() if each.is_dir() and any(each.glob("[!._]*"))):
+    for path in sorted(
+        each for each in folder.iterdir() if each.is_dir() and each.name[0] not in "._" and any(each.glob("[!._]*"))
+    ):
         lines.append(_line(f"{path.name}/", depth, _phrase(path)))
         lines += _list_folder(path, depth + 1)
     return lines
