@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from core.azureml import tags
 from core.azureml.connection import Connection
 from core.errors import NotFound
 from core.launch.drafts import Draft
-from core.operations.ledger import Ledger
-from core.operations.records import DONE, FAILED, Operation
+from core.operations import Deploy, Launch, Ledger, Operation, OperationState, StepState, find_launch, was_sent
 from core.recipe import from_job_inputs
 from core.runs.failures import RunError
 from core.runs.jobs import Run, find_run, get_run, list_runs
@@ -60,7 +58,9 @@ class StripView:
 
 def read_run(conn: Connection, name: str) -> Run:
     """Return a run from the workspace or, before the workspace has it, from the ledger; raises NotFound."""
-    launch = _find_launch(conn, name)  # before the workspace is asked: what was sent by now must be there
+    launch = find_launch(
+        Ledger(), conn.alias, name
+    )  # before the workspace is asked: what was sent by now must be there
     try:
         run = get_run(conn, name)
     except NotFound:
@@ -251,9 +251,7 @@ def describe_reattachment(launch: Operation, loss: Series, now: datetime | None 
     at, since = tags.parse_time(told.get("at")), tags.parse_time(told.get("since"))
     if at is None or since is None or (now or datetime.now(UTC)) - at > _REATTACHED_FOR:
         return ""
-    sentence = (
-        f"Re-attached to {launch.arguments['title']}. You missed {describe_seconds((at - since).total_seconds())}"
-    )
+    sentence = f"Re-attached to {launch.change.label}. You missed {describe_seconds((at - since).total_seconds())}"
     before = [point.value for point in loss.points if point.at_ms <= since.timestamp() * 1000]
     after = [point.value for point in loss.points if point.at_ms <= at.timestamp() * 1000]
     if not before or len(before) == len(after):
@@ -267,9 +265,9 @@ def describe_deletion(alias: str, endpoint: str) -> str:
     made = next(iter(ledger.list_operations(alias, subject=endpoint, kind="deploy", limit=1)), None)
     for kind in ("teardown", "expire"):
         for operation in ledger.list_operations(alias, kind=kind):
-            for gone in operation.facts.get("gone", []):
-                at = tags.parse_time(gone["at"])
-                if (gone["kind"], gone["name"]) != ("endpoint", endpoint) or at is None:
+            for gone in operation.gone:
+                at = tags.parse_time(gone.at)
+                if (gone.kind, gone.name) != ("endpoint", endpoint) or at is None:
                     continue
                 if made is not None and made.created_at is not None and made.created_at > at:
                     continue  # that was an earlier endpoint of this name
@@ -281,7 +279,8 @@ def describe_deletion(alias: str, endpoint: str) -> str:
 def _list_deployed() -> set[str]:
     """Return the runs that were deployed from here once: what was torn down on purpose is not offered again."""
     deploys = Ledger().list_operations(kind="deploy", active=False)
-    return {str(deploy.arguments["run"]) for deploy in deploys if deploy.state == DONE}
+    changes = [deploy.change for deploy in deploys if deploy.state is OperationState.DONE]
+    return {change.run for change in changes if isinstance(change, Deploy)}
 
 
 def _continue_draft(draft: Draft | None) -> NextAction | None:
@@ -297,15 +296,6 @@ def _continue_draft(draft: Draft | None) -> NextAction | None:
     return NextAction("draft", f"Your set-up of {draft.model} is ready to start.", "Go to Launch", "/launch", ids)
 
 
-def _find_launch(conn: Connection, run: str) -> Operation | None:
-    return next(iter(Ledger().list_operations(conn.alias, subject=run, kind="launch", limit=1)), None)
-
-
-def was_sent(launch: Operation) -> bool:
-    """Tell whether the workspace has confirmed the run of a launch."""
-    return any(step.name == "submit" and step.state == "done" for step in launch.steps)
-
-
 def _with_progress(conn: Connection, run: Run) -> Run:
     """Return a run as its history tells it where something of it moves; as it was listed where it is just deleted."""
     if run.finished or run.recorded or run.state in ("NotStarted", "Queued"):
@@ -318,7 +308,7 @@ def _with_progress(conn: Connection, run: Run) -> Run:
 
 def _failed_lately(launch: Operation) -> bool:
     """Whether a launch failed so short ago that it is a run of the list, and not of Activity alone."""
-    if launch.state != FAILED or launch.updated_at is None or was_sent(launch):
+    if launch.state is not OperationState.FAILED or launch.updated_at is None or was_sent(launch):
         return False
     return (datetime.now(UTC) - launch.updated_at).total_seconds() < 86400
 
@@ -329,48 +319,38 @@ def _explain_no_evaluation(launch: Operation | None) -> str:
         return "It was not started by this dashboard, which evaluates only what it starts."
     if not launch.finished:
         return ""
-    step = next((one for one in launch.steps if one.name == "evaluate"), None)
-    told = (launch.error or {}).get("message") or (step.detail if step else "")
-    return told or "It was not started."
-
-
-# What a launch was wanted with where its row of the ledger cannot be read.
-_UNREADABLE: Mapping[str, Any] = dict.fromkeys(
-    ("display_name", "experiment", "model", "model_id", "model_version", "compute", "dataset"), ""
-) | {"gpus": 0, "parameters": {}, "tags": {}}
+    step = launch.find_step("evaluate")
+    reason = launch.error.message if launch.error else step.detail if step else ""
+    return reason or "It was not started."
 
 
 def _recorded_run(operation: Operation) -> Run:
     """Return a run the workspace does not have: on its way, or never sent."""
-    arguments = {**_UNREADABLE, "title": operation.subject, **operation.arguments}
+    # One whose row of the ledger cannot be read has its name only.
+    launch = operation.change if isinstance(operation.change, Launch) else Launch(operation.subject)
     step = operation.step or (operation.steps[-1] if operation.steps else None)
-    failed = next((one for one in operation.steps if one.state == "failed"), None)
-    state = {"failed": "Failed", "cancelled": "Canceled"}.get(operation.state, "Preparing")
-    told = operation.error or {}
+    failed = next((each for each in operation.steps if each.state is StepState.FAILED), None)
+    failure = operation.error
     error = (
-        RunError(
-            told.get("message", ""),
-            told.get("detail", "")[:400],
-            told.get("hint", ""),
-            stage=failed.title if failed else "",
-        )
-        if told
+        RunError(failure.message, failure.detail[:400], failure.hint, stage=failed.title if failed else "")
+        if failure
         else None
     )
+    states = {OperationState.FAILED: "Failed", OperationState.CANCELLED: "Canceled"}
     run = Run(
         name=operation.subject,
-        title=arguments["title"],
-        state=state,
-        display_name=arguments["display_name"],
-        experiment=arguments["experiment"],
-        model=arguments["model"],
-        model_id=arguments["model_id"],
-        model_version=arguments["model_version"],
-        compute=arguments["compute"],
-        dataset=arguments["dataset"],
-        gpus=int(arguments["gpus"]),
-        parameters=from_job_inputs(arguments["parameters"]),
-        tags={**arguments["tags"], tags.OPERATION: operation.id},
+        title=launch.label,
+        state=states.get(operation.state, "Preparing"),
+        display_name=launch.display_name,
+        experiment=launch.experiment,
+        model=launch.model,
+        model_id=launch.model_id,
+        model_version=launch.model_version,
+        compute=launch.compute,
+        dataset=launch.dataset,
+        gpus=launch.gpus,
+        parameters=from_job_inputs(launch.parameters),
+        tags={**launch.job_tags, tags.OPERATION: operation.id},
         created_at=operation.created_at,
         ended_at=operation.updated_at if operation.finished else None,
         error=error,

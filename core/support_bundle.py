@@ -105,7 +105,7 @@ def _sizes(home: Home) -> Iterable[str]:
 def _errors() -> list[dict[str, object]]:
     failed = [each for each in list_operations(limit=500) if each.error]
     return [
-        {"kind": each.kind, "at": str(each.created_at), "connection": each.connection, "error": dict(each.error or {})}
+        {"kind": each.kind, "at": str(each.created_at), "connection": each.connection, "error": vars(each.error)}
         for each in failed[:ERRORS]
     ]
 

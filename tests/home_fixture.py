@@ -26,12 +26,14 @@ from pathlib import Path
 from typing import Any
 
 from core.azureml.settings import list_settings
+from core.azureml.tags import format_time
 from core.home import Home
 from core.launch.drafts import find_latest_draft
 from core.operations import Operation, list_operations, list_receipts
 from core.operations.ledger import Ledger
 from core.runs.throughput import list_speeds
 from core.serving.transcripts import find_transcript
+from core.teardown.plan import Receipt
 from tests import environment, home_story
 from tests.tiny_model import NAME, build_tiny_model
 
@@ -85,9 +87,12 @@ def read_home(home: Home) -> dict[str, Any]:
     found = {
         "operations": [tell(each) for each in reversed(list_operations())],
         "draft": asdict(draft) if draft else None,
-        "receipts": [asdict(receipt) for receipt in reversed(list_receipts())],
+        "receipts": [tell_receipt(receipt) for receipt in reversed(list_receipts())],
         "talk": [(turn["question"], turn["replies"][0]["answer"]) for turn in talk.turns] if talk else None,
-        "timers": Ledger(home).list_timers(),
+        "timers": [
+            (timer.connection, timer.kind, timer.name, format_time(timer.delete_at))
+            for timer in Ledger(home).list_timers()
+        ],
         "seen": Ledger(home).list_seen(),
         "speeds": list_speeds("local", NAME, "this-machine"),
         "workspaces": [asdict(settings) for settings in list_settings()],
@@ -102,9 +107,16 @@ def tell(operation: Operation) -> dict[str, Any]:
     return {
         "number": operation.number, "id": operation.id, "kind": word(operation.kind), "title": operation.title,
         "subject": operation.subject, "connection": operation.connection, "state": word(operation.state),
-        "outcome": word(operation.outcome), "error": operation.error["message"] if operation.error else "",
+        "outcome": word(operation.outcome), "error": operation.error.message if operation.error else "",
         "user": operation.user, "created_at": str(operation.created_at), "steps": steps,
     }  # fmt: skip
+
+
+def tell_receipt(receipt: Receipt) -> dict[str, Any]:
+    """Return what is shown of a receipt; what is gone was called "removed" by the first code that kept a home."""
+    told = asdict(receipt)
+    gone = told.pop("gone")
+    return {**told, "removed": gone}
 
 
 def keep_home(home: Home, target: Path) -> None:

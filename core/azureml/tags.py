@@ -55,6 +55,11 @@ def format_time(at: datetime) -> str:
     return at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
+def delete_at_tag(at: datetime | None) -> dict[str, str]:
+    """Return the tag that orders a deletion; empty for what stays."""
+    return {DELETE_AT: format_time(at)} if at else {}
+
+
 def parse_time(text: object) -> datetime | None:
     """Return a time of a tag or of the wire in UTC; None for nothing or for what is no time."""
     if isinstance(text, datetime):

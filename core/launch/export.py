@@ -7,7 +7,7 @@ from pprint import pformat
 from core.azureml.connection import Settings
 from core.launch.plan import LaunchPlan
 from core.recipe import COMPONENT
-from core.runs.jobs import COMPONENT_NAME, EXPERIMENT_PREFIX, OUTPUT_NAME
+from core.runs.jobs import COMPONENT_NAME, OUTPUT_NAME
 
 _TEMPLATE = '''\
 """{title}: the same run, with azure-ai-ml alone."""
@@ -65,5 +65,5 @@ def write_script(settings: Settings, plan: LaunchPlan) -> str:
         compute=plan.compute.name,
         gpus=plan.gpus,
         output=OUTPUT_NAME,
-        experiment=f"{EXPERIMENT_PREFIX}{plan.model.name.replace('/', '-')}",
+        experiment=plan.experiment,
     )

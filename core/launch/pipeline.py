@@ -4,41 +4,35 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from core.azureml import tags
 from core.azureml.connection import Connection
 from core.errors import BadInput, Conflict
+from core.launch.request import RunRequest
 from core.recipe import Value
 from core.runs.jobs import COMPONENT_NAME, OUTPUT_NAME, find_job, node_inputs
 
 _NODE = "fine_tune"
 _STEPS_WITH_COMPUTE = ("model_import", "preprocess", "finetune", "model_evaluation")
-_FILES = ("train", "validation", "test")
+_FILES = ("train", "test")
 # An asset as an ARM id, as a registry's address or in short; the service may answer with another form than was sent.
 _ASSET = re.compile(r"(?:azureml:|.*/(?:data|models)/)([^/:]+)(?:/versions/|:)([^/:]+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class PipelineRequest:
-    """Everything a run is sent with. train, test, validation: data asset ids or datastore paths, "" for none.
-
-    parameters: what is not the component's own default. tags: tunedeck.* beside the title.
-    """
+    """The job of one run."""
 
     name: str
-    title: str
-    display_name: str
-    experiment: str
-    model_id: str
-    compute: str
-    gpus: int
+    run: RunRequest
     train: str
+    """A data asset's id or a path of a datastore."""
     test: str = ""
-    validation: str = ""
-    parameters: Mapping[str, Value] = field(default_factory=dict)
-    tags: Mapping[str, str] = field(default_factory=dict)
+    """As `train`; "" for none."""
+    operation: str = ""
+    """Id of the operation that sends it."""
 
 
 def get_component(conn: Connection) -> Any:
@@ -57,7 +51,7 @@ def submit_pipeline(conn: Connection, request: PipelineRequest) -> None:
         return
     component = get_component(conn)
     job = _build(component, request)
-    conn.submit(f"run '{request.title}'", job, lambda body: check_body(body, request, component))
+    conn.submit(f"run '{request.run.title}'", job, lambda body: check_body(body, request, component))
 
 
 def has_run(conn: Connection, request: PipelineRequest) -> bool:
@@ -83,9 +77,9 @@ def check_body(body: Mapping[str, Any], request: PipelineRequest, component: Any
     }
     expected = {
         "component": (str(nodes[0].get("componentId") or ""), str(component.id)),
-        "experiment": (str(body.get("experimentName") or ""), request.experiment),
-        "display name": (str(body.get("displayName") or ""), request.display_name),
-        "operation": ((body.get("tags") or {}).get(tags.OPERATION, ""), request.tags.get(tags.OPERATION, "")),
+        "experiment": (str(body.get("experimentName") or ""), request.run.experiment),
+        "display name": (str(body.get("displayName") or ""), request.run.display_name),
+        "operation": ((body.get("tags") or {}).get(tags.OPERATION, ""), request.operation),
     }
     differing = next((what for what, (is_, ought) in expected.items() if is_ != ought), "")
     differing = differing or _differing(sent, _list_inputs(component, request))
@@ -95,7 +89,7 @@ def check_body(body: Mapping[str, Any], request: PipelineRequest, component: Any
 
 def _not_this_run(request: PipelineRequest, reason: str) -> BadInput:
     return BadInput(
-        f"What was about to be sent for run '{request.title}' is not this run: {reason}. Nothing was sent.",
+        f"What was about to be sent for run '{request.run.title}' is not this run: {reason}. Nothing was sent.",
         "Retry; if it comes again, report the details (`make report`).",
     )
 
@@ -106,7 +100,7 @@ def _build(component: Any, request: PipelineRequest) -> Any:
     from azure.ai.ml.entities import PipelineJob, PipelineJobSettings
 
     inputs: dict[str, Any] = _list_inputs(component, request)
-    inputs["mlflow_model_path"] = Input(type="mlflow_model", path=request.model_id)
+    inputs["mlflow_model_path"] = Input(type="mlflow_model", path=request.run.model_id)
     for name in _FILES:
         if path := inputs.get(f"{name}_file_path"):
             inputs[f"{name}_file_path"] = Input(type="uri_file", path=path)
@@ -115,24 +109,24 @@ def _build(component: Any, request: PipelineRequest) -> Any:
     node.outputs.mlflow_model_folder = f"${{{{parent.outputs.{OUTPUT_NAME}}}}}"
     return PipelineJob(
         name=request.name,
-        display_name=request.display_name,
-        experiment_name=request.experiment,
+        display_name=request.run.display_name,
+        experiment_name=request.run.experiment,
         jobs={_NODE: node},
         outputs={OUTPUT_NAME: Output(type="mlflow_model")},
         # Without force_rerun a cached step would give an old model for a new question.
         settings=PipelineJobSettings(force_rerun=True, continue_on_step_failure=False),
-        tags={**request.tags, tags.TITLE: request.title},
+        tags={**request.run.job_tags, tags.OPERATION: request.operation},
     )
 
 
 def _list_inputs(component: Any, request: PipelineRequest) -> dict[str, Value]:
     """Return the inputs of the one step, by name. component: None where only what every version has is asked for."""
     inputs: dict[str, Value] = {
-        "mlflow_model_path": request.model_id,
-        "number_of_gpu_to_use_finetuning": request.gpus,
+        "mlflow_model_path": request.run.model_id,
+        "number_of_gpu_to_use_finetuning": request.run.gpus,
         **{f"{name}_file_path": path for name in _FILES if (path := getattr(request, name))},
-        **{f"compute_{name}": request.compute for name in _STEPS_WITH_COMPUTE},
-        **request.parameters,
+        **{f"compute_{name}": request.run.compute for name in _STEPS_WITH_COMPUTE},
+        **request.run.parameters,
     }
     if component is None:
         inputs.pop("compute_model_evaluation")

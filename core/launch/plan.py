@@ -10,6 +10,7 @@ from core.catalog.prices import CostRange
 from core.dataset import ChatDataset
 from core.launch.drafts import Draft
 from core.recipe import Recipe
+from core.runs.jobs import EXPERIMENT_PREFIX
 
 
 @dataclass(frozen=True)
@@ -62,9 +63,14 @@ class LaunchPlan:
     script: str = field(default="", repr=False)
 
     @property
+    def experiment(self) -> str:
+        """The experiment that its runs are filed under."""
+        return f"{EXPERIMENT_PREFIX}{self.model.name.replace('/', '-')}"
+
+    @property
     def ready(self) -> bool:
         """Whether no check has failed."""
-        return not any(check.state == "failed" for check in self.checks)
+        return not self.failures
 
     @property
     def warnings(self) -> tuple[Check, ...]:

@@ -1,40 +1,44 @@
 """Operations: every change of a workspace is recorded before it is sent, carried out step by step, and resumed.
 
+    change.py    what every kind of operation has: arguments, title, key, steps
+    launch.py cancel.py deploy.py traffic.py delete_at.py create_compute.py teardown.py    one kind each
     ledger.py    what was wanted and how far it is (SQLite), the lease, receipts
     runner.py    who carries it out: a thread of the dashboard, or `python -m core.operations run`
     turns.py     whose turn it is where two are about the same thing
-    launch.py deploy.py remove.py manage.py    the steps of each kind
     everything.py    what exists and what is being made
-    start.py     how pages begin one
 
 A page calls one `start_…` function and draws `find_operation(id)` until it is finished.
 """
 
+from core.operations.cancel import start_cancel
+from core.operations.create_compute import start_create_compute
+from core.operations.delete_at import start_set_delete_at
+from core.operations.deploy import Deploy, start_deploy
 from core.operations.everything import list_everything
+from core.operations.launch import Launch, find_launch, start_launch, was_sent
 from core.operations.ledger import (
-    Operation,
-    Step,
+    Ledger,
     find_operation,
     find_operation_for,
     get_operation,
     list_operations,
     list_receipts,
-)
-from core.operations.runner import start_runner
-from core.operations.start import (
     retry_operation,
-    start_cancel,
-    start_create_compute,
-    start_deploy,
-    start_launch,
-    start_set_delete_at,
-    start_set_traffic,
-    start_teardown,
 )
+from core.operations.records import Operation, OperationState, Step, StepState
+from core.operations.runner import start_runner
+from core.operations.teardown import start_teardown
+from core.operations.traffic import start_set_traffic
 
 __all__ = [
+    "Deploy",
+    "Launch",
+    "Ledger",
     "Operation",
+    "OperationState",
     "Step",
+    "StepState",
+    "find_launch",
     "find_operation",
     "find_operation_for",
     "get_operation",
@@ -50,4 +54,5 @@ __all__ = [
     "start_set_delete_at",
     "start_set_traffic",
     "start_teardown",
+    "was_sent",
 ]

@@ -1,15 +1,19 @@
-"""The steps of a deploy: check the size, register, endpoint, deployment, traffic, smoke prompt."""
+"""Deploy a run's model: check the size, register, endpoint, deployment, traffic, smoke prompt."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from datetime import datetime
 
 from core.azureml import tags
 from core.azureml.polling import check_write
 from core.catalog.base_models import get_base_model
 from core.catalog.compute import check_size
 from core.errors import BadInput, Conflict, NotFound, ServiceRefused, TunedeckError
-from core.operations.work import LOOK_S, Done, Outcome, Skip, StepSpec, Wait, Work
+from core.operations.change import DOUBLE_CLICK_S, Change, Done, Outcome, Skip, StepSpec, Wait
+from core.operations.ledger import Ledger
+from core.operations.records import Operation, utc_now
+from core.operations.work import LOOK_S, Work
 from core.runs.jobs import find_run, get_run
 from core.serving.chat import Sampling, score_once
 from core.serving.endpoints import (
@@ -23,14 +27,70 @@ from core.serving.endpoints import (
     find_endpoint,
     goes_on,
     read_deployment_log,
+    require_endpoint_name,
 )
-from core.serving.registered_models import find_registered_model, register_model
+from core.serving.registered_models import find_registered_model, register_model, require_model_name
 
 SMOKE_PROMPT = "Hello! Who are you?"
 SMOKE_TOKENS = 24
 
 
-def _check_size(work: Work) -> Outcome:
+@dataclass(frozen=True)
+class Deploy(Change, stored_as="deploy"):
+    """A registered model behind an endpoint. `subject` is the endpoint."""
+
+    words = "Deploy {}"
+    writes_a = "endpoint"
+    again_after_s = DOUBLE_CLICK_S
+
+    run: str = ""
+    model_name: str = ""
+    model_version: str = ""
+    registers: bool = False
+    """Whether the version is made by this deploy, so that two clicks are one wish in spite of their versions."""
+    size: str = ""
+    instances: int = 1
+    delete_at: datetime | None = None
+
+    @property
+    def _key(self) -> str:
+        version = "" if self.registers else self.model_version
+        return f"{self.subject}:{self.run}:{self.model_name}:{version}:{self.size}"
+
+    def _list_steps(self) -> tuple[StepSpec[Work[Deploy]], ...]:
+        return _STEPS
+
+
+def start_deploy(
+    connection: str,
+    run: str,
+    model_name: str,
+    endpoint: str,
+    size: str,
+    delete_at: datetime | None,
+    model_version: str = "",
+    instances: int = 1,
+) -> Operation:
+    """Record a deploy. `subject` is the endpoint's name.
+
+    model_version: an existing version is deployed as it is; empty makes one. Raises BadInput for a name Azure refuses.
+    """
+    require_endpoint_name(endpoint)
+    require_model_name(model_name)
+    change = Deploy(
+        endpoint,
+        run=run,
+        model_name=model_name,
+        model_version=model_version or str(int(utc_now().timestamp())),
+        registers=not model_version,
+        size=size,
+        instances=instances,
+        delete_at=delete_at,
+    )
+    return Ledger().start(connection, change)
+
+
+def _check_size(work: Work[Deploy]) -> Outcome:
     """Hold the size against the base model's own list before anything bills."""
     base, version = _base_model(work)
     if not base:
@@ -39,39 +99,39 @@ def _check_size(work: Work) -> Outcome:
         model = get_base_model(work.conn, base, version or "latest")
     except NotFound:
         return Skip(f"'{base}' is no longer in the registry")
-    if reason := check_size(work.arguments["size"], model.inference, base, "serve"):
+    if reason := check_size(work.change.size, model.inference, base, "serve"):
         raise BadInput(reason, "Pick one of the allowed sizes.")
-    return Done(f"{work.arguments['size']} may serve {base}", {"base_model": base})
+    return Done(f"{work.change.size} may serve {base}", {"base_model": base})
 
 
-def _base_model(work: Work) -> tuple[str, str]:
-    if work.arguments["run"]:
-        run = find_run(work.conn, work.arguments["run"])
+def _base_model(work: Work[Deploy]) -> tuple[str, str]:
+    if work.change.run:
+        run = find_run(work.conn, work.change.run)
         return (run.model, run.model_version) if run else ("", "")
-    model = find_registered_model(work.conn, work.arguments["model_name"], work.arguments["model_version"])
+    model = find_registered_model(work.conn, work.change.model_name, work.change.model_version)
     return (model.base_model, model.tags.get(tags.MODEL_VERSION, "")) if model else ("", "")
 
 
-def _register(work: Work) -> Outcome:
-    name, version = work.arguments["model_name"], work.arguments["model_version"]
+def _register(work: Work[Deploy]) -> Outcome:
+    name, version = work.change.model_name, work.change.model_version
     known = find_registered_model(work.conn, name, version)
     if known is None:
-        run = get_run(work.conn, work.arguments["run"])
+        run = get_run(work.conn, work.change.run)
         if not run.completed:
             raise Conflict(f"Run '{run.title}' is {run.state_word.lower()}.", "Wait until it is completed, then retry.")
         known = register_model(work.conn, run, name, version)
-    return Done(f"{name} version {version}", {"model_id": known.id, "run": known.run or work.arguments["run"]})
+    return Done(f"{name} version {version}", {"model_id": known.id, "run": known.run or work.change.run})
 
 
-def _create_endpoint(work: Work) -> Outcome:
-    name = work.operation.subject
+def _create_endpoint(work: Work[Deploy]) -> Outcome:
+    name = work.change.subject
     waiting = work.send_once(
         "endpoint", "the endpoint", lambda: _has_endpoint(work, name), lambda: _send_endpoint(work, name), bills=True
     )
     if waiting:
         return waiting
-    if work.arguments["delete_at"]:
-        work.ledger.set_timer(work.operation.connection, "endpoint", name, work.arguments["delete_at"])
+    if work.change.delete_at:
+        work.ledger.set_timer(work.operation.connection, "endpoint", name, work.change.delete_at)
     if error := check_write(work.conn, f"endpoint '{name}'"):
         raise error
     endpoint = _find_own_endpoint(work)
@@ -82,81 +142,74 @@ def _create_endpoint(work: Work) -> Outcome:
     return Done("Created", {"scoring_uri": endpoint.scoring_uri})
 
 
-def _has_endpoint(work: Work, name: str) -> bool:
+def _has_endpoint(work: Work[Deploy], name: str) -> bool:
     """Tell whether this operation's endpoint is there; raises Conflict for somebody else's."""
     endpoint = find_endpoint(work.conn, name)
-    if endpoint is not None and endpoint.tags.get(tags.OPERATION) != work.operation.id:
+    if endpoint is not None and not work.made(endpoint.tags):
         raise Conflict(f"There is an endpoint '{name}' already.", "Choose another name.")
     return endpoint is not None
 
 
-def _find_own_endpoint(work: Work) -> EndpointView | None:
+def _find_own_endpoint(work: Work[Deploy]) -> EndpointView | None:
     """Return the endpoint that this deploy made; None while it is not certain that it was deleted, NotFound after.
 
     One of the same name that another made since is not taken for it.
     """
 
     def find() -> EndpointView | None:
-        endpoint = find_endpoint(work.conn, work.operation.subject)
-        return endpoint if endpoint and endpoint.tags.get(tags.OPERATION) == work.operation.id else None
+        endpoint = find_endpoint(work.conn, work.change.subject)
+        return endpoint if endpoint and work.made(endpoint.tags) else None
 
-    found: EndpointView | None = work.find_confirmed(f"endpoint '{work.operation.subject}'", find)
-    return found
+    return work.find_confirmed(f"endpoint '{work.change.subject}'", find)
 
 
-def _send_endpoint(work: Work, name: str) -> None:
-    model = f"{work.arguments['model_name']}:{work.arguments['model_version']}"
-    told = {
-        tags.OPERATION: work.operation.id,
-        tags.MADE_BY: tags.made_by(),
+def _send_endpoint(work: Work[Deploy], name: str) -> None:
+    model = f"{work.change.model_name}:{work.change.model_version}"
+    wanted = {
+        **_tags(work),
         tags.REGISTERED_MODEL: model,
         tags.MODEL: str(work.facts.get("base_model", "")),
         tags.RUN: str(work.facts.get("run") or ""),
-        tags.SIZE: work.arguments["size"],
-        tags.CREATED_AT: tags.format_time(_created(work)),
+        tags.SIZE: work.change.size,
+        **tags.delete_at_tag(work.change.delete_at),
     }
-    if work.arguments["delete_at"]:
-        told[tags.DELETE_AT] = work.arguments["delete_at"]
-    begin_endpoint(work.conn, name, f"{model}, by Tunedeck.", {key: value for key, value in told.items() if value})
+    begin_endpoint(work.conn, name, f"{model}, by Tunedeck.", {key: value for key, value in wanted.items() if value})
 
 
-def _create_deployment(work: Work) -> Outcome:
-    name = work.operation.subject
+def _create_deployment(work: Work[Deploy]) -> Outcome:
+    name = work.change.subject
     if _find_own_endpoint(work) is None:
         return Wait("Looking for the endpoint once more", LOOK_S)
     waiting = work.send_once(
         "deployment",
         "the deployment",
         lambda: _find_deployment(work) is not None,
-        lambda: _send_deployment(work, name),
+        lambda: _send_deployment(work),
         bills=True,
     )
     if waiting:
         return waiting
     if error := check_write(work.conn, f"deployment '{DEPLOYMENT_NAME}' of '{name}'"):
         raise _did_not_start(work, name, error.message, error.detail)
-    found: DeploymentView | None = work.find_confirmed(
-        f"deployment '{DEPLOYMENT_NAME}' of '{name}'", lambda: _find_deployment(work)
-    )
-    if found is None or goes_on(found.state) or found.state == DELETING:
+    deployment = work.find_confirmed(f"deployment '{DEPLOYMENT_NAME}' of '{name}'", lambda: _find_deployment(work))
+    if deployment is None or goes_on(deployment.state) or deployment.state == DELETING:
         return Wait("Starting the container", 1.5)
-    if found.state != "Succeeded":
-        raise _did_not_start(work, name, f"it is {found.state.lower()}", "")
+    if deployment.state != "Succeeded":
+        raise _did_not_start(work, name, f"it is {deployment.state.lower()}", "")
     return Done("Up")
 
 
-def _send_deployment(work: Work, name: str) -> None:
-    told = {
-        tags.OPERATION: work.operation.id,
-        tags.MADE_BY: tags.made_by(),
-        tags.CREATED_AT: tags.format_time(_created(work)),
-    }
-    begin_deployment(
-        work.conn, name, work.facts["model_id"], work.arguments["size"], int(work.arguments["instances"]), told
-    )
+def _tags(work: Work[Deploy]) -> dict[str, str]:
+    created_at = work.operation.created_at
+    return work.tags | ({tags.CREATED_AT: tags.format_time(created_at)} if created_at else {})
 
 
-def _did_not_start(work: Work, name: str, reason: str, detail: str) -> ServiceRefused:
+def _send_deployment(work: Work[Deploy]) -> None:
+    change = work.change
+    begin_deployment(work.conn, change.subject, work.facts["model_id"], change.size, change.instances, _tags(work))
+
+
+def _did_not_start(work: Work[Deploy], name: str, reason: str, detail: str) -> ServiceRefused:
     try:
         log = read_deployment_log(work.conn, name, lines=40)
     except TunedeckError as error:  # why the container did not start must not be lost with its log
@@ -168,8 +221,8 @@ def _did_not_start(work: Work, name: str, reason: str, detail: str) -> ServiceRe
     )
 
 
-def _send_traffic(work: Work) -> Outcome:
-    name = work.operation.subject
+def _send_traffic(work: Work[Deploy]) -> Outcome:
+    name = work.change.subject
     endpoint = _find_own_endpoint(work)
     if error := check_write(work.conn, f"endpoint '{name}'"):
         raise error
@@ -181,7 +234,7 @@ def _send_traffic(work: Work) -> Outcome:
     return Done("100 %")
 
 
-def _smoke(work: Work) -> Outcome:
+def _smoke(work: Work[Deploy]) -> Outcome:
     """Ask one question, so that "live" means that an answer came."""
     endpoint = _find_own_endpoint(work)
     if endpoint is None:
@@ -197,7 +250,13 @@ def _smoke(work: Work) -> Outcome:
     return Done(f"Answered in {seconds:.1f} s", {"smoke_prompt": SMOKE_PROMPT, "smoke_answer": answer.text})
 
 
-STEPS = (
+def _find_deployment(work: Work[Deploy]) -> DeploymentView | None:
+    endpoint = find_endpoint(work.conn, work.change.subject)
+    deployments = endpoint.deployments if endpoint else ()
+    return next((each for each in deployments if each.name == DEPLOYMENT_NAME), None)
+
+
+_STEPS = (
     StepSpec("check", "Check the size", _check_size),
     StepSpec("register", "Register", _register),
     StepSpec("endpoint", "Endpoint", _create_endpoint, patience_s=1800.0),
@@ -205,13 +264,3 @@ STEPS = (
     StepSpec("traffic", "Traffic", _send_traffic, patience_s=1800.0),
     StepSpec("smoke", "First question", _smoke),
 )
-
-
-def _find_deployment(work: Work) -> DeploymentView | None:
-    endpoint = find_endpoint(work.conn, work.operation.subject)
-    deployments = endpoint.deployments if endpoint else ()
-    return next((each for each in deployments if each.name == DEPLOYMENT_NAME), None)
-
-
-def _created(work: Work) -> Any:
-    return work.operation.created_at

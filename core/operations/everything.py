@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from core.azureml import tags
 from core.azureml.connection import Connection
+from core.operations.create_compute import CreateCompute
+from core.operations.deploy import Deploy
 from core.operations.ledger import Ledger
-from core.operations.records import Operation
-from core.operations.turns import written_by
 from core.teardown.inventory import Inventory, Item, list_inventory
-
-_MAKING = ("deploy", "create_compute")
 
 
 def list_everything(conn: Connection) -> Inventory:
@@ -23,24 +20,20 @@ def list_everything(conn: Connection) -> Inventory:
     found = list_inventory(conn)
     items = {(item.kind, item.name.lower()): item for item in found.items if item.kind in ("endpoint", "compute")}
     for operation in reversed(under_way):
-        thing = written_by(operation)
-        if thing is None:
+        change = operation.change
+        if change.writes is None:
             continue
-        item = items.get(thing)
-        if item is None and operation.kind in _MAKING:
-            item = _to_come(operation, thing[0])
+        item = items.get(change.writes)
+        if item is None and isinstance(change, Deploy | CreateCompute):
+            # It bills nothing yet.
+            item = Item(
+                change.writes[0],
+                change.subject,
+                state="Not made yet",
+                delete_at=change.delete_at,
+                created_here=True,
+            )
         if item is not None:
-            items[thing] = replace(item, under_way=(*item.under_way, operation.title))
+            items[change.writes] = replace(item, under_way=(*item.under_way, operation.title))
     standing = [items.pop((item.kind, item.name.lower()), item) for item in found.items]
     return replace(found, items=(*items.values(), *standing))
-
-
-def _to_come(operation: Operation, kind: str) -> Item:
-    """Return what an operation is about to make; it bills nothing yet."""
-    return Item(
-        kind,
-        operation.subject,
-        state="Not made yet",
-        delete_at=tags.parse_time(operation.arguments.get("delete_at")),
-        created_here=True,
-    )

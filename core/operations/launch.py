@@ -1,50 +1,125 @@
-"""The steps of a launch: send the data, start the run, watch it, evaluate it."""
+"""Start a run: send the data, submit the job, watch it, evaluate it."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
-from typing import Any
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 from core import dataset as datasets
 from core.azureml import tags
-from core.errors import NotFound, TunedeckError
+from core.dataset import ChatDataset
+from core.errors import BadInput, NotFound, TunedeckError
+from core.launch.drafts import mark_launched
 from core.launch.pipeline import PipelineRequest, has_run, submit_pipeline
-from core.operations.work import Done, Outcome, Skip, StepSpec, Stop, Wait, Work
+from core.launch.plan import LaunchPlan
+from core.launch.request import RunRequest, digest, make_request
+from core.operations.change import Change, Done, Outcome, Skip, StepSpec, Stop, Wait
+from core.operations.ledger import Ledger
+from core.operations.records import Operation, StepState
+from core.operations.work import Work
 from core.runs import history
 from core.runs.evaluation import submit_evaluation
-from core.runs.jobs import STATES, Run, evaluation_name, find_job, get_run, has_job
+from core.runs.jobs import evaluation_name, find_job, get_run, has_job
 from core.runs.metrics import read_metrics
+from core.runs.states import STATES, Run
 from core.runs.throughput import add_speed
+from core.runs.titles import new_run_name, new_title
 
 NEVER_SHOWN_S = 600.0  # how long a run is looked for that the workspace has confirmed and does not show
 _WATCH_S = (1.5, 10.0)  # how often a run is looked at: at first, and once it has gone on for a while
 
 
-def _send_data(work: Work) -> Outcome:
+@dataclass(frozen=True)
+class Launch(RunRequest, Change, stored_as="launch"):
+    """A run. `subject` is its job's name."""
+
+    words = "Start {}"
+    again_after_s = math.inf
+
+    @property
+    def label(self) -> str:
+        """The run's two words."""
+        return self.title or self.subject
+
+    @property
+    def _key(self) -> str:
+        return f"{self.draft}:{self.revision}" if self.draft else self.subject
+
+    def _list_steps(self) -> tuple[StepSpec[Work[Launch]], ...]:
+        data = f"data {self.dataset_key}"  # the same new data is sent once
+        return (
+            StepSpec("upload", "Send the data", _send_data, alone=data),
+            StepSpec("register", "Register the data", _register_data, alone=data),
+            StepSpec("submit", "Start the run", _submit),
+            StepSpec("watch", "Train", _watch, watches=True),
+            StepSpec("evaluate", "Start the evaluation", _evaluate),
+            StepSpec("watch_evaluation", "Evaluate", _watch_evaluation),
+        )
+
+    def renew(self) -> Launch:
+        """Return the launch of another run like this."""
+        return replace(self, subject=new_run_name(self.title, secrets.token_hex(4)))
+
+    @classmethod
+    def from_stored(cls, subject: str, stored: Mapping[str, Any]) -> Self:
+        """Return the change from its arguments; those of an older Tunedeck hold the job's tags."""
+        old = stored.get("tags") or {}
+        found = {"draft": old.get(tags.DRAFT, ""), "rows": int(old.get(tags.ROWS) or 0)}
+        return super().from_stored(subject, {**found, **stored})
+
+
+def start_launch(plan: LaunchPlan, title: str = "") -> Operation:
+    """Record a run; `subject` is its job name, so the page can go to /runs?run=<subject> at once.
+
+    The name is made of the draft as it stands, the recipe and the data. So a second click on the same draft gives the
+    same operation, and one after the ledger lost its last lines finds the job that was sent. Raises BadInput while a
+    check fails.
+    """
+    if plan.failures:
+        failed = plan.failures[0]
+        raise BadInput(f"{failed.title}: {failed.detail}", failed.hint)
+    seed = digest(plan)
+    request = make_request(plan, title or new_title(seed))
+    change = Launch(new_run_name(request.title, seed), **vars(request))
+    operation = Ledger().start(plan.draft.connection, change)
+    mark_launched(plan.draft.id, operation.id, plan.draft.revision)
+    return operation
+
+
+def find_launch(ledger: Ledger, connection: str, run: str) -> Operation | None:
+    """Return the newest launch of a run, or None where it was not started from here."""
+    return next(iter(ledger.list_operations(connection, subject=run, kind=Launch.stored_as, limit=1)), None)
+
+
+def was_sent(launch: Operation) -> bool:
+    """Tell whether the workspace has confirmed the run of a launch."""
+    submit = launch.find_step("submit")
+    return submit is not None and submit.state is StepState.DONE
+
+
+def _send_data(work: Work[Launch]) -> Outcome:
     dataset = _dataset(work)
     sent = datasets.upload(work.conn, dataset, lambda done, total: work.report(f"{done:,} of {total:,} bytes"))
     detail = f"{sent.bytes_sent:,} bytes sent" if sent.bytes_sent else "Was there already"
     return Done(detail, {"train_uri": sent.train_uri, "test_uri": sent.test_uri})
 
 
-def _register_data(work: Work) -> Outcome:
+def _register_data(work: Work[Launch]) -> Outcome:
     uploaded = datasets.UploadedData(work.facts["train_uri"], work.facts["test_uri"], 0)
     assets = datasets.register_data(work.conn, _dataset(work), uploaded)
     return Done(f"{assets.name} version {assets.version}", {"train_id": assets.train_id, "test_id": assets.test_id})
 
 
-def _submit(work: Work) -> Outcome:
-    job = work.operation.subject
+def _submit(work: Work[Launch]) -> Outcome:
     request = PipelineRequest(
-        name=job,
+        name=work.change.subject,
+        run=work.change,
         train=work.facts["train_id"],
         test=work.facts["test_id"] or "",
-        tags={**work.arguments["tags"], tags.OPERATION: work.operation.id},
-        **{
-            name: work.arguments[name]
-            for name in ("title", "display_name", "experiment", "model_id", "compute", "gpus", "parameters")
-        },
+        operation=work.operation.id,
     )
     waiting = work.send_once(
         "job", "the run", lambda: has_run(work.conn, request), lambda: submit_pipeline(work.conn, request)
@@ -52,8 +127,8 @@ def _submit(work: Work) -> Outcome:
     return waiting or Done("Confirmed")
 
 
-def _watch(work: Work) -> Outcome:
-    job = work.operation.subject
+def _watch(work: Work[Launch]) -> Outcome:
+    job = work.change.subject
     record = history.find_record(work.conn, job)
     if record is None:
         return _wait_until_shown(work, job, "run")
@@ -68,27 +143,26 @@ def _watch(work: Work) -> Outcome:
     return Stop(f"The run is {shown.word.lower()}; it is not evaluated.", cancelled=state == "Canceled")
 
 
-def _evaluate(work: Work) -> Outcome:
+def _evaluate(work: Work[Launch]) -> Outcome:
     if not work.facts.get("test_id"):
         return Skip("The data has no test rows")
-    run = get_run(work.conn, work.operation.subject)
+    run = get_run(work.conn, work.change.subject)
     inputs = {**run.inputs, "test_file_path": str(work.facts["test_id"])}
-    run = replace(run, inputs=inputs, model_id=work.arguments["model_id"], compute=work.arguments["compute"])
+    run = replace(run, inputs=inputs, model_id=work.change.model_id, compute=work.change.compute)
     name = evaluation_name(run.name)
     waiting = work.send_once(
-        "evaluation", "the evaluation", lambda: has_job(work.conn, name), lambda: _send_evaluation(work, run)
+        "evaluation",
+        "the evaluation",
+        lambda: has_job(work.conn, name),
+        lambda: submit_evaluation(work.conn, run),
     )
     return waiting or Done("Confirmed")
 
 
-def _send_evaluation(work: Work, run: Run) -> None:
-    submit_evaluation(work.conn, run)
-
-
-def _watch_evaluation(work: Work) -> Outcome:
+def _watch_evaluation(work: Work[Launch]) -> Outcome:
     if not work.facts.get("test_id"):
         return Skip()
-    name = evaluation_name(work.operation.subject)
+    name = evaluation_name(work.change.subject)
     record = history.find_record(work.conn, name)
     if record is None:
         return _wait_until_shown(work, name, "evaluation")
@@ -100,7 +174,7 @@ def _watch_evaluation(work: Work) -> Outcome:
     return Stop(f"The evaluation is {shown.word.lower()}; the model is not harmed.")
 
 
-def _wait_until_shown(work: Work, job: str, what: str) -> Wait:
+def _wait_until_shown(work: Work[Launch], job: str, what: str) -> Wait:
     """Wait for a job that was confirmed and that the workspace does not show; raises NotFound after NEVER_SHOWN_S,
     and sooner where it was deleted.
     """
@@ -116,29 +190,19 @@ def _wait_until_shown(work: Work, job: str, what: str) -> Wait:
     return Wait(f"Confirmed; the workspace does not show the {what} yet", pause, {"unseen_s": unseen_s + pause})
 
 
-STEPS = (
-    StepSpec("upload", "Send the data", _send_data),
-    StepSpec("register", "Register the data", _register_data),
-    StepSpec("submit", "Start the run", _submit),
-    StepSpec("watch", "Train", _watch),
-    StepSpec("evaluate", "Start the evaluation", _evaluate),
-    StepSpec("watch_evaluation", "Evaluate", _watch_evaluation),
-)
-
-
-def _dataset(work: Work) -> Any:
-    dataset = datasets.find_dataset(work.arguments["dataset_key"])
+def _dataset(work: Work[Launch]) -> ChatDataset:
+    dataset = datasets.find_dataset(work.change.dataset_key)
     if dataset is None:
-        raise NotFound(f"The data '{work.arguments['dataset']}' is no longer in this home.", "Choose the data again.")
+        raise NotFound(f"The data '{work.change.dataset}' is no longer in this home.", "Choose the data again.")
     return dataset
 
 
-def _pause(work: Work) -> float:
+def _pause(work: Work[Launch]) -> float:
     step = work.operation.step
     return _WATCH_S[1] if step and (step.seconds or 0) > 900 else _WATCH_S[0]
 
 
-def _remember_speed(work: Work, run: Run) -> None:
+def _remember_speed(work: Work[Launch], run: Run) -> None:
     """Keep the measured speed for the next estimate; a run without one says nothing."""
     try:
         values = [v for v in read_metrics(work.conn, run.name).get("tokens_per_second").values if math.isfinite(v)]

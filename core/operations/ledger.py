@@ -1,4 +1,4 @@
-"""The ledger: intent and outcome of every change. Knows neither workspaces nor what a step does."""
+"""The ledger: intent and outcome of every change, who carries them out, what is due and what was deleted."""
 
 from __future__ import annotations
 
@@ -7,34 +7,45 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from core import home
+from core.azureml import tags
 from core.database import Database
 from core.errors import NotFound
+from core.operations.change import Change, Unreadable
 from core.operations.records import (
-    DONE,
-    FAILED,
-    RECORDED,
     Operation,
+    OperationState,
     Step,
+    StepState,
     parse_operation,
     to_body,
     utc_now,
 )
-from core.teardown.plan import Gone, Receipt
+from core.teardown.plan import Receipt
 
 WAITED = "waited "  # and a step's name: the fact that holds for how many seconds the step has waited
-DOUBLE_CLICK_S = 10.0  # for what must not be made twice
 
 _log = logging.getLogger(__name__)
 _SELECT = "select * from operations"
+_FINISHED = f"({', '.join(repr(state.value) for state in OperationState if state.finished)})"
 
 
 class LeaseLost(Exception):
     """Another process carries operations out now; what was to be written is not written."""
+
+
+@dataclass(frozen=True)
+class Timer:
+    """When an endpoint or compute is to be deleted."""
+
+    connection: str
+    kind: str
+    name: str
+    delete_at: datetime
 
 
 class Ledger:
@@ -46,54 +57,37 @@ class Ledger:
 
     # What a page writes ------------------------------------------------------------------------------------------
 
-    def start(
-        self,
-        kind: str,
-        connection: str,
-        subject: str,
-        steps: Sequence[tuple[str, str]],
-        arguments: Mapping[str, Any],
-        key: str = "",
-        again_after_s: float = 0.0,
-        retry_after_s: float = 0.0,
-    ) -> Operation:
+    def start(self, connection: str, change: Change) -> Operation:
         """Record an operation. While one of the same key is under way, that one is given again; so is one that is done
         until `again_after_s` after its start, and one that failed until `retry_after_s` after its end.
         """
         now = utc_now()
         operation = Operation(
             id=secrets.token_hex(4),
-            kind=kind,
             connection=connection,
-            subject=subject,
-            state=RECORDED,
-            steps=tuple(Step(name, title) for name, title in steps),
-            arguments=dict(arguments),
+            change=change,
+            state=OperationState.RECORDED,
+            steps=tuple(Step(step.name, step.title) for step in change.steps),
             user=_user(),
             created_at=now,
             updated_at=now,
         )
-        key = key or f"{kind}:{subject}"
         with self._database.write() as db:
-            for row in db.execute(
-                f"{_SELECT} where connection = ? and key = ? order by number desc limit 1",
-                (connection, key),
-            ):
-                known = parse_operation(row)
-                since = {DONE: known.created_at, FAILED: known.updated_at}.get(known.state) or now
-                holds_s = {DONE: again_after_s, FAILED: retry_after_s}.get(known.state, 0.0)
-                if not known.finished or abs((now - since).total_seconds()) < holds_s:
-                    return known
+            latest = db.execute(
+                f"{_SELECT} where connection = ? and key = ? order by number desc limit 1", (connection, change.key)
+            ).fetchone()
+            if latest and _stands_for(known := parse_operation(latest), change, now):
+                return known
             db.execute(
                 "insert into operations (id, kind, connection, subject, key, state, body, user, created_at, "
                 "updated_at, due_at) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
                 (
                     operation.id,
-                    kind,
+                    change.stored_as,
                     connection,
-                    subject,
-                    key,
-                    RECORDED,
+                    change.subject,
+                    change.key,
+                    operation.state,
                     to_body(operation),
                     operation.user,
                     now.isoformat(),
@@ -108,20 +102,30 @@ class Ledger:
             db.execute("update operations set cancel_wanted = 1, due_at = 0 where id = ?", (operation_id,))
 
     def retry(self, operation_id: str) -> Operation:
-        """Make a failed operation go on at the step that failed."""
+        """Take up a failed operation at the step that failed; done steps stay done.
+
+        Where what it had made was deleted since, a new operation makes it anew: nobody else's retry does that.
+        """
         operation = self.get(operation_id)
-        if operation.state != FAILED:
+        if operation.state is not OperationState.FAILED or isinstance(operation.change, Unreadable):
             return operation
+        if operation.facts.get("vanished"):
+            return self.start(operation.connection, operation.change.renew())
         steps = tuple(
-            replace(step, state="waiting", detail="", started=None, ended=None) if step.state == "failed" else step
-            for step in operation.steps
+            Step(step.name, step.title) if step.state is StepState.FAILED else step for step in operation.steps
         )
         facts = {name: value for name, value in operation.facts.items() if not name.startswith(WAITED)}
-        renewed = replace(operation, state=RECORDED, steps=steps, facts=facts, error=None, note="")
+        renewed = replace(operation, steps=steps, facts=facts, error=None, note="")
         with self._database.write() as db:
             db.execute(
                 "update operations set state = ?, body = ?, due_at = 0, updated_at = ? where id = ? and state = ?",
-                (RECORDED, to_body(renewed), utc_now().isoformat(), operation_id, FAILED),
+                (
+                    OperationState.RECORDED,
+                    to_body(renewed),
+                    utc_now().isoformat(),
+                    operation_id,
+                    OperationState.FAILED,
+                ),
             )
         return self.get(operation_id)
 
@@ -154,7 +158,7 @@ class Ledger:
                 where.append(f"{column} = ?")
                 values.append(value)
         if active is not None:
-            where.append(f"state {'not in' if active else 'in'} ('done', 'failed', 'cancelled')")
+            where.append(f"state {'not in' if active else 'in'} {_FINISHED}")
         rows = self._database.rows(
             f"{_SELECT} where {' and '.join(where)} order by number desc limit ?",
             *values,
@@ -167,7 +171,7 @@ class Ledger:
 
     def list_unfinished(self) -> list[tuple[Operation, bool]]:
         """Return the unfinished operations, oldest first, each with whether something new was wanted of it."""
-        rows = self._database.rows(f"{_SELECT} where state not in ('done', 'failed', 'cancelled') order by number")
+        rows = self._database.rows(f"{_SELECT} where state not in {_FINISHED} order by number")
         parsed = [(parse_operation(row), row["due_at"] == 0) for row in rows]
         return [(operation, is_due) for operation, is_due in parsed if not operation.finished]
 
@@ -239,25 +243,24 @@ class Ledger:
 
     # Timers, receipts, what was looked at ----------------------------------------------------------------
 
-    def set_timer(self, connection: str, kind: str, name: str, delete_at: str) -> None:
-        """Remember when something is to be deleted; "" forgets it."""
+    def set_timer(self, connection: str, kind: str, name: str, delete_at: datetime | None) -> None:
+        """Remember when something is to be deleted; None forgets it."""
         with self._database.write() as db:
+            db.execute("delete from timers where connection = ? and kind = ? and name = ?", (connection, kind, name))
             if delete_at:
                 db.execute(
-                    "insert or replace into timers (connection, kind, name, delete_at) values (?, ?, ?, ?)",
-                    (connection, kind, name, delete_at),
-                )
-            else:
-                db.execute(
-                    "delete from timers where connection = ? and kind = ? and name = ?", (connection, kind, name)
+                    "insert into timers (connection, kind, name, delete_at) values (?, ?, ?, ?)",
+                    (connection, kind, name, tags.format_time(delete_at)),
                 )
 
-    def list_timers(self, connection: str | None = None) -> list[tuple[str, str, str, str]]:
-        """Return (connection, kind, name, delete_at), the next first."""
-        rows = self._database.rows(
-            "select * from timers where ? is null or connection = ? order by delete_at", connection, connection
-        )
-        return [(row["connection"], row["kind"], row["name"], row["delete_at"]) for row in rows]
+    def list_timers(self) -> list[Timer]:
+        """Return the timers, the next first."""
+        rows = self._database.rows("select * from timers order by delete_at")
+        return [
+            Timer(row["connection"], row["kind"], row["name"], at)
+            for row in rows
+            if (at := tags.parse_time(row["delete_at"]))
+        ]
 
     def add_receipt(self, receipt: Receipt, fence: int) -> Receipt:
         """Number and keep a receipt; one operation has one."""
@@ -298,6 +301,11 @@ def get_operation(operation_id: str) -> Operation:
     return Ledger().get(operation_id)
 
 
+def retry_operation(operation_id: str) -> Operation:
+    """Take up a failed operation: see `Ledger.retry`."""
+    return Ledger().retry(operation_id)
+
+
 def find_operation_for(connection: str, subject: str, kind: str = "") -> Operation | None:
     """Return the newest operation about this run, endpoint or compute, or None."""
     return next(iter(Ledger().list_operations(connection, subject=subject, kind=kind, limit=1)), None)
@@ -313,16 +321,19 @@ def list_receipts(connection: str | None = None, limit: int = 50) -> list[Receip
     return Ledger().list_receipts(connection, limit)
 
 
+def _stands_for(known: Operation, change: Change, now: datetime) -> bool:
+    """Tell whether a known operation of the same key is this very change."""
+    since, holds_s = {
+        OperationState.DONE: (known.created_at, change.again_after_s),
+        OperationState.FAILED: (known.updated_at, change.retry_after_s),
+    }.get(known.state, (now, 0.0))
+    return not known.finished or abs((now - (since or now)).total_seconds()) < holds_s
+
+
 def _parse_receipt(body: str) -> Receipt | None:
     """Return a receipt, None where the row makes no sense: it costs that receipt, not the list."""
     try:
-        known = {name: value for name, value in json.loads(body).items() if name in Receipt.__dataclass_fields__}
-        fields = Gone.__dataclass_fields__
-        removed = tuple(
-            Gone(**{**{name: value for name, value in gone.items() if name in fields}, "checks": tuple(gone["checks"])})
-            for gone in known.pop("removed")
-        )
-        return Receipt(removed=removed, kept=tuple(known.pop("kept")), notes=tuple(known.pop("notes")), **known)
+        return Receipt.from_stored(json.loads(body))
     except (ValueError, KeyError, TypeError, AttributeError):
         _log.warning("a receipt of the ledger cannot be read")
         return None

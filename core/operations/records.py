@@ -1,35 +1,58 @@
-"""Operations and their steps, as they are kept and shown. Knows no database."""
+"""Operations and their steps, as they are kept and shown."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from enum import StrEnum
+from sqlite3 import Row
 from typing import Any
 
-RECORDED, RUNNING, WAITING, DONE, FAILED, CANCELLED = "recorded", "running", "waiting", "done", "failed", "cancelled"
-FINISHED = (DONE, FAILED, CANCELLED)
+from core.operations.change import KINDS, Change, Unreadable
+from core.teardown.plan import Gone
 
-_TITLES = {
-    "launch": "Start {}",
-    "deploy": "Deploy {}",
-    "create_compute": "Create compute {}",
-    "cancel": "Cancel {}",
-    "traffic": "Change traffic of {}",
-    "delete_at": "Change delete-at of {}",
-    "teardown": "Delete {}",
-    "expire": "Delete {}, its time is over",
-}
+
+class OperationState(StrEnum):
+    """How far an operation is."""
+
+    RECORDED = "recorded"
+    RUNNING = "running"
+    WAITING = "waiting"
+    """An identity is not at hand; the operation's `note` says so."""
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more will be done."""
+        return self in {OperationState.DONE, OperationState.FAILED, OperationState.CANCELLED}
+
+
+class StepState(StrEnum):
+    """How far a step is."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+    @property
+    def behind(self) -> bool:
+        """Whether the next step may begin."""
+        return self in {StepState.DONE, StepState.SKIPPED}
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step of an operation. state: "waiting", "running", "done", "failed" or "skipped"."""
+    """One step of an operation."""
 
     name: str
     title: str
-    state: str = "waiting"
+    state: StepState = StepState.WAITING
     detail: str = ""
     started: datetime | None = None
     ended: datetime | None = None
@@ -41,54 +64,80 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Operation:
-    """One change somebody wanted.
+class Failure:
+    """Why an operation failed, as an error is shown."""
 
-    kind: launch, deploy, create_compute, cancel, traffic, delete_at, teardown or expire. subject: the name of what it
-    is about (run, endpoint, compute …), chosen before anything was sent. state "waiting" means an identity is not at
-    hand; `note` says so. error: {"message", "hint", "detail"} of a failed one. number: its place in the order in which
-    the ledger's operations were recorded, whatever the clock said.
-    """
+    message: str = "It failed."
+    hint: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One change somebody wanted, and how far it is."""
 
     id: str
-    kind: str
     connection: str
-    subject: str
-    state: str
+    change: Change
+    state: OperationState
     steps: tuple[Step, ...] = ()
-    arguments: Mapping[str, Any] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
-    error: Mapping[str, str] | None = None
+    """What its steps have written down."""
+    error: Failure | None = None
     note: str = ""
     user: str = ""
     created_at: datetime | None = None
     updated_at: datetime | None = None
     cancel_wanted: bool = False
     number: int = 0
+    """Its place in the order in which the ledger's operations were recorded, whatever the clock said."""
 
     @property
-    def finished(self) -> bool:
-        """Whether nothing more will be done."""
-        return self.state in FINISHED
+    def kind(self) -> str:
+        """The name of its kind, as the ledger keeps it."""
+        return self.change.kind if isinstance(self.change, Unreadable) else self.change.stored_as
+
+    @property
+    def subject(self) -> str:
+        """The name of the run, endpoint or compute that it is about."""
+        return self.change.subject
 
     @property
     def title(self) -> str:
         """What it does, in words: "Deploy smollm2-support-3f2"."""
-        return _TITLES.get(self.kind, "{}").format(self.arguments.get("title") or self.subject)
+        return self.change.description
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more will be done."""
+        return self.state.finished
 
     @property
     def step(self) -> Step | None:
         """The first step that is not behind it."""
-        return next((step for step in self.steps if step.state not in ("done", "skipped")), None)
+        return next((step for step in self.steps if not step.state.behind), None)
 
     @property
     def outcome(self) -> str:
         """The Activity page's word: confirmed, failed, not started, cancelled, checking or under way."""
-        if self.state in (DONE, FAILED, CANCELLED):
-            return {DONE: "confirmed", FAILED: "failed", CANCELLED: "cancelled"}[self.state]
+        if self.finished:
+            return "confirmed" if self.state is OperationState.DONE else self.state.value
         if self.facts.get("unconfirmed"):
             return "checking"
-        return "not started" if self.state in (RECORDED, WAITING) else "under way"
+        return "under way" if self.state is OperationState.RUNNING else "not started"
+
+    @property
+    def gone(self) -> tuple[Gone, ...]:
+        """What it deleted and saw to be gone."""
+        return tuple(Gone.from_stored(each) for each in self.facts.get("gone", ()))
+
+    def find_step(self, name: str) -> Step | None:
+        """Return the step of this name, or None."""
+        return next((step for step in self.steps if step.name == name), None)
+
+    def with_step(self, changed: Step) -> Operation:
+        """Return the operation with the step of that name changed."""
+        return replace(self, steps=tuple(changed if step.name == changed.name else step for step in self.steps))
 
 
 def to_body(operation: Operation) -> str:
@@ -98,63 +147,63 @@ def to_body(operation: Operation) -> str:
             "steps": [
                 {**asdict(step), "started": _text(step.started), "ended": _text(step.ended)} for step in operation.steps
             ],
-            "arguments": dict(operation.arguments),
+            "arguments": operation.change.to_stored(),
             "facts": dict(operation.facts),
-            "error": dict(operation.error) if operation.error else None,
+            "error": asdict(operation.error) if operation.error else None,
             "note": operation.note,
         }
     )
 
 
-def parse_operation(row: Any) -> Operation:
+def parse_operation(row: Row) -> Operation:
     """Return an operation from a row of the ledger; a row that makes no sense is a failed operation that says so."""
     try:
         return _parse(row)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         return Operation(
             id=str(row["id"]),
-            kind=str(row["kind"]),
             connection=str(row["connection"]),
-            subject=str(row["subject"]),
-            state=FAILED,
-            error={
-                "message": "This entry of the ledger cannot be read. Nothing more is done for it.",
-                "hint": "Look in the workspace at what became of it.",
-                "detail": repr(error),
-            },
+            change=Unreadable(str(row["subject"]), str(row["kind"])),
+            state=OperationState.FAILED,
+            error=Failure(
+                "This entry of the ledger cannot be read. Nothing more is done for it.",
+                "Look in the workspace at what became of it.",
+                repr(error),
+            ),
             number=int(row["number"]),
         )
 
 
-def _parse(row: Any) -> Operation:
+def _parse(row: Row) -> Operation:
     body = json.loads(row["body"])
-    known = Step.__dataclass_fields__
-    steps = tuple(
-        Step(
-            **{
-                **{name: value for name, value in step.items() if name in known},
-                "started": _time(step.get("started")),
-                "ended": _time(step.get("ended")),
-            }
-        )
-        for step in body["steps"]
-    )
+    error = body.get("error")
     return Operation(
         id=row["id"],
-        kind=row["kind"],
         connection=row["connection"],
-        subject=row["subject"],
-        state=row["state"],
-        steps=steps,
-        arguments=dict(body["arguments"]),
+        change=KINDS[row["kind"]].from_stored(row["subject"], body["arguments"]),
+        state=OperationState(row["state"]),
+        steps=tuple(_parse_step(step) for step in body["steps"]),
         facts=dict(body.get("facts") or {}),
-        error=body.get("error"),
+        error=Failure(**{name: str(error[name]) for name in Failure.__dataclass_fields__ if name in error})
+        if error
+        else None,
         note=str(body.get("note") or ""),
         user=row["user"],
         created_at=_time(row["created_at"]),
         updated_at=_time(row["updated_at"]),
         cancel_wanted=bool(row["cancel_wanted"]),
         number=int(row["number"]),
+    )
+
+
+def _parse_step(stored: Mapping[str, Any]) -> Step:
+    return Step(
+        stored["name"],
+        stored["title"],
+        StepState(stored["state"]),
+        stored["detail"],
+        _time(stored.get("started")),
+        _time(stored.get("ended")),
     )
 
 

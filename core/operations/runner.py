@@ -12,13 +12,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from core.errors import ServiceFailed, ServiceRefused, SignInFailed, Throttled, TunedeckError, Unreachable
 from core.home import Home, current
-from core.operations import kinds, turns
+from core.operations import turns
+from core.operations.change import Done, Outcome, Skip, StepSpec, Stop, Wait
 from core.operations.ledger import WAITED, LeaseLost, Ledger
-from core.operations.records import CANCELLED, DONE, FAILED, RUNNING, WAITING, Operation, Step
-from core.operations.work import Done, Outcome, Skip, StepSpec, Stop, Wait, Work, not_confirmed
+from core.operations.records import Failure, Operation, OperationState, StepState
+from core.operations.teardown import start_due_deletions
+from core.operations.work import Work, not_confirmed
 from core.pids import lives, start_time_of
 
 LEASE_S = 15.0
@@ -108,7 +111,7 @@ class Runner:
         """Carry an unfinished operation as far as it goes without waiting."""
         if operation.finished:
             return
-        work = Work(self._ledger, operation, fence)
+        work = Work[Any](self._ledger, operation, fence)
         try:
             self._take_up(work)
             while not self.stopping.is_set() and self._advance_step(work):
@@ -121,35 +124,39 @@ class Runner:
         except Exception:  # noqa: BLE001 - the top of an operation's thread
             _log.exception("operation %s could not be written", operation.id)
 
-    def _take_up(self, work: Work) -> None:
+    def _take_up(self, work: Work[Any]) -> None:
         """Note once that another process watched this run before, so that its page can say what was missed."""
         operation, at = work.operation, work.operation.step
         if operation.id in self._known:
             return
         self._known.add(operation.id)
-        if at is not None and at.name == "watch" and at.state == "running" and operation.updated_at is not None:
+        if at is None or at.state is not StepState.RUNNING or operation.updated_at is None:
+            return
+        if operation.change.find_step(at.name).watches:
             now = datetime.now(UTC).isoformat()
             work.record(reattached={"at": now, "since": operation.updated_at.isoformat()})
 
-    def _advance_step(self, work: Work) -> bool:
+    def _advance_step(self, work: Work[Any]) -> bool:
         """Do one step; True when the next may follow at once."""
         operation = work.operation
         at = operation.step
         if at is None:
-            work.operation = self._ledger.save(replace(operation, state=DONE, note=""), work.fence)
+            work.operation = self._ledger.save(replace(operation, state=OperationState.DONE, note=""), work.fence)
             return False
         # A request that may still be on its way is waited for: cancelled now, it would make a run that nobody ends.
-        if operation.cancel_wanted and operation.kind != "cancel" and not operation.facts.get("unconfirmed"):
-            self._finish(work, CANCELLED, "Cancelled before this step.")
+        if operation.cancel_wanted and operation.change.cancellable and not operation.facts.get("unconfirmed"):
+            self._finish(work, OperationState.CANCELLED, "Cancelled before this step.")
             return False
         if older := turns.find_older(self._ledger, operation, at):
-            held = _with_step(operation, replace(at, detail=f"Waits for another change to end: {older.title}."))
+            held = operation.with_step(replace(at, detail=f"Waits for another change to end: {older.title}."))
             self._wait(work, held, TURN_S)
             return False
-        if at.state != "running" or operation.state != RUNNING:
-            begun = replace(at, state="running", started=at.started or datetime.now(UTC))
-            work.operation = self._ledger.save(_with_step(replace(operation, state=RUNNING), begun), work.fence)
-        spec = kinds.find_step(operation.kind, at.name)
+        if at.state is not StepState.RUNNING or operation.state is not OperationState.RUNNING:
+            begun = replace(at, state=StepState.RUNNING, started=at.started or datetime.now(UTC))
+            work.operation = self._ledger.save(
+                replace(operation, state=OperationState.RUNNING).with_step(begun), work.fence
+            )
+        spec = operation.change.find_step(at.name)
         try:
             outcome = _without_end(work, spec, spec.run(work))
         except LeaseLost:
@@ -166,24 +173,24 @@ class Runner:
         self._forget_errors(operation)
         return self._take_outcome(work, outcome)
 
-    def _take_outcome(self, work: Work, outcome: Outcome) -> bool:
+    def _take_outcome(self, work: Work[Any], outcome: Outcome) -> bool:
         operation, at = work.operation, work.operation.step
         assert at is not None
         if isinstance(outcome, Stop):
-            self._finish(work, CANCELLED if outcome.cancelled else DONE, outcome.detail)
+            self._finish(work, OperationState.CANCELLED if outcome.cancelled else OperationState.DONE, outcome.detail)
             return False
         if isinstance(outcome, Wait):
-            waiting = _with_step(replace(operation, note=""), replace(at, detail=outcome.detail))
+            waiting = replace(operation, note="").with_step(replace(at, detail=outcome.detail))
             self._wait(work, replace(waiting, facts={**waiting.facts, **outcome.facts}), outcome.seconds)
             return False
-        state = "skipped" if isinstance(outcome, Skip) else "done"
+        state = StepState.SKIPPED if isinstance(outcome, Skip) else StepState.DONE
         ended = replace(at, state=state, detail=outcome.detail, ended=datetime.now(UTC))
         facts = outcome.facts if isinstance(outcome, Done) else {}
-        done = _with_step(replace(operation, note="", facts={**operation.facts, **facts}), ended)
+        done = replace(operation, note="", facts={**operation.facts, **facts}).with_step(ended)
         work.operation = self._ledger.save(done, work.fence)
         return True
 
-    def _take_error(self, work: Work, error: TunedeckError) -> bool:
+    def _take_error(self, work: Work[Any], error: TunedeckError) -> bool:
         """No answer and "slow down" are tried again, a missing identity is waited for, the rest ends the operation.
 
         A service that failed on its own side is tried again for PATIENCE_S, one that cannot be reached for a day.
@@ -200,16 +207,16 @@ class Runner:
                 if operation.facts.get("unconfirmed")
                 else f"{error.message} Tunedeck tries again in {pause:.0f} s."
             )
-            held = _with_step(
-                replace(operation, state=WAITING if waits else RUNNING, note=note), replace(at, detail=detail)
-            )
+            held = replace(
+                operation, state=OperationState.WAITING if waits else OperationState.RUNNING, note=note
+            ).with_step(replace(at, detail=detail))
             self._wait(work, held, pause)
             return False
         self._forget_errors(operation)
-        failed = replace(at, state="failed", detail=error.message, ended=datetime.now(UTC))
-        told = {"message": error.message, "hint": error.hint, "detail": error.detail}
+        failed = replace(at, state=StepState.FAILED, detail=error.message, ended=datetime.now(UTC))
+        failure = Failure(error.message, error.hint, error.detail)
         work.operation = self._ledger.save(
-            _with_step(replace(operation, state=FAILED, error=told, note=""), failed), work.fence
+            replace(operation, state=OperationState.FAILED, error=failure, note="").with_step(failed), work.fence
         )
         return False
 
@@ -219,7 +226,7 @@ class Runner:
         patience_s = PATIENCE_S if isinstance(error, ServiceFailed) else UNREACHABLE_S
         return time.monotonic() - self._failing.setdefault(operation.id, time.monotonic()) < patience_s
 
-    def _wait(self, work: Work, operation: Operation, seconds: float) -> None:
+    def _wait(self, work: Work[Any], operation: Operation, seconds: float) -> None:
         self._due[operation.id] = time.monotonic() + seconds
         work.operation = self._ledger.save(operation, work.fence, waits=True)
 
@@ -227,12 +234,15 @@ class Runner:
         self._pauses.pop(operation.id, None)
         self._failing.pop(operation.id, None)
 
-    def _finish(self, work: Work, state: str, detail: str) -> None:
+    def _finish(self, work: Work[Any], state: OperationState, detail: str) -> None:
         now = datetime.now(UTC)
-        left = [step for step in work.operation.steps if step.state in ("waiting", "running")]
+        left = [step for step in work.operation.steps if step.state in {StepState.WAITING, StepState.RUNNING}]
         steps = tuple(
             replace(
-                step, state="skipped", detail=detail if step is left[0] else "", ended=now if step.started else None
+                step,
+                state=StepState.SKIPPED,
+                detail=detail if step is left[0] else "",
+                ended=now if step.started else None,
             )
             if step in left
             else step
@@ -244,7 +254,7 @@ class Runner:
         if time.monotonic() - self._timers_at < TIMERS_EVERY_S:
             return
         self._timers_at = time.monotonic()
-        kinds.start_expired(self._ledger)
+        start_due_deletions(self._ledger)
 
 
 def start_runner(home: Home | None = None) -> Runner:
@@ -267,12 +277,7 @@ def run_forever() -> None:
         runner.stopping.set()
 
 
-def _with_step(operation: Operation, changed: Step) -> Operation:
-    steps = tuple(changed if step.name == changed.name else step for step in operation.steps)
-    return replace(operation, steps=steps)
-
-
-def _without_end(work: Work, spec: StepSpec, outcome: Outcome) -> Outcome:
+def _without_end(work: Work[Any], spec: StepSpec[Any], outcome: Outcome) -> Outcome:
     """Count what a step waits in all; raises ServiceRefused once that is longer than its patience."""
     if not isinstance(outcome, Wait) or spec.patience_s == math.inf:
         return outcome

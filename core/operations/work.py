@@ -1,16 +1,17 @@
-"""What a step is given and what it answers. Knows the ledger, no workspace."""
+"""One operation in the hands of the runner: what its steps read, write down and send."""
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, Generic, TypeVar, cast
 
 from core.azureml import connection as connections
+from core.azureml import tags
 from core.azureml.connection import Connection
 from core.errors import NotFound, ServiceFailed, ServiceRefused, Throttled, TunedeckError, Unreachable
+from core.operations.change import Change, Outcome, Stop, Wait
 from core.operations.ledger import Ledger
 from core.operations.records import Operation
 
@@ -20,44 +21,12 @@ SETTLE_LOOKS = 8  # how often: a request whose answer was lost may be on its way
 GONE_LOOKS = 2  # something is gone when it was absent so often in a row
 CONFIRMED = "confirmed"
 
-
-@dataclass(frozen=True)
-class Done:
-    """The step is so: go on with the next one."""
-
-    detail: str = ""
-    facts: Mapping[str, Any] = field(default_factory=dict)
+C = TypeVar("C", bound=Change)
+T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Skip:
-    """The step is not needed, for the reason in `detail`."""
-
-    detail: str = ""
-
-
-@dataclass(frozen=True)
-class Wait:
-    """The step goes on by itself: look again in `seconds`."""
-
-    detail: str = ""
-    seconds: float = 1.0
-    facts: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Stop:
-    """The operation ends here without an error; the steps that are left are skipped."""
-
-    detail: str = ""
-    cancelled: bool = False
-
-
-Outcome = Done | Skip | Wait | Stop
-
-
-class Work:
-    """One operation in the hands of the runner."""
+class Work(Generic[C]):
+    """One operation of the kind C in the hands of the runner."""
 
     def __init__(self, ledger: Ledger, operation: Operation, fence: int) -> None:
         self.ledger = ledger
@@ -66,9 +35,9 @@ class Work:
         self._reported_at = 0.0
 
     @property
-    def arguments(self) -> Mapping[str, Any]:
+    def change(self) -> C:
         """What was asked for."""
-        return self.operation.arguments
+        return cast(C, self.operation.change)
 
     @property
     def facts(self) -> Mapping[str, Any]:
@@ -85,6 +54,15 @@ class Work:
             )
         return connections.connect(settings, home=self.ledger.home)
 
+    @property
+    def tags(self) -> dict[str, str]:
+        """What everything is tagged with that this operation makes."""
+        return {tags.OPERATION: self.operation.id, tags.MADE_BY: tags.made_by()}
+
+    def made(self, of: Mapping[str, str]) -> bool:
+        """Tell by the tags of a thing whether this operation made it, and not another under its name."""
+        return of.get(tags.OPERATION) == self.operation.id
+
     def record(self, **facts: Any) -> None:
         """Write facts before something is sent; raises LeaseLost when another process took over."""
         self.operation = replace(self.operation, facts={**self.operation.facts, **facts})
@@ -92,15 +70,14 @@ class Work:
 
     def report(self, detail: str) -> None:
         """Show how far a long step is, at most twice a second."""
-        if time.monotonic() - self._reported_at < REPORT_EVERY_S:
+        step = self.operation.step
+        if step is None or time.monotonic() - self._reported_at < REPORT_EVERY_S:
             return
         self._reported_at = time.monotonic()
-        at = self.operation.step
-        steps = tuple(replace(step, detail=detail) if step is at else step for step in self.operation.steps)
-        self.operation = self.ledger.save(replace(self.operation, steps=steps), self.fence)
+        self.operation = self.ledger.save(self.operation.with_step(replace(step, detail=detail)), self.fence)
 
     def send_once(
-        self, name: str, what: str, exists: Callable[[], bool], send: Callable[[], None], *, bills: bool = False
+        self, name: str, what: str, exists: Callable[[], bool], send: Callable[[], object], *, bills: bool = False
     ) -> Outcome | None:
         """Send a request that must not arrive twice; None once the workspace has confirmed what it makes ("the run").
 
@@ -154,7 +131,7 @@ class Work:
             return None if not found else 0 if self.facts.get("unconfirmed") else CONFIRMED
         return found
 
-    def find_confirmed(self, what: str, find: Callable[[], Any]) -> Any:
+    def find_confirmed(self, what: str, find: Callable[[], T | None]) -> T | None:
         """Return what `find` finds of a thing that was confirmed; None while it is not certain that it is gone.
 
         Raises NotFound once it was absent twice: somebody deleted it, and no polling makes it again.
@@ -175,21 +152,3 @@ class Work:
 def not_confirmed(what: str) -> str:
     """Return what is said while an answer is missing."""
     return f"The workspace did not confirm {what}. Tunedeck is checking. It will not start a second one."
-
-
-@dataclass(frozen=True)
-class StepSpec:
-    """One step of a kind of operation: its name, the words shown, what it does.
-
-    patience_s: how long it may wait in all before it ends in words.
-    """
-
-    name: str
-    title: str
-    run: Callable[[Work], Outcome]
-    patience_s: float = math.inf
-
-
-def words(steps: tuple[StepSpec, ...]) -> list[tuple[str, str]]:
-    """Return names and titles, as the ledger records them."""
-    return [(step.name, step.title) for step in steps]

@@ -222,7 +222,7 @@ def begin_delete_at(conn: Connection, endpoint: str, delete_at: datetime | None)
     """Ask for a new time to live in the endpoint's tag; None takes it away."""
     current = conn.call("read", f"endpoint '{endpoint}'", conn.workspace.online_endpoints.get, endpoint)
     told = {key: value for key, value in (current.tags or {}).items() if key != tags.DELETE_AT}
-    _begin_update(conn, endpoint, tags=told | ({tags.DELETE_AT: tags.format_time(delete_at)} if delete_at else {}))
+    _begin_update(conn, endpoint, tags=told | tags.delete_at_tag(delete_at))
 
 
 def begin_endpoint_deletion(conn: Connection, endpoint: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from core.azureml.connection import Connection
 from core.catalog.prices import Price
@@ -50,31 +51,47 @@ class TeardownPlan:
 
 @dataclass(frozen=True)
 class Gone:
-    """Something that was removed. checks: when its absence was seen, ISO times."""
+    """Something that was deleted or archived, and seen to be gone."""
 
     kind: str
     name: str
     version: str
     what: str
+    """What was done: "delete" or "archive"."""
     at: str
     checks: tuple[str, ...] = ()
+    """When its absence was seen, ISO times."""
     bytes_freed: int | None = None
+
+    @classmethod
+    def from_stored(cls, stored: Mapping[str, Any]) -> Gone:
+        """Return it as it was kept; fields that are not known are left out."""
+        return cls(**{**_only(cls, stored), "checks": tuple(stored["checks"])})
 
 
 @dataclass(frozen=True)
 class Receipt:
-    """What a teardown removed and what stays. id: "R-0007". kept: items as {"kind", "name", "bytes", …}."""
+    """What a teardown deleted and what stays."""
 
     id: str
+    """ "R-0007"."""
     connection: str
     at: str
-    removed: tuple[Gone, ...]
+    gone: tuple[Gone, ...]
     kept: tuple[Mapping[str, object], ...] = ()
+    """Items as {"kind", "name", "bytes", …}."""
     per_hour_before: float = 0.0
     per_hour_after: float | None = None
     notes: tuple[str, ...] = ()
     operation: str = ""
     currency: str = "USD"
+
+    @classmethod
+    def from_stored(cls, stored: Mapping[str, Any]) -> Receipt:
+        """Return a receipt as it was kept; an older one calls "removed" what is gone."""
+        gone = tuple(Gone.from_stored(each) for each in stored.get("gone", stored.get("removed")))
+        lists: dict[str, Any] = {"gone": gone, "kept": tuple(stored["kept"]), "notes": tuple(stored["notes"])}
+        return cls(**{**_only(cls, stored), **lists})
 
     def to_json(self) -> str:
         """Return the receipt as JSON, for a download."""
@@ -118,6 +135,10 @@ def summarise(item: Item) -> dict[str, object]:
         "per_hour": item.per_hour,
         "note": item.note,
     }
+
+
+def _only(cls: type[Any], stored: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in stored.items() if name in cls.__dataclass_fields__}
 
 
 def _plan(item: Item, with_files: bool, runs: Iterable[Run], inventory: Inventory) -> Action:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,9 @@ from core.errors import Conflict, TunedeckError
 from core.home import Home
 from core.launch.drafts import get_draft
 from core.operations import turns
-from core.operations.ledger import Ledger
+from core.operations.cancel import Cancel
+from core.operations.launch import Launch
+from core.operations.ledger import Ledger, Timer
 from core.operations.records import Step
 from core.operations.work import SETTLE_LOOKS, Work
 from core.overview import _recorded_run
@@ -54,7 +57,7 @@ def test_a_home_of_the_version_before_opens_and_carries_on(old_home: Home) -> No
     ((launch, is_wanted),) = ledger.list_unfinished()
     assert (launch.id, launch.step and launch.step.name, is_wanted) == ("0a1b2c3d", "submit", True)
     assert [receipt.id for receipt in ledger.list_receipts("local")] == ["R-0001"]
-    assert ledger.list_timers() == [("local", "endpoint", "bell-ep", "2030-01-01T00:00:00Z")]
+    assert ledger.list_timers() == [Timer("local", "endpoint", "bell-ep", datetime(2030, 1, 1, tzinfo=UTC))]
     assert ledger.list_seen() == ["calm-heron-1"]
     assert list_speeds("local", "tiny-chat", "this-machine") == [512.5]
     assert find_transcript("abcdef", "local") is not None
@@ -91,7 +94,7 @@ def test_a_ledger_that_a_newer_tunedeck_took_over_meanwhile_is_not_written(home:
     ledger = Ledger(home)
     execute(home, f"pragma user_version = {len(STEPS) + 1}")
     with pytest.raises(Conflict, match="newer Tunedeck"):
-        ledger.start("cancel", "local", "brave-otter", [("hold", "Hold")], {})
+        ledger.start("local", Cancel("brave-otter"))
     execute(home, f"pragma user_version = {len(STEPS)}")
     assert ledger.list_operations() == []
 
@@ -111,14 +114,14 @@ def test_a_file_that_is_no_database_says_so_and_stays(home: Home, content: bytes
 @pytest.mark.parametrize("body", ["", "[]", '{"steps": 7}', '{"steps": [], "arguments": {}', "null"])
 def test_a_broken_row_costs_that_row_and_not_the_list(home: Home, body: str) -> None:
     ledger = Ledger(home)
-    broken = ledger.start("launch", "local", "bad", [("one", "One")], {"title": "bad"})
-    good = ledger.start("launch", "local", "good", [("one", "One")], {"title": "good"})
+    broken = ledger.start("local", Launch("bad"))
+    good = ledger.start("local", Launch("good"))
     with ledger._database.write() as db:
         db.execute("update operations set body = ? where id = ?", (body, broken.id))
     assert [each.id for each in ledger.list_operations()] == [good.id, broken.id]
     found = ledger.get(broken.id)
     assert found.error is not None
-    assert found.error["message"] == "This entry of the ledger cannot be read. Nothing more is done for it."
+    assert found.error.message == "This entry of the ledger cannot be read. Nothing more is done for it."
     assert [each.id for each, _ in ledger.list_unfinished()] == [good.id]
     assert [each.id for each in ledger.list_operations(active=True)] == [good.id]
     assert turns.find_older(ledger, good, Step("upload", "Send the data")) is None
@@ -135,7 +138,7 @@ def test_a_field_that_is_not_known_is_left_out(old_home: Home) -> None:
         with ledger._database.write() as db:
             db.execute(f"update {table} set body = ? where {column}", (json.dumps(body),))
     assert ledger.get("0a1b2c3d").steps[0].detail == "10 bytes sent"
-    assert ledger.list_receipts()[0].removed[0].name == "old-ep"
+    assert ledger.list_receipts()[0].gone[0].name == "old-ep"
 
 
 def test_a_broken_receipt_costs_that_receipt(old_home: Home) -> None:

@@ -176,7 +176,7 @@ def test_a_teardown_in_the_middle_of_its_steps_ends_with_everything_gone_and_a_r
     (removal,) = carried_on.list_kept("teardown", "running")
     assert step_states(removal) == ["done"] * 3
     receipt = next(one for one in list_receipts("local") if one.operation == removal.id)
-    assert [(gone.kind, gone.name) for gone in receipt.removed] == [
+    assert [(gone.kind, gone.name) for gone in receipt.gone] == [
         ("endpoint", home_story.HALF_GONE), ("compute", home_story.HALF_GONE_COMPUTE),
     ]  # fmt: skip
     assert find_endpoint(carried_on.conn, home_story.HALF_GONE) is None
@@ -195,7 +195,7 @@ def test_the_small_changes_that_had_been_wanted_are_made(carried_on: CarriedOn) 
     assert (compute.max_nodes, compute.state) == (2, "Succeeded")
     endpoint = get_endpoint(carried_on.conn, home_story.LIVE)
     assert (endpoint.traffic, endpoint.delete_at, endpoint.created_here) == ({"demo": 0}, None, True)
-    timers = [name for _, _, name, _ in Ledger(carried_on.home).list_timers()]
+    timers = [timer.name for timer in Ledger(carried_on.home).list_timers()]
     assert sorted(timers) == sorted([home_story.COMPUTE_TO_COME, home_story.LOADING])
 
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,8 +9,9 @@ import pytest
 from core.catalog.prices import Price
 from core.home import Home
 from core.launch.drafts import Draft
-from core.operations.ledger import Ledger
+from core.operations import Deploy, Launch, Ledger, OperationState, StepState
 from core.operations.runner import Runner
+from core.operations.teardown import DueDeletion, Target, Teardown
 from core.overview import (
     billing_words,
     describe_deletion,
@@ -24,6 +25,7 @@ from core.runs.states import STATES, Progress, Run
 from core.serving.endpoints import DeploymentView, EndpointView, check_endpoint_name, suggest_endpoint_name
 from core.serving.registered_models import check_model_name
 from core.teardown.inventory import Inventory, Item
+from core.teardown.plan import Gone
 
 NOW = datetime(2026, 11, 22, 15, tzinfo=UTC)
 RUN = Run("brave-otter-1", "brave-otter", "Completed")
@@ -139,18 +141,18 @@ def test_a_deleted_endpoint_is_told_with_who_and_when_where_the_ledger_knows(hom
     ledger = Ledger(home)
     fence = ledger.take_lease(1, 1.0, 60.0, holder_lives=False)
     assert fence
-    gone = {"key": "endpoint:phi4", "kind": "endpoint", "name": "phi4", "at": "2026-11-22T15:09:12+00:00"}
+    gone = asdict(Gone("endpoint", "phi4", "", "delete", "2026-11-22T15:09:12+00:00"))
     assert describe_deletion("local", "phi4") == "Endpoint 'phi4' was deleted."
-    operation = ledger.start("expire", "local", "phi4", [("one", "One")], {})
+    operation = ledger.start("local", DueDeletion("phi4", (Target("endpoint", "phi4"),)))
     ledger.save(replace(operation, facts={"gone": [gone]}), fence)
     said = "Endpoint 'phi4' was deleted at 15:09 UTC because its time was over."
     assert describe_deletion("local", "phi4") == said
-    operation = ledger.start("teardown", "local", "2 resources", [("one", "One")], {})
+    operation = ledger.start("local", Teardown("2 resources", (Target("endpoint", "phi4"), Target("compute", "gpu-1"))))
     ledger.save(replace(operation, facts={"gone": [gone]}), fence)
     said = f"Endpoint 'phi4' was deleted at 15:09 UTC by {operation.user}."
     assert describe_deletion("local", "phi4") == said
     assert describe_deletion("ml-dev", "phi4") == "Endpoint 'phi4' was deleted."
-    ledger.start("deploy", "local", "phi4", [("one", "One")], {"run": "r"})  # another of this name, after that
+    ledger.start("local", Deploy("phi4", run="r"))  # another of this name, after that
     assert describe_deletion("local", "phi4") == "Endpoint 'phi4' was deleted."
 
 
@@ -158,7 +160,7 @@ def test_a_restarted_dashboard_says_what_was_missed(home: Home) -> None:
     ledger = Ledger(home)
     fence = ledger.take_lease(1, 1.0, 60.0, holder_lives=False)
     assert fence
-    launch = ledger.start("launch", "local", RUN.name, [("watch", "Train")], {"title": "brave-otter"})
+    launch = ledger.start("local", Launch(RUN.name, title="brave-otter"))
     loss = Series("loss", tuple(Point(n, 2.0 - n / 10, int((NOW.timestamp() + n) * 1000)) for n in range(10)))
     assert describe_reattachment(launch, loss, NOW) == ""
     gap = {"since": (NOW + timedelta(seconds=3.5)).isoformat(), "at": (NOW + timedelta(seconds=7.5)).isoformat()}
@@ -173,11 +175,12 @@ def test_only_a_run_that_another_process_watched_is_taken_up(home: Home) -> None
     ledger = Ledger(home)
     fence = ledger.take_lease(os.getpid(), 1.0, 60.0, holder_lives=False)
     assert fence
-    begun = ledger.start("launch", "gone-ws", RUN.name, [("watch", "Train")], {"title": "brave-otter"})
+    begun = ledger.start("gone-ws", Launch(RUN.name, title="brave-otter"))
     runner = Runner(home)
     runner.advance(begun, fence)  # its workspace is not known, so the step fails: what counts is the note
     assert "reattached" not in ledger.get(begun.id).facts
-    watched = ledger.start("launch", "gone-ws", "calm-heron-1", [("watch", "Train")], {"title": "calm-heron"})
-    steps = (replace(watched.steps[0], state="running"),)
-    runner.advance(ledger.save(replace(watched, state="running", steps=steps), fence), fence)
+    watched = ledger.start("gone-ws", Launch("calm-heron-1", title="calm-heron"))
+    steps = tuple(replace(step, state=StepState.DONE) for step in watched.steps[:3])
+    steps += (replace(watched.steps[3], state=StepState.RUNNING),)
+    runner.advance(ledger.save(replace(watched, state=OperationState.RUNNING, steps=steps), fence), fence)
     assert set(ledger.get(watched.id).facts["reattached"]) == {"at", "since"}

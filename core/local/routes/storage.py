@@ -24,8 +24,7 @@ from starlette.routing import Route
 from core.engine import disk
 from core.local.blobs import Blob, BlobStore
 from core.local.wire import answers, storage_key
-from core.local.wire.errors import WireError
-from core.local.workspace import workspace_of
+from core.local.wire.answers import WireError
 
 CHUNK_BYTES = 1 << 20
 MAX_LIST = 5000
@@ -321,7 +320,7 @@ def _described(request: Request) -> dict[str, Any]:
 
 
 def _blobs(request: Request) -> BlobStore:
-    return workspace_of(request).blobs
+    return answers.workspace_of(request).blobs
 
 
 def _address(request: Request) -> tuple[BlobStore, str, str]:

@@ -63,6 +63,5 @@ def draw_operation(operation: Operation, *, key: str, only: Sequence[str] = ()) 
 def draw_operation_error(operation: Operation, *, key: str) -> None:
     """Draw the error that ended an operation, where one did."""
     if operation.error:
-        known = operation.error
-        error = TunedeckError(known.get("message", "It failed."), known.get("hint", ""), known.get("detail", ""))
-        draw_error(error, key=f"{key}-error")
+        failure = operation.error
+        draw_error(TunedeckError(failure.message, failure.hint, failure.detail), key=f"{key}-error")

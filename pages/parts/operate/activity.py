@@ -45,6 +45,6 @@ def _find_subject(operation: Operation) -> Link | None:
     """Return the page of what a change is about."""
     if operation.kind in _RUNS:
         return link("runs", run=operation.subject)
-    if operation.kind in _ENDPOINTS or operation.arguments.get("kind") == "endpoint":
+    if operation.kind in _ENDPOINTS or operation.change.writes == ("endpoint", operation.subject.lower()):
         return link("deploy", endpoint=operation.subject)
     return link("teardown", operation=operation.id) if operation.kind == "teardown" else None

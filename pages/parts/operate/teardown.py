@@ -218,7 +218,7 @@ def draw_receipt(receipt: Receipt) -> None:
                 f"Billing: {words.plain(rate)}", icon=":material/check_circle:", color="gray" if after else "green"
             )
             st.text(f"Receipt {receipt.id}")
-        for gone in receipt.removed:
+        for gone in receipt.gone:
             seen = _times(gone.checks)
             verb = "Archived" if gone.what == "archive" else "Gone"
             st.text(
@@ -262,7 +262,7 @@ def draw_receipts() -> None:
         {
             "Receipt": receipt.id,
             "When": words.moment(receipt.at),
-            "Gone": ", ".join(f"{gone.kind} {gone.name}" for gone in receipt.removed),
+            "Gone": ", ".join(f"{gone.kind} {gone.name}" for gone in receipt.gone),
             "Freed": _freed(receipt),
         }
         for receipt in receipts

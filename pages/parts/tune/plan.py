@@ -60,7 +60,7 @@ def find_started(draft: Draft) -> Operation | None:
 
 def title_of(started: Operation) -> str:
     """Return the title of the run that an operation started."""
-    return str(started.arguments.get("title") or started.subject)
+    return started.change.label
 
 
 def draw_launched(draft: Draft) -> bool:

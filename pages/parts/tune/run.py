@@ -45,7 +45,7 @@ def draw_run(name: str) -> None:
     launch = operations.find_operation_for(ui().alias or "", name, "launch")
     snapshot = reads.read(overview.read_run, name, max_age_s=1.0)
     run: Run | None = snapshot.value
-    if launch is not None and (run.recorded if run is not None else not overview.was_sent(launch)):
+    if launch is not None and (run.recorded if run is not None else not operations.was_sent(launch)):
         _draw_recorded(launch)
         return
     if isinstance(snapshot.error, NotFound):
@@ -71,7 +71,7 @@ def _may_come(evaluation: Stage) -> bool:
 
 def _draw_recorded(launch: Operation) -> None:
     """Draw a run that only the ledger knows: recorded, sent, confirmed."""
-    st.title(words.plain(launch.arguments.get("title") or launch.subject), anchor=False)
+    st.title(words.plain(launch.change.label), anchor=False)
 
     def draw() -> object:
         now = operations.get_operation(launch.id)

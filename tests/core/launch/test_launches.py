@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from core import dataset as datasets
-from core.azureml import tags
 from core.azureml.connection import Connection
 from core.dataset import ChatDataset, from_upload
 from core.errors import BadInput, Conflict, NotFound
@@ -20,6 +19,7 @@ from core.launch.drafts import create_draft
 from core.launch.pipeline import PipelineRequest
 from core.launch.plan import LaunchPlan
 from core.launch.preflight import plan_launch
+from core.launch.request import RunRequest
 from core.operations import Operation, start_cancel, start_launch, start_runner
 from core.operations import launch as launch_steps
 from core.operations.ledger import Ledger
@@ -48,22 +48,19 @@ def make_plan(conn: Connection, dataset: ChatDataset, **parameters: Any) -> Laun
     return plan
 
 
-def request_of(conn: Connection, name: str, **changes: Any) -> PipelineRequest:
+def request_of(conn: Connection, name: str) -> PipelineRequest:
     model = conn.registry.models.get(NAME, label="latest")
     dataset = make_dataset("asked-for")
-    request = PipelineRequest(
-        name=name,
+    run = RunRequest(
         title=name,
         display_name="one",
         experiment="chat_completion_tiny",
         model_id=model.id,
         compute="this-machine",
-        gpus=0,
-        train=datasets.register_data(conn, dataset, datasets.upload(conn, dataset)).train_id,
         parameters={"max_steps": 2, "learning_rate": 0.002, "apply_lora": "true"},
-        tags={tags.OPERATION: "an-operation"},
     )
-    return replace(request, **changes)
+    train = datasets.register_data(conn, dataset, datasets.upload(conn, dataset)).train_id
+    return PipelineRequest(name, run, train, operation="an-operation")
 
 
 def test_launches_that_wait_together_each_send_their_own(server: LocalServer, conn: Connection) -> None:
@@ -111,7 +108,8 @@ def test_a_ledger_that_lost_its_last_lines_sends_no_second_run(
 def test_a_job_of_that_name_that_is_another_run_is_refused(conn: Connection) -> None:
     mine = request_of(conn, "same-name")
     assert not pipeline.has_run(conn, mine)
-    pipeline.submit_pipeline(conn, replace(mine, parameters={**mine.parameters, "learning_rate": 0.5}))
+    other = replace(mine.run, parameters={**mine.run.parameters, "learning_rate": 0.5})
+    pipeline.submit_pipeline(conn, replace(mine, run=other))
     for look in (pipeline.has_run, pipeline.submit_pipeline):
         with pytest.raises(Conflict, match="'same-name' in Local that is not this run: its learning_rate differs"):
             look(conn, mine)

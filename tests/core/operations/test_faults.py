@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from core.azureml import tags
 from core.azureml.connection import Connection, connect, local_settings
 from core.dataset import from_upload
 from core.home import Home
@@ -29,9 +28,9 @@ from core.operations import (
     start_runner,
     start_teardown,
 )
-from core.operations.kinds import start_expired
 from core.operations.ledger import Ledger
-from core.operations.records import DONE
+from core.operations.records import OperationState
+from core.operations.teardown import start_due_deletions
 from core.runs import jobs
 from core.serving import endpoints
 from core.teardown.inventory import list_inventory
@@ -90,7 +89,7 @@ def wait(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
 def finish(operation: Operation, *states: str) -> Operation:
     wait(lambda: get_operation(operation.id).finished)
     ended = get_operation(operation.id)
-    assert ended.state in (states or (DONE,)), (ended.error, ended.steps)
+    assert ended.state in (states or (OperationState.DONE,)), (ended.error, ended.steps)
     return ended
 
 
@@ -183,10 +182,10 @@ def test_a_deletion_that_nobody_saw_fail_is_asked_for_again(server: LocalServer,
 
 def test_an_expiry_that_fails_is_not_begun_again_at_every_look(conn: Connection, runner: Any) -> None:
     ledger = Ledger()
-    ledger.set_timer("gone-ws", "endpoint", "far-ep", tags.format_time(datetime.now(UTC) - timedelta(minutes=1)))
-    start_expired(ledger)
+    ledger.set_timer("gone-ws", "endpoint", "far-ep", datetime.now(UTC) - timedelta(minutes=1))
+    start_due_deletions(ledger)
     (first,) = list_operations("gone-ws")
     finish(first, "failed")
-    start_expired(ledger)
+    start_due_deletions(ledger)
     assert [one.id for one in list_operations("gone-ws")] == [first.id]
-    ledger.set_timer("gone-ws", "endpoint", "far-ep", "")
+    ledger.set_timer("gone-ws", "endpoint", "far-ep", None)

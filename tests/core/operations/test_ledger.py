@@ -6,11 +6,10 @@ from dataclasses import replace
 import pytest
 
 from core.home import Home
+from core.operations.launch import Launch
 from core.operations.ledger import LeaseLost, Ledger
-from core.operations.records import DONE, FAILED
+from core.operations.records import Failure, OperationState, StepState
 from core.teardown.plan import Gone, Receipt
-
-STEPS = [("one", "One"), ("two", "Two")]
 
 
 @pytest.fixture
@@ -18,8 +17,8 @@ def ledger(home: Home) -> Ledger:
     return Ledger(home)
 
 
-def start(ledger: Ledger, key: str = "launch:k3f9:1") -> str:
-    return ledger.start("launch", "local", "brave-otter-1", STEPS, {"title": "brave-otter"}, key).id
+def start(ledger: Ledger, revision: int = 1) -> str:
+    return ledger.start("local", Launch("brave-otter-1", title="brave-otter", draft="k3f9", revision=revision)).id
 
 
 def test_a_double_click_is_one_operation(ledger: Ledger) -> None:
@@ -30,17 +29,19 @@ def test_a_double_click_is_one_operation(ledger: Ledger) -> None:
     for thread in threads:
         thread.join()
     assert len(set(ids)) == 1
-    assert start(ledger, "launch:k3f9:2") not in ids
+    assert start(ledger, 2) not in ids
 
 
 def test_a_failed_operation_may_be_wanted_again_and_goes_on_where_it_failed(ledger: Ledger) -> None:
     operation = ledger.get(start(ledger))
     fence = ledger.take_lease(1, 1.0, 60, holder_lives=False)
     assert fence
-    steps = (replace(operation.steps[0], state="done"), replace(operation.steps[1], state="failed", detail="No."))
-    ledger.save(replace(operation, state=FAILED, steps=steps, error={"message": "No."}), fence)
+    first, second, *others = operation.steps
+    failed = replace(second, state=StepState.FAILED, detail="No.")
+    steps = (replace(first, state=StepState.DONE), failed, *others)
+    ledger.save(replace(operation, state=OperationState.FAILED, steps=steps, error=Failure("No.")), fence)
     again = ledger.retry(operation.id)
-    assert [step.state for step in again.steps] == ["done", "waiting"]
+    assert [step.state for step in again.steps[:2]] == ["done", "waiting"]
     assert again.error is None
     assert not again.finished
 
@@ -53,9 +54,9 @@ def test_only_the_newest_lease_may_write(ledger: Ledger) -> None:
     second = ledger.take_lease(2, 1.0, 60, holder_lives=False)
     assert second == first + 1
     with pytest.raises(LeaseLost):
-        ledger.save(replace(operation, state=DONE), first)
+        ledger.save(replace(operation, state=OperationState.DONE), first)
     assert ledger.renew_lease(first, 60) is False
-    assert ledger.save(replace(operation, state=DONE), second).finished
+    assert ledger.save(replace(operation, state=OperationState.DONE), second).finished
 
 
 def test_an_expired_lease_is_free_even_while_its_holder_lives(ledger: Ledger) -> None:

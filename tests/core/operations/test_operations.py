@@ -35,8 +35,8 @@ from core.operations import (
     start_set_traffic,
     start_teardown,
 )
-from core.operations.kinds import start_expired
 from core.operations.ledger import Ledger
+from core.operations.teardown import start_due_deletions
 from core.runs import jobs
 from core.serving import chat, endpoints
 from core.teardown import plan as teardown
@@ -134,7 +134,7 @@ def test_a_run_is_shown_from_the_click_to_its_end(conn: Connection, dataset: Cha
     assert ended.steps[4].state == "skipped"  # no test rows: nothing to evaluate on
     run = jobs.get_run(conn, operation.subject)
     assert (run.title, run.state, run.dataset, run.compute) == (
-        ended.arguments["title"],
+        ended.change.label,
         "Completed",
         "bell",
         "this-machine",
@@ -243,11 +243,11 @@ def test_a_deploy_is_live_when_it_has_answered_and_a_teardown_leaves_a_receipt(
     assert plan.confirm == ""  # nothing costs money here, so nothing need be typed
     removed = finish(start_teardown(plan))
     receipt = next(one for one in list_receipts("local") if one.id == removed.facts["receipt"])
-    assert [(gone.kind, gone.name, len(gone.checks)) for gone in receipt.removed] == [
+    assert [(gone.kind, gone.name, len(gone.checks)) for gone in receipt.gone] == [
         ("endpoint", "bell-ep", 2),
         ("model", "bell-model", 2),
     ]
-    assert receipt.removed[1].bytes_freed
+    assert receipt.gone[1].bytes_freed
     assert {"compute", "data", "run"} <= {kept["kind"] for kept in receipt.kept}
     with pytest.raises(NotFound, match=r"Endpoint 'bell-ep' was deleted\."):
         list(chat.stream_chat(conn, endpoint, [{"role": "user", "content": "Hello"}]))
@@ -297,7 +297,7 @@ def test_a_deploy_is_refused_before_anything_bills(conn: Connection, dataset: Ch
     assert refused.value.hint.startswith("Use 'my-bot'.")
     ended = finish(start_deploy("local", run, "bell-model", "no-size", "Standard_NC6", None), "failed")
     assert ended.error is not None
-    assert ended.error["message"] == f"Size Standard_NC6 may not serve '{NAME}'."
+    assert ended.error.message == f"Size Standard_NC6 may not serve '{NAME}'."
     assert endpoints.find_endpoint(conn, "no-size") is None
 
 
@@ -308,7 +308,7 @@ def test_an_endpoint_somebody_else_has_is_not_taken_over(conn: Connection, datas
         start_deploy("local", run, "other-model", "taken-ep", "local.cpu1", None, model_version="7"), "failed"
     )
     assert again.error is not None
-    assert again.error["message"] == "There is an endpoint 'taken-ep' already."
+    assert again.error.message == "There is an endpoint 'taken-ep' already."
     assert retry_operation(again.id).state == "recorded"
     finish(again, "failed")
 
@@ -319,8 +319,8 @@ def test_what_is_past_its_delete_at_is_deleted_unless_the_tag_was_changed(
     finish(deploy(completed_run(conn, dataset), "short-ep"))
     ledger = Ledger()
     past = datetime.now(UTC) - timedelta(minutes=1)
-    ledger.set_timer("local", "endpoint", "short-ep", tags.format_time(past))
-    start_expired(ledger)  # the ledger's time is over, the resource's tag says otherwise: the tag counts
+    ledger.set_timer("local", "endpoint", "short-ep", past)
+    start_due_deletions(ledger)  # the ledger's time is over, the resource's tag says otherwise: the tag counts
     stays = find_operation_for("local", "short-ep", "expire")
     assert stays is not None
     assert finish(stays).steps[0].detail == "Its delete-at was changed; it stays."
@@ -330,7 +330,7 @@ def test_what_is_past_its_delete_at_is_deleted_unless_the_tag_was_changed(
     finish(start_set_delete_at("local", "endpoint", "short-ep", past))
     endpoint = endpoints.get_endpoint(conn, "short-ep")
     assert endpoint.delete_at == past.replace(microsecond=0)
-    wait(lambda: start_expired(ledger) or endpoints.find_endpoint(conn, "short-ep") is None)
+    wait(lambda: start_due_deletions(ledger) or endpoints.find_endpoint(conn, "short-ep") is None)
 
 
 def test_a_compute_is_made_and_deleted(conn: Connection, runner: Any) -> None:
@@ -355,7 +355,7 @@ def test_a_compute_is_made_and_deleted(conn: Connection, runner: Any) -> None:
 def test_a_compute_the_workspace_refuses_says_why(conn: Connection, runner: Any) -> None:
     ended = finish(start_create_compute("local", "toobig", "Standard_NC96ads_A100_v4"), "failed")
     assert ended.error is not None
-    assert "Standard_NC96ads_A100_v4" in ended.error["message"] + ended.error["detail"]
+    assert "Standard_NC96ads_A100_v4" in ended.error.message + ended.error.detail
     with pytest.raises(BadInput, match="cannot be a compute's name"):
         start_create_compute("local", "1st", "local.cpu1")
 
@@ -363,4 +363,4 @@ def test_a_compute_the_workspace_refuses_says_why(conn: Connection, runner: Any)
 def test_an_operation_of_an_unknown_workspace_fails_with_a_sentence(conn: Connection, runner: Any) -> None:
     ended = finish(start_cancel("gone-ws", "brave-otter"), "failed")
     assert ended.error is not None
-    assert "'gone-ws'" in ended.error["message"]
+    assert "'gone-ws'" in ended.error.message

@@ -11,8 +11,8 @@ import pytest
 from core import overview
 from core.azureml.connection import Connection, connect, local_settings
 from core.errors import NotFound
-from core.operations.ledger import Ledger
-from core.operations.records import Operation, Step
+from core.operations import Launch, Ledger, Operation, OperationState, Step, StepState
+from core.operations.records import Failure
 from core.runs import jobs
 from core.runs.history import RunRecord
 from core.runs.progress import find_state, make_stages
@@ -27,8 +27,6 @@ NOW = datetime(2026, 11, 22, 15, tzinfo=UTC)
 RUN = Run("r", "brave-otter", "Running", inputs={"test_file_path": "azureml:test:1"})
 TRAINS = replace(RUN, name="trains", title="calm-heron", progress=Progress(62, 100, 0.6, 0.996, 41.0))
 WAITS = replace(RUN, name="waits", state="Queued")
-TEXTS = ("title", "display_name", "experiment", "model", "model_id", "model_version", "compute", "dataset")
-LAUNCH = dict.fromkeys(TEXTS, "x") | {"gpus": 0, "parameters": {}, "tags": {}}
 
 
 @pytest.fixture(scope="module")
@@ -54,11 +52,11 @@ def test_a_run_that_was_sent_and_is_gone_is_not_said_to_be_on_its_way(server: Lo
     ledger = Ledger(server.home)
     fence = ledger.take_lease(1, 1.0, 60.0, holder_lives=False)
     assert fence
-    launch = ledger.start("launch", "local", "gone", [("submit", "Start the run"), ("watch", "Train")], LAUNCH)
+    launch = ledger.start("local", Launch("gone"))
     assert overview.read_run(conn, "gone").state_word == "Preparing"
     assert "gone" in [run.name for run in overview.read_runs(conn)]
-    sent = (Step("submit", "Start the run", "done"), launch.steps[1])
-    ledger.save(replace(launch, state="running", steps=sent), fence)
+    sent = tuple(replace(step, state=StepState.DONE) for step in launch.steps[:3])
+    ledger.save(replace(launch, state=OperationState.RUNNING, steps=(*sent, *launch.steps[3:])), fence)
     with pytest.raises(NotFound):
         overview.read_run(conn, "gone")
     assert "gone" not in [run.name for run in overview.read_runs(conn)]
@@ -123,15 +121,15 @@ def test_only_a_stage_that_may_come_waits(state: str, inputs: dict[str, str], co
     [
         ("running", None, "", ""),  # it is on its way
         ("done", None, "The data has no test rows", "The data has no test rows"),
-        ("failed", {"message": "The evaluation was refused."}, "", "The evaluation was refused."),
+        ("failed", Failure("The evaluation was refused."), "", "The evaluation was refused."),
         ("cancelled", None, "", "It was not started."),
     ],
 )
 def test_an_evaluation_that_its_launch_gave_up_is_not_waited_for(
-    state: str, error: dict[str, str] | None, detail: str, reason: str
+    state: str, error: Failure | None, detail: str, reason: str
 ) -> None:
-    steps = (Step("evaluate", "Start the evaluation", "skipped", detail),)
-    launch = Operation("1", "launch", "local", "r", state, steps, error=error)
+    steps = (Step("evaluate", "Start the evaluation", StepState.SKIPPED, detail),)
+    launch = Operation("1", "local", Launch("r"), OperationState(state), steps, error=error)
     assert overview._explain_no_evaluation(launch) == reason
     assert "only what it starts" in overview._explain_no_evaluation(None)
 

@@ -51,7 +51,7 @@ def test_a_teardown_ends_what_is_only_wanted_yet_and_its_receipt_says_so(
         if finish(making, "cancelled", "done").state == "cancelled":
             assert "Ended first: Create compute wanted-cpu." in receipt.notes
         not_removed = "Compute 'wanted-cpu' was not there any more; this deletion did not remove it."
-        assert (not_removed in receipt.notes) is (receipt.removed == ())  # it was faster, or it was not
+        assert (not_removed in receipt.notes) is (receipt.gone == ())  # it was faster, or it was not
         assert list_everything(conn).find("compute:wanted-cpu") is None
     finally:
         again.stopping.set()
@@ -72,7 +72,7 @@ def test_what_was_deleted_elsewhere_is_said_to_be_and_only_a_person_makes_it_ane
     try:
         failed = finish(making, "failed")
         assert failed.error is not None
-        assert failed.error["message"].startswith("Endpoint 'portal-ep' was deleted elsewhere while Tunedeck worked on")
+        assert failed.error.message.startswith("Endpoint 'portal-ep' was deleted elsewhere while Tunedeck worked on")
         assert endpoints.find_endpoint(conn, "portal-ep") is None
         anew = retry_operation(making.id)
         assert anew.id != making.id
@@ -94,7 +94,7 @@ def test_two_teardowns_of_one_thing_claim_it_once(server: LocalServer, conn: Con
     again = start_runner(server.home)
     try:
         receipts = {finish(each).id: get_operation(each.id).facts["receipt"] for each in (first, second)}
-        claimed = {each.id: [gone.name for gone in each.removed] for each in list_receipts("local")}
+        claimed = {each.id: [gone.name for gone in each.gone] for each in list_receipts("local")}
         assert claimed[receipts[first.id]] == ["shared-cpu"]
         assert claimed[receipts[second.id]] == ["other-cpu"]
     finally:

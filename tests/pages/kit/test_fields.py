@@ -138,10 +138,10 @@ def test_two_tabs_keep_each_others_fields_and_start_one_run(
             expect(other).to_have_url(re.compile("run="))
             late = page
         (started,) = list_operations("local")
-        sent = started.arguments["parameters"]
+        sent = started.change.parameters
         assert (int(sent["num_train_epochs"]), float(sent["learning_rate"])) == (5, 0.004)
         with suppress(Error):  # it may have seen by itself that the run was started, and has no button then
             late.get_by_role("button", name="Start run").click(timeout=3_000)
-        said = re.compile(f"This set-up was started as {started.arguments['title']}")
+        said = re.compile(f"This set-up was started as {started.change.label}")
         expect(late.get_by_text(said).first).to_be_visible()
         assert [each.id for each in list_operations("local")] == [started.id]

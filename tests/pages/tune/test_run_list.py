@@ -16,7 +16,7 @@ from core.azureml.connection import Connection, connect, ensure_local
 from core.azureml.reader import Snapshot, reader_for
 from core.errors import Unreachable
 from core.local.faults import Faults
-from core.operations.ledger import Ledger
+from core.operations import Launch, Ledger, OperationState
 from core.runs.metrics import RunMetrics
 from core.runs.states import Progress, Run
 from core.teardown.inventory import Inventory
@@ -159,9 +159,9 @@ def test_a_list_that_cannot_be_read_is_not_a_list_of_no_runs(tmp_path: Path, mon
 
 def test_a_run_that_was_cancelled_before_it_was_sent_is_not_on_its_way(server: LocalServer) -> None:
     ledger = Ledger(server.home)
-    begun = ledger.start("launch", "local", "unsent", [("submit", "Start the run")], {"title": "unsent"})
+    begun = ledger.start("local", Launch("unsent"))
     fence = ledger.take_lease(1, 1.0, 60.0, holder_lives=False)
     assert fence
-    ledger.save(replace(begun, state="cancelled"), fence)
+    ledger.save(replace(begun, state=OperationState.CANCELLED), fence)
     app = run_until(open_page("runs", run="unsent"), lambda app: "cancelled before it was sent" in texts(app))
     assert "on its way" not in texts(app)

@@ -181,7 +181,7 @@ def test_a_failed_run_is_next_on_the_overview_until_its_page_was_opened(
         begun = wait_for(operations.start_launch(plan))
     finally:
         faults.clear()
-    failed = f"Next: {begun.arguments['title']} failed."
+    failed = f"Next: {begun.change.label} failed."
     run_until(open_page("overview"), lambda app: failed in read_text(app).replace("**", ""))
     run_until(open_page(RUNS, run=begun.subject), says("the image of the run could not be built"))
     seen = run_until(open_page("overview"), lambda app: "Next:" in read_text(app))

@@ -15,7 +15,7 @@ from core.local import processes
 WRITE = """
 import sys
 from pathlib import Path
-from core.engine import disk
+from core.local import disk
 from core.local.store import Store
 root = Path(sys.argv[1])
 (root / "staged").write_bytes(b"content")

@@ -1,0 +1,81 @@
+"""What a run is started with: its fields, in one place for the ledger, the job that is sent and the list of runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from core.azureml import tags
+from core.launch.plan import LaunchPlan
+from core.recipe import Value, to_job_inputs
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRequest:
+    """What a run is started with."""
+
+    title: str = ""
+    display_name: str = ""
+    experiment: str = ""
+    model: str = ""
+    model_version: str = ""
+    model_id: str = ""
+    compute: str = ""
+    gpus: int = 0
+    dataset: str = ""
+    """The name of the data; `dataset_key` finds it again in the home."""
+    dataset_key: str = ""
+    rows: int = 0
+    """Training rows of the data."""
+    parameters: Mapping[str, Value] = field(default_factory=dict)
+    """What is not the component's own default."""
+    draft: str = ""
+    """Id and revision of the draft as it was started."""
+    revision: int = 0
+
+    @property
+    def job_tags(self) -> dict[str, str]:
+        """What its job is tagged with, so that any Tunedeck can read it."""
+        return {
+            tags.TITLE: self.title,
+            tags.DRAFT: self.draft,
+            tags.MODEL: self.model,
+            tags.MODEL_VERSION: self.model_version,
+            tags.MODEL_ID: self.model_id,
+            tags.DATASET: self.dataset,
+            tags.DATASET_KEY: self.dataset_key,
+            tags.ROWS: str(self.rows),
+            tags.COMPUTE: self.compute,
+            tags.GPUS: str(self.gpus),
+            tags.RECIPE: tags.format_recipe(self.parameters),
+            tags.MADE_BY: tags.made_by(),
+        }
+
+
+def make_request(plan: LaunchPlan, title: str) -> RunRequest:
+    """Return what a plan sends; raises BadInput where a setting has a problem."""
+    return RunRequest(
+        title=title,
+        display_name=plan.display_name,
+        experiment=plan.experiment,
+        model=plan.model.name,
+        model_version=plan.model.version,
+        model_id=plan.model.id,
+        compute=plan.compute.name,
+        gpus=plan.gpus,
+        dataset=plan.dataset.name,
+        dataset_key=plan.dataset.key,
+        rows=plan.dataset.rows,
+        parameters=to_job_inputs(plan.recipe),
+        draft=plan.draft.id,
+        revision=plan.draft.revision,
+    )
+
+
+def digest(plan: LaunchPlan) -> str:
+    """Return a hash of the draft as it stands, the recipe and the data: the same plan has the same."""
+    draft = plan.draft
+    parts = [draft.id, draft.nonce, draft.revision, plan.model.id, plan.compute.name, plan.gpus, plan.dataset.key]
+    return hashlib.sha256(json.dumps([parts, to_job_inputs(plan.recipe)], sort_keys=True).encode()).hexdigest()

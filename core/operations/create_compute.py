@@ -1,0 +1,115 @@
+"""Create a compute cluster, and wait until it is ready."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from core.azureml import tags
+from core.azureml.polling import check_write, start_write
+from core.catalog.compute import Compute, get_compute
+from core.errors import BadInput, Conflict, NotFound, ServiceRefused
+from core.operations.change import Change, Done, Outcome, StepSpec, Wait
+from core.operations.ledger import Ledger
+from core.operations.records import Operation
+from core.operations.work import LOOK_S, Work
+
+
+@dataclass(frozen=True)
+class CreateCompute(Change, stored_as="create_compute"):
+    """A new cluster."""
+
+    words = "Create compute {}"
+    writes_a = "compute"
+
+    size: str = ""
+    min_nodes: int = 0
+    max_nodes: int = 1
+    idle_s: int = 900
+    """For how long an idle node is kept."""
+    delete_at: datetime | None = None
+
+    def _list_steps(self) -> tuple[StepSpec[Work[CreateCompute]], ...]:
+        return _STEPS
+
+
+def start_create_compute(
+    connection: str,
+    name: str,
+    size: str,
+    min_nodes: int = 0,
+    max_nodes: int = 1,
+    idle_s: int = 900,
+    delete_at: datetime | None = None,
+) -> Operation:
+    """Record a new cluster. `subject` is its name."""
+    if not 3 <= len(name) <= 24 or not name[0].isalpha() or not all(c.isalnum() or c == "-" for c in name):
+        raise BadInput(f"'{name}' cannot be a compute's name.", "3 to 24 letters, digits, hyphens; letter first.")
+    if not 0 <= min_nodes <= max_nodes or max_nodes < 1:
+        raise BadInput(f"{min_nodes} to {max_nodes} nodes is not a range.", "Use 0 to 1 for one run at a time.")
+    return Ledger().start(connection, CreateCompute(name, size, min_nodes, max_nodes, idle_s, delete_at))
+
+
+def _create(work: Work[CreateCompute]) -> Outcome:
+    waiting = work.send_once("compute", "the compute", lambda: _exists(work), lambda: _send(work), bills=True)
+    if waiting:
+        return waiting
+    if work.change.delete_at:
+        work.ledger.set_timer(work.operation.connection, "compute", work.change.subject, work.change.delete_at)
+    return Done("Asked for")
+
+
+def _exists(work: Work[CreateCompute]) -> bool:
+    """Tell whether this operation's compute is there; raises Conflict for somebody else's."""
+    name = work.change.subject
+    try:
+        known = get_compute(work.conn, name)
+    except NotFound:
+        return False
+    if not work.made(known.tags):
+        raise Conflict(f"There is a compute '{name}' already.", "Choose another name, or use it.")
+    return True
+
+
+def _find_own(work: Work[CreateCompute]) -> Compute | None:
+    """Return the compute that this operation made; one of the same name that another made since is not it."""
+    try:
+        found = get_compute(work.conn, work.change.subject)
+    except NotFound:
+        return None
+    return found if work.made(found.tags) else None
+
+
+def _send(work: Work[CreateCompute]) -> None:
+    from azure.ai.ml.entities import AmlCompute  # late: it takes seconds to load
+
+    change = work.change
+    compute = AmlCompute(
+        name=change.subject,
+        size=change.size,
+        min_instances=change.min_nodes,
+        max_instances=change.max_nodes,
+        idle_time_before_scale_down=change.idle_s,
+        tags={**work.tags, **tags.delete_at_tag(change.delete_at)},
+    )
+    begin = work.conn.workspace.compute.begin_create_or_update
+    start_write(work.conn, "create", f"compute '{change.subject}'", begin, compute)
+
+
+def _wait(work: Work[CreateCompute]) -> Outcome:
+    name = work.change.subject
+    if error := check_write(work.conn, f"compute '{name}'"):
+        raise error
+    compute = work.find_confirmed(f"compute '{name}'", lambda: _find_own(work))
+    if compute is None:
+        return Wait("Looking for it once more", LOOK_S)
+    if compute.state == "Failed":
+        reasons = " ".join(compute.errors) or "the service gave no reason"
+        raise ServiceRefused(f"Compute '{name}' was not created: {reasons}", "Delete it, then create another.")
+    return Done("Ready") if compute.state == "Succeeded" else Wait(compute.state or "Creating", 1.0)
+
+
+_STEPS = (
+    StepSpec("create", "Ask for the compute", _create),
+    StepSpec("wait", "Until it is ready", _wait, patience_s=3600.0),
+)

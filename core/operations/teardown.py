@@ -1,0 +1,323 @@
+"""Delete things: end what makes them, ask for their end, see that each stays gone, write the receipt.
+
+What is past its delete-at is deleted by a teardown of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from core.azureml import tags
+from core.azureml.connection import Connection
+from core.azureml.datastore import delete_below, path_of
+from core.azureml.polling import check_write, start_write
+from core.catalog.compute import Compute, get_compute
+from core.errors import BadInput, Conflict, NotFound, ServiceFailed, TunedeckError, Unreachable
+from core.operations import turns
+from core.operations.change import Change, Done, Outcome, StepSpec, Stop, Thing, Wait, thing
+from core.operations.ledger import Ledger
+from core.operations.records import Operation
+from core.operations.work import GONE_LOOKS, LOOK_S, SETTLE_LOOKS, Work
+from core.serving.endpoints import DELETING, EndpointView, begin_endpoint_deletion, find_endpoint, goes_on
+from core.serving.registered_models import archive_model, find_registered_model, list_registered_models
+from core.teardown.inventory import list_inventory
+from core.teardown.plan import Gone, Receipt, TeardownPlan, summarise
+
+ASK_AGAIN_LOOKS = 60  # a deletion that is not under way after that has failed, and nobody was there to hear why
+AGAIN_S = 900.0  # between a deletion of what is due that failed, and the next
+
+
+@dataclass(frozen=True)
+class Target:
+    """One thing to delete."""
+
+    kind: str
+    """ "endpoint", "compute" or "model"."""
+    name: str
+    version: str = ""
+    what: str = "delete"
+    """ "delete", or "archive" for a model."""
+    files: bool = False
+    """Whether the files of a model are deleted too."""
+
+    @property
+    def key(self) -> str:
+        """Identity within the workspace: "endpoint:phi4-support-3f2", "model:phi4-support:3"."""
+        return ":".join(filter(None, (self.kind, self.name, self.version)))
+
+    @property
+    def title(self) -> str:
+        """The step's words: "Delete endpoint phi4-support-3f2"."""
+        files = " and delete its files" if self.files else ""
+        return f"{' '.join(filter(None, (self.what.capitalize(), self.kind, self.name, self.version)))}{files}"
+
+    @property
+    def words(self) -> str:
+        """What it is in a sentence: "endpoint 'phi4-support-3f2'"."""
+        return f"{self.kind} '{self.name}'"
+
+    @property
+    def is_model(self) -> bool:
+        """Whether it is archived, and not deleted."""
+        return self.kind == "model"
+
+
+@dataclass(frozen=True)
+class Teardown(Change, stored_as="teardown"):
+    """What an operator deletes at once. `subject` is the one thing's name, or "3 resources"."""
+
+    words = "Delete {}"
+    items: tuple[Target, ...] = ()
+    per_hour: float = 0.0
+    """What the workspace billed before."""
+    currency: str = ""
+
+    @property
+    def _key(self) -> str:
+        return ",".join(sorted(item.key for item in self.items))
+
+    @property
+    def deletes(self) -> tuple[Thing, ...]:
+        """All its things."""
+        return tuple(thing(item.kind, item.name) for item in self.items)
+
+    def _list_steps(self) -> tuple[StepSpec[Work[Teardown]], ...]:
+        return *map(_make_step, self.items), StepSpec("receipt", "Receipt", _write_receipt)
+
+
+@dataclass(frozen=True)
+class DueDeletion(Teardown, stored_as="expire"):
+    """The deletion of one thing whose time is over."""
+
+    words = "Delete {}, its time is over"
+    retry_after_s = AGAIN_S
+
+    def _list_steps(self) -> tuple[StepSpec[Work[Teardown]], ...]:
+        return StepSpec("check", "Read its delete-at", _check_due), *super()._list_steps()
+
+
+def start_teardown(plan: TeardownPlan, typed: str = "") -> Operation:
+    """Record a teardown. typed: what the operator typed; raises BadInput (nothing is deleted) unless it is the plan's
+    `confirm`. The receipt's id is in `operation.facts["receipt"]` when it is done.
+    """
+    if plan.confirm and typed.strip() != plan.confirm:
+        raise BadInput("The name does not match. Nothing was deleted.", f"Type {plan.confirm}.")
+    if not plan.actions:
+        raise Conflict("Nothing was chosen.", "Tick what is to be deleted.")
+    targets = tuple(
+        Target(action.item.kind, action.item.name, action.item.version, action.what, action.deletes_files)
+        for action in plan.actions
+    )
+    subject = targets[0].name if len(targets) == 1 else f"{len(targets)} resources"
+    return Ledger().start(plan.connection, Teardown(subject, targets, plan.per_hour_before, plan.currency))
+
+
+def start_due_deletions(ledger: Ledger) -> None:
+    """Record the deletion of everything made here whose time is over."""
+    now = datetime.now(UTC)
+    for timer in ledger.list_timers():
+        if timer.delete_at <= now:
+            ledger.start(timer.connection, DueDeletion(timer.name, (Target(timer.kind, timer.name),)))
+
+
+def _make_step(target: Target) -> StepSpec[Work[Teardown]]:
+    return StepSpec(
+        f"remove {target.key}",
+        target.title,
+        partial(_delete, target=target),
+        patience_s=7200.0,
+        alone=f"delete {target.key}",
+    )
+
+
+def _delete(work: Work[Teardown], target: Target) -> Outcome:
+    """End what still makes or changes a thing, ask for its end, then look until it was absent often enough."""
+    deletion = Deletion(work, target)
+    writers = _end_writers(work)
+    if writers[target]:
+        return Wait(f"Ending first: {', '.join(writer.title for writer in writers[target])}", 0.3)
+    state = deletion.find_state()
+    if state is not None:
+        if error := check_write(work.conn, target.words):
+            deletion.record(asked=0)  # a retry asks anew
+            raise error
+        # What is still being made may have a write on its way.
+        deletion.record(absent=[], late=bool(deletion.get("late")) or goes_on(state))
+        deletion.ask(state)
+        _ask_for_the_rest(work, writers)
+        return Wait("Archiving" if target.is_model else "Deleting, usually 1 to 5 min", LOOK_S)
+    checks = [*deletion.get("absent", []), datetime.now(UTC).isoformat(timespec="seconds")]
+    deletion.record(absent=checks)
+    if len(checks) < (SETTLE_LOOKS if deletion.get("late") else GONE_LOOKS):
+        return Wait("Gone; looking once more", LOOK_S)
+    work.ledger.set_timer(work.operation.connection, target.kind, target.name, None)
+    return deletion.claim(checks)
+
+
+def _end_writers(work: Work[Teardown]) -> dict[Target, list[Operation]]:
+    """Have all operations ended that would make a thing anew; each first waits for what it has on its way.
+
+    Return those that still go on.
+    """
+    writers = {
+        target: turns.list_older_writers(work.ledger, work.operation, thing(target.kind, target.name))
+        for target in work.change.items
+    }
+    new = [writer for found in writers.values() for writer in found if not writer.cancel_wanted]
+    if new:
+        late = {f"late {target.key}": True for target, found in writers.items() if found}
+        work.record(ended=[*work.facts.get("ended", []), *(writer.title for writer in new)], **late)
+    for writer in new:
+        work.ledger.want_cancel(writer.id)
+    return writers
+
+
+def _ask_for_the_rest(work: Work[Teardown], writers: Mapping[Target, list[Operation]]) -> None:
+    """Ask for the other endpoints and computes too: each takes minutes, and they need not wait for each other."""
+    for target in work.change.items:
+        deletion = Deletion(work, target)
+        if target.is_model or deletion.get("asked") or writers[target]:  # its own step waits for its writers
+            continue
+        try:
+            if (state := deletion.find_state()) is not None:
+                deletion.ask(state)
+        except TunedeckError:
+            continue  # its own step asks again, and says why
+
+
+class Deletion:
+    """How far a teardown is with one of its things; what it knows is kept among the operation's facts.
+
+    asked: how often was looked since its end was asked for, 0 before. absent: when it was absent, without a break until
+    now. late: whether a write may be on its way. maker: the operation whose thing is deleted. files: where they lie.
+    """
+
+    def __init__(self, work: Work[Teardown], target: Target) -> None:
+        self._work = work
+        self._target = target
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return a fact."""
+        return self._work.facts.get(f"{name} {self._target.key}", default)
+
+    def record(self, **facts: Any) -> None:
+        """Write facts down."""
+        self._work.record(**{f"{name} {self._target.key}": value for name, value in facts.items()})
+
+    def find_state(self) -> str | None:
+        """Return the state of the thing while it is there, None once it is gone."""
+        conn, target = self._work.conn, self._target
+        if target.is_model:
+            listed = list_registered_models(conn, target.name)
+            return "Listed" if any(model.version == target.version for model in listed) else None
+        found = _find(conn, target)
+        if found is None:
+            return None
+        maker = found.tags.get(tags.OPERATION, "")
+        if self.get("maker") is None:
+            self.record(maker=maker)
+        return found.state if self.get("maker") == maker else None  # another made under its name since is not touched
+
+    def ask(self, state: str) -> None:
+        """Ask for the end of the thing; again only while nothing comes of it. Archiving twice does no harm.
+
+        That it is asked for is recorded before, so that a process that dies at that moment knows the deletion for its
+        own.
+        """
+        looks = int(self.get("asked") or 0)
+        if not self._target.is_model and (state == DELETING or 0 < looks < ASK_AGAIN_LOOKS):
+            if looks:
+                self.record(asked=looks + 1)
+            return
+        self.record(asked=1)
+        try:
+            self._send()
+        except (Unreachable, ServiceFailed):  # it may have arrived
+            self.record(asked=ASK_AGAIN_LOOKS)
+            raise
+        except TunedeckError as error:  # another hand was faster, another change has to end first, or it was refused
+            self.record(asked=min(looks, 1))
+            if isinstance(error, NotFound):
+                return
+            if not (isinstance(error, Conflict) and goes_on(state)):
+                raise
+
+    def claim(self, checks: list[str]) -> Done:
+        """Say that the thing is gone, and put it on the receipt only where this teardown deleted it."""
+        target, facts = self._target, self._work.facts
+        word = "Archived" if target.is_model else "Gone"
+        if not self.get("asked"):
+            return Done(f"{word} already", {"others": [*facts.get("others", []), target.words]})
+        freed = self._delete_files()
+        gone = Gone(target.kind, target.name, target.version, target.what, checks[-1], tuple(checks[-2:]), freed)
+        others = [each for each in facts.get("gone", []) if each["key"] != target.key]
+        detail = f"{word} {checks[-1][11:19]} UTC, checked {'twice' if len(checks) == 2 else f'{len(checks)} times'}"
+        return Done(detail, {"gone": [*others, {"key": target.key, **asdict(gone)}]})
+
+    def _delete_files(self) -> int | None:
+        """Delete an archived model's files, unless another version that is still listed stands on the same ones."""
+        path, conn = self.get("files", ""), self._work.conn
+        if not path or any(path_of(conn, model.path) == path for model in list_registered_models(conn)):
+            return None
+        return delete_below(conn, path if path.endswith("/") else f"{path}/")
+
+    def _send(self) -> None:
+        conn, target = self._work.conn, self._target
+        if target.kind == "endpoint":
+            begin_endpoint_deletion(conn, target.name)
+        elif target.kind == "compute":
+            start_write(conn, "delete", target.words, conn.workspace.compute.begin_delete, target.name)
+        else:
+            model = find_registered_model(conn, target.name, target.version)
+            if model is not None and target.files:
+                self.record(files=path_of(conn, model.path) or "")
+            archive_model(conn, target.name, target.version)
+
+
+def _find(conn: Connection, target: Target) -> EndpointView | Compute | None:
+    try:
+        return find_endpoint(conn, target.name) if target.kind == "endpoint" else get_compute(conn, target.name)
+    except NotFound:
+        return None
+
+
+def _write_receipt(work: Work[Teardown]) -> Outcome:
+    inventory = list_inventory(work.conn)
+    receipt = Receipt(
+        id="",
+        connection=work.operation.connection,
+        at=datetime.now(UTC).isoformat(timespec="seconds"),
+        gone=work.operation.gone,
+        kept=tuple(summarise(item) for item in inventory.items),
+        per_hour_before=work.change.per_hour,
+        per_hour_after=inventory.per_hour if not inventory.unknown else None,
+        notes=(*_describe_the_rest(work), *inventory.problems),
+        operation=work.operation.id,
+        currency=work.change.currency or inventory.currency,
+    )
+    numbered = work.ledger.add_receipt(receipt, work.fence)
+    return Done(numbered.id, {"receipt": numbered.id})
+
+
+def _describe_the_rest(work: Work[Teardown]) -> list[str]:
+    """Return what a receipt says of what it does not claim, and of what was ended first."""
+    others = [
+        f"{what[0].upper()}{what[1:]} was not there any more; this deletion did not remove it."
+        for what in work.facts.get("others", [])
+    ]
+    return [*(f"Ended first: {title}." for title in work.facts.get("ended", [])), *others]
+
+
+def _check_due(work: Work[Teardown]) -> Outcome:
+    """Hold the time on the resource against ours: somebody may have given it longer, or taken it away."""
+    (target,) = work.change.items
+    found = _find(work.conn, target)
+    delete_at = tags.parse_time(found.tags.get(tags.DELETE_AT)) if found and tags.is_ours(found.tags) else None
+    if found and delete_at and delete_at <= datetime.now(UTC):
+        return Done(tags.format_time(delete_at))
+    work.ledger.set_timer(work.operation.connection, target.kind, target.name, delete_at)
+    return Stop("Its delete-at was changed; it stays." if found else "It is gone already.")
