@@ -14,7 +14,9 @@ from starlette.routing import Route
 
 from core.local.store import Store
 from core.local.wire import answers, query
-from core.local.wire.answers import PROVIDER, WORKSPACE_PATH, WireError, route
+from core.local.wire.answers import PROVIDER, WORKSPACE_PATH, route
+from core.local.wire.errors import WireError
+from core.local.workspace import workspace_of
 
 Document = dict[str, Any]
 
@@ -72,11 +74,11 @@ class AssetRoutes:
 
     def list_containers(self, request: Request) -> Document:
         """GET the names."""
-        store = answers.workspace_of(request).store
+        store = workspace_of(request).store
         return answers.paged(request, self._names_shown(request), lambda name: self._container_to_wire(store, name))
 
     def _names_shown(self, request: Request) -> list[str]:
-        store = answers.workspace_of(request).store
+        store = workspace_of(request).store
         names, view = store.list_parents(self._asset.kind), answers.list_view(request)
         if view == "all":
             return names
@@ -87,11 +89,11 @@ class AssetRoutes:
 
     def get_container(self, request: Request) -> Document:
         """GET what is known of a name; 404 tells the SDK that its first version is 1."""
-        return self._container_to_wire(answers.workspace_of(request).store, answers.name_of(request, "name"))
+        return self._container_to_wire(workspace_of(request).store, answers.name_of(request, "name"))
 
     def put_container(self, request: Request) -> Document:
         """PUT whether a name is archived."""
-        store, name = answers.workspace_of(request).store, answers.name_of(request, "name")
+        store, name = workspace_of(request).store, answers.name_of(request, "name")
         properties = answers.field_of(answers.read_json(request), "properties", dict, {})
         self._newest(store, name)
         store.put(
@@ -130,7 +132,7 @@ class AssetRoutes:
 
     def list_versions(self, request: Request) -> Document:
         """GET the versions of a name, the newest first or as `$orderBy` says, those that the query's filters let by."""
-        store, name = answers.workspace_of(request).store, answers.name_of(request, "name")
+        store, name = workspace_of(request).store, answers.name_of(request, "name")
         self._newest(store, name)
         view = answers.list_view(request) if "listViewType" in request.query_params else "all"
         asked = request.query_params
@@ -151,7 +153,7 @@ class AssetRoutes:
 
     def put_version(self, request: Request) -> Response:
         """PUT a version: register it, or change what may change (description, tags, properties, archived)."""
-        store = answers.workspace_of(request).store
+        store = workspace_of(request).store
         name, version = answers.name_of(request, "name"), answers.name_of(request, "version")
         properties = answers.field_of(answers.read_json(request), "properties", dict, {})
         asked = {
@@ -186,13 +188,13 @@ class AssetRoutes:
 
     def delete_version(self, request: Request) -> Response:
         """DELETE a version's registration; its files stay."""
-        store, document = answers.workspace_of(request).store, self._require(request)
+        store, document = workspace_of(request).store, self._require(request)
         store.delete(self._asset.kind, self._key(document["name"], document["version"]))
         return Response(status_code=200)
 
     def _require(self, request: Request) -> Document:
         name, version = answers.name_of(request, "name"), answers.name_of(request, "version")
-        document = answers.workspace_of(request).store.get(self._asset.kind, self._key(name, version))
+        document = workspace_of(request).store.get(self._asset.kind, self._key(name, version))
         if document is None:
             raise WireError(
                 404, "ResourceNotFound", f"The {self._asset.kind} '{name}' version '{version}' was not found."

@@ -1,4 +1,4 @@
-"""Blobs as files: `home.blobs/<container>/<blob name>`, and the addresses that lead to them. Knows no request.
+"""Blobs as files: `home.blobs/<container>/<blob name>`.
 
 A job's outputs are written straight into this tree, so a file needs no record to be a blob; what a client says about
 one (content type, metadata) is kept in the store.
@@ -17,16 +17,12 @@ import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from core.engine import disk
-from core.home import RESOURCE_GROUP, SUBSCRIPTION_ID, WORKSPACE_NAME
-from core.local.jobs import runs
-from core.local.wire import answers
-from core.local.wire.answers import WireError
-
-if TYPE_CHECKING:
-    from core.local.workspace import Workspace
+from core.local.jobs.runs import Runs
+from core.local.store import Store
+from core.local.wire.errors import WireError
 
 DATASTORE = "workspaceblobstore"
 CONTAINER = "azureml-blobstore"
@@ -62,10 +58,10 @@ class Blob:
 class BlobStore:
     """The containers of one workspace."""
 
-    def __init__(self, workspace: Workspace) -> None:
-        self._workspace = workspace
-        self._root = workspace.home.blobs
-        self._store = workspace.store
+    def __init__(self, root: Path, store: Store, runs: Runs) -> None:
+        self._root = root
+        self._store = store
+        self._runs = runs
         for container in (CONTAINER, ARTIFACT_CONTAINER):
             (self._root / container).mkdir(parents=True, exist_ok=True)
         self._take_over_artifacts()
@@ -129,8 +125,8 @@ class BlobStore:
     def _find_log(self, container: str, name: str) -> Path | None:
         """Return the log of a run that a name stands for: it stays in the run's own folder."""
         found = _OF_A_RUN.fullmatch(name) if container == ARTIFACT_CONTAINER else None
-        run = runs.find_run(self._workspace, found["run"]) if found else None
-        return runs.logs_of(run).get(found["below"]) if found and run else None
+        run = self._runs.find(found["run"]) if found else None
+        return run.logs().get(found["below"]) if found and run else None
 
     def require(self, container: str, name: str) -> Blob:
         """Return a blob; raises 404 BlobNotFound."""
@@ -251,8 +247,8 @@ class BlobStore:
 
     def _list_logs(self, container: str, prefix: str) -> list[str]:
         found = _OF_A_RUN.fullmatch(prefix) if container == ARTIFACT_CONTAINER else None
-        run = runs.find_run(self._workspace, found["run"]) if found else None
-        names = (f"ExperimentRun/dcid.{run.run_id}/{below}" for below in runs.logs_of(run)) if run else ()
+        run = self._runs.find(found["run"]) if found else None
+        names = (f"ExperimentRun/dcid.{run.run_id}/{below}" for below in run.logs()) if run else ()
         return [name for name in names if name.startswith(prefix)]
 
 
@@ -269,100 +265,3 @@ def _prune(folder: Path, root: Path) -> None:
         except OSError:
             return
         folder = folder.parent
-
-
-# Addresses of data, models and outputs
-
-_SHORT = re.compile(r"azureml://datastores/(?P<datastore>[^/]+)/paths/(?P<path>.*)", re.IGNORECASE)
-_LONG = re.compile(
-    r"azureml://subscriptions/(?P<subscription>[^/]+)/resourcegroups/(?P<group>[^/]+)/workspaces/(?P<workspace>[^/]+)"
-    r"/datastores/(?P<datastore>[^/]+)/paths/(?P<path>.*)",
-    re.IGNORECASE,
-)
-_OUTPUT = re.compile(
-    r"azureml://jobs/(?P<job>[^/]+)/outputs/(?P<output>[^/]+)(?:/paths/(?P<path>.*))?/?", re.IGNORECASE
-)
-_REGISTRY_MODEL = re.compile(
-    r"azureml://registries/(?P<registry>[^/]+)/models/(?P<name>[^/]+)/(?P<sort>versions|labels)/(?P<version>[^/]+)",
-    re.IGNORECASE,
-)
-_ASSET = re.compile(
-    r"(?:azureml:)?/subscriptions/.+/(?P<kind>data|models)/(?P<name>[^/]+)/versions/(?P<version>[^/]+)", re.I
-)
-
-
-def is_asset(uri: str, kind: str, name: str, version: str) -> bool:
-    """Tell whether an address is the ARM id of this version of a data asset or a model."""
-    found = _ASSET.fullmatch(uri)
-    return bool(found and (found["kind"].lower(), found["name"], found["version"]) == (kind, name, version))
-
-
-def output_path(job: str, output: str) -> str:
-    """Return the path in the default datastore where a job's output lies."""
-    return f"azureml/{job}/{output}/"
-
-
-def long_uri(path: str) -> str:
-    """Return the long address of a path in the default datastore, the only one the SDK takes for a model's."""
-    return (
-        f"azureml://subscriptions/{SUBSCRIPTION_ID}/resourceGroups/{RESOURCE_GROUP}/workspaces/{WORKSPACE_NAME}"
-        f"/datastores/{DATASTORE}/paths/{path}"
-    )
-
-
-def datastore_path(uri: str) -> str | None:
-    """Return the path in the default datastore an address names, or None for an address of another sort.
-
-    Raises 400 for another workspace's or an unknown datastore.
-    """
-    if found := _OUTPUT.fullmatch(uri):
-        return output_path(found["job"], found["output"]) + (found["path"] or "")
-    found = _SHORT.fullmatch(uri) or _LONG.fullmatch(uri)
-    if found is None:
-        return None
-    named = found.groupdict()
-    own = (SUBSCRIPTION_ID, RESOURCE_GROUP, WORKSPACE_NAME)
-    if any(
-        not answers.is_named(wanted, named.get(part, wanted))
-        for part, wanted in zip(("subscription", "group", "workspace"), own, strict=True)
-    ):
-        raise WireError(400, "UserError", f"'{uri}' lies in another workspace.")
-    if named["datastore"] != DATASTORE:
-        refused = f"'{uri}' is not in the datastore '{DATASTORE}', the one that is read here."
-        raise WireError(400, "UserError", refused)
-    return str(named["path"])
-
-
-def resolve_uri(workspace: Workspace, uri: str) -> Path:
-    """Return the file or folder of an address: a datastore path, a job's output, a data asset, a model, a base model.
-
-    Raises 400 UserError for an address that cannot be read and 404 for one that names nothing.
-    """
-    if found := _REGISTRY_MODEL.fullmatch(uri):
-        return _registry_folder(workspace, found)
-    if found := _ASSET.fullmatch(uri):
-        kind = "data" if found["kind"].lower() == "data" else "model"
-        asset = workspace.store.require(kind, f"{found['name']}/{found['version']}")
-        return resolve_uri(workspace, asset["uri"])
-    path = datastore_path(uri)
-    if path is None:
-        raise WireError(400, "UserError", f"'{uri}' is not an address this workspace can read.")
-    inside = workspace.blobs.container_path(CONTAINER)
-    resolved = workspace.blobs.path_of(CONTAINER, path.strip("/")) if path.strip("/") else inside
-    if not resolved.exists():
-        raise WireError(404, "ResourceNotFound", f"Nothing is at '{uri}'.")
-    return resolved
-
-
-def _registry_folder(workspace: Workspace, found: re.Match[str]) -> Path:
-    name, version = found["name"], found["version"]
-    model = (
-        workspace.registry.find_model(name, version)
-        if answers.is_named(answers.REGISTRY_NAME, found["registry"])
-        else None
-    )
-    if model is None:
-        raise WireError(404, "ResourceNotFound", f"The model '{name}' version {version} was not found in the registry.")
-    if model.folder is None:
-        raise WireError(400, "UserError", f"The model '{name}' runs on Azure; its weights are not on this machine.")
-    return model.folder

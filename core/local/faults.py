@@ -20,8 +20,8 @@ from pathlib import Path
 
 from core.errors import BadInput
 from core.home import RESOURCE_GROUP, SUBSCRIPTION_ID, WORKSPACE_NAME, Home, write_atomically
-from core.local.wire.answers import WORKSPACE_PATH, WireError
-from core.local.wire.auth import expired_token
+from core.local.wire.answers import WORKSPACE_PATH
+from core.local.wire.errors import WireError, expired_token
 
 FILE_NAME = "faults.json"
 _WORKSPACE = WORKSPACE_PATH.format(subscription=SUBSCRIPTION_ID, group=RESOURCE_GROUP, workspace=WORKSPACE_NAME)

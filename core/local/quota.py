@@ -8,15 +8,12 @@ says.
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
 
 from core.home import LOCATION
+from core.local.backend import Backend
+from core.local.machine import Machine, Size
 from core.local.store import Document
-from core.local.wire.answers import WireError
-
-if TYPE_CHECKING:
-    from core.local.machine import Machine, Size
-    from core.local.workspace import Workspace
+from core.local.wire.errors import WireError
 
 # Held from the count to the write, so that two requests at once cannot both have the last core.
 lock = threading.Lock()
@@ -50,22 +47,22 @@ def check_compute(machine: Machine, computes: list[Document], name: str, size: S
     )
 
 
-def deployed_cores(workspace: Workspace, but: str = "", pool: str | None = None) -> int:
+def deployed_cores(backend: Backend, but: str = "", pool: str | None = None) -> int:
     """Return the cores of all online deployments, one that failed among them.
 
     but: a deployment that is left out. pool: count only those of sizes that share this quota.
     """
     used = 0
-    for each in workspace.store.list("deployment"):
-        size = _size_of(workspace, each)
-        counts = pool is None or (size is not None and workspace.machine.quota_pool(size.family) == pool)
+    for each in backend.store.list("deployment"):
+        size = _size_of(backend, each)
+        counts = pool is None or (size is not None and backend.machine.quota_pool(size.family) == pool)
         if counts and f"{each['endpoint']}/{each['name']}" != but:
             used += (size.cores if size else each["cores"]) * instances_of(each["sku"])
     return used
 
 
-def _size_of(workspace: Workspace, deployment: Document) -> Size | None:
-    return workspace.machine.find_size(str(deployment["asked"].get("instanceType") or ""))
+def _size_of(backend: Backend, deployment: Document) -> Size | None:
+    return backend.machine.find_size(str(deployment["asked"].get("instanceType") or ""))
 
 
 def instances_of(sku: Document) -> int:
@@ -73,12 +70,12 @@ def instances_of(sku: Document) -> int:
     return int(sku.get("capacity") or 1)
 
 
-def check_deployment(workspace: Workspace, deployment: Document) -> None:
+def check_deployment(backend: Backend, deployment: Document) -> None:
     """Refuse a deployment that this location has no cores for; raises 400 in the structure of the service's refusal."""
-    size = _size_of(workspace, deployment)
+    size = _size_of(backend, deployment)
     assert size is not None  # refused before
-    pool, limit = workspace.machine.quota_pool(size.family), workspace.machine.quota_of(size.family)
-    used = deployed_cores(workspace, f"{deployment['endpoint']}/{deployment['name']}", pool)
+    pool, limit = backend.machine.quota_pool(size.family), backend.machine.quota_of(size.family)
+    used = deployed_cores(backend, f"{deployment['endpoint']}/{deployment['name']}", pool)
     needed = size.cores * instances_of(deployment["sku"])
     if used + needed <= limit:
         return

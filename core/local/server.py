@@ -50,10 +50,11 @@ from core.local.routes import (
 from core.local.routes import registry as registry_routes
 from core.local.routes import workspace as workspace_routes
 from core.local.store import Store
-from core.local.wire.answers import REGISTRY_NAME, REGISTRY_RESOURCE_GROUP, WireError, is_named
-from core.local.wire.auth import Gatekeeper, expired_token, family_of
+from core.local.wire.answers import REGISTRY_NAME, REGISTRY_RESOURCE_GROUP, JsonAnswer, is_named
+from core.local.wire.auth import Gatekeeper, family_of
 from core.local.wire.connections import drop_connection
 from core.local.wire.dispatch import Dispatch
+from core.local.wire.errors import WireError, expired_token
 from core.local.workspace import Workspace
 
 ROUTES = [
@@ -111,7 +112,7 @@ def create_app(home: Home, port: int, tls_port: int = 0, profile: Profile | None
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        recovery.recover(workspace)
+        recovery.recover(workspace.store)
         compute.prepare(workspace)
         workspace.runner.start()
         workspace.deployments.start()
@@ -122,7 +123,7 @@ def create_app(home: Home, port: int, tls_port: int = 0, profile: Profile | None
 
     app = Starlette(exception_handlers={WireError: _answer_wire_error, HTTPException: _answer_unknown_route})
     app.router = Dispatch(ROUTES, lifespan=lifespan)
-    app.state.workspace = workspace
+    app.state.workspace, app.state.profile = workspace, profile
     app.add_middleware(Gate, gatekeeper=workspace.gatekeeper, faults=workspace.faults, profile=profile)
     return app
 
@@ -228,7 +229,9 @@ def _answer(request: Request, error: WireError) -> Response:
     if error.status == 404 and is_arm and request.app.state.workspace.profile.empty_not_found:
         return Response(status_code=404)
     if family_of(request.scope["path"]) != "storage":
-        return error.to_response(request.scope.get("state", {}).get("request_id", ""))
+        return JsonAnswer(
+            error.to_wire(request.scope.get("state", {}).get("request_id", "")), error.status, headers=error.headers
+        )
     body = (
         '<?xml version="1.0" encoding="utf-8"?>'
         f"<Error><Code>{error.code}</Code><Message>{escape(error.message)}</Message></Error>"

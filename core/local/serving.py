@@ -16,16 +16,18 @@ from contextlib import contextmanager
 from functools import partial
 from logging.handlers import RotatingFileHandler
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import uvicorn
 
 from core.errors import Conflict
 from core.home import Home, write_atomically
-from core.local import control
+from core.local import control, server
 from core.local.home_check import check_home
+from core.local.profile import make_profile
+from core.local.wire.certificates import ensure_certificates
+from core.local.wire.connections import KnownConnection
 from core.pids import start_time_of
-
-if TYPE_CHECKING:
-    from uvicorn import Config, Server
 
 LOG_BYTES = 5 * 1024 * 1024
 GOODBYE_S = 3  # how long open requests may go on after the server was asked to end
@@ -46,12 +48,6 @@ def serve(home: Home, *, foreground: bool = False, profile: str = "local") -> in
         if not is_ours:
             print(f"This home is served already: {control.describe(home)}.", flush=True)
             return 0
-        import uvicorn  # imported by the one server of the home, not by all that find it served
-
-        from core.local import server
-        from core.local.profile import make_profile
-        from core.local.wire.connections import KnownConnection
-
         listener = _listen(home.port())
         if listener is None:
             raise Conflict(
@@ -126,14 +122,11 @@ def _listen(port: int) -> socket.socket | None:
     return listener
 
 
-def _make_server(config: Config, home: Home, secure: socket.socket | None) -> Server:
+def _make_server(config: uvicorn.Config, home: Home, secure: socket.socket | None) -> uvicorn.Server:
     """Return uvicorn's server; where `secure` is given it listens there as well, and speaks TLS there.
 
     One application and one set of connections behind both, so that they end together.
     """
-    import uvicorn
-
-    from core.local.wire.certificates import ensure_certificates
 
     class TwoListeners(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 import orjson
 
 from core.local import schema
-from core.local.wire.answers import WireError
+from core.local.wire.errors import WireError
 from core.migrations import bring_up_to_date
 
 Document = dict[str, Any]

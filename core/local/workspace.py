@@ -1,4 +1,4 @@
-"""The one object every route works on, and what the routes expect of the parts that run things."""
+"""The one object every route works on: a home being served, with what runs its jobs and deployments."""
 
 from __future__ import annotations
 
@@ -6,45 +6,33 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-from core.home import Home
-from core.local.blobs import BlobStore
-from core.local.faults import Faults
-from core.local.machine import Machine
-from core.local.profile import Profile, ServerEnds
-from core.local.registry import Registry
-from core.local.store import Store, now_utc
+from starlette.requests import Request
+
+from core.local.backend import Backend
+from core.local.endpoints.deployments import Deployments
+from core.local.jobs.runner import Runner
+from core.local.profile import ServerEnds
+from core.local.store import now_utc
 from core.local.wire import answers
-from core.local.wire.answers import WireError
 from core.local.wire.auth import Gatekeeper
+from core.local.wire.errors import WireError
 from core.local.wire.request_log import RequestLog
-
-if TYPE_CHECKING:
-    from core.local.endpoints.deployments import Deployments
-    from core.local.jobs.runner import Runner
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass
-class Workspace:
+@dataclass(kw_only=True)
+class Workspace(Backend):
     """A home being served. `runner` and `deployments` are set once, before the first request.
 
-    Both are built with the workspace alone. Their `start()` is called when the server starts and must adopt what an
-    earlier server left running; `stop()` ends their threads and leaves the subprocesses alone.
+    Their `start()` adopts what an earlier server left running; `stop()` ends their threads and leaves the subprocesses
+    alone.
     """
 
-    home: Home
-    store: Store
-    machine: Machine
-    registry: Registry
     gatekeeper: Gatekeeper
     url: str
-    profile: Profile = field(default_factory=Profile)
     started_at: str = field(default_factory=now_utc)
-    blobs: BlobStore = field(init=False, repr=False)
-    faults: Faults = field(init=False, repr=False)
     request_log: RequestLog = field(init=False, repr=False)
     runner: Runner = field(init=False, repr=False)
     deployments: Deployments = field(init=False, repr=False)
@@ -53,8 +41,7 @@ class Workspace:
     )
 
     def __post_init__(self) -> None:
-        self.blobs = BlobStore(self)
-        self.faults = Faults(self.home)
+        super().__post_init__()
         self.request_log = RequestLog(self.home.deployments)
 
     def go_on(self, operation: str, work: Callable[[], None]) -> None:
@@ -79,3 +66,9 @@ class Workspace:
         """Wait for background work that has begun."""
         self.profile.stop()
         self._background.shutdown(wait=True, cancel_futures=True)
+
+
+def workspace_of(request: Request) -> Workspace:
+    """Return the workspace that serves the request."""
+    workspace: Workspace = request.app.state.workspace
+    return workspace

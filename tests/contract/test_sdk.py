@@ -10,7 +10,8 @@ import pytest
 
 from core.azureml import cloud as clouds
 from core.engine import component
-from core.local.blobs import ARTIFACT_DATASTORE, CONTAINER, long_uri
+from core.local.addresses import long_uri
+from core.local.blobs import ARTIFACT_DATASTORE, CONTAINER
 from core.local.machine import probe
 from tests.contract.sdk import make_clients
 from tests.local_server import LocalServer

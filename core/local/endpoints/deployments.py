@@ -22,16 +22,13 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from core.local import faults, processes, quota, shim
+from core.local.backend import Backend
 from core.local.jobs import runs, steps
 from core.local.store import Document, now_utc
 from core.local.wire import answers
-from core.local.wire.answers import WireError
-
-if TYPE_CHECKING:
-    from core.local.workspace import Workspace
+from core.local.wire.errors import WireError
 
 LOOK_EVERY_S = 0.2
 LOAD_TIMEOUT_S = 300.0
@@ -55,8 +52,8 @@ _log = logging.getLogger(__name__)
 class Deployments:
     """The scorers of one workspace. `program` gives the command line of an engine program."""
 
-    def __init__(self, workspace: Workspace, program: steps.Program = steps.engine_program) -> None:
-        self._workspace = workspace
+    def __init__(self, backend: Backend, program: steps.Program = steps.engine_program) -> None:
+        self._backend = backend
         self._program = program
         self._stopping = threading.Event()
         self._wake = threading.Event()
@@ -66,7 +63,7 @@ class Deployments:
 
     def start(self) -> None:
         """Adopt living scorers, start those that died with the machine, and begin to look."""
-        for deployment in self._workspace.store.list("deployment"):
+        for deployment in self._backend.store.list("deployment"):
             folder = self.folder_of(deployment)
             if deployment["state"] == "Succeeded" and not processes.is_alive(folder):
                 self._begin_attempt(deployment, "The local workspace started.", counts=False)
@@ -86,7 +83,7 @@ class Deployments:
 
     def folder_of(self, deployment: Document) -> Path:
         """Return the folder of a deployment's scorer."""
-        return self._workspace.home.deployments / str(deployment["endpoint"]) / str(deployment["name"])
+        return self._backend.home.deployments / str(deployment["endpoint"]) / str(deployment["name"])
 
     def read_port(self, deployment: Document) -> int | None:
         """Return the port of a scorer that has loaded its model and lives, or None."""
@@ -110,9 +107,9 @@ class Deployments:
             self._wake.wait(LOOK_EVERY_S)
             self._wake.clear()
             try:
-                for deployment in self._workspace.store.list("deployment"):
+                for deployment in self._backend.store.list("deployment"):
                     self._look_and_survive(deployment)
-                for endpoint in self._workspace.store.list("endpoint"):
+                for endpoint in self._backend.store.list("endpoint"):
                     if endpoint["state"] in _BUSY:
                         self._settle_endpoint(endpoint)
             except (sqlite3.Error, OSError, WireError):
@@ -137,7 +134,7 @@ class Deployments:
         if shim.read_attempt(folder) < deployment["attempt"]:
             if processes.is_alive(folder):
                 self._end_gently(deployment)  # the scorer of the version before
-            elif self._workspace.profile.is_due("deployment", deployment["starting_since"]):
+            elif self._backend.profile.is_due("deployment", deployment["starting_since"]):
                 try:
                     self._meet_faults(deployment, "out-of-capacity", "image-build")
                     self._launch(deployment)
@@ -156,7 +153,7 @@ class Deployments:
         elif self._is_ready(deployment) and not self._has_deaf_container(deployment):
             self._change(deployment, {"state": "Succeeded", "health": "healthy", "error": None})
             self._note(deployment, "Ready.")
-            answers.finish_operation(self._workspace.store, deployment["operation"])
+            answers.finish_operation(self._backend.store, deployment["operation"])
         elif self._waited_s("load", deployment) > LOAD_TIMEOUT_S:
             processes.kill(folder)
             self._fail(deployment, f"The model was not loaded within {LOAD_TIMEOUT_S:.0f} s.")
@@ -166,7 +163,7 @@ class Deployments:
         what = f"deployment '{deployment['name']}'"
         path = f"onlineEndpoints/{deployment['endpoint']}/deployments/{deployment['name']}"
         for kind in kinds:
-            if self._workspace.faults.take(kind, path):
+            if self._backend.faults.take(kind, path):
                 raise _FAILURES[kind](what)
 
     def _has_deaf_container(self, deployment: Document) -> bool:
@@ -282,8 +279,8 @@ class Deployments:
         shutil.rmtree(folder, ignore_errors=True)
         self._since = {key: since for key, since in self._since.items() if key[1] != key_of(deployment)}
         self._drop_traffic(deployment)
-        self._workspace.store.delete("deployment", key_of(deployment))
-        answers.finish_operation(self._workspace.store, deployment["operation"])
+        self._backend.store.delete("deployment", key_of(deployment))
+        answers.finish_operation(self._backend.store, deployment["operation"])
         self._wake.set()
 
     def _drop_traffic(self, deployment: Document) -> None:
@@ -292,11 +289,11 @@ class Deployments:
             (endpoint.get("mirror") or {}).pop(deployment["name"], None)
             return endpoint
 
-        if self._workspace.store.get("endpoint", deployment["endpoint"]):
-            self._workspace.store.update("endpoint", deployment["endpoint"], drop)
+        if self._backend.store.get("endpoint", deployment["endpoint"]):
+            self._backend.store.update("endpoint", deployment["endpoint"], drop)
 
     def _settle_endpoint(self, endpoint: Document) -> None:
-        store, name = self._workspace.store, endpoint["name"]
+        store, name = self._backend.store, endpoint["name"]
         if endpoint["state"] != "Deleting":
             store.update("endpoint", name, lambda body: {**body, "state": "Succeeded"})
             answers.finish_operation(store, endpoint["operation"])
@@ -307,13 +304,13 @@ class Deployments:
                 self.begin_deletion(deployment)
         if left:
             return
-        shutil.rmtree(self._workspace.home.deployments / name, ignore_errors=True)
+        shutil.rmtree(self._backend.home.deployments / name, ignore_errors=True)
         store.delete("endpoint", name)
         answers.finish_operation(store, endpoint["operation"])
 
     def begin_deletion(self, deployment: Document) -> str:
         """Record that a deployment is to go; return the operation that ends when it has gone."""
-        store = self._workspace.store
+        store = self._backend.store
         operation = answers.start_operation(store, deployment_id(deployment), deletes=True)
         change = {"state": "Deleting", "operation": operation, "stop_asked_at": None}
         store.update("deployment", key_of(deployment), lambda body: {**body, **change})
@@ -324,7 +321,7 @@ class Deployments:
         self._change(deployment, {"state": "Failed", "health": "failed", "error": message, "error_code": code})
         self._note(deployment, "The deployment failed.")
         error = WireError(400, code, message)
-        answers.finish_operation(self._workspace.store, deployment["operation"], error=error)
+        answers.finish_operation(self._backend.store, deployment["operation"], error=error)
 
     # Small hands
 
@@ -333,7 +330,7 @@ class Deployments:
             # Someone asked for another state since this document was read: the next look sees it.
             return None if current["operation"] != deployment["operation"] else {**current, **changes}
 
-        self._workspace.store.update("deployment", key_of(deployment), apply)
+        self._backend.store.update("deployment", key_of(deployment), apply)
         self._wake.set()
 
     def _explain(self, deployment: Document, *, tail: bool = True) -> str:

@@ -6,7 +6,8 @@ import random
 from typing import Any
 
 from core.local.store import Document
-from core.local.wire.answers import WireError, is_named
+from core.local.wire.answers import is_named
+from core.local.wire.errors import WireError
 from core.local.workspace import Workspace
 
 LARGEST_MIRROR = 50  # percent, as on the service: a mirror doubles the work

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from core.engine import component
-from core.local.store import Document
-from core.local.wire.answers import REGISTRY_NAME, WireError, workspace_id
-
-if TYPE_CHECKING:
-    from core.local.workspace import Workspace
+from core.local.store import Document, Store
+from core.local.wire.answers import REGISTRY_NAME, workspace_id
+from core.local.wire.errors import WireError
 
 ADDRESS = f"azureml://registries/{REGISTRY_NAME}/components/{component.NAME}/versions/{component.VERSION}"
 _IN_WORKSPACE = re.compile(rf"{workspace_id()}/components/(?P<name>[^/]+)/versions/(?P<version>[^/]+)", re.IGNORECASE)
 _COMPARED = ("type", "default", "enum", "min", "optional")
 
 
-def check_node_component(workspace: Workspace, field: str, address: str) -> None:
+def check_node_component(store: Store, field: str, address: str) -> None:
     """Refuse a node whose component does not run here; raises WireError 400 with the reason."""
     if address.lower() == ADDRESS.lower():
         return
@@ -25,7 +23,7 @@ def check_node_component(workspace: Workspace, field: str, address: str) -> None
     if found is None:
         raise WireError(400, "BadRequest", f"{field} must be {ADDRESS} in the local workspace, not '{address}'.")
     named = f"{field} names the component '{found['name']}' version '{found['version']}'"
-    kept = workspace.store.get("component", f"{found['name']}/{found['version']}")
+    kept = store.get("component", f"{found['name']}/{found['version']}")
     if kept is None:
         raise WireError(400, "BadRequest", f"{named}, which does not exist.")
     if problem := _find_difference(kept["spec"]):

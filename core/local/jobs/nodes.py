@@ -32,6 +32,12 @@ def find_next(machine: Machine, jobs: Sequence[Document], nodes_of: Callable[[st
     return "", ""
 
 
+def node_limit(machine: Machine, compute: Document) -> int:
+    """Return how many nodes of a compute fit this machine at once, 0 where its size is not one of this machine's."""
+    size = machine.find_size(compute["size"])
+    return 0 if size is None else max(1, min(compute["max_nodes"], machine.cores // size.cores))
+
+
 def assign(machine: Machine, job: Document, others: Sequence[Document]) -> dict[str, list[int]]:
     """Return the processors and GPUs for a job: none that another job on a node has.
 

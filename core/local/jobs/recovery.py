@@ -10,25 +10,21 @@ import shutil
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from core.local.store import Document, Store
 from core.local.wire import answers
-from core.local.wire.answers import WireError
-
-if TYPE_CHECKING:
-    from core.local.workspace import Workspace
+from core.local.wire.errors import WireError
 
 KEPT_OPERATIONS_S = 24 * 3600
 DELETION = "deletion"
 _BUSY = ("Creating", "Updating", "Deleting")
 
 
-def recover(workspace: Workspace) -> None:
+def recover(store: Store) -> None:
     """Finish deletions of files, end operations that nobody works on any more, forget those of long ago."""
-    for intent in workspace.store.list(DELETION):
-        finish_deletion(workspace.store, intent)
-    _settle_operations(workspace.store)
+    for intent in store.list(DELETION):
+        finish_deletion(store, intent)
+    _settle_operations(store)
 
 
 def begin_deletion(store: Store, kind: str, key: str, files: Path | None, runs: Sequence[str] = ()) -> Document:

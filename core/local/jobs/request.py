@@ -9,20 +9,19 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from core.engine import component
-from core.local.blobs import resolve_uri
+from core.local.addresses import resolve_uri
+from core.local.backend import Backend
 from core.local.jobs import runs
 from core.local.jobs.node_component import check_node_component
+from core.local.machine import Size
+from core.local.registry import RegistryModel
 from core.local.store import Document
-from core.local.wire.answers import REGISTRY_NAME, WireError, check_name, field_of, strings_of
+from core.local.wire.answers import REGISTRY_NAME, check_name, field_of, strings_of
+from core.local.wire.errors import WireError
 from core.local.wire.json_types import JOB, check_shape
-
-if TYPE_CHECKING:
-    from core.local.machine import Size
-    from core.local.registry import RegistryModel
-    from core.local.workspace import Workspace
 
 _COMMON = (
     "jobType",
@@ -97,7 +96,7 @@ OWN_ENVIRONMENT = "this-machine"
 _BINDING = re.compile(r"\$\{\{\s*([\w.]+)\s*\}\}")
 
 
-def read_job(workspace: Workspace, name: str, body: Document) -> Document:
+def read_job(backend: Backend, name: str, body: Document) -> Document:
     """Return the document of a new job; raises WireError 400 naming what is wrong."""
     check_shape(body, JOB)
     properties = field_of(body, "properties", dict, {})
@@ -116,11 +115,9 @@ def read_job(workspace: Workspace, name: str, body: Document) -> Document:
         ),
     }
     job.update(
-        _read_pipeline(workspace, name, properties)
-        if kind == "Pipeline"
-        else _read_command(workspace, name, properties)
+        _read_pipeline(backend, name, properties) if kind == "Pipeline" else _read_command(backend, name, properties)
     )
-    if kept := workspace.store.get("compute", job["compute"]):
+    if kept := backend.store.get("compute", job["compute"]):
         job["compute"] = kept["name"]  # as it was written first: who counts a compute's jobs compares no capitals
     return job
 
@@ -132,8 +129,8 @@ def is_same(job: Document, body: Document) -> bool:
     return all((asked.get(name) or None) == (job["properties"].get(name) or None) for name in _DEFINITION)
 
 
-def _read_pipeline(workspace: Workspace, name: str, properties: Document) -> Document:
-    node_name, node = _only_node(workspace, properties)
+def _read_pipeline(backend: Backend, name: str, properties: Document) -> Document:
+    node_name, node = _only_node(backend, properties)
     values, uris = _node_inputs(node, properties)
     _check_refused(uris)
     if problems := component.check_inputs(values):
@@ -142,11 +139,11 @@ def _read_pipeline(workspace: Workspace, name: str, properties: Document) -> Doc
         properties.get("computeId") or (properties.get("settings") or {}).get("default_compute") or ""
     )
     computes = {each: _last(values.get(each, "")) or default_compute or "serverless" for each in _COMPUTES}
-    sizes = {each: _size_of(workspace, compute, each) for each, compute in computes.items()}
+    sizes = {each: _size_of(backend, compute, each) for each, compute in computes.items()}
     size = sizes["compute_finetune"]
     _check_gpus(values, size)
-    model = _read_model(workspace, uris, size)
-    files = {each: str(_resolve(workspace, each, uris[each])) if each in uris else None for each in _FILES}
+    model = _read_model(backend, uris, size)
+    files = {each: str(_resolve(backend, each, uris[each])) if each in uris else None for each in _FILES}
     for each, path in files.items():
         if path and not Path(path).is_file():
             raise _bad(each, f"names '{uris[each]}', which is a folder, not a file.")
@@ -158,7 +155,7 @@ def _read_pipeline(workspace: Workspace, name: str, properties: Document) -> Doc
         "base": {"name": model.name, "version": model.version},
         "files": files,
         "parameters": {key: value for key, value in values.items() if key not in _COMPUTES},
-        "cores": min(size.cores, workspace.machine.cores),
+        "cores": min(size.cores, backend.machine.cores),
         "gpus": min(size.gpus, int(values.get("number_of_gpu_to_use_finetuning", "1"))),
         "outputs": _bound_outputs(node, properties),
     }
@@ -169,13 +166,13 @@ def _read_pipeline(workspace: Workspace, name: str, properties: Document) -> Doc
     return {"plan": plan, "compute": computes["compute_finetune"], "steps": steps}
 
 
-def _only_node(workspace: Workspace, properties: Document) -> tuple[str, Document]:
+def _only_node(backend: Backend, properties: Document) -> tuple[str, Document]:
     nodes = field_of(properties, "jobs", dict, {})
     if len(nodes) != 1:
         raise _bad("jobs", f"must hold one node, the {component.NAME} component; it holds {len(nodes)}.")
     ((name, node),) = nodes.items()
     _check_fields(f"jobs.{name}", node, _NODE)
-    check_node_component(workspace, f"jobs.{name}.componentId", str(node.get("componentId") or ""))
+    check_node_component(backend.store, f"jobs.{name}.componentId", str(node.get("componentId") or ""))
     return name, node
 
 
@@ -225,7 +222,7 @@ def _check_input(name: str, given: Any) -> Document:
     return given
 
 
-def _read_model(workspace: Workspace, uris: dict[str, str], size: Size) -> RegistryModel:
+def _read_model(backend: Backend, uris: dict[str, str], size: Size) -> RegistryModel:
     """Return the base model, which must be one that trains here, on this size."""
     uri = uris.get("mlflow_model_path", "")
     if not uri:
@@ -233,7 +230,7 @@ def _read_model(workspace: Workspace, uris: dict[str, str], size: Size) -> Regis
     named = _REGISTRY_MODEL.fullmatch(uri)
     if named is None:
         raise _bad("mlflow_model_path", f"must be a model of the registry '{REGISTRY_NAME}', not '{uri}'.")
-    model = workspace.registry.find_model(named["name"], named["version"])
+    model = backend.registry.find_model(named["name"], named["version"])
     if model is None:
         raise _bad("mlflow_model_path", f"names '{uri}', which the registry does not have.")
     if model.folder is None:
@@ -281,10 +278,10 @@ def _check_output(name: str, given: Any) -> None:
         raise _bad(f"outputs.{name}", "must be an object.")
     _check_fields(f"outputs.{name}", given, _OUTPUT)
     if given.get("uri"):
-        raise _bad(f"outputs.{name}.uri", "cannot be chosen in the local workspace.")
+        raise _bad(f"outputs.{name}.uri", "cannot be chosen in the local backend.")
 
 
-def _read_command(workspace: Workspace, name: str, properties: Document) -> Document:
+def _read_command(backend: Backend, name: str, properties: Document) -> Document:
     text = field_of(properties, "command", str, "")
     if not text.strip():
         raise _bad("command", "is needed.")
@@ -299,16 +296,16 @@ def _read_command(workspace: Workspace, name: str, properties: Document) -> Docu
         raise _bad("resources.instanceCount", "must be 1: the local workspace is one machine.")
     _check_environment(properties.get("environmentId") or "")
     compute = _last(properties.get("computeId") or "serverless")
-    size = _size_of(workspace, compute, "computeId")
+    size = _size_of(backend, compute, "computeId")
     given_inputs, given_outputs = (field_of(properties, each, dict, {}) for each in ("inputs", "outputs"))
-    inputs = {each: _command_input(workspace, each, given) for each, given in given_inputs.items()}
+    inputs = {each: _command_input(backend, each, given) for each, given in given_inputs.items()}
     outputs = [check_name("an output's name", each) for each in given_outputs if each != "default"]
     for each in outputs:
         _check_output(each, given_outputs[each])
     plan = {
         "inputs": inputs,
         "outputs": dict.fromkeys(outputs, ""),
-        "cores": min(size.cores, workspace.machine.cores),
+        "cores": min(size.cores, backend.machine.cores),
         "gpus": size.gpus,
         "command": text,
         "variables": strings_of(properties, "environmentVariables"),
@@ -329,13 +326,13 @@ def _check_environment(address: str) -> None:
         raise _bad("environmentId", f"{what} Its own is '{OWN_ENVIRONMENT}'.")
 
 
-def _command_input(workspace: Workspace, name: str, given: Any) -> str:
+def _command_input(backend: Backend, name: str, given: Any) -> str:
     """Return the text that stands for an input in the command: a literal, or the path of what its address names."""
     field = _check_input(name, given)
     assumed = "uri_folder" if field.get("uri") else "literal"
     if (field.get("jobInputType") or field.get("job_input_type") or assumed) == "literal":
         return str(field.get("value", ""))
-    return str(_resolve(workspace, name, str(field.get("uri", ""))))
+    return str(_resolve(backend, name, str(field.get("uri", ""))))
 
 
 def render_command(plan: Document, outputs: dict[str, Path]) -> str:
@@ -354,23 +351,23 @@ def render_command(plan: Document, outputs: dict[str, Path]) -> str:
     return _BINDING.sub(fill, plan["command"])
 
 
-def _size_of(workspace: Workspace, compute: str, field: str) -> Size:
+def _size_of(backend: Backend, compute: str, field: str) -> Size:
     if compute.lower() == "serverless":
         raise _bad(field, "is needed: the local workspace has no serverless compute.")
-    found = workspace.store.get("compute", compute)
+    found = backend.store.get("compute", compute)
     if found is None:
         raise _bad(field, f"names the compute '{compute}', which does not exist.")
     if found["state"] in ("Failed", "Deleting"):
         raise _bad(field, f"names the compute '{compute}', which is {found['state'].lower()}.")
-    size = workspace.machine.find_size(found["size"])
+    size = backend.machine.find_size(found["size"])
     if size is None:
         raise _bad(field, f"names the compute '{compute}', whose size {found['size']} this machine does not have.")
     return size
 
 
-def _resolve(workspace: Workspace, field: str, uri: str) -> Path:
+def _resolve(backend: Backend, field: str, uri: str) -> Path:
     try:
-        path = resolve_uri(workspace, uri)
+        path = resolve_uri(backend, uri)
     except WireError as error:
         raise _bad(field, f"names '{uri}': {error.message}") from error
     if not path.exists():

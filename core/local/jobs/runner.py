@@ -13,18 +13,13 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from core.engine.disk import DiskReserve
 from core.local import faults, processes, shim
-from core.local.jobs import nodes, request, runs, steps
+from core.local.backend import Backend
+from core.local.jobs import nodes, runs, steps
 from core.local.jobs.ingest import Ingest
-from core.local.routes.compute import node_limit
 from core.local.store import Document, now_utc
-from core.local.wire.answers import WireError
-
-if TYPE_CHECKING:
-    from core.local.workspace import Workspace
 
 LOOK_EVERY_S = 0.1
 CALM_LOOK_EVERY_S = 0.3  # once no job has changed its state for a while: a look costs 1.5 ms of processor time
@@ -37,11 +32,11 @@ _log = logging.getLogger(__name__)
 class Runner:
     """Runs the jobs of one workspace. `program` gives the command line of an engine program."""
 
-    def __init__(self, workspace: Workspace, program: steps.Program = steps.engine_program) -> None:
-        self._workspace = workspace
+    def __init__(self, backend: Backend, program: steps.Program = steps.engine_program) -> None:
+        self._backend = backend
         self._program = program
-        self._ingest = Ingest(workspace.store)
-        self._reserve = DiskReserve(workspace.home.path / "disk-reserve")
+        self._ingest = Ingest(backend.store)
+        self._reserve = DiskReserve(backend.home.path / "disk-reserve")
         self._active: list[str] = []
         self._no_node_until: dict[str, float] = {}
         self._stopping_since: dict[str, float] = {}  # by time.monotonic(): the machine's clock may be set meanwhile
@@ -57,7 +52,7 @@ class Runner:
         """Adopt the jobs that an earlier server left unfinished, and begin to look."""
         self._reserve.take()
         unfinished = [
-            job for job in self._workspace.store.list("job", newest_first=False) if not runs.is_over(job["run"])
+            job for job in self._backend.store.list("job", newest_first=False) if not runs.is_over(job["run"])
         ]
         self._active = [job["name"] for job in unfinished]
         for job in unfinished:
@@ -72,20 +67,12 @@ class Runner:
         if self._thread is not None:
             self._thread.join(timeout=30)
 
-    def submit(self, name: str, body: Document) -> tuple[Document, bool]:
-        """Record a job and queue it; a job of this name that is there already is answered as it is, with False."""
-        store = self._workspace.store
-        if existing := store.get("job", name):
-            return _same_or_conflict(existing, body), False
-        if runs.find_run(self._workspace, name):
-            raise WireError(409, "Conflict", f"The name '{name}' belongs to a run that exists.")
-        job = request.read_job(self._workspace, name, body)
-        runs.ensure_experiment(self._workspace, job["experiment"])
-        recorded = store.insert("job", name, job)
-        if recorded is None:
-            return _same_or_conflict(store.require("job", name), body), False
-        self._watch(name)
-        return recorded, True
+    def submit(self, job: Document) -> Document | None:
+        """Record a new job and queue it; None, and nothing changed, where its name is taken."""
+        recorded = self._backend.store.insert("job", job["name"], job)
+        if recorded is not None:
+            self._watch(job["name"])
+        return recorded
 
     def cancel(self, name: str) -> Document:
         """Ask for the end of a job; the runner stops its process within seconds."""
@@ -97,7 +84,7 @@ class Runner:
             runs.move(job["run"], "CancelRequested")
             return job
 
-        job = self._workspace.store.update("job", name, ask)
+        job = self._backend.store.update("job", name, ask)
         self._watch(name)
         return job
 
@@ -118,7 +105,7 @@ class Runner:
     def _unfinished(self) -> list[Document]:
         with self._lock:
             names = list(self._active)
-        found = [self._workspace.store.get("job", name) for name in names]
+        found = [self._backend.store.get("job", name) for name in names]
         return [job for job in found if job and not runs.is_over(job["run"])]
 
     def let_go(self, name: str) -> None:
@@ -151,7 +138,7 @@ class Runner:
             self._reserve.give_way(error)
 
     def _look(self, name: str) -> None:
-        job = self._workspace.store.get("job", name)
+        job = self._backend.store.get("job", name)
         if job is None or runs.is_over(job["run"]):
             with self._lock:
                 self._active.remove(name)
@@ -161,7 +148,7 @@ class Runner:
             self._end_canceled(job)
         else:
             _WHAT_TO_DO[before](self, job)
-        after = self._workspace.store.get("job", name)
+        after = self._backend.store.get("job", name)
         if after and after["run"]["status"] != before:
             self._turn = None
             self._changed_at = time.monotonic()
@@ -174,12 +161,12 @@ class Runner:
         self._tell(job, f"Queued on compute '{job['compute']}'.")
 
     def _wait_for_node(self, job: Document) -> None:
-        compute = self._workspace.store.get("compute", job["compute"])
+        compute = self._backend.store.get("compute", job["compute"])
         if compute is None or compute["state"] == "Failed":
             message = f"The compute '{job['compute']}' was deleted or failed while the job waited for it."
             self._fail(job["name"], {"code": "UserError", "message": message})
             return
-        machine, cores = self._workspace.machine, job["plan"]["cores"]
+        machine, cores = self._backend.machine, job["plan"]["cores"]
         if self._turn is None:
             self._turn = nodes.find_next(machine, self._unfinished(), self._nodes_of)
         starts, waits = self._turn
@@ -194,15 +181,15 @@ class Runner:
     def _nodes_of(self, name: str) -> int:
         if time.monotonic() < self._no_node_until.get(name, 0.0):
             return 0
-        compute = self._workspace.store.get("compute", name)
-        return node_limit(self._workspace.machine, compute) if compute and compute["state"] == "Succeeded" else 0
+        compute = self._backend.store.get("compute", name)
+        return nodes.node_limit(self._backend.machine, compute) if compute and compute["state"] == "Succeeded" else 0
 
     def _allocate(self, job: Document) -> bool:
         """Tell whether the node that is free is given; not so while a fault says that there is none."""
         name = job["compute"]
-        if not self._workspace.profile.is_due("node", job["created_at"]):
+        if not self._backend.profile.is_due("node", job["created_at"]):
             return False
-        fault = self._workspace.faults.take("out-of-capacity", f"computes/{name}")
+        fault = self._backend.faults.take("out-of-capacity", f"computes/{name}")
         errors = []
         if fault is not None:
             refusal = faults.out_of_capacity(f"'{name}'")
@@ -211,15 +198,15 @@ class Runner:
             self._tell(job, f"{refusal.code}: {refusal.message} Asked again in {fault.seconds:g} s.")
         elif self._no_node_until.pop(name, None) is None:
             return True
-        self._workspace.store.update("compute", name, lambda body: {**body, "errors": errors})
+        self._backend.store.update("compute", name, lambda body: {**body, "errors": errors})
         return fault is None
 
     def _prepare(self, job: Document) -> None:
-        if self._workspace.faults.take("image-build", f"jobs/{job['name']}"):
+        if self._backend.faults.take("image-build", f"jobs/{job['name']}"):
             failure = faults.image_build_failure(f"job '{job['name']}'")
             self._fail(job["name"], {"code": failure.code, "message": failure.message})
             return
-        runs.job_folder(self._workspace, job["name"]).mkdir(parents=True, exist_ok=True)
+        self._backend.runs.job_folder(job["name"]).mkdir(parents=True, exist_ok=True)
         self._change(job, lambda each: runs.move(each["run"], "Running"))
 
     def _run(self, job: Document) -> None:
@@ -242,9 +229,9 @@ class Runner:
 
     def _launch(self, job: Document, step: Document) -> bool:
         """Start the attempt of a step that is recorded; tell whether it is under way."""
-        folder = runs.step_folder(self._workspace, job["name"], step)
+        folder = self._backend.runs.step_folder(job["name"], step)
         try:
-            argv, environment, cwd = steps.prepare(self._workspace, job, step, self._program)
+            argv, environment, cwd = steps.prepare(self._backend, job, step, self._program)
             processes.start(
                 folder, argv, environment, attempt=step["attempt"], cwd=cwd, niceness=NICENESS, cpus=_cpus_of(job)
             )
@@ -255,7 +242,7 @@ class Runner:
         return shim.read_attempt(folder) == step["attempt"]
 
     def _watch_step(self, job: Document, step: Document) -> None:
-        folder = runs.step_folder(self._workspace, job["name"], step)
+        folder = self._backend.runs.step_folder(job["name"], step)
         alive = processes.is_alive(folder)
         self._ingest.read(folder, step["id"], job["name"])
         if shim.read_attempt(folder) < step["attempt"]:  # it died, and is to be started again
@@ -265,7 +252,7 @@ class Runner:
         if alive:
             if not processes.is_supervised(folder):
                 processes.kill(folder)
-            elif self._workspace.faults.take("preempt", f"computes/{job['compute']}"):
+            elif self._backend.faults.take("preempt", f"computes/{job['compute']}"):
                 self._preempt(job, step, folder)
             return
         ended = processes.read_exit(folder)
@@ -302,7 +289,7 @@ class Runner:
 
     def _finalize(self, job: Document) -> None:
         try:
-            steps.place_outputs(self._workspace, job)
+            steps.place_outputs(self._backend, job)
         except OSError as error:
             message = f"The outputs could not be put in their place: {error.strerror} ({error.filename})."
             self._fail(job["name"], {"code": "SystemError", "message": message})
@@ -314,7 +301,7 @@ class Runner:
 
     def _end_canceled(self, job: Document) -> None:
         for step in job["steps"]:
-            folder = runs.step_folder(self._workspace, job["name"], step)
+            folder = self._backend.runs.step_folder(job["name"], step)
             if not step["attempt"] or processes.forbid(folder, step["attempt"]):
                 continue
             since = self._stopping_since.setdefault(step["id"], time.monotonic())
@@ -327,20 +314,20 @@ class Runner:
         for step in job["steps"]:
             self._stopping_since.pop(step["id"], None)
             if step["attempt"]:
-                self._ingest.read(runs.step_folder(self._workspace, job["name"], step), step["id"], job["name"])
+                self._ingest.read(self._backend.runs.step_folder(job["name"], step), step["id"], job["name"])
                 self._ingest.forget(step["id"])
-        steps.drop_models(runs.job_folder(self._workspace, job["name"]))
+        steps.drop_models(self._backend.runs.job_folder(job["name"]))
         self._change(job, lambda each: _end_all(each, "Canceled"))
         self._tell(job, "Canceled. What was logged so far is kept.")
 
     def _fail(self, name: str, error: Document) -> None:
         """End a job; first goes what it holds, so that a server that dies in between leaves nothing behind."""
-        for step in self._workspace.store.require("job", name)["steps"]:
-            folder = runs.step_folder(self._workspace, name, step)
+        for step in self._backend.store.require("job", name)["steps"]:
+            folder = self._backend.runs.step_folder(name, step)
             if step["attempt"] and not processes.forbid(folder, step["attempt"]):
                 processes.kill(folder)
-        steps.drop_models(runs.job_folder(self._workspace, name), keep_checkpoints=True)
-        job = self._workspace.store.update("job", name, lambda each: _end_all(each, "Failed", error))
+        steps.drop_models(self._backend.runs.job_folder(name), keep_checkpoints=True)
+        job = self._backend.store.update("job", name, lambda each: _end_all(each, "Failed", error))
         self._tell(job, f"Failed: {error['message']}")
 
     # Small hands
@@ -352,18 +339,18 @@ class Runner:
             change(current)
             return current
 
-        self._workspace.store.update("job", job["name"], apply)
+        self._backend.store.update("job", job["name"], apply)
 
     def _change_step(self, job: Document, step: Document, change: Callable[[Document], object]) -> None:
         self._change(job, lambda each: change(next(one for one in each["steps"] if one["name"] == step["name"])))
 
     def _reread(self, job: Document, step: Document) -> Document:
-        current = self._workspace.store.require("job", job["name"])
+        current = self._backend.store.require("job", job["name"])
         return next(one for one in current["steps"] if one["name"] == step["name"])
 
     def _tell(self, job: Document, line: str) -> None:
         """Write a line to the log of the whole job, which `jobs.stream` shows."""
-        path = runs.job_folder(self._workspace, job["name"]) / runs.EVENTS_NAME
+        path = self._backend.runs.job_folder(job["name"]) / runs.EVENTS_NAME
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8") as log:
             log.write(f"[{now_utc()[:19]}Z] {line}\n")
@@ -398,12 +385,6 @@ def _end_all(job: Document, status: str, error: Document | None = None) -> Docum
         if not runs.is_over(run):
             runs.move(run, status, error=error)
     return job
-
-
-def _same_or_conflict(existing: Document, body: Document) -> Document:
-    if not request.is_same(existing, body):
-        raise WireError(409, "Conflict", f"A job '{existing['name']}' exists already, with another definition.")
-    return existing
 
 
 def _take_node(job: Document, held: Document) -> None:

@@ -16,13 +16,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from core.local.store import Document, now_utc
-from core.local.wire.answers import WireError
-
-if TYPE_CHECKING:
-    from core.local.workspace import Workspace
+from core.local.store import Document, Store, now_utc
+from core.local.wire.errors import WireError
 
 COMMAND_STEP = "command"
 EVENTS_NAME = "executionlogs.txt"
@@ -80,6 +76,27 @@ class Run:
     folder: Path | None = None
     events: Path | None = None
 
+    def logs(self) -> dict[str, Path]:
+        """Return the logs that a run has begun, by the names under which the SDK looks for them."""
+        logs = {}
+        if self.folder and self.kind != "pipeline":
+            logs["user_logs/std_log.txt"] = self.folder / LOG_NAME
+        if self.events:
+            logs["logs/azureml/executionlogs.txt"] = self.events
+        return {name: path for name, path in logs.items() if path.exists()}
+
+    def read_progress(self) -> dict[str, str]:
+        """Return how far a run is as properties `tunedeck.progress.*`, {} where it has not told."""
+        if self.folder is None:
+            return {}
+        try:
+            told = json.loads((self.folder / "progress.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        if not isinstance(told, dict):
+            return {}
+        return {f"tunedeck.progress.{name}": str(told[name]) for name in PROGRESS_FIELDS if name in told}
+
 
 def new_state(
     display_name: str, tags: dict[str, str] | None = None, properties: dict[str, str] | None = None
@@ -115,94 +132,106 @@ def move(state: Document, to: str, *, error: Document | None = None) -> None:
         state["error"] = error
 
 
-def job_folder(workspace: Workspace, job: str) -> Path:
-    """Return the folder of a job's files."""
-    return workspace.home.runs / job
-
-
-def step_folder(workspace: Workspace, job: str, step: Document) -> Path:
-    """Return the folder of a step's files."""
-    return job_folder(workspace, job) / str(step["name"])
-
-
 def children_of(job: Document) -> list[Document]:
     """Return the steps that are runs of their own: all of a pipeline, none of a command."""
     return [step for step in job["steps"] if step["id"] != job["name"]]
 
 
-def find_run(workspace: Workspace, run_id: str) -> Run | None:
-    """Return a root run, a step's run or a run of an MLflow client."""
-    if job := workspace.store.get("job", run_id):
-        return root_run(workspace, job)
-    if own := workspace.store.get("run", run_id):
-        return _mlflow_run(own)
-    job = workspace.store.get("job", run_id.rpartition("_")[0])
-    for step in children_of(job) if job else ():
-        if step["id"] == run_id and job:
-            return child_run(workspace, job, step)
-    return None
+class Runs:
+    """The runs of one workspace: jobs, their steps, and what MLflow clients opened."""
 
+    def __init__(self, store: Store, folder: Path) -> None:
+        self._store = store
+        self._folder = folder
 
-def get_run(workspace: Workspace, run_id: str) -> Run:
-    """Return a run; raises WireError 404."""
-    found = find_run(workspace, run_id)
-    if found is None:
-        raise WireError(404, "ResourceNotFound", f"The run '{run_id}' was not found.")
-    return found
+    def job_folder(self, job: str) -> Path:
+        """Return the folder of a job's files."""
+        return self._folder / job
 
+    def step_folder(self, job: str, step: Document) -> Path:
+        """Return the folder of a step's files."""
+        return self.job_folder(job) / str(step["name"])
 
-def list_runs(workspace: Workspace) -> Iterator[Run]:
-    """Give every run, newest root first, a job's steps after it."""
-    for _, job in workspace.store.each("job"):
-        yield root_run(workspace, job)
-        for step in children_of(job):
-            yield child_run(workspace, job, step)
-    for _, own in workspace.store.each("run"):
-        yield _mlflow_run(own)
+    def find(self, run_id: str) -> Run | None:
+        """Return a root run, a step's run or a run of an MLflow client."""
+        if job := self._store.get("job", run_id):
+            return self.of_job(job)
+        if own := self._store.get("run", run_id):
+            return _mlflow_run(own)
+        job = self._store.get("job", run_id.rpartition("_")[0])
+        for step in children_of(job) if job else ():
+            if step["id"] == run_id and job:
+                return self.of_step(job, step)
+        return None
 
+    def get(self, run_id: str) -> Run:
+        """Return a run; raises WireError 404."""
+        run = self.find(run_id)
+        if run is None:
+            raise WireError(404, "ResourceNotFound", f"The run '{run_id}' was not found.")
+        return run
 
-def change_run(workspace: Workspace, run: Run, change: Callable[[Document], None]) -> None:
-    """Change the state of a run in place, in one transaction."""
+    def list(self) -> Iterator[Run]:
+        """Give every run, newest root first, a job's steps after it."""
+        for _, job in self._store.each("job"):
+            yield self.of_job(job)
+            for step in children_of(job):
+                yield self.of_step(job, step)
+        for _, own in self._store.each("run"):
+            yield _mlflow_run(own)
 
-    def apply(document: Document) -> Document:
-        if run.kind == "mlflow" or run.run_id == run.root_id:
-            change(document["run"])
-        else:
-            change(next(step["run"] for step in document["steps"] if step["id"] == run.run_id))
-        return document
+    def change(self, run: Run, change: Callable[[Document], None]) -> None:
+        """Change the state of a run in place, in one transaction."""
 
-    workspace.store.update("run" if run.kind == "mlflow" else "job", run.root_id, apply)
+        def apply(document: Document) -> Document:
+            if run.kind == "mlflow" or run.run_id == run.root_id:
+                change(document["run"])
+            else:
+                change(next(step["run"] for step in document["steps"] if step["id"] == run.run_id))
+            return document
 
+        self._store.update("run" if run.kind == "mlflow" else "job", run.root_id, apply)
 
-def root_run(workspace: Workspace, job: Document) -> Run:
-    """Return the run of the whole job."""
-    return Run(
-        job["name"],
-        "",
-        job["name"],
-        job["experiment"],
-        job["kind"],
-        job["run"],
-        job["created_at"],
-        job["compute"],
-        folder=_telling_folder(workspace, job),
-        events=job_folder(workspace, job["name"]) / EVENTS_NAME,
-    )
+    def of_job(self, job: Document) -> Run:
+        """Return the run of the whole job."""
+        return Run(
+            job["name"],
+            "",
+            job["name"],
+            job["experiment"],
+            job["kind"],
+            job["run"],
+            job["created_at"],
+            job["compute"],
+            folder=self._telling_folder(job),
+            events=self.job_folder(job["name"]) / EVENTS_NAME,
+        )
 
+    def of_step(self, job: Document, step: Document) -> Run:
+        """Return the run of one step."""
+        return Run(
+            step["id"],
+            job["name"],
+            job["name"],
+            job["experiment"],
+            "step",
+            step["run"],
+            job["created_at"],
+            job["compute"],
+            folder=self.step_folder(job["name"], step),
+        )
 
-def child_run(workspace: Workspace, job: Document, step: Document) -> Run:
-    """Return the run of one step."""
-    return Run(
-        step["id"],
-        job["name"],
-        job["name"],
-        job["experiment"],
-        "step",
-        step["run"],
-        job["created_at"],
-        job["compute"],
-        folder=step_folder(workspace, job["name"], step),
-    )
+    def _telling_folder(self, job: Document) -> Path:
+        """Return the folder of the step whose progress stands for the job: the training, else the last."""
+        begun = [step for step in job["steps"] if step["attempt"]] or job["steps"][:1]
+        training = [step for step in begun if step["program"] == "finetune"]
+        return self.step_folder(job["name"], (training or begun)[-1])
+
+    def ensure_experiment(self, name: str) -> Document:
+        """Return the experiment of this name, made where it is not there."""
+        key = experiment_id(name)
+        document = {"experiment_id": key, "name": name, "tags": {}, "lifecycle_stage": "active"}
+        return self._store.insert("experiment", key, document) or self._store.require("experiment", key)
 
 
 def _mlflow_run(document: Document) -> Run:
@@ -217,46 +246,9 @@ def _mlflow_run(document: Document) -> Run:
     )
 
 
-def _telling_folder(workspace: Workspace, job: Document) -> Path:
-    """Return the step whose progress stands for the whole job: the training once it has begun, else the one at work."""
-    begun = [step for step in job["steps"] if step["attempt"]] or job["steps"][:1]
-    training = [step for step in begun if step["program"] == "finetune"]
-    return step_folder(workspace, job["name"], (training or begun)[-1])
-
-
-def logs_of(run: Run) -> dict[str, Path]:
-    """Return the logs that a run has begun, by the names under which the SDK looks for them."""
-    logs = {}
-    if run.folder and run.kind != "pipeline":
-        logs["user_logs/std_log.txt"] = run.folder / LOG_NAME
-    if run.events:
-        logs["logs/azureml/executionlogs.txt"] = run.events
-    return {name: path for name, path in logs.items() if path.exists()}
-
-
-def read_progress(run: Run) -> dict[str, str]:
-    """Return how far a run is as properties `tunedeck.progress.*`, {} where it has not told."""
-    if run.folder is None:
-        return {}
-    try:
-        told = json.loads((run.folder / "progress.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    if not isinstance(told, dict):
-        return {}
-    return {f"tunedeck.progress.{name}": str(told[name]) for name in PROGRESS_FIELDS if name in told}
-
-
 def experiment_id(name: str) -> str:
     """Return the id of an experiment: made of its name, so that two who create it make the same one."""
     return "0" if name == DEFAULT_EXPERIMENT else hashlib.sha256(name.encode()).hexdigest()[:18]
-
-
-def ensure_experiment(workspace: Workspace, name: str) -> Document:
-    """Return the experiment of this name, made where it is not there."""
-    key = experiment_id(name)
-    document = {"experiment_id": key, "name": name, "tags": {}, "lifecycle_stage": "active"}
-    return workspace.store.insert("experiment", key, document) or workspace.store.require("experiment", key)
 
 
 def to_milliseconds(stored: str | None) -> int:

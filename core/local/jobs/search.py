@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from core.local.wire.answers import WireError
+from core.local.wire.errors import WireError
 
 _KEY = r"(?:(?P<sort>metrics?|params?|parameters?|tags?|attributes?|attr|run)\.)?(?P<key>\"[^\"]+\"|`[^`]+`|[\w.\-]+)"
 _COMPARISON = re.compile(

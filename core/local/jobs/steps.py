@@ -13,17 +13,14 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from core.engine import disk
 from core.home import write_atomically
-from core.local import blobs, processes
+from core.local import addresses, blobs, processes
+from core.local.backend import Backend
 from core.local.jobs import runs
 from core.local.jobs.request import render_command
 from core.local.store import Document
-
-if TYPE_CHECKING:
-    from core.local.workspace import Workspace
 
 TAIL_LINES = 20
 SHARED_FROM_BYTES = 64 * 1024
@@ -50,20 +47,20 @@ def engine_program(name: str) -> list[str]:
 
 
 def prepare(
-    workspace: Workspace, job: Document, step: Document, program: Program
+    backend: Backend, job: Document, step: Document, program: Program
 ) -> tuple[list[str], dict[str, str], Path]:
     """Write what a step reads and return its command line, its environment and the folder it starts in."""
-    folder = runs.step_folder(workspace, job["name"], step)
+    folder = backend.runs.step_folder(job["name"], step)
     folder.mkdir(parents=True, exist_ok=True)
     told = {"TUNEDECK_STEP_FOLDER": str(folder), "AZUREML_RUN_ID": step["id"], "MLFLOW_RUN_ID": step["id"]}
     environment = processes.clean_environment(
         processes.compute_environment(job["plan"]["cores"], job["plan"]["gpus"], _gpus_of(job)) | told
     )
     if step["program"] == runs.COMMAND_STEP:
-        return _prepare_command(workspace, job, folder, environment)
+        return _prepare_command(backend, job, folder, environment)
     if step["program"] == "finetune":
         environment |= processes.KEEP_MEMORY
-    write_atomically(folder / "config.json", json.dumps(_config(workspace, job, step), indent=1))
+    write_atomically(folder / "config.json", json.dumps(_config(backend, job, step), indent=1))
     return [*program(step["program"]), "--config", str(folder / "config.json")], environment, processes.REPOSITORY
 
 
@@ -71,9 +68,9 @@ def _gpus_of(job: Document) -> list[int] | None:
     return (job.get("held") or {}).get("gpus")
 
 
-def _config(workspace: Workspace, job: Document, step: Document) -> Document:
+def _config(backend: Backend, job: Document, step: Document) -> Document:
     plan = job["plan"]
-    folders = {each["program"]: runs.step_folder(workspace, job["name"], each) / "outputs" for each in job["steps"]}
+    folders = {each["program"]: backend.runs.step_folder(job["name"], each) / "outputs" for each in job["steps"]}
     files = {key.removesuffix("_path"): path for key, path in plan["files"].items()}
     imported = str(folders["import_model"] / "model")
     configs: dict[str, Document] = {
@@ -93,9 +90,9 @@ def _config(workspace: Workspace, job: Document, step: Document) -> Document:
 
 
 def _prepare_command(
-    workspace: Workspace, job: Document, folder: Path, environment: dict[str, str]
+    backend: Backend, job: Document, folder: Path, environment: dict[str, str]
 ) -> tuple[list[str], dict[str, str], Path]:
-    outputs = {name: output_path(workspace, job["name"], name) for name in job["plan"]["outputs"]}
+    outputs = {name: output_path(backend, job["name"], name) for name in job["plan"]["outputs"]}
     for path in (*outputs.values(), folder / "work"):
         path.mkdir(parents=True, exist_ok=True)
     shell = shutil.which("bash") or "/bin/sh"
@@ -103,26 +100,26 @@ def _prepare_command(
     return [shell, "-c", text], environment | job["plan"]["variables"], folder / "work"
 
 
-def output_path(workspace: Workspace, job: str, output: str) -> Path:
+def output_path(backend: Backend, job: str, output: str) -> Path:
     """Return the folder of a job's output."""
-    return workspace.blobs.path_of(blobs.CONTAINER, blobs.output_path(job, output).strip("/"))
+    return backend.blobs.path_of(blobs.CONTAINER, addresses.output_path(job, output).strip("/"))
 
 
-def place_outputs(workspace: Workspace, job: Document) -> None:
+def place_outputs(backend: Backend, job: Document) -> None:
     """Link a pipeline's outputs into the blob container, then drop the steps' own; safe to repeat after a crash."""
     if job["kind"] != "pipeline":
         return
-    folder = runs.job_folder(workspace, job["name"])
+    folder = backend.runs.job_folder(job["name"])
     for output, made in job["plan"]["outputs"].items():
         step, below = _MADE_BY[made]
-        target = output_path(workspace, job["name"], output)
+        target = output_path(backend, job["name"], output)
         if not target.exists():
-            _share_equal_files(workspace, folder / step / below, target)
+            _share_equal_files(backend, folder / step / below, target)
         disk.link_tree(folder / step / below, target, folder / "placing" / output)
     drop_models(folder)
 
 
-def _share_equal_files(workspace: Workspace, source: Path, target: Path) -> None:
+def _share_equal_files(backend: Backend, source: Path, target: Path) -> None:
     """Put one file in the place of another with the same content: two runs of the same settings give the same weights.
 
     Where content lies is remembered by its SHA-256; what was deleted since is found out when it is looked for.
@@ -132,9 +129,9 @@ def _share_equal_files(workspace: Workspace, source: Path, target: Path) -> None
             continue
         with path.open("rb") as file:
             key = hashlib.file_digest(file, "sha256").hexdigest()
-        known = workspace.store.get("content", key)
+        known = backend.store.get("content", key)
         if not known or not disk.share(Path(known["path"]), path, key):
-            workspace.store.put("content", key, {"path": str(target / path.relative_to(source))})
+            backend.store.put("content", key, {"path": str(target / path.relative_to(source))})
 
 
 def drop_models(folder: Path, *, keep_checkpoints: bool = False) -> None:

@@ -18,8 +18,8 @@ from starlette.routing import Route
 from core.local.blobs import ARTIFACT_CONTAINER
 from core.local.jobs import runs
 from core.local.wire import answers
-from core.local.wire.answers import WireError
-from core.local.workspace import Workspace
+from core.local.wire.errors import WireError
+from core.local.workspace import Workspace, workspace_of
 
 MAX_ARTIFACT_BYTES = 2 * 1024**3
 _API = "/api/2.0/mlflow-artifacts/artifacts"
@@ -48,11 +48,11 @@ def _path_of(workspace: Workspace, run_id: str, below: str) -> Path:
 
 def _target(request: Request, path: str) -> tuple[Workspace, str, str]:
     """Return the run and the path below its root that `<experiment>/<run>/artifacts/<path>` names."""
-    workspace = answers.workspace_of(request)
+    workspace = workspace_of(request)
     parts = path.strip("/").split("/")
     if len(parts) < 3 or parts[2] != "artifacts":
         raise WireError(404, "ResourceNotFound", f"'{path}' is not a path of a run's artifacts.")
-    run = runs.get_run(workspace, answers.check_name("a run", parts[1]))
+    run = workspace.runs.get(answers.check_name("a run", parts[1]))
     return workspace, run.run_id, "/".join(parts[3:])
 
 

@@ -1,4 +1,4 @@
-"""Components of the workspace: kept and given back. What runs here is the registry's pipeline; see job_request.py."""
+"""Components of the workspace: kept and given back. What runs here is the registry's pipeline; see jobs/request.py."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from starlette.requests import Request
 
 from core.local.assets import Asset, AssetRoutes
 from core.local.wire import answers
-from core.local.wire.answers import WireError
+from core.local.wire.errors import WireError
 
 _TYPES = ("command", "pipeline", "parallel", "import", "spark", "sweep", "automl", "datatransfer", "flow")
 

@@ -12,10 +12,12 @@ from starlette.responses import Response
 
 from core.home import LOCATION
 from core.local import quota
+from core.local.jobs.nodes import node_limit
 from core.local.machine import Machine, Size
 from core.local.wire import answers
-from core.local.wire.answers import PROVIDER, PROVIDER_PATH, WORKSPACE_PATH, WireError, route
-from core.local.workspace import Workspace
+from core.local.wire.answers import PROVIDER, PROVIDER_PATH, WORKSPACE_PATH, route
+from core.local.wire.errors import WireError
+from core.local.workspace import Workspace, workspace_of
 
 KIND = "compute"
 FIRST_COMPUTE = "this-machine"  # made with the home, so that nothing has to be created before a first run
@@ -41,28 +43,22 @@ def prepare(workspace: Workspace) -> None:
             workspace.go_on(document["operation"], partial(_delete, workspace, document["name"]))
 
 
-def node_limit(machine: Machine, document: dict[str, Any]) -> int:
-    """Return how many nodes of a compute fit this machine at once, 0 where its size is not one of this machine's."""
-    size = machine.find_size(document["size"])
-    return 0 if size is None else max(1, min(document["max_nodes"], machine.cores // size.cores))
-
-
 def list_computes(request: Request) -> dict[str, Any]:
     """GET all computes."""
-    workspace = answers.workspace_of(request)
+    workspace = workspace_of(request)
     return answers.paged(request, [_to_wire(workspace, document) for document in workspace.store.list(KIND)])
 
 
 def get_compute(request: Request) -> Response:
     """GET one compute; an unknown one is a 404 without a body, as the service has it."""
-    workspace = answers.workspace_of(request)
+    workspace = workspace_of(request)
     document = workspace.store.get(KIND, answers.name_of(request, "name"))
     return Response(status_code=404) if document is None else answers.JsonAnswer(_to_wire(workspace, document))
 
 
 def put_compute(request: Request) -> Response:
     """PUT a compute: create it, or change how far it scales."""
-    workspace = answers.workspace_of(request)
+    workspace = workspace_of(request)
     name = answers.name_of(request, "name")
     name = (workspace.store.get(KIND, name) or {"name": name})["name"]
     asked = _from_wire(workspace.machine, name, answers.read_json(request))
@@ -81,7 +77,7 @@ def put_compute(request: Request) -> Response:
 
 def patch_compute(request: Request) -> Response:
     """PATCH how far a compute scales."""
-    workspace = answers.workspace_of(request)
+    workspace = workspace_of(request)
     current = workspace.store.require(KIND, answers.name_of(request, "name"))
     name, body = current["name"], answers.read_json(request)
     scale = answers.field_of(answers.field_of(body, "properties", dict, {}), "properties", dict, {})
@@ -97,7 +93,7 @@ def patch_compute(request: Request) -> Response:
 
 def delete_compute(request: Request) -> Response:
     """DELETE a compute; refused while a job waits or runs there."""
-    workspace = answers.workspace_of(request)
+    workspace = workspace_of(request)
     current = workspace.store.require(KIND, answers.name_of(request, "name"))
     name = current["name"]
     if current["state"] == "Deleting":
@@ -112,7 +108,7 @@ def delete_compute(request: Request) -> Response:
 
 def list_nodes(request: Request) -> dict[str, Any]:
     """POST for the nodes of a compute: the ones at work, with the jobs on them, and the ones kept idle."""
-    workspace = answers.workspace_of(request)
+    workspace = workspace_of(request)
     document = workspace.store.require(KIND, answers.name_of(request, "name"))
     count = _count_nodes(workspace, document) if document["state"] == "Succeeded" else 0
     jobs = [*workspace.runner.list_jobs_on(document["name"]), *([None] * count)][:count]
@@ -133,7 +129,7 @@ def list_nodes(request: Request) -> dict[str, Any]:
 def refuse_power(request: Request) -> Response:
     """POST to start, stop, restart or sign in to a compute instance: there are only clusters."""
     name = answers.name_of(request, "name")
-    answers.workspace_of(request).store.require(KIND, name)
+    workspace_of(request).store.require(KIND, name)
     message = f"'{name}' is a cluster: its nodes come with jobs and go when idle. Only a compute instance can do that."
     raise WireError(400, "InvalidComputeType", message)
 
@@ -141,13 +137,13 @@ def refuse_power(request: Request) -> Response:
 def list_sizes(request: Request) -> dict[str, Any]:
     """GET the sizes of the location: shares of this machine."""
     _check_location(request)
-    return {"value": [_size_to_wire(size) for size in answers.workspace_of(request).machine.sizes]}
+    return {"value": [_size_to_wire(size) for size in workspace_of(request).machine.sizes]}
 
 
 def list_usages(request: Request) -> dict[str, Any]:
     """GET the quota in cores, and what of it is used."""
     _check_location(request)
-    workspace = answers.workspace_of(request)
+    workspace = workspace_of(request)
     used = {size.family: 0 for size in workspace.machine.sizes}
     for document in workspace.store.list(KIND):
         size = workspace.machine.find_size(document["size"])

@@ -6,10 +6,10 @@ from typing import Any
 
 from starlette.requests import Request
 
+from core.local.addresses import datastore_path
 from core.local.assets import Asset, AssetRoutes
-from core.local.blobs import datastore_path
 from core.local.wire import answers
-from core.local.wire.answers import WireError
+from core.local.wire.errors import WireError
 
 TYPES = ("uri_file", "uri_folder", "mltable")
 

@@ -18,7 +18,9 @@ from core.home import RESOURCE_GROUP, SUBSCRIPTION_ID
 from core.local.blobs import ARTIFACT_CONTAINER, ARTIFACT_DATASTORE, CONTAINER, DATASTORE
 from core.local.store import Document
 from core.local.wire import answers, storage_key
-from core.local.wire.answers import PROVIDER, WORKSPACE_PATH, WireError, route
+from core.local.wire.answers import PROVIDER, WORKSPACE_PATH, route
+from core.local.wire.errors import WireError
+from core.local.workspace import workspace_of
 
 KIND = "datastore"
 OWN = {DATASTORE: CONTAINER, ARTIFACT_DATASTORE: ARTIFACT_CONTAINER}  # the default one first
@@ -34,7 +36,7 @@ _CONTAINER = re.compile(r"[a-z0-9](?:[a-z0-9]|-(?!-)){1,61}[a-z0-9]")
 def list_datastores(request: Request) -> dict[str, Any]:
     """GET the datastores, the default one first; `isDefault` leaves the others out, or that one."""
     asked = request.query_params.get("isDefault", "").lower()
-    kept = answers.workspace_of(request).store.list(KIND)
+    kept = workspace_of(request).store.list(KIND)
     shown = [*(_own_to_wire(request, name) for name in OWN), *map(_to_wire, kept)]
     wanted = {"true": shown[:1], "false": shown[1:]}.get(asked, shown)
     return answers.paged(request, wanted)
@@ -48,7 +50,7 @@ def get_datastore(request: Request) -> dict[str, Any]:
 
 def put_datastore(request: Request) -> Response:
     """PUT a datastore: keep where a container is and what opens it; nothing is asked there, as with skipValidation."""
-    store, name = answers.workspace_of(request).store, _changeable(request)
+    store, name = workspace_of(request).store, _changeable(request)
     current = store.get(KIND, name)
     document = store.put(KIND, name, _from_wire(name, answers.read_json(request), current or {}))
     return answers.JsonAnswer(_to_wire(document), 201 if current is None else 200)
@@ -56,7 +58,7 @@ def put_datastore(request: Request) -> Response:
 
 def delete_datastore(request: Request) -> Response:
     """DELETE a datastore; what it names stays as it is."""
-    gone = answers.workspace_of(request).store.delete(KIND, _changeable(request))
+    gone = workspace_of(request).store.delete(KIND, _changeable(request))
     return Response(status_code=200 if gone else 204)
 
 
@@ -72,7 +74,7 @@ def list_secrets(request: Request) -> dict[str, Any]:
 
 
 def _own_secret(request: Request, container: str, body: dict[str, Any]) -> dict[str, Any]:
-    key = storage_key.derive(answers.workspace_of(request).home.secret())
+    key = storage_key.derive(workspace_of(request).home.secret())
     if not answers.field_of(body, "expirableSecret", bool, False):
         return {"secretsType": "AccountKey", "key": storage_key.encode(key)}
     hours = answers.field_of(body, "expireAfterHours", int, 1)
@@ -83,7 +85,7 @@ def _own_secret(request: Request, container: str, body: dict[str, Any]) -> dict[
 
 
 def _require(request: Request) -> Document:
-    return answers.workspace_of(request).store.require(KIND, answers.name_of(request, "name"))
+    return workspace_of(request).store.require(KIND, answers.name_of(request, "name"))
 
 
 def _changeable(request: Request) -> str:
@@ -158,7 +160,7 @@ def _to_wire(document: Document) -> dict[str, Any]:
 
 def _own_to_wire(request: Request, name: str) -> dict[str, Any]:
     """Return an own datastore, whose account is addressed as the listener that was asked wants it (storage_key.py)."""
-    started_at = answers.workspace_of(request).started_at
+    started_at = workspace_of(request).started_at
     host, over_tls = request.headers["host"], request.url.scheme == "https"
     own: Document = {"name": name, "description": None, "tags": {}, "properties": {}}
     return _wire_of(

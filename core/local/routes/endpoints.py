@@ -11,15 +11,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from core.local import quota
-from core.local.blobs import resolve_uri
+from core.local.addresses import resolve_uri
 from core.local.endpoints.answers import deployment_to_wire, endpoint_to_wire, given
 from core.local.endpoints.deployments import deployment_id, key_of, new_deployment, read_duration
 from core.local.endpoints.traffic import read_mirror, read_traffic
 from core.local.store import Document, now_utc
 from core.local.wire import answers, query
-from core.local.wire.answers import WORKSPACE_PATH, WireError, route
+from core.local.wire.answers import WORKSPACE_PATH, route
+from core.local.wire.errors import WireError
 from core.local.wire.json_types import DEPLOYMENT, ENDPOINT, check_shape
-from core.local.workspace import Workspace
+from core.local.workspace import Workspace, workspace_of
 
 LONGEST_REQUEST_S = 180.0
 
@@ -35,7 +36,7 @@ _OF_THE_SCORER = ("model", "instanceType", "environmentVariables")
 
 def put_endpoint(request: Request) -> Response:
     """PUT an endpoint: create it, or change its traffic, tags and description."""
-    workspace = answers.workspace_of(request)
+    workspace = workspace_of(request)
     name = _checked_name("endpoint", answers.name_of(request, "endpoint"))
     name = (workspace.store.get("endpoint", name) or {"name": name})["name"]
     body = answers.read_json(request)
@@ -79,7 +80,7 @@ def list_endpoints(request: Request) -> dict[str, Any]:
     asked = request.query_params
     found = [
         each
-        for each in query.ordered(request, answers.workspace_of(request).store.list("endpoint"))
+        for each in query.ordered(request, workspace_of(request).store.list("endpoint"))
         if answers.is_named(each["name"], asked.get("name", each["name"]))
         and asked.get("computeType", "Managed") == "Managed"
         and query.holds(each["tags"], asked.get("tags"))
@@ -90,7 +91,7 @@ def list_endpoints(request: Request) -> dict[str, Any]:
 
 def patch_endpoint(request: Request) -> dict[str, Any]:
     """PATCH the tags of an endpoint."""
-    workspace, tags = answers.workspace_of(request), _patched_tags(request)
+    workspace, tags = workspace_of(request), _patched_tags(request)
     name = answers.name_of(request, "endpoint")
     changed = workspace.store.update("endpoint", name, lambda each: {**each, "tags": {**each["tags"], **tags}})
     return endpoint_to_wire(request, changed)
@@ -106,7 +107,7 @@ def _patched_tags(request: Request) -> dict[str, str]:
 
 def delete_endpoint(request: Request) -> Response:
     """DELETE an endpoint with its deployments; the operation ends when their scorers are gone."""
-    workspace = answers.workspace_of(request)
+    workspace = workspace_of(request)
     name = answers.name_of(request, "endpoint")
     if workspace.store.get("endpoint", name) is None:
         return Response(status_code=204)
@@ -127,7 +128,7 @@ def list_keys(request: Request) -> dict[str, Any]:
 
 def regenerate_keys(request: Request) -> Response:
     """POST a new key in place of one of the two; the old one is refused from then on."""
-    workspace = answers.workspace_of(request)
+    workspace = workspace_of(request)
     body = answers.read_json(request)
     field = {"primary": "primaryKey", "secondary": "secondaryKey"}.get(str(body.get("keyType", "")).lower())
     if field is None:
@@ -147,7 +148,7 @@ def regenerate_keys(request: Request) -> Response:
 
 def put_deployment(request: Request) -> Response:
     """PUT a deployment: start a scorer for a model, or change what does not need another one."""
-    workspace = answers.workspace_of(request)
+    workspace = workspace_of(request)
     endpoint = _require_endpoint(request)
     if endpoint["state"] == "Deleting":
         raise WireError(409, "Conflict", f"The endpoint '{endpoint['name']}' is being deleted.")
@@ -202,14 +203,14 @@ def get_deployment(request: Request) -> dict[str, Any]:
 
 def list_deployments(request: Request) -> dict[str, Any]:
     """GET the deployments of an endpoint."""
-    workspace = answers.workspace_of(request)
+    workspace = workspace_of(request)
     found = query.ordered(request, workspace.store.list("deployment", parent=_require_endpoint(request)["name"]))
     return answers.paged(request, [deployment_to_wire(request, each) for each in found])
 
 
 def patch_deployment(request: Request) -> dict[str, Any]:
     """PATCH the tags of a deployment."""
-    workspace, tags = answers.workspace_of(request), _patched_tags(request)
+    workspace, tags = workspace_of(request), _patched_tags(request)
     key = key_of(_require_deployment(request))
     changed = workspace.store.update("deployment", key, lambda each: {**each, "tags": {**each["tags"], **tags}})
     return deployment_to_wire(request, changed)
@@ -217,7 +218,7 @@ def patch_deployment(request: Request) -> dict[str, Any]:
 
 def delete_deployment(request: Request) -> Response:
     """DELETE a deployment; refused while traffic goes to it."""
-    workspace = answers.workspace_of(request)
+    workspace = workspace_of(request)
     endpoint = _require_endpoint(request)
     deployment = workspace.store.get("deployment", f"{endpoint['name']}/{answers.name_of(request, 'deployment')}")
     if deployment is None:
@@ -231,7 +232,7 @@ def delete_deployment(request: Request) -> Response:
 
 def get_logs(request: Request) -> dict[str, Any]:
     """POST for the end of a container's log."""
-    workspace = answers.workspace_of(request)
+    workspace = workspace_of(request)
     body = answers.read_json(request)
     container = str(body.get("containerType") or "InferenceServer")
     if container not in ("InferenceServer", "StorageInitializer"):
@@ -294,12 +295,12 @@ def _new_key() -> str:
 
 
 def _require_endpoint(request: Request) -> Document:
-    return answers.workspace_of(request).store.require("endpoint", answers.name_of(request, "endpoint"))
+    return workspace_of(request).store.require("endpoint", answers.name_of(request, "endpoint"))
 
 
 def _require_deployment(request: Request) -> Document:
     endpoint, deployment = (answers.name_of(request, each) for each in ("endpoint", "deployment"))
-    return answers.workspace_of(request).store.require("deployment", f"{endpoint}/{deployment}")
+    return workspace_of(request).store.require("deployment", f"{endpoint}/{deployment}")
 
 
 ROUTES = [

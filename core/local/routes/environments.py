@@ -16,7 +16,9 @@ from starlette.responses import Response
 from core.local.assets import Asset, AssetRoutes
 from core.local.jobs.request import OWN_ENVIRONMENT
 from core.local.wire import answers
-from core.local.wire.answers import PROVIDER, REGISTRY_NAME, REGISTRY_PATH, WireError, route
+from core.local.wire.answers import PROVIDER, REGISTRY_NAME, REGISTRY_PATH, route
+from core.local.wire.errors import WireError
+from core.local.workspace import workspace_of
 
 KIND = "environment"
 NAME = OWN_ENVIRONMENT
@@ -97,7 +99,7 @@ class _WorkspaceRoutes(AssetRoutes):
 
     def list_containers(self, request: Request) -> dict[str, Any]:
         """GET the names."""
-        store = answers.workspace_of(request).store
+        store = workspace_of(request).store
         made = [self._container_to_wire(store, name) for name in self._names_shown(request)]
         return answers.paged(request, [*_if_active(request, _container_to_wire(request)), *made])
 
@@ -217,7 +219,7 @@ def _version_to_wire(request: Request) -> dict[str, Any]:
 
 
 def _system_data(request: Request) -> dict[str, str]:
-    started_at = answers.workspace_of(request).started_at
+    started_at = workspace_of(request).started_at
     return answers.system_data({"created_at": started_at, "modified_at": started_at})
 
 

@@ -15,12 +15,14 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from core.home import LOCATION, SUBSCRIPTION_ID
-from core.local import blobs
+from core.local import addresses
 from core.local.jobs import runs
 from core.local.routes.jobs import properties_of, services_of
 from core.local.store import Document, now_utc
 from core.local.wire import answers
-from core.local.wire.answers import HISTORY_PATH, WORKSPACE_PATH, WireError, route
+from core.local.wire.answers import HISTORY_PATH, WORKSPACE_PATH, route
+from core.local.wire.errors import WireError
+from core.local.workspace import workspace_of
 
 _RUN_PATH = f"{HISTORY_PATH}/runs/{{run}}"
 _IN_EXPERIMENT = f"{HISTORY_PATH}/experiments/{{experiment}}/runs/{{run}}"
@@ -121,21 +123,21 @@ _CREATOR = {
 
 def get_run(request: Request) -> dict[str, Any]:
     """GET a run."""
-    return run_to_wire(request, runs.get_run(answers.workspace_of(request), answers.name_of(request, "run")))
+    return run_to_wire(request, workspace_of(request).runs.get(answers.name_of(request, "run")))
 
 
 def list_children(request: Request) -> dict[str, Any]:
     """GET the steps of a pipeline, in their order."""
-    workspace = answers.workspace_of(request)
+    workspace = workspace_of(request)
     job = workspace.store.get("job", answers.name_of(request, "run"))
-    found = [runs.child_run(workspace, job, step) for step in runs.children_of(job)] if job else []
+    found = [workspace.runs.of_step(job, step) for step in runs.children_of(job)] if job else []
     return answers.paged(request, [run_to_wire(request, run) for run in found])
 
 
 def get_details(request: Request) -> dict[str, Any]:
     """GET a run with the links of its logs and, where it failed, the reason."""
-    workspace = answers.workspace_of(request)
-    run = runs.get_run(workspace, answers.name_of(request, "run"))
+    workspace = workspace_of(request)
+    run = workspace.runs.get(answers.name_of(request, "run"))
     told = run_to_wire(request, run)
     return {
         **{name: told[name] for name in _IN_DETAILS},
@@ -144,20 +146,20 @@ def get_details(request: Request) -> dict[str, Any]:
         "outputDatasets": [],
         "logFiles": {
             name: answers.base_url(request) + workspace.gatekeeper.sign_link(f"/logs/{run.run_id}/{name}")
-            for name in runs.logs_of(run)
+            for name in run.logs()
         },
     }
 
 
 def list_service_instances(request: Request) -> dict[str, Any]:
     """GET the services that run on a node of a run (notebooks, terminals): there are none."""
-    runs.get_run(answers.workspace_of(request), answers.name_of(request, "run"))
+    workspace_of(request).runs.get(answers.name_of(request, "run"))
     return {"instances": {}}
 
 
 def patch_run(request: Request) -> dict[str, Any]:
     """PATCH what a person says about a run: its display name, tags, description, whether it is hidden."""
-    workspace = answers.workspace_of(request)
+    workspace = workspace_of(request)
     body = answers.read_json(request)
     unknown = set(body) - {"displayName", "tags", "hidden", "description", "properties", "runId"}
     if unknown:
@@ -175,15 +177,15 @@ def patch_run(request: Request) -> dict[str, Any]:
         state["properties"].update(properties)
 
     run_id = answers.name_of(request, "run")
-    runs.change_run(workspace, runs.get_run(workspace, run_id), change)
-    return run_to_wire(request, runs.get_run(workspace, run_id))
+    workspace.runs.change(workspace.runs.get(run_id), change)
+    return run_to_wire(request, workspace.runs.get(run_id))
 
 
 def get_run_data(request: Request) -> dict[str, Any]:
     """POST the question where a run's outputs are, as assets; the SDK reads none but of type uri_folder."""
-    workspace = answers.workspace_of(request)
+    workspace = workspace_of(request)
     run_id = str(answers.read_json(request).get("runId", ""))
-    run = runs.get_run(workspace, run_id)
+    run = workspace.runs.get(run_id)
     outputs = (workspace.store.get("job", run_id) or {"plan": {"outputs": {}}})["plan"]["outputs"]
     assets = {
         name: {
@@ -197,12 +199,12 @@ def get_run_data(request: Request) -> dict[str, Any]:
 
 def resolve_uris(request: Request) -> dict[str, Any]:
     """POST ids of outputs and data assets, get the addresses behind them; what is not there is left out."""
-    store = answers.workspace_of(request).store
+    store = workspace_of(request).store
     values = {}
     for asset in map(str, answers.field_of(answers.read_json(request), "values", list, [])):
         name, _, version = asset.rpartition("/data/")[2].partition("/versions/")
         if found := _OUTPUT.fullmatch(name):
-            values[asset] = {"uri": blobs.long_uri(blobs.output_path(found["job"], found["output"]))}
+            values[asset] = {"uri": addresses.long_uri(addresses.output_path(found["job"], found["output"]))}
         elif document := store.get("data", f"{name}/{version}"):
             values[asset] = {"uri": document["uri"]}
     return {"values": values}
@@ -210,9 +212,9 @@ def resolve_uris(request: Request) -> dict[str, Any]:
 
 def get_log(request: Request) -> Response:
     """GET a log, whole or a part (`Range: bytes=-65536` for the end); it may grow while it is sent."""
-    workspace = answers.workspace_of(request)
+    workspace = workspace_of(request)
     _, _, run_id, name = request.url.path.split("/", 3)
-    path = runs.logs_of(runs.get_run(workspace, run_id)).get(name)
+    path = workspace.runs.get(run_id).logs().get(name)
     if path is None:
         raise WireError(404, "ResourceNotFound", f"The run '{run_id}' has no log '{name}'.")
     size = path.stat().st_size

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from core.local.wire import answers, storage_key
 from core.local.wire.answers import route
 from core.local.wire.auth import SCRIPT_TOKEN_LIFETIME_S
+from core.local.workspace import workspace_of
 
 CLOUD = "TunedeckLocalTls"
 # What Azure's own examples ask a token for, to see whether there is an identity: ARM by its two names, and Azure ML.
@@ -39,7 +40,7 @@ def get_token(request: Request) -> Response | dict[str, Any]:
 
     One that is asked for Azure is made for this workspace: it opens nothing elsewhere.
     """
-    keeper = answers.workspace_of(request).gatekeeper
+    keeper = workspace_of(request).gatekeeper
     resource = request.query_params.get("resource", "")
     is_of_azure = resource.rstrip("/").lower() in AZURE_AUDIENCES
     if not (is_of_azure or keeper.is_own_audience(resource)):

@@ -8,12 +8,14 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from core.local import blobs
+from core.local import addresses, blobs
 from core.local.jobs import recovery, runs
+from core.local.jobs.request import is_same, read_job
 from core.local.store import Document
 from core.local.wire import answers, query
-from core.local.wire.answers import WORKSPACE_PATH, WireError, route
-from core.local.workspace import Workspace
+from core.local.wire.answers import WORKSPACE_PATH, route
+from core.local.wire.errors import WireError
+from core.local.workspace import Workspace, workspace_of
 
 _NO_OUTPUT = {
     "description": None,
@@ -44,22 +46,37 @@ _JOB_PATH = f"{WORKSPACE_PATH}/jobs/{{name}}"
 
 def put_job(request: Request) -> Response:
     """PUT a job: 201 and NotStarted, no operation to poll; the job that is there already is answered with 200."""
-    workspace = answers.workspace_of(request)
-    job, is_new = workspace.runner.submit(answers.name_of(request, "name"), answers.read_json(request))
-    answer = job_to_wire(request, workspace, job)
-    if is_new:  # what the service adds to the properties is seen from the next read on
-        answer["properties"]["properties"] = job["run"]["properties"]
-    return answers.JsonAnswer(answer, 201 if is_new else 200)
+    workspace = workspace_of(request)
+    name, body = answers.name_of(request, "name"), answers.read_json(request)
+    store = workspace.store
+    if store.get("job", name) is None and (recorded := submit(workspace, name, body)):
+        answer = job_to_wire(request, workspace, recorded)
+        # What the service adds to the properties is seen from the next read on.
+        answer["properties"]["properties"] = recorded["run"]["properties"]
+        return answers.JsonAnswer(answer, 201)
+    existing = store.require("job", name)
+    if not is_same(existing, body):
+        raise WireError(409, "Conflict", f"A job '{name}' exists already, with another definition.")
+    return answers.JsonAnswer(job_to_wire(request, workspace, existing), 200)
+
+
+def submit(workspace: Workspace, name: str, body: dict[str, Any]) -> Document | None:
+    """Read what is asked and start it; None where another request submitted a job of this name first."""
+    if workspace.runs.find(name):
+        raise WireError(409, "Conflict", f"The name '{name}' belongs to a run that exists.")
+    job = read_job(workspace, name, body)
+    workspace.runs.ensure_experiment(job["experiment"])
+    return workspace.runner.submit(job)
 
 
 def get_job(request: Request) -> dict[str, Any]:
     """GET a job; a step of a pipeline is answered without properties, so that the SDK asks the run history."""
-    workspace = answers.workspace_of(request)
+    workspace = workspace_of(request)
     name = answers.name_of(request, "name")
     job = workspace.store.get("job", name)
     if job is not None:
         return job_to_wire(request, workspace, job)
-    run = runs.find_run(workspace, name)
+    run = workspace.runs.find(name)
     if run is None or run.kind != "step":
         raise WireError(404, "ResourceNotFound", f"The job '{name}' was not found.")
     return {
@@ -72,7 +89,7 @@ def get_job(request: Request) -> dict[str, Any]:
 
 def list_jobs(request: Request) -> dict[str, Any]:
     """GET the jobs, the newest first, of one type, tag or set of properties where the query names them."""
-    workspace = answers.workspace_of(request)
+    workspace = workspace_of(request)
     asked = request.query_params
     view, kind = answers.list_view(request), asked.get("jobType", "").lower()
     if asked.get("scheduled", "false").lower() == "true" or asked.get("scheduleId"):
@@ -93,14 +110,14 @@ def list_jobs(request: Request) -> dict[str, Any]:
 
 
 def _properties_of(workspace: Workspace, job: Document) -> dict[str, str]:
-    return properties_of(runs.root_run(workspace, job))
+    return properties_of(workspace.runs.of_job(job))
 
 
 def cancel_job(request: Request) -> Response:
     """POST the wish to end a job: CancelRequested at once, Canceled when its process is gone."""
-    workspace = answers.workspace_of(request)
+    workspace = workspace_of(request)
     name = answers.name_of(request, "name")
-    run = runs.get_run(workspace, name)
+    run = workspace.runs.get(name)
     if run.kind == "step":
         raise WireError(400, "BadRequest", f"'{name}' is a step. Cancel the whole job '{run.root_id}'.")
     workspace.runner.cancel(name)
@@ -109,7 +126,7 @@ def cancel_job(request: Request) -> Response:
 
 def delete_job(request: Request) -> Response:
     """DELETE a job that is over, with its logs, metrics and checkpoints; outputs stay in the datastore, as on Azure."""
-    workspace = answers.workspace_of(request)
+    workspace = workspace_of(request)
     name = answers.name_of(request, "name")
     job = workspace.store.get("job", name)
     if job is None:
@@ -118,7 +135,7 @@ def delete_job(request: Request) -> Response:
         raise WireError(409, "Conflict", f"The job '{name}' is {job['run']['status']}. Cancel it first.")
     workspace.runner.let_go(name)
     measured = [name, *(step["id"] for step in job["steps"])]
-    intent = recovery.begin_deletion(workspace.store, "job", name, runs.job_folder(workspace, name), measured)
+    intent = recovery.begin_deletion(workspace.store, "job", name, workspace.runs.job_folder(name), measured)
     recovery.finish_deletion(workspace.store, intent)
     return Response(status_code=200)
 
@@ -180,7 +197,7 @@ def properties_of(run: runs.Run) -> dict[str, str]:
         },
     }
     own = {"azureml.DevPlatv2": "true", **kinds[run.kind]} if run.kind in kinds else {}
-    return own | run.state["properties"] | runs.read_progress(run)
+    return own | run.state["properties"] | run.read_progress()
 
 
 def services_of(request: Request, run_id: str) -> dict[str, Any]:
@@ -198,7 +215,7 @@ def _outputs(job: Document) -> dict[str, Any]:
     shown = {}
     for name, asked in (job["properties"].get("outputs") or {}).items():
         if name in job["plan"]["outputs"]:
-            uri = f"azureml://datastores/{blobs.DATASTORE}/paths/{blobs.output_path(job['name'], name)}"
+            uri = f"azureml://datastores/{blobs.DATASTORE}/paths/{addresses.output_path(job['name'], name)}"
             shown[name] = {**_NO_OUTPUT, "jobOutputType": "uri_folder", **(asked or {}), "uri": uri}
     return shown
 

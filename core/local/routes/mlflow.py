@@ -20,9 +20,10 @@ from core.local.routes import artifacts
 from core.local.routes.jobs import properties_of
 from core.local.store import Document, MetricPoint, now_utc
 from core.local.wire import answers
-from core.local.wire.answers import WORKSPACE_PATH, WireError
+from core.local.wire.answers import WORKSPACE_PATH
+from core.local.wire.errors import WireError
 from core.local.wire.json_types import MLFLOW, check_shape
-from core.local.workspace import Workspace
+from core.local.workspace import Workspace, workspace_of
 
 MAX_PAGE = 25_000
 _BASES = ("", f"/mlflow/v1.0{WORKSPACE_PATH}", f"/mlflow/v2.0{WORKSPACE_PATH}")
@@ -59,7 +60,7 @@ def get_experiment_by_name(workspace: Workspace, body: Body) -> Body:
 
 def search_experiments(workspace: Workspace, body: Body) -> Body:
     """Return the experiments; of filters only `name = '…'`."""
-    runs.ensure_experiment(workspace, runs.DEFAULT_EXPERIMENT)
+    workspace.runs.ensure_experiment(runs.DEFAULT_EXPERIMENT)
     wanted = read_filter(str(body.get("filter") or ""))
     shown = [each for each in workspace.store.list("experiment") if all(one.holds(each.get(one.key)) for one in wanted)]
     page, token = _page(shown, body)
@@ -74,7 +75,7 @@ def create_run(workspace: Workspace, body: Body) -> Body:
     experiment = _require_experiment(workspace, str(body.get("experiment_id") or "0"))
     run_id = uuid.uuid4().hex
     tags = _pairs(body, "tags")
-    if parent := runs.find_run(workspace, tags.get("mlflow.parentRunId", "")):
+    if parent := workspace.runs.find(tags.get("mlflow.parentRunId", "")):
         tags = {"mlflow.rootRunId": parent.state["tags"].get("mlflow.rootRunId", parent.root_id), **tags}
     name = body.get("run_name") or tags.get("mlflow.runName") or f"run-{run_id[:6]}"
     state = runs.new_state(str(name), {**tags, "mlflow.runName": str(name)})
@@ -86,7 +87,7 @@ def create_run(workspace: Workspace, body: Body) -> Body:
         "user": str(body.get("user_id") or ""),
     }
     workspace.store.put("run", run_id, document)
-    return {"run": _run_to_wire(workspace, runs.get_run(workspace, run_id))}
+    return {"run": _run_to_wire(workspace, workspace.runs.get(run_id))}
 
 
 def get_run(workspace: Workspace, body: Body) -> Body:
@@ -109,19 +110,19 @@ def update_run(workspace: Workspace, body: Body) -> Body:
             state["status"] = runs.OF_MLFLOW[status]
             state["ended_at"] = _from_milliseconds(body.get("end_time")) or (now_utc() if runs.is_over(state) else None)
 
-    runs.change_run(workspace, run, change)
+    workspace.runs.change(run, change)
     return {"run_info": _info_to_wire(_require_run(workspace, body))}
 
 
 def delete_run(workspace: Workspace, body: Body) -> Body:
     """Hide a run; it can be restored."""
-    runs.change_run(workspace, _require_run(workspace, body), lambda state: state.update(hidden=True))
+    workspace.runs.change(_require_run(workspace, body), lambda state: state.update(hidden=True))
     return {}
 
 
 def restore_run(workspace: Workspace, body: Body) -> Body:
     """Show a hidden run again."""
-    runs.change_run(workspace, _require_run(workspace, body), lambda state: state.update(hidden=False))
+    workspace.runs.change(_require_run(workspace, body), lambda state: state.update(hidden=False))
     return {}
 
 
@@ -132,7 +133,7 @@ def search_runs(workspace: Workspace, body: Body) -> Body:
     wanted = read_filter(str(body.get("filter") or ""))
     orders, found = body.get("order_by") or [], list[Body]()
     enough = math.inf if orders else _number(body, "page_token", 0) + _number(body, "max_results", 1000) + 1
-    for run in runs.list_runs(workspace):
+    for run in workspace.runs.list():
         if len(found) >= enough:
             break
         in_view = view == "ALL" or run.state["hidden"] == (view == "DELETED_ONLY")
@@ -162,7 +163,7 @@ def log_batch(workspace: Workspace, body: Body) -> Body:
     rows = [_metric(each) for each in body.get("metrics") or []]
     _set_params(workspace, run, _pairs(body, "params"))
     if tags := _pairs(body, "tags"):
-        runs.change_run(workspace, run, lambda state: state["tags"].update(tags))
+        workspace.runs.change(run, lambda state: state["tags"].update(tags))
     if rows:
         workspace.store.append_metrics(run.run_id, rows)
     return {}
@@ -183,7 +184,7 @@ def set_tag(workspace: Workspace, body: Body) -> Body:
         if key == "mlflow.runName":
             state["display_name"] = value
 
-    runs.change_run(workspace, _require_run(workspace, body), change)
+    workspace.runs.change(_require_run(workspace, body), change)
     return {}
 
 
@@ -192,7 +193,7 @@ def delete_tag(workspace: Workspace, body: Body) -> Body:
     run, key = _require_run(workspace, body), _text(body, "key")
     if key not in run.state["tags"]:
         raise WireError(404, "ResourceNotFound", f"The run '{run.run_id}' has no tag '{key}'.")
-    runs.change_run(workspace, run, lambda state: state["tags"].pop(key, None))
+    workspace.runs.change(run, lambda state: state["tags"].pop(key, None))
     return {}
 
 
@@ -223,12 +224,12 @@ def search_logged_models(_workspace: Workspace, _body: Body) -> Body:
 
 
 def _require_run(workspace: Workspace, body: Body) -> runs.Run:
-    return runs.get_run(workspace, str(body.get("run_id") or body.get("run_uuid") or ""))
+    return workspace.runs.get(str(body.get("run_id") or body.get("run_uuid") or ""))
 
 
 def _require_experiment(workspace: Workspace, key: str) -> Document:
     if key == "0":
-        return runs.ensure_experiment(workspace, runs.DEFAULT_EXPERIMENT)
+        return workspace.runs.ensure_experiment(runs.DEFAULT_EXPERIMENT)
     found = workspace.store.get("experiment", key)
     if found is None:
         raise WireError(404, "ResourceNotFound", f"No experiment with the id '{key}' exists.")
@@ -357,7 +358,7 @@ def _route(path: str, handler: Callable[[Workspace, Body], Body], method: str) -
         try:
             body = dict(request.query_params) if method == "GET" else answers.read_json(request)
             check_shape(body, MLFLOW)
-            return answers.JsonAnswer(handler(answers.workspace_of(request), body))
+            return answers.JsonAnswer(handler(workspace_of(request), body))
         except WireError as error:
             code = error.code if error.code.isupper() else _CODES.get(error.status, "INTERNAL_ERROR")
             status = 400 if error.status == 409 else error.status

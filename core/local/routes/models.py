@@ -9,12 +9,12 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from core.local import blobs
+from core.local import addresses
 from core.local.assets import Asset, AssetRoutes
 from core.local.jobs import recovery
 from core.local.wire import answers
-from core.local.wire.answers import WireError
-from core.local.workspace import Workspace
+from core.local.wire.errors import WireError
+from core.local.workspace import Workspace, workspace_of
 
 KIND = "model"
 DELETE_FILES = "deleteFiles"  # query of DELETE; Azure has no such thing, its files stay in the storage account
@@ -36,21 +36,21 @@ class _ModelAsset(Asset):
         sort = answers.field_of(properties, "modelType", str, "custom_model")
         if sort not in TYPES:
             raise WireError(400, "UserError", f"The type '{sort}' of the model is not one of {', '.join(TYPES)}.")
-        path = blobs.datastore_path(uri)
+        path = addresses.datastore_path(uri)
         if path is None:
             raise WireError(
                 400, "UserError", f"'{uri}' is not a job's output or an address in this workspace's datastore."
             )
-        workspace = answers.workspace_of(request)
+        workspace = workspace_of(request)
         job = _JOB_OUTPUT.fullmatch(uri)
         if job is not None and workspace.store.get("job", job["job"]) is None:
             raise WireError(400, "UserError", f"The job '{job['job']}' was not found.")
         try:
-            blobs.resolve_uri(workspace, uri)
+            addresses.resolve_uri(workspace, uri)
         except WireError as error:
             raise WireError(400, "UserError", f"The model cannot be registered: {error.message}") from error
         named = answers.field_of(properties, "jobName", str) or (job["job"] if job else None)
-        return {"type": sort, "uri": blobs.long_uri(path), "job": named, "flavors": properties.get("flavors") or {}}
+        return {"type": sort, "uri": addresses.long_uri(path), "job": named, "flavors": properties.get("flavors") or {}}
 
     def to_wire(self, document: dict[str, Any]) -> dict[str, Any]:
         """Return the properties that are a model's own."""
@@ -69,7 +69,7 @@ class _ModelAsset(Asset):
 class _ModelRoutes(AssetRoutes):
     def delete_version(self, request: Request) -> Response:
         """DELETE a version, with its files where the query says so; refused while a deployment serves it."""
-        workspace = answers.workspace_of(request)
+        workspace = workspace_of(request)
         name, version = answers.name_of(request, "name"), answers.name_of(request, "version")
         document = workspace.store.require(KIND, f"{name}/{version}")
         _check_unused(workspace, name, version)
@@ -85,7 +85,7 @@ def _check_unused(workspace: Workspace, name: str, version: str) -> None:
     served_by = [
         f"{deployment['endpoint']}/{deployment['name']}"
         for deployment in workspace.store.list("deployment")
-        if blobs.is_asset(str(deployment["asked"].get("model") or ""), "models", name, version)
+        if addresses.is_asset(str(deployment["asked"].get("model") or ""), "models", name, version)
     ]
     if served_by:
         raise WireError(409, "ModelInUse", f"The model '{name}' version {version} is served by {', '.join(served_by)}.")
@@ -102,12 +102,12 @@ def _files_of(workspace: Workspace, document: dict[str, Any]) -> Path | None:
     if others:
         raise WireError(409, "FilesInUse", f"The files are also those of {', '.join(others)}.")
     try:
-        files = blobs.resolve_uri(workspace, document["uri"])
+        files = addresses.resolve_uri(workspace, document["uri"])
     except WireError as error:
         if error.status == 404:  # already gone
             return None
         raise
-    if files == workspace.blobs.container_path(blobs.CONTAINER):
+    if files == workspace.blobs.container_path(addresses.CONTAINER):
         raise WireError(400, "UserError", "The model's files are the whole datastore; they are not deleted.")
     return files
 

@@ -18,8 +18,10 @@ from starlette.requests import Request
 
 from core.home import LOCATION
 from core.local.wire import answers
-from core.local.wire.answers import PROVIDER, WORKSPACE_PATH, WireError, route
+from core.local.wire.answers import PROVIDER, WORKSPACE_PATH, route
+from core.local.wire.errors import WireError
 from core.local.wire.request_log import Answered
+from core.local.workspace import workspace_of
 
 LONGEST = timedelta(days=1)
 _PART = re.compile(r"(\w+)\s+eq\s+'\*'", re.IGNORECASE)
@@ -59,7 +61,7 @@ METRICS = {
 
 def list_metrics(request: Request) -> dict[str, Any]:
     """GET metrics of an endpoint for a timespan."""
-    workspace = answers.workspace_of(request)
+    workspace = workspace_of(request)
     name = workspace.store.require("endpoint", answers.name_of(request, "endpoint"))["name"]
     asked = {key.lower(): value for key, value in request.query_params.items()}
     names = [each.strip() for each in asked.get("metricnames", "").split(",") if each.strip()]

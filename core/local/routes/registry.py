@@ -11,7 +11,9 @@ from core.engine import component
 from core.home import LOCATION, SUBSCRIPTION_ID
 from core.local.registry import RegistryModel
 from core.local.wire import answers, query
-from core.local.wire.answers import GROUP_PATH, REGISTRY_NAME, REGISTRY_PATH, REGISTRY_RESOURCE_GROUP, WireError, route
+from core.local.wire.answers import GROUP_PATH, REGISTRY_NAME, REGISTRY_PATH, REGISTRY_RESOURCE_GROUP, route
+from core.local.wire.errors import WireError
+from core.local.workspace import workspace_of
 
 _COMPONENT_CREATED_AT = "2025-01-01T00:00:00+00:00"
 
@@ -41,7 +43,7 @@ def get_discovery(request: Request) -> dict[str, Any]:
 def list_models(request: Request) -> dict[str, Any]:
     """GET the names of the models, each with its newest version."""
     newest: dict[str, RegistryModel] = {}
-    for model in answers.workspace_of(request).registry.list_models():
+    for model in workspace_of(request).registry.list_models():
         newest.setdefault(model.name, model)
     return answers.paged(request, [_container_to_wire(model) for model in _viewed(request, list(newest.values()))])
 
@@ -49,7 +51,7 @@ def list_models(request: Request) -> dict[str, Any]:
 def get_model(request: Request) -> dict[str, Any]:
     """GET what is known of a model's name."""
     name = answers.name_of(request, "name")
-    versions = answers.workspace_of(request).registry.list_versions(name)
+    versions = workspace_of(request).registry.list_versions(name)
     if not versions:
         raise _not_found("model", name)
     return _container_to_wire(versions[0])
@@ -58,7 +60,7 @@ def get_model(request: Request) -> dict[str, Any]:
 def list_model_versions(request: Request) -> dict[str, Any]:
     """GET the versions of a model, the newest first; an archived model is found by its name as on Azure."""
     name = answers.name_of(request, "name")
-    versions = answers.workspace_of(request).registry.list_versions(name)
+    versions = workspace_of(request).registry.list_versions(name)
     if not versions:
         raise _not_found("model", name)
     asked = request.query_params
@@ -73,7 +75,7 @@ def list_model_versions(request: Request) -> dict[str, Any]:
 def get_model_version(request: Request) -> dict[str, Any]:
     """GET one version of a model."""
     name, version = answers.name_of(request, "name"), answers.name_of(request, "version")
-    found = answers.workspace_of(request).registry.find_model(name, version) if version != "latest" else None
+    found = workspace_of(request).registry.find_model(name, version) if version != "latest" else None
     if found is None:
         raise _not_found("model", f"{name}:{version}")
     return _version_to_wire(found)

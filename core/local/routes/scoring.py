@@ -28,8 +28,9 @@ from core.local.endpoints.answers import DEFAULT_REQUEST_TIMEOUT
 from core.local.endpoints.deployments import key_of, read_duration
 from core.local.store import Document
 from core.local.wire import answers
-from core.local.wire.answers import MAX_BODY_BYTES, WireError
-from core.local.workspace import Workspace
+from core.local.wire.answers import MAX_BODY_BYTES
+from core.local.wire.errors import WireError
+from core.local.workspace import Workspace, workspace_of
 
 DEPLOYMENT_HEADER = "azureml-model-deployment"
 READY_WAIT_S = 10.0
@@ -224,7 +225,7 @@ class Scoring(Response):
 
 async def score(request: Request) -> Response:
     """Serve `/endpoints/<endpoint>/…`."""
-    workspace = answers.workspace_of(request)
+    workspace = workspace_of(request)
     name = str(request.path_params["endpoint"])
     path = request.scope["path"][len(f"/endpoints/{name}") :].lower() or "/"
     deployment, mirror = await run_in_threadpool(_choose, workspace, name, request)

@@ -24,7 +24,8 @@ from starlette.routing import Route
 from core.engine import disk
 from core.local.blobs import Blob, BlobStore
 from core.local.wire import answers, storage_key
-from core.local.wire.answers import WireError
+from core.local.wire.errors import WireError
+from core.local.workspace import workspace_of
 
 CHUNK_BYTES = 1 << 20
 MAX_LIST = 5000
@@ -320,7 +321,7 @@ def _described(request: Request) -> dict[str, Any]:
 
 
 def _blobs(request: Request) -> BlobStore:
-    return answers.workspace_of(request).blobs
+    return workspace_of(request).blobs
 
 
 def _address(request: Request) -> tuple[BlobStore, str, str]:

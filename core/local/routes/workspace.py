@@ -13,6 +13,7 @@ from core.home import LOCATION, RESOURCE_GROUP, SUBSCRIPTION_ID, WORKSPACE_NAME
 from core.local.jobs import recovery
 from core.local.wire import answers, storage_key
 from core.local.wire.answers import GROUP_PATH, OPERATION_PATH, PROVIDER, PROVIDER_PATH, WORKSPACE_PATH, route
+from core.local.workspace import workspace_of
 
 VERSION = "0.1.0"
 
@@ -59,7 +60,7 @@ def list_workspaces(request: Request) -> dict[str, Any]:
 
 def list_keys(request: Request) -> dict[str, Any]:
     """POST for the keys of what belongs to the workspace: its storage is all there is."""
-    key = storage_key.derive(answers.workspace_of(request).home.secret())
+    key = storage_key.derive(workspace_of(request).home.secret())
     return {
         "userStorageKey": storage_key.encode(key),
         "userStorageArmId": _to_wire(request)["properties"]["storageAccount"],
@@ -83,7 +84,7 @@ def list_permissions(_request: Request) -> dict[str, Any]:
 def get_operation(request: Request) -> Response:
     """GET how a long-running operation does."""
     operation = answers.name_of(request, "operation")
-    document = recovery.settle_operation(answers.workspace_of(request).store, operation)
+    document = recovery.settle_operation(workspace_of(request).store, operation)
     answer: dict[str, Any] = {
         "id": f"{OPERATION_PATH.format(subscription=SUBSCRIPTION_ID)}/{operation}",
         "name": operation,
@@ -106,7 +107,7 @@ def _status_of(operation: dict[str, Any]) -> str:
 
 def get_health(request: Request) -> dict[str, Any]:
     """GET who serves which home."""
-    workspace = answers.workspace_of(request)
+    workspace = workspace_of(request)
     return {
         "home": str(workspace.home.path),
         "pid": os.getpid(),
@@ -129,7 +130,7 @@ def get_health(request: Request) -> dict[str, Any]:
 
 def put_clock(request: Request) -> dict[str, Any]:
     """PUT the clock of a profile forward; this machine's own cannot be."""
-    profile = answers.workspace_of(request).profile
+    profile = workspace_of(request).profile
     if not profile.is_azure:
         raise answers.WireError(501, "NotImplemented", "Only the clock of `serve --profile azure` can be put forward.")
     seconds = answers.field_of(answers.read_json(request), "advanceSeconds", (int, float), 0)
@@ -147,7 +148,7 @@ def get_studio(_request: Request) -> Response:
 
 
 def _to_wire(request: Request) -> dict[str, Any]:
-    workspace = answers.workspace_of(request)
+    workspace = workspace_of(request)
     base = answers.base_url(request)
     group = f"/subscriptions/{SUBSCRIPTION_ID}/resourceGroups/{RESOURCE_GROUP}"
     times = {"created_at": workspace.started_at, "modified_at": workspace.started_at}
@@ -181,7 +182,7 @@ def _to_wire(request: Request) -> dict[str, Any]:
 
 def machine_words(request: Request) -> str:
     """Return the machine in words: cores, memory, GPUs."""
-    machine = answers.workspace_of(request).machine
+    machine = workspace_of(request).machine
     gpus = ", ".join(machine.gpus) or "no GPU"
     return f"{machine.cores} cores, {machine.memory_gib:g} GiB memory, {gpus}"
 

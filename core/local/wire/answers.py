@@ -12,8 +12,7 @@ import math
 import re
 import uuid
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote, urlencode
 
 import orjson
@@ -23,10 +22,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from core.home import LOCATION, RESOURCE_GROUP, SUBSCRIPTION_ID, WORKSPACE_NAME
-
-if TYPE_CHECKING:
-    from core.local.store import Store
-    from core.local.workspace import Workspace
+from core.local.profile import Profile
+from core.local.store import Store
+from core.local.wire.errors import WireError
 
 Document = dict[str, Any]
 Json = dict[str, Any] | list[dict[str, Any]]
@@ -62,42 +60,6 @@ class JsonAnswer(JSONResponse):
         return orjson.dumps(content)
 
 
-class WireError(Exception):
-    """An answer in Azure's error envelope. `details` are (code, message) pairs."""
-
-    def __init__(
-        self,
-        status: int,
-        code: str,
-        message: str,
-        details: Sequence[tuple[str, str]] = (),
-        headers: dict[str, str] | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
-        self.message = message
-        self.details = tuple(details)
-        self.headers = headers or {}
-
-    def to_response(self, request_id: str = "") -> Response:
-        """Return the envelope of the management front end."""
-        info = {
-            "ComponentName": "managementfrontend",
-            "Correlation": {"operation": request_id, "request": request_id},
-            "Environment": LOCATION,
-            "Location": LOCATION,
-            "Time": datetime.now(UTC).isoformat(),
-        }
-        error = {
-            "code": self.code,
-            "message": self.message,
-            "details": [{"code": code, "message": message} for code, message in self.details],
-            "additionalInfo": [{"type": name, "info": {"value": value}} for name, value in info.items()],
-        }
-        return JsonAnswer({"error": error}, self.status, headers=self.headers)
-
-
 # Requests
 
 
@@ -116,7 +78,8 @@ def route(
             check_name(name, value)
         request.state.body = b"" if method == "GET" else await _read_body(request)
         answer = handler(request) if is_quick else await run_in_threadpool(handler, request)
-        if method == "GET" and isinstance(answer, dict) and (profile := workspace_of(request).profile).list_lag_s:
+        profile: Profile = request.app.state.profile
+        if method == "GET" and isinstance(answer, dict) and profile.list_lag_s:
             answer = profile.settle(str(request.url), answer)
         return answer if isinstance(answer, Response) else JsonAnswer(answer)
 
@@ -150,12 +113,6 @@ def is_named(own: str, asked: str | None) -> bool:
 def name_of(request: Request, what: str) -> str:
     """Return one checked name of the request's path."""
     return str(request.path_params[what])
-
-
-def workspace_of(request: Request) -> Workspace:
-    """Return the workspace that serves the request."""
-    workspace: Workspace = request.app.state.workspace
-    return workspace
 
 
 def read_json(request: Request) -> dict[str, Any]:
@@ -354,11 +311,6 @@ def start_operation(store: Store, target: str, *, deletes: bool = False) -> str:
     begun = {"status": "InProgress", "percentComplete": 0.0, "target": target, "error": None, "deletes": deletes}
     store.put("operation", operation, begun)
     return operation
-
-
-def report_operation(store: Store, operation: str, percent: float) -> None:
-    """Record how far an operation is; 0 to 100."""
-    store.update("operation", operation, lambda body: {**body, "percentComplete": float(percent)})
 
 
 def finish_operation(store: Store, operation: str, *, error: WireError | None = None) -> None:

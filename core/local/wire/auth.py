@@ -23,14 +23,12 @@ import jwt
 from starlette.requests import Request
 
 from core.local.wire import storage_key
-from core.local.wire.answers import WireError
+from core.local.wire.errors import BEARER_CHALLENGE, WireError
 
 ISSUER = "tunedeck-local"
 LINK_LIFETIME_S = 3600
 SCRIPT_TOKEN_LIFETIME_S = 12 * 3600  # as a managed identity's: plain MLflow clients ask for one once
 KEPT_TOKENS = 256
-
-_CHALLENGE = {"WWW-Authenticate": 'Bearer realm="tunedeck-local", error="invalid_token"'}
 
 Family = Literal["bearer", "storage", "link", "endpoint", "identity", "open"]
 
@@ -166,10 +164,5 @@ def _netloc(address: str) -> str:
         return ""
 
 
-def expired_token() -> WireError:
-    """Return the refusal of a token that was good once, in Azure's words for that."""
-    return WireError(401, "ExpiredAuthenticationToken", "The access token has expired.", headers=_CHALLENGE)
-
-
 def _unauthorized(message: str) -> WireError:
-    return WireError(401, "AuthenticationFailed", message, headers=_CHALLENGE)
+    return WireError(401, "AuthenticationFailed", message, headers=BEARER_CHALLENGE)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from core.local.wire.answers import WireError
+from core.local.wire.errors import WireError
 
 NUMBER = (int, float)
 SCALAR = (str, int, float, bool)

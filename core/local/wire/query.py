@@ -7,7 +7,7 @@ from typing import Any
 
 from starlette.requests import Request
 
-from core.local.wire.answers import WireError
+from core.local.wire.errors import WireError
 
 # `$orderBy=createdtime desc` of versions and deployments, `orderBy=CreatedTimeDesc` of endpoints.
 _TIMES = {"createdtime": "created_at", "modifiedtime": "modified_at", "updatedtime": "modified_at"}

@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, quote
 
 from starlette.requests import Request
 
-from core.local.wire.answers import WireError
+from core.local.wire.errors import WireError
 
 ACCOUNT = "localstore"
 SUFFIX = "local"  # of the storage accounts of this cloud, to azure-ai-ml's own uploader

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from core.local.blobs import CONTAINER, datastore_path, long_uri
-from core.local.wire.answers import WireError
+from core.local.addresses import datastore_path, long_uri
+from core.local.blobs import CONTAINER
+from core.local.wire.errors import WireError
 from tests.local_server import LocalServer
 
 SHORT = "azureml://datastores/workspaceblobstore/paths/"

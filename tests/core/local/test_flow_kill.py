@@ -22,7 +22,8 @@ import requests
 
 from core.home import Home
 from core.local import control, processes, shim
-from core.local.blobs import CONTAINER, DATASTORE, long_uri
+from core.local.addresses import long_uri
+from core.local.blobs import CONTAINER, DATASTORE
 from core.local.usage import read_usage
 from tests.core.local.submitting import metric_of, pipeline_body, wait
 from tests.local_server import LocalServer

@@ -26,11 +26,11 @@ from core.local.blobs import CONTAINER, DATASTORE
 from core.local.jobs import runs, steps
 from core.local.jobs.runner import Runner
 from core.local.registry import Registry
-from core.local.routes import compute
+from core.local.routes import compute, jobs
 from core.local.store import Document, Store
 from core.local.wire import answers
-from core.local.wire.answers import WireError
 from core.local.wire.auth import Gatekeeper
+from core.local.wire.errors import WireError
 from core.local.workspace import Workspace
 from tests.core.local.submitting import (
     command_body,
@@ -243,7 +243,12 @@ def workspace(tmp_path: Path, here: machine.Machine) -> Iterator[Workspace]:
     (folder / "tunedeck.json").write_text(json.dumps({"name": "tiny", "version": "1", "tags": tags}))
     (folder / "model.safetensors").write_bytes(b"base" * 1000)
     made = Workspace(
-        home, Store(home.workspace_db), here, Registry(home.base_models, here), Gatekeeper("s", 1), "http://x"
+        home=home,
+        store=Store(home.workspace_db),
+        machine=here,
+        registry=Registry(home.base_models, here),
+        gatekeeper=Gatekeeper("s", 1),
+        url="http://x",
     )
     compute.prepare(made)
     (home.blobs / CONTAINER / "train.jsonl").write_text("{}\n")
@@ -253,7 +258,7 @@ def workspace(tmp_path: Path, here: machine.Machine) -> Iterator[Workspace]:
     made.runner.stop()
     for name in made.runner.list_active():
         for step in made.store.require("job", name)["steps"]:
-            processes.stop(runs.step_folder(made, name, step), 0.1)
+            processes.stop(made.runs.step_folder(name, step), 0.1)
 
 
 def ended(workspace: Workspace, name: str) -> Document:
@@ -261,7 +266,7 @@ def ended(workspace: Workspace, name: str) -> Document:
 
 
 def test_a_pipeline_runs_its_five_steps_and_places_one_copy_of_the_model(workspace: Workspace) -> None:
-    workspace.runner.submit("pipe", pipeline_body(TRAIN, max_steps="4"))
+    jobs.submit(workspace, "pipe", pipeline_body(TRAIN, max_steps="4"))
     job = ended(workspace, "pipe")
     assert job["run"]["status"] == "Completed", job
     assert [(step["id"], step["name"], step["run"]["status"]) for step in job["steps"]] == [
@@ -271,7 +276,7 @@ def test_a_pipeline_runs_its_five_steps_and_places_one_copy_of_the_model(workspa
     assert starts == sorted(starts)
     for run_id in ("pipe", "pipe_4"):
         assert [point.step for point in workspace.store.read_metrics(run_id, "loss")] == [1, 2, 3, 4]
-        assert runs.read_progress(runs.get_run(workspace, run_id))["tunedeck.progress.step"] == "4"
+        assert workspace.runs.get(run_id).read_progress()["tunedeck.progress.step"] == "4"
     placed = workspace.home.blobs / CONTAINER / "azureml/pipe/trained_model"
     assert (placed / "MLmodel").is_file()
     weights = placed / "model" / "model.safetensors"
@@ -287,19 +292,19 @@ def test_equal_weights_of_two_runs_are_one_file_and_outlive_each_other(
     outputs = workspace.home.blobs / CONTAINER / "azureml"
     files = [outputs / name / "trained_model" / "model" / "model.safetensors" for name in ("one", "two", "three")]
     for name in ("one", "two"):
-        workspace.runner.submit(name, pipeline_body(TRAIN, max_steps="1"))
+        jobs.submit(workspace, name, pipeline_body(TRAIN, max_steps="1"))
         assert ended(workspace, name)["run"]["status"] == "Completed"
     assert files[0].samefile(files[1])
     assert files[0].stat().st_nlink == 2
     assert files[0].stat().st_mode & 0o222 == 0
     shutil.rmtree(outputs / "one")
-    workspace.runner.submit("three", pipeline_body(TRAIN, max_steps="1"))
+    jobs.submit(workspace, "three", pipeline_body(TRAIN, max_steps="1"))
     ended(workspace, "three")
     assert files[1].read_bytes() == files[2].read_bytes() == b"weights" * 1000
 
 
 def test_a_step_that_fails_fails_the_pipeline_and_what_comes_after_never_starts(workspace: Workspace) -> None:
-    workspace.runner.submit("broken", pipeline_body(TRAIN, max_steps="2", seed="13"))
+    jobs.submit(workspace, "broken", pipeline_body(TRAIN, max_steps="2", seed="13"))
     job = ended(workspace, "broken")
     assert [step["run"]["status"] for step in job["steps"]] == ["Completed"] * 3 + ["Failed", "NotStarted"]
     assert job["run"]["error"] == job["steps"][3]["run"]["error"]
@@ -321,7 +326,7 @@ def kill_attempt(workspace: Workspace, name: str, number: int) -> None:
 def test_a_trainer_that_died_with_its_machine_is_started_again_and_no_step_is_measured_twice(
     workspace: Workspace,
 ) -> None:
-    workspace.runner.submit("again", pipeline_body(TRAIN, max_steps="60"))
+    jobs.submit(workspace, "again", pipeline_body(TRAIN, max_steps="60"))
     kill_attempt(workspace, "again", 1)
     job = ended(workspace, "again")
     assert job["run"]["status"] == "Completed", job
@@ -332,7 +337,7 @@ def test_a_trainer_that_died_with_its_machine_is_started_again_and_no_step_is_me
 
 
 def test_a_trainer_that_dies_again_and_again_without_a_checkpoint_fails_with_the_reason(workspace: Workspace) -> None:
-    workspace.runner.submit("doomed", pipeline_body(TRAIN, max_steps="900"))
+    jobs.submit(workspace, "doomed", pipeline_body(TRAIN, max_steps="900"))
     for number in range(1, steps.DEATHS_WITHOUT_GAIN + 1):
         kill_attempt(workspace, "doomed", number)
     job = ended(workspace, "doomed")
@@ -358,7 +363,7 @@ def test_an_input_the_component_does_not_take_is_a_400_that_names_it(
     workspace: Workspace, literals: dict[str, str], words: str
 ) -> None:
     with pytest.raises(WireError, match=words.replace("(", r"\(")) as caught:
-        workspace.runner.submit("bad", pipeline_body(TRAIN, **literals))
+        jobs.submit(workspace, "bad", pipeline_body(TRAIN, **literals))
     assert caught.value.status == 400
 
 
@@ -369,23 +374,24 @@ def test_models_and_computes_that_do_not_fit_are_refused_by_name(workspace: Work
     }
     for model, words in cases.items():
         with pytest.raises(WireError, match=words):
-            workspace.runner.submit("bad", pipeline_body(TRAIN, model))
+            jobs.submit(workspace, "bad", pipeline_body(TRAIN, model))
     with pytest.raises(WireError, match="train_file_path names"):
-        workspace.runner.submit("bad", pipeline_body(TRAIN.replace("train.", "other.")))
+        jobs.submit(workspace, "bad", pipeline_body(TRAIN.replace("train.", "other.")))
     workspace.store.put(
         "compute", "small", {**workspace.store.require("compute", "this-machine"), "size": "local.cpu1"}
     )
     body = pipeline_body(TRAIN)
     body["properties"]["jobs"]["ft"]["inputs"]["compute_finetune"]["value"] = "small"
     with pytest.raises(WireError, match="not in the model's allow-list"):
-        workspace.runner.submit("bad", body)
+        jobs.submit(workspace, "bad", body)
 
 
 def test_an_input_bound_to_the_pipeline_is_followed(workspace: Workspace) -> None:
     body = pipeline_body(TRAIN)
     body["properties"]["inputs"] = {"epochs": {"jobInputType": "literal", "value": "2"}}
     body["properties"]["jobs"]["ft"]["inputs"]["num_train_epochs"] = {"value": "${{parent.inputs.epochs}}"}
-    job, _ = workspace.runner.submit("bound", body)
+    job = jobs.submit(workspace, "bound", body)
+    assert job is not None
     assert job["plan"]["parameters"]["num_train_epochs"] == "2"
 
 

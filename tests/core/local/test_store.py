@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from core.local.store import Store
-from core.local.wire.answers import WireError
+from core.local.wire.errors import WireError
 
 
 @pytest.fixture
