@@ -26,6 +26,7 @@ class Confirm:
     keep: str
     lines: tuple[str, ...] = ()
     type_name: str = ""
+    """A name to type; what was typed is the action's last argument, and the action's to check."""
     icon: str = "help"
     ticks: tuple[str, ...] = field(default=())
 
@@ -140,11 +141,9 @@ def _draw_dialog(key: str, confirm: Confirm, fn: Callable[..., Any], args: tuple
     typed_key = f"{key}-typed"
 
     def checked(*given: Any) -> Any:
-        if confirm.type_name and str(st.session_state.get(typed_key, "")).strip() != confirm.type_name:
-            raise BadInput("The name does not match. Nothing was changed.", f"Type {confirm.type_name}.")
         if not all(st.session_state.get(f"{key}-tick-{number}") for number in range(len(confirm.ticks))):
             raise BadInput("A warning is not ticked. Nothing was changed.", "Tick each line you accept.")
-        return fn(*given)
+        return fn(*given, str(st.session_state.get(typed_key, ""))) if confirm.type_name else fn(*given)
 
     @st.dialog(confirm.title, icon=f":material/{confirm.icon}:", on_dismiss=close_dialog)
     def ask() -> None:

@@ -26,7 +26,6 @@ from pages.parts.kit.stages import clock, draw_operation
 from pages.parts.kit.state import ui
 
 _KINDS = {"endpoint": "endpoint", "compute": "cluster", "model": "model", "data": "data", "run": "run"}
-_DELETABLE = ("endpoint", "compute", "model")
 
 
 def read_plan(conn: Connection, picks: tuple[str, ...], files: tuple[str, ...]) -> TeardownPlan:
@@ -68,10 +67,10 @@ def draw_rows(inventory: Inventory, picked: str | None) -> Picks:
     shown = st.segmented_control(
         "Show", ["Can bill", "Created here", "All"], default="Can bill", required=True, key="what", bind="query-params"
     )
-    items = [item for item in inventory.items if item.kind in _DELETABLE]
+    items = [item for item in inventory.items if item.deletable]
     ours = [item for item in items if item.created_here]
     rows = {"Can bill": [item for item in items if item.bills], "Created here": ours}.get(shown or "", items)
-    if picked and (wanted := inventory.find(picked)) and wanted not in rows and wanted.kind in _DELETABLE:
+    if picked and (wanted := inventory.find(picked)) and wanted not in rows and wanted.deletable:
         rows = [wanted, *rows]
     if picked and inventory.find(picked) is None:
         st.text(f"'{picked}' does not exist here, or not any more.")
@@ -167,9 +166,9 @@ def _more(count: int) -> str:
     return f" and {count} more" if count > 0 else ""
 
 
-def delete(plan: TeardownPlan) -> Operation:
-    """Record the teardown. The question has compared what was typed with the name that the plan asks for."""
-    begun = operations.start_teardown(plan, plan.confirm)
+def delete(plan: TeardownPlan, typed: str = "") -> Operation:
+    """Record the teardown; raises BadInput unless the name that the plan asks for was typed."""
+    begun = operations.start_teardown(plan, typed)
     reads.forget(operations.list_everything, inventories.list_billing, endpoints.list_endpoints)
     return begun
 
