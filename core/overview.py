@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from enum import Enum, auto
 
 from core.azureml import tags
 from core.azureml.connection import Connection
@@ -27,18 +28,29 @@ _MOST_ACTIVE = 1000
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
+class NextStep(Enum):
+    """What there may be to do next, what matters most first."""
+
+    END_A_BILL = auto()
+    LOOK_AT_FAILURE = auto()
+    WATCH = auto()
+    DEPLOY = auto()
+    CHAT = auto()
+    CHOOSE_MODEL = auto()
+    CHOOSE_DATA = auto()
+    LAUNCH = auto()
+    BEGIN = auto()
+
+
 @dataclass(frozen=True)
 class NextAction:
-    """The one thing to do next. kind: delete_at, failed_run, watch, deploy, chat, draft or new.
+    """The one thing to do next."""
 
-    page: url path of the page ("/runs"); ids: what its link carries ({"run": …}). sentence ends with a full stop.
-    """
-
-    kind: str
+    step: NextStep
     sentence: str
-    button: str
-    page: str
-    ids: dict[str, str] = field(default_factory=dict)
+    """Why, with a full stop."""
+    subject: str = ""
+    """The inventory item's key, the run, the endpoint or the draft that it is about."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +70,8 @@ class StripView:
 
 def read_run(conn: Connection, name: str) -> Run:
     """Return a run from the workspace or, before the workspace has it, from the ledger; raises NotFound."""
-    launch = find_launch(
-        Ledger(), conn.alias, name
-    )  # before the workspace is asked: what was sent by now must be there
+    # Before the workspace is asked: what was sent by now must be there.
+    launch = find_launch(Ledger(), conn.alias, name)
     try:
         run = get_run(conn, name)
     except NotFound:
@@ -121,33 +132,29 @@ def next_action(
         or _deploy_run(runs, endpoints)
         or _chat_with(endpoints)
         or _continue_draft(draft)
-        or NextAction("new", "Nothing is going on.", "Start a new run", "/model")
+        or NextAction(NextStep.BEGIN, "Nothing is going on.")
     )
 
 
 def _end_a_bill(inventory: Inventory) -> NextAction | None:
-    forever = [item for item in inventory.billing if item.delete_at is None and item.per_hour != 0.0]
-    if not forever:
-        return None
-    sentence = f"{forever[0].name} bills {forever[0].hourly_words} and has no end."
-    return NextAction("delete_at", sentence, "See what bills", "/teardown", {"pick": forever[0].key})
+    for item in inventory.billing:
+        if item.delete_at is None and item.per_hour != 0.0:
+            return NextAction(NextStep.END_A_BILL, f"{item.name} bills {item.hourly_words} and has no end.", item.key)
+    return None
 
 
 def _look_at_failure(runs: Sequence[Run], seen: Collection[str]) -> NextAction | None:
-    failed = next((run for run in runs if run.state_word == "Failed" and run.name not in seen), None)
-    return (
-        failed
-        if failed is None
-        else NextAction("failed_run", f"{failed.title} failed.", "See why", "/runs", {"run": failed.name})
-    )
+    for run in runs:
+        if run.state_word == "Failed" and run.name not in seen:
+            return NextAction(NextStep.LOOK_AT_FAILURE, f"{run.title} failed.", run.name)
+    return None
 
 
 def _watch_run(runs: Sequence[Run]) -> NextAction | None:
     run = find_current(runs)
     if run is None:
         return None
-    sentence = f"Watch {run.title}. {describe_progress(run)}"
-    return NextAction("watch", sentence, "Watch the run", "/runs", {"run": run.name})
+    return NextAction(NextStep.WATCH, f"Watch {run.title}. {describe_progress(run)}", run.name)
 
 
 def _deploy_run(runs: Sequence[Run], endpoints: Sequence[EndpointView]) -> NextAction | None:
@@ -155,17 +162,22 @@ def _deploy_run(runs: Sequence[Run], endpoints: Sequence[EndpointView]) -> NextA
     run = next((run for run in runs if run.completed), None)
     if run is None or run.name in served:
         return None
-    sentence = f"{run.title} is completed and not deployed."
-    return NextAction("deploy", sentence, "Deploy this model", "/deploy", {"run": run.name})
+    return NextAction(NextStep.DEPLOY, f"{run.title} is completed and not deployed.", run.name)
 
 
 def _chat_with(endpoints: Sequence[EndpointView]) -> NextAction | None:
     live = next((endpoint for endpoint in endpoints if endpoint.live), None)
-    return (
-        live
-        if live is None
-        else NextAction("chat", f"{live.name} is live.", "Chat with it", "/chat", {"endpoint": live.name})
-    )
+    return NextAction(NextStep.CHAT, f"{live.name} is live.", live.name) if live else None
+
+
+def _continue_draft(draft: Draft | None) -> NextAction | None:
+    if draft is None or draft.launched:
+        return None
+    if not draft.model or not draft.compute:
+        return NextAction(NextStep.CHOOSE_MODEL, "Your set-up has no model and compute yet.", draft.id)
+    if not draft.dataset:
+        return NextAction(NextStep.CHOOSE_DATA, f"Your set-up of {draft.model} has no data yet.", draft.id)
+    return NextAction(NextStep.LAUNCH, f"Your set-up of {draft.model} is ready to start.", draft.id)
 
 
 def strip(
@@ -181,18 +193,13 @@ def strip(
     live = [endpoint for endpoint in endpoints if endpoint.live]
     billing = inventory.billing
     return StripView(
-        billing_words=f"{conn.title} · {billing_words(inventory)}",
+        billing_words=f"{conn.title} · {inventory.words}",
         run=shown.name if shown else "",
         run_words=f"{shown.title} {describe_shortly(shown).lower()}" if shown else "No run",
         endpoint=live[0].name if live else "",
         endpoint_words=f"{len(live)} live" if live else "No endpoint",
         active=bool(current or billing),
     )
-
-
-def billing_words(inventory: Inventory) -> str:
-    """Return "$3.67/h", with "+ 1 unknown" where a price is not known."""
-    return inventory.words
 
 
 def describe_progress(run: Run) -> str:
@@ -281,19 +288,6 @@ def _list_deployed() -> set[str]:
     deploys = Ledger().list_operations(kind="deploy", active=False)
     changes = [deploy.change for deploy in deploys if deploy.state is OperationState.DONE]
     return {change.run for change in changes if isinstance(change, Deploy)}
-
-
-def _continue_draft(draft: Draft | None) -> NextAction | None:
-    if draft is None or draft.launched:
-        return None
-    ids = {"draft": draft.id}
-    if not draft.model or not draft.compute:
-        return NextAction(
-            "draft", "Your set-up has no model and compute yet.", "Choose model and compute", "/model", ids
-        )
-    if not draft.dataset:
-        return NextAction("draft", f"Your set-up of {draft.model} has no data yet.", "Choose the data", "/data", ids)
-    return NextAction("draft", f"Your set-up of {draft.model} is ready to start.", "Go to Launch", "/launch", ids)
 
 
 def _with_progress(conn: Connection, run: Run) -> Run:

@@ -16,7 +16,7 @@ from core.runs.jobs import OUTPUT_NAME, list_runs
 from core.serving.endpoints import EndpointView, list_endpoints
 from core.serving.registered_models import list_registered_models
 
-REMOVABLE = ("endpoint", "compute", "model")
+DELETABLE = ("endpoint", "compute", "model")
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,9 @@ class Item:
         return self.kind == "endpoint" or (self.kind == "compute" and self.per_hour != 0.0)
 
     @property
-    def removable(self) -> bool:
+    def deletable(self) -> bool:
         """Whether a teardown can delete or archive it; the rest is history and stays."""
-        return self.kind in REMOVABLE
+        return self.kind in DELETABLE
 
     @property
     def currency(self) -> str:

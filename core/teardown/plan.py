@@ -10,7 +10,7 @@ from typing import Any
 from core.azureml.connection import Connection
 from core.catalog.prices import Price
 from core.runs.jobs import Run, list_runs
-from core.teardown.inventory import REMOVABLE, Inventory, Item
+from core.teardown.inventory import DELETABLE, Inventory, Item
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,8 @@ def plan_teardown(
     conn: Connection, inventory: Inventory, picks: Collection[str], delete_files: Collection[str] = ()
 ) -> TeardownPlan:
     """Say what deleting these items means. picks: item keys. delete_files: keys of models whose files go too."""
-    picked = [item for item in inventory.items if item.key in picks and item.removable]
-    picked.sort(key=lambda item: REMOVABLE.index(item.kind))  # endpoints first: they stand on the models
+    picked = [item for item in inventory.items if item.key in picks and item.deletable]
+    picked.sort(key=lambda item: DELETABLE.index(item.kind))  # endpoints first: they stand on the models
     runs = list_runs(conn, 20) if any(item.kind == "compute" for item in picked) else []
     actions = tuple(_plan(item, item.key in delete_files, runs, inventory) for item in picked)
     freed = Inventory(tuple(picked))

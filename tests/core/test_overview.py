@@ -13,7 +13,7 @@ from core.operations import Deploy, Launch, Ledger, OperationState, StepState
 from core.operations.runner import Runner
 from core.operations.teardown import DueDeletion, Target, Teardown
 from core.overview import (
-    billing_words,
+    NextStep,
     describe_deletion,
     describe_reattachment,
     describe_seconds,
@@ -45,26 +45,26 @@ def test_the_next_action_is_the_first_true_line_of_the_list() -> None:
     assert next_action(*everything, NOTHING, draft).sentence == "calm-heron failed."
     watch = next_action(*everything, NOTHING, draft, seen=["f"])
     assert watch.sentence == "Watch brave-otter. Step 62 of 100, about 41 s left."
-    assert watch.ids == {"run": "r"}
-    assert next_action([failed, RUN], [LIVE], NOTHING, draft, ["f"]).kind == "deploy"
-    assert next_action([RUN], [replace(LIVE, run=RUN.name)], NOTHING, draft).kind == "chat"
-    assert next_action([], [], NOTHING, draft).page == "/data"
-    assert next_action([], [], NOTHING, replace(draft, launched="op")).kind == "new"
+    assert watch.subject == "r"
+    assert next_action([failed, RUN], [LIVE], NOTHING, draft, ["f"]).step is NextStep.DEPLOY
+    assert next_action([RUN], [replace(LIVE, run=RUN.name)], NOTHING, draft).step is NextStep.CHAT
+    assert next_action([], [], NOTHING, draft).step is NextStep.CHOOSE_DATA
+    assert next_action([], [], NOTHING, replace(draft, launched="op")).step is NextStep.BEGIN
 
 
 def test_what_has_a_delete_at_or_costs_nothing_is_no_next_action(home: Home) -> None:
     ends = Inventory((replace(BILLS, delete_at=NOW),))
     free = Inventory((replace(BILLS, price=Price(0.0), per_hour=0.0),))
-    assert next_action([], [], ends, None).kind == "new"
-    assert next_action([], [], free, None).kind == "new"
+    assert next_action([], [], ends, None).step is NextStep.BEGIN
+    assert next_action([], [], free, None).step is NextStep.BEGIN
 
 
 def test_a_price_that_is_not_known_is_never_shown_as_nothing() -> None:
     unknown = replace(BILLS, name="x", price=Price(None), per_hour=None)
-    assert billing_words(NOTHING) == "$0.00/h"
-    assert billing_words(Inventory((BILLS,))) == "$3.67/h"
-    assert billing_words(Inventory((unknown,))) == "price unknown"
-    assert billing_words(Inventory((BILLS, unknown))) == "$3.67/h + 1 unknown"
+    assert NOTHING.words == "$0.00/h"
+    assert Inventory((BILLS,)).words == "$3.67/h"
+    assert Inventory((unknown,)).words == "price unknown"
+    assert Inventory((BILLS, unknown)).words == "$3.67/h + 1 unknown"
 
 
 def test_the_next_deletion_is_the_earliest() -> None:

@@ -7,6 +7,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from core import overview
 from core.azureml.connection import LOCAL
+from core.overview import NextStep
 from core.runs.jobs import Run
 from core.teardown.inventory import Inventory, Item
 from pages.parts.kit import words
@@ -18,6 +19,18 @@ from pages.parts.setup import choices
 from pages.parts.tune.run_list import draw_table, is_at_rest
 
 _SHOWN_RUNS = 5
+# The page of a step, what its link carries, and the button's words.
+_NEXT = {
+    NextStep.END_A_BILL: ("teardown", "pick", "See what bills"),
+    NextStep.LOOK_AT_FAILURE: ("runs", "run", "See why"),
+    NextStep.WATCH: ("runs", "run", "Watch the run"),
+    NextStep.DEPLOY: ("deploy", "run", "Deploy this model"),
+    NextStep.CHAT: ("chat", "endpoint", "Chat with it"),
+    NextStep.CHOOSE_MODEL: ("model", "draft", "Choose model and compute"),
+    NextStep.CHOOSE_DATA: ("data", "draft", "Choose the data"),
+    NextStep.LAUNCH: ("launch", "draft", "Go to Launch"),
+    NextStep.BEGIN: ("model", "", "Start a new run"),
+}
 
 
 def draw_newcomer() -> None:
@@ -43,10 +56,11 @@ def draw_next(summary: Summary) -> DeltaGenerator:
         else:
             st.skeleton(72)
         return st.container()
-    target = link(found.page.strip("/"), **found.ids)
+    page, shows, button = _NEXT[found.step]
+    target = link(page, **({shows: found.subject} if shows else {}))
     with st.container(border=True, horizontal=True, vertical_alignment="center"):
         place = st.container(width="stretch")
-        action(found.button, _nothing, key="next", type="primary", icon="arrow_forward", then=target)
+        action(button, _nothing, key="next", type="primary", icon="arrow_forward", then=target)
     return place
 
 
@@ -58,7 +72,7 @@ def runs_rest(summary: Summary) -> bool:
 def read_now_token(summary: Summary, rest: bool) -> object:
     """Return what the next action and the menu stand on, which are not drawn again by themselves."""
     found = summary.next_action()
-    told = (found.kind, found.ids) if found else None
+    told = (found.step, found.subject) if found else None
     return (
         overview.describe_active(summary.active_runs),
         len(summary.live_endpoints),
@@ -106,13 +120,9 @@ def _draw_tiles(summary: Summary) -> None:
             return
         so_far = f"{words.money(inventory.so_far, inventory.currency)} so far" if inventory.billing else None
         st.metric(
-            "Billing now", _rate(inventory), so_far, delta_color="off", delta_arrow="off", border=True, height="stretch"
+            "Billing now", inventory.words, so_far, delta_color="off", delta_arrow="off", border=True, height="stretch"
         )
         st.metric("Next deletion", _next_deletion(inventory), border=True, height="stretch")
-
-
-def _rate(inventory: Inventory) -> str:
-    return overview.billing_words(inventory)
 
 
 def _next_deletion(inventory: Inventory) -> str:
