@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.home import Home
-from core.local.jobs import runs
+from core.local.jobs.job import Status
 
 KINDS = (
     ("base-models", "Base models"),
@@ -111,4 +111,4 @@ def _jobs_that_are_over(home: Home) -> list[str]:
         rows = connection.execute("SELECT body FROM documents WHERE kind = 'job'").fetchall()
     finally:
         connection.close()
-    return [job["name"] for (body,) in rows if runs.is_over((job := json.loads(body))["run"])]
+    return [job["name"] for (body,) in rows if Status((job := json.loads(body))["run"]["status"]).finished]

@@ -335,8 +335,8 @@ class Deployments:
 
     def _explain(self, deployment: Document, *, tail: bool = True) -> str:
         folder = self.folder_of(deployment)
-        told = steps.explain_failure(folder, "The scorer", processes.read_exit(folder))
-        return str(told["message"]) if tail else str(told["message"]).partition("\n")[0]
+        message = steps.explain_failure(folder, "The scorer", processes.read_exit(folder)).message
+        return message if tail else message.partition("\n")[0]
 
     def _note(self, deployment: Document, line: str) -> None:
         """Write a line into the container's log, between the scorer's own."""

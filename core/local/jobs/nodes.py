@@ -11,24 +11,22 @@ import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+from core.local.jobs.job import Held, Job, Status
 from core.local.machine import Machine
 from core.local.store import Document
 
-ON_A_NODE = ("Preparing", "Running", "Finalizing", "CancelRequested")
 
-
-def find_next(machine: Machine, jobs: Sequence[Document], nodes_of: Callable[[str], int]) -> tuple[str, str]:
+def find_next(machine: Machine, jobs: Sequence[Job], nodes_of: Callable[[str], int]) -> tuple[str, str]:
     """Return the job that may start now, or "" and the one that waits for cores, or "" twice.
 
     `jobs` are those that are not over, the oldest first; `nodes_of` gives how many nodes a compute has, 0 for none yet.
     """
-    working = [job for job in jobs if _holds_a_node(job)]
-    free = machine.cores - sum(job["plan"]["cores"] for job in working)
-    taken = Counter(job["compute"] for job in working)
+    working = [job for job in jobs if job.on_a_node]
+    free = machine.cores - sum(job.plan.cores for job in working)
+    taken = Counter(job.compute for job in working)
     for job in jobs:
-        if job["run"]["status"] != "Queued" or taken[job["compute"]] >= nodes_of(job["compute"]):
-            continue
-        return (job["name"], "") if job["plan"]["cores"] <= free else ("", job["name"])
+        if job.run.status is Status.QUEUED and taken[job.compute] < nodes_of(job.compute):
+            return (job.name, "") if job.plan.cores <= free else ("", job.name)
     return "", ""
 
 
@@ -38,26 +36,20 @@ def node_limit(machine: Machine, compute: Document) -> int:
     return 0 if size is None else max(1, min(compute["max_nodes"], machine.cores // size.cores))
 
 
-def assign(machine: Machine, job: Document, others: Sequence[Document]) -> dict[str, list[int]]:
+def assign(machine: Machine, job: Job, others: Sequence[Job]) -> Held:
     """Return the processors and GPUs for a job: none that another job on a node has.
 
     `cpus` is empty where the job takes the whole machine, and where a container's limit on processor time makes the
     machine smaller than the processors in sight: there any of them will do.
     """
-    held = [other.get("held") or {} for other in others if _holds_a_node(other)]
-    cpus, cores = usable_cpus(), job["plan"]["cores"]
-    free = [cpu for cpu in cpus if not any(cpu in each.get("cpus", ()) for each in held)]
+    held = [other.held for other in others if other.on_a_node and other.held]
+    cpus, cores = usable_cpus(), job.plan.cores
+    free = [cpu for cpu in cpus if not any(cpu in each.cpus for each in held)]
     pinned = free[:cores] if len(cpus) == machine.cores > cores else []
-    gpus = [gpu for gpu in range(len(machine.gpus)) if not any(gpu in each.get("gpus", ()) for each in held)]
-    return {"cpus": pinned, "gpus": gpus[: job["plan"]["gpus"]]}
+    gpus = [gpu for gpu in range(len(machine.gpus)) if not any(gpu in each.gpus for each in held)]
+    return Held(pinned, gpus[: job.plan.gpus])
 
 
 def usable_cpus() -> list[int]:
     """Return the processors this process may use, [] where the platform does not say."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-
-
-def _holds_a_node(job: Document) -> bool:
-    """Tell whether a job is on a node; one that was cancelled while it waited never had one."""
-    status = job["run"]["status"]
-    return status in ON_A_NODE and not (status == "CancelRequested" and not any(s["attempt"] for s in job["steps"]))

@@ -1,13 +1,12 @@
-"""Read the PUT of a job: what is asked, checked against what is here. Starts nothing and writes nothing.
+"""Reads the PUT of a job: what is asked, checked against what is here.
 
-The answer is a job document (runs.py) whose `plan` holds all that its steps need: paths, parameters, the command.
-Everything that cannot be honoured is refused by name, with Azure's envelope.
+The job's `plan` holds all that its steps need: paths, parameters, the command. Everything that cannot be honoured is
+refused by name, with Azure's envelope.
 """
 
 from __future__ import annotations
 
 import re
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from core.engine import component
 from core.local.addresses import resolve_uri
 from core.local.backend import Backend
 from core.local.jobs import runs
+from core.local.jobs.job import BINDING, COMMAND_STEP, CommandPlan, Job, JobKind, PipelinePlan, RunState, Step
 from core.local.jobs.node_component import check_node_component
 from core.local.machine import Size
 from core.local.registry import RegistryModel
@@ -93,44 +93,43 @@ _REGISTRY_MODEL = re.compile(
 )
 _OWN_ENVIRONMENT = re.compile(r"/workspaces/[^/]+/environments/(?P<name>[^/]+)", re.IGNORECASE)
 OWN_ENVIRONMENT = "this-machine"
-_BINDING = re.compile(r"\$\{\{\s*([\w.]+)\s*\}\}")
 
 
-def read_job(backend: Backend, name: str, body: Document) -> Document:
-    """Return the document of a new job; raises WireError 400 naming what is wrong."""
+def read_job(backend: Backend, name: str, body: Document) -> Job:
+    """Return a new job; raises WireError 400 naming what is wrong."""
     check_shape(body, JOB)
     properties = field_of(body, "properties", dict, {})
     kind = properties.get("jobType")
     if kind not in ("Pipeline", "Command"):
         raise _bad("jobType", f"must be Pipeline or Command here, not '{kind}'.")
     _check_fields("properties", properties, _PIPELINE if kind == "Pipeline" else _COMMAND)
-    job: Document = {
-        "name": check_name("a job's name", name),
-        "kind": kind.lower(),
-        "properties": properties,
-        "experiment": properties.get("experimentName") or runs.DEFAULT_EXPERIMENT,
-        "cancel_asked_at": None,
-        "run": runs.new_state(
+    read_plan = _read_pipeline if kind == "Pipeline" else _read_command
+    plan, compute, steps = read_plan(backend, name, properties)
+    if kept := backend.store.get("compute", compute):
+        compute = kept["name"]  # as it was written first: who counts a compute's jobs compares no capitals
+    return Job(
+        name=check_name("a job's name", name),
+        kind=JobKind(kind.lower()),
+        properties=properties,
+        experiment=properties.get("experimentName") or runs.DEFAULT_EXPERIMENT,
+        compute=compute,
+        plan=plan,
+        run=RunState(
             properties.get("displayName") or name, strings_of(properties, "tags"), strings_of(properties, "properties")
         ),
-    }
-    job.update(
-        _read_pipeline(backend, name, properties) if kind == "Pipeline" else _read_command(backend, name, properties)
+        steps=steps,
     )
-    if kept := backend.store.get("compute", job["compute"]):
-        job["compute"] = kept["name"]  # as it was written first: who counts a compute's jobs compares no capitals
-    return job
 
 
-def is_same(job: Document, body: Document) -> bool:
+def is_same(job: Job, body: Document) -> bool:
     """Tell whether a PUT asks for the job that is there already."""
     check_shape(body, JOB)
     asked = body.get("properties") or {}
-    return all((asked.get(name) or None) == (job["properties"].get(name) or None) for name in _DEFINITION)
+    return all((asked.get(name) or None) == (job.properties.get(name) or None) for name in _DEFINITION)
 
 
-def _read_pipeline(backend: Backend, name: str, properties: Document) -> Document:
-    node_name, node = _only_node(backend, properties)
+def _read_pipeline(backend: Backend, name: str, properties: Document) -> tuple[PipelinePlan, str, tuple[Step, ...]]:
+    node = _only_node(backend, properties)
     values, uris = _node_inputs(node, properties)
     _check_refused(uris)
     if problems := component.check_inputs(values):
@@ -149,31 +148,31 @@ def _read_pipeline(backend: Backend, name: str, properties: Document) -> Documen
             raise _bad(each, f"names '{uris[each]}', which is a folder, not a file.")
     if files["train_file_path"] is None:
         raise _bad("train_file_path", "is needed: the conversations to train on.")
-    plan = {
-        "node": node_name,
-        "model_dir": str(model.folder),
-        "base": {"name": model.name, "version": model.version},
-        "files": files,
-        "parameters": {key: value for key, value in values.items() if key not in _COMPUTES},
-        "cores": min(size.cores, backend.machine.cores),
-        "gpus": min(size.gpus, int(values.get("number_of_gpu_to_use_finetuning", "1"))),
-        "outputs": _bound_outputs(node, properties),
-    }
-    steps = [
-        _new_step(f"{name}_{number}", step.name, step.title, step.program)
+    plan = PipelinePlan(
+        model_dir=str(model.folder),
+        base={"name": model.name, "version": model.version},
+        files=files,
+        parameters={key: value for key, value in values.items() if key not in _COMPUTES},
+        cores=min(size.cores, backend.machine.cores),
+        gpus=min(size.gpus, int(values.get("number_of_gpu_to_use_finetuning", "1"))),
+        outputs=_bound_outputs(node, properties),
+    )
+    steps = tuple(
+        Step(f"{name}_{number}", step.name, step.title, step.program, RunState(step.name))
         for number, step in enumerate(component.STEPS, 1)
-    ]
-    return {"plan": plan, "compute": computes["compute_finetune"], "steps": steps}
+    )
+    return plan, computes["compute_finetune"], steps
 
 
-def _only_node(backend: Backend, properties: Document) -> tuple[str, Document]:
+def _only_node(backend: Backend, properties: Document) -> Document:
     nodes = field_of(properties, "jobs", dict, {})
     if len(nodes) != 1:
         raise _bad("jobs", f"must hold one node, the {component.NAME} component; it holds {len(nodes)}.")
     ((name, node),) = nodes.items()
     _check_fields(f"jobs.{name}", node, _NODE)
     check_node_component(backend.store, f"jobs.{name}.componentId", str(node.get("componentId") or ""))
-    return name, node
+    checked: Document = node
+    return checked
 
 
 def _node_inputs(node: Document, properties: Document) -> tuple[dict[str, str], dict[str, str]]:
@@ -185,7 +184,7 @@ def _node_inputs(node: Document, properties: Document) -> tuple[dict[str, str], 
         if name not in component.BY_NAME:
             raise _bad(name, f"is not an input of {component.NAME}.")
         field = _check_input(name, given)
-        if bound := _BINDING.fullmatch(str(field.get("value", ""))):
+        if bound := BINDING.fullmatch(str(field.get("value", ""))):
             scope, _, outer = bound[1].rpartition(".")
             if scope != "parent.inputs" or outer not in around:
                 raise _bad(name, f"is bound to {bound[0]}, which this pipeline does not have.")
@@ -260,7 +259,7 @@ def _bound_outputs(node: Document, properties: Document) -> dict[str, str]:
     for name, given in field_of(node, "outputs", dict, {}).items():
         if name not in component.OUTPUTS:
             raise _bad(name, f"is not an output of {component.NAME}.")
-        target = _BINDING.fullmatch(str((given or {}).get("value", "") if isinstance(given, dict) else given))
+        target = BINDING.fullmatch(str((given or {}).get("value", "") if isinstance(given, dict) else given))
         if target and target[1].removeprefix("parent.outputs.") in outer:
             bound[target[1].removeprefix("parent.outputs.")] = name
     for name, given in outer.items():
@@ -281,7 +280,7 @@ def _check_output(name: str, given: Any) -> None:
         raise _bad(f"outputs.{name}.uri", "cannot be chosen in the local backend.")
 
 
-def _read_command(backend: Backend, name: str, properties: Document) -> Document:
+def _read_command(backend: Backend, name: str, properties: Document) -> tuple[CommandPlan, str, tuple[Step, ...]]:
     text = field_of(properties, "command", str, "")
     if not text.strip():
         raise _bad("command", "is needed.")
@@ -302,20 +301,16 @@ def _read_command(backend: Backend, name: str, properties: Document) -> Document
     outputs = [check_name("an output's name", each) for each in given_outputs if each != "default"]
     for each in outputs:
         _check_output(each, given_outputs[each])
-    plan = {
-        "inputs": inputs,
-        "outputs": dict.fromkeys(outputs, ""),
-        "cores": min(size.cores, backend.machine.cores),
-        "gpus": size.gpus,
-        "command": text,
-        "variables": strings_of(properties, "environmentVariables"),
-    }
-    render_command(plan, {each: Path(each) for each in outputs})
-    return {
-        "plan": plan,
-        "compute": compute,
-        "steps": [_new_step(name, runs.COMMAND_STEP, "Command", runs.COMMAND_STEP)],
-    }
+    plan = CommandPlan(
+        command=text,
+        inputs=inputs,
+        outputs=dict.fromkeys(outputs, ""),
+        variables=strings_of(properties, "environmentVariables"),
+        cores=min(size.cores, backend.machine.cores),
+        gpus=size.gpus,
+    )
+    plan.render({each: Path(each) for each in outputs})
+    return plan, compute, (Step(name, COMMAND_STEP, "Command", COMMAND_STEP, RunState(COMMAND_STEP)),)
 
 
 def _check_environment(address: str) -> None:
@@ -333,22 +328,6 @@ def _command_input(backend: Backend, name: str, given: Any) -> str:
     if (field.get("jobInputType") or field.get("job_input_type") or assumed) == "literal":
         return str(field.get("value", ""))
     return str(_resolve(backend, name, str(field.get("uri", ""))))
-
-
-def render_command(plan: Document, outputs: dict[str, Path]) -> str:
-    """Return the command with its inputs and outputs filled in; raises WireError 400 for one that is not declared."""
-
-    def fill(match: re.Match[str]) -> str:
-        scope, _, name = match[1].partition(".")
-        if scope == "inputs" and name in plan["inputs"]:
-            text = plan["inputs"][name]
-        elif scope == "outputs" and name in outputs:
-            text = str(outputs[name])
-        else:
-            raise _bad("command", f"uses {match[0]}, which the job does not declare.")
-        return text if re.fullmatch(r"[\w@%+=:,./\-]*", text) else shlex.quote(text)
-
-    return _BINDING.sub(fill, plan["command"])
 
 
 def _size_of(backend: Backend, compute: str, field: str) -> Size:
@@ -373,18 +352,6 @@ def _resolve(backend: Backend, field: str, uri: str) -> Path:
     if not path.exists():
         raise _bad(field, f"names '{uri}', where nothing is.")
     return path
-
-
-def _new_step(run_id: str, name: str, title: str, program: str) -> Document:
-    return {
-        "id": run_id,
-        "name": name,
-        "title": title,
-        "program": program,
-        "attempt": 0,
-        "stop_asked_at": None,
-        "run": runs.new_state(name),
-    }
 
 
 def _check_fields(where: str, given: Document, known: tuple[str, ...]) -> None:

@@ -12,6 +12,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from core.engine.disk import DiskReserve
@@ -19,7 +20,8 @@ from core.local import faults, processes, shim
 from core.local.backend import Backend
 from core.local.jobs import nodes, runs, steps
 from core.local.jobs.ingest import Ingest
-from core.local.store import Document, now_utc
+from core.local.jobs.job import Job, RunError, Status, Step
+from core.local.store import now_utc
 
 LOOK_EVERY_S = 0.1
 CALM_LOOK_EVERY_S = 0.3  # once no job has changed its state for a while: a look costs 1.5 ms of processor time
@@ -34,6 +36,7 @@ class Runner:
 
     def __init__(self, backend: Backend, program: steps.Program = steps.engine_program) -> None:
         self._backend = backend
+        self._runs = backend.runs
         self._program = program
         self._ingest = Ingest(backend.store)
         self._reserve = DiskReserve(backend.home.path / "disk-reserve")
@@ -51,10 +54,8 @@ class Runner:
     def start(self) -> None:
         """Adopt the jobs that an earlier server left unfinished, and begin to look."""
         self._reserve.take()
-        unfinished = [
-            job for job in self._backend.store.list("job", newest_first=False) if not runs.is_over(job["run"])
-        ]
-        self._active = [job["name"] for job in unfinished]
+        unfinished = [job for _, job in self._runs.list_jobs() if not job.finished][::-1]
+        self._active = [job.name for job in unfinished]
         for job in unfinished:
             self._tell(job, "The local workspace started again and carries on with this job.")
         self._thread = threading.Thread(target=self._loop, name="runner", daemon=True)
@@ -67,34 +68,31 @@ class Runner:
         if self._thread is not None:
             self._thread.join(timeout=30)
 
-    def submit(self, job: Document) -> Document | None:
+    def submit(self, job: Job) -> Job | None:
         """Record a new job and queue it; None, and nothing changed, where its name is taken."""
-        recorded = self._backend.store.insert("job", job["name"], job)
+        recorded = self._runs.insert_job(job)
         if recorded is not None:
-            self._watch(job["name"])
+            self._watch(job.name)
         return recorded
 
-    def cancel(self, name: str) -> Document:
+    def cancel(self, name: str) -> None:
         """Ask for the end of a job; the runner stops its process within seconds."""
 
-        def ask(job: Document) -> Document | None:
-            if runs.is_over(job["run"]) or job["cancel_asked_at"]:
+        def ask(job: Job) -> Job | None:
+            if job.finished or job.cancel_asked_at:
                 return None
-            job["cancel_asked_at"] = now_utc()
-            runs.move(job["run"], "CancelRequested")
-            return job
+            return replace(job.moved(Status.CANCEL_REQUESTED), cancel_asked_at=now_utc())
 
-        job = self._backend.store.update("job", name, ask)
+        self._runs.update_job(name, ask)
         self._watch(name)
-        return job
 
     def list_jobs_on(self, compute: str) -> list[str]:
         """Return the jobs that wait for a compute or run on it."""
-        return [job["name"] for job in self._unfinished() if job["compute"] == compute]
+        return [job.name for job in self._unfinished() if job.compute == compute]
 
     def list_active(self) -> list[str]:
         """Return the jobs that are not over."""
-        return [job["name"] for job in self._unfinished()]
+        return [job.name for job in self._unfinished()]
 
     def _watch(self, name: str) -> None:
         with self._lock:
@@ -102,11 +100,10 @@ class Runner:
                 self._active.append(name)
         self._wake.set()
 
-    def _unfinished(self) -> list[Document]:
+    def _unfinished(self) -> list[Job]:
         with self._lock:
             names = list(self._active)
-        found = [self._backend.store.get("job", name) for name in names]
-        return [job for job in found if job and not runs.is_over(job["run"])]
+        return [job for name in names if (job := self._runs.find_job(name)) and not job.finished]
 
     def let_go(self, name: str) -> None:
         """Wait until nothing is written about a job any more that is over: a look may still be at its end."""
@@ -132,51 +129,50 @@ class Runner:
                 raise
             except Exception as error:  # noqa: BLE001  (the watch over the others goes on)
                 _log.exception("job %s failed in the runner", name)
-                self._fail(name, {"code": "SystemError", "message": f"The local workspace failed: {error!r}"})
+                self._fail(name, RunError("SystemError", f"The local workspace failed: {error!r}"))
         except (sqlite3.Error, OSError) as error:
             _log.warning("job %s: looked in vain, will look again: %r", name, error)
             self._reserve.give_way(error)
 
     def _look(self, name: str) -> None:
-        job = self._backend.store.get("job", name)
-        if job is None or runs.is_over(job["run"]):
+        job = self._runs.find_job(name)
+        if job is None or job.finished:
             with self._lock:
                 self._active.remove(name)
             return
-        before = job["run"]["status"]
-        if job["cancel_asked_at"]:
+        if job.cancel_asked_at:
             self._end_canceled(job)
         else:
-            _WHAT_TO_DO[before](self, job)
-        after = self._backend.store.get("job", name)
-        if after and after["run"]["status"] != before:
+            _WHAT_TO_DO[job.run.status](self, job)
+        after = self._runs.find_job(name)
+        if after and after.run.status is not job.run.status:
             self._turn = None
             self._changed_at = time.monotonic()
             self._wake.set()  # the next state need not wait for the next look
 
     # What is done in each state
 
-    def _queue(self, job: Document) -> None:
-        self._change(job, lambda each: runs.move(each["run"], "Queued"))
-        self._tell(job, f"Queued on compute '{job['compute']}'.")
+    def _queue(self, job: Job) -> None:
+        self._change(job, lambda each: each.moved(Status.QUEUED))
+        self._tell(job, f"Queued on compute '{job.compute}'.")
 
-    def _wait_for_node(self, job: Document) -> None:
-        compute = self._backend.store.get("compute", job["compute"])
+    def _wait_for_node(self, job: Job) -> None:
+        compute = self._backend.store.get("compute", job.compute)
         if compute is None or compute["state"] == "Failed":
-            message = f"The compute '{job['compute']}' was deleted or failed while the job waited for it."
-            self._fail(job["name"], {"code": "UserError", "message": message})
+            message = f"The compute '{job.compute}' was deleted or failed while the job waited for it."
+            self._fail(job.name, RunError("UserError", message))
             return
-        machine, cores = self._backend.machine, job["plan"]["cores"]
+        machine, cores = self._backend.machine, job.plan.cores
         if self._turn is None:
             self._turn = nodes.find_next(machine, self._unfinished(), self._nodes_of)
         starts, waits = self._turn
-        if starts == job["name"] and self._allocate(job):
+        if starts == job.name and self._allocate(job):
             held = nodes.assign(machine, job, self._unfinished())
-            self._change(job, lambda each: _take_node(each, held))
-            self._tell(job, f"A node of '{job['compute']}' is free: {cores} of this machine's {machine.cores} cores.")
-        elif waits == job["name"] != self._waits_for_cores:
+            self._change(job, lambda each: replace(each.moved(Status.PREPARING), held=held))
+            self._tell(job, f"A node of '{job.compute}' is free: {cores} of this machine's {machine.cores} cores.")
+        elif waits == job.name != self._waits_for_cores:
             self._waits_for_cores = waits
-            self._tell(job, f"A node of '{job['compute']}' waits for {cores} cores, which jobs on other computes have.")
+            self._tell(job, f"A node of '{job.compute}' waits for {cores} cores, which jobs on other computes have.")
 
     def _nodes_of(self, name: str) -> int:
         if time.monotonic() < self._no_node_until.get(name, 0.0):
@@ -184,10 +180,10 @@ class Runner:
         compute = self._backend.store.get("compute", name)
         return nodes.node_limit(self._backend.machine, compute) if compute and compute["state"] == "Succeeded" else 0
 
-    def _allocate(self, job: Document) -> bool:
+    def _allocate(self, job: Job) -> bool:
         """Tell whether the node that is free is given; not so while a fault says that there is none."""
-        name = job["compute"]
-        if not self._backend.profile.is_due("node", job["created_at"]):
+        name = job.compute
+        if not self._backend.profile.is_due("node", job.created_at):
             return False
         fault = self._backend.faults.take("out-of-capacity", f"computes/{name}")
         errors = []
@@ -201,196 +197,160 @@ class Runner:
         self._backend.store.update("compute", name, lambda body: {**body, "errors": errors})
         return fault is None
 
-    def _prepare(self, job: Document) -> None:
-        if self._backend.faults.take("image-build", f"jobs/{job['name']}"):
-            failure = faults.image_build_failure(f"job '{job['name']}'")
-            self._fail(job["name"], {"code": failure.code, "message": failure.message})
+    def _prepare(self, job: Job) -> None:
+        if self._backend.faults.take("image-build", f"jobs/{job.name}"):
+            failure = faults.image_build_failure(f"job '{job.name}'")
+            self._fail(job.name, RunError(failure.code, failure.message))
             return
-        self._backend.runs.job_folder(job["name"]).mkdir(parents=True, exist_ok=True)
-        self._change(job, lambda each: runs.move(each["run"], "Running"))
+        self._runs.job_folder(job.name).mkdir(parents=True, exist_ok=True)
+        self._change(job, lambda each: each.moved(Status.RUNNING))
 
-    def _run(self, job: Document) -> None:
-        step = next((step for step in job["steps"] if step["run"]["status"] != "Completed"), None)
+    def _run(self, job: Job) -> None:
+        step = next((step for step in job.steps if step.run.status is not Status.COMPLETED), None)
         if step is None:
-            self._change(job, lambda each: runs.move(each["run"], "Finalizing"))
-        elif step["run"]["status"] in ("NotStarted", "Preparing"):
+            self._change(job, lambda each: each.moved(Status.FINALIZING))
+        elif step.run.status in (Status.NOT_STARTED, Status.PREPARING):
             self._start_step(job, step)
         else:
             self._watch_step(job, step)
 
-    def _start_step(self, job: Document, step: Document) -> None:
+    def _start_step(self, job: Job, step: Step) -> None:
         """Record the attempt, then start it; after a kill in between the same attempt is started, once."""
-        if step["run"]["status"] == "NotStarted":
-            self._change_step(job, step, _begin_attempt)
-        step = self._reread(job, step)
-        if step["run"]["status"] == "Preparing" and self._launch(job, step):  # else cancelled in between
-            self._change_step(job, step, lambda each: runs.move(each["run"], "Running"))
-            self._tell(job, f"{step['title']} runs.")
+        if step.run.status is Status.NOT_STARTED:
+            self._change_step(job, step, lambda each: replace(each.moved(Status.PREPARING), attempt=each.attempt + 1))
+        step = self._runs.get_job(job.name).step(step.name)
+        if step.run.status is Status.PREPARING and self._launch(job, step):  # else cancelled in between
+            self._change_step(job, step, lambda each: each.moved(Status.RUNNING))
+            self._tell(job, f"{step.title} runs.")
 
-    def _launch(self, job: Document, step: Document) -> bool:
+    def _launch(self, job: Job, step: Step) -> bool:
         """Start the attempt of a step that is recorded; tell whether it is under way."""
-        folder = self._backend.runs.step_folder(job["name"], step)
+        folder = self._runs.step_folder(job.name, step)
         try:
             argv, environment, cwd = steps.prepare(self._backend, job, step, self._program)
-            processes.start(
-                folder, argv, environment, attempt=step["attempt"], cwd=cwd, niceness=NICENESS, cpus=_cpus_of(job)
-            )
+            cpus = job.held.cpus if job.held else ()
+            processes.start(folder, argv, environment, attempt=step.attempt, cwd=cwd, niceness=NICENESS, cpus=cpus)
         except OSError as error:
-            message = f"{step['title']} could not be started: {error.strerror} ({error.filename})."
-            self._fail(job["name"], {"code": "SystemError", "message": message})
+            message = f"{step.title} could not be started: {error.strerror} ({error.filename})."
+            self._fail(job.name, RunError("SystemError", message))
             return False
-        return shim.read_attempt(folder) == step["attempt"]
+        return shim.read_attempt(folder) == step.attempt
 
-    def _watch_step(self, job: Document, step: Document) -> None:
-        folder = self._backend.runs.step_folder(job["name"], step)
+    def _watch_step(self, job: Job, step: Step) -> None:
+        folder = self._runs.step_folder(job.name, step)
         alive = processes.is_alive(folder)
-        self._ingest.read(folder, step["id"], job["name"])
-        if shim.read_attempt(folder) < step["attempt"]:  # it died, and is to be started again
+        self._ingest.read(folder, step.id, job.name)
+        if shim.read_attempt(folder) < step.attempt:  # it died, and is to be started again
             if not alive:
                 self._launch(job, step)
             return
         if alive:
             if not processes.is_supervised(folder):
                 processes.kill(folder)
-            elif self._backend.faults.take("preempt", f"computes/{job['compute']}"):
+            elif self._backend.faults.take("preempt", f"computes/{job.compute}"):
                 self._preempt(job, step, folder)
             return
         ended = processes.read_exit(folder)
-        self._ingest.forget(step["id"])
+        self._ingest.forget(step.id)
         if ended is None or ended.exit_status:
             self._go_on_or_fail(job, step, folder, ended)
             return
-        self._change_step(job, step, _complete)
-        self._tell(job, f"{step['title']} completed.")
+        self._change_step(job, step, lambda each: each.moved(Status.FINALIZING).moved(Status.COMPLETED))
+        self._tell(job, f"{step.title} completed.")
         self._wake.set()
 
-    def _preempt(self, job: Document, step: Document, folder: Path) -> None:
+    def _preempt(self, job: Job, step: Step, folder: Path) -> None:
         """Take the node away, as Azure does with one of low priority, and queue the job for another."""
         processes.stop(folder, grace_s=0.5)
-        self._ingest.read(folder, step["id"], job["name"])
-        self._tell(job, f"The node of '{job['compute']}' was preempted while {step['title']} ran. Queued again.")
+        self._ingest.read(folder, step.id, job.name)
+        self._tell(job, f"The node of '{job.compute}' was preempted while {step.title} ran. Queued again.")
 
-        def queue_again(each: Document) -> None:
-            runs.move(each["run"], "Queued")
-            next(one for one in each["steps"] if one["name"] == step["name"])["run"]["status"] = "NotStarted"
+        def queue_again(each: Job) -> Job:
+            taken = each.step(step.name)
+            return each.moved(Status.QUEUED).with_step(
+                replace(taken, run=replace(taken.run, status=Status.NOT_STARTED))
+            )
 
         self._change(job, queue_again)
 
-    def _go_on_or_fail(self, job: Document, step: Document, folder: Path, ended: processes.Exit | None) -> None:
-        failure = steps.explain_failure(folder, step["title"], ended)
-        counted = dict(step)
-        if not steps.note_death(folder, counted, ended):
-            self._fail(job["name"], failure)
+    def _go_on_or_fail(self, job: Job, step: Step, folder: Path, ended: processes.Exit | None) -> None:
+        failure = steps.explain_failure(folder, step.title, ended)
+        again = steps.next_attempt(folder, step, ended)
+        if again is None:
+            self._fail(job.name, failure)
             return
-        news = {name: counted[name] for name in ("deaths", "died_after")} | {"attempt": step["attempt"] + 1}
-        self._change_step(job, step, lambda each: each.update(news))
-        after = counted["died_after"] or "its beginning"
-        self._tell(job, f"{failure['message'].partition(chr(10))[0]} It is started again and goes on from {after}.")
+        self._change_step(job, step, lambda each: replace(again, run=each.run))
+        after = again.died_after or "its beginning"
+        self._tell(job, f"{failure.message.partition(chr(10))[0]} It is started again and goes on from {after}.")
 
-    def _finalize(self, job: Document) -> None:
+    def _finalize(self, job: Job) -> None:
         try:
             steps.place_outputs(self._backend, job)
         except OSError as error:
             message = f"The outputs could not be put in their place: {error.strerror} ({error.filename})."
-            self._fail(job["name"], {"code": "SystemError", "message": message})
+            self._fail(job.name, RunError("SystemError", message))
             return
-        self._change(job, lambda each: runs.move(each["run"], "Completed"))
+        self._change(job, lambda each: each.moved(Status.COMPLETED))
         self._tell(job, "Completed.")
 
     # Ends that are not success
 
-    def _end_canceled(self, job: Document) -> None:
-        for step in job["steps"]:
-            folder = self._backend.runs.step_folder(job["name"], step)
-            if not step["attempt"] or processes.forbid(folder, step["attempt"]):
+    def _end_canceled(self, job: Job) -> None:
+        for step in job.steps:
+            folder = self._runs.step_folder(job.name, step)
+            if not step.attempt or processes.forbid(folder, step.attempt):
                 continue
-            since = self._stopping_since.setdefault(step["id"], time.monotonic())
-            if not step["stop_asked_at"]:
+            since = self._stopping_since.setdefault(step.id, time.monotonic())
+            if not step.stop_asked_at:
                 processes.ask_to_stop(folder)
-                self._change_step(job, step, lambda each: each.update(stop_asked_at=now_utc()))
+                self._change_step(job, step, lambda each: replace(each, stop_asked_at=now_utc()))
             elif time.monotonic() - since > STOP_GRACE_S:
                 processes.kill(folder)
             return
-        for step in job["steps"]:
-            self._stopping_since.pop(step["id"], None)
-            if step["attempt"]:
-                self._ingest.read(self._backend.runs.step_folder(job["name"], step), step["id"], job["name"])
-                self._ingest.forget(step["id"])
-        steps.drop_models(self._backend.runs.job_folder(job["name"]))
-        self._change(job, lambda each: _end_all(each, "Canceled"))
+        for step in job.steps:
+            self._stopping_since.pop(step.id, None)
+            if step.attempt:
+                self._ingest.read(self._runs.step_folder(job.name, step), step.id, job.name)
+                self._ingest.forget(step.id)
+        steps.drop_models(self._runs.job_folder(job.name))
+        self._change(job, lambda each: each.ended(Status.CANCELED))
         self._tell(job, "Canceled. What was logged so far is kept.")
 
-    def _fail(self, name: str, error: Document) -> None:
+    def _fail(self, name: str, error: RunError) -> None:
         """End a job; first goes what it holds, so that a server that dies in between leaves nothing behind."""
-        for step in self._backend.store.require("job", name)["steps"]:
-            folder = self._backend.runs.step_folder(name, step)
-            if step["attempt"] and not processes.forbid(folder, step["attempt"]):
+        for step in self._runs.get_job(name).steps:
+            folder = self._runs.step_folder(name, step)
+            if step.attempt and not processes.forbid(folder, step.attempt):
                 processes.kill(folder)
-        steps.drop_models(self._backend.runs.job_folder(name), keep_checkpoints=True)
-        job = self._backend.store.update("job", name, lambda each: _end_all(each, "Failed", error))
-        self._tell(job, f"Failed: {error['message']}")
+        steps.drop_models(self._runs.job_folder(name), keep_checkpoints=True)
+        job = self._runs.update_job(name, lambda each: each.ended(Status.FAILED, error))
+        self._tell(job, f"Failed: {error.message}")
 
-    # Small hands
+    # Changes and the log
 
-    def _change(self, job: Document, change: Callable[[Document], object]) -> None:
-        def apply(current: Document) -> Document | None:
-            if current["cancel_asked_at"] and not job["cancel_asked_at"]:
+    def _change(self, job: Job, change: Callable[[Job], Job | None]) -> None:
+        def apply(current: Job) -> Job | None:
+            if current.cancel_asked_at and not job.cancel_asked_at:
                 return None  # cancelled since it was read: the next look sees it
-            change(current)
-            return current
+            return change(current)
 
-        self._backend.store.update("job", job["name"], apply)
+        self._runs.update_job(job.name, apply)
 
-    def _change_step(self, job: Document, step: Document, change: Callable[[Document], object]) -> None:
-        self._change(job, lambda each: change(next(one for one in each["steps"] if one["name"] == step["name"])))
+    def _change_step(self, job: Job, step: Step, change: Callable[[Step], Step]) -> None:
+        self._change(job, lambda each: each.with_step(change(each.step(step.name))))
 
-    def _reread(self, job: Document, step: Document) -> Document:
-        current = self._backend.store.require("job", job["name"])
-        return next(one for one in current["steps"] if one["name"] == step["name"])
-
-    def _tell(self, job: Document, line: str) -> None:
+    def _tell(self, job: Job, line: str) -> None:
         """Write a line to the log of the whole job, which `jobs.stream` shows."""
-        path = self._backend.runs.job_folder(job["name"]) / runs.EVENTS_NAME
+        path = self._runs.job_folder(job.name) / runs.EVENTS_NAME
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8") as log:
             log.write(f"[{now_utc()[:19]}Z] {line}\n")
 
 
-_WHAT_TO_DO: dict[str, Callable[[Runner, Document], None]] = {
-    "NotStarted": Runner._queue,
-    "Queued": Runner._wait_for_node,
-    "Preparing": Runner._prepare,
-    "Running": Runner._run,
-    "Finalizing": Runner._finalize,
+_WHAT_TO_DO: dict[Status, Callable[[Runner, Job], None]] = {
+    Status.NOT_STARTED: Runner._queue,
+    Status.QUEUED: Runner._wait_for_node,
+    Status.PREPARING: Runner._prepare,
+    Status.RUNNING: Runner._run,
+    Status.FINALIZING: Runner._finalize,
 }
-
-
-def _begin_attempt(step: Document) -> None:
-    runs.move(step["run"], "Preparing")
-    step["attempt"] += 1
-
-
-def _complete(step: Document) -> None:
-    runs.move(step["run"], "Finalizing")
-    runs.move(step["run"], "Completed")
-
-
-def _end_all(job: Document, status: str, error: Document | None = None) -> Document | None:
-    """End the job and the step at work; steps that were never reached stay NotStarted."""
-    if runs.is_over(job["run"]):
-        return None
-    if job["run"]["status"] == "CancelRequested":
-        status, error = "Canceled", None
-    for run in (*(step["run"] for step in job["steps"] if step["attempt"]), job["run"]):
-        if not runs.is_over(run):
-            runs.move(run, status, error=error)
-    return job
-
-
-def _take_node(job: Document, held: Document) -> None:
-    runs.move(job["run"], "Preparing")
-    job["held"] = held
-
-
-def _cpus_of(job: Document) -> list[int]:
-    return list((job.get("held") or {}).get("cpus", ()))

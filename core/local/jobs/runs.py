@@ -1,11 +1,7 @@
-"""What a run is, whoever started it: its states, its document, and where its files are. Knows no wire form.
+"""The runs of a workspace, whoever started them, and where their files are: jobs, their steps, runs of MLflow clients.
 
-A job is one document: the root run and the runs of its steps lie in it together, so that every change of state is one
-write. Runs that an MLflow client opened are documents of their own.
-
-    job   {name, kind, properties, experiment, compute, plan, run: State, steps: [Step], cancel_asked_at, placed}
-    State {status, display_name, tags, properties, started_at, ended_at, error, hidden}
-    Step  {id, name, title, program, run: State, attempt, stop_asked_at}, once its process died also deaths, died_after
+run         {run_id, experiment, run: RunState, user}: what an MLflow client opened
+experiment  {experiment_id, name, tags, lifecycle_stage}
 """
 
 from __future__ import annotations
@@ -13,14 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from core.local.store import Document, Store, now_utc
+from core.local.jobs.job import Job, RunState, Step
+from core.local.store import Document, Store
 from core.local.wire.errors import WireError
 
-COMMAND_STEP = "command"
 EVENTS_NAME = "executionlogs.txt"
 LOG_NAME = "std_log.txt"
 PROGRESS_FIELDS = ("step", "total_steps", "epoch", "phase", "at")
@@ -28,52 +24,20 @@ DEFAULT_EXPERIMENT = "Default"
 
 
 @dataclass(frozen=True)
-class Status:
-    """One state of a run: which may follow, and MLflow's word for it."""
-
-    mlflow: str
-    following: tuple[str, ...] = ()
-
-    @property
-    def terminal(self) -> bool:
-        """Whether nothing follows."""
-        return not self.following
-
-
-STATUSES: dict[str, Status] = {
-    "NotStarted": Status("SCHEDULED", ("Queued", "Preparing", "CancelRequested", "Canceled", "Failed")),
-    "Queued": Status("SCHEDULED", ("Preparing", "CancelRequested", "Canceled", "Failed")),
-    "Preparing": Status("SCHEDULED", ("Running", "CancelRequested", "Canceled", "Failed")),
-    "Running": Status("RUNNING", ("Queued", "Finalizing", "CancelRequested", "Canceled", "Failed")),
-    "Finalizing": Status("RUNNING", ("Completed", "CancelRequested", "Canceled", "Failed")),
-    "CancelRequested": Status("RUNNING", ("Canceled",)),
-    "Completed": Status("FINISHED"),
-    "Failed": Status("FAILED"),
-    "Canceled": Status("KILLED"),
-}
-
-OF_MLFLOW = {
-    "RUNNING": "Running",
-    "SCHEDULED": "NotStarted",
-    "FINISHED": "Completed",
-    "FAILED": "Failed",
-    "KILLED": "Canceled",
-}
-
-
-@dataclass(frozen=True)
 class Run:
-    """One run as the history and MLflow show it. `folder` holds its log and its progress, where it has a process."""
+    """One run as the history and MLflow show it."""
 
     run_id: str
     parent_id: str
     root_id: str
     experiment: str
     kind: str
-    state: Document
+    """ "pipeline", "command", "step" or "mlflow"."""
+    state: RunState
     created_at: str
     compute: str = ""
     folder: Path | None = None
+    """Where its log and its progress are, where it has a process."""
     events: Path | None = None
 
     def logs(self) -> dict[str, Path]:
@@ -86,83 +50,72 @@ class Run:
         return {name: path for name, path in logs.items() if path.exists()}
 
     def read_progress(self) -> dict[str, str]:
-        """Return how far a run is as properties `tunedeck.progress.*`, {} where it has not told."""
+        """Return how far a run is as properties `tunedeck.progress.*`, {} where it has written nothing."""
         if self.folder is None:
             return {}
         try:
-            told = json.loads((self.folder / "progress.json").read_text(encoding="utf-8"))
+            progress = json.loads((self.folder / "progress.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
-        if not isinstance(told, dict):
+        if not isinstance(progress, dict):
             return {}
-        return {f"tunedeck.progress.{name}": str(told[name]) for name in PROGRESS_FIELDS if name in told}
-
-
-def new_state(
-    display_name: str, tags: dict[str, str] | None = None, properties: dict[str, str] | None = None
-) -> Document:
-    """Return the state of a run that has not started."""
-    return {
-        "status": "NotStarted",
-        "display_name": display_name,
-        "tags": dict(tags or {}),
-        "hidden": False,
-        "properties": dict(properties or {}),
-        "started_at": None,
-        "ended_at": None,
-        "error": None,
-    }
-
-
-def is_over(state: Document) -> bool:
-    """Tell whether a run has come to its end."""
-    return STATUSES[state["status"]].terminal
-
-
-def move(state: Document, to: str, *, error: Document | None = None) -> None:
-    """Change the status in place; raises ValueError for a step that the table does not have."""
-    if to not in STATUSES[state["status"]].following:
-        raise ValueError(f"a run does not go from {state['status']} to {to}")
-    state["status"] = to
-    if to == "Running":
-        state["started_at"] = now_utc()
-    if STATUSES[to].terminal:
-        state["ended_at"] = now_utc()
-    if error is not None:
-        state["error"] = error
-
-
-def children_of(job: Document) -> list[Document]:
-    """Return the steps that are runs of their own: all of a pipeline, none of a command."""
-    return [step for step in job["steps"] if step["id"] != job["name"]]
+        return {f"tunedeck.progress.{name}": str(progress[name]) for name in PROGRESS_FIELDS if name in progress}
 
 
 class Runs:
-    """The runs of one workspace: jobs, their steps, and what MLflow clients opened."""
+    """The jobs and runs of one workspace, parsed from the store and written to it."""
 
     def __init__(self, store: Store, folder: Path) -> None:
         self._store = store
         self._folder = folder
 
+    # Jobs
+
+    def find_job(self, name: str) -> Job | None:
+        """Return a job, or None."""
+        document = self._store.get("job", name)
+        return Job.from_document(document) if document else None
+
+    def get_job(self, name: str) -> Job:
+        """Return a job; raises WireError 404."""
+        return Job.from_document(self._store.require("job", name))
+
+    def list_jobs(self, before: int | None = None) -> Iterator[tuple[int, Job]]:
+        """Yield jobs with their places, newest first, from below the place `before` on."""
+        for place, document in self._store.each("job", before=before):
+            yield place, Job.from_document(document)
+
+    def insert_job(self, job: Job) -> Job | None:
+        """Record a new job; None, and nothing changed, where its name is taken."""
+        document = self._store.insert("job", job.name, job.to_document())
+        return Job.from_document(document) if document else None
+
+    def update_job(self, name: str, change: Callable[[Job], Job | None]) -> Job:
+        """Change a job in one transaction; `change` returns None to leave it. Raises WireError 404."""
+
+        def apply(document: Document) -> Document | None:
+            changed = change(Job.from_document(document))
+            return None if changed is None else changed.to_document()
+
+        return Job.from_document(self._store.update("job", name, apply))
+
     def job_folder(self, job: str) -> Path:
         """Return the folder of a job's files."""
         return self._folder / job
 
-    def step_folder(self, job: str, step: Document) -> Path:
+    def step_folder(self, job: str, step: Step) -> Path:
         """Return the folder of a step's files."""
-        return self.job_folder(job) / str(step["name"])
+        return self.job_folder(job) / step.name
+
+    # Runs
 
     def find(self, run_id: str) -> Run | None:
         """Return a root run, a step's run or a run of an MLflow client."""
-        if job := self._store.get("job", run_id):
+        if job := self.find_job(run_id):
             return self.of_job(job)
         if own := self._store.get("run", run_id):
             return _mlflow_run(own)
-        job = self._store.get("job", run_id.rpartition("_")[0])
-        for step in children_of(job) if job else ():
-            if step["id"] == run_id and job:
-                return self.of_step(job, step)
-        return None
+        return next((run for run in self.children(run_id.rpartition("_")[0]) if run.run_id == run_id), None)
 
     def get(self, run_id: str) -> Run:
         """Return a run; raises WireError 404."""
@@ -171,61 +124,70 @@ class Runs:
             raise WireError(404, "ResourceNotFound", f"The run '{run_id}' was not found.")
         return run
 
-    def list(self) -> Iterator[Run]:
-        """Give every run, newest root first, a job's steps after it."""
-        for _, job in self._store.each("job"):
+    def list_all(self) -> Iterator[Run]:
+        """Yield every run, newest root first, a job's steps after it."""
+        for _, job in self.list_jobs():
             yield self.of_job(job)
-            for step in children_of(job):
-                yield self.of_step(job, step)
+            yield from self._of_steps(job)
         for _, own in self._store.each("run"):
             yield _mlflow_run(own)
 
-    def change(self, run: Run, change: Callable[[Document], None]) -> None:
-        """Change the state of a run in place, in one transaction."""
+    def children(self, job: str) -> list[Run]:
+        """Return the runs of a pipeline's steps, [] where there is no such job."""
+        parent = self.find_job(job)
+        return self._of_steps(parent) if parent else []
+
+    def insert(self, run_id: str, experiment: str, state: RunState, user: str) -> None:
+        """Record a run that an MLflow client opened."""
+        self._store.put("run", run_id, {"run_id": run_id, "experiment": experiment, "run": asdict(state), "user": user})
+
+    def change(self, run: Run, change: Callable[[RunState], RunState]) -> None:
+        """Change the state of a run in one transaction."""
 
         def apply(document: Document) -> Document:
-            if run.kind == "mlflow" or run.run_id == run.root_id:
-                change(document["run"])
-            else:
-                change(next(step["run"] for step in document["steps"] if step["id"] == run.run_id))
+            parts = {step["id"]: step for step in document.get("steps", ())} | {run.root_id: document}
+            part = parts[run.run_id]
+            part["run"] = asdict(change(RunState.from_document(part["run"])))
             return document
 
         self._store.update("run" if run.kind == "mlflow" else "job", run.root_id, apply)
 
-    def of_job(self, job: Document) -> Run:
+    def of_job(self, job: Job) -> Run:
         """Return the run of the whole job."""
         return Run(
-            job["name"],
+            job.name,
             "",
-            job["name"],
-            job["experiment"],
-            job["kind"],
-            job["run"],
-            job["created_at"],
-            job["compute"],
-            folder=self._telling_folder(job),
-            events=self.job_folder(job["name"]) / EVENTS_NAME,
+            job.name,
+            job.experiment,
+            job.kind,
+            job.run,
+            job.created_at,
+            job.compute,
+            folder=self._progress_folder(job),
+            events=self.job_folder(job.name) / EVENTS_NAME,
         )
 
-    def of_step(self, job: Document, step: Document) -> Run:
-        """Return the run of one step."""
-        return Run(
-            step["id"],
-            job["name"],
-            job["name"],
-            job["experiment"],
-            "step",
-            step["run"],
-            job["created_at"],
-            job["compute"],
-            folder=self.step_folder(job["name"], step),
-        )
+    def _of_steps(self, job: Job) -> list[Run]:
+        return [
+            Run(
+                step.id,
+                job.name,
+                job.name,
+                job.experiment,
+                "step",
+                step.run,
+                job.created_at,
+                job.compute,
+                folder=self.step_folder(job.name, step),
+            )
+            for step in job.children
+        ]
 
-    def _telling_folder(self, job: Document) -> Path:
-        """Return the folder of the step whose progress stands for the job: the training, else the last."""
-        begun = [step for step in job["steps"] if step["attempt"]] or job["steps"][:1]
-        training = [step for step in begun if step["program"] == "finetune"]
-        return self.step_folder(job["name"], (training or begun)[-1])
+    def _progress_folder(self, job: Job) -> Path:
+        """Return the folder of the step whose progress stands for the job: the training, else the last that began."""
+        begun = [step for step in job.steps if step.attempt] or job.steps[:1]
+        training = [step for step in begun if step.program == "finetune"]
+        return self.step_folder(job.name, (training or begun)[-1])
 
     def ensure_experiment(self, name: str) -> Document:
         """Return the experiment of this name, made where it is not there."""
@@ -241,7 +203,7 @@ def _mlflow_run(document: Document) -> Run:
         document["run_id"],
         document["experiment"],
         "mlflow",
-        document["run"],
+        RunState.from_document(document["run"]),
         document["created_at"],
     )
 

@@ -12,6 +12,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from core.engine import disk
@@ -19,7 +20,7 @@ from core.home import write_atomically
 from core.local import addresses, blobs, processes
 from core.local.backend import Backend
 from core.local.jobs import runs
-from core.local.jobs.request import render_command
+from core.local.jobs.job import COMMAND_STEP, CommandPlan, Job, JobKind, PipelinePlan, RunError, Step
 from core.local.store import Document
 
 TAIL_LINES = 20
@@ -46,58 +47,50 @@ def engine_program(name: str) -> list[str]:
     return [sys.executable, "-m", f"core.engine.{name}"]
 
 
-def prepare(
-    backend: Backend, job: Document, step: Document, program: Program
-) -> tuple[list[str], dict[str, str], Path]:
+def prepare(backend: Backend, job: Job, step: Step, program: Program) -> tuple[list[str], dict[str, str], Path]:
     """Write what a step reads and return its command line, its environment and the folder it starts in."""
-    folder = backend.runs.step_folder(job["name"], step)
+    folder = backend.runs.step_folder(job.name, step)
     folder.mkdir(parents=True, exist_ok=True)
-    told = {"TUNEDECK_STEP_FOLDER": str(folder), "AZUREML_RUN_ID": step["id"], "MLFLOW_RUN_ID": step["id"]}
+    names = {"TUNEDECK_STEP_FOLDER": str(folder), "AZUREML_RUN_ID": step.id, "MLFLOW_RUN_ID": step.id}
     environment = processes.clean_environment(
-        processes.compute_environment(job["plan"]["cores"], job["plan"]["gpus"], _gpus_of(job)) | told
+        processes.compute_environment(job.plan.cores, job.plan.gpus, job.held.gpus if job.held else None) | names
     )
-    if step["program"] == runs.COMMAND_STEP:
-        return _prepare_command(backend, job, folder, environment)
-    if step["program"] == "finetune":
+    if isinstance(job.plan, CommandPlan):
+        return _prepare_command(backend, job.name, job.plan, folder, environment)
+    if step.program == "finetune":
         environment |= processes.KEEP_MEMORY
-    write_atomically(folder / "config.json", json.dumps(_config(backend, job, step), indent=1))
-    return [*program(step["program"]), "--config", str(folder / "config.json")], environment, processes.REPOSITORY
+    write_atomically(folder / "config.json", json.dumps(_config(backend, job, job.plan, step), indent=1))
+    return [*program(step.program), "--config", str(folder / "config.json")], environment, processes.REPOSITORY
 
 
-def _gpus_of(job: Document) -> list[int] | None:
-    return (job.get("held") or {}).get("gpus")
-
-
-def _config(backend: Backend, job: Document, step: Document) -> Document:
-    plan = job["plan"]
-    folders = {each["program"]: backend.runs.step_folder(job["name"], each) / "outputs" for each in job["steps"]}
-    files = {key.removesuffix("_path"): path for key, path in plan["files"].items()}
+def _config(backend: Backend, job: Job, plan: PipelinePlan, step: Step) -> Document:
+    folders = {each.program: backend.runs.step_folder(job.name, each) / "outputs" for each in job.steps}
+    files = {key.removesuffix("_path"): path for key, path in plan.files.items()}
     imported = str(folders["import_model"] / "model")
     configs: dict[str, Document] = {
-        "validate": {**files, "model_dir": plan["model_dir"], "parameters": plan["parameters"]},
-        "import_model": {"model_dir": plan["model_dir"]},
-        "preprocess": {**files, "model_dir": imported, "parameters": plan["parameters"]},
+        "validate": {**files, "model_dir": plan.model_dir, "parameters": plan.parameters},
+        "import_model": {"model_dir": plan.model_dir},
+        "preprocess": {**files, "model_dir": imported, "parameters": plan.parameters},
         "finetune": {
             "model_dir": imported,
             "data_dir": str(folders["preprocess"]),
-            "parameters": plan["parameters"],
-            "cores": plan["cores"],
-            "go_on": step["attempt"] > 1,
+            "parameters": plan.parameters,
+            "cores": plan.cores,
+            "go_on": step.attempt > 1,
         },
-        "convert": {"model_dir": str(folders["finetune"] / "model"), "base": plan["base"]},
+        "convert": {"model_dir": str(folders["finetune"] / "model"), "base": plan.base},
     }
-    return configs[step["program"]]
+    return configs[step.program]
 
 
 def _prepare_command(
-    backend: Backend, job: Document, folder: Path, environment: dict[str, str]
+    backend: Backend, job: str, plan: CommandPlan, folder: Path, environment: dict[str, str]
 ) -> tuple[list[str], dict[str, str], Path]:
-    outputs = {name: output_path(backend, job["name"], name) for name in job["plan"]["outputs"]}
+    outputs = {name: output_path(backend, job, name) for name in plan.outputs}
     for path in (*outputs.values(), folder / "work"):
         path.mkdir(parents=True, exist_ok=True)
     shell = shutil.which("bash") or "/bin/sh"
-    text = render_command(job["plan"], outputs)
-    return [shell, "-c", text], environment | job["plan"]["variables"], folder / "work"
+    return [shell, "-c", plan.render(outputs)], environment | plan.variables, folder / "work"
 
 
 def output_path(backend: Backend, job: str, output: str) -> Path:
@@ -105,14 +98,14 @@ def output_path(backend: Backend, job: str, output: str) -> Path:
     return backend.blobs.path_of(blobs.CONTAINER, addresses.output_path(job, output).strip("/"))
 
 
-def place_outputs(backend: Backend, job: Document) -> None:
+def place_outputs(backend: Backend, job: Job) -> None:
     """Link a pipeline's outputs into the blob container, then drop the steps' own; safe to repeat after a crash."""
-    if job["kind"] != "pipeline":
+    if job.kind is not JobKind.PIPELINE:
         return
-    folder = backend.runs.job_folder(job["name"])
-    for output, made in job["plan"]["outputs"].items():
+    folder = backend.runs.job_folder(job.name)
+    for output, made in job.plan.outputs.items():
         step, below = _MADE_BY[made]
-        target = output_path(backend, job["name"], output)
+        target = output_path(backend, job.name, output)
         if not target.exists():
             _share_equal_files(backend, folder / step / below, target)
         disk.link_tree(folder / step / below, target, folder / "placing" / output)
@@ -149,41 +142,37 @@ def find_checkpoint(folder: Path) -> str:
     return max(names, key=lambda name: int(name.rpartition("-")[2]), default="")
 
 
-def note_death(folder: Path, step: Document, ended: processes.Exit | None) -> bool:
-    """Count in `step` that its process died; tell whether it may be started again.
+def next_attempt(folder: Path, step: Step, ended: processes.Exit | None) -> Step | None:
+    """Return a step whose process died as it is started once more, None where it may not be.
 
     It may where something from outside ended it: a signal, or the end of the machine. Not where it failed by itself,
     not where it dies for the third time without a new checkpoint, and not a command, which may not bear a second run.
     """
     from_outside = ended is None or ended.signal or ended.exit_status == 128 + signal.SIGTERM
-    if step["program"] == runs.COMMAND_STEP or not from_outside or _told_error(folder):
-        return False
+    if step.program == COMMAND_STEP or not from_outside or _read_error(folder):
+        return None
     checkpoint = find_checkpoint(folder)
-    gained = checkpoint != step.get("died_after", "")
-    step["deaths"] = 1 if gained else step.get("deaths", 0) + 1
-    step["died_after"] = checkpoint
-    return bool(step["deaths"] < DEATHS_WITHOUT_GAIN)
+    deaths = 1 if checkpoint != step.died_after else step.deaths + 1
+    if deaths >= DEATHS_WITHOUT_GAIN:
+        return None
+    return replace(step, attempt=step.attempt + 1, deaths=deaths, died_after=checkpoint)
 
 
-def explain_failure(folder: Path, title: str, ended: processes.Exit | None) -> Document:
+def explain_failure(folder: Path, title: str, ended: processes.Exit | None) -> RunError:
     """Return why a step failed, as the run history tells errors: a sentence, then the last lines of its log."""
-    told = _told_error(folder)
     tail = processes.read_tail(folder / runs.LOG_NAME, TAIL_LINES)
-    if told:
-        return {
-            "code": str(told.get("code") or "UserError"),
-            "message": f"{told['message']} {told.get('hint') or ''}".strip(),
-        }
+    if error := _read_error(folder):
+        return RunError(str(error.get("code") or "UserError"), f"{error['message']} {error.get('hint') or ''}".strip())
     sentence = f"{title} {_how_it_ended(ended, tail)}"
     message = "\n".join([sentence, "", "Last log lines:", *tail]) if tail else sentence
-    return {"code": "UserError" if ended and not ended.signal else "SystemError", "message": message}
+    return RunError("UserError" if ended and not ended.signal else "SystemError", message)
 
 
-def _told_error(folder: Path) -> Document:
+def _read_error(folder: Path) -> Document:
     with contextlib.suppress(OSError, ValueError):
-        told = json.loads((folder / "error.json").read_text(encoding="utf-8"))
-        if isinstance(told, dict) and told.get("message"):
-            return told
+        error = json.loads((folder / "error.json").read_text(encoding="utf-8"))
+        if isinstance(error, dict) and error.get("message"):
+            return error
     return {}
 
 

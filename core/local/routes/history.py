@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
@@ -17,8 +18,9 @@ from starlette.routing import Route
 from core.home import LOCATION, SUBSCRIPTION_ID
 from core.local import addresses
 from core.local.jobs import runs
+from core.local.jobs.job import RunError, RunState
 from core.local.routes.jobs import properties_of, services_of
-from core.local.store import Document, now_utc
+from core.local.store import now_utc
 from core.local.wire import answers
 from core.local.wire.answers import HISTORY_PATH, WORKSPACE_PATH, route
 from core.local.wire.errors import WireError
@@ -128,20 +130,18 @@ def get_run(request: Request) -> dict[str, Any]:
 
 def list_children(request: Request) -> dict[str, Any]:
     """GET the steps of a pipeline, in their order."""
-    workspace = workspace_of(request)
-    job = workspace.store.get("job", answers.name_of(request, "run"))
-    found = [workspace.runs.of_step(job, step) for step in runs.children_of(job)] if job else []
-    return answers.paged(request, [run_to_wire(request, run) for run in found])
+    children = workspace_of(request).runs.children(answers.name_of(request, "run"))
+    return answers.paged(request, [run_to_wire(request, run) for run in children])
 
 
 def get_details(request: Request) -> dict[str, Any]:
     """GET a run with the links of its logs and, where it failed, the reason."""
     workspace = workspace_of(request)
     run = workspace.runs.get(answers.name_of(request, "run"))
-    told = run_to_wire(request, run)
+    shown = run_to_wire(request, run)
     return {
-        **{name: told[name] for name in _IN_DETAILS},
-        "createdTimeUtc": told["createdUtc"],
+        **{name: shown[name] for name in _IN_DETAILS},
+        "createdTimeUtc": shown["createdUtc"],
         "inputDatasets": [],
         "outputDatasets": [],
         "logFiles": {
@@ -168,13 +168,15 @@ def patch_run(request: Request) -> dict[str, Any]:
     description = answers.field_of(body, "description", str)
     tags, properties = answers.strings_of(body, "tags"), answers.strings_of(body, "properties")
 
-    def change(state: Document) -> None:
-        state["display_name"] = display_name or state["display_name"]
-        state["hidden"] = state["hidden"] if hidden is None else hidden
-        if description is not None:
-            state["description"] = description
-        state["tags"].update(tags)
-        state["properties"].update(properties)
+    def change(state: RunState) -> RunState:
+        return replace(
+            state,
+            display_name=display_name or state.display_name,
+            hidden=state.hidden if hidden is None else hidden,
+            description=state.description if description is None else description,
+            tags=state.tags | tags,
+            properties=state.properties | properties,
+        )
 
     run_id = answers.name_of(request, "run")
     workspace.runs.change(workspace.runs.get(run_id), change)
@@ -186,13 +188,13 @@ def get_run_data(request: Request) -> dict[str, Any]:
     workspace = workspace_of(request)
     run_id = str(answers.read_json(request).get("runId", ""))
     run = workspace.runs.get(run_id)
-    outputs = (workspace.store.get("job", run_id) or {"plan": {"outputs": {}}})["plan"]["outputs"]
+    job = workspace.runs.find_job(run_id)
     assets = {
         name: {
             "assetId": f"azureml://locations/{LOCATION}/workspaces/local/data/azureml_{run_id}_output_{name}/versions/1",
             "type": "uri_folder",
         }
-        for name in outputs
+        for name in (job.plan.outputs if job else ())
     }
     return {"runMetadata": {**run_to_wire(request, run), "outputs": assets}}
 
@@ -230,7 +232,7 @@ def get_log(request: Request) -> Response:
 def run_to_wire(request: Request, run: runs.Run) -> dict[str, Any]:
     """Return a run as the history writes it."""
     state = run.state
-    duration = _duration(state["started_at"], state["ended_at"])
+    duration = _duration(state.started_at, state.ended_at)
     return {
         **_NOT_TOLD,
         "runNumber": int(datetime.fromisoformat(run.created_at).timestamp()),
@@ -239,28 +241,28 @@ def run_to_wire(request: Request, run: runs.Run) -> dict[str, Any]:
         "parentRunUuid": _uuid_of(run.parent_id) if run.parent_id else None,
         "createdBy": _CREATOR,
         "userId": _CREATOR["userObjectId"],
-        "lastModifiedUtc": state["ended_at"] or state["started_at"] or run.created_at,
+        "lastModifiedUtc": state.ended_at or state.started_at or run.created_at,
         "dataContainerId": f"dcid.{run.run_id}",
         "runTypeV2": {"orchestrator": "Execution", "traits": [], "attribution": None, "computeType": "AmlcTrain"},
         "computeRequest": {"nodeCount": 1, "gpuCount": 0},
         "runId": run.run_id,
         "rootRunId": run.root_id,
         "parentRunId": run.parent_id or None,
-        "status": state["status"],
+        "status": state.status,
         "experimentId": runs.experiment_id(run.experiment),
-        "displayName": state["display_name"],
-        "name": state["display_name"],
+        "displayName": state.display_name,
+        "name": state.display_name,
         "createdUtc": run.created_at,
-        "startTimeUtc": state["started_at"],
-        "endTimeUtc": state["ended_at"],
+        "startTimeUtc": state.started_at,
+        "endTimeUtc": state.ended_at,
         "duration": duration,
         "computeDuration": duration,
-        "hidden": state["hidden"],
-        "tags": state["tags"],
+        "hidden": state.hidden,
+        "tags": state.tags,
         "properties": properties_of(run),
-        "error": _error_to_wire(state["error"]),
+        "error": _error_to_wire(state.error),
         "warnings": [],
-        "description": state.get("description"),
+        "description": state.description,
         "runType": "azureml.StepRun"
         if run.kind == "step"
         else "azureml.PipelineRun"
@@ -294,11 +296,11 @@ def _uuid_of(run_id: str) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_URL, run_id))
 
 
-def _error_to_wire(error: Document | None) -> dict[str, Any] | None:
+def _error_to_wire(error: RunError | None) -> dict[str, Any] | None:
     if error is None:
         return None
-    told = {"code": error["code"], "message": error["message"], "details": []}
-    return {"error": told, "time": "0001-01-01T00:00:00+00:00", "componentName": "CommonRuntime"}
+    cause = {"code": error.code, "message": error.message, "details": []}
+    return {"error": cause, "time": "0001-01-01T00:00:00+00:00", "componentName": "CommonRuntime"}
 
 
 def _duration(started_at: str | None, ended_at: str | None) -> str | None:

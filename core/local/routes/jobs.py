@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from starlette.requests import Request
@@ -10,8 +9,8 @@ from starlette.responses import Response
 
 from core.local import addresses, blobs
 from core.local.jobs import recovery, runs
+from core.local.jobs.job import Job, JobKind
 from core.local.jobs.request import is_same, read_job
-from core.local.store import Document
 from core.local.wire import answers, query
 from core.local.wire.answers import WORKSPACE_PATH, route
 from core.local.wire.errors import WireError
@@ -48,24 +47,23 @@ def put_job(request: Request) -> Response:
     """PUT a job: 201 and NotStarted, no operation to poll; the job that is there already is answered with 200."""
     workspace = workspace_of(request)
     name, body = answers.name_of(request, "name"), answers.read_json(request)
-    store = workspace.store
-    if store.get("job", name) is None and (recorded := submit(workspace, name, body)):
+    if workspace.runs.find_job(name) is None and (recorded := submit(workspace, name, body)):
         answer = job_to_wire(request, workspace, recorded)
         # What the service adds to the properties is seen from the next read on.
-        answer["properties"]["properties"] = recorded["run"]["properties"]
+        answer["properties"]["properties"] = recorded.run.properties
         return answers.JsonAnswer(answer, 201)
-    existing = store.require("job", name)
+    existing = workspace.runs.get_job(name)
     if not is_same(existing, body):
         raise WireError(409, "Conflict", f"A job '{name}' exists already, with another definition.")
     return answers.JsonAnswer(job_to_wire(request, workspace, existing), 200)
 
 
-def submit(workspace: Workspace, name: str, body: dict[str, Any]) -> Document | None:
+def submit(workspace: Workspace, name: str, body: dict[str, Any]) -> Job | None:
     """Read what is asked and start it; None where another request submitted a job of this name first."""
     if workspace.runs.find(name):
         raise WireError(409, "Conflict", f"The name '{name}' belongs to a run that exists.")
     job = read_job(workspace, name, body)
-    workspace.runs.ensure_experiment(job["experiment"])
+    workspace.runs.ensure_experiment(job.experiment)
     return workspace.runner.submit(job)
 
 
@@ -73,7 +71,7 @@ def get_job(request: Request) -> dict[str, Any]:
     """GET a job; a step of a pipeline is answered without properties, so that the SDK asks the run history."""
     workspace = workspace_of(request)
     name = answers.name_of(request, "name")
-    job = workspace.store.get("job", name)
+    job = workspace.runs.find_job(name)
     if job is not None:
         return job_to_wire(request, workspace, job)
     run = workspace.runs.find(name)
@@ -95,21 +93,20 @@ def list_jobs(request: Request) -> dict[str, Any]:
     if asked.get("scheduled", "false").lower() == "true" or asked.get("scheduleId"):
         return answers.paged(request, [])  # nothing starts by a schedule here
 
-    def is_shown(job: Document) -> bool:
+    def is_shown(job: Job) -> bool:
         return (
-            (view == "all" or job["run"]["hidden"] == (view == "archived"))
-            and kind in ("", job["kind"])
-            and query.holds(job["run"]["tags"], asked.get("tag"))
+            (view == "all" or job.run.hidden == (view == "archived"))
+            and kind in ("", job.kind)
+            and query.holds(job.run.tags, asked.get("tag"))
             and (not asked.get("properties") or query.holds(_properties_of(workspace, job), asked.get("properties")))
         )
 
-    def found(below: int | None) -> Iterator[tuple[int, Document]]:
-        return workspace.store.each("job", before=below)
+    return answers.paged_as_read(
+        request, workspace.runs.list_jobs, lambda job: job_to_wire(request, workspace, job), is_shown
+    )
 
-    return answers.paged_as_read(request, found, lambda job: job_to_wire(request, workspace, job), is_shown)
 
-
-def _properties_of(workspace: Workspace, job: Document) -> dict[str, str]:
+def _properties_of(workspace: Workspace, job: Job) -> dict[str, str]:
     return properties_of(workspace.runs.of_job(job))
 
 
@@ -128,40 +125,40 @@ def delete_job(request: Request) -> Response:
     """DELETE a job that is over, with its logs, metrics and checkpoints; outputs stay in the datastore, as on Azure."""
     workspace = workspace_of(request)
     name = answers.name_of(request, "name")
-    job = workspace.store.get("job", name)
+    job = workspace.runs.find_job(name)
     if job is None:
         return Response(status_code=204)
-    if not runs.is_over(job["run"]):
-        raise WireError(409, "Conflict", f"The job '{name}' is {job['run']['status']}. Cancel it first.")
+    if not job.finished:
+        raise WireError(409, "Conflict", f"The job '{name}' is {job.run.status}. Cancel it first.")
     workspace.runner.let_go(name)
-    measured = [name, *(step["id"] for step in job["steps"])]
+    measured = [name, *(step.id for step in job.steps)]
     intent = recovery.begin_deletion(workspace.store, "job", name, workspace.runs.job_folder(name), measured)
     recovery.finish_deletion(workspace.store, intent)
     return Response(status_code=200)
 
 
-def job_to_wire(request: Request, workspace: Workspace, job: Document) -> dict[str, Any]:
+def job_to_wire(request: Request, workspace: Workspace, job: Job) -> dict[str, Any]:
     """Return a job as the service writes it: what was asked, echoed, and what became of it."""
-    name, state, asked = job["name"], job["run"], job["properties"]
+    name, state, asked = job.name, job.run, job.properties
     shown: dict[str, Any] = {
         "componentId": None,
         "identity": None,
         "notificationSetting": None,
         "secretsConfiguration": None,
         **asked,
-        "description": state.get("description", asked.get("description")),
-        "computeId": answers.arm_id("computes", job["compute"]),
-        "displayName": state["display_name"],
-        "experimentName": job["experiment"],
-        "status": state["status"],
-        "isArchived": state["hidden"],
-        "tags": state["tags"],
+        "description": asked.get("description") if state.description is None else state.description,
+        "computeId": answers.arm_id("computes", job.compute),
+        "displayName": state.display_name,
+        "experimentName": job.experiment,
+        "status": state.status,
+        "isArchived": state.hidden,
+        "tags": state.tags,
         "properties": _properties_of(workspace, job),
         "services": services_of(request, name),
         "inputs": asked.get("inputs") or {},
         "outputs": _outputs(job),
     }
-    if job["kind"] == "pipeline":
+    if job.kind is JobKind.PIPELINE:
         shown.setdefault("sourceJobId", None)
     else:
         shown = {
@@ -174,7 +171,7 @@ def job_to_wire(request: Request, workspace: Workspace, job: Document) -> dict[s
         "name": name,
         "type": f"{answers.PROVIDER}/workspaces/jobs",
         "properties": shown,
-        "systemData": answers.system_data(job),
+        "systemData": answers.system_data({"created_at": job.created_at, "modified_at": job.modified_at}),
     }
 
 
@@ -197,7 +194,7 @@ def properties_of(run: runs.Run) -> dict[str, str]:
         },
     }
     own = {"azureml.DevPlatv2": "true", **kinds[run.kind]} if run.kind in kinds else {}
-    return own | run.state["properties"] | run.read_progress()
+    return own | run.state.properties | run.read_progress()
 
 
 def services_of(request: Request, run_id: str) -> dict[str, Any]:
@@ -210,12 +207,12 @@ def services_of(request: Request, run_id: str) -> dict[str, Any]:
     }
 
 
-def _outputs(job: Document) -> dict[str, Any]:
+def _outputs(job: Job) -> dict[str, Any]:
     """Return the declared outputs with their addresses; one called `default` would make the SDK look for logs in it."""
     shown = {}
-    for name, asked in (job["properties"].get("outputs") or {}).items():
-        if name in job["plan"]["outputs"]:
-            uri = f"azureml://datastores/{blobs.DATASTORE}/paths/{addresses.output_path(job['name'], name)}"
+    for name, asked in (job.properties.get("outputs") or {}).items():
+        if name in job.plan.outputs:
+            uri = f"azureml://datastores/{blobs.DATASTORE}/paths/{addresses.output_path(job.name, name)}"
             shown[name] = {**_NO_OUTPUT, "jobOutputType": "uri_folder", **(asked or {}), "uri": uri}
     return shown
 

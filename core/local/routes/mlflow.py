@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from starlette.requests import Request
@@ -15,6 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from core.local.jobs import runs
+from core.local.jobs.job import FROM_MLFLOW, RunState, Status
 from core.local.jobs.search import read_filter, sort_runs, value_of
 from core.local.routes import artifacts
 from core.local.routes.jobs import properties_of
@@ -76,17 +78,11 @@ def create_run(workspace: Workspace, body: Body) -> Body:
     run_id = uuid.uuid4().hex
     tags = _pairs(body, "tags")
     if parent := workspace.runs.find(tags.get("mlflow.parentRunId", "")):
-        tags = {"mlflow.rootRunId": parent.state["tags"].get("mlflow.rootRunId", parent.root_id), **tags}
+        tags = {"mlflow.rootRunId": parent.state.tags.get("mlflow.rootRunId", parent.root_id), **tags}
     name = body.get("run_name") or tags.get("mlflow.runName") or f"run-{run_id[:6]}"
-    state = runs.new_state(str(name), {**tags, "mlflow.runName": str(name)})
-    state.update(status="Running", started_at=_from_milliseconds(body.get("start_time")) or now_utc())
-    document = {
-        "run_id": run_id,
-        "experiment": experiment["name"],
-        "run": state,
-        "user": str(body.get("user_id") or ""),
-    }
-    workspace.store.put("run", run_id, document)
+    started_at = _from_milliseconds(body.get("start_time")) or now_utc()
+    state = RunState(str(name), {**tags, "mlflow.runName": str(name)}, status=Status.RUNNING, started_at=started_at)
+    workspace.runs.insert(run_id, experiment["name"], state, str(body.get("user_id") or ""))
     return {"run": _run_to_wire(workspace, workspace.runs.get(run_id))}
 
 
@@ -99,16 +95,17 @@ def update_run(workspace: Workspace, body: Body) -> Body:
     """Change a run's status, end or name; the status of a job's run is its process's and stays."""
     run = _require_run(workspace, body)
     status = body.get("status")
-    if status is not None and status not in runs.OF_MLFLOW:
+    if status is not None and status not in FROM_MLFLOW:
         raise WireError(400, "BadRequest", f"'{status}' is not a status of a run.")
 
-    def change(state: Document) -> None:
+    def change(state: RunState) -> RunState:
         if body.get("run_name"):
-            state["display_name"] = str(body["run_name"])
-            state["tags"]["mlflow.runName"] = str(body["run_name"])
-        if run.kind == "mlflow" and status:
-            state["status"] = runs.OF_MLFLOW[status]
-            state["ended_at"] = _from_milliseconds(body.get("end_time")) or (now_utc() if runs.is_over(state) else None)
+            state = _renamed(state, str(body["run_name"]))
+        if run.kind != "mlflow" or not status:
+            return state
+        moved = replace(state, status=FROM_MLFLOW[status])
+        ended_at = _from_milliseconds(body.get("end_time")) or (now_utc() if moved.finished else None)
+        return replace(moved, ended_at=ended_at)
 
     workspace.runs.change(run, change)
     return {"run_info": _info_to_wire(_require_run(workspace, body))}
@@ -116,13 +113,13 @@ def update_run(workspace: Workspace, body: Body) -> Body:
 
 def delete_run(workspace: Workspace, body: Body) -> Body:
     """Hide a run; it can be restored."""
-    workspace.runs.change(_require_run(workspace, body), lambda state: state.update(hidden=True))
+    workspace.runs.change(_require_run(workspace, body), lambda state: replace(state, hidden=True))
     return {}
 
 
 def restore_run(workspace: Workspace, body: Body) -> Body:
     """Show a hidden run again."""
-    workspace.runs.change(_require_run(workspace, body), lambda state: state.update(hidden=False))
+    workspace.runs.change(_require_run(workspace, body), lambda state: replace(state, hidden=False))
     return {}
 
 
@@ -133,10 +130,10 @@ def search_runs(workspace: Workspace, body: Body) -> Body:
     wanted = read_filter(str(body.get("filter") or ""))
     orders, found = body.get("order_by") or [], list[Body]()
     enough = math.inf if orders else _number(body, "page_token", 0) + _number(body, "max_results", 1000) + 1
-    for run in workspace.runs.list():
+    for run in workspace.runs.list_all():
         if len(found) >= enough:
             break
-        in_view = view == "ALL" or run.state["hidden"] == (view == "DELETED_ONLY")
+        in_view = view == "ALL" or run.state.hidden == (view == "DELETED_ONLY")
         if in_view and (not experiments or runs.experiment_id(run.experiment) in experiments):
             shown = _run_to_wire(workspace, run)
             if all(one.holds(value_of(shown, one.sort, one.key)) for one in wanted):
@@ -163,7 +160,7 @@ def log_batch(workspace: Workspace, body: Body) -> Body:
     rows = [_metric(each) for each in body.get("metrics") or []]
     _set_params(workspace, run, _pairs(body, "params"))
     if tags := _pairs(body, "tags"):
-        workspace.runs.change(run, lambda state: state["tags"].update(tags))
+        workspace.runs.change(run, lambda state: replace(state, tags=state.tags | tags))
     if rows:
         workspace.store.append_metrics(run.run_id, rows)
     return {}
@@ -179,10 +176,8 @@ def set_tag(workspace: Workspace, body: Body) -> Body:
     """Set a tag of a run."""
     key, value = _text(body, "key"), str(body.get("value", ""))
 
-    def change(state: Document) -> None:
-        state["tags"][key] = value
-        if key == "mlflow.runName":
-            state["display_name"] = value
+    def change(state: RunState) -> RunState:
+        return _renamed(state, value) if key == "mlflow.runName" else replace(state, tags=state.tags | {key: value})
 
     workspace.runs.change(_require_run(workspace, body), change)
     return {}
@@ -191,9 +186,11 @@ def set_tag(workspace: Workspace, body: Body) -> Body:
 def delete_tag(workspace: Workspace, body: Body) -> Body:
     """Remove a tag of a run."""
     run, key = _require_run(workspace, body), _text(body, "key")
-    if key not in run.state["tags"]:
+    if key not in run.state.tags:
         raise WireError(404, "ResourceNotFound", f"The run '{run.run_id}' has no tag '{key}'.")
-    workspace.runs.change(run, lambda state: state["tags"].pop(key, None))
+    workspace.runs.change(
+        run, lambda state: replace(state, tags={name: value for name, value in state.tags.items() if name != key})
+    )
     return {}
 
 
@@ -225,6 +222,10 @@ def search_logged_models(_workspace: Workspace, _body: Body) -> Body:
 
 def _require_run(workspace: Workspace, body: Body) -> runs.Run:
     return workspace.runs.get(str(body.get("run_id") or body.get("run_uuid") or ""))
+
+
+def _renamed(state: RunState, name: str) -> RunState:
+    return replace(state, display_name=name, tags=state.tags | {"mlflow.runName": name})
 
 
 def _require_experiment(workspace: Workspace, key: str) -> Document:
@@ -304,8 +305,8 @@ def _experiment_to_wire(document: Document) -> Body:
 
 
 def _run_to_wire(workspace: Workspace, run: runs.Run) -> Body:
-    named = {"mlflow.runName": run.state["display_name"], "mlflow.rootRunId": run.root_id}
-    tags = {**named, **properties_of(run), **run.state["tags"]}
+    named = {"mlflow.runName": run.state.display_name, "mlflow.rootRunId": run.root_id}
+    tags = {**named, **properties_of(run), **run.state.tags}
     if run.parent_id:
         tags["mlflow.parentRunId"] = run.parent_id
     data = {
@@ -321,15 +322,15 @@ def _info_to_wire(run: runs.Run) -> Body:
     info = {
         "run_id": run.run_id,
         "run_uuid": run.run_id,
-        "run_name": state["display_name"],
+        "run_name": state.display_name,
         "user_id": "local",
         "experiment_id": runs.experiment_id(run.experiment),
-        "status": runs.STATUSES[state["status"]].mlflow,
-        "start_time": runs.to_milliseconds(state["started_at"] or run.created_at),
+        "status": state.status.mlflow,
+        "start_time": runs.to_milliseconds(state.started_at or run.created_at),
         "artifact_uri": artifacts.artifact_uri(run),
-        "lifecycle_stage": "deleted" if state["hidden"] else _STAGE,
+        "lifecycle_stage": "deleted" if state.hidden else _STAGE,
     }
-    return info | ({"end_time": runs.to_milliseconds(state["ended_at"])} if state["ended_at"] else {})
+    return info | ({"end_time": runs.to_milliseconds(state.ended_at)} if state.ended_at else {})
 
 
 def _metric_to_wire(point: MetricPoint) -> Body:

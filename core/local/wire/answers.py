@@ -12,7 +12,7 @@ import math
 import re
 import uuid
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
 import orjson
@@ -28,6 +28,7 @@ from core.local.wire.errors import WireError
 
 Document = dict[str, Any]
 Json = dict[str, Any] | list[dict[str, Any]]
+_T = TypeVar("_T")
 
 PROVIDER = "Microsoft.MachineLearningServices"
 REGISTRY_NAME = "azureml"
@@ -235,7 +236,7 @@ def system_data(document: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def paged(request: Request, values: Sequence[Any], to_wire: Callable[[Any], Document] | None = None) -> dict[str, Any]:
+def paged(request: Request, values: Sequence[_T], to_wire: Callable[[_T], Document] | None = None) -> dict[str, Any]:
     """Return one page, with an absolute link to the next; `$top` or `count` sets its length, `$skip` its start.
 
     `to_wire` makes the answer of a value, of those on the page alone.
@@ -253,13 +254,13 @@ def paged(request: Request, values: Sequence[Any], to_wire: Callable[[Any], Docu
 
 def paged_as_read(
     request: Request,
-    found: Callable[[int | None], Iterable[tuple[int, Document]]],
-    to_wire: Callable[[Document], dict[str, Any]],
-    keep: Callable[[Document], bool] = lambda _document: True,
+    read: Callable[[int | None], Iterable[tuple[int, _T]]],
+    to_wire: Callable[[_T], Document],
+    keep: Callable[[_T], bool],
 ) -> dict[str, Any]:
-    """Return one page of documents that are read as the page fills, with a link that goes on below the last one.
+    """Return one page of records that are read as the page fills, with a link that goes on below the last one.
 
-    `found` gives documents with their places, the newest first, from below a place on (Store.each). What is added
+    `read` gives records with their places, the newest first, from below a place on (Store.each). What is added
     meanwhile moves no page.
     """
     query = dict(request.query_params)
@@ -269,8 +270,8 @@ def paged_as_read(
     length = _whole_number(query, "$top", _whole_number(query, "count", PAGE_SIZE))
     page: dict[str, Any] = {"value": []}
     place = 0
-    for here, document in found(int(below) if below else None) if length else ():
-        if not keep(document):
+    for here, record in read(int(below) if below else None) if length else ():
+        if not keep(record):
             continue
         if to_skip:
             to_skip -= 1
@@ -280,7 +281,7 @@ def paged_as_read(
             query["$skipToken"] = str(place)
             page["nextLink"] = f"{base_url(request)}{quote(request.scope['path'])}?{urlencode(query)}"
             break
-        page["value"].append(to_wire(document))
+        page["value"].append(to_wire(record))
         place = here
     return page
 

@@ -20,6 +20,7 @@ import requests
 
 from core.local import processes, shim
 from core.local.jobs import runs
+from core.local.jobs.job import COMMAND_STEP
 from tests.core.local.submitting import TERMINAL, command_body, job_of, metric_of, wait, wait_for
 from tests.local_server import LocalServer
 from tests.soak import Soak
@@ -42,12 +43,12 @@ def server(own_server: LocalServer) -> Iterator[LocalServer]:
 
 
 def written_by(server: LocalServer, name: str) -> list[int]:
-    path = server.home.runs / name / runs.COMMAND_STEP / "metrics.jsonl"
+    path = server.home.runs / name / COMMAND_STEP / "metrics.jsonl"
     return [json.loads(line)["step"] for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def starts_of(server: LocalServer, name: str) -> int:
-    log = server.home.runs / name / runs.COMMAND_STEP / runs.LOG_NAME
+    log = server.home.runs / name / COMMAND_STEP / runs.LOG_NAME
     return log.read_text().count("trains in") if log.exists() else 0
 
 
@@ -99,7 +100,7 @@ def play(server: LocalServer, name: str, event: str, chance: random.Random) -> N
     if chance.random() < 0.4:
         put_and_cut(server, name, body, chance.random() * 0.02)
     put(server, name, body)
-    folder = server.home.runs / name / runs.COMMAND_STEP
+    folder = server.home.runs / name / COMMAND_STEP
     if chance.random() < 0.5:
         time.sleep(chance.random() * 0.5)
     if event == "cancel":
@@ -142,7 +143,7 @@ def test_a_server_that_returns_adopts_the_trainer_it_finds(server: LocalServer) 
     wait_for(server, "adopted", "Running")
     wait(lambda: metric_of(server, "adopted"))
     server.kill()
-    child = processes._read_json(server.home.runs / "adopted" / runs.COMMAND_STEP / shim.PROCESS_NAME)["child_pid"]
+    child = processes._read_json(server.home.runs / "adopted" / COMMAND_STEP / shim.PROCESS_NAME)["child_pid"]
     time.sleep(0.3)
     assert shim.start_time_of(child), "the trainer went on without a server"
     server.start()
@@ -155,7 +156,7 @@ def test_a_trainer_that_ended_while_no_server_lived_is_read_from_its_folder(serv
     put(server, "alone", command_body("--steps 20 --pause 0.02 --crash exit"))
     wait_for(server, "alone", "Running")
     server.kill()
-    wait(lambda: not processes.is_alive(server.home.runs / "alone" / runs.COMMAND_STEP))
+    wait(lambda: not processes.is_alive(server.home.runs / "alone" / COMMAND_STEP))
     server.start()
     assert wait_for(server, "alone")["status"] == "Failed"
     assert len(metric_of(server, "alone")) == 20

@@ -37,9 +37,18 @@ TEMPLATE = {
     "properties": {"jobType": "Command", "command": "true", "outputs": {}},
     "experiment": "held",
     "compute": "this-machine",
-    "plan": {"outputs": {}, "inputs": {}, "cores": 1, "gpus": 0},
+    "plan": {"outputs": {}, "inputs": {}, "cores": 1, "gpus": 0, "command": "true", "variables": {}},
     "cancel_asked_at": None,
-    "steps": [{"name": "finetune", "program": "finetune", "attempt": 1, "stop_asked_at": None, "run": ENDED}],
+    "steps": [
+        {
+            "name": "finetune",
+            "title": "Fine-tune",
+            "program": "finetune",
+            "attempt": 1,
+            "stop_asked_at": None,
+            "run": ENDED,
+        }
+    ],
     "run": ENDED,
 }
 

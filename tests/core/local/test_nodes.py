@@ -6,6 +6,7 @@ import itertools
 import json
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from core.home import Home
 from core.local.blobs import CONTAINER
 from core.local.jobs import nodes, runs
+from core.local.jobs.job import COMMAND_STEP, CommandPlan, Held, Job, JobKind, RunState, Status, Step
 from core.local.machine import Machine, probe
 from tests.core.local.submitting import command_body, details_of, job_of, pipeline_body, submit, wait, wait_for
 from tests.local_server import LocalServer
@@ -28,49 +30,45 @@ TWO_CORES = pytest.mark.skipif(
 )
 
 
-def job(
-    name: str, compute: str, cores: int, status: str = "Queued", attempt: int = 1, **held: list[int]
-) -> dict[str, Any]:
-    steps = [{"attempt": attempt if status != "Queued" else 0}]
-    plan = {"cores": cores, "gpus": len(held.get("gpus", ()))}
-    return {"name": name, "compute": compute, "plan": plan, "run": {"status": status}, "steps": steps, "held": held}
+def job(name: str, compute: str, cores: int, status: Status = Status.QUEUED, attempt: int = 1, gpus: int = 0) -> Job:
+    step = Step(name, COMMAND_STEP, "Command", COMMAND_STEP, RunState(name), attempt if status != "Queued" else 0)
+    plan = CommandPlan("true", {}, {}, {}, cores, gpus)
+    return Job(name, JobKind.COMMAND, {}, "Default", compute, plan, RunState(name, status=status), (step,))
 
 
-def next_of(jobs: list[dict[str, Any]], cores: int = 4, **limits: int) -> tuple[str, str]:
+def next_of(jobs: list[Job], cores: int = 4, **limits: int) -> tuple[str, str]:
     return nodes.find_next(Machine(cores, 8.0), jobs, lambda compute: limits.get(compute, 2))
 
 
 def test_the_oldest_job_whose_cluster_has_a_node_is_next() -> None:
     waiting = [job("a", "x", 1), job("b", "x", 1), job("c", "y", 1)]
     assert next_of(waiting) == ("a", "")
-    assert next_of([job("z", "x", 1, "Running"), *waiting], x=1) == ("c", ""), "x has one node, y another"
+    assert next_of([job("z", "x", 1, Status.RUNNING), *waiting], x=1) == ("c", ""), "x has one node, y another"
     assert next_of(waiting, x=0, y=0) == ("", ""), "neither cluster is ready"
 
 
 def test_nobody_overtakes_a_job_that_waits_for_cores() -> None:
-    working = job("w", "x", 2, "Running")
+    working = job("w", "x", 2, Status.RUNNING)
     assert next_of([working, job("large", "y", 4), job("small", "z", 1)]) == ("", "large")
     assert next_of([working, job("small", "z", 2), job("large", "y", 4)]) == ("small", "")
 
 
 def test_a_job_cancelled_while_it_waited_holds_nothing() -> None:
-    assert next_of([job("c", "x", 4, "CancelRequested", attempt=0), job("n", "y", 4)]) == ("n", "")
-    assert next_of([job("c", "x", 4, "CancelRequested", attempt=1), job("n", "y", 4)]) == ("", "n")
+    assert next_of([job("c", "x", 4, Status.CANCEL_REQUESTED, attempt=0), job("n", "y", 4)]) == ("n", "")
+    assert next_of([job("c", "x", 4, Status.CANCEL_REQUESTED, attempt=1), job("n", "y", 4)]) == ("", "n")
 
 
 @TWO_CORES
 def test_jobs_get_processors_and_gpus_that_no_other_has() -> None:
     cpus = nodes.usable_cpus()
     machine = Machine(len(cpus), 8.0, gpus=("A", "B"))
-    first = job("first", "x", 1, gpus=[0])
+    first = job("first", "x", 1, Status.RUNNING, gpus=1)
     held = nodes.assign(machine, first, [])
-    assert held == {"cpus": [cpus[0]], "gpus": [0]}
-    beside = [{**first, "held": held, "run": {"status": "Running"}, "steps": [{"attempt": 1}]}]
-    assert nodes.assign(machine, job("second", "y", 1, gpus=[0]), beside) == {"cpus": [cpus[1]], "gpus": [1]}
-    assert nodes.assign(machine, job("whole", "x", machine.cores), [])["cpus"] == []
-    assert nodes.assign(Machine(1, 8.0), job("limited", "x", 1), [])["cpus"] == [], (
-        "a container's limit is no set of cpus"
-    )
+    assert held == Held([cpus[0]], [0])
+    beside = [replace(first, held=held)]
+    assert nodes.assign(machine, job("second", "y", 1, gpus=1), beside) == Held([cpus[1]], [1])
+    assert nodes.assign(machine, job("whole", "x", machine.cores), []).cpus == []
+    assert nodes.assign(Machine(1, 8.0), job("limited", "x", 1), []).cpus == [], "a container's limit is no set of cpus"
 
 
 def make_cluster(server: LocalServer, name: str, cores: int, nodes_at_most: int) -> None:
@@ -86,7 +84,7 @@ def show(compute: str, seconds: float) -> dict[str, Any]:
 
 
 def seen_by(server: LocalServer, name: str) -> tuple[int, list[int]]:
-    log = server.home.runs / name / runs.COMMAND_STEP / runs.LOG_NAME
+    log = server.home.runs / name / COMMAND_STEP / runs.LOG_NAME
     threads, cpus = json.loads(wait(lambda: log.exists() and log.read_text(encoding="utf-8").strip()))
     return int(threads), cpus
 

@@ -24,6 +24,7 @@ from core.home import Home
 from core.local import machine, processes
 from core.local.blobs import CONTAINER, DATASTORE
 from core.local.jobs import runs, steps
+from core.local.jobs.job import COMMAND_STEP, PipelinePlan, RunState, Status
 from core.local.jobs.runner import Runner
 from core.local.registry import Registry
 from core.local.routes import compute, jobs
@@ -93,7 +94,7 @@ def test_cancel_stops_the_trainer_and_keeps_the_metrics_so_far(local_server: Loc
     assert local_server.request("POST", "jobs/stopped/cancel").status_code == 200
     assert wait_for(local_server, "stopped")["status"] == "Canceled"
     assert time.monotonic() - asked < 8
-    assert not processes.is_alive(local_server.home.runs / "stopped" / runs.COMMAND_STEP)
+    assert not processes.is_alive(local_server.home.runs / "stopped" / COMMAND_STEP)
     assert len(metric_of(local_server, "stopped")) > 3
     assert local_server.request("POST", "jobs/stopped/cancel").status_code == 200
 
@@ -150,7 +151,7 @@ def test_a_queued_job_can_be_canceled_and_never_starts(local_server: LocalServer
     wait_for(local_server, "waits", "Queued")
     local_server.request("POST", "jobs/waits/cancel")
     assert wait_for(local_server, "waits")["status"] == "Canceled"
-    assert not (local_server.home.runs / "waits" / runs.COMMAND_STEP).exists()
+    assert not (local_server.home.runs / "waits" / COMMAND_STEP).exists()
     local_server.request("POST", "jobs/ahead/cancel")
 
 
@@ -257,12 +258,12 @@ def workspace(tmp_path: Path, here: machine.Machine) -> Iterator[Workspace]:
     yield made
     made.runner.stop()
     for name in made.runner.list_active():
-        for step in made.store.require("job", name)["steps"]:
+        for step in made.runs.get_job(name).steps:
             processes.stop(made.runs.step_folder(name, step), 0.1)
 
 
 def ended(workspace: Workspace, name: str) -> Document:
-    return wait(lambda: (job := workspace.store.require("job", name)) and runs.is_over(job["run"]) and job)
+    return wait(lambda: (job := workspace.store.require("job", name)) and Status(job["run"]["status"]).finished and job)
 
 
 def test_a_pipeline_runs_its_five_steps_and_places_one_copy_of_the_model(workspace: Workspace) -> None:
@@ -392,18 +393,19 @@ def test_an_input_bound_to_the_pipeline_is_followed(workspace: Workspace) -> Non
     body["properties"]["jobs"]["ft"]["inputs"]["num_train_epochs"] = {"value": "${{parent.inputs.epochs}}"}
     job = jobs.submit(workspace, "bound", body)
     assert job is not None
-    assert job["plan"]["parameters"]["num_train_epochs"] == "2"
+    assert isinstance(job.plan, PipelinePlan)
+    assert job.plan.parameters["num_train_epochs"] == "2"
 
 
 def test_every_status_has_mlflows_word_and_follows_from_another() -> None:
     words = {"RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"}
-    reached = {name for status in runs.STATUSES.values() for name in status.following}
-    for name, status in runs.STATUSES.items():
+    reached = {following for status in Status for following in status.following}
+    for status in Status:
         assert status.mlflow in words
-        assert name == "NotStarted" or name in reached
-        assert status.terminal == (name in ("Completed", "Failed", "Canceled"))
+        assert status is Status.NOT_STARTED or status in reached
+        assert status.finished == (status in ("Completed", "Failed", "Canceled"))
     with pytest.raises(ValueError, match="does not go from Completed to Running"):
-        runs.move({"status": "Completed"}, "Running")
+        RunState("run", status=Status.COMPLETED).moved(Status.RUNNING)
 
 
 def test_the_reserve_gives_way_to_a_full_disk_only(tmp_path: Path) -> None:
