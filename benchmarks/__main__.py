@@ -30,7 +30,9 @@ from benchmarks import load
 from benchmarks.page_clock import open_tab
 from core import home as homes
 from core import launcher
-from core.azureml.connection import connect, ensure_local, local_settings
+from core.azureml.connection import connect
+from core.azureml.local_process import ensure_local
+from core.azureml.settings import local_settings
 from core.home import Home
 from core.launcher import Dashboard
 

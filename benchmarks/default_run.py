@@ -19,7 +19,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from benchmarks.__main__ import Peaks, bench_home
 from core import launcher
-from core.azureml.connection import ensure_local
+from core.azureml.local_process import ensure_local
 
 FIRST_LOSS_BAR_S = 20.0
 WHOLE_RUN_BAR_S = 240.0

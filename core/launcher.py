@@ -31,7 +31,7 @@ from websockets.sync.client import connect as open_websocket
 
 from core import home as homes
 from core import pids
-from core.azureml.connection import ensure_local
+from core.azureml.local_process import ensure_local
 from core.errors import TunedeckError
 from core.home import REPOSITORY, Home
 

@@ -21,6 +21,7 @@ from core.runs.progress import make_stages
 from core.runs.states import ACTIVE_WORDS
 from core.serving.endpoints import EndpointView
 from core.teardown.inventory import Inventory
+from core.words import duration, percent
 
 ENDED_SHOWN = 50
 _REATTACHED_FOR = timedelta(minutes=5)
@@ -208,7 +209,7 @@ def describe_progress(run: Run) -> str:
     if progress is None or not progress.step:
         return f"{run.state_word}."
     of = f" of {progress.total_steps}" if progress.total_steps else ""
-    left = f", about {describe_seconds(progress.eta_s)} left" if progress.eta_s is not None else ""
+    left = f", about {duration(progress.eta_s)} left" if progress.eta_s is not None else ""
     return f"Step {progress.step}{of}{left}."
 
 
@@ -217,17 +218,7 @@ def describe_shortly(run: Run) -> str:
     progress = run.progress
     if run.state != "Running" or progress is None or not progress.step or not progress.total_steps:
         return run.state_word
-    return f"{min(int(progress.fraction * 100), 99)}%"
-
-
-def describe_seconds(seconds: float) -> str:
-    """Return a duration in two units: "41 s", "1 min 2 s", "3 h 5 min"."""
-    whole = max(0, round(seconds))
-    for size, unit, below, below_unit in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
-        if whole >= size:
-            rest = whole % size // below
-            return f"{whole // size} {unit}" + (f" {rest} {below_unit}" if rest else "")
-    return f"{whole} s"
+    return percent(min(progress.fraction, 0.99))
 
 
 def mark_seen(run: str) -> None:
@@ -258,7 +249,7 @@ def describe_reattachment(launch: Operation, loss: Series, now: datetime | None 
     at, since = tags.parse_time(told.get("at")), tags.parse_time(told.get("since"))
     if at is None or since is None or (now or datetime.now(UTC)) - at > _REATTACHED_FOR:
         return ""
-    sentence = f"Re-attached to {launch.change.label}. You missed {describe_seconds((at - since).total_seconds())}"
+    sentence = f"Re-attached to {launch.change.label}. You missed {duration((at - since).total_seconds())}"
     before = [point.value for point in loss.points if point.at_ms <= since.timestamp() * 1000]
     after = [point.value for point in loss.points if point.at_ms <= at.timestamp() * 1000]
     if not before or len(before) == len(after):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from core.azureml import cloud as clouds
+from core.azureml.cloud import SignIn
+from core.azureml.connection import Connection, connect
+from core.azureml.local_process import ensure_local
+from core.azureml.settings import Settings
 from core.errors import ServiceRefused, TunedeckError
-
-if TYPE_CHECKING:
-    from core.azureml.connection import Connection
 
 _PERMISSIONS_API = "2022-04-01"
 # What a role must allow, by what an operator does with it.
@@ -39,6 +40,24 @@ class AccessLine:
 OnLine = Callable[[AccessLine], None]
 
 
+def check_access(
+    settings: Settings, *, sign_in: SignIn | None = None, on_line: Callable[[AccessLine], None] | None = None
+) -> list[AccessLine]:
+    """Prove, step by step, that a workspace can be used; blocks. The local one is started if it does not run.
+
+    `on_line` hears each line as it is known.
+    """
+    tell = on_line or (lambda line: None)
+    if settings.kind == "local":
+        try:
+            ensure_local()
+        except TunedeckError as error:
+            failed = AccessLine("Local workspace", "failed", error.message, error.hint, error.detail)
+            tell(failed)
+            return [failed]
+    return prove_access(connect(settings, sign_in=sign_in), tell)
+
+
 def prove_access(conn: Connection, on_line: OnLine) -> list[AccessLine]:
     """Return one line per step; `on_line` hears each as soon as it is known. A failed sign-in skips the rest."""
     lines: list[AccessLine] = []
@@ -52,7 +71,7 @@ def prove_access(conn: Connection, on_line: OnLine) -> list[AccessLine]:
             blocked = line.state == "failed" and title in NEEDED
         lines.append(line)
         on_line(line)
-    for line in _prove_roles(conn) if conn.billed and not blocked else []:
+    for line in _prove_roles(conn) if conn.costs_money and not blocked else []:
         lines.append(line)
         on_line(line)
     return lines

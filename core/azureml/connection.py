@@ -16,21 +16,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from core import home as homes
 from core.azureml import cloud as clouds
 from core.azureml import storage
-from core.azureml.access import NEEDED, AccessLine, can_be_used, prove_access
 from core.azureml.client import build_client, checking_job, patience_of
-from core.azureml.cloud import AzureCredential, DeviceCode, LocalCredential, SignIn
-from core.azureml.local_process import ensure_local, local_is_up
+from core.azureml.cloud import AzureCredential, LocalCredential, SignIn
 from core.azureml.service_errors import Place, explain, read_answer, service_exceptions, translate
-from core.azureml.settings import (
-    LOCAL,
-    Settings,
-    find_settings,
-    list_settings,
-    local_settings,
-    make_settings,
-    parse_config_json,
-    save_settings,
-)
+from core.azureml.settings import Settings, find_settings
 from core.errors import BadInput, NotFound, SignInFailed, TunedeckError
 from core.home import Home
 
@@ -38,30 +27,6 @@ if TYPE_CHECKING:
     import requests
     from azure.ai.ml import MLClient
     from azure.storage.blob import ContainerClient
-
-__all__ = [
-    "LOCAL",
-    "NEEDED",
-    "AccessLine",
-    "Blobs",
-    "Connection",
-    "DeviceCode",
-    "Settings",
-    "SignIn",
-    "WorkspaceFacts",
-    "can_be_used",
-    "check_access",
-    "connect",
-    "ensure_local",
-    "find_settings",
-    "get_connection",
-    "list_settings",
-    "local_is_up",
-    "local_settings",
-    "make_settings",
-    "parse_config_json",
-    "save_settings",
-]
 
 T = TypeVar("T")
 
@@ -122,13 +87,8 @@ class Connection:
         return "Local" if self.cloud.is_local else f"Azure · {self.settings.workspace_name}"
 
     @property
-    def icon(self) -> str:
-        """Return the Material icon that stands beside the title."""
-        return "lan" if self.cloud.is_local else "cloud"
-
-    @property
-    def billed(self) -> bool:
-        """Tell whether a click can cost money."""
+    def costs_money(self) -> bool:
+        """Tell whether what is started here can cost money: on Azure, not on this machine."""
         return not self.cloud.is_local
 
     @property
@@ -266,7 +226,8 @@ class Connection:
         self.workspace  # noqa: B018  built before this lock is taken: building takes the process's own
         with self._blobs_lock:
             if self._blobs is None or storage.is_stale(self._blobs.container):
-                self._blobs = Blobs(*storage.open_default(self, use_proxy=not self.cloud.is_local))
+                identity = None if self.cloud.is_local else self.credential
+                self._blobs = Blobs(*storage.open_default(self.workspace, identity, self.call))
             return self._blobs
 
     @property
@@ -364,24 +325,6 @@ def connect(settings: Settings, *, sign_in: SignIn | None = None, home: Home | N
         if key not in _connections or sign_in is not None:
             _connections[key] = Connection(settings, home, sign_in)
         return _connections[key]
-
-
-def check_access(
-    settings: Settings, *, sign_in: SignIn | None = None, on_line: Callable[[AccessLine], None] | None = None
-) -> list[AccessLine]:
-    """Prove, step by step, that a workspace can be used; blocks. The local one is started if it does not run.
-
-    `on_line` hears each line as it is known.
-    """
-    tell = on_line or (lambda line: None)
-    if settings.kind == "local":
-        try:
-            ensure_local()
-        except TunedeckError as error:
-            failed = AccessLine("Local workspace", "failed", error.message, error.hint, error.detail)
-            tell(failed)
-            return [failed]
-    return prove_access(connect(settings, sign_in=sign_in), tell)
 
 
 def get_connection(alias: str) -> Connection:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from core.azureml.connection import Connection
+from core.catalog.base_models import AllowList, BaseModel
 from core.catalog.prices import Price, read_estimated_price, retail_price
-
-if TYPE_CHECKING:
-    from core.azureml.connection import Connection
-    from core.catalog.base_models import AllowList, BaseModel
 
 # The lesson's list: refused where a model publishes no list of its own.
 DENIED_SIZES = ("standard_nc6", "standard_nc12", "standard_nc24", "standard_nc24r")
@@ -98,6 +96,20 @@ def list_sizes(conn: Connection) -> list[Size]:
 def find_size(sizes: Sequence[Size], name: str) -> Size | None:
     """Return the size of that name, case ignored: computes answer it in capitals."""
     return next((size for size in sizes if size.name.lower() == name.lower()), None)
+
+
+def size_price(conn: Connection, size_name: str) -> Price:
+    """Return the list price of a size by its name; unknown where the region does not list the size."""
+    size = find_size(list_sizes(conn), size_name)
+    return price_of(conn, size) if size else Price(None)
+
+
+def price_of(conn: Connection, size: Size) -> Price:
+    """Return a size's list price in the workspace's region: the workspace's own answer, else the retail price API."""
+    if size.price.per_hour is not None or not conn.costs_money:
+        return size.price
+    region = conn.remember("region", lambda: conn.facts().region, _SIZES_KEPT_S)
+    return retail_price(conn, region, size.name)
 
 
 def list_computes(conn: Connection) -> list[Compute]:
@@ -250,7 +262,7 @@ def _to_compute(conn: Connection, body: Mapping[str, Any], sizes: Sequence[Size]
     kind = _kind_of(body)
     size = find_size(sizes, str(inner.get("vmSize") or ""))
     low_priority = str(inner.get("vmPriority") or "").lower() == "lowpriority"
-    price = _price_of(conn, size) if size and not low_priority else Price(None)
+    price = price_of(conn, size) if size and not low_priority else Price(None)
     instance = kind == "instance"
     return Compute(
         name=str(body.get("name") or ""),
@@ -270,18 +282,6 @@ def _to_compute(conn: Connection, body: Mapping[str, Any], sizes: Sequence[Size]
         price=price,
         low_priority=low_priority,
     )
-
-
-def _price_of(conn: Connection, size: Size) -> Price:
-    if size.price.per_hour is not None or not conn.billed:
-        return size.price
-    region = conn.remember("region", lambda: conn.facts().region, _SIZES_KEPT_S)
-    return retail_price(conn, region, size.name)
-
-
-def with_price(conn: Connection, size: Size) -> Size:
-    """Return the size with its list price looked up where the workspace did not say it."""
-    return replace(size, price=_price_of(conn, size))
 
 
 def _count_nodes(inner: Mapping[str, Any], instance: bool) -> int | None:

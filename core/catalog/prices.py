@@ -9,15 +9,12 @@ import threading
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from core import home
+from core.azureml.connection import Connection
 from core.errors import TunedeckError
-
-if TYPE_CHECKING:
-    from core.azureml.connection import Connection
 
 PRICE_UNKNOWN = "price unknown"
 RETAIL_URL = "https://prices.azure.com/api/retail/prices"
@@ -26,7 +23,6 @@ _RETAIL_API = "2023-01-01-preview"
 _CACHE_S = 24 * 3600
 _MISS_CACHE_S = 600
 _MOST_PAGES = 5
-_REGION_KEPT_S = 600
 _cache_lock = threading.Lock()
 
 
@@ -40,7 +36,7 @@ class Price:
 
     @property
     def words(self) -> str:
-        """Return "$3.67/h", "3.10 EUR/h" or "price unknown"."""
+        """Return "$3.67/h", "EUR 3.10/h" or "price unknown"."""
         return PRICE_UNKNOWN if self.per_hour is None else f"{money(self.per_hour, self.currency)}/h"
 
     @property
@@ -69,34 +65,17 @@ class CostRange:
         if self.high < 2:  # whole amounts would say "$0 to $1"
             low, high = money(self.low, self.currency), money(self.high, self.currency)
             return low if low == high else f"{low} to {high}"
-        low, high = _whole(math.floor(self.low), self.currency), _whole(math.ceil(self.high), self.currency)
+        mark = _mark(self.currency)
+        low, high = f"{mark}{math.floor(self.low):,}", f"{mark}{math.ceil(self.high):,}"
         return f"about {low}" if low == high else f"{low} to {high}"
 
 
-@dataclass(frozen=True)
-class BillLine:
-    """One thing that bills: since when, at what price."""
-
-    name: str
-    price: Price
-    since: datetime | None
-
-    def cost_so_far(self, now: datetime | None = None) -> float | None:
-        """Return the amount since `since`, None where price or start is not known."""
-        if self.price.is_free:
-            return 0.0
-        if self.price.per_hour is None or self.since is None:
-            return None
-        return self.price.per_hour * max(0.0, ((now or datetime.now(UTC)) - self.since).total_seconds()) / 3600
-
-
 def money(amount: float | None, currency: str = "USD") -> str:
-    """Return "$11.32", "<$0.01", "3.10 EUR" or "price unknown"."""
+    """Return "$11.32", "<$0.01", "EUR 3.10" or "price unknown"."""
     if amount is None:
         return PRICE_UNKNOWN
-    if currency != "USD":
-        return f"<0.01 {currency}" if 0 < amount < 0.01 else f"{amount:,.2f} {currency}"
-    return "<$0.01" if 0 < amount < 0.01 else f"${amount:,.2f}"
+    mark = _mark(currency)
+    return f"<{mark}0.01" if 0 < amount < 0.01 else f"{mark}{amount:,.2f}"
 
 
 def cost_range(price: Price, minutes_low: float, minutes_high: float, nodes: int = 1) -> CostRange:
@@ -134,25 +113,12 @@ def read_estimated_price(answer: Mapping[str, Any] | None) -> Price:
     return Price(None)
 
 
-def size_price(conn: Connection, size_name: str) -> Price:
-    """Return a size's list price in the workspace's region: the workspace's own answer, else the retail price API."""
-    from core.catalog.compute import find_size, list_sizes
-
-    size = find_size(list_sizes(conn), size_name)
-    if size is not None and size.price.per_hour is not None:
-        return size.price
-    if not conn.billed:
-        return Price(None)
-    region = conn.remember("region", lambda: conn.facts().region, _REGION_KEPT_S)
-    return retail_price(conn, region, size.name if size else size_name)
-
-
 def retail_price(conn: Connection, region: str, size_name: str) -> Price:
     """Return what Azure's public price list says, kept for a day; unknown where it does not say or does not answer.
 
     A workspace that bills nobody is not looked up.
     """
-    if not conn.billed:
+    if not conn.costs_money:
         return Price(None)
     key = f"{region.lower()}/{size_name.lower()}"
     kept = _read_cache().get(key)
@@ -219,5 +185,5 @@ def _write_cache(key: str, price: Price) -> None:
         home.write_atomically(_cache_path(), json.dumps({**_read_cache(), key: entry}))
 
 
-def _whole(amount: int, currency: str) -> str:
-    return f"${amount:,}" if currency == "USD" else f"{amount:,} {currency}"
+def _mark(currency: str) -> str:
+    return "$" if currency == "USD" else f"{currency} "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pprint import pformat
 
-from core.azureml.connection import Settings
+from core.azureml.settings import Settings
 from core.launch.plan import LaunchPlan
 from core.recipe import COMPONENT
 from core.runs.jobs import COMPONENT_NAME, OUTPUT_NAME

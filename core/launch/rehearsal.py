@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from core.azureml import tags
-from core.azureml.connection import LOCAL
+from core.azureml.settings import LOCAL
 from core.launch import drafts
 from core.launch.drafts import Draft
 from core.launch.plan import LaunchPlan

@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar, cast
 from core.azureml import connection as connections
 from core.azureml import tags
 from core.azureml.connection import Connection
+from core.azureml.settings import find_settings
 from core.errors import NotFound, ServiceFailed, ServiceRefused, Throttled, TunedeckError, Unreachable
 from core.operations.change import Change, Outcome, Stop, Wait
 from core.operations.ledger import Ledger
@@ -47,7 +48,7 @@ class Work(Generic[C]):
     @property
     def conn(self) -> Connection:
         """The connection this operation belongs to; no request is sent by asking for it."""
-        settings = connections.find_settings(self.operation.connection)
+        settings = find_settings(self.operation.connection)
         if settings is None:
             raise NotFound(
                 f"The workspace '{self.operation.connection}' is no longer known here.", "Connect it again, then retry."

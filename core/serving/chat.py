@@ -194,7 +194,7 @@ def _post(
         except NotFound as error:
             raise _gone(endpoint) from error
         with requests.Session() as session:
-            session.trust_env = conn.billed  # a proxy of the environment would be asked for 127.0.0.1
+            session.trust_env = not conn.cloud.is_local  # a proxy of the environment would be asked for 127.0.0.1
             try:
                 answer = session.post(
                     url,

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from core.azureml import tags
 from core.azureml.connection import Connection
 from core.azureml.datastore import path_of, sum_bytes
-from core.catalog.compute import Compute, list_computes
-from core.catalog.prices import Price, size_price
+from core.catalog.compute import Compute, list_computes, size_price
+from core.catalog.prices import Price
 from core.errors import AccessDenied, SignInFailed, TunedeckError, Unreachable
 from core.runs.jobs import OUTPUT_NAME, list_runs
 from core.serving.endpoints import EndpointView, list_endpoints

@@ -112,7 +112,7 @@ def plan_teardown(
     runs = list_runs(conn, 20) if any(item.kind == "compute" for item in picked) else []
     actions = tuple(_plan(item, item.key in delete_files, runs, inventory) for item in picked)
     freed = Inventory(tuple(picked))
-    costs = conn.billed and any(action.what == "delete" for action in actions)
+    costs = conn.costs_money and any(action.what == "delete" for action in actions)
     return TeardownPlan(
         connection=conn.alias,
         actions=actions,

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from core.azureml.connection import LOCAL
+from core.azureml.settings import LOCAL
 from pages.parts.home import overview as parts
 from pages.parts.kit.action import action
 from pages.parts.kit.links import link

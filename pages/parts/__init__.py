@@ -7,5 +7,5 @@ action.action("Start run", fn, *args, key=, then=)      every button; what fails
 live.live(draw, key=, run_every=2)                      the part that draws itself again
 notices.end_page()                                      in the place of st.stop
 state.ui(), state.url_id("run")                         what is open here, and what the URL names
-words.duration(62), words.plain(text)                   numbers as the screens write them; text without Markdown
+words.plural(2, "run"), words.plain(text)               numbers as the screens write them; text without Markdown
 """

@@ -12,7 +12,8 @@ import pytest
 
 from core import errors
 from core.azureml import cloud as clouds
-from core.azureml.connection import Connection, connect, local_settings
+from core.azureml.connection import Connection, connect
+from core.azureml.settings import local_settings
 from core.home import Home
 from core.local import processes
 from core.local.blobs import CONTAINER

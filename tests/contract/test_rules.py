@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from core.azureml import cloud as clouds
-from core.azureml.connection import connect, local_settings
+from core.azureml.connection import connect
 from core.azureml.service_errors import translate
+from core.azureml.settings import local_settings
 from core.errors import QuotaExceeded
 from core.home import Home
 from core.local.blobs import CONTAINER

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from core.azureml.connection import Connection, connect, local_settings
+from core.azureml.connection import Connection, connect
+from core.azureml.settings import local_settings
 from core.home import Home
 from tests.local_server import LocalServer, running_server
 from tests.tiny_model import build_tiny_model

@@ -16,7 +16,6 @@ from core.overview import (
     NextStep,
     describe_deletion,
     describe_reattachment,
-    describe_seconds,
     find_next_deletion,
     next_action,
 )
@@ -72,13 +71,6 @@ def test_the_next_deletion_is_the_earliest() -> None:
     soon = replace(BILLS, name="soon", delete_at=NOW + timedelta(hours=3))
     assert find_next_deletion(Inventory((later, soon, BILLS)), NOW) == ("soon", 10800.0)
     assert find_next_deletion(NOTHING) is None
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"), [(41, "41 s"), (62, "1 min 2 s"), (60, "1 min"), (11100, "3 h 5 min"), (90000, "1 d 1 h")]
-)
-def test_durations_have_two_units(seconds: float, words: str) -> None:
-    assert describe_seconds(seconds) == words
 
 
 @pytest.mark.parametrize(

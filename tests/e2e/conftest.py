@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from core import dataset, operations
 from core.azureml import connection
 from core.azureml.connection import Connection
+from core.azureml.local_process import ensure_local
 from core.catalog import compute
 from core.launch import drafts, preflight
 from core.serving import chat, endpoints, transcripts
@@ -66,7 +67,7 @@ def made(tiny: Dashboard) -> dict[str, str]:
     before = dict(os.environ)
     os.environ |= asked
     try:
-        return _make(connection.connect(connection.ensure_local()))
+        return _make(connection.connect(ensure_local()))
     finally:  # before other tests look for the real base model
         os.environ.clear()
         os.environ |= before

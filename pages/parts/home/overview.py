@@ -6,10 +6,12 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from core import overview
-from core.azureml.connection import LOCAL
+from core.azureml.settings import LOCAL
+from core.catalog.prices import money
 from core.overview import NextStep
 from core.runs.jobs import Run
 from core.teardown.inventory import Inventory, Item
+from core.words import duration
 from pages.parts.kit import words
 from pages.parts.kit.action import action
 from pages.parts.kit.links import Link, link
@@ -97,7 +99,7 @@ def draw_now(next_place: DeltaGenerator) -> object:
         st.text(f"What {unread} exist here is not known." if unread else "Nothing exists here that bills.")
     for item in inventory.billing if inventory else ():
         _draw_bill(item)
-    if inventory and inventory.billing and summary.connection and summary.connection.billed:
+    if inventory and inventory.billing and summary.connection and summary.connection.costs_money:
         st.caption("List price, not your bill.")
     rest = True
     if summary.runs.value:
@@ -118,7 +120,7 @@ def _draw_tiles(summary: Summary) -> None:
             st.metric("Billing now", "…", border=True, height="stretch")
             st.metric("Next deletion", "…", border=True, height="stretch")
             return
-        so_far = f"{words.money(inventory.so_far, inventory.currency)} so far" if inventory.billing else None
+        so_far = f"{money(inventory.so_far, inventory.currency)} so far" if inventory.billing else None
         st.metric(
             "Billing now", inventory.words, so_far, delta_color="off", delta_arrow="off", border=True, height="stretch"
         )
@@ -127,18 +129,16 @@ def _draw_tiles(summary: Summary) -> None:
 
 def _next_deletion(inventory: Inventory) -> str:
     found = overview.find_next_deletion(inventory)
-    return f"in {words.duration(found[1])}" if found else "none"
+    return f"in {duration(found[1])}" if found else "none"
 
 
 def _draw_bill(item: Item) -> None:
     with st.container(border=True, horizontal=True, vertical_alignment="center"):
         link("teardown", pick=item.key).draw(words.plain(item.name), icon="payments")
         st.text(item.kind)
-        st.text(words.duration(words.since(item.since)) if item.since else "since unknown")
+        st.text(duration(words.since(item.since)) if item.since else "since unknown")
         st.text(item.hourly_words)
-        so_far = (
-            "cost unknown" if item.cost_so_far is None else f"{words.money(item.cost_so_far, item.currency)} so far"
-        )
+        so_far = "cost unknown" if item.cost_so_far is None else f"{money(item.cost_so_far, item.currency)} so far"
         st.text(so_far)
         st.text(f"deleted {words.moment(item.delete_at)}" if item.delete_at else "never deleted", width="stretch")
 

@@ -13,6 +13,7 @@ from streamlit.navigation.page import Page
 from core import dataset as datasets
 from core import operations, overview
 from core.azureml import connection as connections
+from core.azureml.settings import LOCAL, find_settings, list_settings
 from core.launch import drafts
 from core.overview import StripView
 from pages.parts.kit import reads, words
@@ -90,17 +91,17 @@ def _draw_page(found: Page) -> None:
 def _is_known_place(found: Page) -> bool:
     """Say so where the address names a workspace that this machine does not know; Connect is where that is mended."""
     alias = ui().alias
-    if not alias or connections.find_settings(alias) is not None or found.url_path == "connect":
+    if not alias or find_settings(alias) is not None or found.url_path == "connect":
         return True
     st.title(found.title, anchor=False)
     draw_empty(f"There is no connection '{alias}' on this machine.", link("connect", at=None), "Go to Connect")
-    known = _last_alias() or connections.LOCAL
+    known = _last_alias() or LOCAL
     link("overview", at=known).draw(f"Open {words.plain(_name_of(known))}", icon="swap_horiz")
     return False
 
 
 def _name_of(alias: str) -> str:
-    settings = connections.find_settings(alias)
+    settings = find_settings(alias)
     return connections.connect(settings).title if settings else "Local"
 
 
@@ -132,7 +133,7 @@ def _begin(page: PageEntry) -> None:
 
 def _last_alias() -> str | None:
     """Return the connection of the draft that was changed last, None for a newcomer."""
-    known = [drafts.find_latest_draft(settings.alias, unfinished=False) for settings in connections.list_settings()]
+    known = [drafts.find_latest_draft(settings.alias, unfinished=False) for settings in list_settings()]
     found = [draft for draft in known if draft is not None]
     return max(found, key=lambda draft: draft.updated_at).connection if found else None
 
@@ -215,7 +216,9 @@ def _draw_place(summary: Summary, view: StripView | None) -> None:
     elif not summary.runs.has_value:
         link("connect").draw("Connecting…", icon="hourglass_top")
     else:
-        link("teardown").draw(_short(view.billing_words if view else place.title), icon=place.icon)
+        link("teardown").draw(
+            _short(view.billing_words if view else place.title), icon="lan" if place.cloud.is_local else "cloud"
+        )
 
 
 def _short(text: str, width: int = _STRIP_WIDTH) -> str:

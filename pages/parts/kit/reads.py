@@ -17,7 +17,9 @@ from core import home
 from core.azureml import connection as connections
 from core.azureml import reader
 from core.azureml.connection import Connection
+from core.azureml.local_process import ensure_local
 from core.azureml.reader import Snapshot
+from core.azureml.settings import LOCAL, find_settings
 from core.errors import NotFound, TunedeckError
 from core.runs import metrics
 from core.runs.metrics import RunMetrics
@@ -70,10 +72,10 @@ def find_connection(alias: str | None = None) -> Connection | None:
     Makes no request. The first use of the local workspace in this process also sees to it that it runs.
     """
     alias = alias or ui().alias
-    settings = connections.find_settings(alias) if alias else None
+    settings = find_settings(alias) if alias else None
     if settings is None:
         return None
-    if alias == connections.LOCAL and find_work("start-local", _home()) is None:
+    if alias == LOCAL and find_work("start-local", _home()) is None:
         start_local()
     return connections.connect(settings)
 
@@ -82,7 +84,7 @@ def warm_up() -> None:
     """Import off the page what takes long: the SDK by building a client, which sends nothing, charts and tables."""
     for name in ("pages.parts.kit.charts", "pandas"):  # which Streamlit imports for the first table it draws
         run_once(f"warm-up-{name}", _home(), partial(importlib.import_module, name))
-    settings = connections.find_settings(connections.LOCAL)
+    settings = find_settings(LOCAL)
     if settings is not None:
         place = connections.connect(settings)
         run_once("warm-up", _home(), lambda: place.workspace)
@@ -92,7 +94,7 @@ def start_local() -> None:
     """See to it that the local workspace runs, off the page; what waits for it is read at once afterwards."""
 
     def start() -> None:
-        settings = connections.ensure_local()
+        settings = ensure_local()
         reader.reader_for(connections.connect(settings)).drop()
 
     end_work("start-local", _home())

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import streamlit as st
 
 from core.operations import Operation
+from core.words import duration
 from pages.parts.kit import words
 
 _ICONS = {
@@ -25,7 +26,7 @@ def draw_steps(steps: Iterable[tuple[str, str, str, float | None]], *, key: str)
     """Draw (title, state, detail, seconds) steps; a detail is shown inside its step, open where it failed."""
     with st.container(gap=None, key=f"steps-{key}"):
         for number, (title, state, detail, seconds) in enumerate(steps):
-            after = words.duration(seconds) if seconds is not None else _WORDS.get(state, "")
+            after = duration(seconds) if seconds is not None else _WORDS.get(state, "")
             if state in ("failed", "warning", "skipped") and seconds is not None:
                 after = f"{_WORDS[state]} after {after}"
             label = words.plain(title) + (f" · {after}" if after else "")

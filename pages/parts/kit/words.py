@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 
+from core.words import duration
+
 _ESCAPED = str.maketrans({character: "\\" + character for character in "\\`*_{}[]()#+!|<>~$:@."})
 
 # What a terminal, a browser or an eye would obey instead of reading: control characters and turns of the direction.
@@ -65,11 +67,6 @@ def format_rate(value: float | None) -> str:
     return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
 
 
-def percent(share: float) -> str:
-    """0.62 -> "62%"; never 100% before the end."""
-    return f"{min(int(share * 100), 99 if share < 1 else 100)}%"
-
-
 def size(size_bytes: float) -> str:
     """269_000_000 -> "269 MB"."""
     for unit in ("B", "kB", "MB"):
@@ -77,24 +74,6 @@ def size(size_bytes: float) -> str:
             return f"{size_bytes:.3g} {unit}" if size_bytes < 9.95 and unit != "B" else f"{size_bytes:.0f} {unit}"
         size_bytes /= 1000
     return f"{size_bytes:.1f} GB"
-
-
-def money(amount: float, currency: str = "USD") -> str:
-    """11.32 -> "$11.32"; another currency is named by its ISO code."""
-    mark = "$" if currency == "USD" else f"{currency} "
-    if 0 < amount < 0.01:
-        return f"<{mark}0.01"
-    return f"{mark}{amount:,.2f}"
-
-
-def duration(seconds: float) -> str:
-    """Return the two largest units: "41 s", "1 min 2 s", "3 h 5 min", "2 d 4 h"."""
-    whole = max(0, int(seconds))
-    for unit, length, below, rest in (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
-        if whole >= length:
-            left = whole % length // rest
-            return f"{whole // length} {unit}" + (f" {left} {below}" if left else "")
-    return f"{whole} s"
 
 
 def milliseconds(value: float) -> str:

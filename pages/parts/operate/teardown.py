@@ -17,6 +17,7 @@ from core.teardown import inventory as inventories
 from core.teardown import plan as teardown
 from core.teardown.inventory import Inventory, Item
 from core.teardown.plan import Receipt, TeardownPlan
+from core.words import duration
 from pages.parts.kit import reads, words
 from pages.parts.kit.action import Confirm, action
 from pages.parts.kit.links import link
@@ -47,7 +48,7 @@ def draw_tiles(conn: Connection, inventory: Inventory) -> None:
             border=True,
             height="stretch",
         )
-    if conn.billed:
+    if conn.costs_money:
         st.caption("List price, not your bill.")
     for problem in inventory.problems:
         draw_warning(problem)
@@ -94,7 +95,7 @@ def _draw_row(item: Item, *, ticked: bool) -> bool:
         chosen = st.checkbox(name, value=ticked, key=f"pick-{item.key}", width="stretch")
         facts = [_KINDS.get(item.kind, item.kind), item.state]
         if item.bills:
-            facts += [words.duration(words.since(item.since)) if item.since else "", _price(item)]
+            facts += [duration(words.since(item.since)) if item.since else "", _price(item)]
             if item.cost_so_far is not None:
                 facts.append(f"{money(item.cost_so_far, item.currency)} so far")
             facts.append(f"deleted at {words.moment(item.delete_at)}" if item.delete_at else "")

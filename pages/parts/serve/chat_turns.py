@@ -17,6 +17,7 @@ from core.errors import TunedeckError
 from core.serving import chat
 from core.serving.chat import Delta, Sampling, Stats
 from core.serving.endpoints import EndpointView
+from core.words import duration
 from pages.parts.kit import words
 from pages.parts.kit.action import action
 from pages.parts.kit.copy_button import draw_copy
@@ -181,7 +182,7 @@ def _draw_while(turn: Turn, heard: Sequence[queue.Queue[Heard]]) -> None:
             if _take(reply, pieces) and reply.answer:
                 box.text(reply.answer)
             elif not reply.answer:
-                box.caption(f"Waiting for the first word… {words.duration(time.monotonic() - began)}")
+                box.caption(f"Waiting for the first word… {duration(time.monotonic() - began)}")
 
 
 def _take(reply: Reply, pieces: queue.Queue[Heard]) -> bool:

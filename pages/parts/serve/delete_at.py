@@ -41,7 +41,7 @@ def draw_delete_at(endpoint: EndpointView) -> None:
     asked = operations.find_operation_for(ui().alias or "", endpoint.name, "delete_at")
     with st.popover("Delete at", icon=":material/timer:", key="delete-at"):
         st.text(f"Now: {words.moment(endpoint.delete_at)}." if endpoint.delete_at else "Now: it is never deleted.")
-        chosen = choose_end(billed=found.billed, key="new-life")
+        chosen = choose_end(billed=found.costs_money, key="new-life")
         never = Confirm(
             title="Never delete this endpoint by itself?",
             yes="Never delete it",
@@ -58,7 +58,7 @@ def draw_delete_at(endpoint: EndpointView) -> None:
             key="set-delete-at",
             icon="timer",
             off="It is being changed." if asked is not None and not asked.finished else "",
-            confirm=never if found.billed and chosen is None else None,
+            confirm=never if found.costs_money and chosen is None else None,
         )
     if asked is not None and asked.state == "failed":
         draw_operation_error(asked, key="delete-at")

@@ -13,6 +13,7 @@ from core import operations, overview
 from core.azureml.connection import Connection
 from core.catalog import base_models, compute
 from core.catalog.compute import Size
+from core.catalog.prices import money
 from core.operations import Operation
 from core.runs import evaluation
 from core.runs.states import Run
@@ -55,7 +56,7 @@ def draw_form(conn: Connection) -> None:
     st.header("3 Size", anchor=False)
     size = _choose_size(run)
     st.header("4 Delete at", anchor=False)
-    delete_at = choose_end(billed=conn.billed, key="deploy-life")
+    delete_at = choose_end(billed=conn.costs_money, key="deploy-life")
     choice = Choice(run, name, endpoint, size, delete_at, unnamed or problem)
     _draw_price(choice)
     _draw_button(conn, choice)
@@ -197,7 +198,7 @@ def _draw_price(choice: Choice) -> None:
         st.text(f"{price.words} until you delete it.")
         return
     hours = (choice.delete_at - datetime.now(UTC)).total_seconds() / 3600
-    amount = words.money(price.per_hour * hours, price.currency) if price.per_hour is not None else "price unknown"
+    amount = money(price.per_hour * hours, price.currency) if price.per_hour is not None else "price unknown"
     until = words.moment(choice.delete_at)
     st.text(f"Until {until}: about {amount}." + ("" if price.is_free else " List price, not your bill."))
     st.caption(f"Tunedeck deletes it at {until}, while it runs; the time is written on the endpoint as a tag.")
@@ -206,7 +207,7 @@ def _draw_price(choice: Choice) -> None:
 def _draw_button(conn: Connection, choice: Choice) -> None:
     off = choice.problem or ("Choose a size first." if choice.size is None else "")
     price = choice.size.price.words if choice.size else "price unknown"
-    label = f"Deploy on Azure, {words.plain(price)}" if conn.billed else "Deploy"
+    label = f"Deploy on Azure, {words.plain(price)}" if conn.costs_money else "Deploy"
     end = f"It is deleted at {words.moment(choice.delete_at)}." if choice.delete_at else "It bills until you delete it."
     question = Confirm(
         title="Deploy an endpoint that costs money?",
@@ -224,7 +225,7 @@ def _draw_button(conn: Connection, choice: Choice) -> None:
         type="primary",
         icon="cloud_upload",
         off=off,
-        confirm=question if conn.billed else None,
+        confirm=question if conn.costs_money else None,
         then=lambda begun: link("deploy", endpoint=begun.subject),
     )
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field
 
-from core.azureml import connection as connections
-from core.azureml.connection import AccessLine, DeviceCode, Settings, SignIn
+from core.azureml import access
+from core.azureml.access import AccessLine
+from core.azureml.cloud import DeviceCode, SignIn
+from core.azureml.settings import Settings
 from pages.parts.kit import reads
 
 
@@ -21,8 +23,8 @@ class AccessCheck:
     def run(self, method: str) -> bool:
         """Check every line; True: the workspace can be used, if only for a part of the way."""
         sign_in = SignIn(method, self._keep_code) if method else None  # type: ignore[arg-type]
-        self.lines = list(connections.check_access(self.settings, sign_in=sign_in, on_line=self.lines.append))
-        return connections.can_be_used(self.lines)
+        self.lines = list(access.check_access(self.settings, sign_in=sign_in, on_line=self.lines.append))
+        return access.can_be_used(self.lines)
 
     def _keep_code(self, code: DeviceCode) -> None:
         self.code = code

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import NoReturn
 
-from core.azureml import connection as connections
+from core.azureml.settings import find_settings
 from core.errors import NotFound
 from core.launch import drafts
 from core.launch.drafts import Draft
@@ -17,7 +17,7 @@ from pages.parts.kit.state import set_url_id, ui
 
 def begin(alias: str) -> Link:
     """Take up the unfinished draft of this connection, or begin one; returns the link to its first page."""
-    if connections.find_settings(alias) is None:
+    if find_settings(alias) is None:
         raise NotFound(f"There is no connection '{alias}' on this machine.", "Enter the workspace below.")
     draft = drafts.find_latest_draft(alias) or drafts.create_draft(alias)
     ui().alias, ui().draft_id = alias, draft.id
@@ -34,7 +34,7 @@ def begin_anew(alias: str) -> Link:
 def draw_or_get_draft() -> Draft:
     """Return the draft that the URL names, begun here where there is none; says what is missing and ends the page."""
     here = ui()
-    if not here.alias or connections.find_settings(here.alias) is None:
+    if not here.alias or find_settings(here.alias) is None:
         _no_workspace()
     draft = drafts.find_draft(here.draft_id) if here.draft_id else None
     if draft is None:

@@ -12,6 +12,7 @@ from core import operations
 from core.catalog import compute as computing
 from core.catalog.base_models import BaseModel
 from core.catalog.compute import Quota, Size
+from core.catalog.prices import Price
 from core.errors import BadInput
 from core.launch.drafts import Draft
 from core.operations import Operation
@@ -94,13 +95,14 @@ def _draw_form(draft: Draft, usable: Sequence[Size], taken: Collection[str]) -> 
     st.segmented_control(
         "Delete it after", list(LIFETIMES), default="8 h" if billed else "Never", required=True, key="compute-lifetime"
     )
-    _draw_price(size, billed)
+    price = read_price(size)
+    draw_price(price, billed)
     problem = _quota_problem(size, int(maximum))
     label = "Create compute"
     if billed:
-        price = size.price.times(int(maximum)).words
-        label = f"Create on Azure, {price}"
-        if not st.checkbox(words.plain(f"It costs up to {price} while it works."), key="compute-price"):
+        most = price.times(int(maximum)).words
+        label = f"Create on Azure, {most}"
+        if not st.checkbox(words.plain(f"It costs up to {most} while it works."), key="compute-price"):
             problem = problem or "Tick the price first."
     action(
         label,
@@ -147,14 +149,22 @@ def _describe(usable: Sequence[Size], name: str) -> str:
 
 def _billed(draft: Draft) -> bool:
     found = reads.find_connection(draft.connection)
-    return bool(found and found.billed)
+    return bool(found and found.costs_money)
 
 
-def _draw_price(size: Size, billed: bool) -> None:
+def read_price(size: Size) -> Price:
+    """Return the price that the workspace gave, else what the price list says once it has answered."""
+    if size.price.per_hour is not None:
+        return size.price
+    return reads.read(computing.price_of, size, max_age_s=3600.0).value or size.price
+
+
+def draw_price(price: Price, billed: bool) -> None:
+    """Say what a node of this size costs."""
     if not billed:
         st.text("$0.00/h: this is your own machine.")
         return
-    st.text(f"{size.price.words} for each node while it works. List price, not your bill.")
+    st.text(f"{price.words} for each node while it works. List price, not your bill.")
 
 
 def _quota_problem(size: Size, nodes: int) -> str:

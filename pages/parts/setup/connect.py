@@ -5,7 +5,17 @@ from __future__ import annotations
 import streamlit as st
 
 from core.azureml import connection as connections
-from core.azureml.connection import LOCAL, Connection, Settings
+from core.azureml.access import NEEDED, AccessLine
+from core.azureml.connection import Connection
+from core.azureml.settings import (
+    LOCAL,
+    Settings,
+    find_settings,
+    list_settings,
+    make_settings,
+    parse_config_json,
+    save_settings,
+)
 from core.errors import BadInput
 from core.launch import drafts
 from pages.parts.kit import reads, words
@@ -35,7 +45,7 @@ def draw_local() -> None:
 
 def draw_azure() -> None:
     """Draw the form, and the proof of access once it was asked for."""
-    known = connections.find_settings(url_id("ws") or "")
+    known = find_settings(url_id("ws") or "")
     with st.form("azure", border=True):
         st.header("Your Azure workspace")
         st.text_input(
@@ -72,7 +82,7 @@ def draw_azure() -> None:
 
 def draw_known() -> None:
     """Draw the workspaces used before."""
-    others = [settings for settings in connections.list_settings() if settings.kind == "azure"]
+    others = [settings for settings in list_settings() if settings.kind == "azure"]
     if not others:
         return
     st.header("Used before")
@@ -120,7 +130,7 @@ def _draw_facts(facts: connections.WorkspaceFacts) -> None:
 def _check_form() -> None:
     state = st.session_state
     _check(
-        connections.make_settings(
+        make_settings(
             state["azure-subscription"].strip(),
             state["azure-group"].strip(),
             state["azure-workspace"].strip(),
@@ -132,7 +142,7 @@ def _check_form() -> None:
 def _check_file(uploaded: object) -> None:
     if uploaded is None:
         raise BadInput("No file was chosen.", "Choose the workspace's config.json.")
-    _check(connections.parse_config_json(uploaded.getvalue()))  # type: ignore[attr-defined]
+    _check(parse_config_json(uploaded.getvalue()))  # type: ignore[attr-defined]
 
 
 def _check(settings: Settings, method: str = "") -> None:
@@ -157,19 +167,19 @@ def _draw_check(check: access.AccessCheck) -> object:
     return busy
 
 
-def _state_of(line: connections.AccessLine) -> str:
-    return "warning" if line.state == "failed" and line.title not in connections.NEEDED else line.state
+def _state_of(line: AccessLine) -> str:
+    return "warning" if line.state == "failed" and line.title not in NEEDED else line.state
 
 
-def _text(line: connections.AccessLine) -> str:
+def _text(line: AccessLine) -> str:
     return "\n".join(text for text in (line.detail, line.hint) if text)
 
 
 def _draw_outcome(check: access.AccessCheck, allowed: bool) -> None:
     settings = check.settings
     if allowed:
-        if connections.find_settings(settings.alias) != settings:
-            connections.save_settings(settings)
+        if find_settings(settings.alias) != settings:
+            save_settings(settings)
         facts = reads.read(Connection.facts, max_age_s=60.0, alias=settings.alias)
         if facts.value is not None:
             st.caption(words.plain(f"{facts.value.region} · tenant {facts.value.tenant}"))
@@ -183,7 +193,7 @@ def _draw_outcome(check: access.AccessCheck, allowed: bool) -> None:
 
 
 def _title(alias: str) -> str:
-    settings = connections.find_settings(alias)
+    settings = find_settings(alias)
     return "Local" if alias == LOCAL or settings is None else f"Azure · {settings.workspace_name}"
 
 

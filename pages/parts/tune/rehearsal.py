@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from core.azureml import connection as connections
-from core.azureml.connection import LOCAL, Settings
+from core.azureml.settings import LOCAL, Settings, list_settings
 from core.launch import rehearsal
 from core.launch.drafts import Draft
 from core.launch.plan import LaunchPlan
@@ -22,7 +21,7 @@ def draw_way(run: Run) -> None:
         return
     with st.expander("Rehearsed here, ready for Azure", icon=":material/cloud_upload:"):
         st.text("Data and your settings go along. Model and compute are chosen there, with their price.")
-        others = [known for known in connections.list_settings() if known.kind == "azure"]
+        others = [known for known in list_settings() if known.kind == "azure"]
         for known in others[:3]:
             action(
                 f"Take it to Azure · {words.plain(known.workspace_name)}",

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import streamlit as st
 
 from core import operations, overview
-from core.azureml import connection, tags
+from core.azureml import tags
 from core.azureml.reader import Snapshot
+from core.azureml.settings import LOCAL
 from core.errors import NotFound
 from core.launch import drafts
 from core.operations import Operation
@@ -16,6 +17,7 @@ from core.runs import evaluation
 from core.runs.evaluation import Evaluation
 from core.runs.metrics import RunMetrics
 from core.runs.states import Run, Stage
+from core.words import duration
 from pages.parts.kit import charts, reads, words
 from pages.parts.kit.action import Confirm, action
 from pages.parts.kit.links import link
@@ -172,7 +174,7 @@ def _pace(run: Run, measured: RunMetrics | None) -> float:
     if measured and measured.get("loss").values:
         return 2.0
     trains = any("finetune" in stage.name and stage.state == "Running" for stage in run.stages)
-    return 0.6 if trains and ui().alias == connection.LOCAL else 1.0
+    return 0.6 if trains and ui().alias == LOCAL else 1.0
 
 
 def _token(run: Run, result: Evaluation | None, measured: Snapshot[RunMetrics]) -> tuple[object, ...]:
@@ -265,7 +267,7 @@ def _draw_progress(run: Run, snapshot: Snapshot[Run], measured: RunMetrics, miss
     if is_moving(run):
         facts.append(words.age(snapshot.age_s))
     elif run.seconds is not None:
-        facts.append(f"took {words.duration(run.seconds)}")
+        facts.append(f"took {duration(run.seconds)}")
     with st.container(gap="xxsmall"):
         with st.container(horizontal=True, vertical_alignment="center"):
             st.caption(words.plain(" · ".join(filter(None, facts))))
@@ -284,14 +286,14 @@ def _draw_progress(run: Run, snapshot: Snapshot[Run], measured: RunMetrics, miss
 def _progress_of(run: Run) -> tuple[float, str]:
     progress = run.progress
     if progress is None or not progress.step:
-        waited = words.duration(words.since(run.created_at)) if run.created_at else ""
+        waited = duration(words.since(run.created_at)) if run.created_at else ""
         running = next((stage.title for stage in run.stages if stage.state == "Running"), "")
         return 0.0, f"{running} is running, no step yet" if running else f"{run.state_word} for {waited}"
     parts = [f"Step {progress.step}" + (f" of {progress.total_steps}" if progress.total_steps else "")]
     if progress.epoch is not None:
         parts.append(f"epoch {progress.epoch:.2f}")
     if progress.eta_s is not None:
-        parts.append(f"about {words.duration(progress.eta_s)} left")
+        parts.append(f"about {duration(progress.eta_s)} left")
     return min(1.0, max(0.0, progress.fraction)), " · ".join(parts)
 
 

@@ -12,6 +12,7 @@ from core import overview
 from core.azureml.reader import Snapshot
 from core.runs.metrics import RunMetrics
 from core.runs.states import Run
+from core.words import duration
 from pages.parts.kit import charts, reads, words
 from pages.parts.kit.links import link
 from pages.parts.kit.live import live
@@ -117,7 +118,7 @@ def draw_table(runs: Sequence[Run]) -> bool:
                 "Curve": losses[-200:],
                 "Model": run.model,
                 "Data": run.dataset,
-                "Took": words.duration(run.seconds) if run.seconds is not None else "",
+                "Took": duration(run.seconds) if run.seconds is not None else "",
                 "Started": words.moment(run.started_at) if run.started_at else "not started",
             }
         )

@@ -13,6 +13,7 @@ from core.runs import logs as run_logs
 from core.runs.evaluation import Answer, Evaluation
 from core.runs.logs import LogPart
 from core.runs.states import Run, Stage
+from core.words import duration
 from pages.parts.kit import reads, words
 from pages.parts.kit.notices import draw_age
 
@@ -153,7 +154,7 @@ def draw_evaluation(run: Run, result: Evaluation | None, error: TunedeckError | 
         st.metric("Base perplexity", words.format_loss(result.base.perplexity), border=True, height="stretch")
     st.caption(
         f"Measured on {words.plural(result.rows, 'test row')}, {words.number(result.tokens)} assistant tokens, in "
-        f"{words.duration(result.seconds)}. A fall here says nothing of what else the model may have forgotten."
+        f"{duration(result.seconds)}. A fall here says nothing of what else the model may have forgotten."
     )
     st.header("Answers to test questions", anchor=False)
     pages = max(1, -(-len(result.answers) // _ANSWERS_PER_PAGE))

@@ -6,8 +6,10 @@ import streamlit as st
 
 from core.azureml.reader import Snapshot
 from core.catalog import compute
+from core.catalog.prices import money
 from core.runs.metrics import RunMetrics
 from core.runs.states import Run
+from core.words import duration
 from pages.parts.kit import reads, words
 
 
@@ -57,10 +59,10 @@ def _cost_so_far(run: Run) -> tuple[str, str | None]:
         return "never begun" if run.finished else "not begun", None
     if run.seconds is None:
         return "unknown", "when it ended is not known"
-    spent = f"machine time {words.duration(run.seconds)}"
+    spent = f"machine time {duration(run.seconds)}"
     if found is None or found.price.per_hour is None:
         return "price unknown", spent
-    return words.money(found.price.per_hour * run.seconds / 3600, found.price.currency), spent
+    return money(found.price.per_hour * run.seconds / 3600, found.price.currency), spent
 
 
 def say_missing(run: Run, measured: Snapshot[RunMetrics]) -> str:

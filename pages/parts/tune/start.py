@@ -166,4 +166,4 @@ def _wish(draft_id: str) -> str:
 
 def _costs_money() -> bool:
     conn = reads.find_connection()
-    return conn is not None and conn.billed
+    return conn is not None and conn.costs_money

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from core.azureml.connection import Connection, connect, local_settings
+from core.azureml.connection import Connection, connect
 from core.azureml.polling import check_write, start_write
+from core.azureml.settings import local_settings
 from core.catalog import base_models, compute
 from core.errors import NotFound, QuotaExceeded, SignInFailed
 from core.home import Home

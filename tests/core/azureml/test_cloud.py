@@ -15,7 +15,8 @@ from azure.core.exceptions import ClientAuthenticationError
 
 from core.azureml import cloud as clouds
 from core.azureml.cloud import AZURE, AzureCredential, LocalCredential, local_cloud
-from core.azureml.connection import Settings, connect
+from core.azureml.connection import connect
+from core.azureml.settings import Settings
 from core.errors import SignInFailed
 from core.home import Home
 

@@ -13,16 +13,11 @@ import psutil
 import pytest
 
 from core.azureml import local_process
-from core.azureml.connection import (
-    Connection,
-    check_access,
-    connect,
-    ensure_local,
-    get_connection,
-    local_is_up,
-    local_settings,
-)
+from core.azureml.access import check_access
+from core.azureml.connection import Connection, connect, get_connection
+from core.azureml.local_process import ensure_local, local_is_up
 from core.azureml.reader import reader_for
+from core.azureml.settings import local_settings
 from core.errors import BadInput, LocalWorkspaceDown, NotFound, ServiceRefused
 from core.home import Home
 from tests.local_server import running_server
@@ -49,7 +44,7 @@ def test_facts_say_who_and_where(conn: Connection) -> None:
 def test_there_is_one_connection_per_workspace_and_making_it_sends_nothing(home: Home) -> None:
     first = connect(local_settings(), home=home)  # no server runs in this home: a request would fail
     assert connect(local_settings(), home=home) is first
-    assert (first.title, first.icon, first.billed) == ("Local", "lan", False)
+    assert (first.title, first.costs_money) == ("Local", False)
 
 
 def test_every_step_of_access_is_proved(conn: Connection) -> None:

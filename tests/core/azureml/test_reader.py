@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from core.azureml.connection import Connection, connect, local_settings
+from core.azureml.connection import Connection, connect
 from core.azureml.reader import NOTHING_LASTS_S, Reader, Snapshot, reader_for
+from core.azureml.settings import local_settings
 from core.errors import NotFound, Unreachable
 from core.home import Home
 

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from core.azureml.connection import Connection, connect, local_settings
+from core.azureml.connection import Connection, connect
+from core.azureml.settings import local_settings
 from core.dataset import from_upload
 from core.home import Home
 from core.launch.drafts import create_draft

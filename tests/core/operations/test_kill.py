@@ -21,7 +21,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from core.azureml.connection import connect, local_settings
+from core.azureml.connection import connect
+from core.azureml.settings import local_settings
 from core.dataset import from_upload
 from core.home import Home
 from core.launch.drafts import create_draft

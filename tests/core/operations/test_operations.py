@@ -14,7 +14,8 @@ import pytest
 
 from core import overview
 from core.azureml import tags
-from core.azureml.connection import Connection, connect, local_settings
+from core.azureml.connection import Connection, connect
+from core.azureml.settings import local_settings
 from core.catalog.compute import get_compute
 from core.dataset import ChatDataset, from_upload
 from core.errors import BadInput, NotFound, TunedeckError, Unreachable

@@ -26,7 +26,8 @@ from typing import Any
 import pytest
 import uvicorn
 
-from core.azureml.connection import Connection, connect, local_settings
+from core.azureml.connection import Connection, connect
+from core.azureml.settings import local_settings
 from core.home import Home
 from core.local import server
 from core.local.endpoints.deployments import Deployments

@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from core import overview
-from core.azureml.connection import Connection, connect, local_settings
+from core.azureml.connection import Connection, connect
+from core.azureml.settings import local_settings
 from core.errors import NotFound
 from core.operations import Launch, Ledger, Operation, OperationState, Step, StepState
 from core.operations.records import Failure

@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from core.azureml.connection import Connection, connect, local_settings
+from core.azureml.connection import Connection, connect
+from core.azureml.settings import local_settings
 from core.catalog.compute import Compute, _count_nodes
 from core.catalog.prices import Price
 from core.errors import AccessDenied, Unreachable
@@ -65,7 +66,7 @@ def test_each_deployment_costs_from_its_own_beginning() -> None:
 def test_amounts_of_two_currencies_are_not_added() -> None:
     both = Inventory((DOLLAR, EURO))
     assert (both.per_hour, both.currency, both.unknown, both.so_far) == (2.0, "USD", 1, 20.0)
-    assert Inventory((EURO,)).words == "3.00 EUR/h"
+    assert Inventory((EURO,)).words == "EUR 3.00/h"
     assert both.words == "$2.00/h + 1 unknown"
 
 
@@ -76,7 +77,7 @@ def test_the_plan_names_what_it_ends_in_its_own_currency(home: Home) -> None:
         for items in ((EURO,), (UNKNOWN,), (DOLLAR, UNKNOWN))
     }
     assert list(said.values()) == [
-        "This ends billing of 3.00 EUR/h. It cannot be undone.",
+        "This ends billing of EUR 3.00/h. It cannot be undone.",
         "This ends billing at an unknown price. It cannot be undone.",
         "This ends billing of $2.00/h and a price that is unknown. It cannot be undone.",
     ]
@@ -104,7 +105,7 @@ def test_what_may_not_be_read_is_named_and_what_it_bills_is_not_known(
 def test_a_plan_says_what_it_frees_in_its_own_currency_and_an_unknown_price_is_not_nothing(home: Home) -> None:
     conn = connect(local_settings())
     for items, words in (
-        ([EURO], "3.00 EUR/h"),
+        ([EURO], "EUR 3.00/h"),
         ([UNKNOWN], "price unknown"),
         ([DOLLAR, UNKNOWN], "$2.00/h + 1 unknown"),
     ):

@@ -14,8 +14,10 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from core import dataset, operations
-from core.azureml import connection
-from core.azureml.connection import Connection, local_is_up
+from core.azureml import access, connection
+from core.azureml.access import AccessLine
+from core.azureml.connection import Connection
+from core.azureml.local_process import ensure_local, local_is_up
 from core.errors import NotFound
 from core.home import Home
 from core.launch import drafts
@@ -140,10 +142,10 @@ def test_connect_refuses_a_subscription_that_is_none(here: Path) -> None:
     assert not app.exception
 
 
-def check_access_with(lines: list[connection.AccessLine], monkeypatch: pytest.MonkeyPatch) -> AppTest:
+def check_access_with(lines: list[AccessLine], monkeypatch: pytest.MonkeyPatch) -> AppTest:
     """Fill Connect's form and have the check say these lines, as Azure would."""
 
-    def check(_settings: object, *, on_line: Callable[[connection.AccessLine], None], **_: object) -> object:
+    def check(_settings: object, *, on_line: Callable[[AccessLine], None], **_: object) -> object:
         for line in lines:
             on_line(line)
         return lines
@@ -151,7 +153,7 @@ def check_access_with(lines: list[connection.AccessLine], monkeypatch: pytest.Mo
     def refuse(_conn: Connection) -> None:
         raise NotFound("There is no Azure here.")
 
-    monkeypatch.setattr(connection, "check_access", check)
+    monkeypatch.setattr(access, "check_access", check)
     monkeypatch.setattr(Connection, "facts", refuse)
     app = open_app("connect", at="local", where="Azure")
     app.text_input(key="azure-subscription").set_value("00000000-0000-0000-0000-000000000001")
@@ -165,7 +167,7 @@ def check_access_with(lines: list[connection.AccessLine], monkeypatch: pytest.Mo
 def test_a_role_that_does_not_allow_everything_still_opens_the_workspace(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Line = connection.AccessLine
+    Line = AccessLine
     lines = [Line("Sign-in", "ok"), Line("Workspace", "ok"), Line("Create compute", "failed", "Your role does not.")]
     app = run_until(check_access_with(lines, monkeypatch), lambda app: "Use this workspace" in buttons(app))
     assert "You can use this workspace, but not for everything: create compute." in texts(app)
@@ -176,11 +178,7 @@ def test_a_workspace_that_is_not_found_is_named_with_the_nearest_and_the_form_ke
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = "Workspace 'ml-dev' was not found in resource group 'rg-ml'."
-    lines = [
-        connection.AccessLine(
-            "Workspace", "failed", said, "Check the name. Did you mean 'ml-development'?", "status 404"
-        )
-    ]
+    lines = [AccessLine("Workspace", "failed", said, "Check the name. Did you mean 'ml-development'?", "status 404")]
     app = run_until(check_access_with(lines, monkeypatch), lambda app: "Sign in with a code" in buttons(app))
     assert said in texts(app)
     assert "Did you mean 'ml-development'?" in texts(app)
@@ -267,7 +265,7 @@ def test_a_fault_that_was_switched_on_is_said_at_the_bottom_of_a_page(here: Path
 
 
 def test_a_data_asset_of_the_workspace_is_fetched_and_checked(here: Path) -> None:
-    conn = connection.connect(connection.ensure_local())
+    conn = connection.connect(ensure_local())
     lines = [
         f'{{"messages": [{{"role": "user", "content": "asset {n}"}}, {{"role": "assistant", "content": "yes {n}"}}]}}'
         for n in range(50)

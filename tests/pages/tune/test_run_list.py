@@ -12,7 +12,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from core import overview
-from core.azureml.connection import Connection, connect, ensure_local
+from core.azureml.connection import Connection, connect
+from core.azureml.local_process import ensure_local
 from core.azureml.reader import Snapshot, reader_for
 from core.errors import Unreachable
 from core.local.faults import Faults

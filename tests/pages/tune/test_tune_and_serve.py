@@ -14,6 +14,8 @@ from streamlit.testing.v1 import AppTest
 
 from core import dataset, operations
 from core.azureml import connection, reader
+from core.azureml.local_process import ensure_local
+from core.azureml.settings import make_settings, save_settings
 from core.home import Home
 from core.launch import drafts, preflight
 from core.local import processes
@@ -63,7 +65,7 @@ def draft(server: LocalServer) -> drafts.Draft:
 @pytest.fixture(scope="module")
 def run(draft: drafts.Draft) -> str:
     """The name of a run of the tiny model that is completed and evaluated."""
-    conn = connection.connect(connection.ensure_local())
+    conn = connection.connect(ensure_local())
     operations.start_runner()
     begun = operations.start_launch(preflight.plan_launch(conn, drafts.create_draft("local", **choices(draft))))
     return wait_for(begun).subject
@@ -162,7 +164,7 @@ def test_a_completed_run_shows_its_curves_its_stages_and_both_models_answers(run
 def test_a_completed_run_can_be_taken_to_azure_with_its_data_and_settings(server: LocalServer, run: str) -> None:
     app = run_until(open_page(RUNS, run=run), says("Rehearsed here, ready for Azure"))
     assert "Connect Azure first" in [each.proto.label for each in app.get("page_link")]
-    connection.save_settings(connection.make_settings("00000000-0000-0000-0000-000000000001", "rg-ml", "ml-dev"))
+    save_settings(make_settings("00000000-0000-0000-0000-000000000001", "rg-ml", "ml-dev"))
     try:
         run_until(open_page(RUNS, run=run), says("Take it to Azure · ml-dev"))
     finally:
@@ -173,7 +175,7 @@ def test_a_failed_run_is_next_on_the_overview_until_its_page_was_opened(
     server: LocalServer, draft: drafts.Draft, run: str
 ) -> None:
     """Runs a job that fails: a few seconds."""
-    conn = connection.connect(connection.ensure_local())
+    conn = connection.connect(ensure_local())
     faults = Faults(server.home)
     faults.add("image-build")
     try:
@@ -259,7 +261,7 @@ def delete_under_its_chat(endpoint: str) -> None:
     """Delete an endpoint elsewhere while its chat is open: what was said stays, and can be taken away."""
     app = run_until(open_page(CHAT, endpoint=endpoint), lambda app: app.chat_input and not app.chat_input[0].disabled)
     app.chat_input[0].set_value("Will this stay?").run(timeout=60)
-    endpoints.begin_endpoint_deletion(connection.connect(connection.ensure_local()), endpoint)
+    endpoints.begin_endpoint_deletion(connection.connect(ensure_local()), endpoint)
     run_until(app, says(f"Endpoint '{endpoint}' was deleted"))
     assert {"Your chat is kept. Export it, or deploy again.", "Will this stay?"} <= set(texts(app).split("\n"))
     assert app.chat_input[0].disabled
@@ -284,7 +286,7 @@ def test_a_refused_key_is_named_and_a_key_changed_elsewhere_is_read_anew(server:
 
 
 def test_an_endpoint_without_traffic_says_so_and_gets_it_back_by_one_click(endpoint: str) -> None:
-    conn = connection.connect(connection.ensure_local())
+    conn = connection.connect(ensure_local())
     endpoints.begin_traffic(conn, endpoint, {"demo": 0})
     app = run_until(open_page(CHAT, endpoint=endpoint), says(f"{endpoint} is up but gets no traffic."))
     assert app.chat_input[0].disabled
@@ -302,7 +304,7 @@ def test_deploy_says_that_a_killed_container_was_started_again(server: LocalServ
 
 
 def test_deploy_shows_what_the_endpoint_itself_counted(server: LocalServer, endpoint: str) -> None:
-    conn = connection.connect(connection.ensure_local())
+    conn = connection.connect(ensure_local())
     before = request_counts.read_requests(conn, endpoint).requests
     asked = open_page(CHAT, endpoint=endpoint)
     run_until(asked, lambda app: not app.chat_input[0].disabled)
@@ -341,7 +343,7 @@ def test_the_delete_at_of_a_live_endpoint_is_changed_and_taken_away(endpoint: st
     next(one for one in app.button if one.key == "set-delete-at").click().run()
     assert says("Delete it at ")(app)
     run_until(app, says("deleted at "))
-    conn = connection.connect(connection.ensure_local())
+    conn = connection.connect(ensure_local())
     assert endpoints.get_endpoint(conn, endpoint).delete_at is not None
     next(one for one in app.get("button_group") if one.key == "new-life").set_value("Never").run()
     run_until(app, lambda app: not next(one for one in app.button if one.key == "set-delete-at").disabled)

@@ -1,0 +1,18 @@
+"""Durations and shares in words, for messages of core and for pages alike."""
+
+from __future__ import annotations
+
+
+def duration(seconds: float) -> str:
+    """Return the two largest units, rounded before they are chosen: "41 s", "1 min 2 s", "3 h 5 min", "2 d 4 h"."""
+    whole = max(0, round(seconds))
+    for unit, length, below, rest in (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
+        if whole >= length:
+            left = whole % length // rest
+            return f"{whole // length} {unit}" + (f" {left} {below}" if left else "")
+    return f"{whole} s"
+
+
+def percent(share: float) -> str:
+    """0.62 -> "62%"; never 100% before the end."""
+    return f"{min(int(share * 100), 99 if share < 1 else 100)}%"
