@@ -140,12 +140,6 @@ def find_launched(connection: str, dataset: str) -> Draft | None:
     return next((draft for draft in found if draft and draft.launched and draft.dataset == dataset), None)
 
 
-def delete_draft(draft_id: str) -> None:
-    """Delete a draft; nothing happens when it is gone already."""
-    with _database().write() as connection:
-        connection.execute("delete from drafts where id = ?", (draft_id,))
-
-
 def _merge(name: str, read: object, new: object, stored: object) -> object:
     """Return a choice as it is to be saved: as it was changed from `read` to `new`, and else as it is stored."""
     if isinstance(read, Mapping) and isinstance(new, Mapping) and isinstance(stored, Mapping):

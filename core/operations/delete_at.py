@@ -12,7 +12,7 @@ from core.operations.change import Change, Done, Outcome, StepSpec, Thing, Wait,
 from core.operations.ledger import Ledger
 from core.operations.records import Operation
 from core.operations.work import LOOK_S, Work
-from core.serving.endpoints import begin_delete_at, get_endpoint, goes_on
+from core.serving.endpoints import ProvisioningState, begin_delete_at, get_endpoint
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def _set_delete_at(work: Work[SetDeleteAt]) -> Outcome:
         raise error
     found = get_endpoint(work.conn, name) if is_endpoint else get_compute(work.conn, name)
     if found.tags.get(tags.DELETE_AT, "") != change.tag:
-        if goes_on(found.state):
+        if ProvisioningState(found.state).goes_on:
             return Wait("Waiting for another change", LOOK_S)
         if is_endpoint:
             begin_delete_at(work.conn, name, change.delete_at)

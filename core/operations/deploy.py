@@ -17,15 +17,14 @@ from core.operations.work import LOOK_S, Work
 from core.runs.jobs import find_run, get_run
 from core.serving.chat import Sampling, score_once
 from core.serving.endpoints import (
-    DELETING,
     DEPLOYMENT_NAME,
     DeploymentView,
     EndpointView,
+    ProvisioningState,
     begin_deployment,
     begin_endpoint,
     begin_traffic,
     find_endpoint,
-    goes_on,
     read_deployment_log,
     require_endpoint_name,
 )
@@ -135,9 +134,9 @@ def _create_endpoint(work: Work[Deploy]) -> Outcome:
     if error := check_write(work.conn, f"endpoint '{name}'"):
         raise error
     endpoint = _find_own_endpoint(work)
-    if endpoint is None or goes_on(endpoint.state) or endpoint.state == DELETING:
+    if endpoint is None or endpoint.state.moves:
         return Wait(endpoint.state if endpoint else "Creating", LOOK_S)
-    if endpoint.state == "Failed":
+    if endpoint.state is ProvisioningState.FAILED:
         raise ServiceRefused(f"Endpoint '{name}' was not created.", "Delete it, then deploy again.")
     return Done("Created", {"scoring_uri": endpoint.scoring_uri})
 
@@ -192,9 +191,9 @@ def _create_deployment(work: Work[Deploy]) -> Outcome:
     if error := check_write(work.conn, f"deployment '{DEPLOYMENT_NAME}' of '{name}'"):
         raise _did_not_start(work, name, error.message, error.detail)
     deployment = work.find_confirmed(f"deployment '{DEPLOYMENT_NAME}' of '{name}'", lambda: _find_deployment(work))
-    if deployment is None or goes_on(deployment.state) or deployment.state == DELETING:
+    if deployment is None or deployment.state.moves:
         return Wait("Starting the container", 1.5)
-    if deployment.state != "Succeeded":
+    if not deployment.up:
         raise _did_not_start(work, name, f"it is {deployment.state.lower()}", "")
     return Done("Up")
 
@@ -226,7 +225,7 @@ def _send_traffic(work: Work[Deploy]) -> Outcome:
     endpoint = _find_own_endpoint(work)
     if error := check_write(work.conn, f"endpoint '{name}'"):
         raise error
-    if endpoint is None or goes_on(endpoint.state) or endpoint.state == DELETING:
+    if endpoint is None or endpoint.state.moves:
         return Wait("Changing the endpoint", LOOK_S)
     if endpoint.traffic.get(DEPLOYMENT_NAME, 0) != 100:
         begin_traffic(work.conn, name, {DEPLOYMENT_NAME: 100})  # the same request twice does no harm

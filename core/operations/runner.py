@@ -61,11 +61,6 @@ class Runner:
         """Whether its thread runs."""
         return self._alive.is_set()
 
-    @property
-    def holds_lease(self) -> bool:
-        """Whether this process carries operations out now."""
-        return self._fence is not None
-
     def run(self) -> None:
         """Work until `stopping` is set, then give the lease back."""
         self._alive.set()

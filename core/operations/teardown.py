@@ -22,7 +22,7 @@ from core.operations.change import Change, Done, Outcome, StepSpec, Stop, Thing,
 from core.operations.ledger import Ledger
 from core.operations.records import Operation
 from core.operations.work import GONE_LOOKS, LOOK_S, SETTLE_LOOKS, Work
-from core.serving.endpoints import DELETING, EndpointView, begin_endpoint_deletion, find_endpoint, goes_on
+from core.serving.endpoints import EndpointView, ProvisioningState, begin_endpoint_deletion, find_endpoint
 from core.serving.registered_models import archive_model, find_registered_model, list_registered_models
 from core.teardown.inventory import list_inventory
 from core.teardown.plan import Gone, Receipt, TeardownPlan, summarise
@@ -146,7 +146,7 @@ def _delete(work: Work[Teardown], target: Target) -> Outcome:
             deletion.record(asked=0)  # a retry asks anew
             raise error
         # What is still being made may have a write on its way.
-        deletion.record(absent=[], late=bool(deletion.get("late")) or goes_on(state))
+        deletion.record(absent=[], late=bool(deletion.get("late")) or state.goes_on)
         deletion.ask(state)
         _ask_for_the_rest(work, writers)
         return Wait("Archiving" if target.is_model else "Deleting, usually 1 to 5 min", LOOK_S)
@@ -208,28 +208,30 @@ class Deletion:
         """Write facts down."""
         self._work.record(**{f"{name} {self._target.key}": value for name, value in facts.items()})
 
-    def find_state(self) -> str | None:
+    def find_state(self) -> ProvisioningState | None:
         """Return the state of the thing while it is there, None once it is gone."""
         conn, target = self._work.conn, self._target
         if target.is_model:
-            listed = list_registered_models(conn, target.name)
-            return "Listed" if any(model.version == target.version for model in listed) else None
+            listed = any(model.version == target.version for model in list_registered_models(conn, target.name))
+            return ProvisioningState.SUCCEEDED if listed else None
         found = _find(conn, target)
         if found is None:
             return None
         maker = found.tags.get(tags.OPERATION, "")
         if self.get("maker") is None:
             self.record(maker=maker)
-        return found.state if self.get("maker") == maker else None  # another made under its name since is not touched
+        if self.get("maker") != maker:
+            return None  # what another made under its name since is not touched
+        return ProvisioningState(found.state)
 
-    def ask(self, state: str) -> None:
+    def ask(self, state: ProvisioningState) -> None:
         """Ask for the end of the thing; again only while nothing comes of it. Archiving twice does no harm.
 
         That it is asked for is recorded before, so that a process that dies at that moment knows the deletion for its
         own.
         """
         looks = int(self.get("asked") or 0)
-        if not self._target.is_model and (state == DELETING or 0 < looks < ASK_AGAIN_LOOKS):
+        if not self._target.is_model and (state is ProvisioningState.DELETING or 0 < looks < ASK_AGAIN_LOOKS):
             if looks:
                 self.record(asked=looks + 1)
             return
@@ -243,7 +245,7 @@ class Deletion:
             self.record(asked=min(looks, 1))
             if isinstance(error, NotFound):
                 return
-            if not (isinstance(error, Conflict) and goes_on(state)):
+            if not (isinstance(error, Conflict) and state.goes_on):
                 raise
 
     def claim(self, checks: list[str]) -> Done:

@@ -11,7 +11,7 @@ from core.operations.change import Change, Done, Outcome, StepSpec, Wait
 from core.operations.ledger import Ledger
 from core.operations.records import Operation
 from core.operations.work import LOOK_S, Work
-from core.serving.endpoints import DEPLOYMENT_NAME, begin_traffic, get_endpoint, goes_on
+from core.serving.endpoints import DEPLOYMENT_NAME, begin_traffic, get_endpoint
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def _set_traffic(work: Work[SetTraffic]) -> Outcome:
     if error := check_write(work.conn, f"endpoint '{name}'"):
         raise error
     endpoint = get_endpoint(work.conn, name)
-    if goes_on(endpoint.state):
+    if endpoint.state.goes_on:
         return Wait("Changing the endpoint", LOOK_S)
     if {k: v for k, v in endpoint.traffic.items() if v} == {k: v for k, v in wanted.items() if v}:
         return Done(", ".join(f"{percent} % to {deployment}" for deployment, percent in wanted.items()))

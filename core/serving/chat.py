@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pprint import pformat
 from typing import TYPE_CHECKING, Any
 
@@ -159,28 +160,6 @@ def split_row(messages: Sequence[Message]) -> tuple[list[Message], str]:
 # The wire ----------------------------------------------------------------------------------------------------------
 
 
-class _Keys:
-    """Endpoint keys of one connection, kept in memory for minutes."""
-
-    def __init__(self) -> None:
-        self._known: dict[str, tuple[float, str]] = {}
-
-    def get(self, conn: Connection, name: str) -> str:
-        at, key = self._known.get(name, (0.0, ""))
-        if not at or time.monotonic() - at > KEY_KEPT_S:
-            keys = conn.call("read", f"the key of endpoint '{name}'", conn.workspace.online_endpoints.get_keys, name)
-            key = str(keys.primary_key)
-            self._known[name] = (time.monotonic(), key)
-        return key
-
-    def drop(self, name: str) -> None:
-        self._known.pop(name, None)
-
-
-def _keys(conn: Connection) -> _Keys:
-    return conn.remember("endpoint keys", _Keys, float("inf"))
-
-
 def _post(
     conn: Connection, endpoint: EndpointView, url: str, body: Mapping[str, Any], deployment: str, stream: bool
 ) -> requests.Response:
@@ -188,9 +167,11 @@ def _post(
     import requests
 
     answer: requests.Response | None = None
-    for attempt in (1, 2):
+    read_key = partial(conn.workspace.online_endpoints.get_keys, endpoint.name)
+    what = f"the key of endpoint '{endpoint.name}'"
+    for kept_s in (KEY_KEPT_S, 0.0):
         try:
-            key = _keys(conn).get(conn, endpoint.name)
+            keys = conn.remember(what, lambda: conn.call("read", what, read_key), kept_s)
         except NotFound as error:
             raise _gone(endpoint) from error
         with requests.Session() as session:
@@ -201,7 +182,7 @@ def _post(
                     json=body,
                     stream=stream,
                     timeout=(CONNECT_S, READ_S),
-                    headers={"Authorization": f"Bearer {key}", **_headers(deployment)},
+                    headers={"Authorization": f"Bearer {keys.primary_key}", **_headers(deployment)},
                 )
             except requests.RequestException as error:
                 raise Unreachable(
@@ -209,9 +190,8 @@ def _post(
                     "Send again in a moment; see its log on Deploy.",
                     type(error).__name__,
                 ) from error
-        if answer.status_code != 401 or attempt == 2:
+        if answer.status_code != 401:
             break
-        _keys(conn).drop(endpoint.name)
     assert answer is not None
     return answer
 

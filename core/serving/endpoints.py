@@ -6,98 +6,100 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from core.azureml import tags
 from core.azureml.connection import Connection
 from core.azureml.polling import start_write
 from core.errors import BadInput, NotFound
-from core.serving.registered_models import (
-    RegisteredModel,
-    find_registered_model,
-    list_registered_models,
-    register_model,
-    suggest_model_name,
-)
-
-__all__ = [
-    "DeploymentView",
-    "EndpointView",
-    "RegisteredModel",
-    "check_endpoint_name",
-    "find_endpoint",
-    "find_registered_model",
-    "get_endpoint",
-    "list_endpoints",
-    "list_registered_models",
-    "read_deployment_log",
-    "register_model",
-    "suggest_endpoint_name",
-    "suggest_model_name",
-]
 
 DEPLOYMENT_NAME = "demo"
 LIVENESS_DELAY_S = 600
 REQUEST_TIMEOUT_MS = 90000
 _NAME = re.compile(r"[a-z][a-z0-9-]{1,30}[a-z0-9]")
-DELETING = "Deleting"
-_GOES_ON = ("Creating", "Updating", "Scaling", "Provisioning")
+
+
+class ProvisioningState(StrEnum):
+    """How far the service is with making or changing a resource."""
+
+    CREATING = "Creating"
+    UPDATING = "Updating"
+    SCALING = "Scaling"
+    PROVISIONING = "Provisioning"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+    DELETING = "Deleting"
+    UNKNOWN = ""
+
+    @classmethod
+    def _missing_(cls, value: object) -> ProvisioningState:
+        return cls.UNKNOWN
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether it will change by itself, and is not a deletion."""
+        return self in {self.CREATING, self.UPDATING, self.SCALING, self.PROVISIONING}
+
+    @property
+    def moves(self) -> bool:
+        """Whether it will change by itself."""
+        return self.goes_on or self is self.DELETING
 
 
 @dataclass(frozen=True)
 class DeploymentView:
-    """What answers behind an endpoint. state: Azure's provisioning state; traffic: percent.
-
-    restarts: how often its container ended and was started again, as far as the workspace says; restarted_at: the last
-    time; last_exit: how it had ended; restarting: it is being started again now.
-    """
+    """What answers behind an endpoint."""
 
     name: str
     endpoint: str
-    state: str
+    state: ProvisioningState
     model_id: str = ""
     size: str = ""
     instances: int = 1
     traffic: int = 0
+    """Percent."""
     tags: Mapping[str, str] = field(default_factory=dict)
     created_at: datetime | None = None
     restarts: int = 0
+    """How often its container ended and was started again, as far as the workspace says."""
     restarted_at: datetime | None = None
     last_exit: str = ""
+    """How its container ended the last time."""
     restarting: bool = False
 
     @property
     def up(self) -> bool:
         """Whether its container answers, as far as the workspace knows."""
-        return self.state == "Succeeded"
+        return self.state == ProvisioningState.SUCCEEDED
 
 
 @dataclass(frozen=True)
 class EndpointView:
-    """An address, and what answers behind it.
-
-    scoring_uri ends in /score; chat_uri is the OpenAI route derived from it. delete_at: when Tunedeck deletes it.
-    created_here: made by this Tunedeck. model ("name:version"), base_model, run: from its tags.
-    """
+    """An address, and what answers behind it."""
 
     name: str
-    state: str
+    state: ProvisioningState
     scoring_uri: str = ""
+    """Ends in /score."""
     chat_uri: str = ""
+    """The OpenAI route beside it, "" where there is none."""
     deployments: tuple[DeploymentView, ...] = ()
     traffic: Mapping[str, int] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     created_at: datetime | None = None
     delete_at: datetime | None = None
+    """When Tunedeck deletes it."""
     created_here: bool = False
     model: str = ""
+    """ "name:version"."""
     base_model: str = ""
     run: str = ""
 
     @property
     def live(self) -> bool:
         """Whether a request is answered: up, and traffic goes to a deployment that is up."""
-        return self.state == "Succeeded" and any(one.up and one.traffic > 0 for one in self.deployments)
+        return self.state == ProvisioningState.SUCCEEDED and any(one.up and one.traffic > 0 for one in self.deployments)
 
     @property
     def state_word(self) -> str:
@@ -122,13 +124,10 @@ def check_endpoint_name(name: str) -> str | None:
     """Return why this cannot be an endpoint's name, as one sentence, or None."""
     if _NAME.fullmatch(name):
         return None
-    faults = []
-    if " " in name:
-        faults.append("a space")
-    if name != name.lower():
-        faults.append("a capital")
-    if re.search(r"[^A-Za-z0-9 -]", name):
-        faults.append(f"'{re.search(r'[^A-Za-z0-9 -]', name)[0]}'")  # type: ignore[index]
+    strange = re.search(r"[^A-Za-z0-9 -]", name)
+    faults = ["a space"] * (" " in name) + ["a capital"] * (name != name.lower())
+    if strange:
+        faults.append(f"'{strange[0]}'")
     if faults:
         return f"'{name}' cannot be an endpoint name: it has {' and '.join(faults)}."
     if len(name) < 3 or len(name) > 32:
@@ -230,17 +229,6 @@ def begin_endpoint_deletion(conn: Connection, endpoint: str) -> None:
     start_write(conn, "delete", f"endpoint '{endpoint}'", conn.workspace.online_endpoints.begin_delete, endpoint)
 
 
-def begin_deployment_deletion(conn: Connection, endpoint: str, deployment: str) -> None:
-    """Ask for the end of one deployment: what failed to start still bills."""
-    begin = conn.workspace.online_deployments.begin_delete
-    start_write(conn, "delete", f"deployment '{deployment}' of '{endpoint}'", begin, deployment, endpoint)
-
-
-def goes_on(state: str) -> bool:
-    """Tell whether a provisioning state will change by itself."""
-    return state in _GOES_ON
-
-
 def _begin_update(conn: Connection, name: str, **changes: Any) -> None:
     endpoint = conn.call("read", f"endpoint '{name}'", conn.workspace.online_endpoints.get, name)
     for attribute, value in changes.items():
@@ -262,7 +250,7 @@ def _view(endpoint: Any, deployments: Iterable[Any]) -> EndpointView:
     uri = str(endpoint.scoring_uri or "")
     return EndpointView(
         name=endpoint.name,
-        state=_word(endpoint.provisioning_state),
+        state=_state(endpoint.provisioning_state),
         scoring_uri=uri,
         chat_uri=f"{uri.removesuffix('/score')}/v1/chat/completions" if uri.endswith("/score") else "",
         deployments=tuple(_view_deployment(one, endpoint.name, traffic) for one in deployments),
@@ -284,7 +272,7 @@ def _view_deployment(deployment: Any, endpoint: str, traffic: Mapping[str, int])
     return DeploymentView(
         name=deployment.name,
         endpoint=endpoint,
-        state=_word(deployment.provisioning_state),
+        state=_state(deployment.provisioning_state),
         model_id=str(getattr(model, "id", None) or model or ""),
         size=str(getattr(deployment, "instance_type", "") or ""),
         instances=int(deployment.instance_count or 1),
@@ -298,9 +286,9 @@ def _view_deployment(deployment: Any, endpoint: str, traffic: Mapping[str, int])
     )
 
 
-def _word(state: Any) -> str:
-    """Return a state's wire word: the SDK gives an enumeration for some resources and text for others."""
-    return str(getattr(state, "value", state) or "")
+def _state(state: Any) -> ProvisioningState:
+    """Return a state: the SDK gives an enumeration for some resources and text for others."""
+    return ProvisioningState(getattr(state, "value", state) or "")
 
 
 def _created_at(entity: Any) -> datetime | None:

@@ -15,19 +15,14 @@ from core.teardown.inventory import DELETABLE, Inventory, Item
 
 @dataclass(frozen=True)
 class Action:
-    """One thing to be done. what: "delete" or "archive". consequence: one sentence."""
+    """One thing to be done."""
 
     item: Item
     what: str
+    """ "delete" or "archive"."""
     consequence: str
+    """One sentence."""
     deletes_files: bool = False
-
-    @property
-    def title(self) -> str:
-        """The step's words: "Delete endpoint phi4-support-3f2"."""
-        version = f" {self.item.version}" if self.item.version else ""
-        files = " and delete its files" if self.deletes_files else ""
-        return f"{self.what.capitalize()} {self.item.kind} {self.item.name}{version}{files}"
 
 
 @dataclass(frozen=True)
@@ -37,7 +32,6 @@ class TeardownPlan:
     connection: str
     actions: tuple[Action, ...]
     kept: tuple[Item, ...]
-    frees_per_hour: float
     per_hour_before: float = 0.0
     confirm: str = ""
     sentences: tuple[str, ...] = ()
@@ -97,11 +91,6 @@ class Receipt:
         """Return the receipt as JSON, for a download."""
         return json.dumps(asdict(self), indent=2)
 
-    @property
-    def kept_bytes(self) -> int:
-        """Bytes of all that stays, as far as known."""
-        return sum(int(str(item.get("bytes") or 0)) for item in self.kept)
-
 
 def plan_teardown(
     conn: Connection, inventory: Inventory, picks: Collection[str], delete_files: Collection[str] = ()
@@ -117,7 +106,6 @@ def plan_teardown(
         connection=conn.alias,
         actions=actions,
         kept=tuple(item for item in inventory.items if item not in picked),
-        frees_per_hour=freed.per_hour,
         per_hour_before=inventory.per_hour,
         confirm=picked[0].name if picked and (costs or freed.per_hour > 0) else "",
         sentences=tuple(_summary(actions, freed)),

@@ -17,7 +17,7 @@ from core.catalog.prices import money
 from core.operations import Operation
 from core.runs import evaluation
 from core.runs.states import Run
-from core.serving import endpoints
+from core.serving import endpoints, registered_models
 from core.serving.endpoints import EndpointView
 from core.serving.registered_models import NAME_RULE, check_model_name
 from core.teardown import inventory
@@ -47,7 +47,10 @@ def draw_form(conn: Connection) -> None:
     st.header("1 Model", anchor=False)
     _draw_run_choice(run)
     name = st.text_input(
-        "Name of the registered model", value=endpoints.suggest_model_name(run), key=f"model-{run.name}", width=480
+        "Name of the registered model",
+        value=registered_models.suggest_model_name(run),
+        key=f"model-{run.name}",
+        width=480,
     )
     name = name.strip()
     unnamed = _draw_model_name(name)
@@ -69,7 +72,7 @@ def _draw_model_name(name: str) -> str:
         st.markdown(f":material/error: {words.plain(problem)}")
         st.text(NAME_RULE)
         return problem
-    known = reads.read(endpoints.list_registered_models, max_age_s=10.0).value or ()
+    known = reads.read(registered_models.list_registered_models, max_age_s=10.0).value or ()
     exists = any(model.name == name for model in known)
     st.caption("A new version of this model." if exists else "The first version of a new model.")
     return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -11,7 +12,6 @@ from core.home import Home
 from core.launch.drafts import (
     Draft,
     create_draft,
-    delete_draft,
     find_latest_draft,
     get_draft,
     list_differences,
@@ -87,11 +87,10 @@ def test_a_draft_that_was_changed_before_its_start_was_noted_is_not_the_one_that
     assert get_draft(draft.id) == changed
 
 
-def test_a_deleted_draft_stays_deleted(draft: Draft) -> None:
-    delete_draft(draft.id)
+def test_a_draft_that_is_not_there_is_not_saved(draft: Draft) -> None:
     with pytest.raises(NotFound):
-        save_draft(draft, compute="gpu-1")
-    assert find_latest_draft("local") is None
+        save_draft(replace(draft, id="nope"), compute="gpu-1")
+    assert find_latest_draft("local") == draft
 
 
 def test_eight_tabs_saving_at_once_keep_all_their_edits(draft: Draft) -> None:

@@ -73,4 +73,3 @@ def test_one_operation_has_one_receipt(ledger: Ledger) -> None:
     numbered = ledger.add_receipt(receipt, fence)
     assert numbered.id == "R-0001"
     assert ledger.add_receipt(receipt, fence) == ledger.list_receipts()[0] == numbered
-    assert numbered.kept_bytes == 7

@@ -40,6 +40,7 @@ from core.operations.ledger import Ledger
 from core.operations.teardown import start_due_deletions
 from core.runs import jobs
 from core.serving import chat, endpoints
+from core.serving.registered_models import list_registered_models
 from core.teardown import plan as teardown
 from core.teardown.inventory import list_inventory
 from tests.local_server import LocalServer
@@ -77,7 +78,7 @@ def runner(server: LocalServer, conn: Connection) -> Iterator[Any]:
     started = start_runner(server.home)
     yield started
     started.stopping.set()
-    wait(lambda: not started.holds_lease or not started.alive)
+    wait(lambda: not started.alive)
 
 
 @pytest.fixture
@@ -226,7 +227,7 @@ def test_a_deploy_is_live_when_it_has_answered_and_a_teardown_leaves_a_receipt(
     assert (endpoint.state_word, endpoint.created_here, endpoint.run, endpoint.base_model) == ("Live", True, run, NAME)
     assert endpoint.delete_at is not None
     assert endpoint.chat_uri == endpoint.scoring_uri.removesuffix("/score") + "/v1/chat/completions"
-    model = endpoints.list_registered_models(conn, "bell-model")[0]
+    model = list_registered_models(conn, "bell-model")[0]
     assert (model.run, model.base_model, model.tags[tags.DATASET_KEY]) == (run, NAME, dataset.key)
 
     inventory = list_inventory(conn)

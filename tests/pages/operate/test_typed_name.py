@@ -19,7 +19,7 @@ def draw_question() -> None:
     from pages.parts.operate.teardown import draw_button
 
     item = Item("endpoint", "phi4-support")
-    plan = TeardownPlan("ml-dev", (Action(item, "delete", "Callers get 404."),), (), 3.67, confirm="phi4-support")
+    plan = TeardownPlan("ml-dev", (Action(item, "delete", "Callers get 404."),), (), confirm="phi4-support")
     draw_button(Snapshot(plan, None, None, 0.0, loading=False), 1)
 
 
