@@ -5,9 +5,10 @@ import streamlit as st
 from core.azureml.settings import LOCAL
 from pages.parts.home import overview as parts
 from pages.parts.kit.action import action
+from pages.parts.kit.guard import end_page
 from pages.parts.kit.links import link
 from pages.parts.kit.live import live
-from pages.parts.kit.notices import draw_empty, end_page, ready
+from pages.parts.kit.notices import draw_empty, ready
 from pages.parts.kit.state import ui
 from pages.parts.kit.summary import read_summary
 from pages.parts.setup import choices

@@ -4,8 +4,9 @@ import streamlit as st
 
 from core import operations
 from pages.parts.kit import reads
+from pages.parts.kit.guard import end_page
 from pages.parts.kit.links import link
-from pages.parts.kit.notices import draw_age, draw_empty, end_page, ready
+from pages.parts.kit.notices import draw_age, draw_empty, ready
 from pages.parts.kit.state import url_id
 from pages.parts.operate import teardown as view
 

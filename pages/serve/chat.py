@@ -5,8 +5,9 @@ import streamlit as st
 from core.errors import NotFound
 from core.serving import endpoints
 from pages.parts.kit import reads
+from pages.parts.kit.guard import end_page
 from pages.parts.kit.links import link
-from pages.parts.kit.notices import draw_empty, end_page, ready
+from pages.parts.kit.notices import draw_empty, ready
 from pages.parts.kit.state import url_id
 from pages.parts.serve import chat as view
 from pages.parts.serve.chat_questions import draw_questions

@@ -3,8 +3,9 @@
 import streamlit as st
 
 from pages.parts.kit import reads
+from pages.parts.kit.guard import end_page
 from pages.parts.kit.links import link
-from pages.parts.kit.notices import draw_empty, end_page
+from pages.parts.kit.notices import draw_empty
 from pages.parts.kit.state import url_id
 from pages.parts.serve.deploy_form import draw_form
 from pages.parts.serve.deployment import draw_deploy

@@ -5,8 +5,9 @@ import streamlit as st
 from core import dataset as datasets
 from pages.parts.data import checks, compare, findings, numbers, repair, rows, source
 from pages.parts.kit.action import action
+from pages.parts.kit.guard import end_page
 from pages.parts.kit.links import link
-from pages.parts.kit.notices import draw_empty, end_page
+from pages.parts.kit.notices import draw_empty
 from pages.parts.setup import choices
 
 st.title("Data")

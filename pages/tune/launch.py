@@ -4,8 +4,9 @@ import streamlit as st
 
 from core import dataset
 from pages.parts.kit import words
+from pages.parts.kit.guard import end_page
 from pages.parts.kit.links import link
-from pages.parts.kit.notices import draw_empty, draw_loading, end_page
+from pages.parts.kit.notices import draw_empty, draw_loading
 from pages.parts.setup import choices
 from pages.parts.tune import plan as parts
 from pages.parts.tune.recipe import draw_recipe

@@ -19,7 +19,7 @@ BROAD_HANDLERS = {
     "core/local/jobs/runner.py",
     "core/local/server.py",
     "core/local/workspace.py",
-    "pages/parts/kit/notices.py",
+    "pages/parts/kit/guard.py",
 }
 MACHINE_PATH = re.compile(r"(?<![\w.$}])/(?:tmp|work|root|home|Users)/[\w.-]+")
 SHIPPED = list_modules("app.py", "core", "pages")

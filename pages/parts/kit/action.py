@@ -1,4 +1,4 @@
-"""Buttons and fields whose failures become notices. The only place that hands Streamlit an `on_click`."""
+"""Buttons and fields whose failures become notices."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ import streamlit as st
 
 from core.errors import BadInput
 from pages.parts.kit import words
-from pages.parts.kit.links import Link
-from pages.parts.kit.notices import caught, draw_error
+from pages.parts.kit.guard import Then, caught, run_callback
+from pages.parts.kit.notices import draw_error
 from pages.parts.kit.state import ui
-
-Then = Link | Callable[[Any], Link | None] | None
 
 
 @dataclass(frozen=True)
@@ -63,9 +61,9 @@ def action(
     if confirm is not None:
         clicked = st.button(label, on_click=_ask, args=(key,), **options)
     elif in_form:
-        clicked = st.form_submit_button(label, on_click=_run, args=(key, fn, args, then), **options)
+        clicked = st.form_submit_button(label, on_click=run_callback, args=(key, fn, args, then), **options)
     else:
-        clicked = st.button(label, on_click=_run, args=(key, fn, args, then), **options)
+        clicked = st.button(label, on_click=run_callback, args=(key, fn, args, then), **options)
     if off:
         st.caption(words.plain(off))
     if confirm is not None and ui().open_dialog == key:
@@ -77,7 +75,7 @@ def action(
 
 def on_change(key: str, fn: Callable[..., Any], *args: Any) -> dict[str, Any]:
     """Return the options by which a field calls `fn(*args)` when it changes; `draw_error_of(key)` shows its error."""
-    return {"on_change": _run, "args": (key, fn, args, None)}
+    return {"on_change": run_callback, "args": (key, fn, args, None)}
 
 
 def draw_error_of(key: str) -> None:
@@ -122,21 +120,6 @@ def _ask(key: str) -> None:
     ui().open_dialog = key
 
 
-def _run(key: str, fn: Callable[..., Any], args: tuple[Any, ...], then: Then) -> None:
-    here = ui()
-    here.errors.pop(key, None)
-    going: list[Link] = []
-    with caught(lambda error: here.errors.__setitem__(key, error)):
-        answer = fn(*args)
-        target = then if isinstance(then, Link) or then is None else then(answer)
-        if target is not None:
-            going.append(target)
-    if key not in here.errors and here.open_dialog == key:
-        here.open_dialog = None
-    if going:
-        going[0].go()
-
-
 def _draw_dialog(key: str, confirm: Confirm, fn: Callable[..., Any], args: tuple[Any, ...], then: Then) -> None:
     typed_key = f"{key}-typed"
 
@@ -160,7 +143,7 @@ def _draw_dialog(key: str, confirm: Confirm, fn: Callable[..., Any], args: tuple
                 st.form_submit_button(confirm.keep, on_click=close_dialog, key=f"{key}-keep")
                 st.form_submit_button(
                     confirm.yes,
-                    on_click=_run,
+                    on_click=run_callback,
                     args=(key, checked, args, then),
                     type="primary",
                     icon=f":material/{confirm.icon}:",

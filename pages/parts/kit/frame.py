@@ -18,9 +18,10 @@ from core.launch import drafts
 from core.overview import StripView
 from pages.parts.kit import reads, words
 from pages.parts.kit.clicks import let_clicks_win
+from pages.parts.kit.guard import caught
 from pages.parts.kit.links import PAGES, PageEntry, link
 from pages.parts.kit.live import live
-from pages.parts.kit.notices import caught, draw_empty, draw_error, draw_workspace_down
+from pages.parts.kit.notices import draw_empty, draw_error, draw_workspace_down
 from pages.parts.kit.state import set_url_id, ui, url_id
 from pages.parts.kit.summary import Summary, read_summary
 

@@ -8,7 +8,8 @@ from typing import Any
 import streamlit as st
 
 from core.errors import TunedeckError
-from pages.parts.kit.notices import caught, draw_error, end_page
+from pages.parts.kit.guard import caught, end_page
+from pages.parts.kit.notices import draw_error
 from pages.parts.kit.state import ui
 
 _UNSET = object()

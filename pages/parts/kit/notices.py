@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import logging
-import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NoReturn, TypeGuard, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 import streamlit as st
 
 from core.azureml.reader import Snapshot
 from core.errors import LocalWorkspaceDown, TunedeckError
-from pages.parts.kit import words
+from pages.parts.kit import reads, words
+from pages.parts.kit.guard import run_callback
 
-log = logging.getLogger("tunedeck.pages")
 T = TypeVar("T")
 
 
@@ -24,38 +20,6 @@ class Loaded(Snapshot[T]):
     """A snapshot that has a value; for the type checker alone."""
 
     value: T
-
-
-class PageEnd(Exception):
-    """The rest of this page has nothing to draw; the frame is still drawn."""
-
-
-def end_page() -> NoReturn:
-    """Leave the page's script here. `st.stop` would leave out what the frame draws after the page."""
-    raise PageEnd
-
-
-@contextmanager
-def caught(keep: Callable[[TunedeckError], Any]) -> Iterator[None]:
-    """Hand what goes wrong inside to `keep` as a sentence: the one place where any exception is caught on a page."""
-    try:
-        yield
-    except PageEnd:
-        return
-    except TunedeckError as error:
-        keep(error)
-    except Exception as error:
-        log.exception("a page failed")
-        keep(fault(error))
-
-
-def fault(error: BaseException) -> TunedeckError:
-    """Return the sentence for an exception that nobody foresaw."""
-    return TunedeckError(
-        f"Tunedeck has a fault: {type(error).__name__} was not handled.",
-        "Nothing was lost. Reload the page; if it stays, report it with the details below.",
-        "".join(traceback.format_exception(error)[-6:]),
-    )
 
 
 def draw_error(error: TunedeckError, *, key: str = "") -> None:
@@ -142,12 +106,16 @@ def draw_workspace_down(error: TunedeckError | None) -> None:
 
 
 def _draw_start_button(key: str) -> None:
-    """Offer to start the local workspace. The parts it needs stand on this module, so they are fetched here."""
-    from pages.parts.kit import reads
-    from pages.parts.kit.action import action
-
+    """Offer to start the local workspace."""
     starting = reads.starting_local()
     if starting is not None and starting.loading:
         st.caption("Starting the local workspace…")
-    else:
-        action("Start the local workspace", reads.start_local, key=f"start-local-{key}", icon="play_arrow")
+        return
+    key = f"start-local-{key}"
+    st.button(
+        "Start the local workspace",
+        on_click=run_callback,
+        args=(key, reads.start_local),
+        key=key,
+        icon=":material/play_arrow:",
+    )

@@ -24,7 +24,7 @@ from core.errors import NotFound, TunedeckError
 from core.runs import metrics
 from core.runs.metrics import RunMetrics
 from core.runs.states import Run
-from pages.parts.kit.notices import fault
+from pages.parts.kit.guard import fault
 from pages.parts.kit.state import Watch, ui
 
 T = TypeVar("T")

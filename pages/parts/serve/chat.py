@@ -13,9 +13,10 @@ from core.serving.chat import Sampling
 from core.serving.endpoints import EndpointView
 from pages.parts.kit import fields, reads, words
 from pages.parts.kit.action import action
+from pages.parts.kit.guard import end_page
 from pages.parts.kit.links import link
 from pages.parts.kit.live import live
-from pages.parts.kit.notices import draw_empty, end_page, ready
+from pages.parts.kit.notices import draw_empty, ready
 from pages.parts.kit.state import set_url_id, ui, url_id
 from pages.parts.serve.chat_state import Chat, begin_new
 from pages.parts.serve.deployment import draw_endpoint_badge

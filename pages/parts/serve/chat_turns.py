@@ -21,7 +21,8 @@ from core.words import duration
 from pages.parts.kit import words
 from pages.parts.kit.action import action
 from pages.parts.kit.copy_button import draw_copy
-from pages.parts.kit.notices import caught, draw_error
+from pages.parts.kit.guard import caught
+from pages.parts.kit.notices import draw_error
 from pages.parts.serve.chat_state import Chat, Reply, Turn
 
 _PATIENCE_S = 0.15

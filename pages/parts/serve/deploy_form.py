@@ -23,8 +23,9 @@ from core.serving.registered_models import NAME_RULE, check_model_name
 from core.teardown import inventory
 from pages.parts.kit import fields, reads, words
 from pages.parts.kit.action import Confirm, action
+from pages.parts.kit.guard import end_page
 from pages.parts.kit.links import link
-from pages.parts.kit.notices import draw_empty, draw_error, draw_loading, end_page, ready
+from pages.parts.kit.notices import draw_empty, draw_error, draw_loading, ready
 from pages.parts.kit.state import set_url_id, ui, url_id
 from pages.parts.serve.delete_at import choose_end
 

@@ -10,8 +10,9 @@ from core.errors import NotFound
 from core.launch import drafts
 from core.launch.drafts import Draft
 from pages.parts.kit import reads
+from pages.parts.kit.guard import end_page
 from pages.parts.kit.links import Link, link
-from pages.parts.kit.notices import draw_empty, draw_warning, end_page
+from pages.parts.kit.notices import draw_empty, draw_warning
 from pages.parts.kit.state import set_url_id, ui
 
 
