@@ -1,223 +1,231 @@
-"""Named and versioned assets, which data and models both are: containers, versions, archiving.
-
-Knows what neither of them is.
-"""
+"""Named and versioned assets (data, models, components, environments): containers, versions, archiving."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Generic, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from core.local.store import Store
+from core.local.records import Record
 from core.local.wire import answers, query
 from core.local.wire.answers import PROVIDER, WORKSPACE_PATH, route
 from core.local.wire.errors import WireError
-from core.local.workspace import workspace_of
-
-Document = dict[str, Any]
+from core.local.workspace import Workspace, workspace_of
 
 
-class Asset(ABC):
-    """What differs between the kinds of assets. A document's key is `<name>/<version>`, its parent the name."""
+@dataclass(frozen=True, kw_only=True)
+class Asset(Record, ABC):
+    """One version of an asset."""
 
-    kind: str  # of the documents in the store
-    segment: str  # of the path
-    content: str  # the field of a PUT that says what a version is, which cannot be changed
-    kept: str = "uri"  # the field of a document that holds it
+    SEGMENT: ClassVar[str]
+    """What its kind is called in a path."""
+    CONTENT: ClassVar[str] = "uri"
+    """The field that says what the version is: it cannot be changed."""
 
-    @abstractmethod
-    def from_wire(self, request: Request, properties: Document) -> Document:
-        """Return the fields of this kind from a PUT's properties, `kept` among them; raises 400."""
-
-    @abstractmethod
-    def to_wire(self, document: Document) -> Document:
-        """Return the properties of this kind in an answer."""
-
-    @abstractmethod
-    def describe_container(self, newest: Document) -> Document:
-        """Return what the container says besides versions, tags and description."""
+    version: str
+    description: str | None = None
+    tags: dict[str, str] = field(default_factory=dict)
+    properties: dict[str, str] = field(default_factory=dict)
+    archived: bool = False
 
     @property
-    def container_kind(self) -> str:
-        """Return the kind of what is said about a name as a whole."""
-        return f"{self.kind} container"
+    def key(self) -> str:
+        """Return the key of its document."""
+        return f"{self.name}/{self.version}"
 
-    def read_content(self, properties: Document) -> Any:
-        """Return what a PUT says that a version is, None where it leaves that as it is."""
-        return properties.get(self.content)
+    @property
+    def parent(self) -> str:
+        """Return the name that all its versions share."""
+        return self.name
+
+    @classmethod
+    @abstractmethod
+    def from_wire(cls, request: Request, properties: dict[str, Any]) -> dict[str, Any]:
+        """Return the fields of this kind from a PUT's properties, the content among them; raises 400."""
+
+    @classmethod
+    @abstractmethod
+    def read_content(cls, properties: dict[str, Any]) -> Any:
+        """Return what a PUT says that the version is, None where it leaves that as it is."""
+
+    @abstractmethod
+    def to_wire(self) -> dict[str, Any]:
+        """Return the properties of this kind in an answer."""
+
+    def describe_container(self) -> dict[str, Any]:
+        """Return what the container says of its newest version besides description and tags."""
+        return {}
 
 
-class AssetRoutes:
+A = TypeVar("A", bound=Asset)
+
+
+class AssetRoutes(Generic[A]):
     """The routes of one kind of asset."""
 
-    def __init__(self, asset: Asset) -> None:
-        self._asset = asset
+    def __init__(self, kind: type[A]) -> None:
+        self._kind = kind
+        self._container_kind = f"{kind.KIND} container"  # of what is said about a name as a whole
 
     def routes(self) -> list[Route]:
         """Return the routes."""
-        base = f"{WORKSPACE_PATH}/{self._asset.segment}"
+        base = f"{WORKSPACE_PATH}/{self._kind.SEGMENT}"
+        version = f"{base}/{{name}}/versions/{{version}}"
         return [
             route(base, self.list_containers),
             route(f"{base}/{{name}}", self.get_container),
             route(f"{base}/{{name}}", self.put_container, "PUT"),
             route(f"{base}/{{name}}/versions", self.list_versions),
-            route(f"{base}/{{name}}/versions/{{version}}", self.get_version),
-            route(f"{base}/{{name}}/versions/{{version}}", self.put_version, "PUT"),
-            route(f"{base}/{{name}}/versions/{{version}}", self.delete_version, "DELETE"),
+            route(version, self.get_version),
+            route(version, self.put_version, "PUT"),
+            route(version, self.delete_version, "DELETE"),
         ]
+
+    # What a kind with an asset of its own, which no document holds, has otherwise
+
+    def list_names(self, workspace: Workspace, view: str) -> list[str]:
+        """Return the names in a view: "active", "archived" or "all"."""
+        names = workspace.store.list_parents(self._kind.KIND)
+        return [name for name in names if view == "all" or self._is_archived(workspace, name) == (view == "archived")]
+
+    def find_version(self, workspace: Workspace, name: str, version: str) -> A | None:
+        """Return a version, or None."""
+        return self._kind.find(workspace.store, f"{name}/{version}")
+
+    def versions_of(self, workspace: Workspace, name: str, limit: int | None = None) -> list[A]:
+        """Return the versions of a name, the newest first; raises 404."""
+        versions = self._kind.list_all(workspace.store, name, limit)
+        if not versions:
+            raise WireError(404, "ResourceNotFound", f"The {self._kind.KIND} '{name}' was not found.")
+        return versions
 
     # Containers
 
-    def list_containers(self, request: Request) -> Document:
+    def list_containers(self, request: Request) -> dict[str, Any]:
         """GET the names."""
-        store = workspace_of(request).store
-        return answers.paged(request, self._names_shown(request), lambda name: self._container_to_wire(store, name))
+        workspace = workspace_of(request)
+        names = self.list_names(workspace, answers.list_view(request))
+        return answers.paged(request, names, lambda name: self.container_to_wire(workspace, name))
 
-    def _names_shown(self, request: Request) -> list[str]:
-        store = workspace_of(request).store
-        names, view = store.list_parents(self._asset.kind), answers.list_view(request)
-        if view == "all":
-            return names
-        archived = {
-            name for name in names if (store.get(self._asset.container_kind, name) or {}).get("archived", False)
-        }
-        return [name for name in names if (name in archived) == (view == "archived")]
-
-    def get_container(self, request: Request) -> Document:
+    def get_container(self, request: Request) -> dict[str, Any]:
         """GET what is known of a name; 404 tells the SDK that its first version is 1."""
-        return self._container_to_wire(workspace_of(request).store, answers.name_of(request, "name"))
+        return self.container_to_wire(workspace_of(request), answers.name_of(request, "name"))
 
-    def put_container(self, request: Request) -> Document:
+    def put_container(self, request: Request) -> dict[str, Any]:
         """PUT whether a name is archived."""
-        store, name = workspace_of(request).store, answers.name_of(request, "name")
+        workspace, name = workspace_of(request), answers.name_of(request, "name")
         properties = answers.field_of(answers.read_json(request), "properties", dict, {})
-        self._newest(store, name)
-        store.put(
-            self._asset.container_kind, name, {"archived": answers.field_of(properties, "isArchived", bool, False)}
-        )
-        return self._container_to_wire(store, name)
+        self.versions_of(workspace, name, 1)
+        archived = answers.field_of(properties, "isArchived", bool, False)
+        workspace.store.put(self._container_kind, name, {"archived": archived})
+        return self.container_to_wire(workspace, name)
 
-    def _newest(self, store: Store, name: str) -> Document:
-        versions = store.list(self._asset.kind, parent=name, limit=1)
-        if not versions:
-            raise WireError(404, "ResourceNotFound", f"The {self._asset.kind} '{name}' was not found.")
-        return versions[0]
+    def _is_archived(self, workspace: Workspace, name: str) -> bool:
+        container = workspace.store.get(self._container_kind, name)
+        return bool(container and container["archived"])
 
-    def _container_to_wire(self, store: Store, name: str) -> Document:
-        newest = self._newest(store, name)
-        versions = [key.rpartition("/")[2] for key in store.list_keys(self._asset.kind, name)]
-        numbers = [int(version) for version in versions if version.isdecimal()]
-        said = store.get(self._asset.container_kind, name) or {"archived": False}
+    def container_to_wire(self, workspace: Workspace, name: str) -> dict[str, Any]:
+        """Return the answer about a name, of which its newest version tells most."""
+        newest = self.versions_of(workspace, name, 1)[0]
+        keys = workspace.store.list_keys(self._kind.KIND, name)
+        versions = [newest.version, *(key.rpartition("/")[2] for key in keys)]
         return {
-            "id": answers.arm_id(self._asset.segment, name),
+            "id": answers.arm_id(self._kind.SEGMENT, name),
             "name": name,
-            "type": f"{PROVIDER}/workspaces/{self._asset.segment}",
+            "type": f"{PROVIDER}/workspaces/{self._kind.SEGMENT}",
             "properties": {
-                "latestVersion": newest["version"],
-                "nextVersion": str(max(numbers, default=0) + 1),
-                "isArchived": said["archived"],
-                "description": newest["description"],
-                "tags": newest["tags"],
+                "latestVersion": newest.version,
+                "nextVersion": str(max((int(each) for each in versions if each.isdecimal()), default=0) + 1),
+                "isArchived": self._is_archived(workspace, name),
+                "description": newest.description,
+                "tags": newest.tags,
                 "properties": {},
-                **self._asset.describe_container(newest),
+                **newest.describe_container(),
             },
-            "systemData": answers.system_data(newest),
+            "systemData": answers.system_data(newest.created_at, newest.modified_at),
         }
 
     # Versions
 
-    def list_versions(self, request: Request) -> Document:
+    def list_versions(self, request: Request) -> dict[str, Any]:
         """GET the versions of a name, the newest first or as `$orderBy` says, those that the query's filters let by."""
-        store, name = workspace_of(request).store, answers.name_of(request, "name")
-        self._newest(store, name)
-        view = answers.list_view(request) if "listViewType" in request.query_params else "all"
         asked = request.query_params
+        versions = self.versions_of(workspace_of(request), answers.name_of(request, "name"))
+        view = answers.list_view(request) if "listViewType" in asked else "all"
         shown = [
             each
-            for each in query.ordered(request, store.list(self._asset.kind, parent=name))
-            if (view == "all" or each["archived"] == (view == "archived"))
-            and query.holds(each["tags"], asked.get("tags") or asked.get("$tags"))
-            and query.holds(each["properties"], asked.get("properties"))
-            and asked.get("version", each["version"]) == each["version"]
-            and asked.get("description", each["description"]) == each["description"]
+            for each in query.ordered(request, versions)
+            if (view == "all" or each.archived == (view == "archived"))
+            and query.holds(each.tags, asked.get("tags") or asked.get("$tags"))
+            and query.holds(each.properties, asked.get("properties"))
+            and asked.get("version", each.version) == each.version
+            and asked.get("description", each.description) == each.description
         ]
-        return answers.paged(request, [self.version_to_wire(each) for each in shown])
+        return answers.paged(request, [version_to_wire(each) for each in shown])
 
-    def get_version(self, request: Request) -> Document:
+    def get_version(self, request: Request) -> dict[str, Any]:
         """GET one version."""
-        return self.version_to_wire(self._require(request))
+        return version_to_wire(self._require(request))
 
     def put_version(self, request: Request) -> Response:
         """PUT a version: register it, or change what may change (description, tags, properties, archived)."""
-        store = workspace_of(request).store
+        workspace = workspace_of(request)
         name, version = answers.name_of(request, "name"), answers.name_of(request, "version")
         properties = answers.field_of(answers.read_json(request), "properties", dict, {})
-        asked = {
-            "name": name,
-            "version": version,
-            "description": answers.field_of(properties, "description", str),
-            "tags": answers.strings_of(properties, "tags"),
-            "properties": answers.strings_of(properties, "properties"),
-            "archived": answers.field_of(properties, "isArchived", bool, False),
-        }
-        current = store.get(self._asset.kind, self._key(name, version))
-        own = (
-            self._asset.from_wire(request, properties)
-            if current is None
-            else self._unchanged(request, properties, current)
-        )
-        document = store.put(self._asset.kind, self._key(name, version), {**asked, **own}, parent=name)
-        return answers.JsonAnswer(self.version_to_wire(document), 201 if current is None else 200)
+        current = self.find_version(workspace, name, version)
+        if current is None:
+            own = self._kind.from_wire(request, properties)
+            current = self._kind.from_document({"name": name, "version": version, **own})
+        else:
+            self._check_unchanged(request, properties, current)
+        asset = replace(
+            current,
+            description=answers.field_of(properties, "description", str),
+            tags=answers.strings_of(properties, "tags"),
+            properties=answers.strings_of(properties, "properties"),
+            archived=answers.field_of(properties, "isArchived", bool, False),
+        ).put(workspace.store)
+        return answers.JsonAnswer(version_to_wire(asset), 200 if current.created_at else 201)
 
-    def _unchanged(self, request: Request, properties: Document, current: Document) -> Document:
-        """Return the content of a version that is there; raises 409 where a PUT would change it."""
-        fixed = ("name", "version", "description", "tags", "properties", "archived", "created_at", "modified_at")
-        own = {name: value for name, value in current.items() if name not in fixed}
-        sent, kept = self._asset.read_content(properties), self._asset.kept
-        if sent in (None, own[kept]) or self._asset.from_wire(request, properties)[kept] == own[kept]:
-            return own
-        raise WireError(
-            409,
-            "Conflict",
-            f"The {self._asset.kind} '{current['name']}' has a version {current['version']} with other content.",
-        )
+    def _check_unchanged(self, request: Request, properties: dict[str, Any], current: A) -> None:
+        """Refuse a PUT that would change the content of a version that is there; raises 409."""
+        sent, kept = self._kind.read_content(properties), getattr(current, self._kind.CONTENT)
+        if sent in (None, kept) or self._kind.from_wire(request, properties)[self._kind.CONTENT] == kept:
+            return
+        message = f"The {current.KIND} '{current.name}' has a version {current.version} with other content."
+        raise WireError(409, "Conflict", message)
 
     def delete_version(self, request: Request) -> Response:
         """DELETE a version's registration; its files stay."""
-        store, document = workspace_of(request).store, self._require(request)
-        store.delete(self._asset.kind, self._key(document["name"], document["version"]))
+        self._require(request).delete(workspace_of(request).store)
         return Response(status_code=200)
 
-    def _require(self, request: Request) -> Document:
+    def _require(self, request: Request) -> A:
         name, version = answers.name_of(request, "name"), answers.name_of(request, "version")
-        document = workspace_of(request).store.get(self._asset.kind, self._key(name, version))
-        if document is None:
-            raise WireError(
-                404, "ResourceNotFound", f"The {self._asset.kind} '{name}' version '{version}' was not found."
-            )
-        return document
+        asset = self.find_version(workspace_of(request), name, version)
+        if asset is None:
+            message = f"The {self._kind.KIND} '{name}' version '{version}' was not found."
+            raise WireError(404, "ResourceNotFound", message)
+        return asset
 
-    @staticmethod
-    def _key(name: str, version: str) -> str:
-        return f"{name}/{version}"
 
-    def version_to_wire(self, document: Document) -> Document:
-        """Return one version as it is answered."""
-        return {
-            "id": answers.arm_id(self._asset.segment, document["name"], "versions", document["version"]),
-            "name": document["version"],
-            "type": f"{PROVIDER}/workspaces/{self._asset.segment}/versions",
-            "properties": {
-                "description": document["description"],
-                "tags": document["tags"],
-                "properties": document["properties"],
-                "isArchived": document["archived"],
-                "isAnonymous": False,
-                **self._asset.to_wire(document),
-            },
-            "systemData": answers.system_data(document),
-        }
+def version_to_wire(asset: Asset) -> dict[str, Any]:
+    """Return one version as it is answered."""
+    return {
+        "id": answers.arm_id(asset.SEGMENT, asset.name, "versions", asset.version),
+        "name": asset.version,
+        "type": f"{PROVIDER}/workspaces/{asset.SEGMENT}/versions",
+        "properties": {
+            "description": asset.description,
+            "tags": asset.tags,
+            "properties": asset.properties,
+            "isArchived": asset.archived,
+            "isAnonymous": False,
+            **asset.to_wire(),
+        },
+        "systemData": answers.system_data(asset.created_at, asset.modified_at),
+    }

@@ -1,11 +1,11 @@
-"""How requests are split between the deployments of an endpoint: live shares and a mirrored one. Knows no route."""
+"""How requests are split between the deployments of an endpoint: live shares and a mirrored one."""
 
 from __future__ import annotations
 
 import random
 from typing import Any
 
-from core.local.store import Document
+from core.local.endpoints.resources import Deployment, Endpoint
 from core.local.wire.answers import is_named
 from core.local.wire.errors import WireError
 from core.local.workspace import Workspace
@@ -37,14 +37,14 @@ def read_mirror(workspace: Workspace, endpoint: str, asked: dict[str, Any], live
     return shares
 
 
-def choose(endpoint: Document) -> str | None:
+def choose(endpoint: Endpoint) -> str | None:
     """Return the deployment that the next request goes to, drawn by the live shares; None where there is no traffic."""
-    return _draw(endpoint["traffic"])
+    return _draw(endpoint.traffic)
 
 
-def choose_mirror(endpoint: Document) -> str | None:
+def choose_mirror(endpoint: Endpoint) -> str | None:
     """Return the deployment that the next request is copied to, or None: drawn by the mirrored share."""
-    return _draw(endpoint.get("mirror") or {})
+    return _draw(endpoint.mirror)
 
 
 def _draw(shares: dict[str, int]) -> str | None:
@@ -57,10 +57,10 @@ def _read_shares(workspace: Workspace, endpoint: str, what: str, asked: dict[str
     for name, share in asked.items():
         if isinstance(share, bool) or not isinstance(share, int) or not 0 <= share <= 100:
             raise WireError(400, "BadRequest", f"The {what} of '{name}' must be a whole number from 0 to 100.")
-        deployment = workspace.store.get("deployment", f"{endpoint}/{name}")
-        if share and (deployment is None or deployment["state"] == "Deleting"):
+        deployment = Deployment.find(workspace.store, f"{endpoint}/{name}")
+        if share and (deployment is None or deployment.state.is_deleting):
             raise WireError(400, "BadRequest", f"The {what} names '{name}', which '{endpoint}' does not have.")
-        own = str((deployment or {"name": name})["name"])
+        own = deployment.name if deployment else name
         if any(is_named(own, each) for each in read):
             raise WireError(400, "BadRequest", f"The {what} names '{own}' twice.")
         read[own] = share

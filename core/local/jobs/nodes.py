@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 
 from core.local.jobs.job import Held, Job, Status
 from core.local.machine import Machine
-from core.local.store import Document
 
 
 def find_next(machine: Machine, jobs: Sequence[Job], nodes_of: Callable[[str], int]) -> tuple[str, str]:
@@ -28,12 +27,6 @@ def find_next(machine: Machine, jobs: Sequence[Job], nodes_of: Callable[[str], i
         if job.run.status is Status.QUEUED and taken[job.compute] < nodes_of(job.compute):
             return (job.name, "") if job.plan.cores <= free else ("", job.name)
     return "", ""
-
-
-def node_limit(machine: Machine, compute: Document) -> int:
-    """Return how many nodes of a compute fit this machine at once, 0 where its size is not one of this machine's."""
-    size = machine.find_size(compute["size"])
-    return 0 if size is None else max(1, min(compute["max_nodes"], machine.cores // size.cores))
 
 
 def assign(machine: Machine, job: Job, others: Sequence[Job]) -> Held:

@@ -13,6 +13,7 @@ from typing import Any
 from core.engine import component
 from core.local.addresses import resolve_uri
 from core.local.backend import Backend
+from core.local.compute import Compute
 from core.local.jobs import runs
 from core.local.jobs.job import BINDING, COMMAND_STEP, CommandPlan, Job, JobKind, PipelinePlan, RunState, Step
 from core.local.jobs.node_component import check_node_component
@@ -105,8 +106,8 @@ def read_job(backend: Backend, name: str, body: Document) -> Job:
     _check_fields("properties", properties, _PIPELINE if kind == "Pipeline" else _COMMAND)
     read_plan = _read_pipeline if kind == "Pipeline" else _read_command
     plan, compute, steps = read_plan(backend, name, properties)
-    if kept := backend.store.get("compute", compute):
-        compute = kept["name"]  # as it was written first: who counts a compute's jobs compares no capitals
+    if kept := Compute.find(backend.store, compute):
+        compute = kept.name  # as it was written first: who counts a compute's jobs compares no capitals
     return Job(
         name=check_name("a job's name", name),
         kind=JobKind(kind.lower()),
@@ -333,14 +334,14 @@ def _command_input(backend: Backend, name: str, given: Any) -> str:
 def _size_of(backend: Backend, compute: str, field: str) -> Size:
     if compute.lower() == "serverless":
         raise _bad(field, "is needed: the local workspace has no serverless compute.")
-    found = backend.store.get("compute", compute)
+    found = Compute.find(backend.store, compute)
     if found is None:
         raise _bad(field, f"names the compute '{compute}', which does not exist.")
-    if found["state"] in ("Failed", "Deleting"):
-        raise _bad(field, f"names the compute '{compute}', which is {found['state'].lower()}.")
-    size = backend.machine.find_size(found["size"])
+    if found.state.is_failed or found.state.is_deleting:
+        raise _bad(field, f"names the compute '{compute}', which is {found.state.lower()}.")
+    size = backend.machine.find_size(found.size)
     if size is None:
-        raise _bad(field, f"names the compute '{compute}', whose size {found['size']} this machine does not have.")
+        raise _bad(field, f"names the compute '{compute}', whose size {found.size} this machine does not have.")
     return size
 
 

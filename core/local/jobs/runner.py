@@ -18,6 +18,7 @@ from pathlib import Path
 from core.engine.disk import DiskReserve
 from core.local import faults, processes, shim
 from core.local.backend import Backend
+from core.local.compute import Compute
 from core.local.jobs import nodes, runs, steps
 from core.local.jobs.ingest import Ingest
 from core.local.jobs.job import Job, RunError, Status, Step
@@ -157,8 +158,8 @@ class Runner:
         self._tell(job, f"Queued on compute '{job.compute}'.")
 
     def _wait_for_node(self, job: Job) -> None:
-        compute = self._backend.store.get("compute", job.compute)
-        if compute is None or compute["state"] == "Failed":
+        compute = Compute.find(self._backend.store, job.compute)
+        if compute is None or compute.state.is_failed:
             message = f"The compute '{job.compute}' was deleted or failed while the job waited for it."
             self._fail(job.name, RunError("UserError", message))
             return
@@ -177,8 +178,8 @@ class Runner:
     def _nodes_of(self, name: str) -> int:
         if time.monotonic() < self._no_node_until.get(name, 0.0):
             return 0
-        compute = self._backend.store.get("compute", name)
-        return nodes.node_limit(self._backend.machine, compute) if compute and compute["state"] == "Succeeded" else 0
+        compute = Compute.find(self._backend.store, name)
+        return compute.node_limit(self._backend.machine) if compute and compute.state.is_ready else 0
 
     def _allocate(self, job: Job) -> bool:
         """Tell whether the node that is free is given; not so while a fault says that there is none."""
@@ -194,7 +195,7 @@ class Runner:
             self._tell(job, f"{refusal.code}: {refusal.message} Asked again in {fault.seconds:g} s.")
         elif self._no_node_until.pop(name, None) is None:
             return True
-        self._backend.store.update("compute", name, lambda body: {**body, "errors": errors})
+        Compute.update(self._backend.store, name, lambda compute: replace(compute, errors=errors))
         return fault is None
 
     def _prepare(self, job: Job) -> None:

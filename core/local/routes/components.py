@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.requests import Request
@@ -13,29 +14,34 @@ from core.local.wire.errors import WireError
 _TYPES = ("command", "pipeline", "parallel", "import", "spark", "sweep", "automl", "datatransfer", "flow")
 
 
-class _ComponentAsset(Asset):
-    """What is a component's own."""
+@dataclass(frozen=True, kw_only=True)
+class Component(Asset):
+    """One version of a component."""
 
-    kind = "component"
-    segment = "components"
-    content = "componentSpec"
-    kept = "spec"
+    KIND = "component"
+    SEGMENT = "components"
+    CONTENT = "spec"
 
-    def from_wire(self, request: Request, properties: dict[str, Any]) -> dict[str, Any]:
+    spec: dict[str, Any]
+    anonymous: bool = False
+
+    @classmethod
+    def from_wire(cls, request: Request, properties: dict[str, Any]) -> dict[str, Any]:
         """Read `componentSpec`; raises 400."""
         spec = answers.field_of(properties, "componentSpec", dict, {})
-        sort = answers.field_of(spec, "type", str, "")
-        if sort.split("_")[0] not in _TYPES:
-            raise WireError(400, "UserError", f"The type '{sort}' of the component is not one of {', '.join(_TYPES)}.")
+        kind = answers.field_of(spec, "type", str, "")
+        if kind.split("_")[0] not in _TYPES:
+            raise WireError(400, "UserError", f"The type '{kind}' of the component is not one of {', '.join(_TYPES)}.")
         return {"spec": spec, "anonymous": answers.field_of(properties, "isAnonymous", bool, False)}
 
-    def to_wire(self, document: dict[str, Any]) -> dict[str, Any]:
+    @classmethod
+    def read_content(cls, properties: dict[str, Any]) -> Any:
+        """Return `componentSpec`."""
+        return properties.get("componentSpec")
+
+    def to_wire(self) -> dict[str, Any]:
         """Return the properties that are a component's own."""
-        return {"componentSpec": document["spec"], "isAnonymous": document["anonymous"]}
-
-    def describe_container(self, newest: dict[str, Any]) -> dict[str, Any]:
-        """Return nothing more: a component's container has no content of its own."""
-        return {}
+        return {"componentSpec": self.spec, "isAnonymous": self.anonymous}
 
 
-ROUTES = AssetRoutes(_ComponentAsset()).routes()
+ROUTES = AssetRoutes(Component).routes()

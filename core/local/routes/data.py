@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.requests import Request
@@ -14,31 +15,39 @@ from core.local.wire.errors import WireError
 TYPES = ("uri_file", "uri_folder", "mltable")
 
 
-class _DataAsset(Asset):
-    """What is a data asset's own."""
+@dataclass(frozen=True, kw_only=True)
+class Data(Asset):
+    """One version of a data asset."""
 
-    kind = "data"
-    segment = "data"
-    content = "dataUri"
+    KIND = "data"
+    SEGMENT = "data"
 
-    def from_wire(self, request: Request, properties: dict[str, Any]) -> dict[str, Any]:
+    type: str
+    uri: str
+
+    @classmethod
+    def from_wire(cls, request: Request, properties: dict[str, Any]) -> dict[str, Any]:
         """Read `dataType` and `dataUri`; raises 400."""
         uri = answers.field_of(properties, "dataUri", str, "")
-        sort = answers.field_of(properties, "dataType", str, "uri_file")
-        if sort not in TYPES:
-            raise WireError(400, "UserError", f"The type '{sort}' of the data is not one of {', '.join(TYPES)}.")
-        path = datastore_path(uri)
-        if path is None:
+        kind = answers.field_of(properties, "dataType", str, "uri_file")
+        if kind not in TYPES:
+            raise WireError(400, "UserError", f"The type '{kind}' of the data is not one of {', '.join(TYPES)}.")
+        if datastore_path(uri) is None:
             raise WireError(400, "UserError", f"'{uri}' is not an address in this workspace's datastore.")
-        return {"type": sort, "uri": uri}
+        return {"type": kind, "uri": uri}
 
-    def to_wire(self, document: dict[str, Any]) -> dict[str, Any]:
+    @classmethod
+    def read_content(cls, properties: dict[str, Any]) -> Any:
+        """Return `dataUri`."""
+        return properties.get("dataUri")
+
+    def to_wire(self) -> dict[str, Any]:
         """Return the properties that are a data asset's own."""
-        return {"dataType": document["type"], "dataUri": document["uri"]}
+        return {"dataType": self.type, "dataUri": self.uri}
 
-    def describe_container(self, newest: dict[str, Any]) -> dict[str, Any]:
-        """Return what the container says of its versions."""
-        return {"dataType": newest["type"]}
+    def describe_container(self) -> dict[str, Any]:
+        """Return the type of the newest version."""
+        return {"dataType": self.type}
 
 
-ROUTES = AssetRoutes(_DataAsset()).routes()
+ROUTES = AssetRoutes(Data).routes()

@@ -189,7 +189,7 @@ def _wire_of(document: Document, **properties: Any) -> dict[str, Any]:
             "tags": document["tags"],
             "properties": document["properties"],
         },
-        "systemData": answers.system_data(document),
+        "systemData": answers.system_data(document["created_at"], document["modified_at"]),
     }
 
 

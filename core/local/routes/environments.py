@@ -1,6 +1,6 @@
 """Environments: the Python that the local workspace trains and serves with, and images, which are kept and given back.
 
-No image is built or run here: a job or a deployment that names one is refused (job_request.py, routes/endpoints.py).
+No image is built or run here: a job or a deployment that names one is refused (jobs/request.py, routes/endpoints.py).
 """
 
 from __future__ import annotations
@@ -8,21 +8,20 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from core.local.assets import Asset, AssetRoutes
+from core.local.assets import Asset, AssetRoutes, version_to_wire
 from core.local.jobs.request import OWN_ENVIRONMENT
 from core.local.wire import answers
-from core.local.wire.answers import PROVIDER, REGISTRY_NAME, REGISTRY_PATH, route
+from core.local.wire.answers import REGISTRY_NAME, REGISTRY_PATH, route
 from core.local.wire.errors import WireError
-from core.local.workspace import workspace_of
+from core.local.workspace import Workspace, workspace_of
 
-KIND = "environment"
-NAME = OWN_ENVIRONMENT
-VERSION = "1"
 _SPEC: dict[str, type] = {
     "image": str,
     "condaFile": str,
@@ -40,80 +39,54 @@ _NO_IMAGE: dict[str, Any] = {
 _PACKAGES = ("torch", "transformers", "peft", "safetensors", "tokenizers")
 
 
-def list_containers(request: Request) -> dict[str, Any]:
-    """GET the names of the registry's environments: the one."""
-    return answers.paged(request, _if_active(request, _container_to_wire(request)))
+@dataclass(frozen=True, kw_only=True)
+class Environment(Asset):
+    """One version of an environment: an image, and what is to be installed in it."""
 
+    KIND = "environment"
+    SEGMENT = "environments"
+    CONTENT = "spec"
 
-def get_container(request: Request) -> dict[str, Any]:
-    """GET what is known of a name."""
-    _check_name(request)
-    return _container_to_wire(request)
+    spec: dict[str, Any]
+    anonymous: bool = False
 
-
-def list_versions(request: Request) -> dict[str, Any]:
-    """GET the versions of a name."""
-    _check_name(request)
-    return answers.paged(request, _if_active(request, _version_to_wire(request)))
-
-
-def get_version(request: Request) -> dict[str, Any]:
-    """GET one version."""
-    _check_name(request)
-    if answers.name_of(request, "version") != VERSION:
-        raise _not_found(f"{NAME}:{answers.name_of(request, 'version')}")
-    return _version_to_wire(request)
-
-
-class _ImageAsset(Asset):
-    """An environment that was made here: an image, and what is to be installed in it."""
-
-    kind = KIND
-    segment = "environments"
-    kept = "spec"
-
-    def read_content(self, properties: dict[str, Any]) -> Any:
+    @classmethod
+    def read_content(cls, properties: dict[str, Any]) -> Any:
         """Return image, conda file, build and serving routes, None where none of them is sent."""
         return {name: properties[name] for name in _SPEC if properties.get(name) not in (None, _NO_IMAGE[name])} or None
 
-    def from_wire(self, request: Request, properties: dict[str, Any]) -> dict[str, Any]:
+    @classmethod
+    def from_wire(cls, request: Request, properties: dict[str, Any]) -> dict[str, Any]:
         """Read what the image is made of; raises 400."""
         for name, shape in _SPEC.items():
             answers.field_of(properties, name, shape)
-        spec = self.read_content(properties) or {}
+        spec = cls.read_content(properties) or {}
         if not spec.get("image") and not spec.get("build"):
             raise WireError(400, "UserError", "An environment needs an image or a build context.")
         return {"spec": spec, "anonymous": answers.field_of(properties, "isAnonymous", bool, False)}
 
-    def to_wire(self, document: dict[str, Any]) -> dict[str, Any]:
+    def to_wire(self) -> dict[str, Any]:
         """Return the properties that are an environment's own."""
-        return {**_NO_IMAGE, **document["spec"], "isAnonymous": document["anonymous"]}
-
-    def describe_container(self, newest: dict[str, Any]) -> dict[str, Any]:
-        """Return nothing more: a container has no content of its own."""
-        return {}
+        return {**_NO_IMAGE, **self.spec, "isAnonymous": self.anonymous}
 
 
-class _WorkspaceRoutes(AssetRoutes):
+class EnvironmentRoutes(AssetRoutes[Environment]):
     """The environments of the workspace: this machine's first, then those that were made."""
 
-    def list_containers(self, request: Request) -> dict[str, Any]:
-        """GET the names."""
-        store = workspace_of(request).store
-        made = [self._container_to_wire(store, name) for name in self._names_shown(request)]
-        return answers.paged(request, [*_if_active(request, _container_to_wire(request)), *made])
+    def list_names(self, workspace: Workspace, view: str) -> list[str]:
+        """Return the names in a view."""
+        return [*([] if view == "archived" else [OWN_ENVIRONMENT]), *super().list_names(workspace, view)]
 
-    def get_container(self, request: Request) -> dict[str, Any]:
-        """GET what is known of a name."""
-        return _container_to_wire(request) if _is_own(request) else super().get_container(request)
+    def find_version(self, workspace: Workspace, name: str, version: str) -> Environment | None:
+        """Return a version, or None."""
+        if name != OWN_ENVIRONMENT:
+            return super().find_version(workspace, name, version)
+        own = _own_environment(workspace)
+        return own if version == own.version else None
 
-    def list_versions(self, request: Request) -> dict[str, Any]:
-        """GET the versions of a name."""
-        return list_versions(request) if _is_own(request) else super().list_versions(request)
-
-    def get_version(self, request: Request) -> dict[str, Any]:
-        """GET one version."""
-        return get_version(request) if _is_own(request) else super().get_version(request)
+    def versions_of(self, workspace: Workspace, name: str, limit: int | None = None) -> list[Environment]:
+        """Return the versions of a name, the newest first; raises 404."""
+        return [_own_environment(workspace)] if name == OWN_ENVIRONMENT else super().versions_of(workspace, name, limit)
 
     def put_container(self, request: Request) -> dict[str, Any]:
         """PUT whether a name is archived."""
@@ -131,103 +104,93 @@ class _WorkspaceRoutes(AssetRoutes):
         return super().delete_version(request)
 
 
-def _is_own(request: Request) -> bool:
-    return answers.name_of(request, "name") == NAME
-
-
 def _refuse_own(request: Request) -> None:
-    if _is_own(request):
-        raise WireError(400, "UserError", f"'{NAME}' is this machine's own Python: it is neither changed nor archived.")
+    if answers.name_of(request, "name") == OWN_ENVIRONMENT:
+        message = f"'{OWN_ENVIRONMENT}' is this machine's own Python: it is neither changed nor archived."
+        raise WireError(400, "UserError", message)
 
 
-def _if_active(request: Request, shown: dict[str, Any]) -> list[dict[str, Any]]:
-    return [] if answers.list_view(request) == "archived" else [shown]
+def _own_environment(workspace: Workspace) -> Environment:
+    return Environment(
+        name=OWN_ENVIRONMENT,
+        version="1",
+        description="The Python of this machine, with the libraries that train and serve",
+        spec={"environmentType": "Curated", "condaFile": _conda_file()},
+        created_at=workspace.started_at,
+        modified_at=workspace.started_at,
+    )
 
 
-def _check_name(request: Request) -> None:
-    if answers.name_of(request, "name") != NAME:
-        raise _not_found(answers.name_of(request, "name"))
+@cache
+def _conda_file() -> str:
+    """Return the Python and the libraries of this machine in the form of a conda file."""
+    pins = [f"{name}=={version}" for name in _PACKAGES if (version := _find_installed(name))]
+    dependencies = [f"python={platform.python_version()}", "pip", {"pip": pins}]
+    return json.dumps({"name": OWN_ENVIRONMENT, "dependencies": dependencies})
+
+
+def _find_installed(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+# The registry has this machine's environment and no other
+
+
+def list_registry_containers(request: Request) -> dict[str, Any]:
+    """GET the names of the registry's environments."""
+    return _page(request, _WORKSPACE.container_to_wire(workspace_of(request), OWN_ENVIRONMENT))
+
+
+def get_registry_container(request: Request) -> dict[str, Any]:
+    """GET what is known of a name."""
+    _check_in_registry(request)
+    return _of_registry(_WORKSPACE.container_to_wire(workspace_of(request), OWN_ENVIRONMENT))
+
+
+def list_registry_versions(request: Request) -> dict[str, Any]:
+    """GET the versions of a name."""
+    _check_in_registry(request)
+    return _page(request, version_to_wire(_own_environment(workspace_of(request))))
+
+
+def get_registry_version(request: Request) -> dict[str, Any]:
+    """GET one version."""
+    _check_in_registry(request)
+    own = _own_environment(workspace_of(request))
+    if answers.name_of(request, "version") != own.version:
+        raise _not_found(f"{OWN_ENVIRONMENT}:{answers.name_of(request, 'version')}")
+    return _of_registry(version_to_wire(own))
+
+
+def _page(request: Request, shown: dict[str, Any]) -> dict[str, Any]:
+    return answers.paged(request, [] if answers.list_view(request) == "archived" else [_of_registry(shown)])
+
+
+def _of_registry(shown: dict[str, Any]) -> dict[str, Any]:
+    """Return an answer about the workspace's environment as the registry gives it."""
+    below = shown["id"].removeprefix(answers.workspace_id())
+    return {**shown, "id": f"azureml://registries/{REGISTRY_NAME}{below}", "type": "environments"}
+
+
+def _check_in_registry(request: Request) -> None:
+    if (name := answers.name_of(request, "name")) != OWN_ENVIRONMENT:
+        raise _not_found(name)
 
 
 def _not_found(name: str) -> WireError:
-    return WireError(404, "ResourceNotFound", f"The environment '{name}' was not found; here is only '{NAME}'.")
+    message = f"The environment '{name}' was not found; here is only '{OWN_ENVIRONMENT}'."
+    return WireError(404, "ResourceNotFound", message)
 
 
-def _conda_file() -> str:
-    """Return the Python and the libraries of this machine in the form of a conda file."""
-    found = [(name, importlib.metadata.version(name)) for name in _PACKAGES if _is_installed(name)]
-    pins = [f"{name}=={version}" for name, version in found]
-    return json.dumps({"name": NAME, "dependencies": [f"python={platform.python_version()}", "pip", {"pip": pins}]})
-
-
-def _is_installed(name: str) -> bool:
-    try:
-        importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
-
-
-def _address(request: Request, *below: str) -> tuple[str, str]:
-    """Return the id and the type of something below `environments`, of the workspace or of the registry."""
-    if "registry" in request.path_params:
-        return "/".join((f"azureml://registries/{REGISTRY_NAME}/environments", NAME, *below)), "environments"
-    kind = f"{PROVIDER}/workspaces/environments" + ("/versions" if below else "")
-    return answers.arm_id("environments", NAME, *below), kind
-
-
-def _container_to_wire(request: Request) -> dict[str, Any]:
-    address, kind = _address(request)
-    return {
-        "id": address,
-        "name": NAME,
-        "type": kind,
-        "properties": {
-            "description": "The Python of this machine",
-            "tags": {},
-            "properties": {},
-            "isArchived": False,
-            "latestVersion": VERSION,
-            "nextVersion": str(int(VERSION) + 1),
-        },
-        "systemData": _system_data(request),
-    }
-
-
-def _version_to_wire(request: Request) -> dict[str, Any]:
-    address, kind = _address(request, "versions", VERSION)
-    return {
-        "id": address,
-        "name": VERSION,
-        "type": kind,
-        "properties": {
-            "description": "The Python of this machine, with the libraries that train and serve",
-            "tags": {},
-            "properties": {},
-            "isArchived": False,
-            "isAnonymous": False,
-            "environmentType": "Curated",
-            "osType": "Linux",
-            "image": None,
-            "build": None,
-            "condaFile": _conda_file(),
-            "inferenceConfig": None,
-            "autoRebuild": "Disabled",
-        },
-        "systemData": _system_data(request),
-    }
-
-
-def _system_data(request: Request) -> dict[str, str]:
-    started_at = workspace_of(request).started_at
-    return answers.system_data({"created_at": started_at, "modified_at": started_at})
-
-
-_OF_REGISTRY = f"{REGISTRY_PATH}/environments"
+_WORKSPACE = EnvironmentRoutes(Environment)
+_IN_REGISTRY = f"{REGISTRY_PATH}/environments"
 ROUTES = [
-    *_WorkspaceRoutes(_ImageAsset()).routes(),
-    route(_OF_REGISTRY, list_containers),
-    route(f"{_OF_REGISTRY}/{{name}}", get_container),
-    route(f"{_OF_REGISTRY}/{{name}}/versions", list_versions),
-    route(f"{_OF_REGISTRY}/{{name}}/versions/{{version}}", get_version),
+    *_WORKSPACE.routes(),
+    route(_IN_REGISTRY, list_registry_containers),
+    route(f"{_IN_REGISTRY}/{{name}}", get_registry_container),
+    route(f"{_IN_REGISTRY}/{{name}}/versions", list_registry_versions),
+    route(f"{_IN_REGISTRY}/{{name}}/versions/{{version}}", get_registry_version),
 ]

@@ -171,7 +171,7 @@ def job_to_wire(request: Request, workspace: Workspace, job: Job) -> dict[str, A
         "name": name,
         "type": f"{answers.PROVIDER}/workspaces/jobs",
         "properties": shown,
-        "systemData": answers.system_data({"created_at": job.created_at, "modified_at": job.modified_at}),
+        "systemData": answers.system_data(job.created_at, job.modified_at),
     }
 
 

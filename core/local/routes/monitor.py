@@ -17,6 +17,7 @@ from typing import Any
 from starlette.requests import Request
 
 from core.home import LOCATION
+from core.local.endpoints.resources import Endpoint
 from core.local.wire import answers
 from core.local.wire.answers import PROVIDER, WORKSPACE_PATH, route
 from core.local.wire.errors import WireError
@@ -62,7 +63,7 @@ METRICS = {
 def list_metrics(request: Request) -> dict[str, Any]:
     """GET metrics of an endpoint for a timespan."""
     workspace = workspace_of(request)
-    name = workspace.store.require("endpoint", answers.name_of(request, "endpoint"))["name"]
+    name = Endpoint.get(workspace.store, answers.name_of(request, "endpoint")).name
     asked = {key.lower(): value for key, value in request.query_params.items()}
     names = [each.strip() for each in asked.get("metricnames", "").split(",") if each.strip()]
     if unknown := [each for each in names if each not in METRICS] or ([] if names else ["none"]):

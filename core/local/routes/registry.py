@@ -240,7 +240,7 @@ def _component_to_wire() -> dict[str, Any]:
 
 
 def _system_data(created_at: str) -> dict[str, str]:
-    return answers.system_data({"created_at": created_at, "modified_at": created_at, "created_by": REGISTRY_NAME})
+    return answers.system_data(created_at, created_at, REGISTRY_NAME)
 
 
 def _not_found(what: str, name: str) -> WireError:

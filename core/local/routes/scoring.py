@@ -22,11 +22,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from core.local import quota
 from core.local.endpoints import traffic
-from core.local.endpoints.answers import DEFAULT_REQUEST_TIMEOUT
-from core.local.endpoints.deployments import key_of, read_duration
-from core.local.store import Document
+from core.local.endpoints.resources import Deployment, Endpoint
 from core.local.wire import answers
 from core.local.wire.answers import MAX_BODY_BYTES
 from core.local.wire.errors import WireError
@@ -73,15 +70,12 @@ class Answer:
 class Scoring(Response):
     """One request to a scorer and its answer, ended as soon as the client goes away."""
 
-    def __init__(self, workspace: Workspace, deployment: Document, request: Request, body: bytes, path: str) -> None:
+    def __init__(self, workspace: Workspace, deployment: Deployment, request: Request, body: bytes, path: str) -> None:
         super().__init__()
         self._workspace, self._deployment = workspace, deployment
         self._request, self._sent, self._path = request, body, path
-        asked = deployment["asked"].get("requestSettings") or {}
-        self._timeout_s = read_duration(asked.get("requestTimeout") or DEFAULT_REQUEST_TIMEOUT, 5.0)
-        self._limit = 2 * int(asked.get("maxConcurrentRequestsPerInstance") or 1)
-        self._limit *= quota.instances_of(deployment["sku"])
-        self._told = _CLIENT_WENT_AWAY
+        self._timeout_s, self._limit = deployment.request_timeout_s, deployment.request_limit
+        self._status = _CLIENT_WENT_AWAY
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve it, and count it."""
@@ -89,17 +83,17 @@ class Scoring(Response):
         try:
             await self._serve(receive, send)
         except WireError as error:
-            self._told = error.status
+            self._status = error.status
             raise
         finally:
             milliseconds = (time.perf_counter() - started) * 1000
-            endpoint, name = str(self._deployment["endpoint"]), str(self._deployment["name"])
-            self._workspace.request_log.add(endpoint, name, self._told, milliseconds)
+            endpoint, name = self._deployment.endpoint, self._deployment.name
+            self._workspace.request_log.add(endpoint, name, self._status, milliseconds)
 
     async def _serve(self, receive: Receive, send: Send) -> None:
-        key = key_of(self._deployment)
+        key = self._deployment.key
         if _in_flight[key] >= self._limit:
-            message = f"The deployment '{self._deployment['name']}' has {self._limit} requests waiting already."
+            message = f"The deployment '{self._deployment.name}' has {self._limit} requests waiting already."
             raise WireError(429, "TooManyRequests", message, headers={"Retry-After": "1"})
         _in_flight[key] += 1
         work = asyncio.create_task(self._relay(send))
@@ -116,7 +110,7 @@ class Scoring(Response):
 
     async def send_copy(self) -> None:
         """Send the request to a deployment that it is mirrored to; what it answers is read and dropped."""
-        key = key_of(self._deployment)
+        key = self._deployment.key
         if _in_flight[key] >= self._limit:
             return
         _in_flight[key] += 1
@@ -142,10 +136,10 @@ class Scoring(Response):
                 body = None if answer.streams else b"".join([chunk async for chunk in answer.chunks()])
             headers = self._answer_headers(answer, started)
             if body is not None:
-                self._told = 200 if answer.status == 200 else 424
-                await Response(body, self._told, headers)(self._request.scope, _nothing, send)
+                self._status = 200 if answer.status == 200 else 424
+                await Response(body, self._status, headers)(self._request.scope, _nothing, send)
                 return
-            self._told = 200
+            self._status = 200
             raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
             await send({"type": "http.response.start", "status": 200, "headers": raw})
             async for chunk in answer.chunks():
@@ -172,7 +166,7 @@ class Scoring(Response):
                 f"Host: 127.0.0.1:{port}",
                 "Connection: close",
                 "Accept: */*",
-                f"X-Score-Secret: {self._deployment['secret']}",
+                f"X-Score-Secret: {self._deployment.secret}",
                 "Content-Type: application/json",
                 f"Content-Length: {len(self._sent)}",
             ]
@@ -194,24 +188,23 @@ class Scoring(Response):
         """Return the scorer's port, waiting a little for one that is being started again."""
         until = time.monotonic() + READY_WAIT_S
         while True:
-            port = await run_in_threadpool(self._workspace.deployments.read_port, self._deployment)
+            port = await run_in_threadpool(self._workspace.deployments.scorer_of(self._deployment).read_port)
             if port is not None:
                 return port
             if time.monotonic() > until:
                 raise self._model_error("The scorer is being started again.")
             await asyncio.sleep(0.1)
-            key = key_of(self._deployment)
-            self._deployment = await run_in_threadpool(self._workspace.store.require, "deployment", key)
+            self._deployment = await run_in_threadpool(Deployment.get, self._workspace.store, self._deployment.key)
 
     def _model_error(self, message: str) -> WireError:
-        headers = {DEPLOYMENT_HEADER: self._deployment["name"], "ms-azureml-model-error-statuscode": "502"}
+        headers = {DEPLOYMENT_HEADER: self._deployment.name, "ms-azureml-model-error-statuscode": "502"}
         headers["ms-azureml-model-error-reason"] = "model_error"
         return WireError(424, "ModelError", f"{message} Try again in a few seconds.", headers=headers)
 
     def _answer_headers(self, answer: Answer, started: float) -> dict[str, str]:
         failed = answer.status != 200
         headers = {
-            DEPLOYMENT_HEADER: self._deployment["name"],
+            DEPLOYMENT_HEADER: self._deployment.name,
             "content-type": answer.headers.get("content-type", "application/json"),
             "x-ms-run-fn-exec-ms": f"{(time.perf_counter() - started) * 1000:.3f}",
             "x-ms-run-function-failed": str(failed),
@@ -248,14 +241,14 @@ async def _read(request: Request) -> bytes:
     return bytes(body)
 
 
-def _choose(workspace: Workspace, name: str, request: Request) -> tuple[Document, Document | None]:
+def _choose(workspace: Workspace, name: str, request: Request) -> tuple[Deployment, Deployment | None]:
     """Check the key, then return the deployment that the header names or that the traffic draws, and its mirror."""
-    endpoint = workspace.store.get("endpoint", name) if answers.check_name("an endpoint", name) else None
+    endpoint = Endpoint.find(workspace.store, name) if answers.check_name("an endpoint", name) else None
     scheme, _, key = request.headers.get("authorization", "").partition(" ")
-    known = list(endpoint["keys"].values()) if endpoint else ["-"]
-    fits = [hmac.compare_digest(key.strip().encode(), each.encode()) for each in known]
+    keys = endpoint.keys.values() if endpoint else ["-"]
+    fits = [hmac.compare_digest(key.strip().encode(), each.encode()) for each in keys]
     if scheme.lower() != "bearer" or not any(fits):
-        # The same answer for an endpoint that is not there: names are not told to whoever has no key.
+        # The same answer for an endpoint that is not there: without a key nobody learns the names.
         raise WireError(401, "key_auth_access_denied", "The key is missing or is not one of this endpoint's.")
     assert endpoint is not None
     wanted, mirrored = request.headers.get(DEPLOYMENT_HEADER), None
@@ -269,9 +262,9 @@ def _choose(workspace: Workspace, name: str, request: Request) -> tuple[Document
     return deployment, _find_answering(workspace, name, mirrored) if mirrored else None
 
 
-def _find_answering(workspace: Workspace, endpoint: str, name: str) -> Document | None:
-    deployment = workspace.store.get("deployment", f"{endpoint}/{name}")
-    return None if deployment is None or deployment["state"] in ("Deleting", "Failed", "New") else deployment
+def _find_answering(workspace: Workspace, endpoint: str, name: str) -> Deployment | None:
+    deployment = Deployment.find(workspace.store, f"{endpoint}/{name}")
+    return deployment if deployment and deployment.can_answer else None
 
 
 async def _until_gone(receive: Receive) -> None:

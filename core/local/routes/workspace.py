@@ -13,6 +13,7 @@ from core.home import LOCATION, RESOURCE_GROUP, SUBSCRIPTION_ID, WORKSPACE_NAME
 from core.local.jobs import recovery
 from core.local.wire import answers, storage_key
 from core.local.wire.answers import GROUP_PATH, OPERATION_PATH, PROVIDER, PROVIDER_PATH, WORKSPACE_PATH, route
+from core.local.wire.errors import WireError
 from core.local.workspace import workspace_of
 
 VERSION = "0.1.0"
@@ -132,10 +133,10 @@ def put_clock(request: Request) -> dict[str, Any]:
     """PUT the clock of a profile forward; this machine's own cannot be."""
     profile = workspace_of(request).profile
     if not profile.is_azure:
-        raise answers.WireError(501, "NotImplemented", "Only the clock of `serve --profile azure` can be put forward.")
+        raise WireError(501, "NotImplemented", "Only the clock of `serve --profile azure` can be put forward.")
     seconds = answers.field_of(answers.read_json(request), "advanceSeconds", (int, float), 0)
     if not 0 <= seconds <= 10**7:
-        raise answers.WireError(400, "BadRequest", "advanceSeconds must be 0 to 10,000,000.")
+        raise WireError(400, "BadRequest", "advanceSeconds must be 0 to 10,000,000.")
     profile.clock.advance(float(seconds))
     return {"advancedSeconds": seconds}
 
@@ -151,7 +152,6 @@ def _to_wire(request: Request) -> dict[str, Any]:
     workspace = workspace_of(request)
     base = answers.base_url(request)
     group = f"/subscriptions/{SUBSCRIPTION_ID}/resourceGroups/{RESOURCE_GROUP}"
-    times = {"created_at": workspace.started_at, "modified_at": workspace.started_at}
     return {
         "id": answers.workspace_id(),
         "name": WORKSPACE_NAME,
@@ -176,7 +176,7 @@ def _to_wire(request: Request) -> dict[str, Any]:
             "systemDatastoresAuthMode": "accesskey",
             **_NOT_HERE,
         },
-        "systemData": answers.system_data(times),
+        "systemData": answers.system_data(workspace.started_at, workspace.started_at),
     }
 
 

@@ -224,14 +224,14 @@ def to_answer_time(stored: str) -> str:
     return stored.replace("+00:00", "Z")
 
 
-def system_data(document: dict[str, Any]) -> dict[str, str]:
-    """Return who made and changed a document, and when."""
+def system_data(created_at: str, modified_at: str, created_by: str = "local") -> dict[str, str]:
+    """Return who made and changed a resource, and when (stored times)."""
     return {
-        "createdAt": to_answer_time(document["created_at"]),
-        "createdBy": str(document.get("created_by", "local")),
+        "createdAt": to_answer_time(created_at),
+        "createdBy": created_by,
         "createdByType": "User",
-        "lastModifiedAt": to_answer_time(document["modified_at"]),
-        "lastModifiedBy": str(document.get("created_by", "local")),
+        "lastModifiedAt": to_answer_time(modified_at),
+        "lastModifiedBy": created_by,
         "lastModifiedByType": "User",
     }
 

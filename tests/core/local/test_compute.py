@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from core.local.compute import Compute
 from core.local.machine import Machine, measure, probe
-from core.local.routes.compute import FIRST_COMPUTE, node_limit
+from core.local.routes.compute import FIRST_COMPUTE
 from tests.local_server import LocalServer
 
 LOCATION = "/subscriptions/00000000-0000-0000-0000-000000000000/providers/Microsoft.MachineLearningServices/locations"
@@ -179,6 +180,6 @@ def test_sizes_are_shares_of_the_machine() -> None:
 
 def test_no_more_nodes_run_than_the_machine_has_room_for() -> None:
     machine = Machine(cores=4, memory_gib=8.0)
-    assert node_limit(machine, {"size": "local.cpu1", "max_nodes": 8}) == 4
-    assert node_limit(machine, {"size": "local.cpu4", "max_nodes": 2}) == 1
-    assert node_limit(machine, {"size": "local.cpu8", "max_nodes": 2}) == 0
+    assert Compute(name="a", size="local.cpu1", max_nodes=8).node_limit(machine) == 4
+    assert Compute(name="a", size="local.cpu4", max_nodes=2).node_limit(machine) == 1
+    assert Compute(name="a", size="local.cpu8", max_nodes=2).node_limit(machine) == 0

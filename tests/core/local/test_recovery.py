@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import requests
 
 from core.home import Home
 from core.local.blobs import CONTAINER
-from core.local.endpoints.deployments import deployment_id, new_deployment
+from core.local.endpoints.resources import Deployment
 from core.local.jobs import recovery
+from core.local.records import ProvisioningState
 from core.local.store import Store
 from core.local.wire import answers
 from tests.core.local.submitting import wait
@@ -51,10 +53,11 @@ def test_an_operation_that_nobody_works_on_ends_as_its_resource_stands(
     tmp_path_factory: pytest.TempPathFactory, state: str | None, is_latest: bool, becomes: str
 ) -> None:
     store = Store(tmp_path_factory.mktemp("home") / "workspace.db")
-    deployment = new_deployment("clerk", "blue") | {"state": state, "error": "It did not load."}
-    operation = answers.start_operation(store, deployment_id(deployment))
+    deployment = Deployment(endpoint="clerk", name="blue", error="It did not load.")
+    operation = answers.start_operation(store, deployment.arm_id)
     if state:
-        store.put("deployment", "clerk/blue", deployment | {"operation": operation if is_latest else "another"})
+        latest = operation if is_latest else "another"
+        replace(deployment, state=ProvisioningState(state), operation=latest).put(store)
     ended = recovery.settle_operation(store, operation)
     assert (ended["status"], ended["error"] is None) == (becomes, becomes in ("Succeeded", "InProgress"))
 

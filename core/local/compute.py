@@ -1,0 +1,52 @@
+"""A compute of the local workspace: a cluster whose nodes are shares of this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+from core.local.machine import Machine
+from core.local.records import ProvisioningState, Record
+
+DEFAULT_IDLE_TIME = "PT2M"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """How far a compute scales."""
+
+    min_nodes: int = 0
+    """Nodes that are kept when there is nothing to do."""
+    max_nodes: int = 1
+    idle_time: str = DEFAULT_IDLE_TIME
+    """How long a node waits for the next job, as an ISO 8601 duration."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compute(Scale, Record):
+    """A compute, as the store keeps it."""
+
+    KIND = "compute"
+    PARSERS: ClassVar[Mapping[str, type]] = {"state": ProvisioningState}
+
+    size: str
+    priority: str = "Dedicated"
+    description: str | None = None
+    tags: dict[str, str] = field(default_factory=dict)
+    state: ProvisioningState = ProvisioningState.CREATING
+    errors: list[dict[str, str]] = field(default_factory=list)
+    """Why it failed or has no node now: `code` and `message` of each."""
+    operation: str = ""
+    """The latest operation on it."""
+    whole_machine: bool = False
+    """Whether its size is to follow this machine's, as that of the compute made with the home does."""
+
+    def scaled(self, scale: Scale) -> Compute:
+        """Return this compute with another scale."""
+        return replace(self, min_nodes=scale.min_nodes, max_nodes=scale.max_nodes, idle_time=scale.idle_time)
+
+    def node_limit(self, machine: Machine) -> int:
+        """Return how many of its nodes fit this machine at once, 0 where its size is not one of this machine's."""
+        size = machine.find_size(self.size)
+        return 0 if size is None else max(1, min(self.max_nodes, machine.cores // size.cores))
