@@ -94,6 +94,12 @@ def moment(at: datetime | str | float | None) -> str:
     return f"{found.day} {found:%b %H:%M} UTC" if found else "unknown"
 
 
+def clock(at: datetime | str | float | None) -> str:
+    """Return "15:02:11 UTC"."""
+    found = to_utc(at)
+    return f"{found:%H:%M:%S} UTC" if found else "unknown"
+
+
 def since(at: datetime | str | float | None) -> float:
     """Return the seconds that passed since `at`; 0 where it is unknown."""
     found = to_utc(at)

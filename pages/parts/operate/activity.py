@@ -10,7 +10,7 @@ from pages.parts.kit import words
 from pages.parts.kit.action import action
 from pages.parts.kit.links import Link, link
 from pages.parts.kit.live import live
-from pages.parts.kit.stages import draw_operation
+from pages.parts.kit.steps import draw_operation
 
 _RUNS = ("launch", "cancel")
 _ENDPOINTS = ("deploy", "traffic", "expire")

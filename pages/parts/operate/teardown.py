@@ -23,8 +23,8 @@ from pages.parts.kit.action import Confirm, action
 from pages.parts.kit.links import link
 from pages.parts.kit.live import live
 from pages.parts.kit.notices import draw_empty, draw_warning
-from pages.parts.kit.stages import clock, draw_operation
 from pages.parts.kit.state import ui
+from pages.parts.kit.steps import draw_operation
 
 _KINDS = {"endpoint": "endpoint", "compute": "cluster", "model": "model", "data": "data", "run": "run"}
 
@@ -79,7 +79,7 @@ def draw_rows(inventory: Inventory, picked: str | None) -> Picks:
         st.text(f"What {' and '.join(inventory.unread)} exist here is not known.")
     elif not rows:
         st.text(f"Nothing exists here that {'bills' if shown == 'Can bill' else 'can be deleted'}.")
-        st.caption(f"Last checked {clock(inventory.read_at)}.")
+        st.caption(f"Last checked {words.clock(inventory.read_at)}.")
     ticks, files = [], []
     for item in rows:
         if _draw_row(item, ticked=item.key == picked or (item.bills and item.created_here)):
@@ -222,7 +222,7 @@ def draw_receipt(receipt: Receipt) -> None:
             seen = _times(gone.checks)
             verb = "Archived" if gone.what == "archive" else "Gone"
             st.text(
-                f"{verb} {clock(gone.at)}: {gone.kind} {gone.name}"
+                f"{verb} {words.clock(gone.at)}: {gone.kind} {gone.name}"
                 + (f" v{gone.version}" if gone.version else "")
                 + (f", checked {seen}" if seen else "")
                 + (f", {words.size(gone.bytes_freed)} freed" if gone.bytes_freed else "")

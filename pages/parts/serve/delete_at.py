@@ -13,8 +13,8 @@ from core.serving.endpoints import EndpointView
 from core.teardown import inventory
 from pages.parts.kit import reads, words
 from pages.parts.kit.action import Confirm, action
-from pages.parts.kit.stages import draw_operation_error
 from pages.parts.kit.state import ui
+from pages.parts.kit.steps import draw_operation_error
 
 _LIVES = {"1 h": timedelta(hours=1), "8 h": timedelta(hours=8), "1 day": timedelta(days=1), "Never": None}
 

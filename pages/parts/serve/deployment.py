@@ -14,8 +14,8 @@ from pages.parts.kit.action import action
 from pages.parts.kit.links import link
 from pages.parts.kit.live import live
 from pages.parts.kit.notices import draw_empty, draw_warning, ready
-from pages.parts.kit.stages import draw_operation
 from pages.parts.kit.state import ui
+from pages.parts.kit.steps import draw_operation
 from pages.parts.serve.delete_at import draw_delete_at
 from pages.parts.serve.endpoint_tiles import draw_tiles
 

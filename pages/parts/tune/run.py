@@ -24,8 +24,8 @@ from pages.parts.kit.links import link
 from pages.parts.kit.live import live
 from pages.parts.kit.notices import draw_empty, draw_warning, ready
 from pages.parts.kit.plotly_element import load_library
-from pages.parts.kit.stages import clock, draw_badge, draw_operation, draw_stages
 from pages.parts.kit.state import set_url_id, ui, url_id
+from pages.parts.kit.steps import draw_badge, draw_operation, draw_stages
 from pages.parts.tune.rehearsal import draw_way
 from pages.parts.tune.run_tabs import VIEWS, choose_log, draw_evaluation, draw_log, draw_settings
 from pages.parts.tune.run_tiles import draw_tiles, say_missing, say_no_measure
@@ -221,7 +221,7 @@ def _draw_head(run: Run) -> None:
 def _draw_cancel(run: Run) -> None:
     asked = operations.find_operation_for(ui().alias or "", run.name, "cancel")
     if run.state == "CancelRequested" or (asked and asked.state != "failed"):
-        asked_at = clock(asked.created_at) if asked else ""
+        asked_at = words.clock(asked.created_at) if asked else ""
         st.text(f"Cancel asked {asked_at}, not yet confirmed".replace("  ", " "), width="content")
         return
     at = (

@@ -23,6 +23,9 @@ from core.home import Home
 from core.launch import drafts
 from core.local import control
 from core.local.faults import Faults
+from core.operations import Operation, OperationState, Step, StepState
+from core.operations.create_compute import CreateCompute
+from core.operations.records import Failure
 from pages.parts.kit.reads import find_work
 from tests.pages.apps import buttons, open_app, run_until, texts
 from tests.pages.conftest import REPOSITORY, environment_of
@@ -239,6 +242,18 @@ def test_a_compute_outside_the_allow_list_is_listed_with_reason_and_way_out(here
     assert buttons(app)["Use these"].disabled
     assert "'this-machine' cannot train tiny-far." in texts(app)
     choose_model("tiny-chat")
+
+
+def test_a_compute_that_could_not_be_created_says_why(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = Step("create", "Ask for the compute", StepState.FAILED)
+    failed = Operation(
+        "op", "local", CreateCompute("gpu-far"), OperationState.FAILED, (step,), error=Failure("No quota is left.")
+    )
+    monkeypatch.setattr(operations, "find_operation", lambda _: failed)
+    app = open_app("model", at="local")
+    app.session_state["ui"].notes["creating"] = failed.id
+    run_until(app, lambda app: "Ask for the compute · failed" in [step.label for step in app.expander])
+    assert "No quota is left." in texts(app)
 
 
 def test_the_bundled_sample_is_counted_and_shown_as_conversations(here: Path) -> None:
