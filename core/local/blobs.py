@@ -32,7 +32,7 @@ KIND = "blob"
 MAX_BLOCK_ID_BYTES = 64
 UNCOMMITTED_BLOCKS_S = 7 * 24 * 3600  # as long as Azure keeps blocks that no list names
 
-_CONTAINER_NAME = re.compile(r"[a-z0-9](?:[a-z0-9]|-(?!-)){1,61}[a-z0-9]")
+CONTAINER_NAME = re.compile(r"[a-z0-9](?:[a-z0-9]|-(?!-)){1,61}[a-z0-9]")
 _OF_A_RUN = re.compile(r"ExperimentRun/dcid\.(?P<run>[^/]+)/(?P<below>.*)", re.DOTALL)
 _STAGING = ".staging"  # no container can have this name; on the same disk as the blobs, so that a rename is enough
 
@@ -221,9 +221,9 @@ class BlobStore:
                 400, "InvalidBlockList", f"{len(missing)} of the {len(blocks)} blocks in the list were not sent."
             )
         staged = self.staging_file()
-        with open(staged, "wb") as whole:
+        with staged.open("wb") as whole:
             for block in blocks:
-                with open(block, "rb") as part:
+                with block.open("rb") as part:
                     shutil.copyfileobj(part, whole, 1 << 20)
         blob = self.commit(container, name, staged, described)
         shutil.rmtree(self._blocks_of(container, name), ignore_errors=True)
@@ -253,7 +253,7 @@ class BlobStore:
 
 
 def _checked_container(container: str) -> str:
-    if not _CONTAINER_NAME.fullmatch(container):
+    if not CONTAINER_NAME.fullmatch(container):
         raise WireError(400, "InvalidResourceName", "The specified container name is not allowed.")
     return container
 

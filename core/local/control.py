@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import LocalWorkspaceDown
-from core.home import Home
+from core.home import REPOSITORY, Home
 from core.local import processes, shim
 from core.local.home_check import check_home
 from core.local.wire.auth import Gatekeeper
@@ -32,13 +32,13 @@ def start(home: Home) -> str:
     home.create()
     if find_health(home):
         return f"Runs already: {describe(home)}."
-    with open(home.logs / "server.out", "ab") as output:
+    with (home.logs / "server.out").open("ab") as output:
         started = subprocess.Popen(
             [sys.executable, "-m", "core.local", "serve"],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            cwd=processes.REPOSITORY,
+            cwd=REPOSITORY,
             env={**os.environ, "TUNEDECK_HOME": str(home.path)},
             start_new_session=True,
         )

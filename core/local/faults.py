@@ -31,11 +31,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Kind:
-    """A sort of fault. seconds: what `--seconds` is where it is not given; of_work: not an answer but an event."""
+    """A sort of fault."""
 
     words: str
     seconds: float = 0.0
-    of_work: bool = False
+    """What `--seconds` is where it is not given."""
 
 
 KINDS: dict[str, Kind] = {
@@ -46,10 +46,10 @@ KINDS: dict[str, Kind] = {
     "drop": Kind("the connection ends without an answer"),
     "expired-token": Kind("401, the token has expired"),
     "quota": Kind("400, no quota for the size; of a compute or a deployment that is created"),
-    "out-of-capacity": Kind("no machine is free for a job (again after --seconds) or a deployment", 5.0, True),
-    "image-build": Kind("the image of a job or a deployment cannot be built", 0.0, True),
-    "liveness": Kind("the container of a deployment does not pass its liveness probe", 0.0, True),
-    "preempt": Kind("the node of a running job is taken away; the job is queued again", 0.0, True),
+    "out-of-capacity": Kind("no machine is free for a job (again after --seconds) or a deployment", 5.0),
+    "image-build": Kind("the image of a job or a deployment cannot be built"),
+    "liveness": Kind("the container of a deployment does not pass its liveness probe"),
+    "preempt": Kind("the node of a running job is taken away; the job is queued again"),
 }
 
 

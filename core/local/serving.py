@@ -101,7 +101,7 @@ def _leave(_number: int, _frame: FrameType | None) -> None:
 @contextmanager
 def _locked(home: Home) -> Iterator[bool]:
     """Hold the home's lock for the block; False where another server holds it. Children do not inherit the lock."""
-    with open(home.server_lock, "a") as file:
+    with home.server_lock.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

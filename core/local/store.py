@@ -1,4 +1,4 @@
-"""What the local workspace remembers, as documents and metrics in one SQLite file. Knows no wire form and no route.
+"""What the local workspace remembers, as documents and metrics in one SQLite file.
 
 Every write is one BEGIN IMMEDIATE transaction: under WAL a read that is followed by a write in a deferred transaction
 fails at once when another writer was first, and the busy time-out does not help it. One thread writes at a time, and
@@ -65,7 +65,7 @@ def now_utc() -> str:
 
 
 class Store:
-    """Documents by kind and key, and metrics, parameters and tags by run. Safe to share between threads."""
+    """Documents by kind and key, and metrics and parameters by run. Safe to share between threads."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -197,7 +197,7 @@ class Store:
             changed = change(dict(current))
             return current if changed is None else _write(connection, kind, key, changed, parent)
 
-    # Metrics, parameters and tags of runs
+    # Metrics and parameters of runs
 
     def append_metrics(
         self,
@@ -242,7 +242,7 @@ class Store:
         return [_point(row) for row in rows]
 
     def forget_measured(self, run_ids: Iterable[str]) -> None:
-        """Remove the metrics, parameters and tags of runs, and how far their files have been read."""
+        """Remove the metrics and parameters of runs, and how far their files have been read."""
         with self.transaction() as connection:
             for run_id in run_ids:
                 connection.execute("DELETE FROM metrics WHERE run_id = ?", (run_id,))
@@ -258,30 +258,10 @@ class Store:
             ).fetchone()[0]
             return bool(kept == value)
 
-    def set_tag(self, run_id: str, key: str, value: str) -> None:
-        """Record a tag, over an older value."""
-        with self.transaction() as connection:
-            connection.execute("INSERT OR REPLACE INTO run_fields VALUES (?, 'tag', ?, ?)", (run_id, key, value))
-
-    def delete_tag(self, run_id: str, key: str) -> bool:
-        """Remove a tag; tell whether it was there."""
-        with self.transaction() as connection:
-            gone = connection.execute(
-                "DELETE FROM run_fields WHERE run_id = ? AND sort = 'tag' AND key = ?", (run_id, key)
-            )
-            return gone.rowcount > 0
-
     def get_params(self, run_id: str) -> dict[str, str]:
         """Return the parameters of a run."""
-        return self._fields(run_id, "param")
-
-    def get_tags(self, run_id: str) -> dict[str, str]:
-        """Return the tags of a run."""
-        return self._fields(run_id, "tag")
-
-    def _fields(self, run_id: str, sort: str) -> dict[str, str]:
         rows = self._connection().execute(
-            "SELECT key, value FROM run_fields WHERE run_id = ? AND sort = ? ORDER BY key", (run_id, sort)
+            "SELECT key, value FROM run_fields WHERE run_id = ? AND sort = 'param' ORDER BY key", (run_id,)
         )
         return dict(rows.fetchall())
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from core.home import Home
 from core.local.jobs.job import Status
+from core.local.jobs.steps import HANDED_ON
 
 KINDS = (
     ("base-models", "Base models"),
@@ -69,9 +70,11 @@ def find_leftovers(home: Home) -> list[Leftover]:
     found = []
     for job in _jobs_that_are_over(home):
         for outputs in (home.runs / job).glob("*/outputs"):
-            for name in ("checkpoints", "model", ".model.writing", "mlflow_model"):
-                if (outputs / name).is_dir():
-                    found.append(_leftover(outputs / name, f"{name} of the run {job}, which is over"))
+            found += [
+                _leftover(outputs / name, f"{name} of the run {job}, which is over")
+                for name in ("checkpoints", *HANDED_ON)
+                if (outputs / name).is_dir()
+            ]
         if (home.runs / job / "placing").is_dir():
             found.append(_leftover(home.runs / job / "placing", f"half-placed outputs of the run {job}"))
     return found

@@ -184,12 +184,7 @@ def _node_inputs(node: Document, properties: Document) -> tuple[dict[str, str], 
     for name, given in field_of(node, "inputs", dict, {}).items():
         if name not in component.BY_NAME:
             raise _bad(name, f"is not an input of {component.NAME}.")
-        field = _check_input(name, given)
-        if bound := BINDING.fullmatch(str(field.get("value", ""))):
-            scope, _, outer = bound[1].rpartition(".")
-            if scope != "parent.inputs" or outer not in around:
-                raise _bad(name, f"is bound to {bound[0]}, which this pipeline does not have.")
-            field = _check_input(outer, around[outer])
+        field = _follow_binding(name, _check_input(name, given), around)
         if field.get("uri"):
             uris[name] = str(field["uri"])
         elif field.get("value") is not None:
@@ -205,6 +200,17 @@ def _node_inputs(node: Document, properties: Document) -> tuple[dict[str, str], 
     if missing:
         raise _bad(missing[0], "is needed.")
     return values, uris
+
+
+def _follow_binding(name: str, field: Document, around: Document) -> Document:
+    """Return the pipeline's own input where one of the node is bound to it."""
+    bound = BINDING.fullmatch(str(field.get("value", "")))
+    if bound is None:
+        return field
+    scope, _, outer = bound[1].rpartition(".")
+    if scope != "parent.inputs" or outer not in around:
+        raise _bad(name, f"is bound to {bound[0]}, which this pipeline does not have.")
+    return _check_input(outer, around[outer])
 
 
 def _check_refused(uris: dict[str, str]) -> None:

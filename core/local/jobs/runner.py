@@ -91,10 +91,6 @@ class Runner:
         """Return the jobs that wait for a compute or run on it."""
         return [job.name for job in self._unfinished() if job.compute == compute]
 
-    def list_active(self) -> list[str]:
-        """Return the jobs that are not over."""
-        return [job.name for job in self._unfinished()]
-
     def _watch(self, name: str) -> None:
         with self._lock:
             if name not in self._active:

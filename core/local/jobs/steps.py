@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from core.engine import disk
-from core.home import write_atomically
+from core.home import REPOSITORY, write_atomically
 from core.local import addresses, blobs, processes
 from core.local.backend import Backend
 from core.local.jobs import runs
@@ -31,7 +31,7 @@ _MADE_BY = {
     "mlflow_model_folder": ("ft_nlp_model_converter", "outputs/mlflow_model"),
     "pytorch_model_folder": ("chat_completion_finetune", "outputs/model"),
 }
-_HANDED_ON = ("model", ".model.writing", "mlflow_model")
+HANDED_ON = ("model", ".model.writing", "mlflow_model")
 DEATHS_WITHOUT_GAIN = 3
 _DISK_WORDS = {
     "No space left on device": "the disk is full",
@@ -60,7 +60,7 @@ def prepare(backend: Backend, job: Job, step: Step, program: Program) -> tuple[l
     if step.program == "finetune":
         environment |= processes.KEEP_MEMORY
     write_atomically(folder / "config.json", json.dumps(_config(backend, job, job.plan, step), indent=1))
-    return [*program(step.program), "--config", str(folder / "config.json")], environment, processes.REPOSITORY
+    return [*program(step.program), "--config", str(folder / "config.json")], environment, REPOSITORY
 
 
 def _config(backend: Backend, job: Job, plan: PipelinePlan, step: Step) -> Document:
@@ -130,7 +130,7 @@ def _share_equal_files(backend: Backend, source: Path, target: Path) -> None:
 def drop_models(folder: Path, *, keep_checkpoints: bool = False) -> None:
     """Remove the weights and tokens that the steps of a job handed on; what was placed as an output is another link."""
     for step in folder.iterdir() if folder.is_dir() else ():
-        for below in (*_HANDED_ON, *(() if keep_checkpoints else ("checkpoints",))):
+        for below in (*HANDED_ON, *(() if keep_checkpoints else ("checkpoints",))):
             shutil.rmtree(step / "outputs" / below, ignore_errors=True)
         for tokens in (step / "outputs").glob("*.safetensors"):
             tokens.unlink(missing_ok=True)

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from core.home import RESOURCE_GROUP, SUBSCRIPTION_ID
-from core.local.blobs import ARTIFACT_CONTAINER, ARTIFACT_DATASTORE, CONTAINER, DATASTORE
+from core.local.blobs import ARTIFACT_CONTAINER, ARTIFACT_DATASTORE, CONTAINER, CONTAINER_NAME, DATASTORE
 from core.local.store import Document
 from core.local.wire import answers, storage_key
 from core.local.wire.answers import PROVIDER, WORKSPACE_PATH, route
@@ -30,7 +30,6 @@ LONGEST_SAS_HOURS = 7 * 24
 _SECRETS = {"None": "", "AccountKey": "key", "Sas": "sasToken"}
 _NAME = re.compile(r"[A-Za-z0-9_]{1,255}")
 _ACCOUNT = re.compile(r"[a-z0-9]{3,24}")
-_CONTAINER = re.compile(r"[a-z0-9](?:[a-z0-9]|-(?!-)){1,61}[a-z0-9]")
 
 
 def list_datastores(request: Request) -> dict[str, Any]:
@@ -107,7 +106,7 @@ def _from_wire(name: str, body: dict[str, Any], current: Document) -> Document:
     account, container = (answers.field_of(asked, each, str, "") for each in ("accountName", "containerName"))
     if not _ACCOUNT.fullmatch(account):
         raise WireError(400, "UserError", f"'{account}' is no storage account: 3 to 24 small letters and digits.")
-    if not _CONTAINER.fullmatch(container):
+    if not CONTAINER_NAME.fullmatch(container):
         raise WireError(400, "UserError", f"'{container}' is no container: 3 to 63 small letters, digits and hyphens.")
     opened_by, secret = _read_credentials(asked)
     kept = current.get("secret", "") if current.get("opened_by") == opened_by else ""

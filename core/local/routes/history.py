@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from starlette.requests import Request
@@ -31,7 +30,6 @@ _IN_EXPERIMENT = f"{HISTORY_PATH}/experiments/{{experiment}}/runs/{{run}}"
 _DATA_PATH = f"/data/v1.0{WORKSPACE_PATH}/dataversion/batchGetResolvedUris"
 _OUTPUT = re.compile(r"azureml_(?P<job>.+)_output_(?P<output>[^/]+)")
 _RANGE = re.compile(r"bytes=(?P<first>\d*)-(?P<last>\d*)")
-_CHUNK_BYTES = 65_536
 KEPT_IDS = 1024  # of runs: each is asked for again and again, and making one takes as long as reading a document
 
 
@@ -225,7 +223,7 @@ def get_log(request: Request) -> Response:
     partial = (first, last) != (0, size - 1)
     if partial:
         headers["Content-Range"] = f"bytes {first}-{last}/{size}" if size else "bytes */0"
-    content = _read_part(path, first, last - first + 1)
+    content = answers.read_part(path, first, last - first + 1)
     return StreamingResponse(content, 206 if partial else 200, headers=headers, media_type="text/plain; charset=utf-8")
 
 
@@ -322,14 +320,6 @@ def _read_range(header: str, size: int) -> tuple[int, int]:
     if first >= size:
         raise WireError(416, "InvalidRange", f"The log has {size} bytes.", headers={"Content-Range": f"bytes */{size}"})
     return first, min(int(found["last"] or size - 1), size - 1)
-
-
-def _read_part(path: Path, first: int, length: int) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        file.seek(first)
-        while length > 0 and (chunk := file.read(min(_CHUNK_BYTES, length))):
-            length -= len(chunk)
-            yield chunk
 
 
 def _in_experiment(below: str, handler: Callable[[Request], dict[str, Any]], method: str = "GET") -> Route:

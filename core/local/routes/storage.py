@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from pathlib import Path
@@ -27,7 +26,6 @@ from core.local.wire import answers, storage_key
 from core.local.wire.errors import WireError
 from core.local.workspace import workspace_of
 
-CHUNK_BYTES = 1 << 20
 MAX_LIST = 5000
 MAX_BLOCK_LIST_BYTES = 8 << 20
 MAX_PUT_BYTES = 5000 << 20  # of one request, as on Azure; a larger blob comes in blocks
@@ -220,14 +218,14 @@ async def _receive(request: Request, target: Path) -> str:
     """Stream the body into a file; return its MD5 in base64; raises 400 where the client's own MD5 differs."""
     digest = hashlib.md5(usedforsecurity=False)
     pending, received = bytearray(), 0
-    with open(target, "wb") as file:
+    with target.open("wb") as file:
         async for chunk in request.stream():
             received += len(chunk)
             if received > MAX_PUT_BYTES:
                 raise WireError(413, "RequestBodyTooLarge", f"A request holds at most {MAX_PUT_BYTES} bytes.")
             pending += chunk
             digest.update(chunk)
-            if len(pending) >= CHUNK_BYTES:
+            if len(pending) >= answers.CHUNK_BYTES:
                 await run_in_threadpool(file.write, bytes(pending))
                 pending.clear()
         file.write(pending)
@@ -272,7 +270,7 @@ def _get_blob(request: Request) -> Response:
         headers["Content-Range"] = f"bytes {first}-{last}/{blob.size_bytes}"
     if request.method == "HEAD":
         return Response(headers=headers)
-    return StreamingResponse(_read_file(blob.path, first, length), 206 if partial else 200, headers=headers)
+    return StreamingResponse(answers.read_part(blob.path, first, length), 206 if partial else 200, headers=headers)
 
 
 def _asked_range(request: Request, blob: Blob) -> tuple[int, int, bool]:
@@ -288,14 +286,6 @@ def _asked_range(request: Request, blob: Blob) -> tuple[int, int, bool]:
         )
     last = min(int(found[2]), blob.size_bytes - 1) if found[2] else blob.size_bytes - 1
     return int(found[1]), last, True
-
-
-def _read_file(path: Path, first: int, length: int) -> Iterator[bytes]:
-    with open(path, "rb") as file:
-        file.seek(first)
-        while length > 0 and (chunk := file.read(min(CHUNK_BYTES, length))):
-            length -= len(chunk)
-            yield chunk
 
 
 def _delete_blob(request: Request) -> Response:

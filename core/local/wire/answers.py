@@ -11,7 +11,8 @@ import json
 import math
 import re
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -47,6 +48,7 @@ OPERATION_PATH = f"{PROVIDER_PATH}/locations/{LOCATION}/mfeOperationsStatus"
 POLL_AGAIN = {"retry-after-ms": "250"}  # without it the SDK waits 30 s (5 s for deployments) between two polls
 MAX_BODY_BYTES = 8 * 1024 * 1024
 PAGE_SIZE = 100
+CHUNK_BYTES = 1 << 20  # of a file that is sent or received
 MAX_DIGITS = 18
 
 _HALF = re.compile(rb"\\u[dD][89a-fA-F]")  # how JSON writes a surrogate: a pair of them is a character
@@ -293,6 +295,15 @@ def _whole_number(query: dict[str, str], name: str, default: int) -> int:
     if not text.isdecimal() or len(text) > MAX_DIGITS:
         raise WireError(400, "BadRequest", f"The query parameter '{name}' must be a whole number.")
     return int(text)
+
+
+def read_part(path: Path, first: int, length: int) -> Iterator[bytes]:
+    """Yield `length` bytes of a file from `first` on, fewer where it ends before."""
+    with path.open("rb") as file:
+        file.seek(first)
+        while length > 0 and (chunk := file.read(min(CHUNK_BYTES, length))):
+            length -= len(chunk)
+            yield chunk
 
 
 # Long-running operations

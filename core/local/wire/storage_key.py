@@ -139,7 +139,7 @@ def _check_sas(request: Request, query: Mapping[str, str], key: bytes) -> None:
     if "sip" in query:
         raise _refused("Shared access signatures bound to an IP address are not read here.")
     _check_scope(query, container, blob)
-    needed = _needed_permissions(request, query, blob)
+    needed = _needed_permissions(request, query)
     if not set(query.get("sp", "")) & set(needed):
         raise WireError(403, "AuthorizationPermissionMismatch", f"The shared access signature lacks '{needed[0]}'.")
 
@@ -182,7 +182,7 @@ def _check_scope(query: Mapping[str, str], container: str, blob: str) -> None:
         raise WireError(403, "AuthorizationResourceTypeMismatch", "The shared access signature is for other resources.")
 
 
-def _needed_permissions(request: Request, query: Mapping[str, str], blob: str) -> str:
+def _needed_permissions(request: Request, query: Mapping[str, str]) -> str:
     """Return the permissions of which one is needed."""
     if request.method in ("GET", "HEAD"):
         return "l" if query.get("comp") == "list" else "r"

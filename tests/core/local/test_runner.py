@@ -257,9 +257,9 @@ def workspace(tmp_path: Path, here: machine.Machine) -> Iterator[Workspace]:
     made.runner.start()
     yield made
     made.runner.stop()
-    for name in made.runner.list_active():
-        for step in made.runs.get_job(name).steps:
-            processes.stop(made.runs.step_folder(name, step), 0.1)
+    for _, job in made.runs.list_jobs():
+        for step in job.steps if not job.finished else ():
+            processes.stop(made.runs.step_folder(job.name, step), 0.1)
 
 
 def ended(workspace: Workspace, name: str) -> Document:

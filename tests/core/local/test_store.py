@@ -108,11 +108,7 @@ def test_parameters_never_change_and_tags_do(store: Store) -> None:
     assert store.set_param("run", "lr", "0.1")
     assert store.set_param("run", "lr", "0.1")
     assert not store.set_param("run", "lr", "0.2")
-    store.set_tag("run", "t", "1")
-    store.set_tag("run", "t", "2")
-    assert (store.get_params("run"), store.get_tags("run")) == ({"lr": "0.1"}, {"t": "2"})
-    assert store.delete_tag("run", "t")
-    assert store.get_tags("run") == {}
+    assert store.get_params("run") == {"lr": "0.1"}
 
 
 def test_another_process_reads_what_was_written(store: Store) -> None:
