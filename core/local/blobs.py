@@ -1,7 +1,7 @@
 """Blobs as files: `home.blobs/<container>/<blob name>`.
 
-A job's outputs are written straight into this tree, so a file needs no record to be a blob; what a client says about
-one (content type, metadata) is kept in the store.
+A job's outputs are written straight into this tree, so a file needs no record to be a blob; its description by a client
+(content type, metadata) is kept in the store.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ class BlobStore:
             return None
         described = self._store.get(KIND, f"{container}/{name}") or {}
         if described.get("modified_ns") != status.st_mtime_ns:
-            described = {}  # a job has written the file since; what was said was about other content
+            described = {}  # a job has written the file since; the description is of other content
         return Blob(
             name,
             path,
@@ -173,7 +173,7 @@ class BlobStore:
         return self.require(container, name)
 
     def describe(self, container: str, name: str, described: dict[str, Any]) -> None:
-        """Keep what was said about a blob: content_type, metadata, content_md5."""
+        """Store the description of a blob: content_type, metadata, content_md5."""
         modified_ns = self.path_of(container, name).stat().st_mtime_ns
         self._store.put(KIND, f"{container}/{name}", {**described, "modified_ns": modified_ns}, parent=container)
 
@@ -185,7 +185,7 @@ class BlobStore:
         self._store.delete(KIND, f"{container}/{name}")
         _prune(path.parent, self.container_path(container))
 
-    # Blocks: the parts of a big upload, kept aside until the list of them is committed
+    # Blocks: the parts of a large upload, kept until the list of them is committed
 
     def block_path(self, container: str, name: str, block_id: str) -> Path:
         """Return where a block is kept; raises 400 for an id that is not base64 of at most 64 bytes."""

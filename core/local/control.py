@@ -1,4 +1,4 @@
-"""Start, find and end what belongs to a home, from outside its server. Speaks to the server as any client does."""
+"""Starts, finds and ends what belongs to a home, from outside its server."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 They lie in one small file of the home, which `python -m core.local fault` writes and the server reads when it changes:
 no fault, no cost but one `stat`. Two sorts: what a request is answered (the gate asks for it), and what becomes of work
-(runner and deployments ask when they come to it). Knows no route and no job.
+(runner and deployments ask when they come to it).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from core.local.wire.errors import WireError, expired_token
 
 FILE_NAME = "faults.json"
 _WORKSPACE = WORKSPACE_PATH.format(subscription=SUBSCRIPTION_ID, group=RESOURCE_GROUP, workspace=WORKSPACE_NAME)
-_NEVER = ("/health",)  # whoever wants to know what is going on must be told
+_NEVER = ("/health",)  # it is how an operator finds out what goes on
 _log = logging.getLogger(__name__)
 
 
@@ -84,20 +84,20 @@ class Faults:
         self._path = home.path / FILE_NAME
         self._lock = threading.Lock()
         self._read_at: tuple[int, int] | None = None
-        self._known: tuple[Fault, ...] = ()
+        self._faults: tuple[Fault, ...] = ()
 
     def active(self) -> tuple[Fault, ...]:
         """Return the faults that are on."""
         try:
             status = self._path.stat()
         except FileNotFoundError:
-            self._read_at, self._known = None, ()
+            self._read_at, self._faults = None, ()
             return ()
         if self._read_at != (status.st_mtime_ns, status.st_ino):
-            self._read_at, self._known = (status.st_mtime_ns, status.st_ino), _read(self._path)
-            if self._known:
-                _log.warning("Faults are on: %s", "; ".join(fault.words for fault in self._known))
-        return self._known
+            self._read_at, self._faults = (status.st_mtime_ns, status.st_ino), _read(self._path)
+            if self._faults:
+                _log.warning("Faults are on: %s", "; ".join(fault.words for fault in self._faults))
+        return self._faults
 
     def add(self, kind: str, route: str = "*", times: int = 1, seconds: float | None = None) -> Fault:
         """Switch a fault on; raises BadInput for what is none."""
@@ -138,7 +138,7 @@ class Faults:
             await asyncio.sleep(late.seconds)
         for kind in _ANSWERS:
             if (kind != "quota" or _asks_for_cores(method, path)) and (fault := self.take(kind, path, method)):
-                raise _answer_of(fault, path)
+                raise _refusal_of(fault, path)
         return self.take("drop", path, method) is not None
 
     @contextmanager
@@ -160,7 +160,7 @@ _ANSWERS = ("throttle", "error", "unavailable", "expired-token", "quota")
 
 
 def _read(path: Path) -> tuple[Fault, ...]:
-    """Return the faults of a file; what cannot be read is none, and is said."""
+    """Return the faults of a file; a file that cannot be read holds none, and a warning is logged."""
     try:
         return tuple(Fault(**fields) for fields in json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
@@ -174,7 +174,7 @@ def _asks_for_cores(method: str, path: str) -> bool:
     return method == "PUT" and (path.startswith("computes/") or "/deployments/" in path)
 
 
-def _answer_of(fault: Fault, path: str) -> WireError:
+def _refusal_of(fault: Fault, path: str) -> WireError:
     if fault.kind == "throttle":
         seconds = str(max(1, round(fault.seconds)))
         return WireError(429, "TooManyRequests", "Too many requests were sent. Wait.", headers={"Retry-After": seconds})

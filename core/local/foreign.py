@@ -1,4 +1,4 @@
-"""Let a script that knows nothing of Tunedeck use the local workspace: by its environment alone, as if it were a cloud.
+"""Lets a script use the local workspace by its environment alone, as if it were a cloud.
 
 azure-ai-ml looks its cloud up where ARM_CLOUD_METADATA_URL says, azure-identity asks IDENTITY_ENDPOINT for tokens, and
 both, with azure-storage-blob, take the certificates of REQUESTS_CA_BUNDLE: so `DefaultAzureCredential()` and

@@ -1,4 +1,4 @@
-"""Whether a home can be served from where it lies: on a disk of this machine that takes writes. Knows no server."""
+"""Whether a home can be served from where it lies: on a disk of this machine that takes writes."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def check_home(path: Path, mounts: Path = _MOUNTS) -> None:
     except OSError as error:
         raise _explain(path, error) from error
     finally:
-        with contextlib.suppress(OSError):  # the same as above, which is said
+        with contextlib.suppress(OSError):  # the same error as above
             probe.unlink(missing_ok=True)
 
 

@@ -1,4 +1,4 @@
-"""Start, find again and stop what runs in a step folder; knows folders and pids, no jobs.
+"""Starts, finds again and stops what runs in a step folder.
 
 Liveness is the lock of the folder, never a pid: a pid may have been given to another process. A signal is sent only
 to a pid whose start time is the one that the shim wrote down.
@@ -26,7 +26,7 @@ from core.local import shim
 from core.pids import lives, start_time_of
 
 _START_WAIT_S = 15.0
-# What glibc is told so that it gives nothing back and takes what comes next from it (engine/memory.py).
+# Makes glibc give nothing back, and take what comes next from what it kept (engine/memory.py).
 KEEP_MEMORY = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_THRESHOLD_": str(1 << 40),

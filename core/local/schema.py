@@ -1,4 +1,4 @@
-"""The schema of the local workspace's SQLite file, and the way from each older one to it. Knows no document."""
+"""The schema of the local workspace's SQLite file, and the way from each older one to it."""
 
 from __future__ import annotations
 

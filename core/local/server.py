@@ -1,7 +1,7 @@
 """The local workspace as a web application: routes put together, and a gate before all of them.
 
 The gate's order: host and origin (403), credential (401), names of the workspace in the path (404), route (501 for an
-unknown one). Knows no resource.
+unknown one).
 """
 
 from __future__ import annotations

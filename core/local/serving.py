@@ -1,4 +1,4 @@
-"""The server process of a home: its lock, its address, its log and its end. Knows no route."""
+"""The server process of a home: its lock, its address, its log and its end."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ _log = logging.getLogger(__name__)
 def serve(home: Home, *, foreground: bool = False, profile: str = "local") -> int:
     """Serve `home` in this process until SIGTERM or Ctrl-C.
 
-    A home that is served already is adopted: its address is said and 0 returned. Raises Conflict where another program
-    has the port or a newer Tunedeck wrote the home, BadInput where the home cannot be served from its folder.
+    A home that is served already is left to its server: its address is printed and 0 returned. Raises Conflict where
+    another program has the port or a newer Tunedeck wrote the home, BadInput where its folder cannot be served from.
     """
     os.umask(0o077)  # keys, data and models are the owner's; what is started here inherits it
     check_home(home.path)

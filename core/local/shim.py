@@ -2,8 +2,8 @@
 
     python -m core.local.shim FOLDER [--attempt N] [--cwd DIR] [--nice N] [--cpus 0,1] -- PROGRAM ARGUMENT...
 
-It knows neither jobs nor the server: a server that was killed finds in FOLDER all there is to know. It imports
-next to nothing, because it is started for every step of a run.
+A server that was killed finds in FOLDER all there is to know. The shim imports next to nothing, because it is started
+for every step of a run.
 
     alive.lock    locked (flock) as long as the shim or its child lives
     process.json  {pid, start_time, child_pid, child_start_time, attempt}
@@ -169,7 +169,7 @@ def _end_orphans() -> None:
 
 
 def _reserve(folder: Path) -> None:
-    """Take the block of exit.json now, so that the end can be told on a disk that the child filled."""
+    """Take the block of exit.json now, so that the end can be recorded on a disk that the child filled."""
     with contextlib.suppress(OSError):
         (folder / _RESERVE_NAME).write_text(" " * 512, encoding="ascii")
 

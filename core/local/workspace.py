@@ -55,7 +55,7 @@ class Workspace(Backend):
                 return
             except WireError as refusal:
                 error = refusal
-            except Exception:  # noqa: BLE001 - the top of this thread: logged, and told to who polls
+            except Exception:  # noqa: BLE001 - the top of this thread: logged, and answered to who polls
                 _log.exception("operation %s failed", operation)
                 error = WireError(500, "InternalServerError", "The local workspace failed; server.log says where.")
             answers.finish_operation(self.store, operation, error=error)

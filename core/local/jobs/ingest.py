@@ -1,4 +1,4 @@
-"""Carry what a step measures from its metrics.jsonl into the store. Knows no job state.
+"""Carries what a step measures from its metrics.jsonl into the store.
 
 How far it got is stored with the rows, in one transaction: a server that is killed in between reads none twice and
 loses none. The lines are brought to the disk before their offset is, or a power cut could leave a file that is

@@ -1,4 +1,4 @@
-"""Which component a node of a pipeline names: the registry's, or a copy in the workspace. Knows no input's value."""
+"""Which component a node of a pipeline names: the registry's, or a copy in the workspace."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 A cluster has nodes, and all clusters share one machine: a job starts when its cluster has a node for it and the machine
 has the cores that the cluster's size names. Nobody overtakes a job that waits for cores, or a large one would wait for
-ever. Deployments do not count: an endpoint must not keep the next training from starting. Starts nothing.
+ever. Deployments do not count: an endpoint must not keep the next training from starting.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a server does about what the one before it did not live to end: operations and deletions. Runs no process.
+"""Finishes what the server before did not live to end: operations and deletions.
 
 Jobs, deployments and computes are taken up by those who run them; here is what lies between a document and the answer
 to who polls for it. Called once, before anything else of the home works.
@@ -63,7 +63,7 @@ def _settle_operations(store: Store) -> None:
 def settle_operation(store: Store, operation: str) -> Document:
     """Return an operation, ended as what it was about stands; one that is still worked on is left to who does.
 
-    Whoever writes or deletes a thing need not know whose operation on it goes on.
+    Whoever writes or deletes a resource need not know whose operation on it goes on.
     """
     begun = store.require("operation", operation)
     if begun["status"] != "InProgress":

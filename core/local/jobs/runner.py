@@ -1,4 +1,4 @@
-"""Take jobs through their states on real processes: queue, start, watch, cancel, fail, finish. Knows no route.
+"""Takes jobs through their states on real processes: queue, start, watch, cancel, fail, finish.
 
 One thread looks at every job that is not over and takes it one step further. It keeps nothing in memory that matters:
 what is so is read from the job's document and from the folders of its steps. A server that takes over after a kill
@@ -45,7 +45,7 @@ class Runner:
         self._no_node_until: dict[str, float] = {}
         self._stopping_since: dict[str, float] = {}  # by time.monotonic(): the machine's clock may be set meanwhile
         self._changed_at = time.monotonic()
-        self._waits_for_cores = ""  # the job that was last told so
+        self._waits_for_cores = ""  # the job whose log says so already
         self._turn: tuple[str, str] | None = None  # whose it is, asked once in a pass over many that wait
         self._lock = threading.Lock()
         self._wake = threading.Event()
@@ -58,7 +58,7 @@ class Runner:
         unfinished = [job for _, job in self._runs.list_jobs() if not job.finished][::-1]
         self._active = [job.name for job in unfinished]
         for job in unfinished:
-            self._tell(job, "The local workspace started again and carries on with this job.")
+            self._log(job, "The local workspace started again and carries on with this job.")
         self._thread = threading.Thread(target=self._loop, name="runner", daemon=True)
         self._thread.start()
 
@@ -151,7 +151,7 @@ class Runner:
 
     def _queue(self, job: Job) -> None:
         self._change(job, lambda each: each.moved(Status.QUEUED))
-        self._tell(job, f"Queued on compute '{job.compute}'.")
+        self._log(job, f"Queued on compute '{job.compute}'.")
 
     def _wait_for_node(self, job: Job) -> None:
         compute = Compute.find(self._backend.store, job.compute)
@@ -166,10 +166,10 @@ class Runner:
         if starts == job.name and self._allocate(job):
             held = nodes.assign(machine, job, self._unfinished())
             self._change(job, lambda each: replace(each.moved(Status.PREPARING), held=held))
-            self._tell(job, f"A node of '{job.compute}' is free: {cores} of this machine's {machine.cores} cores.")
+            self._log(job, f"A node of '{job.compute}' is free: {cores} of this machine's {machine.cores} cores.")
         elif waits == job.name != self._waits_for_cores:
             self._waits_for_cores = waits
-            self._tell(job, f"A node of '{job.compute}' waits for {cores} cores, which jobs on other computes have.")
+            self._log(job, f"A node of '{job.compute}' waits for {cores} cores, which jobs on other computes have.")
 
     def _nodes_of(self, name: str) -> int:
         if time.monotonic() < self._no_node_until.get(name, 0.0):
@@ -188,7 +188,7 @@ class Runner:
             refusal = faults.out_of_capacity(f"'{name}'")
             errors = [{"code": refusal.code, "message": refusal.message}]
             self._no_node_until[name] = time.monotonic() + fault.seconds
-            self._tell(job, f"{refusal.code}: {refusal.message} Asked again in {fault.seconds:g} s.")
+            self._log(job, f"{refusal.code}: {refusal.message} Asked again in {fault.seconds:g} s.")
         elif self._no_node_until.pop(name, None) is None:
             return True
         Compute.update(self._backend.store, name, lambda compute: replace(compute, errors=errors))
@@ -218,7 +218,7 @@ class Runner:
         step = self._runs.get_job(job.name).step(step.name)
         if step.run.status is Status.PREPARING and self._launch(job, step):  # else cancelled in between
             self._change_step(job, step, lambda each: each.moved(Status.RUNNING))
-            self._tell(job, f"{step.title} runs.")
+            self._log(job, f"{step.title} runs.")
 
     def _launch(self, job: Job, step: Step) -> bool:
         """Start the attempt of a step that is recorded; tell whether it is under way."""
@@ -253,14 +253,14 @@ class Runner:
             self._go_on_or_fail(job, step, folder, ended)
             return
         self._change_step(job, step, lambda each: each.moved(Status.FINALIZING).moved(Status.COMPLETED))
-        self._tell(job, f"{step.title} completed.")
+        self._log(job, f"{step.title} completed.")
         self._wake.set()
 
     def _preempt(self, job: Job, step: Step, folder: Path) -> None:
         """Take the node away, as Azure does with one of low priority, and queue the job for another."""
         processes.stop(folder, grace_s=0.5)
         self._ingest.read(folder, step.id, job.name)
-        self._tell(job, f"The node of '{job.compute}' was preempted while {step.title} ran. Queued again.")
+        self._log(job, f"The node of '{job.compute}' was preempted while {step.title} ran. Queued again.")
 
         def queue_again(each: Job) -> Job:
             taken = each.step(step.name)
@@ -278,7 +278,7 @@ class Runner:
             return
         self._change_step(job, step, lambda each: replace(again, run=each.run))
         after = again.died_after or "its beginning"
-        self._tell(job, f"{failure.message.partition(chr(10))[0]} It is started again and goes on from {after}.")
+        self._log(job, f"{failure.message.partition(chr(10))[0]} It is started again and goes on from {after}.")
 
     def _finalize(self, job: Job) -> None:
         try:
@@ -288,7 +288,7 @@ class Runner:
             self._fail(job.name, RunError("SystemError", message))
             return
         self._change(job, lambda each: each.moved(Status.COMPLETED))
-        self._tell(job, "Completed.")
+        self._log(job, "Completed.")
 
     # Ends that are not success
 
@@ -311,7 +311,7 @@ class Runner:
                 self._ingest.forget(step.id)
         steps.drop_models(self._runs.job_folder(job.name))
         self._change(job, lambda each: each.ended(Status.CANCELED))
-        self._tell(job, "Canceled. What was logged so far is kept.")
+        self._log(job, "Canceled. What was logged so far is kept.")
 
     def _fail(self, name: str, error: RunError) -> None:
         """End a job; first goes what it holds, so that a server that dies in between leaves nothing behind."""
@@ -321,7 +321,7 @@ class Runner:
                 processes.kill(folder)
         steps.drop_models(self._runs.job_folder(name), keep_checkpoints=True)
         job = self._runs.update_job(name, lambda each: each.ended(Status.FAILED, error))
-        self._tell(job, f"Failed: {error.message}")
+        self._log(job, f"Failed: {error.message}")
 
     # Changes and the log
 
@@ -336,7 +336,7 @@ class Runner:
     def _change_step(self, job: Job, step: Step, change: Callable[[Step], Step]) -> None:
         self._change(job, lambda each: each.with_step(change(each.step(step.name))))
 
-    def _tell(self, job: Job, line: str) -> None:
+    def _log(self, job: Job, line: str) -> None:
         """Write a line to the log of the whole job, which `jobs.stream` shows."""
         path = self._runs.job_folder(job.name) / runs.EVENTS_NAME
         path.parent.mkdir(parents=True, exist_ok=True)

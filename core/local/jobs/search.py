@@ -1,4 +1,4 @@
-"""MLflow's language of filters and orders, as far as a dashboard asks: comparisons joined by `and`. Knows dicts only.
+"""MLflow's language of filters and orders, as far as a dashboard asks: comparisons joined by `and`.
 
 metrics.loss < 1.5 and params.optim = 'adamw' and tags."mlflow.runName" LIKE 'brave%' and attributes.status = 'FINISHED'
 """
@@ -86,7 +86,7 @@ def sort_runs(found: list[dict[str, Any]], clause: str) -> None:
 
 
 def _orderable(value: Any) -> tuple[bool, float, str]:
-    """Return a key for numbers and texts together: a metric that is not finite is told as a text."""
+    """Return a key for numbers and texts together: a metric that is not finite is written as text."""
     return (True, 0.0, value) if isinstance(value, str) else (False, float(value), "")
 
 

@@ -1,4 +1,4 @@
-"""What a step of a job is given and what becomes of what it leaves: files, command lines, outputs. Starts nothing.
+"""What a step of a job is given and what becomes of what it leaves: files, command lines, outputs.
 
 A model is on the disk once: steps hand it on by hard links, and the end of a run moves it into the blob container.
 """

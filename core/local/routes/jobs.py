@@ -1,4 +1,4 @@
-"""Jobs: submit, read, list and cancel. What runs them is the runner; how they went is told by the run history."""
+"""Jobs: submit, read, list, cancel and delete."""
 
 from __future__ import annotations
 

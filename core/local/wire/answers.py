@@ -1,4 +1,4 @@
-"""The form of the local workspace's answers: Azure's envelopes, ids, paging and operations. Knows no resource.
+"""The form of the local workspace's answers: Azure's envelopes, ids, paging and operations.
 
 Handlers are plain functions `(Request) -> Response | dict`; `route()` makes them routes, reads the body for them and
 runs them. They raise WireError for everything that is not an answer.
@@ -156,8 +156,8 @@ def _check_whole(raw: bytes, body: Any) -> None:
         json.dumps(body, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
         half = f"\\u{ord(error.object[error.start]):04x}"
-        said = f"The request body holds half of a character, {half}: most often an emoji that was cut."
-        raise WireError(400, "BadRequest", said) from error
+        message = f"The request body holds half of a character, {half}: most often an emoji that was cut."
+        raise WireError(400, "BadRequest", message) from error
 
 
 def _small(text: str) -> int:
@@ -340,7 +340,7 @@ def finish_operation(store: Store, operation: str, *, error: WireError | None = 
 
 
 def operation_url(request: Request, operation: str) -> str:
-    """Return where an operation is asked for how it does."""
+    """Return the address at which an operation is polled."""
     return f"{base_url(request)}{OPERATION_PATH.format(subscription=SUBSCRIPTION_ID)}/{operation}"
 
 

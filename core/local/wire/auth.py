@@ -1,4 +1,4 @@
-"""Who may call what: one table of route families and their credentials. Knows the home's secret and no resource.
+"""Who may call what: one table of route families and their credentials.
 
 family      credential                                                 checked
 bearer      a token signed with the home's secret, made for this port  here

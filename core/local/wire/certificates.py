@@ -1,7 +1,7 @@
 """The certificates of the TLS listener: a CA of the home and a certificate of 127.0.0.1, made on first use.
 
 The CA may vouch for this machine's loopback alone (name constraints, critical), so that who trusts it trusts nothing
-else by it. Keys are readable by the owner only. Knows no server.
+else by it. Keys are readable by the owner only.
 """
 
 from __future__ import annotations

@@ -87,9 +87,9 @@ class KnownConnection(HttpToolsProtocol):
         super().data_received(data)
         self._bytes_in_vain = 0 if self._has_progressed else self._bytes_in_vain + len(data)
         if self._bytes_in_vain > MOST_HEAD_BYTES and not self.transport.is_closing():
-            said = "The head of the request does not end. Send fewer or shorter headers."
-            self.logger.warning(said)
-            self.send_400_response(said)
+            message = "The head of the request does not end. Send fewer or shorter headers."
+            self.logger.warning(message)
+            self.send_400_response(message)
 
     def on_message_begin(self) -> None:
         """Take what follows as a head."""

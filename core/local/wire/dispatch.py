@@ -1,4 +1,4 @@
-"""Finds a request's route among those that can be it, instead of trying each of 150 in turn. Knows no route.
+"""Finds a request's route among those that can be it, instead of trying each of 150 in turn.
 
 The words of a path compare without case, as Azure's do.
 

@@ -1,4 +1,4 @@
-"""The JSON types of what a client sends, held against tables; the SDK sends no others. Knows no resource's meaning.
+"""The JSON types of what a client sends, held against tables; the SDK sends no others.
 
 A shape is a type or a tuple of types, {name: shape} for an object, whose other fields are not looked at ("*" stands for
 every other name), or [shape] for a list. null fits everything.

@@ -1,4 +1,4 @@
-"""What came to each endpoint: a line a request with its time, deployment, answer and duration. Knows no HTTP.
+"""What came to each endpoint: a line a request with its time, deployment, answer and duration.
 
 The file lies beside the endpoint's deployments and goes with them. It keeps the newest 40,000 requests or more.
 """
@@ -21,9 +21,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Answered:
-    """One request. at: when its answer had ended, seconds since 1970; status: what the client was told."""
+    """One request that an endpoint answered."""
 
     at: float
+    """When its answer had ended, seconds since 1970."""
     deployment: str
     status: int
     milliseconds: float
@@ -37,7 +38,7 @@ class RequestLog:
         self._lock = threading.Lock()
 
     def add(self, endpoint: str, deployment: str, status: int, milliseconds: float) -> None:
-        """Remember a request; one that cannot be written down was answered all the same."""
+        """Record a request; failing to is logged, since the request itself was answered."""
         path = self._root / endpoint / FILE_NAME
         with self._lock:
             try:
@@ -53,7 +54,7 @@ class RequestLog:
                 _log.warning("a request to %s was not counted: %s", endpoint, error)
 
     def read(self, endpoint: str, since: float, until: float) -> Iterator[Answered]:
-        """Give the requests that were answered from `since` to before `until`, seconds since 1970."""
+        """Yield the requests that were answered from `since` to before `until`, seconds since 1970."""
         try:
             text = (self._root / endpoint / FILE_NAME).read_text(encoding="ascii")
         except FileNotFoundError:

@@ -1,6 +1,6 @@
 """The credentials of the blob store: SharedKey signatures and shared access signatures, checked as Azure Storage does.
 
-Knows the form of a signature and of a request, no blob. Contracts: "Authorize with Shared Key", "Create a service SAS",
+Contracts: "Authorize with Shared Key", "Create a service SAS",
 "Create an account SAS" of the Storage REST reference; signatures older than 2020-12-06 are refused.
 """
 
