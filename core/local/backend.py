@@ -9,8 +9,8 @@ from core.local.blobs import BlobStore
 from core.local.faults import Faults
 from core.local.jobs.runs import Runs
 from core.local.machine import Machine
+from core.local.model_registry import ModelRegistry
 from core.local.profile import Profile
-from core.local.registry import Registry
 from core.local.store import Store
 
 
@@ -21,7 +21,7 @@ class Backend:
     home: Home
     store: Store
     machine: Machine
-    registry: Registry
+    registry: ModelRegistry
     profile: Profile = field(default_factory=Profile)
     runs: Runs = field(init=False, repr=False)
     blobs: BlobStore = field(init=False, repr=False)

@@ -29,8 +29,8 @@ from core.local.endpoints.deployments import Deployments
 from core.local.faults import Faults
 from core.local.jobs import recovery
 from core.local.jobs.runner import Runner
+from core.local.model_registry import ModelRegistry
 from core.local.profile import Profile, RegionMachine
-from core.local.registry import Registry
 from core.local.routes import (
     components,
     compute,
@@ -101,7 +101,7 @@ def create_app(home: Home, port: int, tls_port: int = 0, profile: Profile | None
         home=home,
         store=Store(home.workspace_db),
         machine=machine,
-        registry=Registry(home.base_models, machine, profile),
+        registry=ModelRegistry(home.base_models, machine, profile),
         gatekeeper=Gatekeeper(home.secret(), port, tls_port),
         url=f"http://127.0.0.1:{port}",
         profile=profile,

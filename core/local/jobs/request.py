@@ -18,7 +18,7 @@ from core.local.jobs import runs
 from core.local.jobs.job import BINDING, COMMAND_STEP, CommandPlan, Job, JobKind, PipelinePlan, RunState, Step
 from core.local.jobs.node_component import check_node_component
 from core.local.machine import Size
-from core.local.registry import RegistryModel
+from core.local.model_registry import RegistryModel
 from core.local.store import Document
 from core.local.wire.answers import REGISTRY_NAME, check_name, field_of, strings_of
 from core.local.wire.errors import WireError

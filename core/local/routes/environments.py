@@ -15,12 +15,11 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from core.local.assets import Asset, AssetRoutes, version_to_wire
+from core.local.assets import Asset, AssetRoutes
 from core.local.jobs.request import OWN_ENVIRONMENT
 from core.local.wire import answers
-from core.local.wire.answers import REGISTRY_NAME, REGISTRY_PATH, route
 from core.local.wire.errors import WireError
-from core.local.workspace import Workspace, workspace_of
+from core.local.workspace import Workspace
 
 _SPEC: dict[str, type] = {
     "image": str,
@@ -81,12 +80,16 @@ class EnvironmentRoutes(AssetRoutes[Environment]):
         """Return a version, or None."""
         if name != OWN_ENVIRONMENT:
             return super().find_version(workspace, name, version)
-        own = _own_environment(workspace)
+        own = own_environment(workspace.started_at)
         return own if version == own.version else None
 
     def versions_of(self, workspace: Workspace, name: str, limit: int | None = None) -> list[Environment]:
         """Return the versions of a name, the newest first; raises 404."""
-        return [_own_environment(workspace)] if name == OWN_ENVIRONMENT else super().versions_of(workspace, name, limit)
+        return (
+            [own_environment(workspace.started_at)]
+            if name == OWN_ENVIRONMENT
+            else super().versions_of(workspace, name, limit)
+        )
 
     def put_container(self, request: Request) -> dict[str, Any]:
         """PUT whether a name is archived."""
@@ -110,14 +113,15 @@ def _refuse_own(request: Request) -> None:
         raise WireError(400, "UserError", message)
 
 
-def _own_environment(workspace: Workspace) -> Environment:
+def own_environment(started_at: str) -> Environment:
+    """Return the Python of this machine as an environment."""
     return Environment(
         name=OWN_ENVIRONMENT,
         version="1",
         description="The Python of this machine, with the libraries that train and serve",
         spec={"environmentType": "Curated", "condaFile": _conda_file()},
-        created_at=workspace.started_at,
-        modified_at=workspace.started_at,
+        created_at=started_at,
+        modified_at=started_at,
     )
 
 
@@ -136,61 +140,4 @@ def _find_installed(package: str) -> str | None:
         return None
 
 
-# The registry has this machine's environment and no other
-
-
-def list_registry_containers(request: Request) -> dict[str, Any]:
-    """GET the names of the registry's environments."""
-    return _page(request, _WORKSPACE.container_to_wire(workspace_of(request), OWN_ENVIRONMENT))
-
-
-def get_registry_container(request: Request) -> dict[str, Any]:
-    """GET what is known of a name."""
-    _check_in_registry(request)
-    return _of_registry(_WORKSPACE.container_to_wire(workspace_of(request), OWN_ENVIRONMENT))
-
-
-def list_registry_versions(request: Request) -> dict[str, Any]:
-    """GET the versions of a name."""
-    _check_in_registry(request)
-    return _page(request, version_to_wire(_own_environment(workspace_of(request))))
-
-
-def get_registry_version(request: Request) -> dict[str, Any]:
-    """GET one version."""
-    _check_in_registry(request)
-    own = _own_environment(workspace_of(request))
-    if answers.name_of(request, "version") != own.version:
-        raise _not_found(f"{OWN_ENVIRONMENT}:{answers.name_of(request, 'version')}")
-    return _of_registry(version_to_wire(own))
-
-
-def _page(request: Request, shown: dict[str, Any]) -> dict[str, Any]:
-    return answers.paged(request, [] if answers.list_view(request) == "archived" else [_of_registry(shown)])
-
-
-def _of_registry(shown: dict[str, Any]) -> dict[str, Any]:
-    """Return an answer about the workspace's environment as the registry gives it."""
-    below = shown["id"].removeprefix(answers.workspace_id())
-    return {**shown, "id": f"azureml://registries/{REGISTRY_NAME}{below}", "type": "environments"}
-
-
-def _check_in_registry(request: Request) -> None:
-    if (name := answers.name_of(request, "name")) != OWN_ENVIRONMENT:
-        raise _not_found(name)
-
-
-def _not_found(name: str) -> WireError:
-    message = f"The environment '{name}' was not found; here is only '{OWN_ENVIRONMENT}'."
-    return WireError(404, "ResourceNotFound", message)
-
-
-_WORKSPACE = EnvironmentRoutes(Environment)
-_IN_REGISTRY = f"{REGISTRY_PATH}/environments"
-ROUTES = [
-    *_WORKSPACE.routes(),
-    route(_IN_REGISTRY, list_registry_containers),
-    route(f"{_IN_REGISTRY}/{{name}}", get_registry_container),
-    route(f"{_IN_REGISTRY}/{{name}}/versions", list_registry_versions),
-    route(f"{_IN_REGISTRY}/{{name}}/versions/{{version}}", get_registry_version),
-]
+ROUTES = EnvironmentRoutes(Environment).routes()

@@ -1,21 +1,131 @@
-"""The registry `azureml`: discovery, base models, and the component that fine-tunes chat models."""
+"""The registry `azureml`: discovery, base models, environments, and the component that fine-tunes chat models."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 from starlette.requests import Request
+from starlette.routing import Route
 
 from core.engine import component
 from core.home import LOCATION, SUBSCRIPTION_ID
-from core.local.registry import RegistryModel
+from core.local.model_registry import RegistryAsset, RegistryModel
+from core.local.routes.environments import own_environment
 from core.local.wire import answers, query
 from core.local.wire.answers import GROUP_PATH, REGISTRY_NAME, REGISTRY_PATH, REGISTRY_RESOURCE_GROUP, route
 from core.local.wire.errors import WireError
-from core.local.workspace import workspace_of
+from core.local.workspace import Workspace, workspace_of
 
-_COMPONENT_CREATED_AT = "2025-01-01T00:00:00+00:00"
+E = TypeVar("E", bound=RegistryAsset)
+
+
+@dataclass(frozen=True)
+class Shelf(Generic[E]):
+    """One kind of asset in the registry."""
+
+    segment: str
+    """What the kind is called in a path."""
+    what: str
+    """What it is called in a sentence."""
+    list_all: Callable[[Workspace], Sequence[E]]
+    """Gives every version, the newest of each name first."""
+    content: Callable[[E], dict[str, Any]]
+    """Gives the properties of the kind."""
+
+    def routes(self) -> list[Route]:
+        """Return the routes."""
+        base = f"{REGISTRY_PATH}/{self.segment}"
+        return [
+            route(base, self.list_names),
+            route(f"{base}/{{name}}", self.get_name),
+            route(f"{base}/{{name}}/versions", self.list_versions),
+            route(f"{base}/{{name}}/versions/{{version}}", self.get_version),
+        ]
+
+    def list_names(self, request: Request) -> dict[str, Any]:
+        """GET the names, each with its newest version."""
+        newest: dict[str, E] = {}
+        for entry in self.list_all(workspace_of(request)):
+            newest.setdefault(entry.name, entry)
+        return answers.paged(request, _viewed(request, list(newest.values())), self._name_to_wire)
+
+    def get_name(self, request: Request) -> dict[str, Any]:
+        """GET a name, described by its newest version."""
+        return self._name_to_wire(self._versions_of(request)[0])
+
+    def list_versions(self, request: Request) -> dict[str, Any]:
+        """GET the versions of a name, the newest first; an archived model is found by its name as on Azure."""
+        asked, versions = request.query_params, self._versions_of(request)
+        shown = [
+            entry
+            for entry in (_viewed(request, versions) if "listViewType" in asked else versions)
+            if query.holds(entry.tags, asked.get("tags")) and query.holds(entry.properties, asked.get("properties"))
+        ]
+        return answers.paged(request, shown, self._version_to_wire)
+
+    def get_version(self, request: Request) -> dict[str, Any]:
+        """GET one version."""
+        name, version = answers.name_of(request, "name"), answers.name_of(request, "version")
+        for entry in self._versions_of(request):
+            if entry.version == version:
+                return self._version_to_wire(entry)
+        raise self._not_found(f"{name}:{version}")
+
+    def _versions_of(self, request: Request) -> list[E]:
+        name = answers.name_of(request, "name")
+        versions = [entry for entry in self.list_all(workspace_of(request)) if entry.name == name]
+        if not versions:
+            raise self._not_found(name)
+        return versions
+
+    def _not_found(self, name: str) -> WireError:
+        return WireError(404, "UserError", f"The {self.what} '{name}' was not found in registry '{REGISTRY_NAME}'.")
+
+    def _name_to_wire(self, entry: E) -> dict[str, Any]:
+        return self._to_wire(entry, entry.name, {"latestVersion": entry.version, "nextVersion": None})
+
+    def _version_to_wire(self, entry: E) -> dict[str, Any]:
+        below = f"{entry.name}/versions/{entry.version}"
+        return self._to_wire(entry, below, {"isAnonymous": False, **self.content(entry)})
+
+    def _to_wire(self, entry: E, below: str, own: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "id": f"azureml://registries/{REGISTRY_NAME}/{self.segment}/{below}",
+            "name": below.rpartition("/")[2],
+            "type": self.segment,
+            "properties": {
+                "description": entry.description,
+                "tags": entry.tags,
+                "properties": entry.properties,
+                "isArchived": entry.archived,
+                **own,
+            },
+            "systemData": answers.system_data(entry.created_at, entry.created_at, REGISTRY_NAME),
+        }
+
+
+def _viewed(request: Request, entries: list[E]) -> list[E]:
+    view = answers.list_view(request)
+    return [entry for entry in entries if view == "all" or entry.archived == (view == "archived")]
+
+
+def _model_content(model: RegistryModel) -> dict[str, Any]:
+    content: dict[str, Any] = {
+        "modelType": "mlflow_model",
+        "flavors": {},
+        "modelUri": f"azureml://registries/{REGISTRY_NAME}/models/{model.name}/versions/{model.version}",
+        "originAssetId": None,
+        "jobName": None,
+        "intellectualProperty": None,
+    }
+    return content if model.system_metadata is None else {**content, "systemMetadata": model.system_metadata}
+
+
+def _list_environments(workspace: Workspace) -> list[RegistryAsset]:
+    own = own_environment(workspace.started_at)
+    return [RegistryAsset(name=own.name, version=own.version, description=own.description, created_at=own.created_at)]
 
 
 def get_discovery(request: Request) -> dict[str, Any]:
@@ -40,89 +150,8 @@ def get_discovery(request: Request) -> dict[str, Any]:
     }
 
 
-def list_models(request: Request) -> dict[str, Any]:
-    """GET the names of the models, each with its newest version."""
-    newest: dict[str, RegistryModel] = {}
-    for model in workspace_of(request).registry.list_models():
-        newest.setdefault(model.name, model)
-    return answers.paged(request, [_container_to_wire(model) for model in _viewed(request, list(newest.values()))])
-
-
-def get_model(request: Request) -> dict[str, Any]:
-    """GET what is known of a model's name."""
-    name = answers.name_of(request, "name")
-    versions = workspace_of(request).registry.list_versions(name)
-    if not versions:
-        raise _not_found("model", name)
-    return _container_to_wire(versions[0])
-
-
-def list_model_versions(request: Request) -> dict[str, Any]:
-    """GET the versions of a model, the newest first; an archived model is found by its name as on Azure."""
-    name = answers.name_of(request, "name")
-    versions = workspace_of(request).registry.list_versions(name)
-    if not versions:
-        raise _not_found("model", name)
-    asked = request.query_params
-    shown = [
-        model
-        for model in (_viewed(request, versions) if "listViewType" in asked else versions)
-        if query.holds(model.tags, asked.get("tags")) and query.holds(model.properties, asked.get("properties"))
-    ]
-    return answers.paged(request, [_version_to_wire(model) for model in shown])
-
-
-def get_model_version(request: Request) -> dict[str, Any]:
-    """GET one version of a model."""
-    name, version = answers.name_of(request, "name"), answers.name_of(request, "version")
-    found = workspace_of(request).registry.find_model(name, version) if version != "latest" else None
-    if found is None:
-        raise _not_found("model", f"{name}:{version}")
-    return _version_to_wire(found)
-
-
-def list_components(request: Request) -> dict[str, Any]:
-    """GET the names of the components: the one."""
-    return answers.paged(request, [_component_container_to_wire()])
-
-
-def get_component(request: Request) -> dict[str, Any]:
-    """GET what is known of a component's name."""
-    _check_component(request)
-    return _component_container_to_wire()
-
-
-def list_component_versions(request: Request) -> dict[str, Any]:
-    """GET the versions of a component."""
-    _check_component(request)
-    return answers.paged(request, [_component_to_wire()])
-
-
-def get_component_version(request: Request) -> dict[str, Any]:
-    """GET one version of a component."""
-    name, version = answers.name_of(request, "name"), answers.name_of(request, "version")
-    if (name, version) != (component.NAME, component.VERSION):
-        raise _not_found("component", f"{name}:{version}")
-    return _component_to_wire()
-
-
-def _check_component(request: Request) -> None:
-    if answers.name_of(request, "name") != component.NAME:
-        raise _not_found("component", answers.name_of(request, "name"))
-
-
-def list_data(request: Request) -> dict[str, Any]:
-    """GET the data assets of the registry: there are none."""
-    return answers.paged(request, [])
-
-
-def get_data(request: Request) -> dict[str, Any]:
-    """GET a data asset, or one of its versions: there is none."""
-    raise _not_found("data asset", answers.name_of(request, "name"))
-
-
 def list_registries(request: Request) -> dict[str, Any]:
-    """GET the registries of the subscription, or of a resource group: the one, which lies in a group of its own."""
+    """GET the registries of the subscription, or of a resource group: this one lies in a group of its own."""
     group = request.path_params.get("group", REGISTRY_RESOURCE_GROUP)
     return answers.paged(request, [_registry_to_wire(request)] if group == REGISTRY_RESOURCE_GROUP else [])
 
@@ -150,7 +179,7 @@ def _registry_to_wire(request: Request) -> dict[str, Any]:
             "publicNetworkAccess": "Disabled",
             "regionDetails": [{"location": LOCATION, "acrDetails": [], "storageAccountDetails": []}],
         },
-        "systemData": _system_data(_COMPONENT_CREATED_AT),
+        "systemData": answers.system_data(_COMPONENT.created_at, _COMPONENT.created_at, REGISTRY_NAME),
     }
 
 
@@ -160,105 +189,16 @@ def refuse_import(_request: Request) -> dict[str, Any]:
     raise WireError(403, "AuthorizationFailed", message)
 
 
-def _viewed(request: Request, models: Sequence[RegistryModel]) -> list[RegistryModel]:
-    view = answers.list_view(request)
-    return [model for model in models if view == "all" or model.archived == (view == "archived")]
-
-
-def _container_to_wire(model: RegistryModel) -> dict[str, Any]:
-    return {
-        "id": f"azureml://registries/{REGISTRY_NAME}/models/{model.name}",
-        "name": model.name,
-        "type": "models",
-        "properties": {
-            "latestVersion": model.version,
-            "nextVersion": None,
-            "isArchived": model.archived,
-            "description": model.description,
-            "tags": model.tags,
-            "properties": model.properties,
-        },
-        "systemData": _system_data(model.created_at),
-    }
-
-
-def _version_to_wire(model: RegistryModel) -> dict[str, Any]:
-    address = f"azureml://registries/{REGISTRY_NAME}/models/{model.name}/versions/{model.version}"
-    return {
-        "id": address,
-        "name": model.name,
-        "type": "models",
-        "properties": {
-            "modelType": "mlflow_model",
-            "flavors": {},
-            "description": model.description,
-            "tags": model.tags,
-            "properties": model.properties,
-            "isArchived": model.archived,
-            "isAnonymous": False,
-            "modelUri": address,
-            "originAssetId": None,
-            "jobName": None,
-            "intellectualProperty": None,
-            **({} if model.system_metadata is None else {"systemMetadata": model.system_metadata}),
-        },
-        "systemData": _system_data(model.created_at),
-    }
-
-
-def _component_container_to_wire() -> dict[str, Any]:
-    return {
-        "id": f"azureml://registries/{REGISTRY_NAME}/components/{component.NAME}",
-        "name": component.NAME,
-        "type": "components",
-        "properties": {
-            "description": None,
-            "latestVersion": component.VERSION,
-            "nextVersion": None,
-            "isArchived": False,
-            "tags": {},
-            "properties": {},
-        },
-        "systemData": _system_data(_COMPONENT_CREATED_AT),
-    }
-
-
-def _component_to_wire() -> dict[str, Any]:
-    return {
-        "id": f"azureml://registries/{REGISTRY_NAME}/components/{component.NAME}/versions/{component.VERSION}",
-        "name": component.VERSION,
-        "type": "components",
-        "properties": {
-            "componentSpec": component.component_spec(),
-            "isArchived": False,
-            "isAnonymous": False,
-            "tags": {},
-            "properties": {},
-        },
-        "systemData": _system_data(_COMPONENT_CREATED_AT),
-    }
-
-
-def _system_data(created_at: str) -> dict[str, str]:
-    return answers.system_data(created_at, created_at, REGISTRY_NAME)
-
-
-def _not_found(what: str, name: str) -> WireError:
-    return WireError(404, "UserError", f"The {what} '{name}' was not found in registry '{REGISTRY_NAME}'.")
-
-
+_COMPONENT = RegistryAsset(name=component.NAME, version=component.VERSION)
+_SHELVES: tuple[Shelf[Any], ...] = (
+    Shelf("models", "model", lambda workspace: workspace.registry.list_models(), _model_content),
+    Shelf("components", "component", lambda _: [_COMPONENT], lambda _: {"componentSpec": component.component_spec()}),
+    Shelf("environments", "environment", _list_environments, lambda own: own_environment(own.created_at).to_wire()),
+    Shelf("data", "data asset", lambda _: [], lambda _: {}),
+)
 ROUTES = [
     route("/registrymanagement/v1.0/registries/{name}/discovery", get_discovery),
-    route(f"{REGISTRY_PATH}/models", list_models),
-    route(f"{REGISTRY_PATH}/models/{{name}}", get_model),
-    route(f"{REGISTRY_PATH}/models/{{name}}/versions", list_model_versions),
-    route(f"{REGISTRY_PATH}/models/{{name}}/versions/{{version}}", get_model_version),
-    route(f"{REGISTRY_PATH}/components", list_components),
-    route(f"{REGISTRY_PATH}/components/{{name}}", get_component),
-    route(f"{REGISTRY_PATH}/components/{{name}}/versions", list_component_versions),
-    route(f"{REGISTRY_PATH}/components/{{name}}/versions/{{version}}", get_component_version),
-    route(f"{REGISTRY_PATH}/data", list_data),
-    *(route(f"{REGISTRY_PATH}/data/{{name}}{below}", get_data) for below in ("", "/versions", "/versions/{version}")),
+    *(each for shelf in _SHELVES for each in shelf.routes()),
     route(f"{REGISTRY_PATH}/import", refuse_import, "POST"),
     route(f"{GROUP_PATH}/providers/{answers.PROVIDER}/registries", list_registries),
     route(f"{answers.PROVIDER_PATH}/registries", list_registries),

@@ -9,7 +9,7 @@ import pytest
 
 from core.engine import component
 from core.local.machine import Machine, probe
-from core.local.registry import RUNS_ON, Registry
+from core.local.model_registry import RUNS_ON, ModelRegistry
 from tests.local_server import LocalServer, running_server
 
 REGISTRY = (
@@ -27,11 +27,11 @@ def write_model(base_models: Path, name: str = "tiny", version: str = "1", **man
 
 
 @pytest.fixture
-def registry(tmp_path: Path) -> Registry:
-    return Registry(tmp_path, Machine(cores=2, memory_gib=8.0))
+def registry(tmp_path: Path) -> ModelRegistry:
+    return ModelRegistry(tmp_path, Machine(cores=2, memory_gib=8.0))
 
 
-def test_a_folder_put_there_is_published_with_this_machines_sizes(registry: Registry, tmp_path: Path) -> None:
+def test_a_folder_put_there_is_published_with_this_machines_sizes(registry: ModelRegistry, tmp_path: Path) -> None:
     assert registry.find_model("tiny") is None
     folder = write_model(tmp_path, tags={"finetune_compute_allow_list": "local", "lora": 8})
     found = registry.find_model("tiny")
@@ -42,7 +42,7 @@ def test_a_folder_put_there_is_published_with_this_machines_sizes(registry: Regi
     assert found.tags[RUNS_ON] == "Local"
 
 
-def test_a_models_own_allow_list_stays(registry: Registry, tmp_path: Path) -> None:
+def test_a_models_own_allow_list_stays(registry: ModelRegistry, tmp_path: Path) -> None:
     write_model(tmp_path, tags={"finetune_compute_allow_list": "['Standard_X']"})
     found = registry.find_model("tiny")
     assert found is not None
@@ -50,7 +50,7 @@ def test_a_models_own_allow_list_stays(registry: Registry, tmp_path: Path) -> No
     assert "local.cpu1" in found.tags["inference_compute_allow_list"]
 
 
-def test_the_newest_version_is_by_number_and_not_by_letter(registry: Registry, tmp_path: Path) -> None:
+def test_the_newest_version_is_by_number_and_not_by_letter(registry: ModelRegistry, tmp_path: Path) -> None:
     for version in ("9", "10", "2"):
         write_model(tmp_path, version=version)
     assert [model.version for model in registry.list_versions("tiny")] == ["10", "9", "2"]
@@ -58,7 +58,7 @@ def test_the_newest_version_is_by_number_and_not_by_letter(registry: Registry, t
     assert registry.find_model("tiny", "9").version == "9"  # type: ignore[union-attr]
 
 
-def test_a_broken_or_unfinished_folder_is_left_out_and_the_others_stay(registry: Registry, tmp_path: Path) -> None:
+def test_a_broken_or_unfinished_folder_is_left_out_and_the_others_stay(registry: ModelRegistry, tmp_path: Path) -> None:
     write_model(tmp_path)
     (write_model(tmp_path, name="broken") / "tunedeck.json").write_text("{", encoding="utf-8")
     write_model(tmp_path, name="listed", tags=["a"])
@@ -68,7 +68,7 @@ def test_a_broken_or_unfinished_folder_is_left_out_and_the_others_stay(registry:
     assert [model.name for model in registry.list_models() if model.folder] == ["tiny"]
 
 
-def test_the_phi_family_is_there_with_its_true_tags_and_runs_on_azure(registry: Registry) -> None:
+def test_the_phi_family_is_there_with_its_true_tags_and_runs_on_azure(registry: ModelRegistry) -> None:
     phi = registry.find_model("Phi-3-mini-4k-instruct")
     assert phi is not None
     assert phi.folder is None

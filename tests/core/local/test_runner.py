@@ -26,7 +26,7 @@ from core.local.blobs import CONTAINER, DATASTORE
 from core.local.jobs import runs, steps
 from core.local.jobs.job import COMMAND_STEP, PipelinePlan, RunState, Status
 from core.local.jobs.runner import Runner
-from core.local.registry import Registry
+from core.local.model_registry import ModelRegistry
 from core.local.routes import compute, jobs
 from core.local.store import Document, Store
 from core.local.wire import answers
@@ -247,7 +247,7 @@ def workspace(tmp_path: Path, here: machine.Machine) -> Iterator[Workspace]:
         home=home,
         store=Store(home.workspace_db),
         machine=here,
-        registry=Registry(home.base_models, here),
+        registry=ModelRegistry(home.base_models, here),
         gatekeeper=Gatekeeper("s", 1),
         url="http://x",
     )

@@ -1,7 +1,4 @@
-"""What the local registry holds: base models that train on this machine, and the Phi family that trains on Azure.
-
-Knows folders and one data file, no route and no wire form.
-"""
+"""What the local registry holds: base models that train on this machine, and the Phi family that trains on Azure."""
 
 from __future__ import annotations
 
@@ -25,23 +22,30 @@ _ALLOW_LISTS = ("finetune_compute_allow_list", "inference_compute_allow_list")
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class RegistryModel:
-    """One version of a base model. `folder` is its Hugging Face folder, None where it only runs on Azure."""
+@dataclass(frozen=True, kw_only=True)
+class RegistryAsset:
+    """One version of what a registry holds."""
 
     name: str
     version: str
-    description: str
-    tags: dict[str, str] = field(repr=False)
-    properties: dict[str, str] = field(repr=False)
+    description: str | None = None
+    tags: dict[str, str] = field(default_factory=dict, repr=False)
+    properties: dict[str, str] = field(default_factory=dict, repr=False)
     archived: bool = False
-    folder: Path | None = None
-    system_metadata: dict[str, Any] | None = field(default=None, repr=False)
     created_at: str = "2025-01-01T00:00:00+00:00"
 
 
+@dataclass(frozen=True, kw_only=True)
+class RegistryModel(RegistryAsset):
+    """One version of a base model."""
+
+    folder: Path | None = None
+    """Its Hugging Face folder, None where it only runs on Azure."""
+    system_metadata: dict[str, Any] | None = field(default=None, repr=False)
+
+
 @dataclass(frozen=True)
-class Registry:
+class ModelRegistry:
     """The models of one home, read from the folders at every call: a folder put there by hand is published at once."""
 
     base_models: Path
