@@ -1,4 +1,4 @@
-"""Drafts: the set-up being put together (model, compute, data, recipe), saved at each choice. Knows no workspace.
+"""Drafts: the set-up being put together (model, compute, data, recipe), saved at each choice.
 
 Several tabs may show one draft. Each saves what it changed of the draft as it had read it; what another tab has saved
 meanwhile stays (compare and swap, choice by choice).
@@ -9,13 +9,15 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from sqlite3 import Connection
 
 from core import home
 from core.database import Database
 from core.errors import Conflict, NotFound
 from core.recipe import BY_NAME, Value
+from core.stored import parse_fields, to_json
 
 _INSERT = "insert or ignore into drafts (id, connection, body, revision, updated_at) values (?, ?, ?, ?, ?)"
 _LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
@@ -24,24 +26,24 @@ _CHOICES = {"model": "Model", "model_version": "Model version", "compute": "Comp
 
 @dataclass(frozen=True)
 class Draft:
-    """One set-up. Empty strings are choices not made yet.
-
-    connection: alias of the connection. dataset: id of a ChatDataset (its content hash). parameters: the operator's own
-    values only. launched: id of the operation that started it, "" before. nonce: tells this draft from one of another
-    home that has the same id; "" in a draft of an older Tunedeck.
-    """
+    """One set-up. Empty strings are choices not made yet."""
 
     id: str
     connection: str
+    """Alias of the connection."""
     model: str = ""
     model_version: str = ""
     compute: str = ""
     dataset: str = ""
+    """Key of a ChatDataset."""
     parameters: Mapping[str, Value] = field(default_factory=dict)
+    """The operator's own values only."""
     launched: str = ""
+    """Id of the operation that started it, "" before."""
     revision: int = 0
     updated_at: str = ""
     nonce: str = ""
+    """Tells it from a draft of another home that has the same id; "" in one of an older Tunedeck."""
 
     @property
     def complete(self) -> bool:
@@ -56,7 +58,7 @@ def create_draft(connection: str, **fields: object) -> Draft:
         draft = replace(Draft(name, connection, nonce=secrets.token_hex(8)), **fields)  # type: ignore[arg-type]
         draft = replace(draft, revision=1, updated_at=_now())
         with _database().write() as db:
-            values = (draft.id, draft.connection, json.dumps(asdict(draft)), draft.revision, draft.updated_at)
+            values = (draft.id, draft.connection, to_json(**vars(draft)), draft.revision, draft.updated_at)
             if db.execute(_INSERT, values).rowcount:
                 return draft
 
@@ -68,19 +70,16 @@ def save_draft(draft: Draft, **changes: object) -> Draft:
     changed to something else since, or the draft was started; NotFound where it was deleted.
     """
     with _database().write() as db:
-        row = db.execute("select body from drafts where id = ?", (draft.id,)).fetchone()
-        if row is None:
-            raise NotFound(*_unknown(draft.id))
-        stored = _parse(row["body"])
+        stored = _find(db, draft.id)
         if stored is None:
-            raise NotFound(*_unknown(draft.id))
+            raise _unknown(draft.id)
         if stored.launched and stored.launched != draft.launched:
             raise Conflict("This set-up was started in another tab. Nothing was changed.", "Copy it to change it.")
         merged = {name: _merge(name, getattr(draft, name), new, getattr(stored, name)) for name, new in changes.items()}
         saved = replace(stored, launched="", revision=stored.revision + 1, updated_at=_now(), **merged)  # type: ignore[arg-type]
         db.execute(
             "update drafts set body = ?, revision = ?, updated_at = ? where id = ?",
-            (json.dumps(asdict(saved)), saved.revision, saved.updated_at, saved.id),
+            (to_json(**vars(saved)), saved.revision, saved.updated_at, saved.id),
         )
     return saved
 
@@ -107,17 +106,14 @@ def get_draft(draft_id: str) -> Draft:
     """Return the draft with this id; raises NotFound."""
     draft = find_draft(draft_id)
     if draft is None:
-        raise NotFound(*_unknown(draft_id))
+        raise _unknown(draft_id)
     return draft
 
 
 def find_latest_draft(connection: str, unfinished: bool = True) -> Draft | None:
     """Return the draft of this connection that was changed last; `unfinished` leaves out what was launched."""
-    for row in _database().rows("select body from drafts where connection = ? order by updated_at desc", connection):
-        draft = _parse(row["body"])
-        if draft is not None and not (unfinished and draft.launched):
-            return draft
-    return None
+    drafts = _list(connection)
+    return next((draft for draft in drafts if not (unfinished and draft.launched)), None)
 
 
 def mark_launched(draft_id: str, operation_id: str, revision: int | None = None) -> None:
@@ -126,18 +122,26 @@ def mark_launched(draft_id: str, operation_id: str, revision: int | None = None)
     revision: of the draft that was started; one that was changed since is not the one that runs, and is not marked.
     """
     with _database().write() as db:
-        row = db.execute("select body from drafts where id = ?", (draft_id,)).fetchone()
-        draft = _parse(row["body"]) if row else None
+        draft = _find(db, draft_id)
         if draft is not None and revision in (None, draft.revision):
-            body = json.dumps(asdict(replace(draft, launched=operation_id)))
+            body = to_json(**vars(replace(draft, launched=operation_id)))
             db.execute("update drafts set body = ? where id = ?", (body, draft_id))
 
 
 def find_launched(connection: str, dataset: str) -> Draft | None:
     """Return the draft with this data that was launched last on a connection, or None."""
+    return next((draft for draft in _list(connection) if draft.launched and draft.dataset == dataset), None)
+
+
+def _find(db: Connection, draft_id: str) -> Draft | None:
+    row = db.execute("select body from drafts where id = ?", (draft_id,)).fetchone()
+    return _parse(row["body"]) if row else None
+
+
+def _list(connection: str) -> list[Draft]:
+    """Return the drafts of a connection, that which was changed last first."""
     rows = _database().rows("select body from drafts where connection = ? order by updated_at desc", connection)
-    found = (_parse(row["body"]) for row in rows)
-    return next((draft for draft in found if draft and draft.launched and draft.dataset == dataset), None)
+    return [draft for row in rows if (draft := _parse(row["body"]))]
 
 
 def _merge(name: str, read: object, new: object, stored: object) -> object:
@@ -170,8 +174,8 @@ def _say(label: str, value: object) -> str:
     return "at its default" if value is None else str(value) or "not chosen"
 
 
-def _unknown(draft_id: str) -> tuple[str, str]:
-    return f"There is no draft '{draft_id}'.", "Start a new one on Model & compute."
+def _unknown(draft_id: str) -> NotFound:
+    return NotFound(f"There is no draft '{draft_id}'.", "Start a new one on Model & compute.")
 
 
 def _now() -> str:
@@ -181,8 +185,7 @@ def _now() -> str:
 def _parse(body: str) -> Draft | None:
     """Return a draft, None where the row makes no sense: it costs that draft, not the list."""
     try:
-        known = json.loads(body)
-        return Draft(**{name: known[name] for name in Draft.__dataclass_fields__ if name in known})
+        return parse_fields(Draft, json.loads(body))
     except (ValueError, TypeError):
         return None
 

@@ -23,7 +23,11 @@ class Cancel(Change, stored_as="cancel"):
     cancellable = False
 
     def _list_steps(self) -> tuple[StepSpec[Work[Cancel]], ...]:
-        return _STEPS
+        return (
+            StepSpec("hold", "Hold the launch back", _stop_launch, patience_s=1800.0),
+            StepSpec("cancel", "Ask the workspace", _cancel, patience_s=1800.0),
+            StepSpec("wait", "Until it has ended", _wait, patience_s=1800.0),
+        )
 
 
 def start_cancel(connection: str, run: str) -> Operation:
@@ -75,10 +79,3 @@ def _wait(work: Work[Cancel]) -> Outcome:
     state = record.status if record else run.state if run else "Unknown"
     shown = STATES.get(state, STATES["Unknown"])
     return Done(shown.word) if shown.finished else Wait(f"Not yet confirmed: {shown.word}", LOOK_S)
-
-
-_STEPS = (
-    StepSpec("hold", "Hold the launch back", _stop_launch, patience_s=1800.0),
-    StepSpec("cancel", "Ask the workspace", _cancel, patience_s=1800.0),
-    StepSpec("wait", "Until it has ended", _wait, patience_s=1800.0),
-)

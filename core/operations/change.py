@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-import typing
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
-from core.azureml import tags
+from core.stored import parse_fields
 
 DOUBLE_CLICK_S = 10.0  # for what must not be made twice
 KINDS: dict[str, type[Change]] = {}
@@ -137,14 +135,10 @@ class Change:
         """Return the change that makes anew what this one made and somebody deleted."""
         return self
 
-    def to_stored(self) -> dict[str, object]:
-        """Return the arguments as the ledger keeps them, for `from_stored`."""
-        return {each.name: _to_json(getattr(self, each.name)) for each in fields(self) if each.name != "subject"}
-
     @classmethod
     def from_stored(cls, subject: str, stored: Mapping[str, Any]) -> Self:
-        """Return the change from its stored arguments; a missing one has its default, an unknown one is left out."""
-        return cls(subject, **_from_json(cls, stored))
+        """Return the change from its arguments as the ledger keeps them."""
+        return parse_fields(cls, stored, subject=subject)
 
 
 @dataclass(frozen=True)
@@ -157,30 +151,3 @@ class Unreadable(Change, stored_as=""):
 def thing(kind: str, name: str) -> Thing:
     """Return an endpoint or a compute as changes are compared by."""
     return kind, name.lower()
-
-
-def _to_json(value: object) -> object:
-    if isinstance(value, datetime):
-        return tags.format_time(value)
-    if isinstance(value, tuple):
-        return [_to_json(each) for each in value]
-    if is_dataclass(value) and not isinstance(value, type):
-        return asdict(value)
-    return dict(value) if isinstance(value, Mapping) else "" if value is None else value
-
-
-def _from_json(cls: type[Any], stored: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of a dataclass: times from text, dataclasses in tuples from mappings, the rest as it is."""
-    types = typing.get_type_hints(cls)
-    found = {}
-    for each in fields(cls):
-        if each.name not in stored:
-            continue
-        value, wanted = stored[each.name], types[each.name]
-        if typing.get_origin(wanted) is tuple:
-            inner = typing.get_args(wanted)[0]
-            value = tuple(inner(**_from_json(inner, one)) for one in value)
-        elif datetime in typing.get_args(wanted):
-            value = tags.parse_time(value)
-        found[each.name] = value
-    return found

@@ -30,7 +30,10 @@ class CreateCompute(Change, stored_as="create_compute"):
     delete_at: datetime | None = None
 
     def _list_steps(self) -> tuple[StepSpec[Work[CreateCompute]], ...]:
-        return _STEPS
+        return (
+            StepSpec("create", "Ask for the compute", _create),
+            StepSpec("wait", "Until it is ready", _wait, patience_s=3600.0),
+        )
 
 
 def start_create_compute(
@@ -107,9 +110,3 @@ def _wait(work: Work[CreateCompute]) -> Outcome:
         reasons = " ".join(compute.errors) or "the service gave no reason"
         raise ServiceRefused(f"Compute '{name}' was not created: {reasons}", "Delete it, then create another.")
     return Done("Ready") if compute.state == "Succeeded" else Wait(compute.state or "Creating", 1.0)
-
-
-_STEPS = (
-    StepSpec("create", "Ask for the compute", _create),
-    StepSpec("wait", "Until it is ready", _wait, patience_s=3600.0),
-)

@@ -57,7 +57,14 @@ class Deploy(Change, stored_as="deploy"):
         return f"{self.subject}:{self.run}:{self.model_name}:{version}:{self.size}"
 
     def _list_steps(self) -> tuple[StepSpec[Work[Deploy]], ...]:
-        return _STEPS
+        return (
+            StepSpec("check", "Check the size", _check_size),
+            StepSpec("register", "Register", _register),
+            StepSpec("endpoint", "Endpoint", _create_endpoint, patience_s=1800.0),
+            StepSpec("deployment", "Container", _create_deployment, patience_s=7200.0),
+            StepSpec("traffic", "Traffic", _send_traffic, patience_s=1800.0),
+            StepSpec("smoke", "First question", _smoke),
+        )
 
 
 def start_deploy(
@@ -253,13 +260,3 @@ def _find_deployment(work: Work[Deploy]) -> DeploymentView | None:
     endpoint = find_endpoint(work.conn, work.change.subject)
     deployments = endpoint.deployments if endpoint else ()
     return next((each for each in deployments if each.name == DEPLOYMENT_NAME), None)
-
-
-_STEPS = (
-    StepSpec("check", "Check the size", _check_size),
-    StepSpec("register", "Register", _register),
-    StepSpec("endpoint", "Endpoint", _create_endpoint, patience_s=1800.0),
-    StepSpec("deployment", "Container", _create_deployment, patience_s=7200.0),
-    StepSpec("traffic", "Traffic", _send_traffic, patience_s=1800.0),
-    StepSpec("smoke", "First question", _smoke),
-)

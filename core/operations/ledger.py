@@ -7,7 +7,7 @@ import json
 import logging
 import secrets
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -25,6 +25,7 @@ from core.operations.records import (
     to_body,
     utc_now,
 )
+from core.stored import parse_fields, to_json
 from core.teardown.plan import Receipt
 
 WAITED = "waited "  # and a step's name: the fact that holds for how many seconds the step has waited
@@ -272,7 +273,7 @@ class Ledger:
             insert = "insert into receipts (operation) values (?)"
             number = row["number"] if row else db.execute(insert, (receipt.operation,)).lastrowid
             numbered = replace(receipt, id=f"R-{number:04d}")
-            db.execute("update receipts set body = ? where number = ?", (json.dumps(asdict(numbered)), number))
+            db.execute("update receipts set body = ? where number = ?", (to_json(**vars(numbered)), number))
         return numbered
 
     def list_receipts(self, connection: str | None = None, limit: int = 50) -> list[Receipt]:
@@ -333,7 +334,8 @@ def _stands_for(known: Operation, change: Change, now: datetime) -> bool:
 def _parse_receipt(body: str) -> Receipt | None:
     """Return a receipt, None where the row makes no sense: it costs that receipt, not the list."""
     try:
-        return Receipt.from_stored(json.loads(body))
+        stored = json.loads(body)
+        return parse_fields(Receipt, {"gone": stored.get("removed"), **stored})  # as it was called once
     except (ValueError, KeyError, TypeError, AttributeError):
         _log.warning("a receipt of the ledger cannot be read")
         return None

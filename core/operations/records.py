@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from sqlite3 import Row
 from typing import Any
 
 from core.operations.change import KINDS, Change, Unreadable
+from core.stored import parse_fields, parse_time, to_json
 from core.teardown.plan import Gone
 
 
@@ -129,7 +130,7 @@ class Operation:
     @property
     def gone(self) -> tuple[Gone, ...]:
         """What it deleted and saw to be gone."""
-        return tuple(Gone.from_stored(each) for each in self.facts.get("gone", ()))
+        return tuple(parse_fields(Gone, each) for each in self.facts.get("gone", ()))
 
     def find_step(self, name: str) -> Step | None:
         """Return the step of this name, or None."""
@@ -142,16 +143,13 @@ class Operation:
 
 def to_body(operation: Operation) -> str:
     """Return what the ledger keeps of an operation beside its columns."""
-    return json.dumps(
-        {
-            "steps": [
-                {**asdict(step), "started": _text(step.started), "ended": _text(step.ended)} for step in operation.steps
-            ],
-            "arguments": operation.change.to_stored(),
-            "facts": dict(operation.facts),
-            "error": asdict(operation.error) if operation.error else None,
-            "note": operation.note,
-        }
+    arguments = {name: value for name, value in vars(operation.change).items() if name != "subject"}
+    return to_json(
+        steps=operation.steps,
+        arguments=arguments,
+        facts=operation.facts,
+        error=operation.error,
+        note=operation.note,
     )
 
 
@@ -176,45 +174,23 @@ def parse_operation(row: Row) -> Operation:
 
 def _parse(row: Row) -> Operation:
     body = json.loads(row["body"])
-    error = body.get("error")
     return Operation(
         id=row["id"],
         connection=row["connection"],
         change=KINDS[row["kind"]].from_stored(row["subject"], body["arguments"]),
         state=OperationState(row["state"]),
-        steps=tuple(_parse_step(step) for step in body["steps"]),
-        facts=dict(body.get("facts") or {}),
-        error=Failure(**{name: str(error[name]) for name in Failure.__dataclass_fields__ if name in error})
-        if error
-        else None,
-        note=str(body.get("note") or ""),
+        steps=tuple(parse_fields(Step, step) for step in body["steps"]),
+        facts=body.get("facts") or {},
+        error=parse_fields(Failure, body["error"]) if body.get("error") else None,
+        note=body.get("note") or "",
         user=row["user"],
-        created_at=_time(row["created_at"]),
-        updated_at=_time(row["updated_at"]),
+        created_at=parse_time(row["created_at"]),
+        updated_at=parse_time(row["updated_at"]),
         cancel_wanted=bool(row["cancel_wanted"]),
-        number=int(row["number"]),
-    )
-
-
-def _parse_step(stored: Mapping[str, Any]) -> Step:
-    return Step(
-        stored["name"],
-        stored["title"],
-        StepState(stored["state"]),
-        stored["detail"],
-        _time(stored.get("started")),
-        _time(stored.get("ended")),
+        number=row["number"],
     )
 
 
 def utc_now() -> datetime:
     """Return the time now."""
     return datetime.now(UTC)
-
-
-def _text(at: datetime | None) -> str | None:
-    return at.isoformat() if at else None
-
-
-def _time(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text) if text else None

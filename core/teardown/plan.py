@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from core.azureml.connection import Connection
 from core.catalog.prices import Price
@@ -57,11 +56,6 @@ class Gone:
     """When its absence was seen, ISO times."""
     bytes_freed: int | None = None
 
-    @classmethod
-    def from_stored(cls, stored: Mapping[str, Any]) -> Gone:
-        """Return it as it was kept; fields that are not known are left out."""
-        return cls(**{**_only(cls, stored), "checks": tuple(stored["checks"])})
-
 
 @dataclass(frozen=True)
 class Receipt:
@@ -79,13 +73,6 @@ class Receipt:
     notes: tuple[str, ...] = ()
     operation: str = ""
     currency: str = "USD"
-
-    @classmethod
-    def from_stored(cls, stored: Mapping[str, Any]) -> Receipt:
-        """Return a receipt as it was kept; an older one calls "removed" what is gone."""
-        gone = tuple(Gone.from_stored(each) for each in stored.get("gone", stored.get("removed")))
-        lists: dict[str, Any] = {"gone": gone, "kept": tuple(stored["kept"]), "notes": tuple(stored["notes"])}
-        return cls(**{**_only(cls, stored), **lists})
 
     def to_json(self) -> str:
         """Return the receipt as JSON, for a download."""
@@ -123,10 +110,6 @@ def summarise(item: Item) -> dict[str, object]:
         "per_hour": item.per_hour,
         "note": item.note,
     }
-
-
-def _only(cls: type[Any], stored: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in stored.items() if name in cls.__dataclass_fields__}
 
 
 def _plan(item: Item, with_files: bool, runs: Iterable[Run], inventory: Inventory) -> Action:
