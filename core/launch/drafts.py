@@ -45,11 +45,6 @@ class Draft:
     nonce: str = ""
     """Tells it from a draft of another home that has the same id; "" in one of an older Tunedeck."""
 
-    @property
-    def complete(self) -> bool:
-        """Whether everything a run needs has been chosen."""
-        return bool(self.model and self.compute and self.dataset)
-
 
 def create_draft(connection: str, **fields: object) -> Draft:
     """Make and save a new draft for the connection with this alias."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from core.catalog.base_models import BaseModel
 from core.catalog.compute import Compute
@@ -13,12 +14,20 @@ from core.recipe import Recipe
 from core.runs.jobs import EXPERIMENT_PREFIX
 
 
+class CheckState(StrEnum):
+    """What a check came to."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAILED = "failed"
+
+
 @dataclass(frozen=True)
 class Check:
-    """One line. state: "ok", "warning" or "failed"."""
+    """One line of what was checked before a launch."""
 
     title: str
-    state: str
+    state: CheckState
     detail: str = ""
     hint: str = ""
 
@@ -75,9 +84,9 @@ class LaunchPlan:
     @property
     def warnings(self) -> tuple[Check, ...]:
         """Checks an operator must look at."""
-        return tuple(check for check in self.checks if check.state == "warning")
+        return tuple(check for check in self.checks if check.state is CheckState.WARNING)
 
     @property
     def failures(self) -> tuple[Check, ...]:
         """Checks that keep the run from being started."""
-        return tuple(check for check in self.checks if check.state == "failed")
+        return tuple(check for check in self.checks if check.state is CheckState.FAILED)

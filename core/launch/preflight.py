@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from core.azureml.connection import Connection
@@ -24,8 +23,8 @@ from core.errors import AccessDenied, BadInput, NotFound, TunedeckError
 from core.launch.drafts import Draft
 from core.launch.export import write_script
 from core.launch.pipeline import get_component
-from core.launch.plan import Check, Estimate, LaunchPlan
-from core.recipe import Recipe, build_recipe, display_name, total_batch_size, total_steps
+from core.launch.plan import Check, CheckState, Estimate, LaunchPlan
+from core.recipe import TRAINED_SHARE, Recipe, build_recipe, display_name, total_batch_size, total_steps
 from core.runs.throughput import list_speeds
 
 # Stated where nothing has been measured yet: tokens per second of a LoRA step. CPU: 2 cores with bf16, 135M
@@ -35,6 +34,7 @@ START_S = {"cpu": (10.0, 40.0), "gpu": (300.0, 900.0)}  # queue, image, import, 
 EVALUATION_S = {"cpu": (30.0, 80.0), "gpu": (240.0, 600.0)}
 MEASURED_SPREAD = 1.3
 MINIMUM_ROWS = 10
+OK, WARNING, FAILED = CheckState
 
 
 def plan_launch(conn: Connection, draft: Draft) -> LaunchPlan:
@@ -47,15 +47,14 @@ def plan_launch(conn: Connection, draft: Draft) -> LaunchPlan:
     dataset = count_tokens_with(dataset, find_tokenizer(model.name, model.version))
     component, component_check = _read_component(conn)
     recipe = build_recipe(model.defaults, draft.parameters, component)
-    gpus = compute.gpus or 0
-    rows = _training_rows(dataset)
+    gpus, rows, nodes = compute.gpus or 0, _training_rows(dataset), _nodes(recipe)
     steps = total_steps(recipe.values, rows, gpus)
     checks = [
         component_check,
         _check_model(model),
-        _to_check(check_compute(compute, model, sizes)),
-        check_nodes(compute, _nodes(recipe)),
-        _check_quota(conn, compute, find_size(sizes, compute.size), _nodes(recipe)),
+        _check_compute(check_compute(compute, model, sizes)),
+        check_nodes(compute, nodes),
+        _check_quota(conn, compute, find_size(sizes, compute.size), nodes),
         _check_disk(conn, model, recipe),
         _check_data(dataset),
         _check_length(dataset, recipe, model),
@@ -82,13 +81,10 @@ def estimate(conn: Connection, model: BaseModel, compute: Compute, dataset: Chat
     """Return time and cost of a run from speeds measured before, else from stated ones."""
     kind = "gpu" if compute.gpus else "cpu"
     epochs = float(recipe.values.get("num_train_epochs", 1))
-    tokens = dataset.stats.total_length * 0.8 * epochs
-    steps, whole = (
-        int(recipe.values.get("max_steps", -1)),
-        max(1, total_steps({**recipe.values, "max_steps": -1}, _training_rows(dataset), compute.gpus or 0)),
-    )
-    if steps > 0:
-        tokens *= steps / whole
+    tokens = dataset.stats.total_length * TRAINED_SHARE * epochs
+    if (steps := int(recipe.values.get("max_steps", -1))) > 0:
+        whole = total_steps({**recipe.values, "max_steps": -1}, _training_rows(dataset), compute.gpus or 0)
+        tokens *= steps / max(1, whole)
     measured = list_speeds(conn.alias, model.name, compute.name)
     if measured:
         fastest, slowest = max(measured) * MEASURED_SPREAD, min(measured) / MEASURED_SPREAD
@@ -99,8 +95,7 @@ def estimate(conn: Connection, model: BaseModel, compute: Compute, dataset: Chat
         basis = f"assumed {slowest:,.0f} to {fastest:,.0f} tokens/s; nothing has been measured here yet"
     low = tokens / fastest + START_S[kind][0] + EVALUATION_S[kind][0]
     high = tokens / slowest + START_S[kind][1] + EVALUATION_S[kind][1]
-    nodes = int(recipe.values.get("num_nodes_finetune", 1))
-    return Estimate(low, high, cost_range(compute.price, low / 60, high / 60, nodes), basis)
+    return Estimate(low, high, cost_range(compute.price, low / 60, high / 60, _nodes(recipe)), basis)
 
 
 def _read_choices(conn: Connection, draft: Draft) -> tuple[BaseModel, Compute, ChatDataset]:
@@ -121,35 +116,33 @@ def _read_component(conn: Connection) -> tuple[list[str] | None, Check]:
     try:
         component = get_component(conn)
     except AccessDenied as error:
-        return None, Check("Access", "failed", error.message, error.hint)
-    return list(component.inputs), Check("Access", "ok", f"{component.name} {component.version} can be read")
+        return None, Check("Access", FAILED, error.message, error.hint)
+    return list(component.inputs), Check("Access", OK, f"{component.name} {component.version} can be read")
 
 
 def _training_rows(dataset: ChatDataset) -> int:
-    """Return the rows that are trained on: the component splits a fifth off for validation (train and test given)."""
-    return max(1, int(dataset.rows * 0.8))
+    return max(1, int(dataset.rows * TRAINED_SHARE))
 
 
 def _check_model(model: BaseModel) -> Check | None:
     if model.retired:
         return Check(
-            "Model", "failed", f"Fine-tuning of '{model.name}' ended on {model.retired_on}.", "Pick another model."
+            "Model", FAILED, f"Fine-tuning of '{model.name}' ended on {model.retired_on}.", "Pick another model."
         )
     if model.defaults_problem:
-        return Check("Model", "warning", model.defaults_problem, "The lesson's values are used instead.")
+        return Check("Model", WARNING, model.defaults_problem, "The lesson's values are used instead.")
     if model.finetune.problem:
         hint = "The deny-list is used instead. Check the GPU memory yourself."
-        return Check("Model", "warning", model.finetune.problem, hint)
-    return Check("Model", "ok", f"{model.name} version {model.version}")
+        return Check("Model", WARNING, model.finetune.problem, hint)
+    return Check("Model", OK, f"{model.name} version {model.version}")
 
 
-def _to_check(verdict: Verdict) -> Check:
+def _check_compute(verdict: Verdict) -> Check:
     compute = verdict.compute
     if not verdict.eligible:
-        return Check("Compute", "failed", verdict.reason, verdict.fix)
-    return Check(
-        "Compute", "ok", f"{compute.name}, {compute.size}, {compute.gpus or 'no'} GPU{'s' if compute.gpus != 1 else ''}"
-    )
+        return Check("Compute", FAILED, verdict.reason, verdict.fix)
+    gpus = f"{compute.gpus or 'no'} GPU{'s' if compute.gpus != 1 else ''}"
+    return Check("Compute", OK, f"{compute.name}, {compute.size}, {gpus}")
 
 
 def _nodes(recipe: Recipe) -> int:
@@ -163,7 +156,7 @@ def check_nodes(compute: Compute, wanted: int) -> Check | None:
         return None
     most = f"{compute.max_nodes} node{'s' if compute.max_nodes != 1 else ''}"
     detail = f"The run wants {wanted} nodes; {compute.name} has at most {most}."
-    return Check("Nodes", "failed", detail, "Use fewer nodes, or a cluster that can have as many.")
+    return Check("Nodes", FAILED, detail, "Use fewer nodes, or a cluster that can have as many.")
 
 
 def _check_quota(conn: Connection, compute: Compute, size: Size | None, nodes: int) -> Check | None:
@@ -173,14 +166,14 @@ def _check_quota(conn: Connection, compute: Compute, size: Size | None, nodes: i
     try:
         quota = find_quota(list_quota(conn), size)
     except TunedeckError as error:
-        return Check("Quota", "warning", f"The quota could not be read: {error.message}", "The start may be refused.")
+        return Check("Quota", WARNING, f"The quota could not be read: {error.message}", "The start may be refused.")
     missing = max(0, nodes - (compute.nodes or 0))
     if quota is None or quota.free is None or not missing:
-        return Check("Quota", "ok", "No limit applies" if not missing or quota is None else "Not enforced here")
+        return Check("Quota", OK, "No limit applies" if not missing or quota is None else "Not enforced here")
     if quota.free < size.cores * missing:
         detail = f"{quota.family}: needs {size.cores * missing} cores, {quota.free} free."
-        return Check("Quota", "failed", detail, "Ask for quota, or pick another compute.")
-    return Check("Quota", "ok", f"{quota.family}: {quota.free} cores free")
+        return Check("Quota", FAILED, detail, "Ask for quota, or pick another compute.")
+    return Check("Quota", OK, f"{quota.family}: {quota.free} cores free")
 
 
 def estimate_bytes(model: BaseModel, recipe: Recipe) -> int | None:
@@ -204,20 +197,20 @@ def _check_disk(conn: Connection, model: BaseModel, recipe: Recipe) -> Check | N
     needed = 3 * estimated
     if free < needed:
         detail = f"{free / 1e9:.1f} GB are free where the run writes; {needed / 1e9:.1f} GB are needed."
-        return Check("Disk", "failed", detail, "Free some space: `python -m core.local usage` and `prune` help.")
-    return Check("Disk", "ok", f"{free / 1e9:,.0f} GB free, {needed / 1e9:.1f} GB needed")
+        return Check("Disk", FAILED, detail, "Free some space: `python -m core.local usage` and `prune` help.")
+    return Check("Disk", OK, f"{free / 1e9:,.0f} GB free, {needed / 1e9:.1f} GB needed")
 
 
 def _check_data(dataset: ChatDataset) -> Check:
     if not dataset.usable:
-        return Check("Data", "failed", dataset.train.words or "The data has errors.", "Go to Data.")
+        return Check("Data", FAILED, dataset.train.words or "The data has errors.", "Go to Data.")
     if dataset.rows < MINIMUM_ROWS:
         return Check(
-            "Data", "failed", f"{dataset.rows} training rows; at least {MINIMUM_ROWS} are needed.", "Go to Data."
+            "Data", FAILED, f"{dataset.rows} training rows; at least {MINIMUM_ROWS} are needed.", "Go to Data."
         )
     if not dataset.test_rows:
-        return Check("Data", "warning", "There are no test rows.", "The run is not evaluated at its end.")
-    return Check("Data", "ok", f"{dataset.rows:,} training rows, {dataset.test_rows:,} test rows")
+        return Check("Data", WARNING, "There are no test rows.", "The run is not evaluated at its end.")
+    return Check("Data", OK, f"{dataset.rows:,} training rows, {dataset.test_rows:,} test rows")
 
 
 def _check_length(dataset: ChatDataset, recipe: Recipe, model: BaseModel) -> Check | None:
@@ -227,10 +220,10 @@ def _check_length(dataset: ChatDataset, recipe: Recipe, model: BaseModel) -> Che
     limit = min((length for length in (wanted, model.context_length or -1) if length > 0), default=-1)
     cut = dataset.stats.count_longer(limit)
     if not cut:
-        return Check("Length", "ok", "No row is cut")
+        return Check("Length", OK, "No row is cut")
     return Check(
         "Length",
-        "warning",
+        WARNING,
         f"{cut:,} rows are longer than {limit:,} tokens; they are cut.",
         "Raise the longest conversation, or shorten them.",
     )
@@ -240,29 +233,24 @@ def _check_recipe(recipe: Recipe, rows: int, gpus: int, steps: int) -> Check:
     if recipe.problems:
         count = len(recipe.problems)
         more = f" And {count - 1} more." if count > 1 else ""
-        return Check("Settings", "failed", next(iter(recipe.problems.values())) + more, "Change it, or reset it.")
+        return Check("Settings", FAILED, next(iter(recipe.problems.values())) + more, "Change it, or reset it.")
     batch = total_batch_size(recipe.values, gpus)
     if batch > rows:
         return Check(
             "Settings",
-            "warning",
+            WARNING,
             f"The total batch of {batch} is larger than the {rows} rows trained on.",
             "Each epoch is one step. Use a smaller batch.",
         )
     if steps < 10:
         return Check(
-            "Settings", "warning", f"The run takes only {steps} steps.", "More epochs or a smaller batch learn more."
+            "Settings", WARNING, f"The run takes only {steps} steps.", "More epochs or a smaller batch learn more."
         )
-    return Check("Settings", "ok", f"{steps:,} steps of {batch}")
+    return Check("Settings", OK, f"{steps:,} steps of {batch}")
 
 
 def _check_dropped(recipe: Recipe, model: BaseModel) -> Check | None:
     if not recipe.dropped:
         return None
-    names: Sequence[str] = list(recipe.dropped)
-    return Check(
-        "Model's defaults",
-        "ok",
-        f"Not sent, for the component does not have them: {', '.join(names)}.",
-        f"They come from the tags of {model.name}.",
-    )
+    detail = f"Not sent, for the component does not have them: {', '.join(recipe.dropped)}."
+    return Check("Model's defaults", OK, detail, f"They come from the tags of {model.name}.")

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from core.azureml import tags
-from core.recipe import total_steps
+from core.recipe import TRAINED_SHARE, total_steps
 from core.runs.failures import RunError
 from core.runs.history import RunRecord
 from core.runs.metrics import RunMetrics, Series
@@ -93,7 +93,7 @@ def _expected_steps(run: Run) -> int | None:
     rows = run.tags.get(tags.ROWS, "")
     if not rows.isdigit():
         return None
-    share = 1.0 if run.inputs.get("validation_file_path") else 0.8  # without validation rows a fifth is split off
+    share = 1.0 if run.inputs.get("validation_file_path") else TRAINED_SHARE
     return total_steps(run.parameters, max(1, int(int(rows) * share)), run.gpus)
 
 

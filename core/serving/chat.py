@@ -1,4 +1,4 @@
-"""Talk to an endpoint: streamed answers, their timing, and the raw exchange. Knows neither screen nor history."""
+"""Talk to an endpoint: streamed answers, their timing, and the raw exchange."""
 
 from __future__ import annotations
 
@@ -8,17 +8,15 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pprint import pformat
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import requests
 
 from core.azureml.connection import Connection
 from core.azureml.service_errors import scrub
 from core.errors import AccessDenied, BadInput, NotFound, ServiceRefused, Throttled, TunedeckError, Unreachable
 from core.serving.endpoints import EndpointView, find_endpoint
-
-if TYPE_CHECKING:
-    import requests
 
 Message = Mapping[str, str]
 CONNECT_S, READ_S = 5.0, 180.0
@@ -48,9 +46,10 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Stats:
-    """Measured by the client. first_token_s: None where the answer came in one piece."""
+    """How long an answer took, measured by the client."""
 
     first_token_s: float | None
+    """None where the answer came in one piece."""
     seconds: float
     tokens: int
     tokens_per_s: float | None
@@ -105,19 +104,20 @@ def stream_chat(
     """
     _require_traffic(endpoint, deployment)
     _check_characters(messages)
-    if not endpoint.chat_uri:
-        yield from _in_pieces(score_once(conn, endpoint, messages, sampling, deployment))
-        return
-    body = _openai_body(messages, sampling or Sampling())
-    started = time.monotonic()
-    answer = _post(conn, endpoint, endpoint.chat_uri, body, deployment, stream=True)
-    if _status_of_model(answer) in (404, 405) and find_endpoint(conn, endpoint.name) is not None:
-        answer.close()  # the plain MLflow server of Azure has no /v1 route
-        yield from _in_pieces(score_once(conn, endpoint, messages, sampling, deployment))
-        return
-    _raise_for(conn, endpoint, answer)
-    with answer:
-        yield from _read_stream(answer, endpoint, body, _headers(deployment), started, stop)
+    sampling = sampling or Sampling()
+    if endpoint.chat_uri:
+        request = _Request(conn, endpoint, endpoint.chat_uri, _openai_body(messages, sampling), deployment)
+        answer = request.post(stream=True)
+        # The plain MLflow server of Azure has no /v1 route.
+        if _status_of_model(answer) not in (404, 405) or find_endpoint(conn, endpoint.name) is None:
+            _raise_for(conn, endpoint, answer)
+            with answer:
+                yield from _read_stream(request, answer, stop)
+            return
+        answer.close()
+    whole = score_once(conn, endpoint, messages, sampling, deployment)
+    yield Delta(whole.text)
+    yield Delta("", whole.stats, whole.exchange)
 
 
 def score_once(
@@ -138,15 +138,13 @@ def score_once(
         "max_new_tokens": sampling.max_tokens,
     }
     body = {"input_data": {"input_string": [dict(m) for m in messages], "parameters": parameters}, "params": {}}
-    started = time.monotonic()
-    answer = _post(conn, endpoint, endpoint.scoring_uri, body, deployment, stream=False)
+    request = _Request(conn, endpoint, endpoint.scoring_uri, body, deployment)
+    answer = request.post()
     _raise_for(conn, endpoint, answer)
-    seconds = time.monotonic() - started
+    seconds = time.monotonic() - request.started
     text, tokens, reason = _parse_score(endpoint, answer)
     stats = Stats(None, seconds, tokens, tokens / seconds if tokens and seconds else None, reason)
-    return Delta(
-        text, stats, Exchange(endpoint.scoring_uri, body, answer.status_code, answer.text, _headers(deployment))
-    )
+    return Delta(text, stats, request.exchange(answer.status_code, answer.text))
 
 
 def split_row(messages: Sequence[Message]) -> tuple[list[Message], str]:
@@ -160,50 +158,59 @@ def split_row(messages: Sequence[Message]) -> tuple[list[Message], str]:
 # The wire ----------------------------------------------------------------------------------------------------------
 
 
-def _post(
-    conn: Connection, endpoint: EndpointView, url: str, body: Mapping[str, Any], deployment: str, stream: bool
-) -> requests.Response:
-    """Send a request with the endpoint's key; a refused key is read anew once, for it may have been changed."""
-    import requests
+@dataclass(frozen=True)
+class _Request:
+    """One request to an endpoint."""
 
-    answer: requests.Response | None = None
-    read_key = partial(conn.workspace.online_endpoints.get_keys, endpoint.name)
-    what = f"the key of endpoint '{endpoint.name}'"
-    for kept_s in (KEY_KEPT_S, 0.0):
+    conn: Connection
+    endpoint: EndpointView
+    url: str
+    body: Mapping[str, Any]
+    deployment: str
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"azureml-model-deployment": self.deployment} if self.deployment else {}
+
+    def post(self, stream: bool = False) -> requests.Response:
+        """Send it with the endpoint's key; a refused key is read anew once, for it may have been changed."""
+        answer = self._post(stream, KEY_KEPT_S)
+        return self._post(stream, 0.0) if answer.status_code == 401 else answer
+
+    def _post(self, stream: bool, key_kept_s: float) -> requests.Response:
+        name = self.endpoint.name
+        what, read = f"the key of endpoint '{name}'", self.conn.workspace.online_endpoints.get_keys
         try:
-            keys = conn.remember(what, lambda: conn.call("read", what, read_key), kept_s)
+            keys = self.conn.remember(what, lambda: self.conn.call("read", what, read, name), key_kept_s)
         except NotFound as error:
-            raise _gone(endpoint) from error
+            raise _gone(self.endpoint) from error
         with requests.Session() as session:
-            session.trust_env = not conn.cloud.is_local  # a proxy of the environment would be asked for 127.0.0.1
+            session.trust_env = not self.conn.cloud.is_local  # a proxy of the environment would be asked for 127.0.0.1
             try:
-                answer = session.post(
-                    url,
-                    json=body,
+                return session.post(
+                    self.url,
+                    json=self.body,
                     stream=stream,
                     timeout=(CONNECT_S, READ_S),
-                    headers={"Authorization": f"Bearer {keys.primary_key}", **_headers(deployment)},
+                    headers={"Authorization": f"Bearer {keys.primary_key}", **self.headers},
                 )
             except requests.RequestException as error:
                 raise Unreachable(
-                    f"Endpoint '{endpoint.name}' does not answer.",
+                    f"Endpoint '{name}' does not answer.",
                     "Send again in a moment; see its log on Deploy.",
                     type(error).__name__,
                 ) from error
-        if answer.status_code != 401:
-            break
-    assert answer is not None
-    return answer
+
+    def exchange(self, status: int, text: str) -> Exchange:
+        """Return what was sent and answered."""
+        return Exchange(self.url, self.body, status, text, self.headers)
 
 
 def _status_of_model(answer: requests.Response) -> int:
     """Return what the container answered: Azure hands its errors on as 424 and keeps the status in a header."""
     told = answer.headers.get("ms-azureml-model-error-statuscode", "")
     return int(told) if answer.status_code == 424 and told.isdigit() else answer.status_code
-
-
-def _headers(deployment: str) -> dict[str, str]:
-    return {"azureml-model-deployment": deployment} if deployment else {}
 
 
 def _openai_body(messages: Sequence[Message], sampling: Sampling) -> dict[str, Any]:
@@ -217,19 +224,12 @@ def _openai_body(messages: Sequence[Message], sampling: Sampling) -> dict[str, A
     return body if sampling.seed is None else body | {"seed": sampling.seed}
 
 
-def _read_stream(
-    answer: requests.Response,
-    endpoint: EndpointView,
-    body: Mapping[str, Any],
-    headers: Mapping[str, str],
-    started: float,
-    stop: threading.Event | None,
-) -> Iterator[Delta]:
+def _read_stream(request: _Request, answer: requests.Response, stop: threading.Event | None) -> Iterator[Delta]:
     """Yield the pieces of a server-sent event stream, then the stats; ends early when `stop` is set.
 
     Raises Unreachable where the stream ends in the middle: the container ended, or the connection did.
     """
-    raw: list[str] = []
+    endpoint, raw = request.endpoint, list[str]()
     first: float | None = None
     pieces, usage, reason, whole = 0, 0, "", False
     for line in _lines_of(answer, endpoint):
@@ -255,17 +255,15 @@ def _read_stream(
                 yield Delta(piece)
     if not whole and not reason:
         raise _broken_off(endpoint, "the stream ended without [DONE]")
-    seconds = time.monotonic() - started
+    seconds = time.monotonic() - request.started
     tokens = usage or pieces
     writing = time.monotonic() - first if first else 0.0
     speed = (tokens - 1) / writing if tokens > 1 and writing > 0 else None
-    stats = Stats(first - started if first else None, seconds, tokens, speed, reason)
-    yield Delta("", stats, Exchange(endpoint.chat_uri, body, answer.status_code, "\n".join(raw), headers))
+    stats = Stats(first - request.started if first else None, seconds, tokens, speed, reason)
+    yield Delta("", stats, request.exchange(answer.status_code, "\n".join(raw)))
 
 
 def _lines_of(answer: requests.Response, endpoint: EndpointView) -> Iterator[bytes]:
-    import requests
-
     try:
         yield from answer.iter_lines(chunk_size=1)
     except requests.RequestException as error:
@@ -280,11 +278,6 @@ def _parse_chunk(endpoint: EndpointView, text: str) -> dict[str, Any]:
     if not isinstance(chunk, dict):
         raise _container_error(f"endpoint '{endpoint.name}' sent what is no event", scrub(text[:2000]))
     return chunk
-
-
-def _in_pieces(whole: Delta) -> Iterator[Delta]:
-    yield Delta(whole.text)
-    yield Delta("", whole.stats, whole.exchange)
 
 
 def _parse_score(endpoint: EndpointView, answer: requests.Response) -> tuple[str, int, str]:
