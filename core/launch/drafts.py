@@ -58,6 +58,13 @@ def create_draft(connection: str, **fields: object) -> Draft:
                 return draft
 
 
+def copy_draft(draft: Draft) -> Draft:
+    """Make a draft of its own with the same choices."""
+    return create_draft(
+        draft.connection, parameters=draft.parameters, **{name: getattr(draft, name) for name in _CHOICES}
+    )
+
+
 def save_draft(draft: Draft, **changes: object) -> Draft:
     """Make `changes` to a draft and return it as it is saved; a changed draft counts as not launched.
 

@@ -1,24 +1,11 @@
-"""A set-up that ran on this machine, taken along to another workspace: what goes with it, and what differs there."""
+"""A set-up that ran on this machine and goes on to another workspace: what differs there."""
 
 from __future__ import annotations
 
-from core.azureml import tags
 from core.azureml.settings import LOCAL
 from core.launch import drafts
 from core.launch.drafts import Draft
 from core.launch.plan import LaunchPlan
-from core.runs.states import Run
-
-
-def take_along(run: Run, alias: str) -> Draft:
-    """Begin a draft for the workspace `alias` with a run's data and own settings; model and compute are chosen there.
-
-    Settings that are the model's own, or that only the machine asked for, are not among them.
-    """
-    known = drafts.find_draft(run.tags.get(tags.DRAFT, ""))
-    dataset = known.dataset if known else run.tags.get(tags.DATASET_KEY, "")
-    own = known.parameters if known else tags.parse_recipe(run.tags.get(tags.RECIPE))
-    return drafts.create_draft(alias, dataset=dataset, parameters=dict(own))
 
 
 def find_rehearsal(draft: Draft) -> Draft | None:

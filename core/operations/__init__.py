@@ -15,7 +15,7 @@ from core.operations.create_compute import start_create_compute
 from core.operations.delete_at import start_set_delete_at
 from core.operations.deploy import Deploy, start_deploy
 from core.operations.everything import list_everything
-from core.operations.launch import Launch, find_launch, start_launch, was_sent
+from core.operations.launch import Launch, copy_setup, find_launch, start_launch, was_sent
 from core.operations.ledger import (
     Ledger,
     find_operation,
@@ -38,6 +38,7 @@ __all__ = [
     "OperationState",
     "Step",
     "StepState",
+    "copy_setup",
     "find_launch",
     "find_operation",
     "find_operation_for",

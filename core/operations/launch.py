@@ -12,7 +12,7 @@ from core import dataset as datasets
 from core.azureml import tags
 from core.dataset import ChatDataset
 from core.errors import BadInput, NotFound, TunedeckError
-from core.launch.drafts import mark_launched
+from core.launch.drafts import Draft, create_draft, find_draft, mark_launched
 from core.launch.pipeline import PipelineRequest, has_run, submit_pipeline
 from core.launch.plan import LaunchPlan
 from core.launch.request import RunRequest, digest, make_request
@@ -20,6 +20,7 @@ from core.operations.change import Change, Done, Outcome, Skip, StepSpec, Stop, 
 from core.operations.ledger import Ledger
 from core.operations.records import Operation, StepState
 from core.operations.work import Work
+from core.recipe import Value
 from core.runs import history
 from core.runs.evaluation import submit_evaluation
 from core.runs.jobs import evaluation_name, find_job, get_run, has_job
@@ -87,6 +88,36 @@ def start_launch(plan: LaunchPlan, title: str = "") -> Operation:
     operation = Ledger().start(plan.draft.connection, change)
     mark_launched(plan.draft.id, operation.id, plan.draft.revision)
     return operation
+
+
+def copy_setup(run: Run, of: str, to: str = "") -> Draft:
+    """Make a draft with what a run was started with, bettered where its error says how.
+
+    of: alias of the run's connection. to: the draft's, where it is another; model and compute are chosen anew there.
+    """
+    draft = find_draft(run.tags.get(tags.DRAFT, ""))
+    dataset = run.tags.get(tags.DATASET_KEY) or (draft.dataset if draft else "")
+    own = _list_own_settings(run, of, draft)
+    if to and to != of:
+        return create_draft(to, dataset=dataset, parameters=own)
+    fixes = run.error.settings if run.error else {}
+    return create_draft(
+        of,
+        model=run.model,
+        model_version=run.model_version,
+        compute=run.compute,
+        dataset=dataset,
+        parameters={**own, **fixes},
+    )
+
+
+def _list_own_settings(run: Run, connection: str, draft: Draft | None) -> dict[str, Value]:
+    """Return the operator's settings of a run: its draft's, or if that was edited since, all but the defaults."""
+    launch = find_launch(Ledger(), connection, run.name)
+    if draft and launch and isinstance(launch.change, Launch) and launch.change.revision == draft.revision:
+        return dict(draft.parameters)
+    sent = {name: run.parameters[name] for name in (draft.parameters if draft else ()) if name in run.parameters}
+    return {**sent, **tags.parse_recipe(run.tags.get(tags.RECIPE))}
 
 
 def find_launch(ledger: Ledger, connection: str, run: str) -> Operation | None:

@@ -71,7 +71,7 @@ def draw_launched(draft: Draft) -> bool:
     draw_empty(f"This set-up was started as {title_of(started)}.", link("runs", run=started.subject), "Open the run")
     action(
         "Copy this set-up",
-        copy_draft,
+        drafts.copy_draft,
         draft,
         key="copy-draft",
         icon="content_copy",
@@ -79,18 +79,6 @@ def draw_launched(draft: Draft) -> bool:
         then=lambda copy: link("launch", draft=copy.id),
     )
     return True
-
-
-def copy_draft(draft: Draft) -> Draft:
-    """Make a draft of its own with the same choices."""
-    return drafts.create_draft(
-        draft.connection,
-        model=draft.model,
-        model_version=draft.model_version,
-        compute=draft.compute,
-        dataset=draft.dataset,
-        parameters=draft.parameters,
-    )
 
 
 def draw_name(draft: Draft, recipe: Recipe, plan: LaunchPlan | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from core import operations
 from core.azureml.settings import LOCAL, Settings, list_settings
 from core.launch import rehearsal
 from core.launch.drafts import Draft
@@ -50,7 +51,7 @@ def draw_difference(draft: Draft, plan: LaunchPlan | None) -> None:
 
 
 def _take(run: Run, known: Settings) -> Link:
-    draft = rehearsal.take_along(run, known.alias)
+    draft = operations.copy_setup(run, LOCAL, known.alias)
     ui().alias, ui().draft_id = known.alias, draft.id
     return link("model")
 

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 import streamlit as st
 
 from core import operations, overview
-from core.azureml import tags
 from core.azureml.reader import Snapshot
 from core.azureml.settings import LOCAL
 from core.errors import NotFound
-from core.launch import drafts
 from core.operations import Operation
 from core.runs import evaluation
 from core.runs.evaluation import Evaluation
@@ -199,8 +197,9 @@ def _draw_head(run: Run) -> None:
         st.space("stretch")
         action(
             "Start again…",
-            _copy_draft,
+            operations.copy_setup,
             run,
+            ui().alias,
             key="again",
             icon="replay",
             then=lambda made: link("launch", draft=made.id),
@@ -249,8 +248,9 @@ def _draw_failure(run: Run) -> None:
         if run.error.action and run.error.settings:
             action(
                 run.error.action,
-                _copy_draft,
+                operations.copy_setup,
                 run,
+                ui().alias,
                 key="retry-run",
                 icon="replay",
                 type="primary",
@@ -374,21 +374,6 @@ def _say(stage: Stage, run: Run) -> str:
     if stage.state == "Running" and run.progress and run.progress.step and "finetune" in stage.name:
         return _progress_of(run)[1]
     return ""
-
-
-def _copy_draft(run: Run) -> drafts.Draft:
-    """Make a draft with the settings of a run, bettered where its error says how."""
-    changes = dict(run.error.settings) if run.error else {}
-    known = drafts.find_draft(run.tags.get(tags.DRAFT, ""))
-    own = known.parameters if known else tags.parse_recipe(run.tags.get(tags.RECIPE))
-    return drafts.create_draft(
-        ui().alias or "",
-        model=run.model,
-        model_version=run.model_version,
-        compute=run.compute,
-        dataset=known.dataset if known else run.tags.get(tags.DATASET_KEY, ""),
-        parameters={**own, **changes},
-    )
 
 
 def _nothing() -> None:

@@ -7,10 +7,8 @@ from typing import Any, cast
 
 import pytest
 
-from core.azureml import tags
 from core.catalog.prices import Price
 from core.launch import drafts, rehearsal
-from core.runs.states import Run
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -26,13 +24,6 @@ def rehearse() -> drafts.Draft:
     )
     drafts.mark_launched(draft.id, "operation-1")
     return draft
-
-
-def test_data_and_own_settings_go_along_and_model_and_compute_are_chosen_anew() -> None:
-    run = Run("brave-otter-1", "brave-otter", "Completed", model="SmolLM2", tags={tags.DRAFT: rehearse().id})
-    taken = rehearsal.take_along(run, "ml-dev")
-    assert (taken.connection, taken.dataset, taken.parameters) == ("ml-dev", "abc", {"learning_rate": 1e-4})
-    assert (taken.model, taken.compute, taken.launched) == ("", "", "")
 
 
 def test_the_rehearsal_is_the_last_start_here_with_the_same_data() -> None:
