@@ -22,69 +22,24 @@ from core.local.model_registry import RegistryModel
 from core.local.store import Document
 from core.local.wire.answers import REGISTRY_NAME, check_name, field_of, strings_of
 from core.local.wire.errors import WireError
-from core.local.wire.json_types import JOB, check_shape
+from core.local.wire.json_types import JOB, check_shape, field_names
 
-_COMMON = (
-    "jobType",
-    "displayName",
-    "description",
-    "experimentName",
-    "tags",
-    "properties",
-    "inputs",
-    "outputs",
-    "computeId",
-    "isArchived",
-    "services",
-    "identity",
-    "componentId",
-    "notificationSetting",
-    "secretsConfiguration",
-    "status",
+_COMMON = field_names(
+    "jobType displayName description experimentName tags properties inputs outputs computeId isArchived services "
+    "identity componentId notificationSetting secretsConfiguration status"
 )
-_PIPELINE = (*_COMMON, "jobs", "settings", "sourceJobId")
-_COMMAND = (
-    *_COMMON,
-    "command",
-    "codeId",
-    "environmentId",
-    "environmentVariables",
-    "resources",
-    "distribution",
-    "limits",
-    "queueSettings",
-    "parameters",
-    "autologgerSettings",
-    "parentJobName",
+_PIPELINE = _COMMON | field_names("jobs settings sourceJobId")
+_COMMAND = _COMMON | field_names(
+    "command codeId environmentId environmentVariables resources distribution limits queueSettings parameters "
+    "autologgerSettings parentJobName"
 )
-_NODE = (
-    "name",
-    "type",
-    "componentId",
-    "computeId",
-    "inputs",
-    "outputs",
-    "_source",
-    "settings",
-    "tags",
-    "properties",
-    "display_name",
-    "comment",
-    "description",
+_NODE = field_names(
+    "name type componentId computeId inputs outputs _source settings tags properties display_name comment description"
 )
-_INPUT = ("value", "uri", "jobInputType", "job_input_type", "mode", "description", "pathOnCompute", "type")
-_OUTPUT = (
-    "value",
-    "uri",
-    "jobOutputType",
-    "job_output_type",
-    "type",
-    "mode",
-    "description",
-    "assetName",
-    "assetVersion",
-    "pathOnCompute",
-    "autoDeleteSetting",
+_INPUT = field_names("value uri jobInputType job_input_type mode description pathOnCompute type")
+_OUTPUT = field_names(
+    "value uri jobOutputType job_output_type type mode description assetName assetVersion pathOnCompute "
+    "autoDeleteSetting"
 )
 _COMPUTES = ("compute_finetune", "compute_model_import", "compute_preprocess")
 _FILES = ("train_file_path", "validation_file_path", "test_file_path")
@@ -361,7 +316,7 @@ def _resolve(backend: Backend, field: str, uri: str) -> Path:
     return path
 
 
-def _check_fields(where: str, given: Document, known: tuple[str, ...]) -> None:
+def _check_fields(where: str, given: Document, known: frozenset[str]) -> None:
     unknown = [name for name in given if name not in known]
     if unknown:
         raise _bad(f"{where}.{unknown[0]}", "is not a field that a job has.")

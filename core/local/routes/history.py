@@ -23,6 +23,7 @@ from core.local.store import now_utc
 from core.local.wire import answers
 from core.local.wire.answers import HISTORY_PATH, WORKSPACE_PATH, route
 from core.local.wire.errors import WireError
+from core.local.wire.json_types import field_names
 from core.local.workspace import workspace_of
 
 _RUN_PATH = f"{HISTORY_PATH}/runs/{{run}}"
@@ -33,28 +34,15 @@ _RANGE = re.compile(r"bytes=(?P<first>\d*)-(?P<last>\d*)")
 KEPT_IDS = 1024  # of runs: each is asked for again and again, and making one takes as long as reading a document
 
 
-# What the service tells of a run besides, and what there is not to tell of one here.
-_NOT_TOLD: dict[str, Any] = {
+# Fields that the service has besides, which are empty here.
+_EMPTY: dict[str, Any] = {
     **dict.fromkeys(
-        (
-            "token",
-            "tokenExpiryTimeUtc",
-            "lastStartTimeUtc",
-            "currentComputeTime",
-            "effectiveStartTimeUtc",
-            "cancelationReason",
-            "scheduleId",
-            "scriptName",
-            "runDefinition",
-            "jobSpecification",
-            "primaryMetricName",
-            "createdFrom",
-            "cancelUri",
-            "completeUri",
-            "diagnosticsUri",
+        field_names(
+            "token tokenExpiryTimeUtc lastStartTimeUtc currentComputeTime effectiveStartTimeUtc cancelationReason "
+            "scheduleId scriptName runDefinition jobSpecification primaryMetricName createdFrom cancelUri "
+            "completeUri diagnosticsUri queueingInfo"
         )
     ),
-    "queueingInfo": None,
     "retainForLifetimeOfWorkspace": False,
     "revision": 1,
     "statusRevision": 1,
@@ -65,42 +53,11 @@ _NOT_TOLD: dict[str, Any] = {
     "inputDatasets": [],
     "outputDatasets": [],
 }
-_IN_DETAILS = (
-    "runId",
-    "target",
-    "status",
-    "startTimeUtc",
-    "endTimeUtc",
-    "error",
-    "warnings",
-    "properties",
-    "parentRunId",
-    "parentRunUuid",
-    "rootRunId",
-    "rootRunUuid",
-    "runNumber",
-    "runUuid",
-    "runTypeV2",
-    "runDefinition",
-    "revision",
-    "statusRevision",
-    "compute",
-    "computeDuration",
-    "computeRequest",
-    "currentComputeTime",
-    "duration",
-    "createdBy",
-    "userId",
-    "effectiveStartTimeUtc",
-    "lastStartTimeUtc",
-    "lastModifiedBy",
-    "lastModifiedUtc",
-    "inputs",
-    "outputs",
-    "parameters",
-    "services",
-    "settings",
-    "tags",
+_IN_DETAILS = field_names(
+    "runId target status startTimeUtc endTimeUtc error warnings properties parentRunId parentRunUuid rootRunId "
+    "rootRunUuid runNumber runUuid runTypeV2 runDefinition revision statusRevision compute computeDuration "
+    "computeRequest currentComputeTime duration createdBy userId effectiveStartTimeUtc lastStartTimeUtc "
+    "lastModifiedBy lastModifiedUtc inputs outputs parameters services settings tags"
 )
 _NO_COMPUTE: dict[str, Any] = {
     **dict.fromkeys(("vmSize", "instanceType", "priority", "region", "armId", "properties")),
@@ -232,7 +189,7 @@ def run_to_wire(request: Request, run: runs.Run) -> dict[str, Any]:
     state = run.state
     duration = _duration(state.started_at, state.ended_at)
     return {
-        **_NOT_TOLD,
+        **_EMPTY,
         "runNumber": int(datetime.fromisoformat(run.created_at).timestamp()),
         "runUuid": _uuid_of(run.run_id),
         "rootRunUuid": _uuid_of(run.root_id),

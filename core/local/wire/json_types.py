@@ -10,6 +10,12 @@ from typing import Any
 
 from core.local.wire.errors import WireError
 
+
+def field_names(text: str) -> frozenset[str]:
+    """Return the names in a text, separated by blanks."""
+    return frozenset(text.split())
+
+
 NUMBER = (int, float)
 SCALAR = (str, int, float, bool)
 _PROBE = {
