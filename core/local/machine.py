@@ -1,4 +1,4 @@
-"""What this machine is: cores, memory and GPUs, and the compute sizes that follow. Imports no torch.
+"""What this machine has: cores, memory and GPUs, and the compute sizes that follow.
 
 GPUs are looked for in a subprocess (`python -m core.local.machine`), because a library that has opened CUDA holds
 memory on every GPU for as long as its process lives.
@@ -40,7 +40,7 @@ class Size:
 
 @dataclass(frozen=True)
 class Machine:
-    """This machine, as far as this process may use it. `quota_cores` is the quota somebody set, 0 where nobody did."""
+    """This machine, as far as this process may use it."""
 
     cores: int
     memory_gib: float
@@ -49,40 +49,41 @@ class Machine:
     system: str = ""
     problem: str = ""
     quota_cores: int = 0
+    """The quota that TUNEDECK_QUOTA_CORES sets, 0 for none."""
 
     @property
     def quota(self) -> int:
         """Return how many cores clusters may keep, and as many online deployments may use."""
         return self.quota_cores or self.cores
 
-    def quota_of(self, family: str) -> int:
+    def quota_of(self, _family: str) -> int:
         """Return how many cores of a family there are."""
         return self.quota
 
-    def quota_pool(self, family: str) -> str:
-        """Return what shares a quota with this family: here all do, since they are the same cores."""
+    def quota_pool(self, _family: str) -> str:
+        """Return the pool that the quota of a family is drawn from: one for all, since they are the same cores."""
         return ""
 
     @cached_property
     def sizes(self) -> tuple[Size, ...]:
         """Return the sizes a compute can have, the largest last."""
         share = self.memory_gib / self.cores
-        cpu = {
-            f"local.cpu{cores}": Size(f"local.cpu{cores}", "localCPUFamily", cores, round(share * cores, 1), 0)
+        cpu = (
+            Size(f"local.cpu{cores}", "localCPUFamily", cores, round(share * cores, 1), 0)
             for cores in sorted({1, self.cores})
-        }
+        )
         total = len(self.gpus)
-        gpu = {
-            f"local.gpu{count}": Size(
+        gpu = (
+            Size(
                 f"local.gpu{count}",
                 "localGPUFamily",
                 max(1, self.cores * count // total),
                 round(self.memory_gib * count / total, 1),
                 count,
             )
-            for count in sorted({1, total} - {0} if total else ())
-        }
-        return (*cpu.values(), *gpu.values())
+            for count in sorted({1, total} if total else ())
+        )
+        return (*cpu, *gpu)
 
     @property
     def largest(self) -> Size:
@@ -95,9 +96,9 @@ class Machine:
 
 
 def probe() -> Machine:
-    """Return this machine, found by a subprocess; without its answer there are no GPUs, and `problem` says why."""
+    """Return this machine, measured by a subprocess; when that fails there are no GPUs, and `problem` says why."""
     try:
-        found = subprocess.run(
+        probed = subprocess.run(
             [sys.executable, "-m", "core.local.machine"],
             capture_output=True,
             text=True,
@@ -105,7 +106,7 @@ def probe() -> Machine:
             cwd=REPOSITORY,
             check=True,
         )
-        fields: dict[str, Any] = json.loads(found.stdout.splitlines()[-1])
+        fields: dict[str, Any] = json.loads(probed.stdout.splitlines()[-1])
     except (OSError, subprocess.SubprocessError, ValueError, IndexError) as error:
         problem = f"GPUs could not be looked for: {error}"
         return Machine(_count_cores(), _memory_gib(), problem=problem, quota_cores=_quota_cores())
@@ -128,7 +129,7 @@ def _count_cores() -> int:
 
 
 def _quota_cores() -> int:
-    """Return what TUNEDECK_QUOTA_CORES grants, 0 where it says nothing or no number."""
+    """Return the value of TUNEDECK_QUOTA_CORES, 0 where it is not set or not a number."""
     text = os.environ.get("TUNEDECK_QUOTA_CORES", "")
     return int(text) if text.isascii() and text.isdecimal() else 0
 

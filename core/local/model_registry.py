@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -67,23 +67,18 @@ class ModelRegistry:
         return next((model for model in self.list_versions(name) if version in ("latest", model.version)), None)
 
     def _local_models(self) -> list[RegistryModel]:
-        found = []
-        for manifest in sorted(self.base_models.glob(f"*/*/{MANIFEST}")):
-            if manifest.parent.parent.name.startswith("."):
-                continue
-            model = self._read_folder(manifest)
-            if model is not None:
-                found.append(model)
-        return found
+        manifests = sorted(self.base_models.glob(f"*/*/{MANIFEST}"))
+        models = (self._read_folder(each) for each in manifests if not each.parent.parent.name.startswith("."))
+        return [model for model in models if model is not None]
 
     def _read_folder(self, manifest: Path) -> RegistryModel | None:
         """Return the model of a folder; one whose manifest cannot be read is logged and not published."""
         try:
             if not manifest.is_file():
-                raise ValueError("no plain file")  # a pipe would be waited for
-            described: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
-            name, version = str(described["name"]), str(described["version"])
-            tags, properties = _strings(described.get("tags", {})), _strings(described.get("properties", {}))
+                raise ValueError("not a regular file")  # reading a pipe would wait for ever
+            fields: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
+            name, version = str(fields["name"]), str(fields["version"])
+            tags, properties = _strings(fields.get("tags", {})), _strings(fields.get("properties", {}))
         except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
             _log.warning("%s is not a model's manifest: %r", manifest, error)
             return None
@@ -93,40 +88,31 @@ class ModelRegistry:
         for allow_list in _ALLOW_LISTS:
             if tags.get(allow_list, "local") == "local":
                 tags[allow_list] = str([size.name for size in self.machine.sizes])
-        changed_at = datetime.fromtimestamp(manifest.stat().st_mtime, UTC).isoformat()
         mark = {RUNS_ON: "Local"}
         tags[WEIGHTS_BYTES] = str(sum(each.stat().st_size for each in manifest.parent.glob("*.safetensors")))
         return RegistryModel(
             name=name,
             version=version,
-            description=str(described.get("description", "")),
+            description=str(fields.get("description", "")),
             tags={**tags, **mark},
             properties={**properties, **mark},
             folder=manifest.parent,
-            created_at=changed_at,
+            created_at=datetime.fromtimestamp(manifest.stat().st_mtime, UTC).isoformat(),
         )
 
 
 @cache
 def _azure_models() -> tuple[RegistryModel, ...]:
-    listed = json.loads(_AZURE_MODELS.read_text(encoding="utf-8"))["models"]
+    models = (RegistryModel(**fields) for fields in json.loads(_AZURE_MODELS.read_text(encoding="utf-8"))["models"])
     mark = {RUNS_ON: "Azure"}
     return tuple(
-        RegistryModel(
-            name=model["name"],
-            version=model["version"],
-            description=model["description"],
-            tags={**model["tags"], **mark},
-            properties={**model["properties"], **mark},
-            archived=model["archived"],
-        )
-        for model in listed
+        replace(model, tags={**model.tags, **mark}, properties={**model.properties, **mark}) for model in models
     )
 
 
 @cache
 def _published_models() -> tuple[RegistryModel, ...]:
-    """Return what a registry as large as Azure's holds: it marks none as being for elsewhere."""
+    """Return the models of a registry as large as Azure's; none of them says where it runs."""
     return tuple(RegistryModel(description="", **fields) for fields in list_published())
 
 

@@ -1,8 +1,8 @@
-"""Manners of a server: those of this machine, or for tests those of Azure (`serve --profile azure`).
+"""How a server behaves: as suits this machine, or for tests as Azure does (`serve --profile azure`).
 
-With Azure's, sizes and quota are a region's, the registry holds thousands of models in both forms they were published
-in, a thing that is not there is a 404 without a body, lists lag behind, tokens age, and what is made takes its time.
-Time is a clock that a test can put forward. Nothing here knows a route.
+As Azure: sizes and quota are a region's, the registry holds thousands of models in both forms they were published in,
+what does not exist is a 404 without a body, lists lag behind, tokens age, and provisioning takes its time. Time is a
+clock that a test can put forward.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _USES = ("fill-mask", "text-classification", "translation", "image-classificatio
 
 
 class ServerEnds(Exception):
-    """The server ends while something is waited for; the next server goes on with it."""
+    """Raised when the server ends during a wait; the next server carries on."""
 
 
 class Clock:
-    """The time as a profile has it: it goes as it does, and a test can put it forward."""
+    """The time of a profile: the real time, which a test can put forward."""
 
     def __init__(self) -> None:
         self._jumps: list[tuple[float, float]] = []
@@ -47,20 +47,24 @@ class Clock:
 
 @dataclass(frozen=True)
 class Profile:
-    """How a server behaves. Seconds; 0 where a thing takes as long as it takes."""
+    """How a server behaves."""
 
     name: str = "local"
     provisioning_s: dict[str, float] = field(default_factory=dict)
+    """How long a compute, a node or a deployment takes at least."""
     list_lag_s: float = 0.0
+    """How long a list shows what was so before."""
     token_life_s: float = 0.0
+    """How long a token is good, 0 for as long as it says itself."""
     empty_not_found: bool = False
+    """Whether a 404 has no body."""
     clock: Clock = field(default_factory=Clock, repr=False)
     _lists: dict[str, tuple[float, dict[str, Any]]] = field(default_factory=dict, repr=False)
     _stopping: threading.Event = field(default_factory=threading.Event, repr=False)
 
     @property
     def is_azure(self) -> bool:
-        """Tell whether these are Azure's manners."""
+        """Tell whether the server behaves as Azure does."""
         return self.name == "azure"
 
     def is_due(self, what: str, since: str) -> bool:
@@ -80,7 +84,7 @@ class Profile:
 
     def settle(self, address: str, answer: dict[str, Any]) -> dict[str, Any]:
         """Return a list as it was a while ago: what was just made is not in it yet, what was deleted still is."""
-        if not self.list_lag_s or "value" not in answer:
+        if "value" not in answer:
             return answer
         at, shown = self._lists.get(address, (0.0, answer))
         if at and self.clock.age_of(at) < self.list_lag_s:
@@ -112,17 +116,14 @@ class RegionMachine(Machine):
     @cached_property
     def sizes(self) -> tuple[Size, ...]:
         """Return the sizes of the region."""
-        return tuple(
-            Size(each["name"], each["family"], each["cores"], each["memory_gib"], each["gpus"], each["online"])
-            for each in _data()["sizes"]
-        )
+        return tuple(Size(**fields) for fields in _data()["sizes"])
 
     def quota_of(self, family: str) -> int:
-        """Return the cores of one family."""
+        """Return the quota of a family."""
         return int(_data()["quota_cores"].get(family, 0))
 
     def quota_pool(self, family: str) -> str:
-        """Return what shares a quota with this family: itself."""
+        """Return the pool that the quota of a family is drawn from: its own."""
         return family
 
 
@@ -147,5 +148,5 @@ def list_published() -> Iterator[dict[str, Any]]:
 
 @cache
 def _data() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(_DATA.read_text(encoding="utf-8"))
-    return found
+    data: dict[str, Any] = json.loads(_DATA.read_text(encoding="utf-8"))
+    return data

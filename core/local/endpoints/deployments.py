@@ -128,7 +128,10 @@ class Deployments:
                 self._restart(deployment)
             else:
                 self._fail(deployment, scorer.explain_end())
-        elif scorer.answers() and not self._fails_liveness(deployment):
+        elif scorer.answers():
+            if self._fails_by_fault(deployment, "liveness"):
+                processes.kill(scorer.folder)
+                return
             self._change(deployment, state=ProvisioningState.SUCCEEDED, health=Health.HEALTHY, error=None)
             scorer.note("Ready.")
             answers.finish_operation(self._backend.store, deployment.operation)
@@ -137,30 +140,21 @@ class Deployments:
             self._fail(deployment, f"The model was not loaded within {LOAD_TIMEOUT_S:.0f} s.")
 
     def _start_scorer(self, deployment: Deployment) -> None:
+        if self._fails_by_fault(deployment, "out-of-capacity") or self._fails_by_fault(deployment, "image-build"):
+            return
         try:
-            self._meet_faults(deployment, "out-of-capacity", "image-build")
             self.scorer_of(deployment).launch(self._program)
         except OSError as error:
             self._fail(deployment, f"The scorer could not be started: {error.strerror} ({error.filename}).")
-        except WireError as failure:
-            self._fail(deployment, failure.message, failure.code)
 
-    def _meet_faults(self, deployment: Deployment, *kinds: str) -> None:
-        """Raise what a fault that was asked for does to this deployment."""
+    def _fails_by_fault(self, deployment: Deployment, kind: str) -> bool:
+        """Tell whether a fault was asked for on this deployment, and fail it then."""
         path = f"onlineEndpoints/{deployment.endpoint}/deployments/{deployment.name}"
-        for kind in kinds:
-            if self._backend.faults.take(kind, path):
-                raise _FAILURES[kind](f"deployment '{deployment.name}'")
-
-    def _fails_liveness(self, deployment: Deployment) -> bool:
-        """End a scorer whose liveness probe is to fail by a fault, and tell whether it was so."""
-        try:
-            self._meet_faults(deployment, "liveness")
-        except WireError as failure:
-            processes.kill(self.scorer_of(deployment).folder)
-            self._fail(deployment, failure.message, failure.code)
-            return True
-        return False
+        if not self._backend.faults.take(kind, path):
+            return False
+        failure = _FAILURES[kind](f"deployment '{deployment.name}'")
+        self._fail(deployment, failure.message, failure.code)
+        return True
 
     # Watching
 

@@ -1,7 +1,7 @@
 """The metrics of an online endpoint, minute by minute, as Azure Monitor answers them: requests and their latency.
 
 Names, units, aggregation and dimensions are those of Azure's table "Supported metrics for
-Microsoft.MachineLearningServices/workspaces/onlineEndpoints"; what the local workspace does not measure is a 400.
+Microsoft.MachineLearningServices/workspaces/onlineEndpoints"; a metric that is not measured here is a 400.
 """
 
 from __future__ import annotations
@@ -27,19 +27,21 @@ from core.local.workspace import workspace_of
 LONGEST = timedelta(days=1)
 _PART = re.compile(r"(\w+)\s+eq\s+'\*'", re.IGNORECASE)
 _DIMENSIONS: dict[str, Callable[[Answered], str]] = {
-    "deployment": lambda each: each.deployment,
-    "statusCode": lambda each: str(each.status),
-    "statusCodeClass": lambda each: f"{each.status // 100}xx",
+    "deployment": lambda request: request.deployment,
+    "statusCode": lambda request: str(request.status),
+    "statusCodeClass": lambda request: f"{request.status // 100}xx",
 }
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric: its unit, what its requests of one minute come to, and what it can be split by."""
+    """A metric of an endpoint."""
 
     unit: str
     measure: Callable[[Sequence[float]], float]
+    """Makes the value of a minute from the milliseconds its requests took."""
     dimensions: tuple[str, ...]
+    """What it can be split by."""
 
 
 def _percentile(percent: int) -> Callable[[Sequence[float]], float]:
@@ -74,24 +76,24 @@ def list_metrics(request: Request) -> dict[str, Any]:
         raise WireError(400, "BadRequest", f"The aggregation must be Average, not '{asked['aggregation']}'.")
     since, until = _read_timespan(asked.get("timespan", ""))
     split = _read_filter(asked.get("$filter", ""), names)
-    found = list(workspace.request_log.read(name, since.timestamp(), until.timestamp()))
+    requests = list(workspace.request_log.read(name, since.timestamp(), until.timestamp()))
     return {
         "cost": 0,
         "timespan": f"{_wire(since)}/{_wire(until)}",
         "interval": "PT1M",
         "namespace": f"{PROVIDER}/workspaces/onlineEndpoints",
         "resourceregion": LOCATION,
-        "value": [_metric_to_wire(name, each, found, split, since, until) for each in names],
+        "value": [_metric_to_wire(name, each, requests, split, since, until) for each in names],
     }
 
 
 def _metric_to_wire(
-    endpoint: str, name: str, found: Iterable[Answered], split: Sequence[str], since: datetime, until: datetime
+    endpoint: str, name: str, requests: Iterable[Answered], split: Sequence[str], since: datetime, until: datetime
 ) -> dict[str, Any]:
     series: defaultdict[tuple[str, ...], defaultdict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for each in found:
-        place = tuple(_DIMENSIONS[dimension](each) for dimension in split)
-        series[place][int(each.at // 60)].append(each.milliseconds)
+    for request in requests:
+        place = tuple(_DIMENSIONS[dimension](request) for dimension in split)
+        series[place][int(request.at // 60)].append(request.milliseconds)
     if not series and not split:
         series[()] = defaultdict(list)
     return {
@@ -114,7 +116,7 @@ def _metric_to_wire(
 
 
 def _points(metric: Metric, minutes: dict[int, list[float]], since: datetime, until: datetime) -> list[dict[str, Any]]:
-    """Return a point for each minute; one without a request has no value, as in Azure."""
+    """Return a point for each minute; a minute without requests has no value, as in Azure."""
     points: list[dict[str, Any]] = []
     for minute in range(int(since.timestamp() // 60), -int(-until.timestamp() // 60)):
         point: dict[str, Any] = {"timeStamp": _wire(datetime.fromtimestamp(minute * 60, UTC))}
@@ -130,7 +132,7 @@ def _read_timespan(text: str) -> tuple[datetime, datetime]:
         now = datetime.now(UTC)
         return now - timedelta(hours=1), now
     try:
-        since, until = (datetime.fromisoformat(part.replace("Z", "+00:00")) for part in text.split("/"))
+        since, until = (datetime.fromisoformat(part) for part in text.split("/"))
         since, until = (at.replace(tzinfo=UTC) if at.tzinfo is None else at for at in (since, until))
         if not timedelta(0) < until - since <= LONGEST or since.year < 1971:
             raise ValueError
@@ -144,11 +146,11 @@ def _read_filter(text: str, names: Iterable[str]) -> list[str]:
     """Return what the series are split by: `deployment eq '*' and statusCode eq '*'`."""
     if not text.strip():
         return []
-    known = {each.lower(): each for each in _DIMENSIONS}
+    dimensions = {name.lower(): name for name in _DIMENSIONS}
     split = []
     for part in re.split(r"\s+and\s+", text.strip(), flags=re.IGNORECASE):
-        found = _PART.fullmatch(part.strip())
-        dimension = known.get(found[1].lower()) if found else None
+        parsed = _PART.fullmatch(part.strip())
+        dimension = dimensions.get(parsed[1].lower()) if parsed else None
         if dimension is None or any(dimension not in METRICS[name].dimensions for name in names):
             raise WireError(400, "BadRequest", f"'{part}' is no filter of these metrics.")
         split.append(dimension)

@@ -1,4 +1,4 @@
-"""The front door of an endpoint: checks the key, picks a deployment by its traffic and hands the request to its scorer.
+"""The gateway of an endpoint: checks the key, picks a deployment by its traffic and hands the request to its scorer.
 
 Answers the gateway's errors as the service does: 401 wrong key, 404 no traffic, 408 over the request timeout, 424 when
 the model answered an error, 429 when more requests wait than the deployment takes. An event stream passes through as
@@ -37,12 +37,12 @@ _CLIENT_WENT_AWAY = 499  # only in the count of requests, where nginx writes the
 
 _log = logging.getLogger(__name__)
 _in_flight: Counter[str] = Counter()
-_copies: set[asyncio.Task[None]] = set()  # held here, or a copy that is under way could be collected
+_copies: set[asyncio.Task[None]] = set()  # held here, or a mirrored request could be garbage-collected
 
 
 @dataclass
 class Answer:
-    """What a scorer began to answer; `reader` gives the body."""
+    """The head of a scorer's answer; `reader` gives the body."""
 
     status: int
     headers: dict[str, str]
@@ -55,7 +55,7 @@ class Answer:
         return self.status == 200 and self.headers.get("content-type", "").startswith("text/event-stream")
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """Give the body as it comes, whichever way its end is told."""
+        """Give the body as it comes, chunked or of a given length."""
         if self.headers.get("transfer-encoding", "").lower() == "chunked":
             while size := int((await self.reader.readline()).split(b";")[0].strip() or b"0", 16):
                 yield await self.reader.readexactly(size)
@@ -68,7 +68,7 @@ class Answer:
 
 
 class Scoring(Response):
-    """One request to a scorer and its answer, ended as soon as the client goes away."""
+    """One request to a scorer and its answer; ended when the client goes away."""
 
     def __init__(self, workspace: Workspace, deployment: Deployment, request: Request, body: bytes, path: str) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ class Scoring(Response):
             await asyncio.gather(work, gone, return_exceptions=True)
 
     async def send_copy(self) -> None:
-        """Send the request to a deployment that it is mirrored to; what it answers is read and dropped."""
+        """Send the request to a deployment that it is mirrored to; the answer is read and dropped."""
         key = self._deployment.key
         if _in_flight[key] >= self._limit:
             return
