@@ -34,7 +34,7 @@ live(
 
 if summary.complete and summary.answers and not summary.runs.value and not summary.draft:
     draw_empty("Nothing has run here yet. Start on this machine: it is free and takes a few minutes.")
-    action("Start on this machine", choices.begin, LOCAL, key="start-here", type="primary", then=lambda target: target)
+    action("Start on this machine", choices.begin, LOCAL, key="start-here", type="primary")
 for problem in summary.inventory.value.problems if summary.inventory.value else ():
     st.caption(problem)
 link("runs").draw("All runs", icon="monitoring")

@@ -17,7 +17,7 @@ from core.errors import BadInput, NotFound
 from core.launch.drafts import Draft
 from pages.parts.kit import reads, words
 from pages.parts.kit.action import action
-from pages.parts.kit.file_field import MOST_MB, draw_file
+from pages.parts.kit.elements.file_field import MOST_MB, draw_file
 from pages.parts.kit.notices import draw_empty, draw_error, ready
 from pages.parts.kit.state import set_url_id, ui
 

@@ -13,9 +13,9 @@ from core.dataset.model_process import identify
 from core.dataset.model_view import view_as_model
 from pages.parts.kit import reads, words
 from pages.parts.kit.action import action
+from pages.parts.kit.elements.tokens import draw_tokens
 from pages.parts.kit.notices import ready
 from pages.parts.kit.state import set_url_id, ui, url_id
-from pages.parts.kit.token_element import draw_tokens
 
 CHAT, WITH_JSON, AS_MODEL = "Chat", "Chat and JSON", "As the model sees it"
 _PER_PAGE = 3

@@ -16,7 +16,7 @@ from pages.parts.data import findings as data_findings
 from pages.parts.data import forms as data_forms
 from pages.parts.kit import reads, words
 from pages.parts.kit.action import action
-from pages.parts.kit.file_field import let_go
+from pages.parts.kit.elements.file_field import let_go
 from pages.parts.kit.live import live
 from pages.parts.kit.notices import draw_empty, draw_error, ready
 from pages.parts.kit.state import set_url_id, url_id

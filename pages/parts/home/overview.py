@@ -13,8 +13,8 @@ from core.runs.jobs import Run
 from core.teardown.inventory import Inventory, Item
 from core.words import duration
 from pages.parts.kit import words
-from pages.parts.kit.action import action
-from pages.parts.kit.links import Link, link
+from pages.parts.kit.action import action, link_button
+from pages.parts.kit.links import link
 from pages.parts.kit.notices import draw_error
 from pages.parts.kit.summary import Summary, read_summary
 from pages.parts.setup import choices
@@ -41,11 +41,11 @@ def draw_newcomer() -> None:
     with left.container(border=True, height="stretch"):
         st.header("On this machine")
         st.markdown("Fine-tune a small chat model for real, here. Free, no account, a few minutes.")
-        action("Start on this machine", choices.begin, LOCAL, key="start-here", type="primary", icon="lan", then=_given)
+        action("Start on this machine", choices.begin, LOCAL, key="start-here", type="primary", icon="lan")
     with right.container(border=True, height="stretch"):
         st.header("On Azure")
         st.markdown("Use your Azure Machine Learning workspace. You see each price before anything starts.")
-        action("Connect Azure", _nothing, key="connect-azure", icon="cloud", then=link("connect", where="Azure"))
+        link_button("Connect Azure", link("connect", where="Azure"), key="connect-azure", icon="cloud")
 
 
 def draw_next(summary: Summary) -> DeltaGenerator:
@@ -62,7 +62,7 @@ def draw_next(summary: Summary) -> DeltaGenerator:
     target = link(page, **({shows: found.subject} if shows else {}))
     with st.container(border=True, horizontal=True, vertical_alignment="center"):
         place = st.container(width="stretch")
-        action(button, _nothing, key="next", type="primary", icon="arrow_forward", then=target)
+        link_button(button, target, key="next", type="primary", icon="arrow_forward")
     return place
 
 
@@ -149,11 +149,3 @@ def _draw_runs(runs: list[Run]) -> bool:
         for run in runs:
             link("runs", run=run.name).draw(f"Open {words.plain(run.title)}", icon="monitoring")
     return rest
-
-
-def _given(target: Link) -> Link:
-    return target
-
-
-def _nothing() -> None:
-    """An action that only goes somewhere."""

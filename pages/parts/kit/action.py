@@ -11,6 +11,7 @@ import streamlit as st
 from core.errors import BadInput
 from pages.parts.kit import words
 from pages.parts.kit.guard import Then, caught, run_callback
+from pages.parts.kit.links import Link
 from pages.parts.kit.notices import draw_error
 from pages.parts.kit.state import ui
 
@@ -46,7 +47,8 @@ def action(
     """Draw a button that calls `fn(*args)`; an error of it is drawn beneath the button and kept until the next click.
 
     off: why the button cannot be used now, drawn beneath it. then: where to go when it succeeded, or a function of the
-    answer that says where. confirm: ask first. Returns whether it was clicked and succeeded in this run.
+    answer that says where; an answer that is a link needs none. confirm: ask first. Returns whether it was clicked and
+    succeeded in this run.
     """
     # No shortcut=: Streamlit 1.67 draws its key in a primary button at 3.5:1 (light) and 2.8:1 (dark); axe wants 4.5.
     options: dict[str, Any] = {
@@ -71,6 +73,11 @@ def action(
     else:
         draw_error_of(key)
     return clicked and key not in ui().errors
+
+
+def link_button(label: str, target: Link, *, key: str, icon: str, type: str = "secondary") -> None:
+    """Draw a link as a button: what leads on as the page's main action."""
+    action(label, lambda: target, key=key, type=type, icon=icon)
 
 
 def on_change(key: str, fn: Callable[..., Any], *args: Any) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import streamlit as st
 from core.runs import metrics
 from core.runs.metrics import Point
 from pages.parts.kit import words
-from pages.parts.kit.plotly_element import NARROW_HEIGHT, draw_figure, load_library
+from pages.parts.kit.elements.figure import NARROW_HEIGHT, draw_figure, load_library
 
 HEIGHT = 340
 MOST_COMPARED = 6

@@ -50,13 +50,17 @@ def fault(error: BaseException) -> TunedeckError:
 
 
 def run_callback(key: str, fn: Callable[..., Any], args: tuple[Any, ...] = (), then: Then = None) -> None:
-    """Call `fn(*args)` for the widget `key`: its error is kept under that key, its success leads to `then`."""
+    """Call `fn(*args)` for the widget `key`, and go where `then`, or an answer that is a link, leads.
+
+    An error is kept under the key. then: a link, or a function of the answer that returns one.
+    """
     here = ui()
     here.errors.pop(key, None)
     target: Link | None = None
     with caught(lambda error: here.errors.__setitem__(key, error)):
         answer = fn(*args)
-        target = then(answer) if callable(then) else then
+        leads_to = then(answer) if callable(then) else then or answer
+        target = leads_to if isinstance(leads_to, Link) else None
     if key not in here.errors and here.open_dialog == key:
         here.open_dialog = None
     if target is not None:

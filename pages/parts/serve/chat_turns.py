@@ -20,7 +20,7 @@ from core.serving.endpoints import EndpointView
 from core.words import duration
 from pages.parts.kit import words
 from pages.parts.kit.action import action
-from pages.parts.kit.copy_button import draw_copy
+from pages.parts.kit.elements.copy_button import draw_copy
 from pages.parts.kit.guard import caught
 from pages.parts.kit.notices import draw_error
 from pages.parts.serve.chat_state import Chat, Reply, Turn

@@ -10,7 +10,7 @@ from core.operations import Operation
 from core.serving import endpoints
 from core.serving.endpoints import EndpointView
 from pages.parts.kit import reads, words
-from pages.parts.kit.action import action
+from pages.parts.kit.action import action, link_button
 from pages.parts.kit.links import link
 from pages.parts.kit.live import live
 from pages.parts.kit.notices import draw_empty, draw_warning, ready
@@ -66,7 +66,7 @@ def _draw_head(name: str, endpoint: EndpointView | None, operation: Operation | 
             draw_endpoint_badge(endpoint)
         st.space("stretch")
         if endpoint is not None and endpoint.live:
-            action("Chat with it", _nothing, key="chat", type="primary", icon="chat", then=link("chat", endpoint=name))
+            link_button("Chat with it", link("chat", endpoint=name), key="chat", type="primary", icon="chat")
         link("deploy").draw("Deploy another", icon="add")
 
 
@@ -140,7 +140,3 @@ def _draw_log(name: str) -> object:
     with st.container(height=_LOG_HEIGHT, autoscroll=True):
         st.code(snapshot.value or "The container has not written anything yet.", language=None, wrap_lines=True)
     return None
-
-
-def _nothing() -> None:
-    """A button that only leads on."""

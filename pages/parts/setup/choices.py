@@ -26,12 +26,6 @@ def begin(alias: str) -> Link:
     return link("model")
 
 
-def begin_anew(alias: str) -> Link:
-    """Begin another draft, whatever else is unfinished."""
-    ui().alias, ui().draft_id = alias, drafts.create_draft(alias).id
-    return link("model")
-
-
 def draw_or_get_draft() -> Draft:
     """Return the draft that the URL names, begun here where there is none; says what is missing and ends the page."""
     here = ui()

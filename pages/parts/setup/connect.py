@@ -20,7 +20,7 @@ from core.errors import BadInput
 from core.launch import drafts
 from pages.parts.kit import reads, words
 from pages.parts.kit.action import Confirm, action
-from pages.parts.kit.links import Link, link
+from pages.parts.kit.links import link
 from pages.parts.kit.live import live
 from pages.parts.kit.notices import draw_error, draw_warning, ready
 from pages.parts.kit.state import ui, url_id
@@ -112,7 +112,6 @@ def _draw_use(alias: str, label: str) -> None:
         key=f"use-{alias}",
         type="primary",
         icon="arrow_forward",
-        then=_given,
         confirm=confirm,
     )
 
@@ -195,7 +194,3 @@ def _draw_outcome(check: access.AccessCheck, allowed: bool) -> None:
 def _title(alias: str) -> str:
     settings = find_settings(alias)
     return "Local" if alias == LOCAL or settings is None else f"Azure · {settings.workspace_name}"
-
-
-def _given(target: Link) -> Link:
-    return target

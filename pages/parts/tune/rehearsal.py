@@ -31,7 +31,6 @@ def draw_way(run: Run) -> None:
                 known,
                 key=f"take-{known.alias}",
                 icon="cloud",
-                then=_given,
             )
         if not others:
             link("connect", where="Azure").draw("Connect Azure first", icon="cloud")
@@ -54,7 +53,3 @@ def _take(run: Run, known: Settings) -> Link:
     draft = operations.copy_setup(run, LOCAL, known.alias)
     ui().alias, ui().draft_id = known.alias, draft.id
     return link("model")
-
-
-def _given(target: Link) -> Link:
-    return target

@@ -17,11 +17,11 @@ from core.runs.metrics import RunMetrics
 from core.runs.states import Run, Stage
 from core.words import duration
 from pages.parts.kit import charts, reads, words
-from pages.parts.kit.action import Confirm, action
+from pages.parts.kit.action import Confirm, action, link_button
+from pages.parts.kit.elements.figure import load_library
 from pages.parts.kit.links import link
 from pages.parts.kit.live import live
 from pages.parts.kit.notices import draw_empty, draw_warning, ready
-from pages.parts.kit.plotly_element import load_library
 from pages.parts.kit.state import set_url_id, ui, url_id
 from pages.parts.kit.steps import draw_badge, draw_operation, draw_stages
 from pages.parts.tune.rehearsal import draw_way
@@ -205,14 +205,8 @@ def _draw_head(run: Run) -> None:
             then=lambda made: link("launch", draft=made.id),
         )
         if run.completed:
-            action(
-                "Deploy this model",
-                _nothing,
-                key="deploy",
-                type="primary",
-                icon="cloud_upload",
-                then=link("deploy", run=run.name),
-            )
+            target = link("deploy", run=run.name)
+            link_button("Deploy this model", target, key="deploy", type="primary", icon="cloud_upload")
         elif not run.finished:
             _draw_cancel(run)
 
@@ -374,7 +368,3 @@ def _say(stage: Stage, run: Run) -> str:
     if stage.state == "Running" and run.progress and run.progress.step and "finetune" in stage.name:
         return _progress_of(run)[1]
     return ""
-
-
-def _nothing() -> None:
-    """A button that only leads on."""
