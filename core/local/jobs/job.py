@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar
 
+from core.local.records import Record
 from core.local.store import Document, now_utc
 from core.local.wire.errors import WireError
 
 COMMAND_STEP = "command"
 BINDING = re.compile(r"\$\{\{\s*([\w.]+)\s*\}\}")
-_T = TypeVar("_T")
 
 
 class Status(StrEnum):
@@ -110,17 +110,6 @@ class RunState:
     ended_at: str | None = None
     error: RunError | None = None
 
-    @classmethod
-    def from_document(cls, document: Document) -> RunState:
-        """Read a stored state."""
-        error = document.get("error")
-        return _read(
-            cls,
-            document,
-            status=Status(document["status"]),
-            error=RunError(error["code"], error["message"]) if error else None,
-        )
-
     @property
     def finished(self) -> bool:
         """Whether the run has come to its end."""
@@ -156,11 +145,6 @@ class Step:
     """How often it was ended from outside since its last new checkpoint."""
     died_after: str = ""
     """The newest checkpoint when that happened last."""
-
-    @classmethod
-    def from_document(cls, document: Document) -> Step:
-        """Read a stored step."""
-        return _read(cls, document, run=RunState.from_document(document["run"]))
 
     def moved(self, to: Status) -> Step:
         """Return the step with its run one state further."""
@@ -218,11 +202,40 @@ class Held:
     gpus: list[int]
 
 
-@dataclass(frozen=True)
-class Job:
+def read_run_state(document: Document) -> RunState:
+    """Read a stored state."""
+    error = document.get("error")
+    parsed = {"status": Status(document["status"]), "error": RunError(**error) if error else None}
+    return RunState(**{**_known_fields(RunState, document), **parsed})
+
+
+def _read_step(document: Document) -> Step:
+    return Step(**{**_known_fields(Step, document), "run": read_run_state(document["run"])})
+
+
+def _read_plan(document: Document) -> PipelinePlan | CommandPlan:
+    if "command" in document:
+        return CommandPlan(**_known_fields(CommandPlan, document))
+    return PipelinePlan(**_known_fields(PipelinePlan, document))
+
+
+def _known_fields(record: type, document: Document) -> Document:
+    return {field.name: document[field.name] for field in fields(record) if field.name in document}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job(Record):
     """A job and how it goes."""
 
-    name: str
+    KIND = "job"
+    PARSERS: ClassVar[Mapping[str, Callable[[Any], Any]]] = {
+        "kind": JobKind,
+        "plan": _read_plan,
+        "run": read_run_state,
+        "steps": lambda steps: tuple(_read_step(step) for step in steps),
+        "held": lambda held: Held(**held) if held else None,
+    }
+
     kind: JobKind
     properties: Document
     """What was asked, as it is echoed."""
@@ -233,26 +246,6 @@ class Job:
     steps: tuple[Step, ...]
     cancel_asked_at: str | None = None
     held: Held | None = None
-    created_at: str = ""
-    modified_at: str = ""
-
-    @classmethod
-    def from_document(cls, document: Document) -> Job:
-        """Read a stored job."""
-        kind, held = JobKind(document["kind"]), document.get("held")
-        return _read(
-            cls,
-            document,
-            kind=kind,
-            plan=_read(PipelinePlan if kind is JobKind.PIPELINE else CommandPlan, document["plan"]),
-            run=RunState.from_document(document["run"]),
-            steps=tuple(Step.from_document(step) for step in document["steps"]),
-            held=Held(held["cpus"], held["gpus"]) if held else None,
-        )
-
-    def to_document(self) -> Document:
-        """Return what is stored."""
-        return asdict(self)
 
     @property
     def finished(self) -> bool:
@@ -278,6 +271,13 @@ class Job:
         """Return the job with another state of one step."""
         return replace(self, steps=tuple(changed if step.name == changed.name else step for step in self.steps))
 
+    def with_run(self, run_id: str, change: Callable[[RunState], RunState]) -> Job:
+        """Return the job with another state of its root run, or of the run of a step."""
+        if run_id == self.name:
+            return replace(self, run=change(self.run))
+        step = next(step for step in self.steps if step.id == run_id)
+        return self.with_step(replace(step, run=change(step.run)))
+
     def moved(self, to: Status) -> Job:
         """Return the job one state further."""
         return replace(self, run=self.run.moved(to))
@@ -293,9 +293,3 @@ class Job:
             for step in self.steps
         )
         return replace(self, steps=steps, run=self.run.moved(status, error))
-
-
-def _read(record: type[_T], document: Document, **parsed: Any) -> _T:
-    """Make a record of the fields of a document that it has, some of them parsed already."""
-    known = {name: document[name] for name in record.__dataclass_fields__ if name in document}  # type: ignore[attr-defined]
-    return record(**{**known, **parsed})

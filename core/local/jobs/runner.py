@@ -38,6 +38,7 @@ class Runner:
     def __init__(self, backend: Backend, program: steps.Program = steps.engine_program) -> None:
         self._backend = backend
         self._runs = backend.runs
+        self._store = backend.store
         self._program = program
         self._ingest = Ingest(backend.store)
         self._reserve = DiskReserve(backend.home.path / "disk-reserve")
@@ -71,7 +72,7 @@ class Runner:
 
     def submit(self, job: Job) -> Job | None:
         """Record a new job and queue it; None, and nothing changed, where its name is taken."""
-        recorded = self._runs.insert_job(job)
+        recorded = job.insert(self._store)
         if recorded is not None:
             self._watch(job.name)
         return recorded
@@ -84,7 +85,7 @@ class Runner:
                 return None
             return replace(job.moved(Status.CANCEL_REQUESTED), cancel_asked_at=now_utc())
 
-        self._runs.update_job(name, ask)
+        Job.update(self._store, name, ask)
         self._watch(name)
 
     def list_jobs_on(self, compute: str) -> list[str]:
@@ -100,7 +101,7 @@ class Runner:
     def _unfinished(self) -> list[Job]:
         with self._lock:
             names = list(self._active)
-        return [job for name in names if (job := self._runs.find_job(name)) and not job.finished]
+        return [job for name in names if (job := Job.find(self._store, name)) and not job.finished]
 
     def let_go(self, name: str) -> None:
         """Wait until nothing is written about a job any more that is over: a look may still be at its end."""
@@ -132,7 +133,7 @@ class Runner:
             self._reserve.give_way(error)
 
     def _look(self, name: str) -> None:
-        job = self._runs.find_job(name)
+        job = Job.find(self._store, name)
         if job is None or job.finished:
             with self._lock:
                 self._active.remove(name)
@@ -141,7 +142,7 @@ class Runner:
             self._end_canceled(job)
         else:
             _WHAT_TO_DO[job.run.status](self, job)
-        after = self._runs.find_job(name)
+        after = Job.find(self._store, name)
         if after and after.run.status is not job.run.status:
             self._turn = None
             self._changed_at = time.monotonic()
@@ -154,7 +155,7 @@ class Runner:
         self._log(job, f"Queued on compute '{job.compute}'.")
 
     def _wait_for_node(self, job: Job) -> None:
-        compute = Compute.find(self._backend.store, job.compute)
+        compute = Compute.find(self._store, job.compute)
         if compute is None or compute.state.is_failed:
             message = f"The compute '{job.compute}' was deleted or failed while the job waited for it."
             self._fail(job.name, RunError("UserError", message))
@@ -174,7 +175,7 @@ class Runner:
     def _nodes_of(self, name: str) -> int:
         if time.monotonic() < self._no_node_until.get(name, 0.0):
             return 0
-        compute = Compute.find(self._backend.store, name)
+        compute = Compute.find(self._store, name)
         return compute.node_limit(self._backend.machine) if compute and compute.state.is_ready else 0
 
     def _allocate(self, job: Job) -> bool:
@@ -191,7 +192,7 @@ class Runner:
             self._log(job, f"{refusal.code}: {refusal.message} Asked again in {fault.seconds:g} s.")
         elif self._no_node_until.pop(name, None) is None:
             return True
-        Compute.update(self._backend.store, name, lambda compute: replace(compute, errors=errors))
+        Compute.update(self._store, name, lambda compute: replace(compute, errors=errors))
         return fault is None
 
     def _prepare(self, job: Job) -> None:
@@ -215,7 +216,7 @@ class Runner:
         """Record the attempt, then start it; after a kill in between the same attempt is started, once."""
         if step.run.status is Status.NOT_STARTED:
             self._change_step(job, step, lambda each: replace(each.moved(Status.PREPARING), attempt=each.attempt + 1))
-        step = self._runs.get_job(job.name).step(step.name)
+        step = Job.get(self._store, job.name).step(step.name)
         if step.run.status is Status.PREPARING and self._launch(job, step):  # else cancelled in between
             self._change_step(job, step, lambda each: each.moved(Status.RUNNING))
             self._log(job, f"{step.title} runs.")
@@ -315,12 +316,12 @@ class Runner:
 
     def _fail(self, name: str, error: RunError) -> None:
         """End a job; first goes what it holds, so that a server that dies in between leaves nothing behind."""
-        for step in self._runs.get_job(name).steps:
+        for step in Job.get(self._store, name).steps:
             folder = self._runs.step_folder(name, step)
             if step.attempt and not processes.forbid(folder, step.attempt):
                 processes.kill(folder)
         steps.drop_models(self._runs.job_folder(name), keep_checkpoints=True)
-        job = self._runs.update_job(name, lambda each: each.ended(Status.FAILED, error))
+        job = Job.update(self._store, name, lambda each: each.ended(Status.FAILED, error))
         self._log(job, f"Failed: {error.message}")
 
     # Changes and the log
@@ -331,7 +332,7 @@ class Runner:
                 return None  # cancelled since it was read: the next look sees it
             return change(current)
 
-        self._runs.update_job(job.name, apply)
+        Job.update(self._store, job.name, apply)
 
     def _change_step(self, job: Job, step: Step, change: Callable[[Step], Step]) -> None:
         self._change(job, lambda each: each.with_step(change(each.step(step.name))))

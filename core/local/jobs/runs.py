@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, ClassVar
 
-from core.local.jobs.job import Job, RunState, Step
-from core.local.store import Document, Store
+from core.local.jobs.job import Job, RunState, Step, read_run_state
+from core.local.records import Record
+from core.local.store import Store
 from core.local.wire.errors import WireError
 
 EVENTS_NAME = "executionlogs.txt"
@@ -62,6 +64,49 @@ class Run:
         return {f"tunedeck.progress.{name}": str(progress[name]) for name in PROGRESS_FIELDS if name in progress}
 
 
+@dataclass(frozen=True, kw_only=True)
+class ClientRun(Record):
+    """A run that an MLflow client opened."""
+
+    KIND = "run"
+    PARSERS: ClassVar[Mapping[str, Callable[[Any], Any]]] = {"run": read_run_state}
+
+    name: str = ""
+    run_id: str
+    experiment: str
+    run: RunState
+    user: str = ""
+
+    @property
+    def key(self) -> str:
+        """Return the id of the run."""
+        return self.run_id
+
+    def to_run(self) -> Run:
+        """Return it as runs are shown."""
+        return Run(self.run_id, "", self.run_id, self.experiment, "mlflow", self.run, self.created_at)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment(Record):
+    """An experiment, which runs belong to by its name."""
+
+    KIND = "experiment"
+
+    tags: dict[str, str] = field(default_factory=dict)
+    lifecycle_stage: str = "active"
+
+    @property
+    def experiment_id(self) -> str:
+        """Return its id."""
+        return experiment_id(self.name)
+
+    @property
+    def key(self) -> str:
+        """Return its id, by which it is stored."""
+        return self.experiment_id
+
+
 class Runs:
     """The jobs and runs of one workspace, parsed from the store and written to it."""
 
@@ -69,35 +114,10 @@ class Runs:
         self._store = store
         self._folder = folder
 
-    # Jobs
-
-    def find_job(self, name: str) -> Job | None:
-        """Return a job, or None."""
-        document = self._store.get("job", name)
-        return Job.from_document(document) if document else None
-
-    def get_job(self, name: str) -> Job:
-        """Return a job; raises WireError 404."""
-        return Job.from_document(self._store.require("job", name))
-
     def list_jobs(self, before: int | None = None) -> Iterator[tuple[int, Job]]:
         """Yield jobs with their places, newest first, from below the place `before` on."""
-        for place, document in self._store.each("job", before=before):
+        for place, document in self._store.each(Job.KIND, before=before):
             yield place, Job.from_document(document)
-
-    def insert_job(self, job: Job) -> Job | None:
-        """Record a new job; None, and nothing changed, where its name is taken."""
-        document = self._store.insert("job", job.name, job.to_document())
-        return Job.from_document(document) if document else None
-
-    def update_job(self, name: str, change: Callable[[Job], Job | None]) -> Job:
-        """Change a job in one transaction; `change` returns None to leave it. Raises WireError 404."""
-
-        def apply(document: Document) -> Document | None:
-            changed = change(Job.from_document(document))
-            return None if changed is None else changed.to_document()
-
-        return Job.from_document(self._store.update("job", name, apply))
 
     def job_folder(self, job: str) -> Path:
         """Return the folder of a job's files."""
@@ -107,14 +127,12 @@ class Runs:
         """Return the folder of a step's files."""
         return self.job_folder(job) / step.name
 
-    # Runs
-
     def find(self, run_id: str) -> Run | None:
         """Return a root run, a step's run or a run of an MLflow client."""
-        if job := self.find_job(run_id):
+        if job := Job.find(self._store, run_id):
             return self.of_job(job)
-        if own := self._store.get("run", run_id):
-            return _mlflow_run(own)
+        if own := ClientRun.find(self._store, run_id):
+            return own.to_run()
         return next((run for run in self.children(run_id.rpartition("_")[0]) if run.run_id == run_id), None)
 
     def get(self, run_id: str) -> Run:
@@ -129,28 +147,20 @@ class Runs:
         for _, job in self.list_jobs():
             yield self.of_job(job)
             yield from self._of_steps(job)
-        for _, own in self._store.each("run"):
-            yield _mlflow_run(own)
+        for _, document in self._store.each(ClientRun.KIND):
+            yield ClientRun.from_document(document).to_run()
 
     def children(self, job: str) -> list[Run]:
         """Return the runs of a pipeline's steps, [] where there is no such job."""
-        parent = self.find_job(job)
+        parent = Job.find(self._store, job)
         return self._of_steps(parent) if parent else []
-
-    def insert(self, run_id: str, experiment: str, state: RunState, user: str) -> None:
-        """Record a run that an MLflow client opened."""
-        self._store.put("run", run_id, {"run_id": run_id, "experiment": experiment, "run": asdict(state), "user": user})
 
     def change(self, run: Run, change: Callable[[RunState], RunState]) -> None:
         """Change the state of a run in one transaction."""
-
-        def apply(document: Document) -> Document:
-            parts = {step["id"]: step for step in document.get("steps", ())} | {run.root_id: document}
-            part = parts[run.run_id]
-            part["run"] = asdict(change(RunState.from_document(part["run"])))
-            return document
-
-        self._store.update("run" if run.kind == "mlflow" else "job", run.root_id, apply)
+        if run.kind == "mlflow":
+            ClientRun.update(self._store, run.run_id, lambda own: replace(own, run=change(own.run)))
+        else:
+            Job.update(self._store, run.root_id, lambda job: job.with_run(run.run_id, change))
 
     def of_job(self, job: Job) -> Run:
         """Return the run of the whole job."""
@@ -189,23 +199,10 @@ class Runs:
         training = [step for step in begun if step.program == "finetune"]
         return self.step_folder(job.name, (training or begun)[-1])
 
-    def ensure_experiment(self, name: str) -> Document:
+    def ensure_experiment(self, name: str) -> Experiment:
         """Return the experiment of this name, made where it is not there."""
-        key = experiment_id(name)
-        document = {"experiment_id": key, "name": name, "tags": {}, "lifecycle_stage": "active"}
-        return self._store.insert("experiment", key, document) or self._store.require("experiment", key)
-
-
-def _mlflow_run(document: Document) -> Run:
-    return Run(
-        document["run_id"],
-        "",
-        document["run_id"],
-        document["experiment"],
-        "mlflow",
-        RunState.from_document(document["run"]),
-        document["created_at"],
-    )
+        made = Experiment(name=name)
+        return made.insert(self._store) or Experiment.get(self._store, made.key)
 
 
 def experiment_id(name: str) -> str:

@@ -17,7 +17,7 @@ from starlette.routing import Route
 from core.home import LOCATION, SUBSCRIPTION_ID
 from core.local import addresses
 from core.local.jobs import runs
-from core.local.jobs.job import RunError, RunState
+from core.local.jobs.job import Job, RunError, RunState
 from core.local.routes.jobs import properties_of, services_of
 from core.local.store import now_utc
 from core.local.wire import answers
@@ -143,7 +143,7 @@ def get_run_data(request: Request) -> dict[str, Any]:
     workspace = workspace_of(request)
     run_id = str(answers.read_json(request).get("runId", ""))
     run = workspace.runs.get(run_id)
-    job = workspace.runs.find_job(run_id)
+    job = Job.find(workspace.store, run_id)
     assets = {
         name: {
             "assetId": f"azureml://locations/{LOCATION}/workspaces/local/data/azureml_{run_id}_output_{name}/versions/1",

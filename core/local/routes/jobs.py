@@ -47,12 +47,12 @@ def put_job(request: Request) -> Response:
     """PUT a job: 201 and NotStarted, no operation to poll; the job that is there already is answered with 200."""
     workspace = workspace_of(request)
     name, body = answers.name_of(request, "name"), answers.read_json(request)
-    if workspace.runs.find_job(name) is None and (recorded := submit(workspace, name, body)):
+    if Job.find(workspace.store, name) is None and (recorded := submit(workspace, name, body)):
         answer = job_to_wire(request, workspace, recorded)
         # What the service adds to the properties is seen from the next read on.
         answer["properties"]["properties"] = recorded.run.properties
         return answers.JsonAnswer(answer, 201)
-    existing = workspace.runs.get_job(name)
+    existing = Job.get(workspace.store, name)
     if not is_same(existing, body):
         raise WireError(409, "Conflict", f"A job '{name}' exists already, with another definition.")
     return answers.JsonAnswer(job_to_wire(request, workspace, existing), 200)
@@ -71,7 +71,7 @@ def get_job(request: Request) -> dict[str, Any]:
     """GET a job; a step of a pipeline is answered without properties, so that the SDK asks the run history."""
     workspace = workspace_of(request)
     name = answers.name_of(request, "name")
-    job = workspace.runs.find_job(name)
+    job = Job.find(workspace.store, name)
     if job is not None:
         return job_to_wire(request, workspace, job)
     run = workspace.runs.find(name)
@@ -125,7 +125,7 @@ def delete_job(request: Request) -> Response:
     """DELETE a job that is over, with its logs, metrics and checkpoints; outputs stay in the datastore, as on Azure."""
     workspace = workspace_of(request)
     name = answers.name_of(request, "name")
-    job = workspace.runs.find_job(name)
+    job = Job.find(workspace.store, name)
     if job is None:
         return Response(status_code=204)
     if not job.finished:

@@ -17,10 +17,11 @@ from starlette.routing import Route
 
 from core.local.jobs import runs
 from core.local.jobs.job import FROM_MLFLOW, RunState, Status
+from core.local.jobs.runs import ClientRun, Experiment
 from core.local.jobs.search import read_filter, sort_runs, value_of
 from core.local.routes import artifacts
 from core.local.routes.jobs import properties_of
-from core.local.store import Document, MetricPoint, now_utc
+from core.local.store import MetricPoint, now_utc
 from core.local.wire import answers
 from core.local.wire.answers import WORKSPACE_PATH
 from core.local.wire.errors import WireError
@@ -31,7 +32,6 @@ MAX_PAGE = 25_000
 _BASES = ("", f"/mlflow/v1.0{WORKSPACE_PATH}", f"/mlflow/v2.0{WORKSPACE_PATH}")
 _API = "/api/2.0/mlflow"
 _CODES = {400: "INVALID_PARAMETER_VALUE", 404: "RESOURCE_DOES_NOT_EXIST", 409: "RESOURCE_ALREADY_EXISTS"}
-_STAGE = "active"
 
 Body = dict[str, Any]
 
@@ -42,11 +42,10 @@ Body = dict[str, Any]
 def create_experiment(workspace: Workspace, body: Body) -> Body:
     """Create an experiment; 400 RESOURCE_ALREADY_EXISTS where its name is taken."""
     name = _text(body, "name")
-    key = runs.experiment_id(name)
-    document = {"experiment_id": key, "name": name, "lifecycle_stage": _STAGE, "tags": _pairs(body, "tags")}
-    if workspace.store.insert("experiment", key, document) is None:
+    made = Experiment(name=name, tags=_pairs(body, "tags"))
+    if made.insert(workspace.store) is None:
         raise WireError(409, "RESOURCE_ALREADY_EXISTS", f"An experiment '{name}' exists already.")
-    return {"experiment_id": key}
+    return {"experiment_id": made.experiment_id}
 
 
 def get_experiment(workspace: Workspace, body: Body) -> Body:
@@ -64,7 +63,11 @@ def search_experiments(workspace: Workspace, body: Body) -> Body:
     """Return the experiments; of filters only `name = '…'`."""
     workspace.runs.ensure_experiment(runs.DEFAULT_EXPERIMENT)
     wanted = read_filter(str(body.get("filter") or ""))
-    shown = [each for each in workspace.store.list("experiment") if all(one.holds(each.get(one.key)) for one in wanted)]
+    shown = [
+        experiment
+        for experiment in Experiment.list_all(workspace.store)
+        if all(condition.holds(getattr(experiment, condition.key, None)) for condition in wanted)
+    ]
     page, token = _page(shown, body)
     return {"experiments": [_experiment_to_wire(each) for each in page], **token}
 
@@ -82,8 +85,10 @@ def create_run(workspace: Workspace, body: Body) -> Body:
     name = body.get("run_name") or tags.get("mlflow.runName") or f"run-{run_id[:6]}"
     started_at = _from_milliseconds(body.get("start_time")) or now_utc()
     state = RunState(str(name), {**tags, "mlflow.runName": str(name)}, status=Status.RUNNING, started_at=started_at)
-    workspace.runs.insert(run_id, experiment["name"], state, str(body.get("user_id") or ""))
-    return {"run": _run_to_wire(workspace, workspace.runs.get(run_id))}
+    opened = ClientRun(run_id=run_id, experiment=experiment.name, run=state, user=str(body.get("user_id") or "")).put(
+        workspace.store
+    )
+    return {"run": _run_to_wire(workspace, opened.to_run())}
 
 
 def get_run(workspace: Workspace, body: Body) -> Body:
@@ -228,10 +233,10 @@ def _renamed(state: RunState, name: str) -> RunState:
     return replace(state, display_name=name, tags=state.tags | {"mlflow.runName": name})
 
 
-def _require_experiment(workspace: Workspace, key: str) -> Document:
+def _require_experiment(workspace: Workspace, key: str) -> Experiment:
     if key == "0":
         return workspace.runs.ensure_experiment(runs.DEFAULT_EXPERIMENT)
-    found = workspace.store.get("experiment", key)
+    found = Experiment.find(workspace.store, key)
     if found is None:
         raise WireError(404, "ResourceNotFound", f"No experiment with the id '{key}' exists.")
     return found
@@ -291,16 +296,15 @@ def _from_milliseconds(moment: Any) -> str | None:
 # Writing answers
 
 
-def _experiment_to_wire(document: Document) -> Body:
-    made, changed = (runs.to_milliseconds(document[key]) for key in ("created_at", "modified_at"))
+def _experiment_to_wire(experiment: Experiment) -> Body:
     return {
-        "experiment_id": document["experiment_id"],
-        "name": document["name"],
-        "lifecycle_stage": document["lifecycle_stage"],
-        "artifact_location": f"azureml-experiment:{document['experiment_id']}",
-        "creation_time": made,
-        "last_update_time": changed,
-        "tags": _to_pairs(document["tags"]),
+        "experiment_id": experiment.experiment_id,
+        "name": experiment.name,
+        "lifecycle_stage": experiment.lifecycle_stage,
+        "artifact_location": f"azureml-experiment:{experiment.experiment_id}",
+        "creation_time": runs.to_milliseconds(experiment.created_at),
+        "last_update_time": runs.to_milliseconds(experiment.modified_at),
+        "tags": _to_pairs(experiment.tags),
     }
 
 
@@ -328,7 +332,7 @@ def _info_to_wire(run: runs.Run) -> Body:
         "status": state.status.mlflow,
         "start_time": runs.to_milliseconds(state.started_at or run.created_at),
         "artifact_uri": artifacts.artifact_uri(run),
-        "lifecycle_stage": "deleted" if state.hidden else _STAGE,
+        "lifecycle_stage": "deleted" if state.hidden else "active",
     }
     return info | ({"end_time": runs.to_milliseconds(state.ended_at)} if state.ended_at else {})
 

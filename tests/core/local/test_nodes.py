@@ -33,7 +33,16 @@ TWO_CORES = pytest.mark.skipif(
 def job(name: str, compute: str, cores: int, status: Status = Status.QUEUED, attempt: int = 1, gpus: int = 0) -> Job:
     step = Step(name, COMMAND_STEP, "Command", COMMAND_STEP, RunState(name), attempt if status != "Queued" else 0)
     plan = CommandPlan("true", {}, {}, {}, cores, gpus)
-    return Job(name, JobKind.COMMAND, {}, "Default", compute, plan, RunState(name, status=status), (step,))
+    return Job(
+        name=name,
+        kind=JobKind.COMMAND,
+        properties={},
+        experiment="Default",
+        compute=compute,
+        plan=plan,
+        run=RunState(name, status=status),
+        steps=(step,),
+    )
 
 
 def next_of(jobs: list[Job], cores: int = 4, **limits: int) -> tuple[str, str]:
