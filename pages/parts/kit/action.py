@@ -131,7 +131,7 @@ def _draw_dialog(key: str, confirm: Confirm, fn: Callable[..., Any], args: tuple
     typed_key = f"{key}-typed"
 
     def checked(*given: Any) -> Any:
-        if not all(st.session_state.get(f"{key}-tick-{number}") for number in range(len(confirm.ticks))):
+        if not all(st.session_state.get(f"{key}-tick-{tick}") for tick in confirm.ticks):
             raise BadInput("A warning is not ticked. Nothing was changed.", "Tick each line you accept.")
         return fn(*given, str(st.session_state.get(typed_key, ""))) if confirm.type_name else fn(*given)
 
@@ -142,8 +142,8 @@ def _draw_dialog(key: str, confirm: Confirm, fn: Callable[..., Any], args: tuple
         for line in confirm.lines:
             st.text(line)
         with st.form(f"{key}-form", border=False):
-            for number, tick in enumerate(confirm.ticks):
-                st.checkbox(words.plain(tick), key=f"{key}-tick-{number}")
+            for tick in confirm.ticks:  # by its words: another warning in its place is not ticked
+                st.checkbox(words.plain(tick), key=f"{key}-tick-{tick}")
             if confirm.type_name:
                 st.text_input(f"Type {words.plain(confirm.type_name)} to confirm", key=typed_key, autocomplete="off")
             with st.container(horizontal=True, horizontal_alignment="right"):
