@@ -29,6 +29,11 @@ def choose_end(*, billed: bool, key: str) -> datetime | None:
         key=key,
         label_visibility="collapsed",
     )
+    return end_after(kept)
+
+
+def end_after(kept: str | None) -> datetime | None:
+    """Return when something ends that stays for this choice."""
     lives = _LIVES[kept or "8 h"]
     return None if lives is None else (datetime.now(UTC) + lives).replace(second=0, microsecond=0)
 

@@ -14,6 +14,7 @@ from core.azureml.connection import Connection
 from core.catalog import base_models, compute
 from core.catalog.compute import Size
 from core.catalog.prices import money
+from core.errors import BadInput, Conflict
 from core.operations import Operation
 from core.runs import evaluation
 from core.runs.states import Run
@@ -27,7 +28,7 @@ from pages.parts.kit.guard import end_page
 from pages.parts.kit.links import link
 from pages.parts.kit.notices import draw_empty, draw_error, draw_loading, ready
 from pages.parts.kit.state import set_url_id, ui, url_id
-from pages.parts.serve.delete_at import choose_end
+from pages.parts.serve.delete_at import choose_end, end_after
 
 
 @dataclass(frozen=True)
@@ -137,16 +138,26 @@ def _choose_endpoint(run: Run, model_name: str) -> tuple[str, str]:
         live=True,
         help="It is part of the address that callers use.",
     ).strip()
-    problem = endpoints.check_endpoint_name(name) or ""
+    problem, hint = _check_endpoint(name)
     if problem:
         st.markdown(f":material/error: {words.plain(problem)}")
-        st.text(f"Use '{endpoints.suggest_endpoint_name(name)}'. 3 to 32 letters, digits, hyphens; letter first.")
-    elif any(known.name == name for known in taken):
-        problem = f"There is an endpoint '{name}' already."
-        st.markdown(f":material/error: {words.plain(problem)}")
+        st.text(hint)
     else:
         st.caption(":material/check_circle: The name is free.")
     return name, problem
+
+
+def _check_endpoint(name: str) -> tuple[str, str]:
+    """Return what is wrong with a new endpoint's name, and what to do about it."""
+    if problem := endpoints.check_endpoint_name(name):
+        return (
+            problem,
+            f"Use '{endpoints.suggest_endpoint_name(name)}'. 3 to 32 letters, digits, hyphens; letter first.",
+        )
+    taken: Sequence[EndpointView] = reads.read(endpoints.list_endpoints, max_age_s=5.0).value or ()
+    if any(known.name == name for known in taken):
+        return f"There is an endpoint '{name}' already.", "Choose another name."
+    return "", ""
 
 
 def _choose_size(run: Run) -> Size | None:
@@ -224,7 +235,7 @@ def _draw_button(conn: Connection, choice: Choice) -> None:
     action(
         label,
         _deploy,
-        choice,
+        choice.run,
         key="deploy",
         type="primary",
         icon="cloud_upload",
@@ -234,10 +245,22 @@ def _draw_button(conn: Connection, choice: Choice) -> None:
     )
 
 
-def _deploy(choice: Choice) -> Operation:
-    assert choice.size is not None
+def _deploy(run: Run) -> Operation:
+    """Deploy what the fields hold at the click: the button was drawn before the last of them was left."""
+    if (picked := url_id("run")) and picked != run.name:
+        raise Conflict(f"'{picked}' was chosen after this was drawn.", "Look at its names, and click again.")
+    given = st.session_state
+    endpoint = str(given[f"endpoint-{run.name}"]).strip()
+    problem, hint = _check_endpoint(endpoint)
+    if problem:
+        raise BadInput(problem, hint)
     begun = operations.start_deploy(
-        ui().alias or "", choice.run.name, choice.model_name, choice.endpoint, choice.size.name, choice.delete_at
+        ui().alias or "",
+        run.name,
+        str(given[f"model-{run.name}"]).strip(),
+        endpoint,
+        given["deploy-size"],
+        end_after(given["deploy-life"]),
     )
     reads.forget(endpoints.list_endpoints, inventory.list_billing, operations.list_everything)
     return begun

@@ -16,6 +16,7 @@ from core import dataset, operations
 from core.azureml import connection, reader
 from core.azureml.local_process import ensure_local
 from core.azureml.settings import make_settings, save_settings
+from core.errors import TunedeckError
 from core.home import Home
 from core.launch import drafts, preflight
 from core.local import processes
@@ -207,6 +208,23 @@ def test_deploy_names_the_model_checks_the_endpoints_name_and_says_why_a_size_ca
     next(one for one in app.text_input if one.label == "Name of the registered model").set_value("My Bot").run()
     assert "'My Bot' cannot be a model's name: it has a space." in read_text(app)
     assert next(one for one in app.button if one.key == "deploy").disabled
+
+
+def test_deploy_takes_the_name_that_was_typed_just_before_the_click(run: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def refuse(_alias: str, _run: str, model: str, endpoint: str, *_: object) -> None:
+        asked.extend((model, endpoint))
+        raise TunedeckError("Not in this test.")
+
+    monkeypatch.setattr(operations, "start_deploy", refuse)
+    app = run_until(open_page(DEPLOY, run=run), lambda app: any(one.key == "deploy" for one in app.button))
+    app = run_until(app, lambda app: not next(one for one in app.button if one.key == "deploy").disabled)
+    next(one for one in app.text_input if one.label == "Name of the registered model").set_value("my-model")
+    next(one for one in app.text_input if one.label == "Endpoint name").set_value("my-bot")
+    next(one for one in app.button if one.key == "deploy").click().run()
+    assert asked == ["my-model", "my-bot"]
+    assert "Not in this test." in read_text(app)
 
 
 def test_chat_streams_an_answer_keeps_it_and_never_shows_the_key(endpoint: str) -> None:
