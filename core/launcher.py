@@ -34,6 +34,7 @@ from core import pids
 from core.azureml.local_process import ensure_local
 from core.errors import TunedeckError
 from core.home import REPOSITORY, Home
+from core.programs import start_detached
 
 FIRST_PORT = 8501
 PORTS_TRIED = 50
@@ -86,16 +87,7 @@ def start_dashboard(home: Home, port: int | None = None) -> Dashboard:
     port = port or _free_port()
     log_path = home.logs / "dashboard.log"
     options = ["--server.port", str(port), "--server.address", "127.0.0.1", "--server.headless", "true"]
-    with log_path.open("wb") as log:
-        started = subprocess.Popen(
-            [sys.executable, "-m", "streamlit", "run", "app.py", *options],
-            cwd=REPOSITORY,
-            env=os.environ | {"TUNEDECK_HOME": str(home.path), "PYTHONPATH": str(REPOSITORY)},
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,  # Ctrl-C reaches this program first, which then ends it in order
-        )
+    started = start_detached(["-m", "streamlit", "run", "app.py", *options], home, log_path)
     dashboard = Dashboard(started.pid, pids.start_time_of(started.pid), port)
     homes.write_atomically(_record(home), json.dumps(asdict(dashboard)))
     try:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +14,9 @@ from core import home as homes
 from core.azureml.cloud import CURRENT_CLOUD, LocalCredential, local_cloud
 from core.azureml.settings import Settings, local_settings
 from core.errors import LocalWorkspaceDown
-from core.home import REPOSITORY, Home
+from core.home import Home
+from core.locks import tried
+from core.programs import start_detached
 
 
 def ensure_local(home: Home | None = None, timeout_s: float = 30.0) -> Settings:
@@ -75,31 +75,20 @@ def ask_health(home: Home, timeout_s: float = 1.0) -> dict[str, Any]:
 @contextmanager
 def _starting(home: Home, deadline: float) -> Iterator[None]:
     """Hold the lock under which a server is started, so that two dashboards start one."""
-    with (home.path / "starting.lock").open("w") as lock:
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise _down(home, "Another process has been starting it for too long.") from None
-                time.sleep(0.1)
-        yield
+    while True:
+        with tried(home.path / "starting.lock") as mine:
+            if mine:
+                yield
+                return
+        if time.monotonic() > deadline:
+            raise _down(home, "Another process has been starting it for too long.")
+        time.sleep(0.1)
 
 
 def _start(home: Home) -> subprocess.Popen[bytes]:
     environment = {name: value for name, value in os.environ.items() if name != CURRENT_CLOUD}
-    environment |= {"TUNEDECK_HOME": str(home.path), "PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": "1"}
-    with _log_path(home).open("ab") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "core.local", "serve"],
-            cwd=REPOSITORY,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,  # Ctrl-C in the dashboard's terminal does not end runs
-        )
+    arguments = ["-m", "core.local", "serve"]
+    return start_detached(arguments, home, _log_path(home), environment=environment, append=True)
 
 
 def _log_path(home: Home) -> Path:

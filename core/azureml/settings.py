@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import re
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from core import home
 from core.errors import BadInput
+from core.locks import held
 
 LOCAL = "local"  # the alias of the local workspace
 
@@ -150,9 +149,5 @@ def _read() -> list[Settings]:
         ) from problem
 
 
-@contextmanager
-def _locked() -> Iterator[None]:
-    folder = home.current().create().path
-    with (folder / "connections.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+def _locked() -> AbstractContextManager[None]:
+    return held(home.current().create().path / "connections.lock")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from core.dataset.analysis import Checks, read_checks, start_checks
+from core.dataset.analysis import Checks, count_tokens_with, read_checks, start_checks
 from core.dataset.chat_dataset import (
     ChatDataset,
-    count_tokens_with,
     find_dataset,
     find_tokenizer,
     list_datasets,

@@ -7,13 +7,10 @@ What each finds is kept beside the data, so nothing is computed twice; a check t
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,9 +26,12 @@ from core.dataset.files import read_reports, tokenizer_mark, write_reports
 from core.dataset.findings import CODES, ERROR_FLAGS, Finding, flag, make_finding
 from core.dataset.progress import Meter, Progress
 from core.dataset.text import check_texts, find_suspected
+from core.locks import is_held, tried
+from core.programs import start_detached
 
 _TEXT_CODES = ("mojibake", "email", "phone", "card_number", "secret_key")
 _BATCH = 64
+COUNTED_AT_ONCE = 2_000_000  # bytes: about 2 s on a busy core; the page waits for it
 _children: dict[str, subprocess.Popen[bytes]] = {}
 
 
@@ -56,7 +56,7 @@ def read_checks(dataset: ChatDataset, tokenizer: Path | None = None) -> Checks:
     folder = dataset.train_path.parent
     if child := _children.get(dataset.key):
         child.poll()
-    running = _is_locked(folder)
+    running = is_held(folder / "analysis.lock")
     told = folder / "analysis.json"
     progress = Progress(**json.loads(told.read_text(encoding="utf-8"))) if running and told.is_file() else None
     tokens = tokenizer is None or (folder / f"report-{tokenizer_mark(tokenizer)}.json").is_file()
@@ -69,26 +69,36 @@ def start_checks(dataset: ChatDataset, tokenizer: Path | None = None) -> Checks:
     if now.done or now.running:
         return now
     folder = dataset.train_path.parent
-    environment = os.environ | {"PYTHONPATH": str(home.REPOSITORY), "TUNEDECK_HOME": str(home.current().path)}
-    environment["TOKENIZERS_PARALLELISM"] = "true"
-    command = [sys.executable, "-m", "core.dataset.analysis", dataset.key, *([str(tokenizer)] if tokenizer else [])]
-    with (folder / "analysis.log").open("wb") as log:
-        _children[dataset.key] = subprocess.Popen(
-            command,
-            cwd=home.REPOSITORY,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
+    arguments = ["-m", "core.dataset.analysis", dataset.key, *([str(tokenizer)] if tokenizer else [])]
+    environment = {**os.environ, "TOKENIZERS_PARALLELISM": "true"}
+    log = folder / "analysis.log"
+    _children[dataset.key] = start_detached(arguments, home.current(), log, environment=environment)
     return replace(now, running=True)
+
+
+def count_tokens_with(dataset: ChatDataset, tokenizer: Path | None) -> ChatDataset:
+    """Return the data set with lengths counted by a model's tokenizer; remembered, else about 1 s for a million tokens.
+
+    Blocks for that long: use it in a reader. Over 2 MB it is counted by a process of its own (read_checks says how far
+    that is), and the data set comes back with estimates, which say that they are.
+    """
+    folder, mark = dataset.train_path.parent, tokenizer_mark(tokenizer)
+    kept = read_reports(folder, mark)
+    if kept is None:
+        if tokenizer is None:
+            return dataset
+        if dataset.train_path.stat().st_size > COUNTED_AT_ONCE:
+            start_checks(dataset, tokenizer)
+            return dataset
+        first = read_reports(folder, tokenizer_mark(None)) or (dataset.train, dataset.test)
+        write_reports(folder, mark, *count_both(first, dataset.train_path, dataset.test_path, tokenizer))
+    return find_dataset(dataset.key, tokenizer) or dataset
 
 
 def analyse(dataset: ChatDataset, tokenizer: Path | None = None, told: Meter | None = None) -> None:
     """Run what is missing, here and now; a second one at the same time returns at once."""
     folder = dataset.train_path.parent
-    with _locked(folder) as mine:
+    with tried(folder / "analysis.lock") as mine:
         if not mine:
             return
         meter = told or Meter(lambda now: home.write_atomically(folder / "analysis.json", json.dumps(now.to_json())))
@@ -192,29 +202,6 @@ def _finding(path: Path, flags: Any, code: str, said: str) -> Finding:
 
 def _write(path: Path, found: dict[str, list[Finding]]) -> None:
     home.write_atomically(path, json.dumps({name: [asdict(one) for one in each] for name, each in found.items()}))
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[bool]:
-    with (folder / "analysis.lock").open("wb") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True
-
-
-def _is_locked(folder: Path) -> bool:
-    path = folder / "analysis.lock"
-    if not path.exists():
-        return False
-    with path.open("rb") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
 
 
 def main(key: str, tokenizer: str = "") -> int:

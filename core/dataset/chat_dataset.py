@@ -11,14 +11,12 @@ import numpy
 
 from core import home
 from core.dataset import files, look, repair, table
-from core.dataset.check import Report, Stats, count_both, with_findings
+from core.dataset.check import Report, Stats, with_findings
 from core.dataset.files import TEST, TRAIN
-from core.dataset.findings import ERROR_FLAGS, Finding, flag, in_order, make_finding
+from core.dataset.findings import Finding, flag, in_order, make_finding
 from core.dataset.repair import REPAIRABLE, Repairer, RepairPlan
 from core.dataset.rows import Problem
 from core.dataset.shapes import Shape
-
-COUNTED_AT_ONCE = 2_000_000  # bytes: about 2 s on a busy core; the page waits for it
 
 
 @dataclass(frozen=True)
@@ -130,27 +128,6 @@ def list_datasets() -> list[ChatDataset]:
     return [one for one in list_all() if one.usable]
 
 
-def count_tokens_with(dataset: ChatDataset, tokenizer: Path | None) -> ChatDataset:
-    """Return the data set with lengths counted by a model's tokenizer; remembered, else about 1 s for a million tokens.
-
-    Blocks for that long: use it in a reader. Over 2 MB it is counted by a process of its own (read_checks says how far
-    that is), and the data set comes back with estimates, which say that they are.
-    """
-    folder, mark = dataset.train_path.parent, files.tokenizer_mark(tokenizer)
-    kept = files.read_reports(folder, mark)
-    if kept is None:
-        if tokenizer is None:
-            return dataset
-        if dataset.train_path.stat().st_size > COUNTED_AT_ONCE:
-            from core.dataset.analysis import start_checks
-
-            start_checks(dataset, tokenizer)
-            return dataset
-        first = files.read_reports(folder, files.tokenizer_mark(None)) or (dataset.train, dataset.test)
-        files.write_reports(folder, mark, *count_both(first, dataset.train_path, dataset.test_path, tokenizer))
-    return find_dataset(dataset.key, tokenizer) or dataset
-
-
 def find_tokenizer(model_name: str, model_version: str) -> Path | None:
     """Return the folder with that base model's tokenizer, if it is on this machine; both names are a registry's."""
     if not all(re.fullmatch(r"\w[\w.-]{0,254}", name, re.ASCII) for name in (model_name, model_version)):
@@ -203,11 +180,6 @@ def repaired_lines(dataset: ChatDataset, codes: Collection[str] = REPAIRABLE, fi
 def read_repaired(path: Path) -> bytes:
     """Return the file as UTF-8 with every safe repair made."""
     return b"".join(raw + b"\n" for raw in repair.apply(_numbered(path), _repairer(path, REPAIRABLE)))
-
-
-def is_row_usable(flags: int) -> bool:
-    """Tell whether a row has no error."""
-    return not flags & ERROR_FLAGS
 
 
 def _path_of(dataset: ChatDataset, file: str) -> Path:

@@ -23,6 +23,7 @@ from core.dataset.check import Report, finding_from_json
 from core.dataset.findings import Finding
 from core.dataset.tokens import mark_of
 from core.errors import TunedeckError
+from core.locks import is_held
 
 TRAIN, TEST = "train.jsonl", "test.jsonl"
 _BLOCK = 1024 * 1024
@@ -162,15 +163,7 @@ class Workplace:
 
     def is_alive(self) -> bool:
         """Tell whether the worker lives."""
-        path = self.path / "alive.lock"
-        if not path.exists():
-            return False
-        with path.open("rb") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
-        return False
+        return is_held(self.path / "alive.lock")
 
     def end_worker(self) -> None:
         """End the worker, if it lives: while the lock is held the process id is its own."""

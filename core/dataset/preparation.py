@@ -7,7 +7,6 @@ import os
 import re
 import secrets
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from core.dataset.server_files import show
 from core.dataset.shapes import Shape, converter, recognise, with_mapping
 from core.dataset.worker import check_further, prepare
 from core.errors import NotFound, TunedeckError
+from core.programs import start_detached
 
 PREVIEWED_ROWS = 50
 _workers: dict[str, subprocess.Popen[bytes]] = {}
@@ -169,20 +169,11 @@ def start_worker(place: Workplace) -> Preparation:
     hub = home.current().path / "hub"
     quiet = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
     environment = {"HF_HOME": str(hub), **os.environ, **quiet, "TOKENIZERS_PARALLELISM": "true"}
-    environment |= {"PYTHONPATH": str(home.REPOSITORY), "TUNEDECK_HOME": str(home.current().path)}
     lock = place.open_lock()
     try:
-        with place.log.open("wb") as log:
-            worker = subprocess.Popen(
-                [sys.executable, "-m", "core.dataset.worker", place.id],
-                cwd=home.REPOSITORY,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                pass_fds=[lock],  # held by the worker, and so free when it has ended however it ended
-            )
+        arguments = ["-m", "core.dataset.worker", place.id]
+        # The worker holds the lock, which is free once it has ended, however it ended.
+        worker = start_detached(arguments, home.current(), place.log, environment=environment, pass_fds=[lock])
         place.write("process", {"pid": worker.pid})  # of a session of its own, so also its group
         _workers[place.id] = worker
     finally:

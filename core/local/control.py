@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import fcntl
 import http.client
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from core.errors import LocalWorkspaceDown
-from core.home import REPOSITORY, Home
+from core.home import Home
 from core.local import processes, shim
 from core.local.home_check import check_home
 from core.local.wire.auth import Gatekeeper
+from core.locks import is_held
 from core.pids import lives
+from core.programs import start_detached
 
 START_WAIT_S = 30.0
 STOP_WAIT_S = 15.0
@@ -32,16 +31,7 @@ def start(home: Home) -> str:
     home.create()
     if find_health(home):
         return f"Runs already: {describe(home)}."
-    with (home.logs / "server.out").open("ab") as output:
-        started = subprocess.Popen(
-            [sys.executable, "-m", "core.local", "serve"],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            cwd=REPOSITORY,
-            env={**os.environ, "TUNEDECK_HOME": str(home.path)},
-            start_new_session=True,
-        )
+    started = start_detached(["-m", "core.local", "serve"], home, home.logs / "server.out", append=True)
     until = time.monotonic() + START_WAIT_S
     while time.monotonic() < until:
         if find_health(home):
@@ -85,17 +75,7 @@ def read_status(home: Home) -> tuple[list[str], bool]:
 
 def is_served(home: Home) -> bool:
     """Tell whether a server holds this home's lock."""
-    try:
-        lock = os.open(home.server_lock, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(lock)
-    return False
+    return is_held(home.server_lock)
 
 
 def find_health(home: Home, timeout_s: float = 2.0) -> dict[str, Any] | None:

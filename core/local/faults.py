@@ -8,7 +8,6 @@ no fault, no cost but one `stat`. Two sorts: what a request is answered (the gat
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import fnmatch
 import json
 import logging
@@ -22,6 +21,7 @@ from core.errors import BadInput
 from core.home import RESOURCE_GROUP, SUBSCRIPTION_ID, WORKSPACE_NAME, Home, write_atomically
 from core.local.wire.answers import WORKSPACE_PATH
 from core.local.wire.errors import WireError, expired_token
+from core.locks import held
 
 FILE_NAME = "faults.json"
 _WORKSPACE = WORKSPACE_PATH.format(subscription=SUBSCRIPTION_ID, group=RESOURCE_GROUP, workspace=WORKSPACE_NAME)
@@ -145,8 +145,7 @@ class Faults:
     def _writing(self) -> Iterator[list[Fault]]:
         """Give the faults to change, and write them; one at a time, also between processes."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._lock, self._path.with_suffix(".lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with self._lock, held(self._path.with_suffix(".lock")):
             faults = list(_read(self._path))
             before = list(faults)
             yield faults

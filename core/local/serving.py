@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import gc
 import json
 import logging
@@ -11,8 +10,6 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from logging.handlers import RotatingFileHandler
 from types import FrameType
@@ -27,6 +24,7 @@ from core.local.home_check import check_home
 from core.local.profile import make_profile
 from core.local.wire.certificates import ensure_certificates
 from core.local.wire.connections import KnownConnection
+from core.locks import tried
 from core.pids import start_time_of
 
 LOG_BYTES = 5 * 1024 * 1024
@@ -44,7 +42,7 @@ def serve(home: Home, *, foreground: bool = False, profile: str = "local") -> in
     check_home(home.path)
     home.create()
     _set_up_log(home, foreground)
-    with _locked(home) as is_ours:
+    with tried(home.server_lock) as is_ours:
         if not is_ours:
             print(f"This home is served already: {control.describe(home)}.", flush=True)
             return 0
@@ -96,18 +94,6 @@ class RotatingLog(RotatingFileHandler):
 
 def _leave(_number: int, _frame: FrameType | None) -> None:
     raise SystemExit(0)
-
-
-@contextmanager
-def _locked(home: Home) -> Iterator[bool]:
-    """Hold the home's lock for the block; False where another server holds it. Children do not inherit the lock."""
-    with home.server_lock.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True
 
 
 def _listen(port: int) -> socket.socket | None:
