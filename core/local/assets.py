@@ -85,7 +85,10 @@ class AssetRoutes(Generic[A]):
             route(version, self.delete_version, "DELETE"),
         ]
 
-    # What a kind with an asset of its own, which no document holds, has otherwise
+    # What differs for a kind of which one asset is not in the store
+
+    def check_changeable(self, name: str) -> None:
+        """Refuse to change what is this machine's own; raises 400."""
 
     def list_names(self, workspace: Workspace, view: str) -> list[str]:
         """Return the names in a view: "active", "archived" or "all"."""
@@ -119,6 +122,7 @@ class AssetRoutes(Generic[A]):
         """PUT whether a name is archived."""
         workspace, name = workspace_of(request), answers.name_of(request, "name")
         properties = answers.field_of(answers.read_json(request), "properties", dict, {})
+        self.check_changeable(name)
         self.versions_of(workspace, name, 1)
         archived = answers.field_of(properties, "isArchived", bool, False)
         workspace.store.put(self._container_kind, name, {"archived": archived})
@@ -175,6 +179,7 @@ class AssetRoutes(Generic[A]):
         """PUT a version: register it, or change what may change (description, tags, properties, archived)."""
         workspace = workspace_of(request)
         name, version = answers.name_of(request, "name"), answers.name_of(request, "version")
+        self.check_changeable(name)
         properties = answers.field_of(answers.read_json(request), "properties", dict, {})
         current = self.find_version(workspace, name, version)
         if current is None:
@@ -201,6 +206,7 @@ class AssetRoutes(Generic[A]):
 
     def delete_version(self, request: Request) -> Response:
         """DELETE a version's registration; its files stay."""
+        self.check_changeable(answers.name_of(request, "name"))
         self._require(request).delete(workspace_of(request).store)
         return Response(status_code=200)
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
 
 from core.local.machine import Machine
-from core.local.records import ProvisioningState, Record
+from core.local.records import Provisioned
+from core.local.wire import answers
 
 DEFAULT_IDLE_TIME = "PT2M"
 
@@ -24,23 +23,22 @@ class Scale:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compute(Scale, Record):
+class Compute(Scale, Provisioned):
     """A compute, as the store keeps it."""
 
     KIND = "compute"
-    PARSERS: ClassVar[Mapping[str, type]] = {"state": ProvisioningState}
-
     size: str
     priority: str = "Dedicated"
     description: str | None = None
-    tags: dict[str, str] = field(default_factory=dict)
-    state: ProvisioningState = ProvisioningState.CREATING
     errors: list[dict[str, str]] = field(default_factory=list)
     """Why it failed or has no node now: `code` and `message` of each."""
-    operation: str = ""
-    """The latest operation on it."""
     whole_machine: bool = False
     """Whether its size is to follow this machine's, as that of the compute made with the home does."""
+
+    @property
+    def arm_id(self) -> str:
+        """Return its ARM id."""
+        return answers.arm_id("computes", self.name)
 
     def scaled(self, scale: Scale) -> Compute:
         """Return this compute with another scale."""

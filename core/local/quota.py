@@ -26,7 +26,7 @@ def check_compute(machine: Machine, computes: Sequence[Compute], wanted: Compute
     pool, taken = machine.quota_pool(size.family), 0
     for compute in computes:
         own = machine.find_size(compute.size)
-        if own and compute.name != wanted.name and compute.state.is_ready and machine.quota_pool(own.family) == pool:
+        if own and compute.name != wanted.name and compute.state.ready and machine.quota_pool(own.family) == pool:
             taken += own.cores * compute.min_nodes
     needed, limit = size.cores * wanted.min_nodes, machine.quota_of(size.family)
     if taken + needed <= limit:

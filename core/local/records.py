@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any, ClassVar, Self
 
 from core.local.store import Document, Store
+from core.local.wire import answers
+from core.local.wire.errors import WireError
 
 
 class ProvisioningState(StrEnum):
@@ -20,22 +23,22 @@ class ProvisioningState(StrEnum):
     FAILED = "Failed"
 
     @property
-    def is_finished(self) -> bool:
+    def finished(self) -> bool:
         """Whether nothing is left to do about it, well or not."""
         return self in (ProvisioningState.SUCCEEDED, ProvisioningState.FAILED)
 
     @property
-    def is_ready(self) -> bool:
+    def ready(self) -> bool:
         """Whether it is there and can be used."""
         return self is ProvisioningState.SUCCEEDED
 
     @property
-    def is_failed(self) -> bool:
+    def failed(self) -> bool:
         """Whether it could not be made."""
         return self is ProvisioningState.FAILED
 
     @property
-    def is_deleting(self) -> bool:
+    def deleting(self) -> bool:
         """Whether it is being deleted."""
         return self is ProvisioningState.DELETING
 
@@ -66,13 +69,13 @@ class Record:
     @classmethod
     def from_document(cls, document: Document) -> Self:
         """Parse a stored document; fields that it lacks have their defaults."""
-        known = {field.name: cls.PARSERS.get(field.name) for field in fields(cls)}
+        known = {each.name: cls.PARSERS.get(each.name) for each in fields(cls)}
         read = {name: value for name, value in document.items() if name in known}
         return cls(**{name: parse(value) if (parse := known[name]) else value for name, value in read.items()})
 
     def to_document(self) -> Document:
         """Return what is stored."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        return {each.name: getattr(self, each.name) for each in fields(self)}
 
     @classmethod
     def find(cls, store: Store, key: str) -> Self | None:
@@ -112,3 +115,47 @@ class Record:
     def delete(self, store: Store) -> None:
         """Remove the record."""
         store.delete(self.KIND, self.key)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provisioned(Record, ABC):
+    """An Azure resource that long-running operations make, change and delete."""
+
+    PARSERS: ClassVar[Mapping[str, Callable[[Any], Any]]] = {"state": ProvisioningState}
+
+    state: ProvisioningState = ProvisioningState.CREATING
+    tags: dict[str, str] = field(default_factory=dict)
+    operation: str = ""
+    """The latest operation on it."""
+
+    @property
+    @abstractmethod
+    def arm_id(self) -> str:
+        """Return its ARM id."""
+
+    def check_not_deleting(self) -> None:
+        """Refuse a change of what is being deleted; raises WireError 409."""
+        if self.state.deleting:
+            raise WireError(409, "Conflict", f"The {self.KIND} '{self.name}' is being deleted.")
+
+    def start_operation(self, store: Store) -> Self:
+        """Start an operation that makes or changes it; return it with that operation, to be stored."""
+        return replace(self, operation=answers.start_operation(store, self.arm_id))
+
+    def begin_deletion(self, store: Store) -> str:
+        """Record that it is to go; return the operation that ends when it has gone."""
+        started = answers.start_operation(store, self.arm_id, deletes=True)
+
+        def mark(current: Self) -> Self | None:
+            return None if current.state.deleting else current.deleting(started)
+
+        return self.update(store, self.key, mark).operation
+
+    def deleting(self, operation: str) -> Self:
+        """Return it as it is while an operation deletes it."""
+        return replace(self, state=ProvisioningState.DELETING, operation=operation)
+
+    @classmethod
+    def add_tags(cls, store: Store, key: str, tags: dict[str, str]) -> Self:
+        """Store further tags; raises WireError 404."""
+        return cls.update(store, key, lambda current: replace(current, tags=current.tags | tags))

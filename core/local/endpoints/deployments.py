@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 from core.local import faults, processes
@@ -56,7 +55,7 @@ class Deployments:
     def start(self) -> None:
         """Adopt living scorers, start those that died with the machine, and begin to look."""
         for deployment in Deployment.list_all(self._backend.store):
-            if deployment.state.is_ready and not self.scorer_of(deployment).is_alive:
+            if deployment.state.ready and not self.scorer_of(deployment).is_alive:
                 self._begin_attempt(deployment, "The local workspace started.", counts=False)
         self._thread = threading.Thread(target=self._loop, name="deployments", daemon=True)
         self._thread.start()
@@ -78,10 +77,7 @@ class Deployments:
 
     def begin_deletion(self, deployment: Deployment) -> str:
         """Record that a deployment is to go; return the operation that ends when it has gone."""
-        store = self._backend.store
-        operation = answers.start_operation(store, deployment.arm_id, deletes=True)
-        deleting = partial(replace, state=ProvisioningState.DELETING, operation=operation, stop_asked_at=None)
-        Deployment.update(store, deployment.key, deleting)
+        operation = deployment.begin_deletion(self._backend.store)
         self._wake.set()
         return operation
 
@@ -93,18 +89,18 @@ class Deployments:
                 for deployment in Deployment.list_all(self._backend.store):
                     self._look_and_survive(deployment)
                 for endpoint in Endpoint.list_all(self._backend.store):
-                    if not endpoint.state.is_finished:
+                    if not endpoint.state.finished:
                         self._settle_endpoint(endpoint)
             except (sqlite3.Error, OSError, WireError):
                 _log.exception("looked at the deployments in vain, will look again")
 
     def _look_and_survive(self, deployment: Deployment) -> None:
         try:
-            if deployment.state.is_deleting:
+            if deployment.state.deleting:
                 self._delete(deployment)
-            elif deployment.state.is_ready:
+            elif deployment.state.ready:
                 self._watch(deployment)
-            elif not deployment.state.is_failed:
+            elif not deployment.state.failed:
                 self._bring_up(deployment)
         except (sqlite3.Error, OSError, WireError):
             raise
@@ -242,14 +238,14 @@ class Deployments:
 
     def _settle_endpoint(self, endpoint: Endpoint) -> None:
         store = self._backend.store
-        if not endpoint.state.is_deleting:
+        if not endpoint.state.deleting:
             ready = ProvisioningState.SUCCEEDED
             Endpoint.update(store, endpoint.name, lambda current: replace(current, state=ready))
             answers.finish_operation(store, endpoint.operation)
             return
         left = Deployment.list_all(store, endpoint.name)
         for deployment in left:
-            if not deployment.state.is_deleting:
+            if not deployment.state.deleting:
                 self.begin_deletion(deployment)
         if left:
             return

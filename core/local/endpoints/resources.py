@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, ClassVar
 
 from core.local.machine import Machine, Size
-from core.local.records import ProvisioningState, Record
+from core.local.records import Provisioned, ProvisioningState
 from core.local.store import now_utc
 from core.local.wire import answers
 from core.local.wire.errors import WireError
@@ -34,23 +34,18 @@ def new_key() -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Endpoint(Record):
+class Endpoint(Provisioned):
     """An online endpoint."""
 
     KIND = "endpoint"
-    PARSERS: ClassVar[Mapping[str, type]] = {"state": ProvisioningState}
 
-    state: ProvisioningState = ProvisioningState.CREATING
     asked: dict[str, Any] = field(default_factory=dict)
     """The properties of the latest PUT, as they were sent."""
-    tags: dict[str, str] = field(default_factory=dict)
     traffic: dict[str, int] = field(default_factory=dict)
     """Live shares in percent, by deployment."""
     mirror: dict[str, int] = field(default_factory=dict)
     """Mirrored shares in percent, by deployment."""
     keys: dict[str, str] = field(default_factory=lambda: {"primaryKey": new_key(), "secondaryKey": new_key()})
-    operation: str = ""
-    """The latest operation on it."""
 
     @property
     def arm_id(self) -> str:
@@ -85,18 +80,16 @@ class LivenessProbe:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Deployment(Record):
+class Deployment(Provisioned):
     """A deployment of an endpoint."""
 
     KIND = "deployment"
-    PARSERS: ClassVar[Mapping[str, type]] = {"state": ProvisioningState, "health": Health}
+    PARSERS: ClassVar[Mapping[str, Callable[[Any], Any]]] = {**Provisioned.PARSERS, "health": Health}
 
     endpoint: str
-    state: ProvisioningState = ProvisioningState.UPDATING
     asked: dict[str, Any] = field(default_factory=dict)
     """The properties of the latest PUT, as they were sent."""
     sku: dict[str, Any] = field(default_factory=dict)
-    tags: dict[str, str] = field(default_factory=dict)
     model_dir: str = ""
     """The Hugging Face folder that is served."""
     cores: int = 1
@@ -119,8 +112,6 @@ class Deployment(Record):
     health: Health = Health.STARTING
     error: str | None = None
     error_code: str = ""
-    operation: str = ""
-    """The latest operation on it."""
 
     @property
     def key(self) -> str:
@@ -181,8 +172,12 @@ class Deployment(Record):
 
     @property
     def can_answer(self) -> bool:
-        """Tell whether requests are sent to it, at once or as soon as its scorer is ready."""
-        return not (self.state.is_deleting or self.state.is_failed)
+        """Whether requests are sent to it, at once or as soon as its scorer is ready."""
+        return not (self.state.deleting or self.state.failed)
+
+    def deleting(self, operation: str) -> Deployment:
+        """Return it as it is while an operation deletes it: its scorer is asked to stop, be it once more."""
+        return replace(super().deleting(operation), stop_asked_at=None)
 
     def size_on(self, machine: Machine) -> Size | None:
         """Return its size, or None where the machine does not have it any more."""

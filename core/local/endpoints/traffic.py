@@ -58,7 +58,7 @@ def _read_shares(workspace: Workspace, endpoint: str, what: str, asked: dict[str
         if isinstance(share, bool) or not isinstance(share, int) or not 0 <= share <= 100:
             raise WireError(400, "BadRequest", f"The {what} of '{name}' must be a whole number from 0 to 100.")
         deployment = Deployment.find(workspace.store, f"{endpoint}/{name}")
-        if share and (deployment is None or deployment.state.is_deleting):
+        if share and (deployment is None or deployment.state.deleting):
             raise WireError(400, "BadRequest", f"The {what} names '{name}', which '{endpoint}' does not have.")
         own = deployment.name if deployment else name
         if any(is_named(own, each) for each in read):

@@ -298,7 +298,7 @@ def _size_of(backend: Backend, compute: str, field: str) -> Size:
     found = Compute.find(backend.store, compute)
     if found is None:
         raise _bad(field, f"names the compute '{compute}', which does not exist.")
-    if found.state.is_failed or found.state.is_deleting:
+    if found.state.failed or found.state.deleting:
         raise _bad(field, f"names the compute '{compute}', which is {found.state.lower()}.")
     size = backend.machine.find_size(found.size)
     if size is None:

@@ -156,7 +156,7 @@ class Runner:
 
     def _wait_for_node(self, job: Job) -> None:
         compute = Compute.find(self._store, job.compute)
-        if compute is None or compute.state.is_failed:
+        if compute is None or compute.state.failed:
             message = f"The compute '{job.compute}' was deleted or failed while the job waited for it."
             self._fail(job.name, RunError("UserError", message))
             return
@@ -176,7 +176,7 @@ class Runner:
         if time.monotonic() < self._no_node_until.get(name, 0.0):
             return 0
         compute = Compute.find(self._store, name)
-        return compute.node_limit(self._backend.machine) if compute and compute.state.is_ready else 0
+        return compute.node_limit(self._backend.machine) if compute and compute.state.ready else 0
 
     def _allocate(self, job: Job) -> bool:
         """Tell whether the node that is free is given; not so while a fault says that there is none."""

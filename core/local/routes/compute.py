@@ -39,7 +39,7 @@ def prepare(workspace: Workspace) -> None:
     for compute in Compute.list_all(store):
         if compute.state is ProvisioningState.CREATING:
             workspace.go_on(compute.operation, partial(_create, workspace, compute))
-        elif compute.state.is_deleting:
+        elif compute.state.deleting:
             workspace.go_on(compute.operation, partial(compute.delete, store))
 
 
@@ -62,17 +62,14 @@ def put_compute(request: Request) -> Response:
     store, name = workspace.store, answers.name_of(request, "name")
     current = Compute.find(store, name)
     asked = _from_wire(workspace.machine, current.name if current else name, answers.read_json(request))
-    operation = answers.start_operation(store, answers.arm_id("computes", asked.name))
-    asked = replace(asked, operation=operation)
-    compute = asked.insert(store)
-    if compute is None:
-        try:
-            compute = Compute.update(store, name, lambda current: _changed(current, asked))
-        except WireError as error:
-            answers.finish_operation(store, operation, error=error)
-            raise
-    workspace.go_on(operation, partial(_create, workspace, compute))
-    return answers.created(request, operation, _to_wire(workspace, compute))
+    asked = asked.start_operation(store)
+    try:
+        compute = asked.insert(store) or Compute.update(store, name, lambda current: _changed(current, asked))
+    except WireError as error:
+        answers.finish_operation(store, asked.operation, error=error)
+        raise
+    workspace.go_on(asked.operation, partial(_create, workspace, compute))
+    return answers.created(request, asked.operation, _to_wire(workspace, compute))
 
 
 def patch_compute(request: Request) -> Response:
@@ -93,21 +90,19 @@ def delete_compute(request: Request) -> Response:
     """DELETE a compute; refused while a job waits or runs there."""
     workspace, current = workspace_of(request), _require(request)
     name, store = current.name, workspace.store
-    if current.state.is_deleting:
+    if current.state.deleting:
         return answers.accepted(request, current.operation)
     if jobs := workspace.runner.list_jobs_on(name):
         raise WireError(409, "ComputeInUse", f"The compute '{name}' is used by {', '.join(jobs)}. Cancel that first.")
-    operation = answers.start_operation(store, answers.arm_id("computes", name), deletes=True)
-    change = partial(replace, state=ProvisioningState.DELETING, operation=operation)
-    deleted = Compute.update(store, name, change)
-    workspace.go_on(operation, partial(deleted.delete, store))
+    operation = current.begin_deletion(store)
+    workspace.go_on(operation, partial(current.delete, store))
     return answers.accepted(request, operation)
 
 
 def list_nodes(request: Request) -> dict[str, Any]:
     """POST for the nodes of a compute: the ones at work, with the jobs on them, and the ones kept idle."""
     workspace, compute = workspace_of(request), _require(request)
-    count = _count_nodes(workspace, compute) if compute.state.is_ready else 0
+    count = _count_nodes(workspace, compute) if compute.state.ready else 0
     jobs = [*workspace.runner.list_jobs_on(compute.name), *([None] * count)][:count]
     nodes = [
         {
@@ -144,7 +139,7 @@ def list_usages(request: Request) -> dict[str, Any]:
     used = {size.family: 0 for size in machine.sizes}
     for compute in Compute.list_all(workspace.store):
         size = machine.find_size(compute.size)
-        if size is not None and compute.state.is_ready:
+        if size is not None and compute.state.ready:
             used[size.family] += size.cores * _count_nodes(workspace, compute)
     limits = {family: machine.quota_of(family) for family in used}
     total = sum(limits.values()) if workspace.profile.is_azure else machine.quota
@@ -171,7 +166,7 @@ def _create(workspace: Workspace, asked: Compute) -> None:
 
         def end(current: Compute) -> Compute:
             if current.operation != asked.operation:
-                raise answers.superseded(answers.arm_id("computes", asked.name))
+                raise answers.superseded(asked.arm_id)
             return replace(current, state=state, errors=errors)
 
         Compute.update(workspace.store, asked.name, end)
@@ -233,9 +228,8 @@ def _invalid(message: str) -> WireError:
 
 
 def _changed(current: Compute, asked: Compute) -> Compute:
-    if current.state.is_deleting:
-        raise WireError(409, "Conflict", f"The compute '{current.name}' is being deleted.")
-    if current.size != asked.size and not current.state.is_failed:
+    current.check_not_deleting()
+    if current.size != asked.size and not current.state.failed:
         message = f"The compute '{current.name}' is a {current.size}; a compute's size cannot be changed."
         raise WireError(409, "Conflict", message)
     return replace(asked, name=current.name, whole_machine=current.whole_machine)
@@ -253,14 +247,14 @@ def _to_wire(workspace: Workspace, compute: Compute) -> dict[str, Any]:
         errors = [{"code": "SizeNotAvailable", "message": f"This machine has no size '{compute.size}' any more."}]
     wire_errors = [{"error": error} for error in errors] or None
     return {
-        "id": answers.arm_id("computes", compute.name),
+        "id": compute.arm_id,
         "name": compute.name,
         "type": f"{PROVIDER}/workspaces/computes",
         "location": LOCATION,
         "tags": compute.tags,
         "properties": {
             "computeType": "AmlCompute",
-            "computeLocation": LOCATION if state.is_ready else None,
+            "computeLocation": LOCATION if state.ready else None,
             "resourceId": None,
             "description": compute.description,
             "createdOn": compute.created_at,
@@ -278,7 +272,7 @@ def _to_wire(workspace: Workspace, compute: Compute) -> dict[str, Any]:
                     "maxNodeCount": compute.max_nodes,
                     "nodeIdleTimeBeforeScaleDown": compute.idle_time,
                 },
-                **(_allocation_to_wire(workspace, compute) if state.is_ready else _NO_ALLOCATION),
+                **(_allocation_to_wire(workspace, compute) if state.ready else _NO_ALLOCATION),
                 "errors": wire_errors,
                 "osType": "Linux",
                 "enableNodePublicIp": True,

@@ -47,14 +47,14 @@ def put_endpoint(request: Request) -> Response:
     traffic = read_traffic(workspace, name, answers.field_of(asked, "traffic", dict, {}))
     mirror = read_mirror(workspace, name, answers.field_of(asked, "mirrorTraffic", dict, {}), traffic)
     new = Endpoint(name=name, asked=asked, tags=answers.strings_of(body, "tags"), traffic=traffic, mirror=mirror)
-    new = replace(new, operation=answers.start_operation(store, new.arm_id))
+    new = new.start_operation(store)
     endpoint = new.insert(store) or Endpoint.update(store, name, lambda current: _changed_endpoint(current, new))
     workspace.deployments.wake()
     return answers.created(request, new.operation, endpoint_to_wire(request, endpoint))
 
 
 def _changed_endpoint(current: Endpoint, new: Endpoint) -> Endpoint:
-    _check_not_deleting(current)
+    current.check_not_deleting()
     return replace(new, name=current.name, keys=current.keys, state=ProvisioningState.UPDATING)
 
 
@@ -79,10 +79,8 @@ def list_endpoints(request: Request) -> dict[str, Any]:
 
 def patch_endpoint(request: Request) -> dict[str, Any]:
     """PATCH the tags of an endpoint."""
-    store, tags = workspace_of(request).store, _patched_tags(request)
-    name = answers.name_of(request, "endpoint")
-    changed = Endpoint.update(store, name, lambda current: replace(current, tags=current.tags | tags))
-    return endpoint_to_wire(request, changed)
+    tags, name = _patched_tags(request), answers.name_of(request, "endpoint")
+    return endpoint_to_wire(request, Endpoint.add_tags(workspace_of(request).store, name, tags))
 
 
 def _patched_tags(request: Request) -> dict[str, str]:
@@ -99,13 +97,7 @@ def delete_endpoint(request: Request) -> Response:
     endpoint = Endpoint.find(workspace.store, answers.name_of(request, "endpoint"))
     if endpoint is None:
         return Response(status_code=204)
-    started = answers.start_operation(workspace.store, endpoint.arm_id, deletes=True)
-
-    def mark(current: Endpoint) -> Endpoint | None:
-        deleting = ProvisioningState.DELETING
-        return None if current.state.is_deleting else replace(current, state=deleting, operation=started)
-
-    operation = Endpoint.update(workspace.store, endpoint.name, mark).operation
+    operation = endpoint.begin_deletion(workspace.store)
     workspace.deployments.wake()
     return answers.accepted(request, operation)
 
@@ -138,7 +130,7 @@ def put_deployment(request: Request) -> Response:
     """PUT a deployment: start a scorer for a model, or change what does not need another one."""
     workspace, endpoint = workspace_of(request), _require_endpoint(request)
     store = workspace.store
-    _check_not_deleting(endpoint)
+    endpoint.check_not_deleting()
     name = _checked_name("a deployment", answers.name_of(request, "deployment"))
     name = current.name if (current := Deployment.find(store, f"{endpoint.name}/{name}")) else name
     body = answers.read_json(request)
@@ -156,11 +148,11 @@ def put_deployment(request: Request) -> Response:
     )
     with quota.lock:
         quota.check_deployment(workspace, new, size)
-        new = replace(new, operation=answers.start_operation(store, new.arm_id))
+        new = new.start_operation(store)
         deployment = new.with_new_scorer().insert(store) or Deployment.update(
             store, new.key, lambda current: _changed_deployment(current, new)
         )
-    if deployment.state.is_ready:
+    if deployment.state.ready:
         answers.finish_operation(store, new.operation)
     workspace.deployments.wake()
     return answers.created(request, new.operation, deployment_to_wire(request, deployment))
@@ -168,7 +160,7 @@ def put_deployment(request: Request) -> Response:
 
 def _changed_deployment(current: Deployment, new: Deployment) -> Deployment:
     """Return what a PUT makes of a deployment: another model, size or environment needs another scorer."""
-    _check_not_deleting(current)
+    current.check_not_deleting()
     changed = replace(
         current,
         asked=new.asked,
@@ -183,7 +175,7 @@ def _changed_deployment(current: Deployment, new: Deployment) -> Deployment:
         (each.instances, each.model, each.instance_type, each.asked.get("environmentVariables") or None)
         for each in (current, new)
     )
-    return changed if current.state.is_ready and served == asked else changed.with_new_scorer()
+    return changed if current.state.ready and served == asked else changed.with_new_scorer()
 
 
 def get_deployment(request: Request) -> dict[str, Any]:
@@ -200,9 +192,8 @@ def list_deployments(request: Request) -> dict[str, Any]:
 
 def patch_deployment(request: Request) -> dict[str, Any]:
     """PATCH the tags of a deployment."""
-    store, tags, key = workspace_of(request).store, _patched_tags(request), _require_deployment(request).key
-    changed = Deployment.update(store, key, lambda current: replace(current, tags=current.tags | tags))
-    return deployment_to_wire(request, changed)
+    tags, key = _patched_tags(request), _require_deployment(request).key
+    return deployment_to_wire(request, Deployment.add_tags(workspace_of(request).store, key, tags))
 
 
 def delete_deployment(request: Request) -> Response:
@@ -211,7 +202,7 @@ def delete_deployment(request: Request) -> Response:
     deployment = Deployment.find(workspace.store, f"{endpoint.name}/{answers.name_of(request, 'deployment')}")
     if deployment is None:
         return Response(status_code=204)
-    if deployment.state.is_deleting:
+    if deployment.state.deleting:
         return answers.accepted(request, deployment.operation)
     if endpoint.sends_to(deployment.name):
         raise _bad_request(f"'{deployment.name}' receives traffic. Set its traffic to 0 first.")
@@ -266,11 +257,6 @@ def _checked_name(what: str, name: str) -> str:
         rule = "3 to 32 letters, digits and '-', a letter first and no '-' at the end"
         raise _bad_request(f"'{name}' cannot be the name of {what}: {rule}.")
     return name
-
-
-def _check_not_deleting(resource: Endpoint | Deployment) -> None:
-    if resource.state.is_deleting:
-        raise WireError(409, "Conflict", f"The {resource.KIND} '{resource.name}' is being deleted.")
 
 
 def _bad_request(message: str) -> WireError:

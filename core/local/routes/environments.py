@@ -13,7 +13,6 @@ from functools import cache
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import Response
 
 from core.local.assets import Asset, AssetRoutes
 from core.local.jobs.request import OWN_ENVIRONMENT
@@ -91,26 +90,11 @@ class EnvironmentRoutes(AssetRoutes[Environment]):
             else super().versions_of(workspace, name, limit)
         )
 
-    def put_container(self, request: Request) -> dict[str, Any]:
-        """PUT whether a name is archived."""
-        _refuse_own(request)
-        return super().put_container(request)
-
-    def put_version(self, request: Request) -> Response:
-        """PUT a version."""
-        _refuse_own(request)
-        return super().put_version(request)
-
-    def delete_version(self, request: Request) -> Response:
-        """DELETE a version."""
-        _refuse_own(request)
-        return super().delete_version(request)
-
-
-def _refuse_own(request: Request) -> None:
-    if answers.name_of(request, "name") == OWN_ENVIRONMENT:
-        message = f"'{OWN_ENVIRONMENT}' is this machine's own Python: it is neither changed nor archived."
-        raise WireError(400, "UserError", message)
+    def check_changeable(self, name: str) -> None:
+        """Refuse to change what is this machine's own; raises 400."""
+        if name == OWN_ENVIRONMENT:
+            message = f"'{OWN_ENVIRONMENT}' is this machine's own Python: it is neither changed nor archived."
+            raise WireError(400, "UserError", message)
 
 
 def own_environment(started_at: str) -> Environment:

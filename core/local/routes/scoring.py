@@ -13,7 +13,7 @@ import hmac
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 
 from starlette.concurrency import run_in_threadpool
@@ -91,41 +91,42 @@ class Scoring(Response):
             self._workspace.request_log.add(endpoint, name, self._status, milliseconds)
 
     async def _serve(self, receive: Receive, send: Send) -> None:
+        with self._counted():
+            work = asyncio.create_task(self._relay(send))
+            gone = asyncio.create_task(_until_gone(receive))
+            try:
+                await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+                if work.done():
+                    work.result()
+            finally:
+                for task in (work, gone):
+                    task.cancel()
+                await asyncio.gather(work, gone, return_exceptions=True)
+
+    @contextlib.contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Count the request as in flight; raises 429 where the deployment takes no more."""
         key = self._deployment.key
         if _in_flight[key] >= self._limit:
             message = f"The deployment '{self._deployment.name}' has {self._limit} requests waiting already."
             raise WireError(429, "TooManyRequests", message, headers={"Retry-After": "1"})
         _in_flight[key] += 1
-        work = asyncio.create_task(self._relay(send))
-        gone = asyncio.create_task(_until_gone(receive))
         try:
-            await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
-            if work.done():
-                work.result()
+            yield
         finally:
             _in_flight[key] -= 1
-            for task in (work, gone):
-                task.cancel()
-            await asyncio.gather(work, gone, return_exceptions=True)
 
     async def send_copy(self) -> None:
         """Send the request to a deployment that it is mirrored to; the answer is read and dropped."""
-        key = self._deployment.key
-        if _in_flight[key] >= self._limit:
-            return
-        _in_flight[key] += 1
         try:
-            async with asyncio.timeout(self._timeout_s):
-                answer = await self._ask()
-                try:
-                    async for _ in answer.chunks():
-                        pass
-                finally:
-                    answer.writer.close()
+            with self._counted():
+                async with asyncio.timeout(self._timeout_s):
+                    answer = await self._ask()
+                    with contextlib.closing(answer.writer):
+                        async for _ in answer.chunks():
+                            pass
         except (TimeoutError, ConnectionError, asyncio.IncompleteReadError, ValueError, WireError) as error:
-            _log.info("a request mirrored to %s was not answered: %s", key, error)
-        finally:
-            _in_flight[key] -= 1
+            _log.info("a request mirrored to %s was not answered: %s", self._deployment.key, error)
 
     async def _relay(self, send: Send) -> None:
         started = time.perf_counter()
@@ -197,23 +198,23 @@ class Scoring(Response):
             self._deployment = await run_in_threadpool(Deployment.get, self._workspace.store, self._deployment.key)
 
     def _model_error(self, message: str) -> WireError:
-        headers = {DEPLOYMENT_HEADER: self._deployment.name, "ms-azureml-model-error-statuscode": "502"}
-        headers["ms-azureml-model-error-reason"] = "model_error"
+        headers = {DEPLOYMENT_HEADER: self._deployment.name, **_error_headers(502)}
         return WireError(424, "ModelError", f"{message} Try again in a few seconds.", headers=headers)
 
     def _answer_headers(self, answer: Answer, started: float) -> dict[str, str]:
         failed = answer.status != 200
-        headers = {
+        return {
             DEPLOYMENT_HEADER: self._deployment.name,
             "content-type": answer.headers.get("content-type", "application/json"),
             "x-ms-run-fn-exec-ms": f"{(time.perf_counter() - started) * 1000:.3f}",
             "x-ms-run-function-failed": str(failed),
             "cache-control": "no-store",
+            **(_error_headers(answer.status) if failed else {}),
         }
-        if failed:
-            headers["ms-azureml-model-error-statuscode"] = str(answer.status)
-            headers["ms-azureml-model-error-reason"] = "model_error"
-        return headers
+
+
+def _error_headers(status: int) -> dict[str, str]:
+    return {"ms-azureml-model-error-statuscode": str(status), "ms-azureml-model-error-reason": "model_error"}
 
 
 async def score(request: Request) -> Response:

@@ -43,5 +43,5 @@ def test_a_change_that_returns_none_or_raises_writes_nothing(store: Store) -> No
 
 @pytest.mark.parametrize("state", ProvisioningState)
 def test_a_state_is_finished_or_goes_on(state: ProvisioningState) -> None:
-    assert state.is_finished == (state.is_ready or state.is_failed)
-    assert not (state.is_deleting and state.is_finished)
+    assert state.finished == (state.ready or state.failed)
+    assert not (state.deleting and state.finished)
