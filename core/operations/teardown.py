@@ -180,8 +180,8 @@ def _ask_for_the_rest(work: Work[Teardown], writers: Mapping[Target, list[Operat
     """Ask for the other endpoints and computes too: each takes minutes, and they need not wait for each other."""
     for target in work.change.items:
         deletion = Deletion(work, target)
-        if target.is_model or deletion.get("asked") or writers[target]:  # its own step waits for its writers
-            continue
+        if target.is_model or deletion.get("asked") or writers[target] or deletion.waits_for_another():
+            continue  # its own step waits for its writers, and for its turn
         try:
             if (state := deletion.find_state()) is not None:
                 deletion.ask(state)
@@ -207,6 +207,11 @@ class Deletion:
     def record(self, **facts: Any) -> None:
         """Write facts down."""
         self._work.record(**{f"{name} {self._target.key}": value for name, value in facts.items()})
+
+    def waits_for_another(self) -> bool:
+        """Tell whether an older teardown is deleting it."""
+        step = self._work.operation.find_step(f"remove {self._target.key}")
+        return step is not None and turns.find_older(self._work.ledger, self._work.operation, step) is not None
 
     def find_state(self) -> ProvisioningState | None:
         """Return the state of the thing while it is there, None once it is gone."""

@@ -8,6 +8,7 @@ import pytest
 
 from core.azureml.connection import Connection
 from core.operations import (
+    Ledger,
     get_operation,
     list_everything,
     list_receipts,
@@ -16,6 +17,8 @@ from core.operations import (
     start_runner,
     start_teardown,
 )
+from core.operations.teardown import Teardown
+from core.operations.work import Work
 from core.serving import endpoints
 from core.teardown.plan import plan_teardown
 from tests.core.operations.test_faults import conn, deploy, finish, runner, server, wait
@@ -91,6 +94,14 @@ def test_two_teardowns_of_one_thing_claim_it_once(server: LocalServer, conn: Con
     found = list_everything(conn)
     first = start_teardown(plan_teardown(conn, found, ["compute:shared-cpu"]))
     second = start_teardown(plan_teardown(conn, found, ["compute:shared-cpu", "compute:other-cpu"]))
+    ledger = Ledger(server.home)
+    fence = ledger.take_lease(1, "none", 60.0, holder_lives=False)
+    assert fence
+    work = Work[Teardown](ledger, ledger.get(second.id), fence)
+    work.change.find_step("remove compute:other-cpu").run(work)
+    assert "asked compute:other-cpu" in work.facts
+    assert "asked compute:shared-cpu" not in work.facts, "the older one asks for it"
+    ledger.drop_lease(fence)
     again = start_runner(server.home)
     try:
         receipts = {finish(each).id: get_operation(each.id).facts["receipt"] for each in (first, second)}
