@@ -93,15 +93,16 @@ def read_runs(conn: Connection, limit: int = ENDED_SHOWN) -> list[Run]:
     """
     ledger = Ledger()  # before the workspace is asked: what was sent by now must be there
     launches = ledger.list_operations(conn.alias, kind="launch", active=True, limit=_MOST_ACTIVE)
-    failed = [one for one in ledger.list_operations(conn.alias, kind="launch", limit=20) if _failed_lately(one)]
+    failed = filter(_failed_lately, ledger.list_operations(conn.alias, kind="launch", limit=20))
     runs = {run.name: run for run in list_runs(conn, limit)}
     for launch in (*launches, *failed):
         if launch.subject not in runs:
-            found = find_run(conn, launch.subject) if was_sent(launch) else _recorded_run(launch)
-            if found is not None:
-                runs[launch.subject] = found
-    known = [_with_progress(conn, run) for run in runs.values()]
-    newest_first = sorted(known, key=lambda run: run.created_at or _LONG_AGO, reverse=True)
+            run = find_run(conn, launch.subject) if was_sent(launch) else _recorded_run(launch)
+            if run is not None:
+                runs[launch.subject] = run
+    newest_first = sorted(
+        (_with_progress(conn, run) for run in runs.values()), key=lambda run: run.created_at or _LONG_AGO, reverse=True
+    )
     return sorted(newest_first, key=lambda run: run.rank)
 
 
@@ -245,8 +246,8 @@ def describe_reattachment(launch: Operation, loss: Series, now: datetime | None 
     """Return "Re-attached to brave-otter. You missed 38 s: loss 1.31 → 1.02." for some minutes after a new process of
     the dashboard has taken a run up, "" else.
     """
-    told = launch.facts.get("reattached") or {}
-    at, since = tags.parse_time(told.get("at")), tags.parse_time(told.get("since"))
+    gap = launch.facts.get("reattached") or {}
+    at, since = tags.parse_time(gap.get("at")), tags.parse_time(gap.get("since"))
     if at is None or since is None or (now or datetime.now(UTC)) - at > _REATTACHED_FOR:
         return ""
     sentence = f"Re-attached to {launch.change.label}. You missed {duration((at - since).total_seconds())}"
@@ -260,7 +261,7 @@ def describe_reattachment(launch: Operation, loss: Series, now: datetime | None 
 def describe_deletion(alias: str, endpoint: str) -> str:
     """Return "Endpoint 'phi4' was deleted at 15:09 UTC by ana.", shorter where the ledger does not know of it."""
     ledger = Ledger()
-    made = next(iter(ledger.list_operations(alias, subject=endpoint, kind="deploy", limit=1)), None)
+    made = ledger.find_latest(alias, endpoint, "deploy")
     for kind in ("teardown", "expire"):
         for operation in ledger.list_operations(alias, kind=kind):
             for gone in operation.gone:

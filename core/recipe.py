@@ -1,4 +1,4 @@
-"""The training parameters: one table, where each value came from, what is sent. Knows no workspace and no screen."""
+"""The training parameters: one table, where each value came from, what is sent."""
 
 from __future__ import annotations
 

@@ -122,7 +122,7 @@ def _list_own_settings(run: Run, connection: str, draft: Draft | None) -> dict[s
 
 def find_launch(ledger: Ledger, connection: str, run: str) -> Operation | None:
     """Return the newest launch of a run, or None where it was not started from here."""
-    return next(iter(ledger.list_operations(connection, subject=run, kind=Launch.stored_as, limit=1)), None)
+    return ledger.find_latest(connection, run, Launch.stored_as)
 
 
 def was_sent(launch: Operation) -> bool:

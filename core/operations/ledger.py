@@ -32,6 +32,10 @@ WAITED = "waited "  # and a step's name: the fact that holds for how many second
 
 _log = logging.getLogger(__name__)
 _SELECT = "select * from operations"
+_INSERT = (
+    "insert into operations (id, connection, kind, subject, key, state, body, user, created_at, updated_at, due_at) "
+    "values (?, ?, ?, ?, ?, 'recorded', ?, ?, ?, ?, 0)"
+)
 _FINISHED = f"({', '.join(repr(state.value) for state in OperationState if state.finished)})"
 
 
@@ -62,14 +66,14 @@ class Ledger:
         """Record an operation. While one of the same key is under way, that one is given again; so is one that is done
         until `again_after_s` after its start, and one that failed until `retry_after_s` after its end.
         """
-        now = utc_now()
+        now, user = utc_now(), _user()
         operation = Operation(
             id=secrets.token_hex(4),
             connection=connection,
             change=change,
             state=OperationState.RECORDED,
             steps=tuple(Step(step.name, step.title) for step in change.steps),
-            user=_user(),
+            user=user,
             created_at=now,
             updated_at=now,
         )
@@ -79,22 +83,8 @@ class Ledger:
             ).fetchone()
             if latest and _stands_for(known := parse_operation(latest), change, now):
                 return known
-            db.execute(
-                "insert into operations (id, kind, connection, subject, key, state, body, user, created_at, "
-                "updated_at, due_at) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
-                (
-                    operation.id,
-                    change.stored_as,
-                    connection,
-                    change.subject,
-                    change.key,
-                    operation.state,
-                    to_body(operation),
-                    operation.user,
-                    now.isoformat(),
-                    now.isoformat(),
-                ),
-            )
+            names = (operation.id, connection, change.stored_as, change.subject, change.key)
+            db.execute(_INSERT, (*names, to_body(operation), user, now.isoformat(), now.isoformat()))
         return operation
 
     def want_cancel(self, operation_id: str) -> None:
@@ -119,14 +109,9 @@ class Ledger:
         renewed = replace(operation, steps=steps, facts=facts, error=None, note="")
         with self._database.write() as db:
             db.execute(
-                "update operations set state = ?, body = ?, due_at = 0, updated_at = ? where id = ? and state = ?",
-                (
-                    OperationState.RECORDED,
-                    to_body(renewed),
-                    utc_now().isoformat(),
-                    operation_id,
-                    OperationState.FAILED,
-                ),
+                "update operations set state = 'recorded', body = ?, due_at = 0, updated_at = ? "
+                "where id = ? and state = 'failed'",
+                (to_body(renewed), utc_now().isoformat(), operation_id),
             )
         return self.get(operation_id)
 
@@ -160,39 +145,36 @@ class Ledger:
                 values.append(value)
         if active is not None:
             where.append(f"state {'not in' if active else 'in'} {_FINISHED}")
-        rows = self._database.rows(
-            f"{_SELECT} where {' and '.join(where)} order by number desc limit ?",
-            *values,
-            limit,
-        )
-        found = [parse_operation(row) for row in rows]
-        return [each for each in found if active is None or each.finished is not active]  # a broken row is finished
+        sql = f"{_SELECT} where {' and '.join(where)} order by number desc limit ?"
+        operations = [parse_operation(row) for row in self._database.rows(sql, *values, limit)]
+        return [
+            each for each in operations if active is None or each.finished is not active
+        ]  # a broken row is finished
+
+    def find_latest(self, connection: str, subject: str, kind: str = "") -> Operation | None:
+        """Return the newest operation about this run, endpoint or compute, or None."""
+        return next(iter(self.list_operations(connection, subject=subject, kind=kind, limit=1)), None)
 
     # What the runner writes --------------------------------------------------------------------------------------
 
     def list_unfinished(self) -> list[tuple[Operation, bool]]:
         """Return the unfinished operations, oldest first, each with whether something new was wanted of it."""
         rows = self._database.rows(f"{_SELECT} where state not in {_FINISHED} order by number")
-        parsed = [(parse_operation(row), row["due_at"] == 0) for row in rows]
-        return [(operation, is_due) for operation, is_due in parsed if not operation.finished]
+        operations = [(parse_operation(row), row["due_at"] == 0) for row in rows]
+        return [(operation, is_due) for operation, is_due in operations if not operation.finished]
 
     def save(self, operation: Operation, fence: int, waits: bool = False) -> Operation:
         """Write an operation as the holder of the lease; raises LeaseLost when another has it by now.
 
         waits: the holder looks at it later, unless something new is wanted of it.
         """
-        saved = replace(operation, updated_at=utc_now())
+        now = utc_now()
+        saved = replace(operation, updated_at=now)
         with self._database.write() as db:
             self._check_fence(db, fence)
             db.execute(
                 "update operations set state = ?, body = ?, updated_at = ?, due_at = ? where id = ?",
-                (
-                    saved.state,
-                    to_body(saved),
-                    saved.updated_at.isoformat() if saved.updated_at else "",
-                    int(waits),
-                    saved.id,
-                ),
+                (saved.state, to_body(saved), now.isoformat(), int(waits), saved.id),
             )
             row = db.execute("select cancel_wanted from operations where id = ?", (saved.id,)).fetchone()
         return replace(saved, cancel_wanted=bool(row and row["cancel_wanted"]))
@@ -309,7 +291,7 @@ def retry_operation(operation_id: str) -> Operation:
 
 def find_operation_for(connection: str, subject: str, kind: str = "") -> Operation | None:
     """Return the newest operation about this run, endpoint or compute, or None."""
-    return next(iter(Ledger().list_operations(connection, subject=subject, kind=kind, limit=1)), None)
+    return Ledger().find_latest(connection, subject, kind)
 
 
 def list_operations(connection: str | None = None, active: bool | None = None, limit: int = 100) -> list[Operation]:

@@ -17,7 +17,7 @@ from typing import Any
 from core.errors import ServiceFailed, ServiceRefused, SignInFailed, Throttled, TunedeckError, Unreachable
 from core.home import Home, current
 from core.operations import turns
-from core.operations.change import Done, Outcome, Skip, StepSpec, Stop, Wait
+from core.operations.change import Change, Done, Outcome, Skip, StepSpec, Stop, Wait
 from core.operations.ledger import WAITED, LeaseLost, Ledger
 from core.operations.records import Failure, Operation, OperationState, StepState
 from core.operations.teardown import start_due_deletions
@@ -106,7 +106,7 @@ class Runner:
         """Carry an unfinished operation as far as it goes without waiting."""
         if operation.finished:
             return
-        work = Work[Any](self._ledger, operation, fence)
+        work = Work[Change](self._ledger, operation, fence)
         try:
             self._take_up(work)
             while not self.stopping.is_set() and self._advance_step(work):
@@ -119,7 +119,7 @@ class Runner:
         except Exception:  # noqa: BLE001 - the top of an operation's thread
             _log.exception("operation %s could not be written", operation.id)
 
-    def _take_up(self, work: Work[Any]) -> None:
+    def _take_up(self, work: Work[Change]) -> None:
         """Note once that another process watched this run before, so that its page can say what was missed."""
         operation, at = work.operation, work.operation.step
         if operation.id in self._known:
@@ -131,7 +131,7 @@ class Runner:
             now = datetime.now(UTC).isoformat()
             work.record(reattached={"at": now, "since": operation.updated_at.isoformat()})
 
-    def _advance_step(self, work: Work[Any]) -> bool:
+    def _advance_step(self, work: Work[Change]) -> bool:
         """Do one step; True when the next may follow at once."""
         operation = work.operation
         at = operation.step
@@ -168,7 +168,7 @@ class Runner:
         self._forget_errors(operation)
         return self._take_outcome(work, outcome)
 
-    def _take_outcome(self, work: Work[Any], outcome: Outcome) -> bool:
+    def _take_outcome(self, work: Work[Change], outcome: Outcome) -> bool:
         operation, at = work.operation, work.operation.step
         assert at is not None
         if isinstance(outcome, Stop):
@@ -185,7 +185,7 @@ class Runner:
         work.operation = self._ledger.save(done, work.fence)
         return True
 
-    def _take_error(self, work: Work[Any], error: TunedeckError) -> bool:
+    def _take_error(self, work: Work[Change], error: TunedeckError) -> bool:
         """No answer and "slow down" are tried again, a missing identity is waited for, the rest ends the operation.
 
         A service that failed on its own side is tried again for PATIENCE_S, one that cannot be reached for a day.
@@ -221,7 +221,7 @@ class Runner:
         patience_s = PATIENCE_S if isinstance(error, ServiceFailed) else UNREACHABLE_S
         return time.monotonic() - self._failing.setdefault(operation.id, time.monotonic()) < patience_s
 
-    def _wait(self, work: Work[Any], operation: Operation, seconds: float) -> None:
+    def _wait(self, work: Work[Change], operation: Operation, seconds: float) -> None:
         self._due[operation.id] = time.monotonic() + seconds
         work.operation = self._ledger.save(operation, work.fence, waits=True)
 
@@ -229,7 +229,7 @@ class Runner:
         self._pauses.pop(operation.id, None)
         self._failing.pop(operation.id, None)
 
-    def _finish(self, work: Work[Any], state: OperationState, detail: str) -> None:
+    def _finish(self, work: Work[Change], state: OperationState, detail: str) -> None:
         now = datetime.now(UTC)
         left = [step for step in work.operation.steps if step.state in {StepState.WAITING, StepState.RUNNING}]
         steps = tuple(
@@ -272,7 +272,7 @@ def run_forever() -> None:
         runner.stopping.set()
 
 
-def _without_end(work: Work[Any], spec: StepSpec[Any], outcome: Outcome) -> Outcome:
+def _without_end(work: Work[Change], spec: StepSpec[Any], outcome: Outcome) -> Outcome:
     """Count what a step waits in all; raises ServiceRefused once that is longer than its patience."""
     if not isinstance(outcome, Wait) or spec.patience_s == math.inf:
         return outcome

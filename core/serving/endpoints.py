@@ -99,14 +99,16 @@ class EndpointView:
     @property
     def live(self) -> bool:
         """Whether a request is answered: up, and traffic goes to a deployment that is up."""
-        return self.state == ProvisioningState.SUCCEEDED and any(one.up and one.traffic > 0 for one in self.deployments)
+        return self.state == ProvisioningState.SUCCEEDED and any(
+            each.up and each.traffic > 0 for each in self.deployments
+        )
 
     @property
     def state_word(self) -> str:
         """The word shown: Live, No traffic, Empty, Creating, Updating, Deleting or Failed."""
         if self.live:
             return "Live"
-        states = [self.state, *(one.state for one in self.deployments)]
+        states = [self.state, *(each.state for each in self.deployments)]
         for state in ("Deleting", "Failed", "Creating", "Updating", "Scaling"):
             if state in states:
                 return state
@@ -253,7 +255,7 @@ def _view(endpoint: Any, deployments: Iterable[Any]) -> EndpointView:
         state=_state(endpoint.provisioning_state),
         scoring_uri=uri,
         chat_uri=f"{uri.removesuffix('/score')}/v1/chat/completions" if uri.endswith("/score") else "",
-        deployments=tuple(_view_deployment(one, endpoint.name, traffic) for one in deployments),
+        deployments=tuple(_view_deployment(each, endpoint.name, traffic) for each in deployments),
         traffic=traffic,
         tags=told,
         created_at=_created_at(endpoint),

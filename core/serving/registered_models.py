@@ -39,9 +39,9 @@ def list_registered_models(conn: Connection, name: str | None = None) -> list[Re
     models = conn.workspace.models
     names = [name] if name else [m.name for m in conn.call("read", "models", lambda: list(models.list()))]
     found: list[RegisteredModel] = []
-    for one in names:
+    for each in names:
         try:
-            versions = conn.call("read", f"model '{one}'", lambda one=one: list(models.list(one)))
+            versions = conn.call("read", f"model '{each}'", lambda each=each: list(models.list(each)))
         except NotFound:
             continue
         found += [_parse(model) for model in versions]

@@ -1,4 +1,4 @@
-"""How many requests an endpoint answered lately and how fast, as the endpoint itself counted them. Knows no chat.
+"""How many requests an endpoint answered lately and how fast, as the endpoint itself counted them.
 
 Azure Monitor's metrics of `onlineEndpoints` (REST `Microsoft.Insights/metrics`, 2023-10-01): RequestsPerMinute and
 RequestLatency_P50, both by the minute, aggregation Average. Azure's come some minutes late.

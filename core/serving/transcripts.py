@@ -1,6 +1,6 @@
 """Transcripts: what was said with an endpoint, kept in the home under an id that a link can carry.
 
-Knows neither endpoint nor screen, and holds no key.
+It holds no key.
 """
 
 from __future__ import annotations

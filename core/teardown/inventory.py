@@ -1,4 +1,4 @@
-"""Everything that exists in the workspace, with what it bills and what it occupies. Changes nothing."""
+"""Everything that exists in the workspace, with what it bills and what it occupies."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ DELETABLE = ("endpoint", "compute", "model")
 
 @dataclass(frozen=True)
 class Item:
-    """One thing that exists. kind: "endpoint", "compute", "model", "data" or "run".
-
-    per_hour: what it bills now (None: price unknown; 0.0: bills nothing). bytes: what it occupies, None where unknown.
-    key: identity in links (`?pick=`). under_way: titles of the operations that make or change it now.
-    """
+    """One thing that exists."""
 
     kind: str
+    """ "endpoint", "compute", "model", "data" or "run"."""
     name: str
     version: str = ""
     state: str = ""
     price: Price | None = None
     per_hour: float | None = 0.0
+    """What it bills now, None for an unknown price."""
     since: datetime | None = None
     cost_so_far: float | None = None
     delete_at: datetime | None = None
     created_here: bool = False
     note: str = ""
     bytes: int | None = None
+    """What it occupies, None where unknown."""
     path: str = ""
     parts: tuple[str, ...] = ()
     under_way: tuple[str, ...] = ()
+    """Titles of the operations that make or change it now."""
 
     @property
     def key(self) -> str:
@@ -73,16 +73,14 @@ class Item:
 
 @dataclass(frozen=True)
 class Inventory:
-    """Everything that exists. per_hour sums the known prices of one currency; unknown counts the others.
-
-    problems: sentences on what could not be read. unread: which of "endpoints" and "computes" are among that, so that
-    what they bill is not known.
-    """
+    """Everything that exists. The sums are over the known prices of one currency; `unknown` counts the others."""
 
     items: tuple[Item, ...] = ()
     read_at: datetime | None = None
     problems: tuple[str, ...] = ()
+    """Sentences on what could not be read."""
     unread: tuple[str, ...] = ()
+    """Which of "endpoints" and "computes" are among that, so that what they bill is not known."""
 
     @property
     def currency(self) -> str:
@@ -162,22 +160,21 @@ def _read(conn: Connection, readings: Mapping[str, Callable[[Connection], list[I
 
 
 def _endpoints(conn: Connection) -> list[Item]:
-    found = []
-    for endpoint in list_endpoints(conn):
-        prices = [size_price(conn, one.size) if one.size else Price(None) for one in endpoint.deployments]
-        found.append(item_of_endpoint(endpoint, prices))
-    return found
+    def read_prices(endpoint: EndpointView) -> list[Price]:
+        return [size_price(conn, each.size) if each.size else Price(None) for each in endpoint.deployments]
+
+    return [item_of_endpoint(endpoint, read_prices(endpoint)) for endpoint in list_endpoints(conn)]
 
 
 def item_of_endpoint(endpoint: EndpointView, prices: Sequence[Price]) -> Item:
     """Return what an endpoint bills. prices: of one instance of each of its deployments, in their order."""
     billed = [
-        (price.times(one.instances).per_hour, one.created_at or endpoint.created_at)
-        for one, price in zip(endpoint.deployments, prices, strict=True)
+        (price.times(deployment.instances).per_hour, deployment.created_at or endpoint.created_at)
+        for deployment, price in zip(endpoint.deployments, prices, strict=True)
     ]
     since = min((at for _, at in billed if at), default=endpoint.created_at)
     currency = prices[0].currency if prices else "USD"
-    per_hour = _sum([amount for amount, _ in billed]) if {one.currency for one in prices} <= {currency} else None
+    per_hour = _sum([amount for amount, _ in billed]) if {price.currency for price in prices} <= {currency} else None
     return Item(
         kind="endpoint",
         name=endpoint.name,
@@ -188,7 +185,7 @@ def item_of_endpoint(endpoint: EndpointView, prices: Sequence[Price]) -> Item:
         cost_so_far=_sum([_cost(*each) for each in billed]) if per_hour is not None else None,
         delete_at=endpoint.delete_at,
         created_here=endpoint.created_here,
-        parts=(*(one.name for one in endpoint.deployments), *filter(None, [endpoint.model])),
+        parts=(*(deployment.name for deployment in endpoint.deployments), *filter(None, [endpoint.model])),
     )
 
 
@@ -238,17 +235,9 @@ def _data(conn: Connection) -> list[Item]:
     items = []
     for name in names:
         for asset in conn.call("read", f"data '{name}'", lambda name=name: list(data.list(name))):
-            path = path_of(conn, str(asset.path or "")) or ""
-            items.append(
-                Item(
-                    "data",
-                    asset.name,
-                    str(asset.version or ""),
-                    created_here=tags.is_ours(asset.tags or {}),
-                    path=path,
-                    note="stays",
-                )
-            )
+            path, ours = path_of(conn, str(asset.path or "")) or "", tags.is_ours(asset.tags or {})
+            version = str(asset.version or "")
+            items.append(Item("data", asset.name, version, created_here=ours, path=path, note="stays"))
     return items
 
 

@@ -1,4 +1,4 @@
-"""What deleting things would mean, and the receipt after. Deletes nothing."""
+"""What deleting things would mean, and the receipt after."""
 
 from __future__ import annotations
 
@@ -26,13 +26,14 @@ class Action:
 
 @dataclass(frozen=True)
 class TeardownPlan:
-    """What would be deleted, what stays. confirm: the name to type where money or Azure is involved, "" where not."""
+    """What would be deleted, what stays."""
 
     connection: str
     actions: tuple[Action, ...]
     kept: tuple[Item, ...]
     per_hour_before: float = 0.0
     confirm: str = ""
+    """The name to type where money or Azure is involved, "" where not."""
     sentences: tuple[str, ...] = ()
     currency: str = "USD"
 
@@ -102,25 +103,17 @@ def plan_teardown(
 
 def summarise(item: Item) -> dict[str, object]:
     """Return an item as a receipt lists it."""
-    return {
-        "kind": item.kind,
-        "name": item.name,
-        "version": item.version,
-        "bytes": item.bytes,
-        "per_hour": item.per_hour,
-        "note": item.note,
-    }
+    return {name: getattr(item, name) for name in ("kind", "name", "version", "bytes", "per_hour", "note")}
 
 
 def _plan(item: Item, with_files: bool, runs: Iterable[Run], inventory: Inventory) -> Action:
     if item.kind == "model":
-        users = [
-            one.name for one in inventory.items if one.kind == "endpoint" and f"{item.name}:{item.version}" in one.parts
-        ]
+        others, model = inventory.items, f"{item.name}:{item.version}"
+        users = [other.name for other in others if other.kind == "endpoint" and model in other.parts]
         serving = f" Endpoint {users[0]} was made from it." if users else ""
         if with_files:
             shared = [
-                one.version for one in inventory.items if one.path and one.path == item.path and one.kind == "model"
+                other.version for other in others if item.path and other.path == item.path and other.kind == "model"
             ]
             if len(shared) > 1:
                 serving += f" Versions {' and '.join(shared)} share the files: they go with the last of them."

@@ -78,7 +78,7 @@ def test_the_run_that_trains_comes_before_one_that_only_runs() -> None:
     assert overview.find_current([WAITS, imports, trains]) is trains
     assert overview.find_current([WAITS, imports]) is imports
     watch = overview.next_action([WAITS, imports, trains], [], Inventory(), None)
-    assert watch.ids == {"run": "t"}
+    assert watch.subject == "t"
     assert overview.describe_shortly(TRAINS) == "99%", "never 100% before the end"
     assert overview.describe_shortly(replace(TRAINS, state="Failed")) == "Failed"
 
