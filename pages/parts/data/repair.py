@@ -15,6 +15,7 @@ from pages.parts.data import forms as data_forms
 from pages.parts.kit import reads, words
 from pages.parts.kit.action import action
 from pages.parts.kit.notices import ready
+from pages.parts.kit.state import ui
 
 _SHOWN = 3
 _DOWNLOADED_BYTES = 20_000_000  # a browser's download is made in memory
@@ -66,7 +67,7 @@ def describe_change(change: RowDiff) -> str:
 
 def _apply(found: ChatDataset, codes: tuple[str, ...], tokenizer: Path | None) -> None:
     data_forms.remember(datasets.start_repair(found, codes, tokenizer), "repair")
-    st.session_state["source"] = "Used before"
+    ui().view["source"] = "Used before"
 
 
 def _draw_download(found: ChatDataset, codes: tuple[str, ...]) -> None:

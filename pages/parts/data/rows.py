@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
@@ -11,7 +13,7 @@ from core import dataset as datasets
 from core.dataset import CODES, ChatDataset, Finding, Row
 from core.dataset.model_process import identify
 from core.dataset.model_view import view_as_model
-from pages.parts.kit import reads, words
+from pages.parts.kit import fields, reads, words
 from pages.parts.kit.action import action
 from pages.parts.kit.elements.tokens import draw_tokens
 from pages.parts.kit.notices import ready
@@ -30,17 +32,17 @@ _TEST_ROW = "test-"  # before the line of a test row in the address: ?row=test-1
 def draw(found: ChatDataset, findings: tuple[Finding, ...], tokenizer: Path | None, limit: int) -> None:
     """Draw the rows that search, finding and line choose. limit: after how many tokens a row is cut, -1: nowhere."""
     st.header("Conversations")
+    chosen = _read_chosen()
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        file = _draw_file(found)
+        file = _draw_file(chosen.file) if found.test_path else "train"
         view = str(st.segmented_control("Show as", (CHAT, WITH_JSON, AS_MODEL), default=CHAT, required=True, key="as"))
     path = found.test_path if file == "test" and found.test_path else found.train_path
     codes = {one.code: one for one in findings if one.file == file and one.lines}
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        text = (st.text_input("Search rows", type="search", live="400ms", key="rows-search") or "").strip()
-        code = _draw_filter(codes)
-        mark = _TEST_ROW if file == "test" else ""
-        line = _draw_line(mark)
-    set_url_id("row", f"{mark}{line}" if line else None)
+        text = _draw_search_field(chosen.text)
+        code = _draw_filter(chosen.code, codes) if codes else _ALL
+        line = _draw_line(chosen.line)
+    set_url_id("row", f"{_TEST_ROW if file == 'test' else ''}{line}" if line else None)
     if line:
         place = datasets.find_place(path, line)
         rows = [] if place is None else list(datasets.read_page(path, place, 1, mark=found.mark).rows)
@@ -52,48 +54,71 @@ def draw(found: ChatDataset, findings: tuple[Finding, ...], tokenizer: Path | No
         _draw_row(row, view, tokenizer, limit, alone=bool(line))
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """Which rows are shown."""
+
+    file: str = "train"
+    code: str = _ALL
+    text: str = ""
+    line: int | None = None
+
+
 def show_finding(code: str, file: str) -> None:
-    """Have the next run of the page show the rows with a finding."""
-    st.session_state["rows-finding"] = code
-    st.session_state["rows-of"] = "Test" if file == "test" else "Train"
-    st.session_state["rows-search"] = ""
-    _open(None)
+    """Show the rows with a finding."""
+    ui().view["rows"] = Chosen(file, code)
 
 
-def _draw_file(found: ChatDataset) -> str:
-    if found.test_path is None:
-        return "train"
-    if "rows-of" not in st.session_state and (url_id("row") or "").startswith(_TEST_ROW):
-        st.session_state["rows-of"] = "Test"
-    chosen = st.segmented_control("Rows of", ("Train", "Test"), default="Train", required=True, key="rows-of")
-    return str(chosen).lower()
+def _read_chosen() -> Chosen:
+    """Return what was chosen on this page, at first the line that the address names."""
+    if "rows" not in ui().view:
+        row = url_id("row") or ""
+        line = row.removeprefix(_TEST_ROW)
+        file = "test" if row.startswith(_TEST_ROW) else "train"
+        ui().view["rows"] = Chosen(file, line=int(line) if line.isdigit() and 0 < int(line) < 10**9 else None)
+    chosen: Chosen = ui().view["rows"]
+    return chosen
 
 
-def _draw_filter(codes: dict[str, Finding]) -> str:
-    if not codes:
-        return _ALL
-    if st.session_state.get("rows-finding") not in (None, _ALL, *codes):
-        st.session_state["rows-finding"] = _ALL
-    chosen = st.selectbox(
-        "With the finding",
-        [_ALL, *codes],
-        key="rows-finding",
-        format_func=lambda code: f"{codes[code].title} ({words.number(codes[code].count)})" if code else "All rows",
-    )
-    return str(chosen or _ALL)
-
-
-def _draw_line(mark: str) -> int | None:
-    """Draw the jump to a line; the address says which it is at first, where it is one of this file's."""
-    wanted = (url_id("row") or "").removeprefix(mark)
-    if "rows-line" not in st.session_state and wanted.isdigit() and 0 < int(wanted) < 10**9:
-        st.session_state["rows-line"] = int(wanted)
-    chosen = st.number_input("Go to line", min_value=1, value=None, step=1, key="rows-line", placeholder="All")
-    return int(chosen) if chosen else None
+def _choose(value: Any, name: str) -> None:
+    ui().view["rows"] = replace(_read_chosen(), **{name: value})
 
 
 def _open(line: int | None) -> None:
-    st.session_state["rows-line"] = line
+    _choose(line, "line")
+
+
+def _draw_file(file: str) -> str:
+    field = fields.place("rows-of", file)
+    options = fields.follow(field, "Rows of", _choose, "file")
+    st.segmented_control(
+        "Rows of", ("train", "test"), default=file, required=True, format_func=str.capitalize, **options
+    )
+    return file
+
+
+def _draw_search_field(text: str) -> str:
+    options = fields.follow(fields.place("rows-search", text), "Search rows", _choose, "text")
+    st.text_input("Search rows", text, type="search", live="400ms", **options)
+    return text.strip()
+
+
+def _draw_filter(code: str, codes: dict[str, Finding]) -> str:
+    field = fields.place("rows-finding", code if code in codes else _ALL, [_ALL, *codes])
+    st.selectbox(
+        "With the finding",
+        field.among,
+        field.index or 0,
+        format_func=lambda code: f"{codes[code].title} ({words.number(codes[code].count)})" if code else "All rows",
+        **fields.follow(field, "The finding", _choose, "code"),
+    )
+    return str(field.value)
+
+
+def _draw_line(line: int | None) -> int | None:
+    options = fields.follow(fields.place("rows-line", line), "The line", _choose, "line")
+    st.number_input("Go to line", min_value=1, value=line, step=1, placeholder="All", **options)
+    return line
 
 
 def _draw_pages(found: ChatDataset, path: Path, code: str, text: str, limit: int) -> list[Row]:

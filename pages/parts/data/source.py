@@ -14,12 +14,12 @@ from core.errors import BadInput, TunedeckError
 from core.launch.drafts import Draft
 from pages.parts.data import findings as data_findings
 from pages.parts.data import forms as data_forms
-from pages.parts.kit import reads, words
+from pages.parts.kit import fields, reads, words
 from pages.parts.kit.action import action
 from pages.parts.kit.elements.file_field import let_go
 from pages.parts.kit.live import live
 from pages.parts.kit.notices import draw_empty, draw_error, ready
-from pages.parts.kit.state import set_url_id, url_id
+from pages.parts.kit.state import set_url_id, ui, url_id
 from pages.parts.setup import choices
 
 _SOURCES = {
@@ -41,10 +41,10 @@ _PREVIEWED = 3
 
 def draw(draft: Draft) -> ChatDataset | None:
     """Draw the choice of a source and what it needs; returns the data set, or None while there is none to show."""
-    chosen = st.segmented_control(
-        "Where the data comes from", list(_SOURCES), default=_first(draft), required=True, key="source"
-    )
-    source = _SOURCES[str(chosen)]
+    field = fields.place("source", ui().view.setdefault("source", _first(draft)))
+    options = fields.follow(field, "The source", _choose_source)
+    st.segmented_control("Where the data comes from", list(_SOURCES), default=field.value, required=True, **options)
+    source = _SOURCES[field.value]
     prepared = _draw_chosen(draft, source)
     if prepared is None:
         return None
@@ -53,6 +53,10 @@ def draw(draft: Draft) -> ChatDataset | None:
         return None
     data_forms.draw_shape(loaded.value.shape, source)
     return loaded.value
+
+
+def _choose_source(title: str) -> None:
+    ui().view["source"] = title
 
 
 def load(key: str, draft: Draft) -> Snapshot[ChatDataset]:

@@ -121,6 +121,7 @@ def _begin(page: PageEntry) -> None:
     if here.page != page.name:
         here.page, here.open_dialog = page.name, None
         here.errors.clear()
+        here.view.clear()
     alias = url_id("at") or here.alias or _last_alias()
     if alias != here.alias:
         here.alias, here.draft_id = alias, None

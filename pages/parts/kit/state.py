@@ -23,11 +23,7 @@ class Watch:
 
 @dataclass
 class Ui:
-    """What one browser session has open.
-
-    fields: what was drawn last, by name (pages.parts.kit.fields). shown: by id, the drafts as they were drawn last,
-    with what was changed here since; what else changes was changed elsewhere.
-    """
+    """What one browser session has open."""
 
     alias: str | None = None
     draft_id: str | None = None
@@ -40,9 +36,13 @@ class Ui:
     watched: dict[str, Watch] = field(default_factory=dict)
     in_live: bool = False
     chats: dict[str, Any] = field(default_factory=dict)
+    view: dict[str, Any] = field(default_factory=dict)
+    """What the open page shows; forgotten when it is left."""
     notes: dict[str, Any] = field(default_factory=dict)
     fields: dict[str, Any] = field(default_factory=dict)
+    """What was drawn last, by name (pages.parts.kit.fields)."""
     shown: dict[str, Draft] = field(default_factory=dict)
+    """The drafts as they were drawn last, with what was changed here since; other changes were made elsewhere."""
     runs_page: int = 1
 
 

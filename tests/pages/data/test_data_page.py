@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -62,6 +63,11 @@ def links_of(app: AppTest) -> list[str]:
     return [f"{name}={value[0] if isinstance(value, list) else value}" for name, value in app.query_params.items()]
 
 
+def find_field(found: Sequence[Any], label: str) -> Any:
+    """Return the field with this label."""
+    return next(each for each in found if each.label == label)
+
+
 def choose(app: AppTest, label: str, value: str) -> AppTest:
     """Choose in a segmented control."""
     next(one for one in app.segmented_control if one.label == label).set_value(value)
@@ -91,10 +97,10 @@ def test_a_line_is_jumped_to_and_shown_whole_by_its_address(prep: str) -> None:
     app.run()
     assert "Open line 1" in buttons(app)
     assert "row" not in app.query_params
-    app.number_input(key="rows-line").set_value(12)
+    find_field(app.number_input, "Go to line").set_value(12)
     app.run()
     assert '{"messages": []}' in texts(app)
-    app.number_input(key="rows-line").set_value(4000)
+    find_field(app.number_input, "Go to line").set_value(4000)
     app.run()
     assert "There is no row on line 4,000." in texts(app)
 
@@ -107,7 +113,7 @@ def test_a_line_of_the_test_file_has_an_address_of_its_own(home: Path) -> None:
     assert "asked 12" in said
     assert "question 12" not in said
     assert "row=test-12" in links_of(app)
-    app.number_input(key="rows-line").set_value(3)
+    find_field(app.number_input, "Go to line").set_value(3)
     app.run()
     assert "row=test-3" in links_of(app)
     assert "asked 3" in texts(app).split("Conversations")[1]
@@ -118,7 +124,7 @@ def test_a_line_of_the_test_file_has_an_address_of_its_own(home: Path) -> None:
 
 def test_a_search_goes_through_the_file_page_by_page(prep: str) -> None:
     app = open_data(prep=prep, **{"from": "upload"})
-    app.text_input(key="rows-search").set_value("ANSWER OF NUMBER 3")
+    find_field(app.text_input, "Search rows").set_value("ANSWER OF NUMBER 3")
     app.run()
     assert [name for name in buttons(app) if name.startswith("Open")] == ["Open line 3", "Open line 31", "Open line 32"]
     buttons(app)["Later hits"].click()
@@ -131,9 +137,22 @@ def test_a_search_goes_through_the_file_page_by_page(prep: str) -> None:
     buttons(app)["Earlier hits"].click()
     app.run()
     assert "Open line 3" in buttons(app)
-    app.text_input(key="rows-search").set_value("nobody said this")
+    find_field(app.text_input, "Search rows").set_value("nobody said this")
     app.run()
     assert "No row holds 'nobody said this'." in texts(app)
+
+
+def test_rows_with_a_finding_are_shown_by_new_fields_which_no_late_report_reaches(
+    prep: str,
+) -> None:
+    app = open_data(prep=prep, **{"from": "upload"})
+    before = find_field(app.text_input, "Search rows").set_value("question 3").key
+    app.run()
+    next(button for button in app.button if button.label == "Show rows").click()
+    app.run()
+    search = find_field(app.text_input, "Search rows")
+    assert (search.value, search.key == before) == ("", False)
+    assert find_field(app.selectbox, "With the finding").value != ""
 
 
 def test_what_a_row_says_is_text_with_its_unseen_characters_written_out(prep: str) -> None:
