@@ -44,7 +44,7 @@ class Asset(Record, ABC):
 
     @classmethod
     @abstractmethod
-    def from_wire(cls, request: Request, properties: dict[str, Any]) -> dict[str, Any]:
+    def from_wire(cls, workspace: Workspace, properties: dict[str, Any]) -> dict[str, Any]:
         """Return the fields of this kind from a PUT's properties, the content among them; raises 400."""
 
     @classmethod
@@ -183,10 +183,10 @@ class AssetRoutes(Generic[A]):
         properties = answers.field_of(answers.read_json(request), "properties", dict, {})
         current = self.find_version(workspace, name, version)
         if current is None:
-            own = self._kind.from_wire(request, properties)
+            own = self._kind.from_wire(workspace, properties)
             current = self._kind.from_document({"name": name, "version": version, **own})
         else:
-            self._check_unchanged(request, properties, current)
+            self._check_unchanged(workspace, properties, current)
         asset = replace(
             current,
             description=answers.field_of(properties, "description", str),
@@ -196,10 +196,10 @@ class AssetRoutes(Generic[A]):
         ).put(workspace.store)
         return answers.JsonAnswer(version_to_wire(asset), 200 if current.created_at else 201)
 
-    def _check_unchanged(self, request: Request, properties: dict[str, Any], current: A) -> None:
+    def _check_unchanged(self, workspace: Workspace, properties: dict[str, Any], current: A) -> None:
         """Refuse a PUT that would change the content of a version that is there; raises 409."""
         sent, kept = self._kind.read_content(properties), getattr(current, self._kind.CONTENT)
-        if sent in (None, kept) or self._kind.from_wire(request, properties)[self._kind.CONTENT] == kept:
+        if sent in (None, kept) or self._kind.from_wire(workspace, properties)[self._kind.CONTENT] == kept:
             return
         message = f"The {current.KIND} '{current.name}' has a version {current.version} with other content."
         raise WireError(409, "Conflict", message)

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from core.local.records import ProvisioningState
 from core.local.store import Document, Store
 from core.local.wire import answers
 from core.local.wire.errors import WireError
 
 KEPT_OPERATIONS_S = 24 * 3600
 DELETION = "deletion"
-_BUSY = ("Creating", "Updating", "Deleting")
 
 
 def recover(store: Store) -> None:
@@ -76,7 +76,7 @@ def settle_operation(store: Store, operation: str) -> Document:
         answers.finish_operation(store, operation, error=answers.superseded(begun["target"]))
     elif found["state"] == "Failed":
         answers.finish_operation(store, operation, error=_failure_of(found))
-    elif found["state"] not in _BUSY:
+    elif ProvisioningState(found["state"]).finished:
         answers.finish_operation(store, operation)
     return store.require("operation", operation)
 

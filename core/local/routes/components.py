@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from starlette.requests import Request
-
 from core.local.assets import Asset, AssetRoutes
 from core.local.wire import answers
 from core.local.wire.errors import WireError
+from core.local.workspace import Workspace
 
 _TYPES = ("command", "pipeline", "parallel", "import", "spark", "sweep", "automl", "datatransfer", "flow")
 
@@ -26,7 +25,7 @@ class Component(Asset):
     anonymous: bool = False
 
     @classmethod
-    def from_wire(cls, request: Request, properties: dict[str, Any]) -> dict[str, Any]:
+    def from_wire(cls, _workspace: Workspace, properties: dict[str, Any]) -> dict[str, Any]:
         """Read `componentSpec`; raises 400."""
         spec = answers.field_of(properties, "componentSpec", dict, {})
         kind = answers.field_of(spec, "type", str, "")

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from starlette.requests import Request
-
 from core.local.addresses import datastore_path
 from core.local.assets import Asset, AssetRoutes
 from core.local.wire import answers
 from core.local.wire.errors import WireError
+from core.local.workspace import Workspace
 
 TYPES = ("uri_file", "uri_folder", "mltable")
 
@@ -26,7 +25,7 @@ class Data(Asset):
     uri: str
 
     @classmethod
-    def from_wire(cls, request: Request, properties: dict[str, Any]) -> dict[str, Any]:
+    def from_wire(cls, _workspace: Workspace, properties: dict[str, Any]) -> dict[str, Any]:
         """Read `dataType` and `dataUri`; raises 400."""
         uri = answers.field_of(properties, "dataUri", str, "")
         kind = answers.field_of(properties, "dataType", str, "uri_file")

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from starlette.requests import Request
-
 from core.local.assets import Asset, AssetRoutes
 from core.local.jobs.request import OWN_ENVIRONMENT
 from core.local.wire import answers
@@ -54,7 +52,7 @@ class Environment(Asset):
         return {name: properties[name] for name in _SPEC if properties.get(name) not in (None, _NO_IMAGE[name])} or None
 
     @classmethod
-    def from_wire(cls, request: Request, properties: dict[str, Any]) -> dict[str, Any]:
+    def from_wire(cls, _workspace: Workspace, properties: dict[str, Any]) -> dict[str, Any]:
         """Read what the image is made of; raises 400."""
         for name, shape in _SPEC.items():
             answers.field_of(properties, name, shape)

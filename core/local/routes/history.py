@@ -18,6 +18,7 @@ from core.home import LOCATION, SUBSCRIPTION_ID
 from core.local import addresses
 from core.local.jobs import runs
 from core.local.jobs.job import Job, RunError, RunState
+from core.local.routes.data import Data
 from core.local.routes.jobs import properties_of, services_of
 from core.local.store import now_utc
 from core.local.wire import answers
@@ -162,8 +163,8 @@ def resolve_uris(request: Request) -> dict[str, Any]:
         name, _, version = asset.rpartition("/data/")[2].partition("/versions/")
         if found := _OUTPUT.fullmatch(name):
             values[asset] = {"uri": addresses.long_uri(addresses.output_path(found["job"], found["output"]))}
-        elif document := store.get("data", f"{name}/{version}"):
-            values[asset] = {"uri": document["uri"]}
+        elif data := Data.find(store, f"{name}/{version}"):
+            values[asset] = {"uri": data.uri}
     return {"values": values}
 
 

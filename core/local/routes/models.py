@@ -38,7 +38,7 @@ class Model(Asset):
     flavors: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def from_wire(cls, request: Request, properties: dict[str, Any]) -> dict[str, Any]:
+    def from_wire(cls, workspace: Workspace, properties: dict[str, Any]) -> dict[str, Any]:
         """Read `modelType` and `modelUri`, a job's output made the long datastore address; raises 400."""
         uri = answers.field_of(properties, "modelUri", str, "")
         kind = answers.field_of(properties, "modelType", str, "custom_model")
@@ -48,7 +48,6 @@ class Model(Asset):
         if path is None:
             message = f"'{uri}' is not a job's output or an address in this workspace's datastore."
             raise WireError(400, "UserError", message)
-        workspace = workspace_of(request)
         job = _JOB_OUTPUT.fullmatch(uri)
         if job is not None and workspace.store.get("job", job["job"]) is None:
             raise WireError(400, "UserError", f"The job '{job['job']}' was not found.")

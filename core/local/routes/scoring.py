@@ -77,7 +77,7 @@ class Scoring(Response):
         self._timeout_s, self._limit = deployment.request_timeout_s, deployment.request_limit
         self._status = _CLIENT_WENT_AWAY
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
         """Serve it, and count it."""
         started = time.perf_counter()
         try:
