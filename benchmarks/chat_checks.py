@@ -66,7 +66,7 @@ def check_text(path: Path, _tokenizer: Path | None) -> dict[str, float]:
 def check_template(path: Path, tokenizer: Path | None) -> dict[str, float]:
     import orjson
 
-    from core.dataset.chat_template import ChatTemplate, load_template, read_special
+    from core.engine.chat_template import ChatTemplate, load_template, read_special
 
     assert tokenizer is not None
     template, rows = ChatTemplate(load_template(tokenizer), read_special(tokenizer)), 0

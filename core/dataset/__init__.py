@@ -16,7 +16,6 @@ from core.dataset.chat_dataset import (
 from core.dataset.check import Report, Stats, check_file
 from core.dataset.findings import CODES, Finding
 from core.dataset.look import Page, Row, find_place, find_row, find_rows, read_page, read_rows
-from core.dataset.model_process import TemplateRefused
 from core.dataset.preparation import (
     Preparation,
     Preview,
@@ -70,7 +69,6 @@ __all__ = [
     "RowDiff",
     "Shape",
     "Stats",
-    "TemplateRefused",
     "UploadedData",
     "cancel_preparation",
     "check_file",

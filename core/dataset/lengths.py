@@ -9,10 +9,10 @@ import numpy
 
 from core.dataset import table
 from core.dataset.findings import CODES, ERROR_FLAGS, flag
-from core.dataset.model_process import TemplateRefused
 from core.dataset.progress import Meter
 from core.dataset.rows import Problem
 from core.dataset.tokens import LengthCounter
+from core.engine.chat_template import TemplateRefused
 
 _BATCH = 128  # an encoding holds about 150 bytes a token: 128 rows of ultrachat take 25 MB
 Told = Callable[[int], None]
@@ -54,5 +54,5 @@ def count_lengths(
 
 
 def _refusal(line: int, error: TemplateRefused) -> Problem:
-    said = f"Line {line} is refused by the model's chat template: {error}"
+    said = f"Line {line} is refused by the model's chat template: {error.words}"
     return Problem(line, "messages", said, CODES["template_refused"].fix, code="template_refused")

@@ -35,17 +35,6 @@ _lock = threading.Lock()
 _idle: list[_Process] = []
 
 
-class TemplateRefused(ValueError):
-    """The model's chat template does not take a conversation, or does not show an answer as it was given.
-
-    detail: what Python says of it, "" where the template itself says why.
-    """
-
-    def __init__(self, words: str, detail: str = "") -> None:
-        super().__init__(words)
-        self.detail = detail
-
-
 class BadModel(BadInput):
     """A model's own files cannot be used, whatever the rows are."""
 

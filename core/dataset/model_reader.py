@@ -23,9 +23,15 @@ import numpy
 import orjson
 import psutil
 
-from core.dataset.chat_template import ChatTemplate, load_template, read_special
-from core.dataset.model_process import BadModel, TemplateRefused
-from core.dataset.tokens import mark_learned
+from core.dataset.model_process import BadModel
+from core.engine.chat_template import (
+    BadModelFolder,
+    ChatTemplate,
+    TemplateRefused,
+    load_template,
+    mark_learned,
+    read_special,
+)
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -62,8 +68,11 @@ def _load(folder: str, *_changed_at: int) -> _Model:
         raise
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    template = load_template(path.parent)
-    return _Model(tokenizer, None if template is None else ChatTemplate(template, read_special(path.parent)))
+    try:
+        template = load_template(path.parent)
+        return _Model(tokenizer, None if template is None else ChatTemplate(template, read_special(path.parent)))
+    except BadModelFolder as error:
+        raise BadModel(f"{error.words}.", error.detail) from error
 
 
 def _answer(model: _Model, question: dict[str, Any]) -> dict[str, Any]:
@@ -79,9 +88,9 @@ def _view(model: _Model, messages: list[dict[str, Any]]) -> dict[str, Any]:
     try:
         text, spans = model.render(messages)
     except TemplateRefused as error:
-        return {"refused": [str(error), error.detail]}
+        return {"refused": [error.words, error.detail]}
     encoding = model.tokenizer.encode(text, add_special_tokens=False)
-    learned = mark_learned([start for start, _ in encoding.offsets], spans).tolist()
+    learned = mark_learned([start for start, _ in encoding.offsets], spans)
     return {"text": text, "ids": encoding.ids, "ends": [end for _, end in encoding.offsets], "learned": learned}
 
 
@@ -92,7 +101,7 @@ def _count(model: _Model, conversations: list[list[dict[str, Any]]]) -> list[Any
         try:
             rendered.append(model.render(messages))
         except TemplateRefused as error:
-            rendered.append({"refused": [str(error), error.detail]})
+            rendered.append({"refused": [error.words, error.detail]})
     texts = [one[0] for one in rendered if isinstance(one, tuple)]
     encodings = iter(model.tokenizer.encode_batch(texts, add_special_tokens=False))
     return [_counts(next(encodings), one[1]) if isinstance(one, tuple) else one for one in rendered]

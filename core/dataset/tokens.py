@@ -7,15 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy
 import orjson
 
-from core.dataset.model_process import TemplateRefused, ask, name_of
+from core.dataset.model_process import ask, name_of
+from core.engine.chat_template import TemplateRefused
 from core.errors import BadInput
 
 ESTIMATE_UNIT = "tokens (estimate: characters / 4)"
 TOKEN_UNIT = "tokens"
-Span = tuple[int, int]
 Counts = tuple[int, int, int]  # tokens, those that are learned, and which is the first of these
 
 
@@ -43,28 +42,6 @@ class LengthCounter:
         rows = [line.strip().removeprefix(b"\xef\xbb\xbf") for line in lines]
         answer = ask(self._folder, b'{"rows":[' + b",".join(rows) + b"]}")
         return [TemplateRefused(*one["refused"]) if isinstance(one, dict) else tuple(one) for one in answer["rows"]]
-
-
-def mark_learned(starts: Sequence[int], spans: Sequence[Span]) -> Any:
-    """Return which tokens are learned, `(tokens,)` of bool: those that begin inside an answer.
-
-    starts: the character at which each token begins. Tokens come in the order of the text with every tokenizer that
-    keeps it; for one that does not, what the trainer walks through is walked through.
-    """
-    places = numpy.fromiter(starts, numpy.int64, len(starts))
-    if len(places) and bool((places[1:] >= places[:-1]).all()):
-        learned, passed = numpy.zeros(len(places), bool), 0
-        for begin, end in spans:  # a span counts behind those before it, as in a walk
-            first, stop = numpy.searchsorted(places, (max(begin, passed), end))
-            learned[first:stop] = True
-            passed = max(passed, end)
-        return learned
-    walked, span = [], 0
-    for start in starts:
-        while span < len(spans) and start >= spans[span][1]:
-            span += 1
-        walked.append(span < len(spans) and start >= spans[span][0])
-    return numpy.array(walked, bool)
 
 
 def mark_of(folder: Path | None) -> str:

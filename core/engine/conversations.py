@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from core.engine.chat_tokens import Message, check_messages
+from core.engine.chat_template import Message
+from core.engine.chat_tokens import check_messages
 from core.errors import BadInput, NotFound
 
 MINIMUM_ROWS = 10

@@ -1,7 +1,7 @@
 """Compare a tuned model with its base on held-out conversations: loss on every row, answers to a few questions.
 
-Runs here and, unchanged, as a command job on Azure: beside torch and transformers it needs chat_tokens.py alone, in
-this package or in the folder it lies in.
+Runs here and, unchanged, as a command job on Azure: beside torch and transformers it needs what EVALUATION_PROGRAM
+(core/engine) lists, and nothing else of this repository.
 """
 
 from __future__ import annotations
@@ -17,28 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if __package__:
-    from core.engine.chat_tokens import (
-        BadConversation,
-        ChatTokens,
-        Conversation,
-        Message,
-        Threads,
-        check_messages,
-        choose_number_format,
-        load_chat_tokens,
-    )
-else:  # on Azure the two files travel without their package
-    from chat_tokens import (  # type: ignore[no-redef]
-        BadConversation,
-        ChatTokens,
-        Conversation,
-        Message,
-        Threads,
-        check_messages,
-        choose_number_format,
-        load_chat_tokens,
-    )
+from core.engine.chat_template import BadConversation, Message
+from core.engine.chat_tokens import ChatTokens, Conversation, check_messages, load_chat_tokens
+from core.engine.compute_speed import Threads, choose_number_format
 
 if TYPE_CHECKING:
     import torch

@@ -60,8 +60,8 @@ def finetune(step: Step) -> None:
 def _train(step: Step, settings: TrainingSettings, chosen: Format, device: torch.device) -> dict[str, Any]:
     import torch
 
-    from core.engine.chat_tokens import Threads
     from core.engine.checkpoints import Checkpoints
+    from core.engine.compute_speed import Threads
     from core.engine.preprocess import read_rows
     from core.engine.trainable import load_model, make_trainable
     from core.engine.training import Training
@@ -131,7 +131,7 @@ def _choose_device(settings: TrainingSettings, step: Step) -> torch.device:
 
 def _choose_format(settings: TrainingSettings, device: torch.device) -> Format:
     """precision 32 is taken at its word; 16 allows bf16, which is used where it is the faster one."""
-    from core.engine.chat_tokens import choose_number_format
+    from core.engine.compute_speed import choose_number_format
 
     if settings.precision == "32":
         return Format("float32", "precision is 32")

@@ -13,7 +13,8 @@ from transformers import AutoModelForCausalLM, StoppingCriteria, StoppingCriteri
 from transformers.generation.streamers import BaseStreamer
 from transformers.utils import logging
 
-from core.engine.chat_tokens import ChatTokens, Threads, choose_number_format, load_chat_tokens
+from core.engine.chat_tokens import ChatTokens, load_chat_tokens
+from core.engine.compute_speed import Threads, choose_number_format
 
 FinishReason = Literal["stop", "length", "cancelled"]
 Emit = Callable[[str], None]

@@ -8,7 +8,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from core.engine.chat_tokens import BadConversation, read_json
+from core.engine.chat_template import BadConversation, read_json
 from core.engine.step import Step, link_folder, run
 from core.errors import BadInput, NotFound
 

@@ -10,7 +10,8 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from core.engine.chat_tokens import BadConversation, ChatTokens, Conversation
+from core.engine.chat_template import BadConversation
+from core.engine.chat_tokens import ChatTokens, Conversation
 from core.engine.component import fill_defaults
 from core.engine.conversations import ChatFile, check_enough, read_chat_file, split
 from core.engine.step import Step, run, write_json

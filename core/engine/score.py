@@ -138,7 +138,7 @@ class Scorer:
         return answer
 
     def _check_prompt(self, asked: ChatRequest) -> list[int]:
-        from core.engine.chat_tokens import BadConversation
+        from core.engine.chat_template import BadConversation
         from core.engine.score_request import BadRequest
 
         try:
@@ -213,7 +213,7 @@ def serve(folder: Path, model_dir: Path, name: str, cores: int, instances: int, 
     """Load the model, then answer until this process is stopped; ready.json appears when requests are answered."""
     import uvicorn
 
-    from core.engine.chat_tokens import BadConversation
+    from core.engine.chat_template import BadConversation
     from core.engine.generation import load_chat_model
 
     os.environ["HF_HUB_OFFLINE"] = "1"

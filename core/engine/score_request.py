@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from core.engine.chat_tokens import Message, check_messages
+from core.engine.chat_template import Message
+from core.engine.chat_tokens import check_messages
 from core.engine.generation import Sampling
 
 

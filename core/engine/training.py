@@ -18,8 +18,8 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from core.engine.answer_loss import answer_loss, takes_lines
 from core.engine.batches import Batch, make_batch, plan_epoch, plan_in_order
-from core.engine.chat_tokens import Threads
 from core.engine.checkpoints import STATE_FILE, Checkpoints
+from core.engine.compute_speed import Threads
 from core.engine.preprocess import TokenRows
 from core.engine.step import Step
 from core.engine.trainable import Trainable

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from core.engine.chat_tokens import BadConversation, BadTemplate, ChatTokens, load_chat_tokens
+from core.engine.chat_template import BadConversation, BadTemplate
+from core.engine.chat_tokens import ChatTokens, load_chat_tokens
 from core.engine.component import check_inputs
 from core.engine.conversations import ChatFile, check_enough, read_chat_file
 from core.engine.step import Step, run, write_json
@@ -41,7 +42,7 @@ def check_template(tokens: ChatTokens, chat_file: ChatFile) -> None:
     problems = []
     for line, messages in zip(chat_file.lines, chat_file.conversations, strict=True):
         try:
-            tokens.render(messages)
+            tokens.template.render(messages)
         except BadTemplate as error:
             raise BadInput(str(error), "Pick another model, or mend the chat template in its folder.") from error
         except BadConversation as error:

@@ -15,6 +15,7 @@ from typing import Any
 from core.azureml import tags
 from core.azureml.connection import Connection
 from core.azureml.datastore import read_text, send_file, uri_of
+from core.engine import EVALUATION_PROGRAM
 from core.errors import BadInput, ServiceRefused
 from core.home import REPOSITORY
 from core.runs.jobs import OUTPUT_NAME, Run, evaluation_name, has_job
@@ -23,13 +24,6 @@ from core.runs.jobs import OUTPUT_NAME, Run, evaluation_name, has_job
 ENVIRONMENT = "azureml://registries/azureml/environments/acft-hf-nlp-gpu/versions/112"
 OUTPUT = "evaluation"
 RESULT = "evaluation.json"
-_PROGRAM = (
-    "core/__init__.py",
-    "core/local/__init__.py",
-    "core/engine/__init__.py",
-    "core/engine/chat_tokens.py",
-    "core/engine/evaluate.py",
-)
 
 
 @dataclass(frozen=True)
@@ -132,7 +126,7 @@ def parse_evaluation(text: str) -> Evaluation:
 
 def _send_program(conn: Connection) -> str:
     """Send the evaluation's files under the hash of their content; returns the folder's address."""
-    files = {name: (REPOSITORY / name).read_bytes() for name in _PROGRAM}
+    files = {name: (REPOSITORY / name).read_bytes() for name in EVALUATION_PROGRAM}
     digest = hashlib.sha256(b"".join(name.encode() + content for name, content in files.items())).hexdigest()[:16]
     folder = f"tunedeck/programs/{digest}"
     for name, content in files.items():

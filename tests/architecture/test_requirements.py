@@ -12,8 +12,6 @@ from tests.architecture.modules import REPOSITORY, list_modules
 
 OWN = {"app", "core", "pages", "tests", "benchmarks"}
 APART = {"torch"}
-# Known to the evaluation, which also runs as two files in a folder on Azure.
-SIBLINGS = {"chat_tokens"}
 PIN = re.compile(r"^([A-Za-z0-9_.-]+)==([^\s;]+)", re.MULTILINE)
 
 
@@ -33,7 +31,7 @@ def _distributions(*roots: str) -> set[str]:
     for module in list_modules(*roots):
         for each in module.imports:
             top = each.name.split(".")[0]
-            if top in OWN | SIBLINGS | {"", "__future__"} or top in sys.stdlib_module_names:
+            if top in OWN | {"", "__future__"} or top in sys.stdlib_module_names:
                 continue
             found |= _azure(each.name) if top == "azure" else {_canonical(one) for one in providers.get(top, [top])}
     return found

@@ -79,7 +79,7 @@ def test_learned_tokens_are_the_trainers_own(folder: Path, name: str) -> None:
         assert [token.id for token in found.tokens] == wanted.ids, talk
         assert LengthCounter(folder).count(talk) == len(wanted.ids), "what the page counts for each row"
         assert [token.learned for token in found.tokens] == wanted.learned, talk
-        assert "".join(token.text for token in found.tokens) == found.text == trainer.render(talk)
+        assert "".join(token.text for token in found.tokens) == found.text == trainer.template.render(talk)
         assert found.learned == sum(wanted.learned) > 0
         limit = chance.randint(1, len(wanted.ids) + 3)
         short = view_as_model(talk, folder, limit)
@@ -96,7 +96,7 @@ def test_a_template_kept_by_name_in_the_configuration_is_found(folder: Path) -> 
     talk = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
     assert (
         view_as_model(talk, folder).text
-        == load_chat_tokens(folder).render(talk)
+        == load_chat_tokens(folder).template.render(talk)
         == ("<|user|>\na<|end|>\n<|assistant|>\nb<|end|>\n<|im_end|>")
     )
 

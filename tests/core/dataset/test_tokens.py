@@ -7,13 +7,13 @@ import random
 import shutil
 from pathlib import Path
 
-import numpy
 import pytest
 
 from core.dataset.check import check_file
 from core.dataset.lengths import count_lengths
-from core.dataset.tokens import LengthCounter, mark_learned
-from core.engine.chat_tokens import BadConversation, load_chat_tokens
+from core.dataset.tokens import LengthCounter
+from core.engine.chat_template import BadConversation
+from core.engine.chat_tokens import load_chat_tokens
 from tests.core.dataset.test_model_view import TEMPLATES
 from tests.tiny_model import build_tiny_model
 
@@ -101,28 +101,3 @@ def test_one_message_alone_counts_for_nothing_as_it_is_not_trained_on(tmp_path: 
     records, refused = count_lengths(path, LengthCounter(tiny))
     assert records["tokens"][0] > records["trained"][0] > 0
     assert (records["tokens"][1], records["trained"][1], refused) == (0, 0, [])
-
-
-def test_tokens_out_of_order_are_marked_as_the_trainer_walks_through_them() -> None:
-    starts = [0, 3, 3, 7, 5, 9, 4, 12]
-    assert mark_learned(starts, [(3, 6), (9, 12)]).tolist() == [
-        False,
-        True,
-        True,
-        False,
-        False,
-        True,
-        False,
-        False,
-    ]
-    assert mark_learned(sorted(starts), [(3, 6), (9, 12)]).tolist() == [
-        False,
-        True,
-        True,
-        True,
-        True,
-        False,
-        True,
-        False,
-    ]
-    assert not numpy.any(mark_learned([], [(0, 3)]))

@@ -7,15 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from core.engine.chat_tokens import (
-    BadConversation,
-    ChatTokens,
-    Conversation,
-    Threads,
-    check_messages,
-    choose_number_format,
-    load_chat_tokens,
-)
+from core.engine.chat_template import BadConversation, mark_learned
+from core.engine.chat_tokens import ChatTokens, Conversation, check_messages, load_chat_tokens
+from core.engine.compute_speed import Threads, choose_number_format
 from core.engine.import_model import import_model
 from core.engine.validate import validate
 from core.errors import BadInput
@@ -87,21 +81,53 @@ def test_a_template_that_drops_thoughts_from_earlier_turns_still_finds_the_answe
     assert learned_text(tokens, row) == ["It is blue.<|im_end|>", "ü 🎣<|im_end|>"]
 
 
-def test_generation_marks_of_a_template_are_understood(tiny_model: Path, tmp_path: Path) -> None:
-    template = (
-        "{%- for m in messages -%}<|im_start|>{{ m.role }}\n"
-        "{%- if m.role == 'assistant' -%}{% generation %}{{ m.content }}<|im_end|>{% endgeneration %}"
-        "{%- else -%}{{ m.content }}<|im_end|>{%- endif -%}{%- endfor -%}"
-        "{%- if add_generation_prompt -%}<|im_start|>assistant\n{%- endif -%}"
-    )
-    tokens = other_template(tiny_model, tmp_path / "model", template)
-    assert learned_text(tokens, tokens.encode_conversations([TALK[1:3]])[0]) == [" It is blue.\n<|im_end|>"]
+# As models publish them, with the marks by which transformers finds what the assistant wrote.
+MARKED = {
+    "chatml": (
+        "{%- for m in messages -%}{{ '<|im_start|>' + m.role + '\n' }}{%- if m.role == 'assistant' -%}"
+        "{%- generation -%}{{ m.content + '<|im_end|>' }}{%- endgeneration -%}{{ '\n' }}"
+        "{%- else -%}{{ m.content + '<|im_end|>\n' }}{%- endif -%}{%- endfor -%}"
+        "{%- if add_generation_prompt -%}{{ '<|im_start|>assistant\n' }}{%- endif -%}"
+    ),
+    "phi": (
+        "{% for m in messages %}{{ '<|' + m.role + '|>\n' }}{% if m.role == 'assistant' %}"
+        "{% generation %}{{ m.content + '<|endoftext|>' }}{% endgeneration %}{{ '\n' }}"
+        "{% else %}{{ m.content + '<|end|>\n' }}{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
+    ),
+    "llama": (
+        "{{ bos_token }}{% for m in messages %}{{ '<|start|>' + m.role + '<|stop|>\n\n' }}"
+        "{% if m.role == 'assistant' %}{% generation %}{{ m.content | trim + '<|im_end|>' }}{% endgeneration %}"
+        "{% else %}{{ m.content | trim + '<|im_end|>' }}{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|start|>assistant<|stop|>\n\n' }}{% endif %}"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MARKED)
+def test_tokens_and_loss_mask_are_those_of_transformers(tiny_model: Path, tmp_path: Path, name: str) -> None:
+    from transformers import AutoTokenizer
+
+    row = other_template(tiny_model, tmp_path / "model", MARKED[name]).encode_conversations([TALK])[0]
+    judge = AutoTokenizer.from_pretrained(tmp_path / "model")
+    theirs = judge.apply_chat_template(TALK, return_dict=True, return_assistant_tokens_mask=True)
+    assert row.ids == theirs["input_ids"]
+    assert row.learned == [bool(learned) for learned in theirs["assistant_masks"]]
+    assert any(row.learned)
+    assert not all(row.learned)
+
+
+def test_tokens_out_of_order_are_learned_as_they_come() -> None:
+    starts, answers = [0, 3, 3, 7, 5, 9, 4, 12], [(3, 6), (9, 12)]
+    assert [at for at, learned in enumerate(mark_learned(starts, answers)) if learned] == [1, 2, 5]
+    assert [at for at, learned in enumerate(mark_learned(sorted(starts), answers)) if learned] == [1, 2, 3, 4, 6]
+    assert mark_learned([], [(0, 3)]) == []
 
 
 def test_what_the_template_refuses_is_a_sentence(tiny_model: Path, tmp_path: Path) -> None:
     tokens = other_template(tiny_model, tmp_path / "model", "{{ raise_exception('Roles must alternate') }}")
     with pytest.raises(BadConversation, match="chat template refuses the conversation: Roles must alternate"):
-        tokens.render(TALK)
+        tokens.template.render(TALK)
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -206,7 +232,7 @@ class Machine:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, speeds: dict[int, float]) -> None:
         self.now, self.speeds, self.threads = 0.0, speeds, 0
-        monkeypatch.setattr("core.engine.chat_tokens.time.perf_counter", lambda: self.now)
+        monkeypatch.setattr("core.engine.compute_speed.time.perf_counter", lambda: self.now)
         monkeypatch.setattr("torch.set_num_threads", self.use)
         monkeypatch.setattr("torch.nn.functional.linear", self.multiply)
 

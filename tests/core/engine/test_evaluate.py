@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from core.engine import EVALUATION_PROGRAM
 from core.engine import evaluate as program
 from core.engine.evaluate import CannotEvaluate, Options, evaluate
 from core.engine.finetune import finetune
@@ -60,19 +61,18 @@ def test_the_loss_is_the_mean_over_answer_tokens_whatever_the_batches(
     assert many["base"]["loss"] == pytest.approx(single["base"]["loss"], rel=0.01)
 
 
-def test_it_runs_as_two_files_without_the_package(
-    tmp_path: Path, tiny_model: Path, tuned: Path, held_out: Path
-) -> None:
+def test_what_is_sent_to_azure_runs_alone(tmp_path: Path, tiny_model: Path, tuned: Path, held_out: Path) -> None:
     """A process that imports torch: some seconds."""
     folder = tmp_path / "code"
-    folder.mkdir()
-    for name in ("evaluate.py", "chat_tokens.py"):
-        shutil.copy(ENGINE / name, folder)
+    for name in EVALUATION_PROGRAM:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(REPOSITORY / name, folder / name)
     mlflow = tmp_path / "mlflow"
     shutil.copytree(tuned, mlflow / "model")
     command = [
         sys.executable,
-        "evaluate.py",
+        "-m",
+        "core.engine.evaluate",
         "--base",
         str(tiny_model),
         "--tuned",
@@ -108,12 +108,3 @@ def test_test_data_that_cannot_be_used_is_a_sentence(
         (tmp_path / "bad.jsonl").write_text(content)
     with pytest.raises(CannotEvaluate, match=words):
         evaluate(tiny_model, tiny_model, tmp_path / "bad.jsonl", tmp_path / "out", Options())
-
-
-def test_it_imports_nothing_of_core_but_the_file_that_travels_with_it() -> None:
-    code = (
-        "import sys, core.engine.evaluate;"
-        "print(sorted(name for name in sys.modules if name.startswith('core.') and name.count('.') > 1))"
-    )
-    answer = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    assert answer.stdout.strip() == "['core.engine.chat_tokens', 'core.engine.evaluate']"

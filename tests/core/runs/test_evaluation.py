@@ -5,9 +5,10 @@ import json
 
 import pytest
 
+from core.engine import EVALUATION_PROGRAM
 from core.errors import ServiceRefused
 from core.home import REPOSITORY
-from core.runs.evaluation import _PROGRAM, parse_evaluation
+from core.runs.evaluation import parse_evaluation
 
 FOUND = {
     "rows": 2,
@@ -21,8 +22,8 @@ FOUND = {
 
 def test_the_program_that_travels_with_the_job_is_whole() -> None:
     """On Azure nothing else of this repository is there: what the files import of it must be among them."""
-    modules = {name.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for name in _PROGRAM}
-    for name in _PROGRAM:
+    modules = {name.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for name in EVALUATION_PROGRAM}
+    for name in EVALUATION_PROGRAM:
         for node in ast.walk(ast.parse((REPOSITORY / name).read_text(encoding="utf-8"))):
             wanted = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             wanted += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
