@@ -7,7 +7,7 @@ from pages.parts.kit.guard import end_page
 from pages.parts.kit.links import link
 from pages.parts.kit.notices import draw_empty
 from pages.parts.kit.state import url_id
-from pages.parts.serve.deploy_form import draw_form
+from pages.parts.serve.deploy import draw_form
 from pages.parts.serve.deployment import draw_deploy
 
 st.title("Deploy", anchor=False)

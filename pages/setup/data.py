@@ -23,7 +23,7 @@ tokenizer = datasets.find_tokenizer(draft.model, draft.model_version) if draft.m
 
 numbers.draw_tiles(dataset, limit)
 checks.follow(dataset, tokenizer)
-findings.draw(dataset, found)
+findings.draw(found)
 repair.draw(dataset, found, tokenizer)
 compare.draw(dataset)
 rows.draw(dataset, found, tokenizer, limit)

@@ -6,7 +6,7 @@ from collections import Counter
 
 import streamlit as st
 
-from core.dataset import ChatDataset, Finding
+from core.dataset import Finding
 from pages.parts.data.rows import show_finding
 from pages.parts.kit import words
 from pages.parts.kit.action import action
@@ -20,7 +20,7 @@ _MARKS = {
 }
 
 
-def draw(found: ChatDataset, findings: tuple[Finding, ...]) -> None:
+def draw(findings: tuple[Finding, ...]) -> None:
     """Draw the findings, worst first."""
     if not findings:
         st.badge("No findings", icon=":material/check_circle:", color="green")

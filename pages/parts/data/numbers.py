@@ -1,4 +1,4 @@
-"""What a data set holds, in numbers: rows, tokens, lengths, turns, roles, languages. Knows neither sources nor rows."""
+"""What a data set holds, in numbers: rows, tokens, lengths, turns, roles, languages."""
 
 from __future__ import annotations
 

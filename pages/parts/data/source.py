@@ -1,4 +1,4 @@
-"""Where the data comes from, and how far its check is; what each source asks for is in data_forms."""
+"""Where the data comes from, and how far its check is; what each source asks for is in forms."""
 
 from __future__ import annotations
 

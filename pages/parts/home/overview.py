@@ -9,7 +9,7 @@ from core import overview
 from core.azureml.settings import LOCAL
 from core.catalog.prices import money
 from core.overview import NextStep
-from core.runs.jobs import Run
+from core.runs.states import Run
 from core.teardown.inventory import Inventory, Item
 from core.words import duration
 from pages.parts.kit import words

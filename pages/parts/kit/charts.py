@@ -1,4 +1,4 @@
-"""Every Plotly chart of the dashboard: one look, light and dark. Knows series of numbers, not where they come from.
+"""Every Plotly chart of the dashboard: one look, light and dark.
 
 A live chart keeps the reader's zoom because its `uirevision` is the run: the browser resets it only for another run.
 """

@@ -2,7 +2,7 @@
 
 A browser reports what every field holds with each request, at first what it was drawn with. A value that code writes
 into the session's state may not have reached it by then, and the field's own first value comes back as if it had been
-typed. Knows neither drafts nor what a field is for.
+typed.
 """
 
 from __future__ import annotations

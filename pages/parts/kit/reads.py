@@ -1,4 +1,4 @@
-"""What pages know of a workspace: snapshots, read off the script thread. Knows no SDK and draws nothing.
+"""What pages know of a workspace: snapshots, read off the script thread. Draws nothing.
 
 A page never waits: the first `read` answers "loading", and the frame draws the page again when the value is there.
 """

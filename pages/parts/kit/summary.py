@@ -11,7 +11,7 @@ from core.errors import NotFound
 from core.launch import drafts
 from core.launch.drafts import Draft
 from core.overview import NextAction, StripView
-from core.runs.jobs import Run
+from core.runs.states import Run
 from core.serving import endpoints
 from core.serving.endpoints import EndpointView
 from core.teardown import inventory

@@ -1,4 +1,4 @@
-"""Numbers, times and sizes as the screens write them. Knows no screen and no workspace."""
+"""Numbers, times and sizes as the screens write them."""
 
 from __future__ import annotations
 

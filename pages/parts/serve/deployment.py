@@ -35,7 +35,7 @@ def draw_deploy(name: str) -> None:
     if isinstance(snapshot.error, NotFound) and operation is not None and operation.state == "done":
         draw_empty(f"Endpoint '{name}' was deleted.", link("deploy"), "Deploy again")
         return
-    _draw_head(name, endpoint, operation)
+    _draw_head(name, endpoint)
     live(lambda: _read_changes(name), key="changes", run_every=2.0)
     if endpoint is not None:
         _draw_facts(endpoint)
@@ -59,7 +59,7 @@ def _read_changes(name: str) -> object:
     return (found.delete_at, restarts, changing.state if changing else "", found.state_word)
 
 
-def _draw_head(name: str, endpoint: EndpointView | None, operation: Operation | None) -> None:
+def _draw_head(name: str, endpoint: EndpointView | None) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.header(words.plain(name), anchor=False, width="content")
         if endpoint is not None:

@@ -1,4 +1,4 @@
-"""A Plotly chart that is brought up to date in place. Knows figures as JSON, not what they show.
+"""A Plotly chart that is brought up to date in place.
 
 `st.plotly_chart` of Streamlit 1.67 takes the chart out of the page and puts another in at each new point (its identity
 holds the figure), which flickers and loses the zoom; under a fixed identity it never draws new data. So the figure goes

@@ -1,4 +1,4 @@
-"""A text cut into a model's tokens, as an element of its own. Knows tokens as text; what they say is never markup.
+"""A text cut into a model's tokens, as an element of its own. What they say is never markup.
 
 Streamlit's Markdown folds white space and cannot mark a token without drawing what it holds. Here each token becomes a
 text node, so nothing in a row can become an element. What is learned is underlined and what is cut is struck out, so
