@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from core.local.records import ProvisioningState
+from core.local.compute import Compute
+from core.local.endpoints.resources import Deployment, Endpoint
+from core.local.operation import Operation
 from core.local.store import Document, Store
 from core.local.wire import answers
 from core.local.wire.errors import WireError
@@ -60,37 +62,41 @@ def _settle_operations(store: Store) -> None:
         settle_operation(store, operation)
 
 
-def settle_operation(store: Store, operation: str) -> Document:
+def settle_operation(store: Store, operation: str) -> Operation:
     """Return an operation, ended as what it was about stands; one that is still worked on is left to who does.
 
     Whoever writes or deletes a resource need not know whose operation on it goes on.
     """
-    begun = store.require("operation", operation)
-    if begun["status"] != "InProgress":
+    begun = Operation.get(store, operation)
+    if begun.status.finished:
         return begun
-    found = _find_target(store, begun["target"])
-    is_latest = found is not None and found.get("operation") == operation
-    if begun.get("deletes") and not is_latest:  # gone, or gone and made anew
+    resource = _find_target(store, begun.target)
+    is_latest = resource is not None and resource.operation == operation
+    if begun.deletes and not is_latest:  # gone, or gone and made anew
         answers.finish_operation(store, operation)
-    elif found is None or not is_latest:
-        answers.finish_operation(store, operation, error=answers.superseded(begun["target"]))
-    elif found["state"] == "Failed":
-        answers.finish_operation(store, operation, error=_failure_of(found))
-    elif ProvisioningState(found["state"]).finished:
+    elif resource is None or not is_latest:
+        answers.finish_operation(store, operation, error=answers.superseded(begun.target))
+    elif resource.state.is_failed:
+        answers.finish_operation(store, operation, error=_failure_of(resource))
+    elif resource.state.is_finished:
         answers.finish_operation(store, operation)
-    return store.require("operation", operation)
+    return Operation.get(store, operation)
 
 
-def _failure_of(found: Document) -> WireError:
-    """Return why a compute or a deployment failed, as its document keeps it."""
-    kept = {"code": found.get("error_code"), "message": found.get("error")}
-    told = next(iter(found.get("errors") or ()), kept)
-    return WireError(400, told["code"] or "ResourceNotReady", told["message"] or "It failed.")
+def _failure_of(resource: Compute | Endpoint | Deployment) -> WireError:
+    """Return why a compute or a deployment failed."""
+    code, message = None, None
+    if isinstance(resource, Deployment):
+        code, message = resource.error_code, resource.error
+    elif isinstance(resource, Compute) and resource.errors:
+        code, message = resource.errors[0]["code"], resource.errors[0]["message"]
+    return WireError(400, code or "ResourceNotReady", message or "It failed.")
 
 
-def _find_target(store: Store, target: str) -> Document | None:
+def _find_target(store: Store, target: str) -> Compute | Endpoint | Deployment | None:
     parts = target.removeprefix(answers.workspace_id()).strip("/").split("/")
-    if parts[0] == "onlineEndpoints" and len(parts) > 3:
-        return store.get("deployment", f"{parts[1]}/{parts[3]}")
-    kind = {"computes": "compute", "onlineEndpoints": "endpoint"}.get(parts[0])
-    return store.get(kind, parts[1]) if kind else None
+    if parts[0] == "computes":
+        return Compute.find(store, parts[1])
+    if parts[0] == "onlineEndpoints":
+        return Deployment.find(store, f"{parts[1]}/{parts[3]}") if len(parts) > 3 else Endpoint.find(store, parts[1])
+    return None

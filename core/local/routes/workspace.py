@@ -83,27 +83,22 @@ def list_permissions(_request: Request) -> dict[str, Any]:
 
 
 def get_operation(request: Request) -> Response:
-    """GET how a long-running operation does."""
-    operation = answers.name_of(request, "operation")
-    document = recovery.settle_operation(workspace_of(request).store, operation)
+    """GET how a long-running operation does; while it goes on, endpoints say Updating and all else InProgress."""
+    name = answers.name_of(request, "operation")
+    operation = recovery.settle_operation(workspace_of(request).store, name)
+    updates_endpoint = not operation.status.finished and "/onlineEndpoints/" in operation.target
     answer: dict[str, Any] = {
-        "id": f"{OPERATION_PATH.format(subscription=SUBSCRIPTION_ID)}/{operation}",
-        "name": operation,
-        "status": _status_of(document),
-        "percentComplete": document["percentComplete"],
-        "startTime": answers.to_answer_time(document["created_at"]),
+        "id": f"{OPERATION_PATH.format(subscription=SUBSCRIPTION_ID)}/{name}",
+        "name": name,
+        "status": "Updating" if updates_endpoint else operation.status,
+        "percentComplete": operation.percent_complete,
+        "startTime": answers.to_answer_time(operation.created_at),
     }
-    if document["status"] != "InProgress":
-        answer["endTime"] = answers.to_answer_time(document["modified_at"])
-    if document["error"]:
-        answer["error"] = document["error"]
+    if operation.status.finished:
+        answer["endTime"] = answers.to_answer_time(operation.modified_at)
+    if operation.error:
+        answer["error"] = operation.error
     return answers.JsonAnswer(answer, headers=answers.POLL_AGAIN)
-
-
-def _status_of(operation: dict[str, Any]) -> str:
-    """Return how an operation does; while it goes on, endpoints say Updating and all else InProgress."""
-    is_of_endpoints = operation["status"] == "InProgress" and "/onlineEndpoints/" in operation["target"]
-    return "Updating" if is_of_endpoints else str(operation["status"])
 
 
 def get_health(request: Request) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from core.home import LOCATION, RESOURCE_GROUP, SUBSCRIPTION_ID, WORKSPACE_NAME
+from core.local.operation import SUPERSEDED, Operation
 from core.local.profile import Profile
 from core.local.store import Store
 from core.local.wire.errors import WireError
@@ -308,35 +309,21 @@ def read_part(path: Path, first: int, length: int) -> Iterator[bytes]:
 
 # Long-running operations
 
-CANCELED = "OperationCanceled"  # Azure's code for what another operation took the place of
-
 
 def superseded(target: str) -> WireError:
     """Return the end of an operation whose resource was written again, or deleted, before it was done."""
     what = target.removeprefix(f"{workspace_id()}/")
-    return WireError(409, CANCELED, f"A later request changed or deleted '{what}' before this one was done.")
+    return WireError(409, SUPERSEDED, f"A later request changed or deleted '{what}' before this one was done.")
 
 
 def start_operation(store: Store, target: str, *, deletes: bool = False) -> str:
     """Record an operation on the resource `target` (its ARM id) as in progress; return its id."""
-    operation = uuid.uuid4().hex
-    begun = {"status": "InProgress", "percentComplete": 0.0, "target": target, "error": None, "deletes": deletes}
-    store.put("operation", operation, begun)
-    return operation
+    return Operation(name=uuid.uuid4().hex, target=target, deletes=deletes).put(store).name
 
 
 def finish_operation(store: Store, operation: str, *, error: WireError | None = None) -> None:
-    """Record the end of an operation, Canceled where the error says so; the first end stands."""
-
-    def end(body: dict[str, Any]) -> dict[str, Any] | None:
-        if body["status"] != "InProgress":
-            return None
-        if error is not None:
-            failure = {"code": error.code, "message": error.message}
-            return {**body, "status": "Canceled" if error.code == CANCELED else "Failed", "error": failure}
-        return {**body, "status": "Succeeded", "percentComplete": 100.0}
-
-    store.update("operation", operation, end)
+    """Record the end of an operation; the first end stands."""
+    Operation.update(store, operation, lambda current: current.ended(error))
 
 
 def operation_url(request: Request, operation: str) -> str:

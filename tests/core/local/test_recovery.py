@@ -59,7 +59,7 @@ def test_an_operation_that_nobody_works_on_ends_as_its_resource_stands(
         latest = operation if is_latest else "another"
         replace(deployment, state=ProvisioningState(state), operation=latest).put(store)
     ended = recovery.settle_operation(store, operation)
-    assert (ended["status"], ended["error"] is None) == (becomes, becomes in ("Succeeded", "InProgress"))
+    assert (ended.status, ended.error is None) == (becomes, becomes in ("Succeeded", "InProgress"))
 
 
 @pytest.mark.parametrize("stops", [False, True], ids=["in one life", "over a kill"])
