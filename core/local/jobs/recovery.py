@@ -76,9 +76,9 @@ def settle_operation(store: Store, operation: str) -> Operation:
         answers.finish_operation(store, operation)
     elif resource is None or not is_latest:
         answers.finish_operation(store, operation, error=answers.superseded(begun.target))
-    elif resource.state.is_failed:
+    elif resource.state.failed:
         answers.finish_operation(store, operation, error=_failure_of(resource))
-    elif resource.state.is_finished:
+    elif resource.state.finished:
         answers.finish_operation(store, operation)
     return Operation.get(store, operation)
 
