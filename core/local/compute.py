@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from core.local.machine import Machine
-from core.local.records import Provisioned
+from core.local.provisioned import Provisioned
 from core.local.wire import answers
 
 DEFAULT_IDLE_TIME = "PT2M"

@@ -21,7 +21,7 @@ from core.local.backend import Backend
 from core.local.endpoints.resources import Deployment, Endpoint, Health
 from core.local.endpoints.scorer import Scorer
 from core.local.jobs import steps
-from core.local.records import ProvisioningState
+from core.local.provisioned import ProvisioningState
 from core.local.store import now_utc
 from core.local.wire import answers
 from core.local.wire.errors import WireError

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any, ClassVar
 
 from core.local.machine import Machine, Size
-from core.local.records import Provisioned, ProvisioningState
+from core.local.provisioned import Provisioned, ProvisioningState
 from core.local.store import now_utc
 from core.local.wire import answers
 from core.local.wire.errors import WireError

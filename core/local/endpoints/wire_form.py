@@ -8,7 +8,7 @@ from starlette.requests import Request
 
 from core.home import LOCATION, SUBSCRIPTION_ID
 from core.local.endpoints.resources import DEFAULT_REQUEST_TIMEOUT_S, Deployment, Endpoint
-from core.local.records import ProvisioningState
+from core.local.provisioned import ProvisioningState
 from core.local.wire import answers
 
 _PROBE = {

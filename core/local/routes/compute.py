@@ -14,7 +14,7 @@ from core.home import LOCATION
 from core.local import quota
 from core.local.compute import Compute, Scale
 from core.local.machine import Machine, Size
-from core.local.records import ProvisioningState
+from core.local.provisioned import ProvisioningState
 from core.local.wire import answers
 from core.local.wire.answers import PROVIDER, PROVIDER_PATH, WORKSPACE_PATH, route
 from core.local.wire.errors import WireError

@@ -16,7 +16,7 @@ from core.local.endpoints.resources import Deployment, Endpoint, new_key, read_d
 from core.local.endpoints.traffic import read_mirror, read_traffic
 from core.local.endpoints.wire_form import deployment_to_wire, endpoint_to_wire, without_nulls
 from core.local.machine import Size
-from core.local.records import ProvisioningState
+from core.local.provisioned import ProvisioningState
 from core.local.wire import answers, query
 from core.local.wire.answers import WORKSPACE_PATH, route
 from core.local.wire.errors import WireError

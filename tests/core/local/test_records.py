@@ -7,7 +7,7 @@ import pytest
 
 from core.local.compute import Compute
 from core.local.endpoints.resources import Deployment, Endpoint
-from core.local.records import ProvisioningState
+from core.local.provisioned import ProvisioningState
 from core.local.store import Store
 from core.local.wire.errors import WireError
 

@@ -13,7 +13,7 @@ from core.home import Home
 from core.local.blobs import CONTAINER
 from core.local.endpoints.resources import Deployment
 from core.local.jobs import recovery
-from core.local.records import ProvisioningState
+from core.local.provisioned import ProvisioningState
 from core.local.store import Store
 from core.local.wire import answers
 from tests.core.local.submitting import wait
