@@ -13,6 +13,7 @@ from core.dataset.languages import count_languages
 from core.launch.drafts import Draft
 from pages.parts.kit import charts, reads, words
 from pages.parts.kit.notices import ready
+from pages.parts.kit.tiles import draw_tile
 
 _LISTED = 6
 
@@ -35,11 +36,11 @@ def draw_tiles(found: ChatDataset, limit: int) -> None:
     unit = "Tokens" if stats.length_unit == "tokens" else "Tokens, about"
     learned = f"{words.number(stats.trained_length)} of them are learned." if stats.trained_length else None
     with st.grid(4, min_column_width=160):
-        st.metric("Train", words.number(found.rows), border=True, height="stretch")
-        st.metric("Test", words.number(found.test_rows), border=True, height="stretch", help=found.split_note or None)
-        st.metric(unit, words.number(stats.total_length), border=True, height="stretch", help=learned)
+        draw_tile("Train", words.number(found.rows))
+        draw_tile("Test", words.number(found.test_rows), help=found.split_note or None)
+        draw_tile(unit, words.number(stats.total_length), help=learned)
         cut = words.number(stats.count_longer(limit)) if limit > 0 else "0"
-        st.metric("Cut rows", cut, border=True, height="stretch", help=_cut_help(limit))
+        draw_tile("Cut rows", cut, help=_cut_help(limit))
     st.caption(words.plain(f"{found.name} · {found.source} · {found.split_note}".rstrip(" ·")))
 
 

@@ -17,6 +17,7 @@ from pages.parts.kit.action import action, link_button
 from pages.parts.kit.links import link
 from pages.parts.kit.notices import draw_error
 from pages.parts.kit.summary import Summary, read_summary
+from pages.parts.kit.tiles import draw_tile
 from pages.parts.setup import choices
 from pages.parts.tune.run_list import draw_table, is_at_rest
 
@@ -113,18 +114,16 @@ def _draw_tiles(summary: Summary) -> None:
     with st.grid(4, min_column_width=160):
         running = sum(run.state_word == "Running" for run in summary.active_runs)
         others = overview.describe_active(summary.active_runs, without="Running") or None
-        st.metric("Running", running, others, delta_color="off", delta_arrow="off", border=True, height="stretch")
+        draw_tile("Running", running, others)
         known = summary.endpoints.has_value
-        st.metric("Live endpoints", len(summary.live_endpoints) if known else "…", border=True, height="stretch")
+        draw_tile("Live endpoints", len(summary.live_endpoints) if known else "…")
         if inventory is None:
-            st.metric("Billing now", "…", border=True, height="stretch")
-            st.metric("Next deletion", "…", border=True, height="stretch")
+            draw_tile("Billing now", "…")
+            draw_tile("Next deletion", "…")
             return
         so_far = f"{money(inventory.so_far, inventory.currency)} so far" if inventory.billing else None
-        st.metric(
-            "Billing now", inventory.words, so_far, delta_color="off", delta_arrow="off", border=True, height="stretch"
-        )
-        st.metric("Next deletion", _next_deletion(inventory), border=True, height="stretch")
+        draw_tile("Billing now", inventory.words, so_far)
+        draw_tile("Next deletion", _next_deletion(inventory))
 
 
 def _next_deletion(inventory: Inventory) -> str:

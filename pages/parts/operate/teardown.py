@@ -25,6 +25,7 @@ from pages.parts.kit.live import live
 from pages.parts.kit.notices import draw_empty, draw_warning
 from pages.parts.kit.state import ui
 from pages.parts.kit.steps import draw_operation
+from pages.parts.kit.tiles import draw_tile
 
 _KINDS = {"endpoint": "endpoint", "compute": "cluster", "model": "model", "data": "data", "run": "run"}
 
@@ -37,17 +38,9 @@ def read_plan(conn: Connection, picks: tuple[str, ...], files: tuple[str, ...]) 
 def draw_tiles(conn: Connection, inventory: Inventory) -> None:
     """Draw what bills now and what it came to."""
     with st.grid(3, min_column_width=160):
-        st.metric("Billing now", inventory.words, border=True, height="stretch")
-        st.metric("So far", money(inventory.so_far, inventory.currency), border=True, height="stretch")
-        st.metric(
-            "Resources",
-            len(inventory.items),
-            f"{len(inventory.billing)} can bill",
-            delta_color="off",
-            delta_arrow="off",
-            border=True,
-            height="stretch",
-        )
+        draw_tile("Billing now", inventory.words)
+        draw_tile("So far", money(inventory.so_far, inventory.currency))
+        draw_tile("Resources", len(inventory.items), f"{len(inventory.billing)} can bill")
     if conn.costs_money:
         st.caption("List price, not your bill.")
     for problem in inventory.problems:

@@ -12,6 +12,7 @@ from core.serving.endpoints import EndpointView
 from core.serving.request_counts import MINUTES, RequestCount
 from pages.parts.kit import reads, words
 from pages.parts.kit.live import live
+from pages.parts.kit.tiles import draw_tile
 
 _EVERY_S = 10.0
 
@@ -28,7 +29,7 @@ def draw_tiles(endpoint: EndpointView) -> None:
             _draw_requests(found)
             _draw_latency(found)
             until = f"until {words.moment(endpoint.delete_at)}" if endpoint.delete_at else "until you delete it"
-            st.metric("$/h", rate, until, delta_color="off", delta_arrow="off", border=True, height="stretch")
+            draw_tile("$/h", rate, until)
         if found.error is not None and not found.has_value:
             st.caption(words.plain(f"Requests and p50 are not shown. {found.error.message} {found.error.hint}"))
         else:
@@ -44,9 +45,7 @@ def _read(name: str) -> Snapshot[RequestCount]:
 
 def _draw_requests(found: Snapshot[RequestCount]) -> None:
     count = words.number(found.value.requests) if found.value else _unread(found)
-    st.metric(
-        "Requests", count, f"in {MINUTES} min", delta_color="off", delta_arrow="off", border=True, height="stretch"
-    )
+    draw_tile("Requests", count, f"in {MINUTES} min")
 
 
 def _draw_latency(found: Snapshot[RequestCount]) -> None:
@@ -54,16 +53,7 @@ def _draw_latency(found: Snapshot[RequestCount]) -> None:
     if found.value is not None:
         value = words.milliseconds(found.value.p50_ms) if found.value.p50_ms is not None else "none yet"
         note = f"in the minute {found.value.at:%H:%M} UTC" if found.value.at else None
-    st.metric(
-        "p50",
-        value,
-        note,
-        delta_color="off",
-        delta_arrow="off",
-        border=True,
-        height="stretch",
-        help="Half of the requests of that minute were answered within this time.",
-    )
+    draw_tile("p50", value, note, help="Half of the requests of that minute were answered within this time.")
 
 
 def _unread(found: Snapshot[RequestCount]) -> str:

@@ -16,6 +16,7 @@ from core.runs.states import Run, Stage
 from core.words import duration
 from pages.parts.kit import reads, words
 from pages.parts.kit.notices import draw_age
+from pages.parts.kit.tiles import draw_tile
 
 VIEWS = ("Learning rate", "Gradient norm", "Speed", "Logs", "Settings", "Evaluation")
 _ANSWERS_PER_PAGE = 3
@@ -135,23 +136,14 @@ def draw_evaluation(run: Run, result: Evaluation | None, error: TunedeckError | 
         return
     with st.grid(4, min_column_width=160):
         change = result.tuned.loss - result.base.loss
-        st.metric(
-            "Tuned loss",
-            words.format_loss(result.tuned.loss),
-            f"{change:+.2f} to base",
-            delta_color="inverse",
-            border=True,
-            height="stretch",
-        )
-        st.metric("Base loss", words.format_loss(result.base.loss), border=True, height="stretch")
-        st.metric(
+        draw_tile("Tuned loss", words.format_loss(result.tuned.loss), f"{change:+.2f} to base", colour="inverse")
+        draw_tile("Base loss", words.format_loss(result.base.loss))
+        draw_tile(
             "Tuned perplexity",
             words.format_loss(result.tuned.perplexity),
-            border=True,
-            height="stretch",
             help="exp(loss): among how many words the model hesitates.",
         )
-        st.metric("Base perplexity", words.format_loss(result.base.perplexity), border=True, height="stretch")
+        draw_tile("Base perplexity", words.format_loss(result.base.perplexity))
     st.caption(
         f"Measured on {words.plural(result.rows, 'test row')}, {words.number(result.tokens)} assistant tokens, in "
         f"{duration(result.seconds)}. A fall here says nothing of what else the model may have forgotten."

@@ -11,6 +11,7 @@ from core.runs.metrics import RunMetrics
 from core.runs.states import Run
 from core.words import duration
 from pages.parts.kit import reads, words
+from pages.parts.kit.tiles import draw_tile
 
 
 def draw_tiles(run: Run, measured: RunMetrics, missing: str) -> None:
@@ -20,37 +21,27 @@ def draw_tiles(run: Run, measured: RunMetrics, missing: str) -> None:
     with st.grid(4, min_column_width=160):
         trend = train.find_trend()
         change = f"{trend[0]:+.2f} in {words.plural(trend[1], 'step')}" if trend else None
-        st.metric(
+        draw_tile(
             "Train loss",
             words.format_loss(train.last.value) if train.last else missing,
             change,
-            delta_color="inverse",
-            border=True,
-            height="stretch",
+            colour="inverse",
             help="Below: the mean of the newest values, 10 at most, against as many before." if trend else None,
         )
         best = evaluated.best
-        st.metric(
+        draw_tile(
             "Eval loss",
             words.format_loss(evaluated.last.value) if evaluated.last else missing,
             f"best {words.format_loss(best.value)}, step {best.step}" if best else None,
-            delta_color="off",
-            delta_arrow="off",
-            border=True,
-            height="stretch",
         )
         average = speed.average()
-        st.metric(
+        draw_tile(
             "Speed",
             missing if average is None else f"{words.number(average)} tok/s",
             help="The mean of the newest values, 10 at most: a batch of few tokens is slower than others.",
-            border=True,
-            height="stretch",
         )
         cost, machine_time = _cost_so_far(run)
-        st.metric(
-            "Cost so far", cost, machine_time, delta_color="off", delta_arrow="off", border=True, height="stretch"
-        )
+        draw_tile("Cost so far", cost, machine_time)
 
 
 def _cost_so_far(run: Run) -> tuple[str, str | None]:
