@@ -8,9 +8,10 @@ from pathlib import Path
 
 from core.home import Home
 from core.local.blobs import CONTAINER, DATASTORE
-from tests.core.local.submitting import metric_of, pipeline_body, submit, wait, wait_for
+from tests.core.local.submitting import metric_of, pipeline_body, submit, wait_for
 from tests.local_server import LocalServer
 from tests.tiny_model import NAME, build_tiny_model
+from tests.waiting import wait_until
 
 TRAIN = f"azureml://datastores/{DATASTORE}/paths/train.jsonl"
 LONG = 100_000  # steps; it trains until it is cancelled
@@ -42,7 +43,7 @@ def start_run(server: LocalServer, name: str, title: str = "", steps: int = 3, *
 def start_training(server: LocalServer, name: str) -> None:
     """Send a run that trains until it is cancelled, and wait for its first loss."""
     start_run(server, name, steps=LONG)
-    wait(lambda: metric_of(server, name))
+    wait_until(lambda: metric_of(server, name))
 
 
 def cancel(server: LocalServer, name: str) -> None:

@@ -11,8 +11,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -55,6 +54,7 @@ from pages.parts.serve.chat_state import Chat, Reply, Turn
 from tests.core.local import trivial_server
 from tests.local_server import LocalServer
 from tests.tiny_model import NAME, VERSION, build_tiny_model, make_conversations
+from tests.waiting import finish, wait_until
 
 REPOSITORY = Path(__file__).parents[1]
 QUOTA = {"TUNEDECK_QUOTA_CORES": "16"}
@@ -129,10 +129,10 @@ def _change_and_remove(conn: Connection, run: str) -> None:
     finish(_start_teardown(conn, f"endpoint:{REMOVED}", *_model_keys(conn, f"{REMOVED}-model")))
     finish(start_create_compute("local", EXPIRED_COMPUTE, "local.cpu1", delete_at=datetime.now(UTC) - EXPIRES_IN))
     start_due_deletions(Ledger())
-    finish(wait(lambda: find_operation_for("local", EXPIRED_COMPUTE, "expire")))
+    finish(wait_until(lambda: find_operation_for("local", EXPIRED_COMPUTE, "expire")))
     finish(start_create_compute("local", EXPIRING_COMPUTE, "local.cpu1", delete_at=datetime.now(UTC) + EXPIRES_IN))
     launch = start_launch(_plan(conn, _short_data(), max_steps=100_000))
-    wait(lambda: _is_at(launch, "watch"))
+    wait_until(lambda: _is_at(launch, "watch"))
     finish(start_cancel("local", launch.subject))
     finish(launch, "cancelled")
 
@@ -144,16 +144,16 @@ def _begin_what_the_power_cut_ends(conn: Connection, run: str, runner: subproces
     start_deploy("local", run, f"{LOADING}-model", LOADING, "local.cpu1", WITHOUT_END)
     loading = find_operation_for("local", LOADING, "deploy")
     assert loading
-    wait(lambda: _is_at(loading, "deployment", "Starting the container"))
+    wait_until(lambda: _is_at(loading, "deployment", "Starting the container"))
     not_sent, queued, trained = (_plan(conn, _short_data(), max_steps=steps) for steps in (3, 30, LAST_STEP))
     removal = plan_teardown(conn, list_inventory(conn), [f"endpoint:{HALF_GONE}", f"compute:{HALF_GONE_COMPUTE}"])
     watched = start_launch(trained)
-    wait(lambda: _is_at(watched, "watch"))
+    wait_until(lambda: _is_at(watched, "watch"))
     waiting = start_launch(queued)
-    wait(lambda: _is_at(waiting, "watch", "Queued"))
+    wait_until(lambda: _is_at(waiting, "watch", "Queued"))
     half_gone = start_teardown(removal, removal.confirm)
-    wait(lambda: _is_at(half_gone, f"remove endpoint:{HALF_GONE}", "Deleting"))
-    wait(lambda: _steps_of(conn.home, watched) >= CUT_AT_STEP)
+    wait_until(lambda: _is_at(half_gone, f"remove endpoint:{HALF_GONE}", "Deleting"))
+    wait_until(lambda: _steps_of(conn.home, watched) >= CUT_AT_STEP)
     runner.kill()
     runner.wait(timeout=10)
     start_launch(not_sent)
@@ -179,21 +179,6 @@ def _steps_of(home: Home, launch: Operation) -> int:
 
 
 # Small hands
-
-
-def finish(operation: Operation, state: str = "done", seconds: float = 180.0) -> Operation:
-    """Wait for an operation's end, which has to be this one."""
-    ended: Operation = wait(lambda: (now := get_operation(operation.id)).finished and now, seconds)
-    assert ended.state == state, (ended.title, ended.error, ended.steps)
-    return ended
-
-
-def wait(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
-    until = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < until, "waited in vain"
-        time.sleep(0.01)
-    return found
 
 
 def _plan(conn: Connection, data: ChatDataset, **parameters: Any) -> LaunchPlan:
@@ -242,7 +227,7 @@ def _serving(home: Home, module: str) -> Iterator[None]:
         workspace.kill()
         for folder in control.list_live_folders(home):
             os.kill(json.loads((folder / shim.PROCESS_NAME).read_text(encoding="utf-8"))["pid"], signal.SIGKILL)
-            wait(lambda folder=folder: not processes.is_alive(folder))
+            wait_until(lambda folder=folder: not processes.is_alive(folder))
 
 
 @contextmanager

@@ -20,8 +20,9 @@ from core.local.blobs import CONTAINER
 from core.local.faults import KINDS, Faults
 from core.runs import failures
 from tests.contract.sdk import make_clients
-from tests.core.local.submitting import command_body, metric_of, submit, wait, wait_for
+from tests.core.local.submitting import command_body, metric_of, submit, wait_for
 from tests.local_server import LocalServer
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -165,7 +166,7 @@ def test_a_fault_of_a_deployment_ends_it_with_azures_code_and_words(
     if kind != "quota":
         assert conn.workspace.online_deployments.get("demo", endpoint).provisioning_state == "Failed"
         folder = server.home.deployments / endpoint / "demo"
-        wait(lambda: not processes.is_alive(folder))
+        wait_until(lambda: not processes.is_alive(folder))
     conn.workspace.online_endpoints.begin_delete(endpoint).wait()
 
 
@@ -173,7 +174,7 @@ def test_a_job_waits_while_no_machine_is_free_and_says_so(server: LocalServer, f
     faults.add("out-of-capacity", "computes/this-machine", times=2, seconds=0.4)
     submit(server, "patient", command_body("--steps 1"))
     errors_of = lambda: server.request("GET", "computes/this-machine").json()["properties"]["provisioningErrors"]  # noqa: E731
-    wait(lambda: (errors_of() or [{"error": {"code": ""}}])[0]["error"]["code"] == "OutOfCapacity")
+    wait_until(lambda: (errors_of() or [{"error": {"code": ""}}])[0]["error"]["code"] == "OutOfCapacity")
     assert workspace.jobs.get("patient").status in ("Queued", "NotStarted")
     wait_for(server, "patient", "Completed")
     assert errors_of() is None
@@ -195,7 +196,7 @@ def test_a_job_whose_image_fails_is_failed_with_a_cause_and_a_next_step(
 def test_a_preempted_job_is_queued_again_and_ends_well(server: LocalServer, faults: Faults) -> None:
     submit(server, "evicted", command_body("--steps 30 --pause 0.03"))
     wait_for(server, "evicted", "Running")
-    wait(lambda: metric_of(server, "evicted"))
+    wait_until(lambda: metric_of(server, "evicted"))
     faults.add("preempt", "computes/this-machine")
     wait_for(server, "evicted", "Completed")
     assert faults.active() == ()

@@ -23,8 +23,9 @@ from tests.contract import coverage
 from tests.contract.answers import Answers, differences_from
 from tests.contract.fields import NOT_SENT, UNKNOWN_TO_THE_SDK, as_sets
 from tests.contract.sdk import make_clients
-from tests.core.local.submitting import TRAINER, pipeline_body, wait
+from tests.core.local.submitting import TRAINER, pipeline_body
 from tests.local_server import LocalServer
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -196,9 +197,9 @@ def test_jobs_are_renamed_tagged_found_hidden_and_cancelled(workspace: Any, ligh
     assert (found.display_name, found.tags["size"]) == ("another name", "small")
 
     slow = submit("--steps 500 --pause 0.1", colour="blue")
-    wait(lambda: workspace.jobs.get(slow.name).status == "Running")
+    wait_until(lambda: workspace.jobs.get(slow.name).status == "Running")
     workspace.jobs.begin_cancel(slow.name).result()
-    wait(lambda: workspace.jobs.get(slow.name).status == "Canceled")
+    wait_until(lambda: workspace.jobs.get(slow.name).status == "Canceled")
 
     def names(query: str) -> list[str]:
         return [each["name"] for each in light_server.request("GET", f"jobs?{query}").json()["value"]]
@@ -218,7 +219,7 @@ def test_a_pipeline_tells_its_steps(workspace: Any, light_server: LocalServer, a
     sent = light_server.request("PUT", "jobs/pipe", json=pipeline_body(f"{SHORT}train.jsonl", max_steps="2"))
     assert sent.status_code == 201, sent.text
     answers.bodies.append(("PUT", "/jobs/pipe", 201, sent.json()))
-    wait(lambda: workspace.jobs.get("pipe").status == "Completed")
+    wait_until(lambda: workspace.jobs.get("pipe").status == "Completed")
     children = list(workspace.jobs.list(parent_job_name="pipe"))
     assert [each.name for each in children] == [f"pipe_{number}" for number in range(1, 6)]
     assert {each.status for each in children} == {"Completed"}
@@ -281,7 +282,7 @@ def test_two_deployments_share_the_traffic_and_one_can_mirror_it(workspace: Any,
 
     before = seen("green")
     assert {ask(endpoint, key).headers["azureml-model-deployment"] for _ in range(60)} == {"blue"}
-    wait(lambda: seen("green") - before >= 10)  # of 60 at one half: fewer once in 10,000,000 runs
+    wait_until(lambda: seen("green") - before >= 10)  # of 60 at one half: fewer once in 10,000,000 runs
     assert seen("green") - before < 55
     busy = status_of(lambda: workspace.online_deployments.begin_delete("green", ENDPOINT).result())
     assert busy == 400, "it is mirrored to"

@@ -23,8 +23,9 @@ from core.local.machine import probe
 from core.local.wire.answers import REGISTRY_PATH, REGISTRY_RESOURCE_GROUP, SUBSCRIPTION_ID
 from tests import tiny_model
 from tests.contract.sdk import make_clients
-from tests.core.local.submitting import command_body, wait
+from tests.core.local.submitting import command_body
 from tests.local_server import LocalServer
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -160,7 +161,7 @@ def test_a_compute_in_use_is_not_deleted(workspace: Any, server: LocalServer) ->
     assert (error.status_code, error.error.code) == (409, "ComputeInUse")
     assert "busy" in error.message
     workspace.jobs.begin_cancel("busy").wait()
-    wait(lambda: workspace.jobs.get("busy").status == "Canceled")
+    wait_until(lambda: workspace.jobs.get("busy").status == "Canceled")
 
 
 def test_no_more_cores_are_kept_than_the_location_has_however_they_are_asked_for(
@@ -233,7 +234,7 @@ def test_an_endpoint_is_held_to_names_traffic_quota_and_its_model_stays(workspac
     answer = server.request("DELETE", "models/good/versions/1")
     assert (answer.status_code, answer.json()["error"]["code"]) == (409, "ModelInUse")
     assert "shop/blue-0" in answer.json()["error"]["message"]
-    wait(lambda: workspace.online_deployments.get("blue-0", "shop").provisioning_state == "Succeeded")
+    wait_until(lambda: workspace.online_deployments.get("blue-0", "shop").provisioning_state == "Succeeded")
     make_endpoint(workspace, "shop", traffic={"blue-0": 100}).wait()
     error = refused(lambda: workspace.online_deployments.begin_delete("blue-0", "shop"))
     assert (error.status_code, error.error.code) == (400, "BadRequest")
@@ -265,11 +266,11 @@ def test_a_job_is_deleted_once_it_is_over_and_its_outputs_stay(workspace: Any, s
     assert server.request("PUT", "jobs/old", json=body).status_code == 201
     error = refused(lambda: workspace.jobs.begin_delete("old"))
     assert (error.status_code, error.error.code) == (409, "Conflict")
-    wait(lambda: workspace.jobs.get("old").status == "Running")
+    wait_until(lambda: workspace.jobs.get("old").status == "Running")
     history = "/api/2.0/mlflow/metrics/get-history?run_id=old&metric_key=loss"
-    wait(lambda: server.request("GET", history).json()["metrics"])
+    wait_until(lambda: server.request("GET", history).json()["metrics"])
     workspace.jobs.begin_cancel("old").wait()
-    wait(lambda: workspace.jobs.get("old").status == "Canceled")
+    wait_until(lambda: workspace.jobs.get("old").status == "Canceled")
     output = server.home.blobs / CONTAINER / "azureml/old/result"
     output.mkdir(parents=True, exist_ok=True)
     (output / "kept.txt").write_text("kept", encoding="utf-8")
@@ -280,7 +281,7 @@ def test_a_job_is_deleted_once_it_is_over_and_its_outputs_stay(workspace: Any, s
     assert (output / "kept.txt").exists()
     assert server.request("DELETE", "jobs/old").status_code == 204
     assert server.request("PUT", "jobs/old", json=command_body("--steps 1")).status_code == 201
-    wait(lambda: workspace.jobs.get("old").status == "Completed")
+    wait_until(lambda: workspace.jobs.get("old").status == "Completed")
     assert len(server.request("GET", history).json()["metrics"]) == 1, "nothing of the one before"
     workspace.jobs.begin_delete("old").wait()
 
@@ -293,7 +294,7 @@ def test_a_copy_of_the_component_in_the_workspace_trains_and_another_component_i
     copied = workspace.components.create_or_update(component)
     assert "/workspaces/local/components/chat_completion_pipeline/" in copied.id
     submit(workspace, workspace.components.get(copied.name, version=copied.version), "of-a-copy", max_steps=2)
-    wait(lambda: workspace.jobs.get("of-a-copy").status == "Completed")
+    wait_until(lambda: workspace.jobs.get("of-a-copy").status == "Completed")
 
     original = clients[1].components.get(component.name, version=component.version)
     original.name, original.version = "with_another_default", "1"

@@ -39,8 +39,8 @@ from pages.parts.serve.chat_state import Turn
 from tests import home_story
 from tests.core.operations.counting_server import FILE
 from tests.home_fixture import read_home, read_told, restore_home, tell, word
-from tests.home_story import wait
 from tests.local_server import LocalServer
+from tests.waiting import wait_until
 
 KINDS = {"launch", "deploy", "create_compute", "cancel", "traffic", "delete_at", "teardown", "expire"}
 
@@ -81,10 +81,10 @@ def carried_on(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CarriedOn]:
         patch.setenv("TUNEDECK_HOME", str(home.path))
         ends.callback(server.stop)
         runner = start_runner(server.start().home)
-        ends.callback(wait, lambda: not runner.alive)
+        ends.callback(wait_until, lambda: not runner.alive)
         ends.callback(runner.stopping.set)
-        wait(lambda: find_operation_for("local", home_story.EXPIRING_COMPUTE, "expire"))
-        wait(lambda: not list_operations(active=True), 120.0)
+        wait_until(lambda: find_operation_for("local", home_story.EXPIRING_COMPUTE, "expire"))
+        wait_until(lambda: not list_operations(active=True), timeout_s=120.0)
         yield CarriedOn(home, connect(local_settings(), home=home), read_told())
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from pages.parts.serve.chat_state import Reply, Turn
 from tests.environment import REAL_MODELS
 from tests.pages.conftest import Dashboard, dashboard, launch, page, settle, stop
 from tests.tiny_model import build_tiny_model
+from tests.waiting import finish
 
 __all__ = ["dashboard", "page"]
 
@@ -82,10 +82,10 @@ def _make(conn: Connection) -> dict[str, str]:
         "parameters": {"max_steps": 6},
     }
     begun = operations.start_launch(preflight.plan_launch(conn, drafts.create_draft("local", **choices)))
-    wait_until(lambda: operations.get_operation(begun.id).finished, "the run did not end", 120)
+    finish(begun)
     size = compute.list_sizes(conn)[0].name
     served = operations.start_deploy("local", begun.subject, "tiny-support", "tiny-support-1", size, None)
-    wait_until(lambda: operations.get_operation(served.id).finished, "the endpoint did not come", 120)
+    finish(served)
     draft = drafts.create_draft("local", **choices)
     return {"run": begun.subject, "endpoint": served.subject, "draft": draft.id, "chat": ask_once(conn, served.subject)}
 
@@ -141,12 +141,3 @@ def heading(tab: Page, text: str) -> Locator:
     found = tab.get_by_role("heading", level=1, name=text)
     found.wait_for()
     return found
-
-
-def wait_until(check: Callable[[], bool], message: str, timeout_s: float = 60.0) -> None:
-    """Wait for something that no locator can say."""
-    deadline = time.monotonic() + timeout_s
-    while not check():
-        if time.monotonic() > deadline:
-            pytest.fail(message)
-        time.sleep(0.2)

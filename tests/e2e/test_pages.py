@@ -18,9 +18,9 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
-from tests.e2e.conftest import wait_until
 from tests.pages.axe import list_serious
 from tests.pages.conftest import Dashboard, settle
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 Scheme = Literal["light", "dark"]
@@ -152,5 +152,5 @@ def rest(tab: Page) -> None:
     settle(tab)
     with suppress(PlaywrightTimeout):  # what Streamlit dims; axe looks three times where it stays
         tab.wait_for_function("() => !document.querySelector('[data-stale=true]')", timeout=3_000)
-    wait_until(lambda: tab.locator("[data-testid=stSkeleton]").count() == 0, f"{tab.url} goes on loading", 60)
+    wait_until(lambda: tab.locator("[data-testid=stSkeleton]").count() == 0, f"{tab.url} without skeletons")
     settle(tab)

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.e2e.conftest import SLOW, click, go_to_launch, set_number, wait_until
+from tests.e2e.conftest import SLOW, click, go_to_launch, set_number
 from tests.pages.conftest import Dashboard, open_from_menu, settle
 from tests.tiny_model import build_tiny_model
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(600)]
 CLICKS = 60 if os.environ.get("TUNEDECK_SOAK") else 12
@@ -56,7 +57,7 @@ def test_typing_zooming_an_open_popover_and_clicks_survive_a_run_that_ticks_and_
     inside = page.get_by_text("Logarithmic loss")
     expect(inside).to_be_visible()
     at = count_points(page)
-    wait_until(lambda: count_points(page) > at + 3, "the run did not go on", SLOW / 1000)
+    wait_until(lambda: count_points(page) > at + 3, "a run that goes on", timeout_s=SLOW / 1000)
     expect(inside).to_be_visible()
     page.keyboard.press("Escape")
 
@@ -73,7 +74,7 @@ def test_typing_zooming_an_open_popover_and_clicks_survive_a_run_that_ticks_and_
 
 def zoom(page: Page) -> list[float]:
     """Drag over a part of the chart, again where the page moved under it; returns the range that is then shown."""
-    wait_until(lambda: count_points(page) > 3, "the run did not begin", SLOW / 1000)
+    wait_until(lambda: count_points(page) > 3, "a run that begins", timeout_s=SLOW / 1000)
     ground = page.locator(".nsewdrag").first
     for _ in range(5):
         ground.scroll_into_view_if_needed()  # the click on Logs may have moved it out of the window

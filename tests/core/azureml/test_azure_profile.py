@@ -22,8 +22,8 @@ from core.home import Home
 from core.local.blobs import CONTAINER
 from core.local.profile import FILLERS
 from core.serving import endpoints
-from tests.core.local.submitting import wait
 from tests.local_server import LocalServer
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -124,7 +124,7 @@ def test_a_compute_takes_its_time_and_lists_lag_behind(conn: Connection, azure: 
     assert compute.list_computes(conn) == [], "the list is as it was some seconds ago"
     assert check_write(conn, what) is None
     advance(azure, 300)
-    wait(lambda: compute.get_compute(conn, "gpu").state == "Succeeded", 10)
+    wait_until(lambda: compute.get_compute(conn, "gpu").state == "Succeeded", timeout_s=10)
     (found,) = compute.list_computes(conn)
     assert (found.name, found.size, found.gpus) == ("gpu", ALLOWED, 1)
     model = base_models.get_base_model(conn, "Phi-3-mini-4k-instruct", "15")
@@ -138,7 +138,7 @@ def test_a_cluster_that_keeps_more_than_its_familys_quota_fails_with_numbers(
     begin = conn.workspace.compute.begin_create_or_update
     start_write(conn, "create", what, begin, cluster("greedy", "Standard_NC96ads_A100_v4", 1))
     advance(azure, 300)
-    error = wait(lambda: check_write(conn, what), 20)
+    error = wait_until(lambda: check_write(conn, what), timeout_s=20)
     assert type(error) is QuotaExceeded
     assert error.message == "Quota for standardNCADSA100v4: needs 96 cores, 48 free."
     assert compute.get_compute(conn, "greedy").errors
@@ -155,7 +155,7 @@ def test_a_deployment_is_updating_until_its_time_has_come_and_quota_is_its_famil
     path = "azureml://datastores/workspaceblobstore/paths/models/good"
     model = conn.workspace.models.create_or_update(Model(name="good", version="1", path=path, type="custom_model"))
     endpoints.begin_endpoint(conn, "shop", "a shop", {})
-    wait(lambda: endpoints.get_endpoint(conn, "shop").state == "Succeeded", 10)
+    wait_until(lambda: endpoints.get_endpoint(conn, "shop").state == "Succeeded", timeout_s=10)
     with pytest.raises(QuotaExceeded) as caught:
         endpoints.begin_deployment(conn, "shop", model.id, "Standard_ND40rs_v2", 1, {})
     assert caught.value.message == "Quota for Standard_ND40rs_v2: needs 40 cores, 0 free of 0."
@@ -169,7 +169,7 @@ def test_a_deployment_is_updating_until_its_time_has_come_and_quota_is_its_famil
         advance(azure, 10)
         return [one.up for one in endpoints.get_endpoint(conn, "shop").deployments] == [True]
 
-    wait(is_up, 20, every=0.3)
+    wait_until(is_up, timeout_s=20, every_s=0.3)
     endpoints.begin_endpoint_deletion(conn, "shop")
 
 

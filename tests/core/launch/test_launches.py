@@ -26,9 +26,10 @@ from core.operations.ledger import Ledger
 from core.operations.work import Work
 from core.runs import jobs
 from tests.core.operations.counting_server import Fault, plan_faults
-from tests.core.operations.test_faults import A_RUN, conn, count_puts, finish, runner, server, wait
+from tests.core.operations.test_faults import A_RUN, conn, count_puts, runner, server
 from tests.local_server import LocalServer
 from tests.tiny_model import NAME
+from tests.waiting import finish, wait_until
 
 __all__ = ["conn", "runner", "server"]  # fixtures
 
@@ -72,7 +73,7 @@ def test_launches_that_wait_together_each_send_their_own(server: LocalServer, co
     started = start_runner(server.home)
     try:
         for operation in operations:
-            wait(lambda operation=operation: jobs.find_job(conn, operation.subject) is not None)
+            wait_until(lambda operation=operation: jobs.find_job(conn, operation.subject) is not None)
     finally:
         started.stopping.set()
     for plan, operation in zip(plans, operations, strict=True):
@@ -82,7 +83,7 @@ def test_launches_that_wait_together_each_send_their_own(server: LocalServer, co
         assert count_puts(server, operation.subject) == 1
     for split in ("train", "test"):
         assert len(list(conn.workspace.data.list(f"shared-{split}"))) == 1
-    wait(lambda: not started.alive)
+    wait_until(lambda: not started.alive)
     for operation in operations:
         Ledger(server.home).want_cancel(operation.id)
 
@@ -92,9 +93,9 @@ def test_a_ledger_that_lost_its_last_lines_sends_no_second_run(
 ) -> None:
     plan = make_plan(conn, make_dataset("once"))
     operation = start_launch(plan)
-    wait(lambda: jobs.find_job(conn, operation.subject) is not None)
+    wait_until(lambda: jobs.find_job(conn, operation.subject) is not None)
     runner.stopping.set()
-    wait(lambda: not runner.alive)
+    wait_until(lambda: not runner.alive)
     with Ledger(server.home)._database.write() as db:
         db.execute("delete from operations where id = ?", (operation.id,))
     again = start_launch(plan)
@@ -162,10 +163,10 @@ def unseen(server: LocalServer, conn: Connection) -> Iterator[tuple[Ledger, Oper
     """A run that was confirmed and that the history does not show, as a dashboard leaves it that has looked long."""
     operation = start_launch(make_plan(conn, make_dataset("unseen"), max_steps=3000))
     started = start_runner(server.home)
-    wait(lambda: jobs.find_job(conn, operation.subject) is not None)
-    wait(lambda: (step := Ledger(server.home).get(operation.id).step) and step.name == "watch")
+    wait_until(lambda: jobs.find_job(conn, operation.subject) is not None)
+    wait_until(lambda: (step := Ledger(server.home).get(operation.id).step) and step.name == "watch")
     started.stopping.set()
-    wait(lambda: not started.alive)
+    wait_until(lambda: not started.alive)
     plan_faults(server.home, Fault("GET", A_RUN, 404, times=1000))
     ledger = Ledger(server.home)
     fence = ledger.take_lease(1, "none", 60.0, holder_lives=False)
@@ -202,4 +203,4 @@ def test_a_run_that_is_not_shown_can_be_cancelled(
         assert found.state == "Canceled"
     finally:
         started.stopping.set()
-        wait(lambda: not started.alive)
+        wait_until(lambda: not started.alive)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from core.engine import component
 from tests.local_server import LocalServer
+from tests.waiting import wait_until
 
 TRAINER = Path(__file__).with_name("trivial_trainer.py")
 TERMINAL = ("Completed", "Failed", "Canceled")
@@ -75,14 +74,6 @@ def job_of(server: LocalServer, name: str) -> dict[str, Any]:
     return response.json()["properties"]
 
 
-def wait(condition: Callable[[], Any], seconds: float = 30.0, every: float = 0.03) -> Any:
-    until = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < until, "waited in vain"
-        time.sleep(every)
-    return found
-
-
 def wait_for(server: LocalServer, name: str, *states: str, seconds: float = 30.0) -> dict[str, Any]:
     """Wait until a job is in one of some states (any end by default) and return its properties."""
 
@@ -92,7 +83,7 @@ def wait_for(server: LocalServer, name: str, *states: str, seconds: float = 30.0
         assert not states or job["status"] in states or job["status"] not in TERMINAL, job
         return job if job["status"] in (states or TERMINAL) else None
 
-    return wait(reached, seconds)
+    return wait_until(reached, lambda: server.log(), timeout_s=seconds)
 
 
 def metric_of(server: LocalServer, run_id: str, key: str = "loss") -> list[tuple[int, float]]:

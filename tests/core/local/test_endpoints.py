@@ -17,8 +17,9 @@ from core.home import Home
 from core.local import processes, shim
 from core.local.blobs import CONTAINER, DATASTORE
 from core.local.wire import answers, request_log
-from tests.core.local.submitting import command_body, submit, wait, wait_for
+from tests.core.local.submitting import command_body, submit, wait_for
 from tests.local_server import LocalServer
+from tests.waiting import wait_until
 
 SERVER = "tests.core.local.trivial_server"
 
@@ -144,7 +145,7 @@ def test_an_event_stream_comes_piece_by_piece_and_ends_when_the_reader_leaves(se
     assert times[-1] - times[0] > 0.2, "all at once is no stream"
     with score(served, "streams", {"stream": True, "count": 400}, "/v1/chat/completions") as answer:
         next(answer.iter_lines())
-    wait((served.home.deployments / "streams" / "demo" / "left").exists, 5)
+    wait_until((served.home.deployments / "streams" / "demo" / "left").exists, timeout_s=5)
 
 
 def test_only_a_key_of_the_endpoint_opens_it_and_a_new_key_closes_it_to_the_old(served: LocalServer) -> None:
@@ -263,9 +264,9 @@ def test_a_killed_scorer_is_started_again_and_the_deployment_says_so(served: Loc
     deploy(served, "killed")
     first = score(served, "killed", {}).json()["pid"]
     os.kill(first, signal.SIGKILL)
-    second = wait(lambda: (answer := score(served, "killed", {})).status_code == 200 and answer.json()["pid"])
+    second = wait_until(lambda: (answer := score(served, "killed", {})).status_code == 200 and answer.json()["pid"])
     assert second != first
-    shown = wait(
+    shown = wait_until(
         lambda: (told := deployment_of(served, "killed")["properties"])["tunedeck.health"] == "healthy" and told
     )
     assert shown["tunedeck.restarts"] == "1"
@@ -279,9 +280,11 @@ def test_a_scorer_that_no_longer_answers_is_killed_by_its_liveness_probe(served:
     deploy(served, "hangs", livenessProbe={"period": "PT1S", "timeout": "PT1S", "failureThreshold": 2})
     first = score(served, "hangs", {}).json()["pid"]
     os.kill(first, signal.SIGSTOP)
-    wait(lambda: deployment_of(served, "hangs")["properties"]["tunedeck.restarts"] == "1", 15)
+    wait_until(lambda: deployment_of(served, "hangs")["properties"]["tunedeck.restarts"] == "1", timeout_s=15)
     assert "liveness probes in a row had no answer" in log_of(served, "hangs", tail=50)
-    assert wait(lambda: (answer := score(served, "hangs", {})).status_code == 200 and answer.json()["pid"]) != first
+    assert (
+        wait_until(lambda: (answer := score(served, "hangs", {})).status_code == 200 and answer.json()["pid"]) != first
+    )
 
 
 def test_a_model_that_does_not_load_fails_the_deployment_with_its_last_lines(served: LocalServer) -> None:
@@ -352,14 +355,14 @@ def test_a_new_server_adopts_a_living_scorer_and_starts_a_dead_one(own: LocalSer
     own.kill()
     processes.kill(own.home.deployments / "adopted" / "demo")
     own.start()
-    assert wait(lambda: score(own, "adopted", {}).status_code == 200)
+    assert wait_until(lambda: score(own, "adopted", {}).status_code == 200)
     assert record_of(own, "adopted")["child_pid"] != before["child_pid"]
 
 
 def test_a_deployment_whose_scorer_died_with_the_machine_while_it_loaded_is_brought_up_again(own: LocalServer) -> None:
     put_endpoint(own, "cut")
     asked = put_deployment(own, "cut", "demo", environmentVariables={"LOADS_FOR_S": "1.5"})
-    wait((own.home.deployments / "cut" / "demo" / shim.PROCESS_NAME).exists)
+    wait_until((own.home.deployments / "cut" / "demo" / shim.PROCESS_NAME).exists)
     record = record_of(own, "cut")
     own.kill()
     for each in ("pid", "child_pid"):
@@ -375,7 +378,7 @@ def test_a_deletion_that_a_kill_cut_short_is_finished_by_the_next_server(own: Lo
     own.request("DELETE", "onlineEndpoints/half-gone")
     own.kill()
     own.start()
-    wait(lambda: own.request("GET", "onlineEndpoints/half-gone").status_code == 404)
+    wait_until(lambda: own.request("GET", "onlineEndpoints/half-gone").status_code == 404)
     assert shim.start_time_of(pid) == ""
 
 

@@ -25,10 +25,11 @@ from core.local import control, processes, shim
 from core.local.addresses import long_uri
 from core.local.blobs import CONTAINER, DATASTORE
 from core.local.usage import read_usage
-from tests.core.local.submitting import metric_of, pipeline_body, wait
+from tests.core.local.submitting import metric_of, pipeline_body
 from tests.local_server import LocalServer
 from tests.soak import Soak
 from tests.tiny_model import DEFAULTS, NAME, build_tiny_model, make_conversations, write_jsonl
+from tests.waiting import wait_until
 
 EPOCHS, ROWS, BATCH = 8, 64, 4
 TRAIN = f"azureml://datastores/{DATASTORE}/paths/train.jsonl"
@@ -113,7 +114,7 @@ class Flow:
             assert not bad, f"{path} is {now}: {self.told(path)}"
             return now if now in states else ""
 
-        return str(wait(reached, seconds, every=0.1))
+        return str(wait_until(reached, timeout_s=seconds, every_s=0.1))
 
     def told(self, path: str) -> str:
         folder = self.server.home.runs / self.job
@@ -160,11 +161,15 @@ class Flow:
         done()
 
     def train(self) -> None:
-        wait(lambda: self.state(f"jobs/{self.job}") == "Completed" or metric_of(self.server, self.job), 120, every=0.1)
+        wait_until(
+            lambda: self.state(f"jobs/{self.job}") == "Completed" or metric_of(self.server, self.job),
+            timeout_s=120,
+            every_s=0.1,
+        )
         self.kill(1.0, self.training)()
 
     def finish(self) -> None:
-        wait(lambda: (self.training / "outputs" / "training.json").exists() or self.is_over(), 120)
+        wait_until(lambda: (self.training / "outputs" / "training.json").exists() or self.is_over(), timeout_s=120)
         self.kill(1.5)()
         self.reach(f"jobs/{self.job}", "Completed")
         self.acknowledged[f"jobs/{self.job}"] = "Completed"
@@ -213,7 +218,7 @@ class Flow:
         self.put_endpoint({"blue": 100})
         self.reach(self.endpoint, "Succeeded")
         self.kill(0.5, self.server.home.deployments / self.job / "blue")()
-        wait(self.answers, 60, every=0.2)
+        wait_until(self.answers, timeout_s=60, every_s=0.2)
 
     def answers(self) -> bool:
         key = self.ask("POST", f"{self.endpoint}/listKeys").json()["primaryKey"]
@@ -259,8 +264,8 @@ class Flow:
 
     def check_nothing_is_left(self) -> None:
         home = self.server.home
-        wait(lambda: not list(control.list_live_folders(home)), 10)
-        wait(lambda: not processes_of(home), 10)
+        wait_until(lambda: not list(control.list_live_folders(home)), timeout_s=10)
+        wait_until(lambda: not processes_of(home), timeout_s=10)
         left = [path for root in (home.runs / self.job, home.deployments) for path in root.rglob("*.safetensors")]
         left += list((home.blobs / CONTAINER / "azureml" / self.job).rglob("*.safetensors"))
         left += [path for path in home.path.rglob("*") if path.name.endswith((".writing", ".tmp"))]

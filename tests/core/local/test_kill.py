@@ -21,9 +21,10 @@ import requests
 from core.local import processes, shim
 from core.local.jobs import runs
 from core.local.jobs.job import COMMAND_STEP
-from tests.core.local.submitting import TERMINAL, command_body, job_of, metric_of, wait, wait_for
+from tests.core.local.submitting import TERMINAL, command_body, job_of, metric_of, wait_for
 from tests.local_server import LocalServer
 from tests.soak import Soak
+from tests.waiting import wait_until
 
 # What else happens beside the kill of the server: share of rounds, then the ends that are right.
 EVENTS = {
@@ -39,7 +40,10 @@ EVENTS = {
 def server(own_server: LocalServer) -> Iterator[LocalServer]:
     yield own_server
     # A second shim of an attempt, launched by the server after the kill, sees within seconds that it is not needed.
-    wait(lambda: not any(processes.is_alive(lock.parent) for lock in own_server.home.runs.rglob(shim.LOCK_NAME)), 6)
+    wait_until(
+        lambda: not any(processes.is_alive(lock.parent) for lock in own_server.home.runs.rglob(shim.LOCK_NAME)),
+        timeout_s=6,
+    )
 
 
 def written_by(server: LocalServer, name: str) -> list[int]:
@@ -78,7 +82,7 @@ def put(server: LocalServer, name: str, body: dict[str, object]) -> None:
         except requests.RequestException:
             return False
 
-    wait(answered)
+    wait_until(answered)
 
 
 def put_and_cut(server: LocalServer, name: str, body: dict[str, object], after_s: float) -> None:
@@ -134,14 +138,14 @@ def test_whatever_moment_the_server_is_killed_at_nothing_is_lost(server: LocalSe
             assert [step for step, _ in metric_of(server, name)] == written_by(server, name), where
             if job["status"] == "Completed":
                 assert len(written_by(server, name)) == len(set(written_by(server, name))) > 0, where
-            wait(lambda: processes_of(server) == [], 6)  # as in the fixture above
+            wait_until(lambda: processes_of(server) == [], timeout_s=6)  # as in the fixture above
             soak.add(f"rounds with {event}")
 
 
 def test_a_server_that_returns_adopts_the_trainer_it_finds(server: LocalServer) -> None:
     put(server, "adopted", command_body("--steps 100 --pause 0.02"))
     wait_for(server, "adopted", "Running")
-    wait(lambda: metric_of(server, "adopted"))
+    wait_until(lambda: metric_of(server, "adopted"))
     server.kill()
     child = processes._read_json(server.home.runs / "adopted" / COMMAND_STEP / shim.PROCESS_NAME)["child_pid"]
     time.sleep(0.3)
@@ -156,7 +160,7 @@ def test_a_trainer_that_ended_while_no_server_lived_is_read_from_its_folder(serv
     put(server, "alone", command_body("--steps 20 --pause 0.02 --crash exit"))
     wait_for(server, "alone", "Running")
     server.kill()
-    wait(lambda: not processes.is_alive(server.home.runs / "alone" / COMMAND_STEP))
+    wait_until(lambda: not processes.is_alive(server.home.runs / "alone" / COMMAND_STEP))
     server.start()
     assert wait_for(server, "alone")["status"] == "Failed"
     assert len(metric_of(server, "alone")) == 20
@@ -165,7 +169,7 @@ def test_a_trainer_that_ended_while_no_server_lived_is_read_from_its_folder(serv
 def test_a_cancel_that_a_kill_cut_short_is_finished(server: LocalServer) -> None:
     """A deaf trainer: the grace runs out after the new server has begun."""
     put(server, "half", command_body("--steps 5000 --deaf"))
-    wait(lambda: metric_of(server, "half"))
+    wait_until(lambda: metric_of(server, "half"))
     server.request("POST", "jobs/half/cancel")
     server.kill()
     server.start()

@@ -17,8 +17,9 @@ from core.local.blobs import CONTAINER
 from core.local.jobs import nodes, runs
 from core.local.jobs.job import COMMAND_STEP, CommandPlan, Held, Job, JobKind, RunState, Status, Step
 from core.local.machine import Machine, probe
-from tests.core.local.submitting import command_body, details_of, job_of, pipeline_body, submit, wait, wait_for
+from tests.core.local.submitting import command_body, details_of, job_of, pipeline_body, submit, wait_for
 from tests.local_server import LocalServer
+from tests.waiting import wait_until
 
 TRAIN = "azureml://datastores/workspaceblobstore/paths/train.jsonl"
 SHOW = (
@@ -94,7 +95,7 @@ def show(compute: str, seconds: float) -> dict[str, Any]:
 
 def seen_by(server: LocalServer, name: str) -> tuple[int, list[int]]:
     log = server.home.runs / name / COMMAND_STEP / runs.LOG_NAME
-    threads, cpus = json.loads(wait(lambda: log.exists() and log.read_text(encoding="utf-8").strip()))
+    threads, cpus = json.loads(wait_until(lambda: log.exists() and log.read_text(encoding="utf-8").strip()))
     return int(threads), cpus
 
 

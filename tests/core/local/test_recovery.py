@@ -16,9 +16,9 @@ from core.local.jobs import recovery
 from core.local.provisioned import ProvisioningState
 from core.local.store import Store
 from core.local.wire import answers
-from tests.core.local.submitting import wait
 from tests.core.local.test_assets import make_files, model
 from tests.local_server import LocalServer
+from tests.waiting import wait_until
 
 URI = "azureml://datastores/workspaceblobstore/paths/"
 
@@ -121,4 +121,4 @@ def test_whoever_polls_an_operation_across_a_kill_sees_its_end(own_server: Local
     own_server.kill()
     own_server.start()
     assert own_server.finish(deleted)["status"] == "Succeeded"
-    wait(lambda: own_server.request("GET", "onlineEndpoints/polled").status_code == 404)
+    wait_until(lambda: own_server.request("GET", "onlineEndpoints/polled").status_code == 404)

@@ -40,10 +40,10 @@ from tests.core.local.submitting import (
     metric_of,
     pipeline_body,
     submit,
-    wait,
     wait_for,
 )
 from tests.local_server import LocalServer
+from tests.waiting import wait_until
 
 TRAIN = f"azureml://datastores/{DATASTORE}/paths/train.jsonl"
 STEP = Path(__file__).with_name("trivial_step.py")
@@ -89,7 +89,7 @@ def test_a_metric_can_be_read_within_a_second_of_being_measured(local_server: Lo
 
 def test_cancel_stops_the_trainer_and_keeps_the_metrics_so_far(local_server: LocalServer) -> None:
     submit(local_server, "stopped", command_body("--steps 5000"))
-    wait(lambda: len(metric_of(local_server, "stopped")) > 3)
+    wait_until(lambda: len(metric_of(local_server, "stopped")) > 3)
     asked = time.monotonic()
     assert local_server.request("POST", "jobs/stopped/cancel").status_code == 200
     assert wait_for(local_server, "stopped")["status"] == "Canceled"
@@ -102,10 +102,10 @@ def test_cancel_stops_the_trainer_and_keeps_the_metrics_so_far(local_server: Loc
 def test_cancel_ends_a_trainer_that_does_not_listen_also_when_the_clock_was_set_back(local_server: LocalServer) -> None:
     """Waits out the grace of five seconds; to a clock set back by an hour, the cancel was asked for in an hour."""
     submit(local_server, "deaf", command_body("--steps 5000 --deaf"))
-    wait(lambda: metric_of(local_server, "deaf"))
+    wait_until(lambda: metric_of(local_server, "deaf"))
     local_server.request("POST", "jobs/deaf/cancel")
     store = Store(local_server.home.workspace_db)
-    wait(lambda: store.require("job", "deaf")["steps"][0]["stop_asked_at"])
+    wait_until(lambda: store.require("job", "deaf")["steps"][0]["stop_asked_at"])
     in_an_hour = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
 
     def set_back(job: Document) -> Document:
@@ -263,7 +263,9 @@ def workspace(tmp_path: Path, here: machine.Machine) -> Iterator[Workspace]:
 
 
 def ended(workspace: Workspace, name: str) -> Document:
-    return wait(lambda: (job := workspace.store.require("job", name)) and Status(job["run"]["status"]).finished and job)
+    return wait_until(
+        lambda: (job := workspace.store.require("job", name)) and Status(job["run"]["status"]).finished and job
+    )
 
 
 def test_a_pipeline_runs_its_five_steps_and_places_one_copy_of_the_model(workspace: Workspace) -> None:
@@ -316,9 +318,9 @@ def test_a_step_that_fails_fails_the_pipeline_and_what_comes_after_never_starts(
 def kill_attempt(workspace: Workspace, name: str, number: int) -> None:
     """End the fine-tuning with its shim, as the end of the machine does, once attempt `number` measures."""
     folder = workspace.home.runs / name / "chat_completion_finetune"
-    wait(lambda: processes._read_json(folder / "process.json").get("attempt") == number)
+    wait_until(lambda: processes._read_json(folder / "process.json").get("attempt") == number)
     before = len(workspace.store.read_metrics(name, "loss"))
-    wait(lambda: len(workspace.store.read_metrics(name, "loss")) > before + 2)
+    wait_until(lambda: len(workspace.store.read_metrics(name, "loss")) > before + 2)
     record = processes._read_json(folder / "process.json")
     for which in ("", "child_"):
         processes._signal(record[f"{which}pid"], record[f"{which}start_time"], signal.SIGKILL)

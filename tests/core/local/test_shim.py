@@ -7,12 +7,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from core.local import processes, shim
+from tests.waiting import wait_until
 
 SLEEPER = [sys.executable, "-c", "import time; print('here', flush=True); time.sleep(60)"]
 LINUX_ONLY = pytest.mark.skipif(sys.platform != "linux", reason="the kernel's help is Linux's own")
@@ -28,13 +29,6 @@ def start(folder: Path, program: list[str], attempt: int = 1) -> None:
     processes.start(folder, program, processes.clean_environment({}), attempt=attempt)
 
 
-def wait(condition: Callable[[], object], seconds: float = 10) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "waited in vain"
-        time.sleep(0.01)
-
-
 def record_of(folder: Path) -> dict[str, int]:
     return processes._read_json(folder / shim.PROCESS_NAME)
 
@@ -46,7 +40,7 @@ def is_running(pid: int) -> bool:
 def test_the_exit_status_and_both_streams_are_kept(folder: Path) -> None:
     code = "import sys; print('out', flush=True); print('err', file=sys.stderr); sys.exit(7)"
     start(folder, [sys.executable, "-c", code])
-    wait(lambda: not processes.is_alive(folder))
+    wait_until(lambda: not processes.is_alive(folder))
     ended = processes.read_exit(folder)
     assert ended is not None
     assert (ended.exit_status, ended.signal, ended.attempt) == (7, None, 1)
@@ -55,7 +49,7 @@ def test_the_exit_status_and_both_streams_are_kept(folder: Path) -> None:
 
 def test_a_program_that_does_not_exist_ends_with_127_and_a_line_in_the_log(folder: Path) -> None:
     start(folder, ["/nowhere/program"])
-    wait(lambda: processes.read_exit(folder))
+    wait_until(lambda: processes.read_exit(folder))
     assert processes.read_exit(folder).exit_status == 127  # type: ignore[union-attr]
     assert "No such file" in (folder / shim.LOG_NAME).read_text()
 
@@ -63,7 +57,7 @@ def test_a_program_that_does_not_exist_ends_with_127_and_a_line_in_the_log(folde
 def test_a_signal_is_told_as_128_and_its_number(folder: Path) -> None:
     start(folder, SLEEPER)
     os.kill(record_of(folder)["child_pid"], signal.SIGKILL)
-    wait(lambda: not processes.is_alive(folder))
+    wait_until(lambda: not processes.is_alive(folder))
     ended = processes.read_exit(folder)
     assert ended is not None
     assert (ended.exit_status, ended.signal) == (137, 9)
@@ -74,7 +68,7 @@ def test_stop_hands_sigterm_to_the_child_and_the_shim_writes_the_end(folder: Pat
         "import signal, sys, time; signal.signal(15, lambda *_: sys.exit(143)); print('x', flush=True); time.sleep(60)"
     )
     start(folder, [sys.executable, "-c", code])
-    wait(lambda: "x" in (folder / shim.LOG_NAME).read_text())
+    wait_until(lambda: "x" in (folder / shim.LOG_NAME).read_text())
     assert processes.stop(folder, 5)
     assert processes.read_exit(folder).exit_status == 143  # type: ignore[union-attr]
 
@@ -83,7 +77,7 @@ def test_stop_hands_sigterm_to_the_child_and_the_shim_writes_the_end(folder: Pat
 def test_stop_kills_a_deaf_child_with_all_its_descendants(folder: Path) -> None:
     deaf = "import signal, subprocess, sys, time; signal.signal(15, signal.SIG_IGN); "
     start(folder, [sys.executable, "-c", deaf + f"subprocess.Popen({SLEEPER!r}); time.sleep(60)"])
-    wait(lambda: "here" in (folder / shim.LOG_NAME).read_text())
+    wait_until(lambda: "here" in (folder / shim.LOG_NAME).read_text())
     children = processes._session_of(record_of(folder))
     assert len(children) == 2
     assert processes.stop(folder, 0.3)
@@ -95,7 +89,7 @@ def test_stop_kills_a_deaf_child_with_all_its_descendants(folder: Path) -> None:
 def test_a_grandchild_in_a_session_of_its_own_ends_with_the_child(folder: Path) -> None:
     code = f"import subprocess; print(subprocess.Popen({SLEEPER!r}, start_new_session=True).pid, flush=True)"
     start(folder, [sys.executable, "-c", code])
-    wait(lambda: not processes.is_alive(folder))
+    wait_until(lambda: not processes.is_alive(folder))
     assert not is_running(int((folder / shim.LOG_NAME).read_text().split()[0]))
 
 
@@ -104,7 +98,7 @@ def test_the_child_dies_with_its_shim_and_nobody_tells_how(folder: Path) -> None
     start(folder, SLEEPER)
     record = record_of(folder)
     os.kill(record["pid"], signal.SIGKILL)
-    wait(lambda: not processes.is_alive(folder))
+    wait_until(lambda: not processes.is_alive(folder))
     assert not is_running(record["child_pid"])
     assert processes.read_exit(folder) is None
 
@@ -122,9 +116,9 @@ def test_the_same_attempt_started_twice_runs_once(folder: Path) -> None:
 
 def test_a_later_attempt_runs_in_the_same_folder_and_its_end_replaces_the_first(folder: Path) -> None:
     start(folder, [sys.executable, "-c", "raise SystemExit(1)"])
-    wait(lambda: not processes.is_alive(folder))
+    wait_until(lambda: not processes.is_alive(folder))
     start(folder, [sys.executable, "-c", "raise SystemExit(2)"], attempt=2)
-    wait(lambda: not processes.is_alive(folder))
+    wait_until(lambda: not processes.is_alive(folder))
     ended = processes.read_exit(folder)
     assert ended is not None
     assert (ended.exit_status, ended.attempt) == (2, 2)
@@ -160,7 +154,7 @@ def test_a_program_sees_no_secret_of_the_server(folder: Path, monkeypatch: pytes
     monkeypatch.setenv("AZURE_CLIENT_SECRET", "hush")
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "hush")
     start(folder, [sys.executable, "-c", "import os; print(dict(os.environ))"])
-    wait(lambda: not processes.is_alive(folder))
+    wait_until(lambda: not processes.is_alive(folder))
     assert "hush" not in (folder / shim.LOG_NAME).read_text()
 
 
@@ -179,8 +173,8 @@ def test_a_shim_that_cannot_run_is_an_error_and_not_a_silence(folder: Path, monk
 def test_what_was_told_only_by_its_end_is_not_run_again(folder: Path) -> None:
     """A disk that was full when the start should be written down, and had a block for the end."""
     start(folder, [sys.executable, "-c", "print('ran')"])
-    wait(lambda: processes.read_exit(folder))
+    wait_until(lambda: processes.read_exit(folder))
     (folder / shim.PROCESS_NAME).unlink()
     start(folder, [sys.executable, "-c", "print('ran')"])
-    wait(lambda: not processes.is_alive(folder))
+    wait_until(lambda: not processes.is_alive(folder))
     assert (folder / shim.LOG_NAME).read_text() == "ran\n"

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,7 +30,6 @@ from core.operations import (
     start_teardown,
 )
 from core.operations.ledger import Ledger
-from core.operations.records import OperationState
 from core.operations.teardown import start_due_deletions
 from core.runs import jobs
 from core.serving import endpoints
@@ -40,6 +39,7 @@ from tests.core.operations.counting_server import FILE, Fault, plan_faults
 from tests.local_server import LocalServer
 from tests.soak import is_soak
 from tests.tiny_model import NAME, build_tiny_model
+from tests.waiting import finish, wait_until
 
 ROW = {
     "messages": [{"role": "user", "content": "Who rings the bell?"}, {"role": "assistant", "content": "The keeper."}]
@@ -76,22 +76,7 @@ def runner(server: LocalServer, conn: Connection) -> Iterator[Any]:
     started = start_runner(server.home)
     yield started
     started.stopping.set()
-    wait(lambda: not started.alive)
-
-
-def wait(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
-    until = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < until, "waited in vain"
-        time.sleep(0.05)
-    return found
-
-
-def finish(operation: Operation, *states: str) -> Operation:
-    wait(lambda: get_operation(operation.id).finished)
-    ended = get_operation(operation.id)
-    assert ended.state in (states or (OperationState.DONE,)), (ended.error, ended.steps)
-    return ended
+    wait_until(lambda: not started.alive)
 
 
 def launch(conn: Connection, max_steps: int = 5) -> Operation:
@@ -121,9 +106,9 @@ def start_runner_process(home: Home) -> subprocess.Popen[bytes]:
 def test_a_service_that_fails_for_a_moment_fails_no_run(server: LocalServer, conn: Connection, runner: Any) -> None:
     """Seconds: the runner pauses after each failure."""
     operation = launch(conn)
-    wait(lambda: (step := get_operation(operation.id).step) and step.name == "watch")
+    wait_until(lambda: (step := get_operation(operation.id).step) and step.name == "watch")
     plan_faults(server.home, Fault("GET", A_RUN, 503, times=2))
-    held = wait(lambda: (found := get_operation(operation.id)).note and found)
+    held = wait_until(lambda: (found := get_operation(operation.id)).note and found)
     assert held.note == "The local workspace failed to read run " + repr(operation.subject) + " (503)."
     assert finish(operation).steps[3].detail == "Completed"
 
@@ -140,7 +125,7 @@ def test_a_run_refused_because_it_is_there_already_was_started(
 def test_an_operation_waits_for_a_sign_in_and_says_so(server: LocalServer, conn: Connection, runner: Any) -> None:
     plan_faults(server.home, Fault("PUT", A_JOB, 401))
     operation = launch(conn)
-    waiting = wait(lambda: (found := get_operation(operation.id)).state == "waiting" and found)
+    waiting = wait_until(lambda: (found := get_operation(operation.id)).state == "waiting" and found)
     assert waiting.outcome == "not started"
     assert "did not accept this home's token (401)" in waiting.note
     assert "TUNEDECK_HOME" in waiting.note
@@ -165,7 +150,7 @@ def test_a_deletion_that_nobody_saw_fail_is_asked_for_again(server: LocalServer,
     """As a dashboard leaves it that was killed while the workspace gave up a deletion: asked for, and still there."""
     finish(deploy(conn, "stays-ep"))
     runner.stopping.set()
-    wait(lambda: not runner.alive)
+    wait_until(lambda: not runner.alive)
     plan = plan_teardown(conn, list_inventory(conn, with_files=False), ["endpoint:stays-ep"])
     operation = start_teardown(plan)
     ledger = Ledger(server.home)

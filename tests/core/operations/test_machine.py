@@ -33,9 +33,10 @@ from core.operations import (
     start_teardown,
 )
 from core.teardown.plan import plan_teardown
-from tests.core.operations.world import World, wait
+from tests.core.operations.world import World
 from tests.soak import Soak, is_soak
 from tests.tiny_model import NAME, build_tiny_model
+from tests.waiting import wait_until
 
 HISTORIES = 6
 STEPS_OF_A_HISTORY = 25
@@ -81,7 +82,7 @@ class Prepared:
             seat.look(operation)
             return seat.ledger.get(operation.id).finished
 
-        wait(ended)
+        wait_until(ended)
         return operation.subject
 
 
@@ -168,7 +169,7 @@ class Histories(RuleBasedStateMachine):
                 return  # it is not there
             finally:
                 self.world.watched = True
-        wait(lambda: self.world.is_gone("endpoint", f"{self.prefix}-ep"))
+        wait_until(lambda: self.world.is_gone("endpoint", f"{self.prefix}-ep"))
 
     # What happens
 

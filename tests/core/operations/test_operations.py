@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -24,7 +24,6 @@ from core.launch.preflight import plan_launch
 from core.operations import (
     Operation,
     find_operation_for,
-    get_operation,
     list_receipts,
     retry_operation,
     start_cancel,
@@ -45,6 +44,7 @@ from core.teardown import plan as teardown
 from core.teardown.inventory import list_inventory
 from tests.local_server import LocalServer
 from tests.tiny_model import NAME, build_tiny_model
+from tests.waiting import finish, wait_until
 
 ROW = {
     "messages": [{"role": "user", "content": "Who rings the bell?"}, {"role": "assistant", "content": "The keeper."}]
@@ -78,29 +78,12 @@ def runner(server: LocalServer, conn: Connection) -> Iterator[Any]:
     started = start_runner(server.home)
     yield started
     started.stopping.set()
-    wait(lambda: not started.alive)
+    wait_until(lambda: not started.alive)
 
 
 @pytest.fixture
 def dataset(conn: Connection) -> ChatDataset:
     return from_upload("bell", "\n".join(json.dumps(ROW) for _ in range(10)).encode())
-
-
-def wait(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
-    until = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < until, "waited in vain"
-        time.sleep(0.05)
-    return found
-
-
-def finish(operation: Operation, state: str = "done") -> Operation:
-    until = time.monotonic() + 60
-    while not (ended := get_operation(operation.id)).finished:
-        assert time.monotonic() < until, (ended.state, ended.note, ended.steps)
-        time.sleep(0.05)
-    assert ended.state == state, (ended.error, ended.steps)
-    return ended
 
 
 def launch(conn: Connection, dataset: ChatDataset, **parameters: Any) -> Operation:
@@ -191,7 +174,7 @@ def test_a_failed_run_says_why_and_is_not_evaluated(conn: Connection, dataset: C
 
 def test_cancel_ends_a_run_and_keeps_its_measures(conn: Connection, dataset: ChatDataset, runner: Any) -> None:
     operation = launch(conn, dataset, max_steps=3000)
-    wait(
+    wait_until(
         lambda: (overview.read_run(conn, operation.subject).progress or jobs.Progress(0, None, None, 0, None)).step > 3
     )
     finish(start_cancel("local", operation.subject))
@@ -206,7 +189,7 @@ def test_a_launch_cancelled_before_it_was_sent_sends_nothing(
     conn: Connection, dataset: ChatDataset, runner: Any
 ) -> None:
     runner.stopping.set()
-    wait(lambda: not runner.alive)
+    wait_until(lambda: not runner.alive)
     operation = launch(conn, dataset)
     cancel = start_cancel("local", operation.subject)
     Ledger().want_cancel(operation.id)
@@ -332,7 +315,7 @@ def test_what_is_past_its_delete_at_is_deleted_unless_the_tag_was_changed(
     finish(start_set_delete_at("local", "endpoint", "short-ep", past))
     endpoint = endpoints.get_endpoint(conn, "short-ep")
     assert endpoint.delete_at == past.replace(microsecond=0)
-    wait(lambda: start_due_deletions(ledger) or endpoints.find_endpoint(conn, "short-ep") is None)
+    wait_until(lambda: start_due_deletions(ledger) or endpoints.find_endpoint(conn, "short-ep") is None)
 
 
 def test_a_compute_is_made_and_deleted(conn: Connection, runner: Any) -> None:

@@ -16,7 +16,7 @@ import secrets
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -38,6 +38,7 @@ from core.operations.records import Operation
 from core.operations.runner import Runner
 from tests.core.local.trivial_server import trivial_program
 from tests.core.operations.counting_server import _nowhere, _once, _read_all
+from tests.waiting import wait_until
 
 WRITES = ("PUT", "DELETE", "PATCH", "POST")
 HELD_LOOKS = 5  # a request on its way arrives sooner than an operation takes it for lost
@@ -264,7 +265,7 @@ class World:
 
     def start(self) -> World:
         self._thread.start()
-        wait(lambda: self._server.started)
+        wait_until(lambda: self._server.started)
         for seat in self.seats:
             seat.begin()
         return self
@@ -332,11 +333,3 @@ class World:
             await self._server.serve()
 
         asyncio.run(serve())
-
-
-def wait(condition: Callable[[], Any], seconds: float = 30.0) -> Any:
-    until = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < until, "waited in vain"
-        time.sleep(0.02)
-    return found

@@ -21,8 +21,9 @@ from core.operations.teardown import Teardown
 from core.operations.work import Work
 from core.serving import endpoints
 from core.teardown.plan import plan_teardown
-from tests.core.operations.test_faults import conn, deploy, finish, runner, server, wait
+from tests.core.operations.test_faults import conn, deploy, runner, server
 from tests.local_server import LocalServer
+from tests.waiting import finish, wait_until
 
 __all__ = ["conn", "runner", "server"]  # fixtures
 
@@ -31,7 +32,7 @@ __all__ = ["conn", "runner", "server"]  # fixtures
 def stopped(runner: Any) -> Any:
     """A home whose dashboard has just ended."""
     runner.stopping.set()
-    wait(lambda: not runner.alive)
+    wait_until(lambda: not runner.alive)
     return runner
 
 
@@ -58,7 +59,7 @@ def test_a_teardown_ends_what_is_only_wanted_yet_and_its_receipt_says_so(
         assert list_everything(conn).find("compute:wanted-cpu") is None
     finally:
         again.stopping.set()
-        wait(lambda: not again.alive)
+        wait_until(lambda: not again.alive)
 
 
 def test_what_was_deleted_elsewhere_is_said_to_be_and_only_a_person_makes_it_anew(
@@ -67,9 +68,9 @@ def test_what_was_deleted_elsewhere_is_said_to_be_and_only_a_person_makes_it_ane
     """As a dashboard leaves a deploy that it was killed in, whose endpoint is then deleted in the portal."""
     started = start_runner(server.home)
     making = deploy(conn, "portal-ep")
-    wait(lambda: get_operation(making.id).facts.get("sent_endpoint") == "confirmed")
+    wait_until(lambda: get_operation(making.id).facts.get("sent_endpoint") == "confirmed")
     started.stopping.set()
-    wait(lambda: not started.alive)
+    wait_until(lambda: not started.alive)
     conn.workspace.online_endpoints.begin_delete("portal-ep").wait(30)
     again = start_runner(server.home)
     try:
@@ -83,14 +84,14 @@ def test_what_was_deleted_elsewhere_is_said_to_be_and_only_a_person_makes_it_ane
         assert endpoints.get_endpoint(conn, "portal-ep").live
     finally:
         again.stopping.set()
-        wait(lambda: not again.alive)
+        wait_until(lambda: not again.alive)
 
 
 def test_two_teardowns_of_one_thing_claim_it_once(server: LocalServer, conn: Connection, runner: Any) -> None:
     finish(start_create_compute("local", "shared-cpu", "local.cpu1"))
     finish(start_create_compute("local", "other-cpu", "local.cpu1"))
     runner.stopping.set()
-    wait(lambda: not runner.alive)
+    wait_until(lambda: not runner.alive)
     found = list_everything(conn)
     first = start_teardown(plan_teardown(conn, found, ["compute:shared-cpu"]))
     second = start_teardown(plan_teardown(conn, found, ["compute:shared-cpu", "compute:other-cpu"]))
@@ -110,4 +111,4 @@ def test_two_teardowns_of_one_thing_claim_it_once(server: LocalServer, conn: Con
         assert claimed[receipts[second.id]] == ["other-cpu"]
     finally:
         again.stopping.set()
-        wait(lambda: not again.alive)
+        wait_until(lambda: not again.alive)

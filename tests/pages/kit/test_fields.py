@@ -13,11 +13,11 @@ from playwright.sync_api import Browser, BrowserContext, Error, Page, expect
 
 from core.launch.drafts import Draft, create_draft, find_latest_draft, get_draft
 from core.operations import list_operations
-from tests.core.operations.world import wait
 from tests.pages.conftest import Dashboard, settle
 from tests.pages.kit.slow_network import slowed
 from tests.pages.setup.test_setup_browser import click, expect_page
 from tests.soak import Soak
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -125,10 +125,10 @@ def test_two_tabs_keep_each_others_fields_and_start_one_run(
         rate.fill("4e-3")
         rate.press("Tab")
         both = {"num_train_epochs": "5", "learning_rate": "4e-3"}
-        wait(lambda: {name: str(value) for name, value in get_draft(draft.id).parameters.items()} == both)
+        wait_until(lambda: {name: str(value) for name, value in get_draft(draft.id).parameters.items()} == both)
         # Where this tab has not seen the other's learning rate yet, its click starts nothing that it did not show.
         click(page, "Start run")
-        wait(lambda: "run=" in page.url or page.get_by_text("Nothing was started").count())
+        wait_until(lambda: "run=" in page.url or page.get_by_text("Nothing was started").count())
         late = other
         if "run=" not in page.url:
             assert list_operations("local") == []

@@ -21,10 +21,10 @@ from core.home import Home
 from core.launch import drafts, preflight
 from core.local import processes
 from core.local.faults import Faults
-from core.operations import Operation
 from core.serving import endpoints, request_counts
 from tests.local_server import LocalServer
 from tests.pages.apps import open_app, run_until, texts
+from tests.waiting import finish
 
 LAUNCH, RUNS, DEPLOY, CHAT, TEARDOWN, ACTIVITY = "launch", "runs", "deploy", "chat", "teardown", "activity"
 
@@ -69,13 +69,13 @@ def run(draft: drafts.Draft) -> str:
     conn = connection.connect(ensure_local())
     operations.start_runner()
     begun = operations.start_launch(preflight.plan_launch(conn, drafts.create_draft("local", **choices(draft))))
-    return wait_for(begun).subject
+    return finish(begun).subject
 
 
 @pytest.fixture(scope="module")
 def endpoint(run: str) -> str:
     begun = operations.start_deploy("local", run, "tiny-support", "tiny-support-1", "local.cpu1", None)
-    return wait_for(begun).subject
+    return finish(begun).subject
 
 
 def open_page(page: str, **ids: str) -> AppTest:
@@ -96,15 +96,6 @@ def says(text: str) -> Callable[[AppTest], bool]:
 
 def choices(draft: drafts.Draft) -> dict[str, object]:
     return {name: getattr(draft, name) for name in ("model", "model_version", "compute", "dataset", "parameters")}
-
-
-def wait_for(begun: Operation, timeout_s: float = 120.0) -> Operation:
-    deadline = time.monotonic() + timeout_s
-    while not (now := operations.get_operation(begun.id)).finished:
-        assert time.monotonic() < deadline, now
-        time.sleep(0.2)
-    assert now.state == "done", now.error
-    return now
 
 
 @pytest.mark.parametrize(
@@ -181,7 +172,7 @@ def test_a_failed_run_is_next_on_the_overview_until_its_page_was_opened(
     faults.add("image-build")
     try:
         plan = preflight.plan_launch(conn, drafts.create_draft("local", **choices(draft)))
-        begun = wait_for(operations.start_launch(plan))
+        begun = finish(operations.start_launch(plan))
     finally:
         faults.clear()
     failed = f"Next: {begun.change.label} failed."
@@ -262,7 +253,7 @@ def test_a_test_question_stands_beside_the_true_answer_and_the_base_models(endpo
 
 
 def test_two_endpoints_answer_the_same_question_side_by_side(run: str, endpoint: str) -> None:
-    second = wait_for(operations.start_deploy("local", run, "tiny-support", "tiny-other", "local.cpu1", None)).subject
+    second = finish(operations.start_deploy("local", run, "tiny-support", "tiny-other", "local.cpu1", None)).subject
     app = run_until(open_page(CHAT, endpoint=endpoint), lambda app: any(one.key == "also" for one in app.radio))
     next(one for one in app.radio if one.key == "also").set_value(second).run()
     app.chat_input[0].set_value("Who sails?").run(timeout=60)
