@@ -8,4 +8,5 @@ EVALUATION_PROGRAM = (
     "core/engine/chat_tokens.py",
     "core/engine/compute_speed.py",
     "core/engine/evaluate.py",
+    "core/engine/pretrained.py",
 )

@@ -73,6 +73,8 @@ def answer_loss(model: nn.Module, batch: Batch) -> torch.Tensor:
         given |= {"position_ids": batch.positions, "attention_mask": hidden_from[None, None]}
     if config.model_type in PLAIN_HEADS and head.bias is None:
         hidden = causal.model(**given).last_hidden_state[:, :-1]
-        return _HeadLoss.apply(hidden[learned], head.weight, targets[learned])
+        apply: Any = _HeadLoss.apply  # untyped in torch
+        loss: torch.Tensor = apply(hidden[learned], head.weight, targets[learned])
+        return loss
     logits = causal(**given).logits[:, :-1]
     return functional.cross_entropy(logits[learned].float(), targets[learned], reduction="sum")

@@ -204,18 +204,14 @@ def _plan_batches(encoded: list[Conversation]) -> list[list[Conversation]]:
 
 def _load_model(folder: Path, reporter: Reporter) -> Any:
     import torch
-    from transformers import AutoModelForCausalLM
-    from transformers.utils import logging
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    from core.engine.pretrained import load_pretrained  # it imports torch
+
     name, _ = choose_number_format()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=getattr(torch, name), local_files_only=True, use_safetensors=True
-    )
+    model = load_pretrained(folder, name, device)
     reporter.say(f"{folder.name} loaded in {name} on {device}.")
-    return model.eval().to(device)
+    return model
 
 
 def _measure_loss(
@@ -244,7 +240,7 @@ def _summed_loss(logits: torch.Tensor, targets: torch.Tensor) -> float:
     """Sum cross-entropies in fp32, some hundred positions at a time."""
     import torch
 
-    pieces = zip(logits.split(256), targets.split(256), strict=True)
+    pieces = zip(torch.split(logits, 256), torch.split(targets, 256), strict=True)
     losses = [torch.nn.functional.cross_entropy(each.float(), wanted, reduction="sum") for each, wanted in pieces]
     return float(sum(losses))
 

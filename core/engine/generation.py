@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from transformers import AutoModelForCausalLM, StoppingCriteria, StoppingCriteriaList
+from transformers import StoppingCriteria, StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
-from transformers.utils import logging
 
 from core.engine.chat_tokens import ChatTokens, load_chat_tokens
 from core.engine.compute_speed import Threads, choose_number_format
+from core.engine.pretrained import load_pretrained
 
 FinishReason = Literal["stop", "length", "cancelled"]
 Emit = Callable[[str], None]
@@ -78,14 +78,9 @@ class ChatModel:
 
 def load_chat_model(folder: Path, cores: int) -> ChatModel:
     """Load a Hugging Face folder for generation, in the number format that reads weights faster here."""
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
     name, why = choose_number_format(rows=1)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=getattr(torch, name), local_files_only=True, use_safetensors=True
-    )
-    model.eval().to(device)
+    model = load_pretrained(folder, name, device)
     chat = ChatModel(model, load_chat_tokens(folder), f"{name} on {device}: {why}", Threads(cores))
     chat.answer(
         chat.tokens.encode_prompt([{"role": "user", "content": "Hello"}]), Sampling(2), _quiet, threading.Event()

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from core.engine.disk import link, place_tree
+from core.engine.pretrained import load_pretrained
 from core.engine.training_settings import TrainingSettings
 from core.errors import BadInput
 
@@ -112,27 +113,15 @@ class Trainable:
 
 def load_model(folder: Path, number_format: str, device: torch.device) -> nn.Module:
     """Load the base model to be trained, all its weights frozen; raises BadInput where its files make no model."""
-    from transformers import AutoModelForCausalLM
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
     attention = "sdpa" if device.type == "cuda" else "eager"
     try:
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=getattr(torch, number_format),
-            attn_implementation=attention,
-            local_files_only=True,
-            use_safetensors=True,
-        )
+        model: nn.Module = load_pretrained(folder, number_format, device, attn_implementation=attention)
     except BaseException as error:  # what a configuration of any content ends in, the library's own errors among it
         if not isinstance(error, (KeyboardInterrupt, SystemExit, MemoryError, OSError, RuntimeError)):
             said = f"The config.json of the model folder {folder.name} describes no model that can be loaded."
             raise BadInput(said, "Pick another model, or fetch this one again.", repr(error)) from error
         raise
-    model.requires_grad_(False)
-    return model.to(device)
+    return model.requires_grad_(False)
 
 
 def make_trainable(model: nn.Module, settings: TrainingSettings) -> Trainable:

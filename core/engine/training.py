@@ -153,7 +153,7 @@ class Training:
         total = 0.0
         for batch in made:
             loss = answer_loss(self.trainable.model, batch) / learned
-            loss.backward()
+            torch.autograd.backward(loss)
             total += loss.item()
         if not math.isfinite(total):
             raise TunedeckError(
@@ -269,7 +269,9 @@ def _make_optimizer(settings: TrainingSettings, trainable: Trainable) -> Optimiz
     if settings.optim == "adafactor":
         from transformers.optimization import Adafactor
 
-        return Adafactor(groups, lr=settings.learning_rate, scale_parameter=False, relative_step=False)
+        make: Any = Adafactor  # untyped in transformers
+        adafactor: Optimizer = make(groups, lr=settings.learning_rate, scale_parameter=False, relative_step=False)
+        return adafactor
     betas = (settings.adam_beta1, settings.adam_beta2)
     return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=betas, eps=settings.adam_epsilon, fused=True)
 
@@ -277,12 +279,13 @@ def _make_optimizer(settings: TrainingSettings, trainable: Trainable) -> Optimiz
 def _make_scheduler(settings: TrainingSettings, optimizer: Optimizer, total_steps: int) -> LRScheduler:
     from transformers.optimization import get_scheduler
 
-    return get_scheduler(
+    scheduler: LRScheduler = get_scheduler(
         settings.lr_scheduler_type,
         optimizer,
         num_warmup_steps=min(settings.warmup_steps, total_steps),
         num_training_steps=total_steps,
     )
+    return scheduler
 
 
 def _fit_memory(model: Any, rows: dict[str, TokenRows], settings: TrainingSettings, pad_to: int, step: Step) -> None:

@@ -22,7 +22,7 @@ from core.local import base_model
 from tests.environment import REAL_MODELS
 from tests.soak import is_soak
 
-SAMPLE = REPOSITORY / "core" / "sample"
+SAMPLE = REPOSITORY / "core" / "dataset" / "sample"
 QUESTIONS = json.loads((Path(__file__).parent / "questions.json").read_text(encoding="utf-8"))
 SEEDS = [42, 1, 2]
 ENOUGH, TOO_MANY = 7, 1
