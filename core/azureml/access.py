@@ -41,26 +41,32 @@ OnLine = Callable[[AccessLine], None]
 
 
 def check_access(
-    settings: Settings, *, sign_in: SignIn | None = None, on_line: Callable[[AccessLine], None] | None = None
+    settings: Settings, *, sign_in: SignIn | None = None, on_line: OnLine | None = None
 ) -> list[AccessLine]:
     """Prove, step by step, that a workspace can be used; blocks. The local one is started if it does not run.
 
     `on_line` hears each line as it is known.
     """
-    tell = on_line or (lambda line: None)
     if settings.kind == "local":
         try:
             ensure_local()
         except TunedeckError as error:
             failed = AccessLine("Local workspace", "failed", error.message, error.hint, error.detail)
-            tell(failed)
+            if on_line:
+                on_line(failed)
             return [failed]
-    return prove_access(connect(settings, sign_in=sign_in), tell)
+    return prove_access(connect(settings, sign_in=sign_in), on_line)
 
 
-def prove_access(conn: Connection, on_line: OnLine) -> list[AccessLine]:
+def prove_access(conn: Connection, on_line: OnLine | None = None) -> list[AccessLine]:
     """Return one line per step; `on_line` hears each as soon as it is known. A failed sign-in skips the rest."""
     lines: list[AccessLine] = []
+
+    def add(line: AccessLine) -> None:
+        lines.append(line)
+        if on_line:
+            on_line(line)
+
     blocked = False
     for title, step in _steps(conn):
         if blocked:
@@ -69,11 +75,9 @@ def prove_access(conn: Connection, on_line: OnLine) -> list[AccessLine]:
             line = _try(title, step)
             # Without a sign-in or a workspace the later steps would fail for the same reason.
             blocked = line.state == "failed" and title in NEEDED
-        lines.append(line)
-        on_line(line)
+        add(line)
     for line in _prove_roles(conn) if conn.costs_money and not blocked else []:
-        lines.append(line)
-        on_line(line)
+        add(line)
     return lines
 
 

@@ -88,7 +88,7 @@ def _gate(cloud: Cloud) -> Any:
 
     base_url = f"{cloud.resource_manager}/"
 
-    class Gate(SansIOHTTPPolicy):
+    class Gate(SansIOHTTPPolicy[Any, Any]):
         def on_request(self, request: Any) -> None:
             sent = request.http_request
             if cloud.is_local and sent.url.startswith(base_url):

@@ -162,7 +162,7 @@ class LocalCredential:
         self._home = home
         self._cloud = local_cloud(home)
 
-    def get_token(self, *scopes: str, **options: Any) -> AccessToken:
+    def get_token(self, *scopes: str, **_options: Any) -> AccessToken:
         """Return a token for the one scope asked for."""
         import jwt
         from azure.core.credentials import AccessToken

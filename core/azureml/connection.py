@@ -215,9 +215,10 @@ class Connection:
         with self._remembering:
             lock = self._key_locks.setdefault(key, threading.RLock())
         with lock:
-            at, value = self._remembered.get(key, (0.0, None))
-            if not at or time.monotonic() - at > max_age_s:
-                value = fn()
+            at, kept = self._remembered.get(key, (0.0, None))
+            fresh = at and time.monotonic() - at <= max_age_s
+            value: T = kept if fresh else fn()
+            if not fresh:
                 self._remembered[key] = (time.monotonic(), value)
             return value
 

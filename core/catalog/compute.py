@@ -325,6 +325,6 @@ def _seconds(duration: Any) -> int | None:
 def read_time(text: Any) -> datetime | None:
     """Return an answer's time; Azure writes seven decimals where Python reads six."""
     try:
-        return datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", str(text)).replace("Z", "+00:00"))
+        return datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", str(text)))
     except ValueError:
         return None

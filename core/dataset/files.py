@@ -116,10 +116,10 @@ def move_into_place(folder: Path, sha256: str) -> Path:
     target = folder_of(sha256)
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        os.rename(folder, target)
+        folder.rename(target)
     except OSError:  # it is there already, and not empty
         for path in folder.glob("*.json"):
-            os.replace(path, target / path.name)
+            path.replace(target / path.name)
         shutil.rmtree(folder, ignore_errors=True)
     return target
 

@@ -47,7 +47,7 @@ def unpack(path: Path, told: Told | None = None) -> None:
     except BadInput:
         target.unlink(missing_ok=True)
         raise
-    os.replace(target, path)
+    target.replace(path)
     if _packing(path):
         raise BadInput("The file is packed twice.", "Unpack it once, and choose it again.")
 
@@ -72,7 +72,7 @@ def convert(path: Path, name: str = "", told: ToldRows | None = None) -> bool:
     except (BadInput, OSError):
         converted.unlink(missing_ok=True)
         raise
-    os.replace(converted, path)
+    converted.replace(path)
     return True
 
 

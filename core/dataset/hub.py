@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from core.dataset.files import TEST, TRAIN
 from core.dataset.rows import to_line
@@ -20,6 +20,7 @@ _SILENCE_S = 30
 """How long the hub may send nothing at all, on a slow line or from a busy machine, before it counts as gone."""
 
 Tell = Callable[[str, int, int], None]
+T = TypeVar("T")
 
 
 def check_request(
@@ -30,7 +31,7 @@ def check_request(
     A name that `datasets` would take for a folder, an address or a reader of files is none of the hub's.
     """
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
+    from huggingface_hub.utils._validators import validate_repo_id
 
     try:
         validate_repo_id(name)
@@ -176,7 +177,7 @@ def _token() -> str | None:
     return os.environ.get("HF_TOKEN") or None
 
 
-def _ask(name: str, question: Callable[[], Any]) -> Any:
+def _ask(name: str, question: Callable[[], T]) -> T:
     """Ask `datasets`, turning what it raises into sentences."""
     from datasets.exceptions import DatasetNotFoundError, DatasetsError
     from huggingface_hub.utils import httpx

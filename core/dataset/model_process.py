@@ -122,7 +122,7 @@ class _Process:
         """Return its answer; raises BadModel where it was ended over it."""
         cpu_s = _CPU_S + len(question) / _BYTES_PER_S
         if self.model != model:
-            sizes = [os.path.getsize(path) for name in _FILES if (path := Path(model[0], name)).is_file()]
+            sizes = [path.stat().st_size for name in _FILES if (path := Path(model[0], name)).is_file()]
             cpu_s += sum(sizes) / _MODEL_BYTES_PER_S
         answered = threading.Event()
         watch = _Watch(self._process, time.monotonic() + 20 + cpu_s * _WAITS_LONGER, answered)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Collection, Mapping
 from io import BytesIO
@@ -199,7 +198,7 @@ def _fetch(conn: Connection, blob: str, path: Path, progress: Callable[[int, int
             file.write(chunk)
             if progress:
                 progress(file.tell(), total)
-    os.replace(part, path)
+    part.replace(path)
     return total
 
 

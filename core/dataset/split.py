@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy
@@ -63,4 +62,4 @@ def _move(train: Path, test: Path, taken: table.Rows) -> None:
             for raw in batch:
                 (chosen if taken[at] else kept).write(raw.strip() + b"\n")
                 at += 1
-    os.replace(rest, train)
+    rest.replace(train)

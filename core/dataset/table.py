@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -44,7 +43,7 @@ def write(target: Path, records: Rows) -> None:
     """Write records so that a reader sees all of them or nothing."""
     temporary = target.with_name(f"{target.name}.part")
     records.tofile(temporary)
-    os.replace(temporary, target)
+    temporary.replace(target)
 
 
 def read(path: Path) -> Rows:

@@ -135,7 +135,7 @@ def _list_blocks(client: BlobClient) -> dict[str, int]:
 
 def _from(progress: Callable[[int, int], None] | None, done: int, total: int) -> Callable[[int], None]:
     """Return a hook that adds what was sent before this file."""
-    return (lambda current: progress(done + current, total)) if progress else (lambda current: None)
+    return (lambda current: progress(done + current, total)) if progress else (lambda _current: None)
 
 
 def _register(conn: Connection, name: str, dataset: ChatDataset, uri: str, rows: int) -> Any:

@@ -5,7 +5,6 @@ Fetches, checks, splits and moves into place. Small uploads call prepare() in th
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import time
@@ -65,7 +64,7 @@ def prepare(place: Workplace) -> str:
             _copy(get_file(given), place.path / name, tell)
         for name in (TRAIN, TEST):
             if (place.path / name).exists():
-                os.replace(place.path / name, folder / name)
+                (place.path / name).replace(folder / name)
                 file_name = str((request.get("file_names") or {}).get(name, ""))
                 unpack(folder / name, lambda done: tell("Unpacking", 0, 0, done))
                 if convert(folder / name, file_name, lambda done, total: tell("Converted", done, total)):
@@ -161,7 +160,7 @@ def _convert_rows(path: Path, shape: Shape, meter: Meter) -> None:
             target.write(raw if row is None else to_line(change(row)) + b"\n")
             if number % 500 == 0:
                 meter.tell("Reshaped", number, 0, source.tell(), size)
-    os.replace(converted, path)
+    converted.replace(path)
 
 
 def _close_gaps(path: Path) -> bool:
@@ -172,7 +171,7 @@ def _close_gaps(path: Path) -> bool:
     with closed.open("wb") as file:
         for lines in table.iterate(path):
             file.write(b"".join(raw.strip() + b"\n" for raw in lines))
-    os.replace(closed, path)
+    closed.replace(path)
     return True
 
 
@@ -193,7 +192,7 @@ def _without_mark(path: Path) -> bool:
         bare = path.with_suffix(".bare")
         with bare.open("wb") as copy:
             shutil.copyfileobj(file, copy, 1 << 20)
-    os.replace(bare, path)
+    bare.replace(path)
     return True
 
 

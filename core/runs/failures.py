@@ -28,7 +28,7 @@ class _Rule:
     pattern: re.Pattern[str]
     cause: str
     action: str
-    settings: Callable[[Mapping[str, Value]], dict[str, Value]] = lambda values: {}
+    settings: Callable[[Mapping[str, Value]], dict[str, Value]] = lambda _values: {}
 
 
 def _rule(

@@ -171,10 +171,9 @@ class Run:
     def stage(self) -> Stage | None:
         """The stage that runs, else the one that failed, else the last that began."""
         begun = [stage for stage in self.stages if stage.state]
-        for wanted in (lambda one: one.running, lambda one: one.state == "Failed"):
-            if found := [stage for stage in begun if wanted(stage)]:
-                return found[-1]
-        return begun[-1] if begun else None
+        running = [stage for stage in begun if stage.running]
+        failed = [stage for stage in begun if stage.state == "Failed"]
+        return next((stages[-1] for stages in (running, failed, begun) if stages), None)
 
     @property
     def completed(self) -> bool:

@@ -33,7 +33,7 @@ class ProvisioningState(StrEnum):
     UNKNOWN = ""
 
     @classmethod
-    def _missing_(cls, value: object) -> ProvisioningState:
+    def _missing_(cls, _value: object) -> ProvisioningState:
         return cls.UNKNOWN
 
     @property

@@ -140,7 +140,7 @@ def test_what_the_dashboards_user_may_not_read_has_its_sentence(folder: Path) ->
     (folder / "faq.jsonl").chmod(0)
     (folder / "closed").chmod(0)
     for parent in folder.parents[:-1]:
-        if os.stat(parent).st_uid == os.geteuid():
+        if parent.stat().st_uid == os.geteuid():
             parent.chmod(parent.stat().st_mode | 0o011)
     folder.chmod(0o755)
     script = (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -135,7 +134,7 @@ def test_rows_are_cut_at_max_seq_length_and_those_without_an_answer_left_out(ben
 def test_the_model_is_imported_without_a_copy(bench: Workbench) -> None:
     import_model(bench.step("import_model", model_dir=str(bench.model)))
     linked = bench.folder / "import_model" / "outputs" / "model" / "model.safetensors"
-    assert os.path.samefile(linked, bench.model / "model.safetensors")
+    assert linked.samefile(bench.model / "model.safetensors")
 
 
 @pytest.mark.parametrize(
@@ -165,4 +164,4 @@ def test_the_converter_writes_an_mlflow_folder_of_links(bench: Workbench) -> Non
     told = yaml.safe_load((folder / "MLmodel").read_text())
     assert told["metadata"]["base_model_name"] == "tiny-chat"
     assert told["flavors"]["hftransformersv2"]["task_type"] == "chat-completion"
-    assert os.path.samefile(folder / "model" / "model.safetensors", bench.model / "model.safetensors")
+    assert (folder / "model" / "model.safetensors").samefile(bench.model / "model.safetensors")

@@ -170,8 +170,11 @@ def check_access_with(lines: list[AccessLine], monkeypatch: pytest.MonkeyPatch) 
 def test_a_role_that_does_not_allow_everything_still_opens_the_workspace(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Line = AccessLine
-    lines = [Line("Sign-in", "ok"), Line("Workspace", "ok"), Line("Create compute", "failed", "Your role does not.")]
+    lines = [
+        AccessLine("Sign-in", "ok"),
+        AccessLine("Workspace", "ok"),
+        AccessLine("Create compute", "failed", "Your role does not."),
+    ]
     app = run_until(check_access_with(lines, monkeypatch), lambda app: "Use this workspace" in buttons(app))
     assert "You can use this workspace, but not for everything: create compute." in texts(app)
     assert "Sign in with a code" not in buttons(app)
