@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from core import locks
 from core.home import REPOSITORY, write_atomically
 from core.local import shim
 from core.pids import lives, start_time_of
@@ -98,19 +99,7 @@ def start(
 
 def is_alive(folder: Path) -> bool:
     """Tell whether the shim of this folder, or its child, lives."""
-    try:
-        lock = os.open(folder / shim.LOCK_NAME, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in (errno.EAGAIN, errno.EACCES):
-            return True
-        raise
-    finally:
-        os.close(lock)
-    return False
+    return locks.is_held(folder / shim.LOCK_NAME)
 
 
 def forbid(folder: Path, attempt: int) -> bool:
