@@ -55,7 +55,7 @@ class LocalServer:
     def start(self) -> LocalServer:
         self.home.create()
         _choose_port(self.home)
-        with open(self.home.logs / "server.out", "ab") as output:
+        with (self.home.logs / "server.out").open("ab") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", self.module, "serve"],
                 cwd=processes.REPOSITORY,

@@ -351,9 +351,11 @@ def _check_limits(values: Mapping[str, str]) -> list[str]:
             number = float(parse_value(BY_NAME[name], values[name]))
             if not at_least <= number < below:
                 problems.append(f"{name} {words}, not {values[name]}.")
-    for name in ("max_steps", "max_seq_length", "save_total_limit"):
-        if name in values and int(values[name]) != -1 and int(values[name]) < 1:
-            problems.append(f"{name} must be -1 (no limit) or at least 1, not {values[name]}.")
+    problems.extend(
+        f"{name} must be -1 (no limit) or at least 1, not {values[name]}."
+        for name in ("max_steps", "max_seq_length", "save_total_limit")
+        if name in values and int(values[name]) != -1 and int(values[name]) < 1
+    )
     return problems
 
 

@@ -65,7 +65,7 @@ def read_chat_file(path: Path) -> ChatFile:
     if not path.is_file():
         raise NotFound(f"The data file {path.name} was not found.", detail=str(path))
     conversations, lines, problems, dropped, columns = [], [], [], 0, set()
-    with open(path, encoding="utf-8", errors="strict") as file:
+    with path.open(encoding="utf-8", errors="strict") as file:
         try:
             for line, text in enumerate(file, 1):
                 if not text.strip():

@@ -43,7 +43,7 @@ def is_disk_full(error: BaseException) -> bool:
 def place(staged: Path, target: Path) -> None:
     """Give a file that is written its name, over an older one: found later is the one or the other, whole."""
     sync(staged)
-    os.replace(staged, target)
+    staged.replace(target)
     sync(target.parent)
 
 
@@ -91,7 +91,7 @@ def share(kept: Path, spare: Path, sha256: str) -> bool:
     except OSError:  # gone, or on another disk
         return False
     kept.chmod(0o444)
-    os.replace(linked, spare)
+    linked.replace(spare)
     return True
 
 

@@ -74,7 +74,7 @@ class Reporter:
         """Append a metric."""
         if self.folder:
             row = {"key": key, "value": value, "step": 1, "timestamp": time.time_ns() // 1_000_000}
-            with open(Path(self.folder) / "metrics.jsonl", "a", encoding="utf-8") as file:
+            with (Path(self.folder) / "metrics.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
 
 
@@ -148,7 +148,7 @@ def _read_rows(test: Path) -> list[tuple[int, list[Message]]]:
     if not files or not files[0].is_file():
         raise CannotEvaluate(f"The test data {test.name} was not found.")
     rows: list[tuple[int, list[Message]]] = []
-    with open(files[0], encoding="utf-8") as file:
+    with files[0].open(encoding="utf-8") as file:
         for line, text in enumerate(file, 1):
             if not text.strip():
                 continue
@@ -282,7 +282,7 @@ def _answer(
 def _replace(path: Path, body: dict[str, Any]) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(json.dumps(body, indent=2, ensure_ascii=False), encoding="utf-8")
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def main() -> int:

@@ -40,7 +40,7 @@ def finetune(step: Step) -> None:
 
     cores = int(step.config.get("cores") or os.cpu_count() or 1)
     device = _choose_device(settings, step)
-    chosen = _choose_format(settings, device)
+    chosen = _choose_format(settings)
     step.say(f"Training on {_name_device(device, cores)} in {chosen.name}: {chosen.why}.")
     while True:
         try:
@@ -129,7 +129,7 @@ def _choose_device(settings: TrainingSettings, step: Step) -> torch.device:
     return torch.device("cuda" if settings.number_of_gpu_to_use_finetuning else "cpu")
 
 
-def _choose_format(settings: TrainingSettings, device: torch.device) -> Format:
+def _choose_format(settings: TrainingSettings) -> Format:
     """precision 32 is taken at its word; 16 allows bf16, which is used where it is the faster one."""
     from core.engine.compute_speed import choose_number_format
 

@@ -102,7 +102,7 @@ class _Stop(StoppingCriteria):
     def __init__(self, stopped: threading.Event, spoken: _Speaker) -> None:
         self.stopped, self.spoken = stopped, spoken
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> Any:
+    def __call__(self, input_ids: torch.Tensor, _scores: torch.Tensor, **_kwargs: Any) -> Any:
         over = self.stopped.is_set() or self.spoken.stopped_at is not None
         return torch.full((input_ids.shape[0],), over, device=input_ids.device, dtype=torch.bool)
 

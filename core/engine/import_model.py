@@ -71,7 +71,7 @@ def _check_sizes(name: str, config: dict[str, Any], parameters: int) -> None:
 def _count_parameters(file: Path) -> int:
     """Read a safetensors header and compare what it promises with the file's size."""
     size = file.stat().st_size
-    with open(file, "rb") as opened:
+    with file.open("rb") as opened:
         start = opened.read(8)
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
         head = opened.read(length) if length < min(size, LARGEST_HEADER) else b"{}"

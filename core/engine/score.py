@@ -55,11 +55,11 @@ class Scorer:
         ]
         return Starlette(routes=routes)
 
-    async def health(self, request: Request) -> Response:
+    async def health(self, _request: Request) -> Response:
         """Answer a probe."""
         return PlainTextResponse("healthy")
 
-    async def models(self, request: Request) -> Response:
+    async def models(self, _request: Request) -> Response:
         """Name the model, as OpenAI's clients ask."""
         return JSONResponse({"object": "list", "data": [{"id": self.name, "object": "model", "owned_by": "local"}]})
 
@@ -89,7 +89,7 @@ class Scorer:
     async def _answer(self, request: Request, asked: ChatRequest) -> Answer:
         """Generate a whole answer, and stop when the one who asked has gone."""
         prompt, stopped = self._check_prompt(asked), threading.Event()
-        work = asyncio.ensure_future(self._start(asked, prompt, lambda piece: None, stopped))
+        work = asyncio.ensure_future(self._start(asked, prompt, lambda _piece: None, stopped))
         try:
             while not (await asyncio.wait({work}, timeout=LOOK_FOR_DISCONNECT_EVERY_S))[0]:
                 if await request.is_disconnected():
@@ -107,7 +107,7 @@ class Scorer:
             loop.call_soon_threadsafe(pieces.put_nowait, piece)
 
         work = self._start(asked, prompt, emit, stopped)
-        work.add_done_callback(lambda done: pieces.put_nowait(None))
+        work.add_done_callback(lambda _done: pieces.put_nowait(None))
         try:
             yield _event(identity, {"role": "assistant", "content": ""})
             while (piece := await pieces.get()) is not None:

@@ -142,7 +142,7 @@ def _read_bool(name: str, value: Any) -> bool:
     return value
 
 
-def _read_stop(name: str, value: Any) -> tuple[str, ...]:
+def _read_stop(_name: str, value: Any) -> tuple[str, ...]:
     words = [value] if isinstance(value, str) else value
     if not isinstance(words, list) or len(words) > 16 or not all(isinstance(word, str) and word for word in words):
         raise BadRequest("'stop' must be a text or a list of up to 16 texts.")

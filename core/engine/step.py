@@ -67,7 +67,7 @@ class Step:
         now = time.time_ns() // 1_000_000
         new = {key: value for key, value in values.items() if (key, step) not in self._measured}
         rows = [{"key": key, "value": value, "step": step, "timestamp": now} for key, value in new.items()]
-        with open(self.folder / METRICS_FILE, "a", encoding="utf-8") as file:
+        with (self.folder / METRICS_FILE).open("a", encoding="utf-8") as file:
             file.write("".join(json.dumps(row) + "\n" for row in rows))
 
     def go_on_measuring(self) -> None:
@@ -172,7 +172,7 @@ def write_json(path: Path, body: Mapping[str, Any]) -> None:
     """Replace a small file in one move; not synced to disk, for progress is written several times a second."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(json.dumps(body, indent=2), encoding="utf-8")
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def link_folder(source: Path, target: Path) -> int:

@@ -49,7 +49,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> It
     folder = bench.folder / "deployment"
     folder.mkdir()
     command = [sys.executable, "-m", "core.engine.score", "--folder", str(folder), "--cores", "1"]
-    with open(folder / "log.txt", "w") as log:
+    with (folder / "log.txt").open("w") as log:
         process = subprocess.Popen(
             [*command, "--model", str(step.outputs / "model"), "--name", "tiny-tuned"],
             cwd=REPOSITORY,

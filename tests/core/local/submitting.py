@@ -79,7 +79,7 @@ def wait_for(server: LocalServer, name: str, *states: str, seconds: float = 30.0
 
     def reached() -> dict[str, Any] | None:
         job = job_of(server, name)
-        assert states or job["status"] not in ("Unknown",)
+        assert states or job["status"] != "Unknown"
         assert not states or job["status"] in states or job["status"] not in TERMINAL, job
         return job if job["status"] in (states or TERMINAL) else None
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import random
 import signal
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import requests
@@ -59,12 +59,12 @@ def starts_of(server: LocalServer, name: str) -> int:
 def processes_of(server: LocalServer) -> list[str]:
     """Return the command lines of every process that names this home, but the server's."""
     listed = []
-    for entry in os.scandir("/proc"):
+    for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != server.pid:
             try:
                 with (
-                    open(f"/proc/{entry.name}/environ", "rb") as environ,
-                    open(f"/proc/{entry.name}/cmdline", "rb") as line,
+                    (entry / "environ").open("rb") as environ,
+                    (entry / "cmdline").open("rb") as line,
                 ):
                     if f"TUNEDECK_STEP_FOLDER={server.home.path}".encode() in environ.read():
                         listed.append(line.read().decode().replace("\0", " "))

@@ -26,7 +26,7 @@ def secret_of(server: LocalServer, **asked: object) -> dict[str, str]:
 
 
 def method_of(route: Route) -> str:
-    return sorted(route.methods or {"GET"})[0]
+    return min(route.methods or {"GET"})
 
 
 def test_nothing_in_a_home_can_be_read_by_another_user(own_server: LocalServer) -> None:
