@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.azureml.names import to_asset_name
 from core.azureml.storage import BLOCK_BYTES
 from core.dataset.files import TEST, TRAIN
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 HASH_TAG = "tunedeck.sha256"
 _FOLDER = "tunedeck/datasets"
 _PARALLEL_BLOCKS = 2
+_LONGEST_NAME = 80
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def upload(conn: Connection, dataset: ChatDataset, progress: Callable[[int, int]
 
 def register_data(conn: Connection, dataset: ChatDataset, uploaded: UploadedData) -> DataAssets:
     """Make named, versioned data assets of an upload; the same content gives the same version again."""
-    name = to_asset_name(dataset.name)
+    name = _to_asset_name(dataset.name)
     train = _register(conn, f"{name}-train", dataset, uploaded.train_uri, dataset.rows)
     test = None
     if uploaded.test_uri:
@@ -136,6 +137,12 @@ def _list_blocks(client: BlobClient) -> dict[str, int]:
 def _from(progress: Callable[[int, int], None] | None, done: int, total: int) -> Callable[[int], None]:
     """Return a hook that adds what was sent before this file."""
     return (lambda current: progress(done + current, total)) if progress else (lambda _current: None)
+
+
+def _to_asset_name(text: str) -> str:
+    """Return `text` as Azure accepts it for a data asset: letters, digits, hyphens, dots and underscores."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._")[:_LONGEST_NAME].rstrip("-._")
+    return name or "data"
 
 
 def _register(conn: Connection, name: str, dataset: ChatDataset, uri: str, rows: int) -> Any:
