@@ -18,7 +18,7 @@ from core.runs.failures import RunError
 from core.runs.jobs import Run, find_run, get_run, list_runs
 from core.runs.metrics import Series
 from core.runs.progress import make_stages
-from core.runs.states import ACTIVE_WORDS
+from core.runs.states import ACTIVE_WORDS, JobState
 from core.serving.endpoints import EndpointView
 from core.teardown.inventory import Inventory
 from core.words import duration, percent
@@ -217,7 +217,7 @@ def describe_progress(run: Run) -> str:
 def describe_shortly(run: Run) -> str:
     """Return "62%" while a run trains, else the word of its state."""
     progress = run.progress
-    if run.state != "Running" or progress is None or not progress.step or not progress.total_steps:
+    if run.state is not JobState.RUNNING or progress is None or not progress.step or not progress.total_steps:
         return run.state_word
     return percent(min(progress.fraction, 0.99))
 
@@ -284,7 +284,7 @@ def _list_deployed() -> set[str]:
 
 def _with_progress(conn: Connection, run: Run) -> Run:
     """Return a run as its history tells it where something of it moves; as it was listed where it is just deleted."""
-    if run.finished or run.recorded or run.state in ("NotStarted", "Queued"):
+    if run.finished or run.recorded or run.state.word == "Queued":
         return run
     try:
         return get_run(conn, run.name)
@@ -322,11 +322,11 @@ def _recorded_run(operation: Operation) -> Run:
         if failure
         else None
     )
-    states = {OperationState.FAILED: "Failed", OperationState.CANCELLED: "Canceled"}
+    states = {OperationState.FAILED: JobState.FAILED, OperationState.CANCELLED: JobState.CANCELED}
     run = Run(
         name=operation.subject,
         title=launch.label,
-        state=states.get(operation.state, "Preparing"),
+        state=states.get(operation.state, JobState.PREPARING),
         display_name=launch.display_name,
         experiment=launch.experiment,
         model=launch.model,

@@ -12,7 +12,7 @@ from core.operations.records import Operation, OperationState
 from core.operations.work import LOOK_S, Work
 from core.runs import history
 from core.runs.jobs import cancel_run, find_run, has_job
-from core.runs.states import STATES
+from core.runs.states import JobState
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ def _cancel(work: Work[Cancel]) -> Outcome:
     if not has_job(work.conn, job):
         return _end_launch(work, job)
     record = history.find_record(work.conn, job)
-    if record and STATES.get(record.status, STATES["Unknown"]).finished:
-        return Done(f"It is {STATES[record.status].word.lower()} already")
+    if record and record.status.finished:
+        return Done(f"It is {record.status.word.lower()} already")
     if not work.facts.get("asked"):
         cancel_run(work.conn, job)
     return Done("Asked", {"asked": True})
@@ -76,6 +76,5 @@ def _wait(work: Work[Cancel]) -> Outcome:
     run = find_run(work.conn, job) if record is None else None  # then the job itself has to tell
     if record is None and run is None:
         return _end_launch(work, job)
-    state = record.status if record else run.state if run else "Unknown"
-    shown = STATES.get(state, STATES["Unknown"])
-    return Done(shown.word) if shown.finished else Wait(f"Not yet confirmed: {shown.word}", LOOK_S)
+    state = record.status if record else run.state if run else JobState.UNKNOWN
+    return Done(state.word) if state.finished else Wait(f"Not yet confirmed: {state.word}", LOOK_S)

@@ -25,7 +25,7 @@ from core.runs import history
 from core.runs.evaluation import submit_evaluation
 from core.runs.jobs import evaluation_name, find_job, get_run, has_job
 from core.runs.metrics import read_metrics
-from core.runs.states import STATES, Run
+from core.runs.states import JobState, Run
 from core.runs.throughput import add_speed
 from core.runs.titles import new_run_name, new_title
 
@@ -164,14 +164,13 @@ def _watch(work: Work[Launch]) -> Outcome:
     if record is None:
         return _wait_until_shown(work, job, "run")
     state = record.status
-    shown = STATES.get(state, STATES["Unknown"])
-    if not shown.finished:
-        return Wait(shown.word, _pause(work), {"unseen_s": 0.0})
+    if not state.finished:
+        return Wait(state.word, _pause(work), {"unseen_s": 0.0})
     run = get_run(work.conn, job)
     _remember_speed(work, run)
     if run.completed:
-        return Done(shown.word)
-    return Stop(f"The run is {shown.word.lower()}; it is not evaluated.", cancelled=state == "Canceled")
+        return Done(state.word)
+    return Stop(f"The run is {state.word.lower()}; it is not evaluated.", cancelled=state is JobState.CANCELED)
 
 
 def _evaluate(work: Work[Launch]) -> Outcome:
@@ -197,12 +196,12 @@ def _watch_evaluation(work: Work[Launch]) -> Outcome:
     record = history.find_record(work.conn, name)
     if record is None:
         return _wait_until_shown(work, name, "evaluation")
-    shown = STATES.get(record.status, STATES["Unknown"])
-    if not shown.finished:
-        return Wait(shown.word, _pause(work), {"unseen_s": 0.0})
-    if record.status == "Completed":
-        return Done(shown.word)
-    return Stop(f"The evaluation is {shown.word.lower()}; the model is not harmed.")
+    state = record.status
+    if not state.finished:
+        return Wait(state.word, _pause(work), {"unseen_s": 0.0})
+    if state is JobState.COMPLETED:
+        return Done(state.word)
+    return Stop(f"The evaluation is {state.word.lower()}; the model is not harmed.")
 
 
 def _wait_until_shown(work: Work[Launch], job: str, what: str) -> Wait:

@@ -14,6 +14,7 @@ from typing import Any
 from core.azureml.connection import Connection
 from core.azureml.tags import parse_time
 from core.errors import NotFound
+from core.runs.states import JobState
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class RunRecord:
     """One run as the history service tells it. component: the step's component name, where it is a pipeline's step."""
 
     run_id: str
-    status: str
+    status: JobState
     display_name: str = ""
     component: str = ""
     created_at: datetime | None = None
@@ -80,7 +81,7 @@ def _parse(run: Mapping[str, Any]) -> RunRecord:
     properties = run.get("properties") or {}
     return RunRecord(
         run_id=str(run.get("runId", "")),
-        status=str(run.get("status") or "Unknown"),
+        status=JobState(str(run.get("status"))),
         display_name=str(run.get("displayName") or ""),
         component=str(properties.get("azureml.moduleName") or run.get("name") or ""),
         created_at=parse_time(run.get("createdUtc")),

@@ -19,7 +19,7 @@ from core.runs.history import RunRecord
 from core.runs.logs import LogPart, read_job_log, read_log
 from core.runs.metrics import RunMetrics, read_metrics
 from core.runs.progress import find_first_start, find_state, make_stages, measure_progress
-from core.runs.states import EVALUATION, FINE_TUNE, QUEUED, STAGES, STATES, Progress, Run, Stage, State
+from core.runs.states import EVALUATION, FINE_TUNE, QUEUED, STAGES, JobState, Progress, Run, Stage
 from core.runs.titles import new_title
 
 __all__ = [
@@ -29,13 +29,11 @@ __all__ = [
     "OUTPUT_NAME",
     "QUEUED",
     "STAGES",
-    "STATES",
     "LogPart",
     "Progress",
     "Run",
     "RunError",
     "Stage",
-    "State",
     "cancel_run",
     "evaluation_name",
     "find_job",
@@ -128,7 +126,7 @@ def get_run(conn: Connection, name: str) -> Run:
     if record is None:
         record = RunRecord(name, definition.state, created_at=definition.created_at)
     children = _steps(conn, name)
-    evaluation = history.find_record(conn, evaluation_name(name)) if record.status == "Completed" else None
+    evaluation = history.find_record(conn, evaluation_name(name)) if record.status is JobState.COMPLETED else None
     run = replace(
         definition,
         state=find_state(record, children),
@@ -139,7 +137,7 @@ def get_run(conn: Connection, name: str) -> Run:
     run = replace(run, stages=make_stages(run, children, evaluation))
     measures = read_metrics(conn, name) if any(child.component == FINE_TUNE for child in children) else None
     run = replace(run, progress=measure_progress(run, measures, children))
-    if run.state in ("Failed", "NotResponding"):
+    if run.state.failed:
         run = _explain_failure(conn, run, record, children, measures)
     at_rest = run.settled and not any(stage.running for stage in run.stages)
     over = at_rest and (not run.completed or bool(run.stages[-1].state))
@@ -202,7 +200,7 @@ def _parse_job(job: Any) -> Run:
     return Run(
         name=job.name,
         title=told.get(tags.TITLE) or new_title(job.name),
-        state=str(getattr(job.status, "value", job.status) or "Unknown"),
+        state=JobState(str(getattr(job.status, "value", job.status))),
         display_name=job.display_name or job.name,
         experiment=job.experiment_name or "",
         model=told.get(tags.MODEL) or _between(model_id, "/models/", "/"),
@@ -250,7 +248,7 @@ def _step_name(record: RunRecord) -> str:
 def _explain_failure(
     conn: Connection, run: Run, record: RunRecord, children: Sequence[RunRecord], measures: RunMetrics | None
 ) -> Run:
-    failed = next((child for child in children if child.status in ("Failed", "NotResponding")), None)
+    failed = next((child for child in children if child.status.failed), None)
     tail = read_job_log(conn, failed.run_id, 0, 8192).text if failed else ""
     last = measures.get("loss").last if measures else None
     error = explain(

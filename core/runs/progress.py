@@ -11,7 +11,7 @@ from core.recipe import TRAINED_SHARE, total_steps
 from core.runs.failures import RunError
 from core.runs.history import RunRecord
 from core.runs.metrics import RunMetrics, Series
-from core.runs.states import EVALUATION, FINE_TUNE, QUEUED, STAGES, STATES, Progress, Run, Stage
+from core.runs.states import EVALUATION, FINE_TUNE, QUEUED, STAGES, JobState, Progress, Run, Stage
 
 _PACE_POINTS = 30
 
@@ -21,23 +21,19 @@ def find_first_start(children: Sequence[RunRecord]) -> datetime | None:
     return min((child.started_at for child in children if child.started_at), default=None)
 
 
-def find_state(record: RunRecord, children: Sequence[RunRecord]) -> str:
+def find_state(record: RunRecord, children: Sequence[RunRecord]) -> JobState:
     """Return a run's state. Azure calls a pipeline running while its first step still waits for a node."""
-    waits = children and all(child.started_at is None and _is_early(child) for child in children)
-    if record.status != "Running" or not waits:
+    waits = children and all(child.started_at is None and child.status.waits for child in children)
+    if record.status is not JobState.RUNNING or not waits:
         return record.status
-    prepares = any(STATES[child.status].word == "Preparing" for child in children)
-    return "Preparing" if prepares else "Queued"
-
-
-def _is_early(child: RunRecord) -> bool:
-    return STATES.get(child.status, STATES["Unknown"]).word in ("Queued", "Preparing")
+    prepares = any(child.status.word == "Preparing" for child in children)
+    return JobState.PREPARING if prepares else JobState.QUEUED
 
 
 def make_stages(run: Run, children: Sequence[RunRecord], evaluation: RunRecord | None) -> tuple[Stage, ...]:
     """Return Queued, the component's steps in their order, others the service has, and Evaluation."""
     begun = find_first_start(children) or run.started_at
-    waiting = "Completed" if begun else (run.state if run.finished else "Queued")
+    waiting = JobState.COMPLETED if begun else (run.state if run.finished else JobState.QUEUED)
     until = begun or (run.ended_at if run.finished else None)
     stages = [Stage(QUEUED, "Queued", waiting, run.name, run.created_at, until)]
     by_name = {child.component: child for child in children}  # a repeated step (a retry) shows its last try
@@ -53,7 +49,7 @@ def _explain_missing(run: Run, stage: Stage) -> str:
     """Return why a stage that has not begun will not come; "" while it may."""
     if stage.state:
         return ""
-    if run.state in ("CancelRequested", "Canceled"):
+    if run.state in (JobState.CANCEL_REQUESTED, JobState.CANCELED):
         return "The run was cancelled before it."
     if run.finished and not run.completed:
         return "The run failed before it."
@@ -63,7 +59,7 @@ def _explain_missing(run: Run, stage: Stage) -> str:
 
 
 def _make_stage(name: str, title: str, record: RunRecord | None) -> Stage:
-    if record is None or (record.status == "NotStarted" and record.started_at is None):
+    if record is None or (record.status is JobState.NOT_STARTED and record.started_at is None):
         return Stage(name, title)
     error = RunError(record.error, stage=title) if record.error else None
     return Stage(name, title, record.status, record.run_id, record.started_at, record.ended_at, error)

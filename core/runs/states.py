@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 
 from core.recipe import Value
 from core.runs.failures import RunError
@@ -21,31 +22,58 @@ STAGES: Mapping[str, str] = {
 }
 
 
-@dataclass(frozen=True)
-class State:
-    """How one of Azure's job states is shown. role: gray, blue, green, red or orange."""
+class JobState(StrEnum):
+    """A job's state in Azure's word, and the word for it that an operator reads."""
 
-    word: str
-    role: str
-    icon: str
-    finished: bool = False
+    NOT_STARTED = "NotStarted"
+    QUEUED = "Queued"
+    STARTING = "Starting"
+    PROVISIONING = "Provisioning"
+    PREPARING = "Preparing"
+    RUNNING = "Running"
+    FINALIZING = "Finalizing"
+    COMPLETED = "Completed"
+    FAILED = "Failed"
+    NOT_RESPONDING = "NotResponding"
+    CANCEL_REQUESTED = "CancelRequested"
+    CANCELED = "Canceled"
+    PAUSED = "Paused"
+    UNKNOWN = "Unknown"
+
+    @classmethod
+    def _missing_(cls, _value: object) -> JobState:
+        return cls.UNKNOWN
+
+    @property
+    def word(self) -> str:
+        """The word that an operator reads."""
+        return _WORDS.get(self, self.value)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the job has ended, well or not."""
+        return self.failed or self in (JobState.COMPLETED, JobState.CANCELED)
+
+    @property
+    def failed(self) -> bool:
+        """Whether the job ended badly, and nobody asked for it."""
+        return self.word == "Failed"
+
+    @property
+    def waits(self) -> bool:
+        """Whether the job has no node yet, or one that is being made ready."""
+        return self.word in ("Queued", "Preparing")
 
 
-STATES: Mapping[str, State] = {
-    "NotStarted": State("Queued", "gray", "schedule"),
-    "Queued": State("Queued", "gray", "schedule"),
-    "Starting": State("Preparing", "gray", "hourglass_top"),
-    "Provisioning": State("Preparing", "gray", "hourglass_top"),
-    "Preparing": State("Preparing", "gray", "hourglass_top"),
-    "Running": State("Running", "blue", "autorenew"),
-    "Finalizing": State("Finalising", "blue", "pending"),
-    "Completed": State("Completed", "green", "check_circle", finished=True),
-    "Failed": State("Failed", "red", "error", finished=True),
-    "NotResponding": State("Failed", "red", "error", finished=True),
-    "CancelRequested": State("Cancelling", "gray", "do_not_disturb_on"),
-    "Canceled": State("Cancelled", "gray", "do_not_disturb_on", finished=True),
-    "Paused": State("Unknown", "orange", "help"),
-    "Unknown": State("Unknown", "orange", "help"),
+_WORDS = {
+    JobState.NOT_STARTED: "Queued",
+    JobState.STARTING: "Preparing",
+    JobState.PROVISIONING: "Preparing",
+    JobState.FINALIZING: "Finalising",
+    JobState.NOT_RESPONDING: "Failed",
+    JobState.CANCEL_REQUESTED: "Cancelling",
+    JobState.CANCELED: "Cancelled",
+    JobState.PAUSED: "Unknown",
 }
 
 # The words of a run that has not ended, the nearest to training first.
@@ -55,14 +83,14 @@ SETTLED_AFTER = timedelta(seconds=3)  # what a run measured last is readable wit
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of a run. name: "queued", a step's own name, or "evaluation". state: Azure's word, "" = not begun.
+    """One stage of a run. name: "queued", a step's own name, or "evaluation". state: None = not begun.
 
     missed: why it will not come, a sentence; "" where it came or may come.
     """
 
     name: str
     title: str
-    state: str = ""
+    state: JobState | None = None
     job: str = ""
     started: datetime | None = None
     ended: datetime | None = None
@@ -72,9 +100,9 @@ class Stage:
     @property
     def state_word(self) -> str:
         """The word shown: "Waiting" before it has begun, "Skipped" where it will not come."""
-        if not self.state:
+        if self.state is None:
             return "Skipped" if self.missed else "Waiting"
-        return STATES.get(self.state, STATES["Unknown"]).word
+        return self.state.word
 
     @property
     def seconds(self) -> float | None:
@@ -84,7 +112,7 @@ class Stage:
     @property
     def running(self) -> bool:
         """Whether it has begun and not ended."""
-        return bool(self.state) and not STATES.get(self.state, STATES["Unknown"]).finished
+        return self.state is not None and not self.state.finished
 
 
 @dataclass(frozen=True)
@@ -113,7 +141,7 @@ class Run:
 
     name: str
     title: str
-    state: str
+    state: JobState
     display_name: str = ""
     experiment: str = ""
     model: str = ""
@@ -138,12 +166,12 @@ class Run:
     @property
     def state_word(self) -> str:
         """The word shown for its state."""
-        return STATES.get(self.state, STATES["Unknown"]).word
+        return self.state.word
 
     @property
     def finished(self) -> bool:
         """Whether it has ended, well or not; its evaluation may still go on."""
-        return STATES.get(self.state, STATES["Unknown"]).finished
+        return self.state.finished
 
     @property
     def settled(self) -> bool:
@@ -156,9 +184,9 @@ class Run:
         """Its place in a list: 0 while it trains, then the active ones in the order of ACTIVE_WORDS, then the ended."""
         if self.finished:
             return len(ACTIVE_WORDS) + 1
-        trains = any(stage.name == FINE_TUNE and stage.state == "Running" for stage in self.stages)
+        trains = any(stage.name == FINE_TUNE and stage.state is JobState.RUNNING for stage in self.stages)
         measures = self.progress is not None and self.progress.step > 0
-        return 0 if self.state == "Running" and (trains or measures) else 1 + ACTIVE_WORDS.index(self.state_word)
+        return 0 if self.state is JobState.RUNNING and (trains or measures) else 1 + ACTIVE_WORDS.index(self.state_word)
 
     @property
     def seconds(self) -> float | None:
@@ -172,10 +200,10 @@ class Run:
         """The stage that runs, else the one that failed, else the last that began."""
         begun = [stage for stage in self.stages if stage.state]
         running = [stage for stage in begun if stage.running]
-        failed = [stage for stage in begun if stage.state == "Failed"]
+        failed = [stage for stage in begun if stage.state and stage.state.failed]
         return next((stages[-1] for stages in (running, failed, begun) if stages), None)
 
     @property
     def completed(self) -> bool:
         """Whether it has ended well."""
-        return self.state == "Completed"
+        return self.state is JobState.COMPLETED

@@ -20,14 +20,15 @@ from core.overview import (
     next_action,
 )
 from core.runs.metrics import Point, Series
-from core.runs.states import STATES, Progress, Run
+from core.runs.states import JobState, Progress, Run
 from core.serving.endpoints import DeploymentView, EndpointView, check_endpoint_name, suggest_endpoint_name
 from core.serving.registered_models import check_model_name
 from core.teardown.inventory import Inventory, Item
 from core.teardown.plan import Gone
 
 NOW = datetime(2026, 11, 22, 15, tzinfo=UTC)
-RUN = Run("brave-otter-1", "brave-otter", "Completed")
+
+RUN = Run("brave-otter-1", "brave-otter", JobState.COMPLETED)
 UP = DeploymentView("demo", "phi4", "Succeeded", size="S", traffic=100)
 LIVE = EndpointView("phi4", "Succeeded", deployments=(UP,), run="other", delete_at=NOW)
 BILLS = Item("endpoint", "phi4", price=Price(3.67), per_hour=3.67)
@@ -36,8 +37,8 @@ NOTHING = Inventory()
 
 @pytest.mark.usefixtures("home")
 def test_the_next_action_is_the_first_true_line_of_the_list() -> None:
-    failed = replace(RUN, name="f", title="calm-heron", state="Failed")
-    running = replace(RUN, name="r", state="Running", progress=Progress(62, 100, 0.79, 0.62, 41.0))
+    failed = replace(RUN, name="f", title="calm-heron", state=JobState.FAILED)
+    running = replace(RUN, name="r", state=JobState.RUNNING, progress=Progress(62, 100, 0.79, 0.62, 41.0))
     draft = Draft("k3f9", "local", model="SmolLM2", compute="this-machine")
     everything = ([failed, running, RUN], [LIVE])
     assert next_action(*everything, Inventory((BILLS,)), draft).sentence == "phi4 bills $3.67/h and has no end."
@@ -118,15 +119,6 @@ def test_an_endpoint_is_live_only_where_traffic_reaches_what_is_up() -> None:
     assert replace(LIVE, deployments=(replace(UP, traffic=0),)).state_word == "No traffic"
     assert replace(LIVE, deployments=(replace(UP, state="Failed"),)).state_word == "Failed"
     assert replace(LIVE, deployments=()).state_word == "Empty"
-
-
-@pytest.mark.parametrize("state", sorted(STATES))
-def test_every_state_of_azure_has_a_word_a_role_and_an_icon(state: str) -> None:
-    shown = STATES[state]
-    assert shown.word
-    assert shown.icon
-    assert shown.role in ("gray", "blue", "green", "red", "orange")
-    assert shown.finished == (shown.word in ("Completed", "Failed", "Cancelled"))
 
 
 def test_a_deleted_endpoint_is_told_with_who_and_when_where_the_ledger_knows(home: Home) -> None:

@@ -8,7 +8,7 @@ import streamlit as st
 
 from core.errors import TunedeckError
 from core.operations import Operation
-from core.runs.states import QUEUED, STATES, Stage
+from core.runs.states import QUEUED, JobState, Stage
 from core.words import duration
 from pages.parts.kit import words
 from pages.parts.kit.notices import draw_error
@@ -21,6 +21,18 @@ _ICONS = {
     "warning": ":material/warning:",
     "skipped": ":material/do_not_disturb_on:",
     "waiting": ":material/radio_button_unchecked:",
+}
+# By the word of a job's state: icon and colour.
+BADGES = {
+    "Queued": ("schedule", "gray"),
+    "Preparing": ("hourglass_top", "gray"),
+    "Running": ("autorenew", "blue"),
+    "Finalising": ("pending", "blue"),
+    "Completed": ("check_circle", "green"),
+    "Failed": ("error", "red"),
+    "Cancelling": ("do_not_disturb_on", "gray"),
+    "Cancelled": ("do_not_disturb_on", "gray"),
+    "Unknown": ("help", "orange"),
 }
 _STEP_STATES = {
     "Completed": "done",
@@ -52,10 +64,10 @@ def draw_steps(steps: Iterable[tuple[str, str, str, float | None]], *, key: str)
                     st.text(detail)
 
 
-def draw_badge(state: str) -> None:
-    """Draw one of Azure's job states as its word, icon and colour."""
-    known = STATES.get(state, STATES["Unknown"])
-    st.badge(known.word, icon=f":material/{known.icon}:", color=known.role)  # type: ignore[arg-type]
+def draw_badge(state: JobState) -> None:
+    """Draw a job's state as its word, icon and colour."""
+    icon, colour = BADGES[state.word]
+    st.badge(state.word, icon=f":material/{icon}:", color=colour)  # type: ignore[arg-type]
 
 
 def draw_stages(stages: Sequence[Stage], *, key: str, say: Callable[[Stage], str]) -> None:

@@ -14,7 +14,7 @@ from core.operations import Operation
 from core.runs import evaluation
 from core.runs.evaluation import Evaluation
 from core.runs.metrics import RunMetrics
-from core.runs.states import Run, Stage
+from core.runs.states import JobState, Run, Stage
 from core.words import duration
 from pages.parts.kit import charts, reads, words
 from pages.parts.kit.action import Confirm, action, link_button
@@ -171,14 +171,14 @@ def _pace(run: Run, measured: RunMetrics | None) -> float:
     """Return how often to look, seconds: the first point is waited for, and seen at the second look after it."""
     if measured and measured.get("loss").values:
         return 2.0
-    trains = any("finetune" in stage.name and stage.state == "Running" for stage in run.stages)
+    trains = any("finetune" in stage.name and stage.state is JobState.RUNNING for stage in run.stages)
     return 0.6 if trains and ui().alias == LOCAL else 1.0
 
 
 def _token(run: Run, result: Evaluation | None, measured: Snapshot[RunMetrics]) -> tuple[object, ...]:
     """What those parts of the page stand on that are not drawn again by themselves; first: nothing changes any more."""
     evaluation = run.stages[-1] if run.stages else None
-    awaited = run.completed and result is None and evaluation is not None and evaluation.state == "Completed"
+    awaited = run.completed and result is None and evaluation is not None and evaluation.state is JobState.COMPLETED
     rests = not (is_moving(run) or awaited) and reads.is_final(run, measured)
     told = (evaluation.state_word, evaluation.missed) if evaluation else None
     return (rests, run.state, told, result is not None, bool(run.error))
@@ -213,7 +213,7 @@ def _draw_head(run: Run) -> None:
 
 def _draw_cancel(run: Run) -> None:
     asked = operations.find_operation_for(ui().alias or "", run.name, "cancel")
-    if run.state == "CancelRequested" or (asked and asked.state != "failed"):
+    if run.state is JobState.CANCEL_REQUESTED or (asked and asked.state != "failed"):
         asked_at = words.clock(asked.created_at) if asked else ""
         st.text(f"Cancel asked {asked_at}, not yet confirmed".replace("  ", " "), width="content")
         return
@@ -281,7 +281,7 @@ def _progress_of(run: Run) -> tuple[float, str]:
     progress = run.progress
     if progress is None or not progress.step:
         waited = duration(words.since(run.created_at)) if run.created_at else ""
-        running = next((stage.title for stage in run.stages if stage.state == "Running"), "")
+        running = next((stage.title for stage in run.stages if stage.state is JobState.RUNNING), "")
         return 0.0, f"{running} is running, no step yet" if running else f"{run.state_word} for {waited}"
     parts = [f"Step {progress.step}" + (f" of {progress.total_steps}" if progress.total_steps else "")]
     if progress.epoch is not None:
@@ -365,6 +365,6 @@ def _axis(measured: RunMetrics, choice: ChartChoice) -> charts.Axis:
 
 
 def _say(stage: Stage, run: Run) -> str:
-    if stage.state == "Running" and run.progress and run.progress.step and "finetune" in stage.name:
+    if stage.state is JobState.RUNNING and run.progress and run.progress.step and "finetune" in stage.name:
         return _progress_of(run)[1]
     return ""

@@ -12,7 +12,7 @@ from core.recipe import PARAMETERS
 from core.runs import logs as run_logs
 from core.runs.evaluation import Answer, Evaluation
 from core.runs.logs import LogPart
-from core.runs.states import Run, Stage
+from core.runs.states import JobState, Run, Stage
 from core.words import duration
 from pages.parts.kit import reads, words
 from pages.parts.kit.notices import draw_age
@@ -86,7 +86,9 @@ def draw_log(run: Run, choice: LogChoice) -> None:
 
 def read_log_of(conn: Connection, name: str, stage: str, job: str) -> LogPart:
     """Read one stage's log by names alone, so that a reader knows it again while the run's state moves on."""
-    return run_logs.read_log(conn, Run(name, "", "", stages=(Stage(stage, "", "Running", job),)), stage)
+    return run_logs.read_log(
+        conn, Run(name, "", JobState.RUNNING, stages=(Stage(stage, "", JobState.RUNNING, job),)), stage
+    )
 
 
 def _log_stage(run: Run, name: str) -> Stage | None:
@@ -165,7 +167,7 @@ def _explain_no_evaluation(run: Run, error: TunedeckError | None) -> str:
         return "The evaluation begins when the run has completed: base and tuned model on the test rows."
     if error is not None:
         return f"{error.message} {error.hint}"
-    if stage.state and stage.state != "Completed" and not stage.running:
+    if stage.state and stage.state is not JobState.COMPLETED and not stage.running:
         cause = f" {stage.error.cause}" if stage.error else ""
         return f"There is no evaluation: it is {stage.state_word.lower()}.{cause}"
     return "Base and tuned model are being compared on the test rows. It takes about 30 s."

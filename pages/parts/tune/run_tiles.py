@@ -8,7 +8,7 @@ from core.azureml.reader import Snapshot
 from core.catalog import compute
 from core.catalog.prices import money
 from core.runs.metrics import RunMetrics
-from core.runs.states import Run
+from core.runs.states import JobState, Run
 from core.words import duration
 from pages.parts.kit import reads, words
 from pages.parts.kit.tiles import draw_tile
@@ -68,7 +68,7 @@ def say_missing(run: Run, measured: Snapshot[RunMetrics]) -> str:
 def say_no_measure(what: str, run: Run, missing: str) -> str:
     """Return why a chart is empty: not read, not measured or not yet."""
     if missing == "none yet":
-        running = next((stage.title for stage in run.stages if stage.state == "Running"), "")
+        running = next((stage.title for stage in run.stages if stage.state is JobState.RUNNING), "")
         return f"No {what} yet. {running or 'The run'} is {'running' if running else run.state_word.lower()}."
     said = {"not measured": f"This run logged no {what}.", "not read": f"The {what} could not be read."}
     return said.get(missing, f"Reading the {what}…")

@@ -17,7 +17,7 @@ from core.operations.records import Failure
 from core.runs import jobs
 from core.runs.history import RunRecord
 from core.runs.progress import find_state, make_stages
-from core.runs.states import ACTIVE_WORDS, FINE_TUNE, STATES, Progress, Run, Stage
+from core.runs.states import ACTIVE_WORDS, FINE_TUNE, JobState, Progress, Run, Stage
 from core.teardown.inventory import Inventory
 from tests.core.local.submitting import pipeline_body, submit
 from tests.fine_tuning_runs import TRAIN, start_run, trivial_workspace
@@ -25,9 +25,9 @@ from tests.local_server import LocalServer
 from tests.tiny_model import NAME
 
 NOW = datetime(2026, 11, 22, 15, tzinfo=UTC)
-RUN = Run("r", "brave-otter", "Running", inputs={"test_file_path": "azureml:test:1"})
+RUN = Run("r", "brave-otter", JobState.RUNNING, inputs={"test_file_path": "azureml:test:1"})
 TRAINS = replace(RUN, name="trains", title="calm-heron", progress=Progress(62, 100, 0.6, 0.996, 41.0))
-WAITS = replace(RUN, name="waits", state="Queued")
+WAITS = replace(RUN, name="waits", state=JobState.QUEUED)
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +63,8 @@ def test_a_run_that_was_sent_and_is_gone_is_not_said_to_be_on_its_way(server: Lo
     assert "gone" not in [run.name for run in overview.read_runs(conn)]
 
 
-@pytest.mark.parametrize("state", sorted(STATES))
-def test_every_active_state_is_counted_and_every_ended_one_is_not(state: str) -> None:
+@pytest.mark.parametrize("state", list(JobState))
+def test_every_active_state_is_counted_and_every_ended_one_is_not(state: JobState) -> None:
     run = replace(RUN, state=state)
     assert run.finished or run.state_word in ACTIVE_WORDS
     assert overview.describe_active([run]) == ("" if run.finished else f"1 {run.state_word.lower()}")
@@ -73,29 +73,29 @@ def test_every_active_state_is_counted_and_every_ended_one_is_not(state: str) ->
 
 
 def test_the_run_that_trains_comes_before_one_that_only_runs() -> None:
-    imports = replace(RUN, stages=(Stage("chat_completion_model_import", "Import", "Running"),))
-    trains = replace(RUN, name="t", stages=(Stage(FINE_TUNE, "Fine-tune", "Running"),))
+    imports = replace(RUN, stages=(Stage("chat_completion_model_import", "Import", JobState.RUNNING),))
+    trains = replace(RUN, name="t", stages=(Stage(FINE_TUNE, "Fine-tune", JobState.RUNNING),))
     assert overview.find_current([WAITS, imports, trains]) is trains
     assert overview.find_current([WAITS, imports]) is imports
     watch = overview.next_action([WAITS, imports, trains], [], Inventory(), None)
     assert watch.subject == "t"
     assert overview.describe_shortly(TRAINS) == "99%", "never 100% before the end"
-    assert overview.describe_shortly(replace(TRAINS, state="Failed")) == "Failed"
+    assert overview.describe_shortly(replace(TRAINS, state=JobState.FAILED)) == "Failed"
 
 
 @pytest.mark.parametrize(
     ("children", "state"),
     [
         ([], "Running"),
-        ([RunRecord("a", "Queued"), RunRecord("b", "NotStarted")], "Queued"),
-        ([RunRecord("a", "Preparing"), RunRecord("b", "NotStarted")], "Preparing"),
-        ([RunRecord("a", "Completed", started_at=NOW), RunRecord("b", "Queued")], "Running"),
-        ([RunRecord("a", "Running", started_at=NOW)], "Running"),
+        ([RunRecord("a", JobState("Queued")), RunRecord("b", JobState("NotStarted"))], "Queued"),
+        ([RunRecord("a", JobState("Preparing")), RunRecord("b", JobState("NotStarted"))], "Preparing"),
+        ([RunRecord("a", JobState("Completed"), started_at=NOW), RunRecord("b", JobState("Queued"))], "Running"),
+        ([RunRecord("a", JobState.RUNNING, started_at=NOW)], "Running"),
     ],
 )
 def test_a_pipeline_whose_first_step_waits_for_a_node_is_queued(children: list[RunRecord], state: str) -> None:
     """Azure calls it running."""
-    assert find_state(RunRecord("r", "Running"), children) == state
+    assert find_state(RunRecord("r", JobState.RUNNING), children) == state
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_a_pipeline_whose_first_step_waits_for_a_node_is_queued(children: list[R
     ],
 )
 def test_only_a_stage_that_may_come_waits(state: str, inputs: dict[str, str], converter: str, evaluation: str) -> None:
-    stages = make_stages(replace(RUN, state=state, inputs=inputs), [], None)
+    stages = make_stages(replace(RUN, state=JobState(state), inputs=inputs), [], None)
     assert [stage.state_word for stage in stages[-2:]] == [converter, evaluation]
     assert all(bool(stage.missed) == (stage.state_word == "Skipped") for stage in stages)
 
@@ -136,7 +136,7 @@ def test_an_evaluation_that_its_launch_gave_up_is_not_waited_for(
 
 
 def test_an_ended_run_is_settled_once_its_last_measures_are_readable() -> None:
-    ended = replace(RUN, state="Failed", ended_at=datetime.now(UTC))
+    ended = replace(RUN, state=JobState.FAILED, ended_at=datetime.now(UTC))
     assert not ended.settled
     assert replace(ended, ended_at=datetime.now(UTC) - timedelta(seconds=10)).settled
-    assert not replace(ended, state="Running", ended_at=None).settled
+    assert not replace(ended, state=JobState.RUNNING, ended_at=None).settled

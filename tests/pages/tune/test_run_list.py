@@ -19,7 +19,7 @@ from core.errors import Unreachable
 from core.local.faults import Faults
 from core.operations import Launch, Ledger, OperationState
 from core.runs.metrics import RunMetrics
-from core.runs.states import Progress, Run
+from core.runs.states import JobState, Progress, Run
 from core.teardown.inventory import Inventory
 from pages.parts.kit.frame import tab_title
 from pages.parts.kit.links import PAGES
@@ -80,8 +80,11 @@ def test_running_and_queued_are_counted_apart_and_the_run_that_trains_is_named(s
 
 
 def test_the_tab_names_the_open_run_else_the_one_that_trains() -> None:
-    trains = Run("t", "brave-otter", "Running", progress=Progress(62, 100, None, 0.62, None))
-    waits, ended = Run("w", TITLE, "Queued"), Run("e", "old-fox", "Failed", progress=replace(trains.progress, step=9))
+    trains = Run("t", "brave-otter", JobState.RUNNING, progress=Progress(62, 100, None, 0.62, None))
+    waits, ended = (
+        Run("w", TITLE, JobState.QUEUED),
+        Run("e", "old-fox", JobState.FAILED, progress=replace(trains.progress, step=9)),
+    )
     nothing = Snapshot(None, None, None, None, False)
     summary = Summary(None, replace(nothing, value=[waits, trains, ended]), nothing, nothing, None, False)
     assert tab_title(PAGES["data"], summary) == "62% brave-otter"
@@ -93,7 +96,10 @@ def test_the_tab_names_the_open_run_else_the_one_that_trains() -> None:
 def test_what_is_not_read_not_measured_and_not_there_yet_are_three_words() -> None:
     unread: Snapshot[RunMetrics] = Snapshot(None, None, None, None, True)
     read = replace(unread, value=RunMetrics("r"), read_at=datetime.now(UTC))
-    waits, ended = Run("r", TITLE, "Queued"), Run("r", TITLE, "Failed", created_at=datetime(2026, 11, 22, tzinfo=UTC))
+    waits, ended = (
+        Run("r", TITLE, JobState.QUEUED),
+        Run("r", TITLE, JobState.FAILED, created_at=datetime(2026, 11, 22, tzinfo=UTC)),
+    )
     assert say_missing(waits, unread) == "…"
     assert say_missing(waits, replace(unread, error=Unreachable("No answer."))) == "not read"
     assert say_missing(waits, read) == "none yet"
