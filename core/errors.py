@@ -1,4 +1,4 @@
-"""What can go wrong, as sentences. Knows neither Azure's exceptions nor the screen.
+"""What can go wrong, as sentences.
 
 TunedeckError
 ├── BadInput                what the operator gave cannot be used

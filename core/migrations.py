@@ -1,4 +1,4 @@
-"""Brings an SQLite file from whatever version it has to the newest. Knows no table.
+"""Brings an SQLite file from whatever version it has to the newest.
 
 A file says its version in `user_version`; one of before versions were counted says 0. Shared by both sides of the wire.
 """

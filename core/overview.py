@@ -15,10 +15,10 @@ from core.launch.drafts import Draft
 from core.operations import Deploy, Launch, Ledger, Operation, OperationState, StepState, find_launch, was_sent
 from core.recipe import from_job_inputs
 from core.runs.failures import RunError
-from core.runs.jobs import Run, find_run, get_run, list_runs
+from core.runs.jobs import find_run, get_run, list_runs
 from core.runs.metrics import Series
 from core.runs.progress import make_stages
-from core.runs.states import ACTIVE_WORDS, JobState
+from core.runs.states import ACTIVE_WORDS, JobState, Run
 from core.serving.endpoints import EndpointView
 from core.teardown.inventory import Inventory
 from core.words import duration, percent

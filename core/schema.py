@@ -1,4 +1,4 @@
-"""The tables of ledger.db: drafts, operations, transcripts, speeds. Knows no row."""
+"""The tables of ledger.db: drafts, operations, transcripts, speeds."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ def prove_access(conn: Connection, on_line: OnLine | None = None) -> list[Access
 
 
 def can_be_used(lines: Iterable[AccessLine]) -> bool:
-    """Tell whether a workspace can be worked with, be it that a role does not allow everything."""
+    """Tell whether a workspace can be worked with, even if its role lacks some permissions."""
     return all(line.state == "ok" for line in lines if line.title in NEEDED or line.title == "Local workspace")
 
 

@@ -1,4 +1,4 @@
-"""The clouds a connection can speak to, and the credentials that open them. Knows no workspace.
+"""The clouds a connection can speak to, and the credentials that open them.
 
 What azure-ai-ml keeps for the whole process, and what guards it:
 

@@ -1,4 +1,4 @@
-"""One Connection per workspace: its clients, its calls and their errors, its storage. Knows no job, model or page.
+"""One Connection per workspace: its clients, its calls and their errors, its storage.
 
 The only module that tells the local workspace from Azure. Everything else speaks to both in the same way.
 """

@@ -1,4 +1,4 @@
-"""Files in the workspace's default datastore: addresses, small reads and writes, sizes, deletion. Knows no job."""
+"""Files in the workspace's default datastore: addresses, small reads and writes, sizes, deletion."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def delete_below(conn: Connection, prefix: str) -> int:
         try:
             conn.call("delete", f"'{name}'", container.delete_blob, name)
         except NotFound:
-            continue  # another hand was faster
+            continue  # already deleted by someone else
         freed += size
     return freed
 

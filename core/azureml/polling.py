@@ -1,4 +1,4 @@
-"""Long-running writes of the SDK: begin one, and ask later how it went. Knows no resource.
+"""Long-running writes of the SDK: begin one, and ask later how it went.
 
 The SDK's poller polls in a thread of its own and is the only one that hears why a write failed; the resource itself
 only says "Failed". Its `result(timeout)` returns early without a word, so it is asked `done()` and never waited for.

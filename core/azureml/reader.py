@@ -1,4 +1,4 @@
-"""Snapshots of a workspace, read in the background. Knows not what is read, and never makes a page wait."""
+"""Snapshots of a workspace, read in the background."""
 
 from __future__ import annotations
 

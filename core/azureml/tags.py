@@ -77,7 +77,7 @@ def format_recipe(values: Mapping[str, object]) -> str:
 
 
 def parse_recipe(text: str | None) -> dict[str, str | int | float]:
-    """Return the settings of a tag; empty where there is none or where another hand cut it."""
+    """Return the settings of a tag; empty where there is none or where someone else cut it short."""
     try:
         found = json.loads(text or "{}")
     except ValueError:

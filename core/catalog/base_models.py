@@ -1,4 +1,4 @@
-"""Base models of a registry: what they are, what they may be trained on, and where that was read. Knows no compute."""
+"""Base models of a registry: what they are, what they may be trained on, and where that was read."""
 
 from __future__ import annotations
 

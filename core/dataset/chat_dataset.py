@@ -1,4 +1,4 @@
-"""A data set in the home: its files, its shape, its findings. Knows neither where it came from nor where it goes."""
+"""A data set in the home: its files, its shape, its findings."""
 
 from __future__ import annotations
 

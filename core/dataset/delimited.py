@@ -1,4 +1,4 @@
-"""Reads tables of text, CSV and TSV, row by row, each on the line where it begins. Knows no conversations.
+"""Reads tables of text, CSV and TSV, row by row, each on the line where it begins.
 
 A row that cannot be read is told on its line, and reading goes on with the next line: one forgotten quote would else
 swallow what follows it.

@@ -1,4 +1,4 @@
-"""Where chat data lies in the home: one folder per content hash, written once. Knows neither checks nor sources.
+"""Where chat data lies in the home: one folder per content hash, written once.
 
 datasets/<sha256>/          train.jsonl, test.jsonl, *.index, dataset.json, report-<tokenizer>.json
 datasets/.preparing/<id>/   what is being fetched or checked: request.json, progress.json, result.json, alive.lock

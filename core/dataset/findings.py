@@ -1,4 +1,4 @@
-"""What a check can find: one table of codes, and a finding as it is shown. Knows neither files nor models."""
+"""What a check can find: one table of codes, and a finding as it is shown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far a long piece of work is: rows, bytes, rate and what is left. Knows neither files nor screens."""
+"""How far a long piece of work is: rows, bytes, rate and what is left."""
 
 from __future__ import annotations
 

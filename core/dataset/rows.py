@@ -1,4 +1,4 @@
-"""What is wrong with one line of chat data, in words, and how to mend it. Knows neither files nor models."""
+"""What is wrong with one line of chat data, in words, and how to mend it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The shapes chat data comes in, how one is recognised, and how a row becomes messages. Knows no files.
+"""The shapes chat data comes in, how one is recognised, and how a row becomes messages.
 
 The contract is the service's: a list `messages` of {role, content}; of the other columns only `tools` is kept.
 """

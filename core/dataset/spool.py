@@ -1,4 +1,4 @@
-"""Files that a browser gave, in the home until they are taken: memory holds none of them. Knows no check.
+"""Files that a browser gave, in the home until they are taken: memory holds none of them.
 
 datasets/.given/<id>        one file each; removed when another is chosen, its check is cancelled, or unused for a day
 """

@@ -1,4 +1,4 @@
-"""What is odd about the text of a conversation: garbled characters, and what looks like personal data. Knows no files.
+"""What is odd about the text of a conversation: garbled characters, and what looks like personal data.
 
 Every pattern is tried only where a cheaper test leaves it possible.
 """

@@ -1,4 +1,4 @@
-"""Batches of rows of similar length. Knows neither the model nor what is done with a batch.
+"""Batches of rows of similar length.
 
 Rows of a chat data set open alike, with a template's own system prompt or with the data's. Where it is worth it, the
 tokens that all rows of a batch begin with are computed once: opening and rows lie in one line, and a mask lets each row

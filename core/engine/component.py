@@ -2,7 +2,7 @@
 
 One table for the registry that publishes the component, the job routes that check a request, and the engine that reads
 the values. Inputs, defaults and choices are those of `chat_completion_pipeline` 0.0.82 in Azure's registry
-(azureml-assets, components/pipeline_components/chat_completion/spec.yaml). Knows no file, no job and no model.
+(azureml-assets, components/pipeline_components/chat_completion/spec.yaml).
 """
 
 from __future__ import annotations

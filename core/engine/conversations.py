@@ -1,7 +1,4 @@
-"""Files of chat data (JSON Lines, one conversation a line under "messages") and the service's rule of splitting them.
-
-Knows no tokens: what a model makes of a conversation is chat_tokens.py.
-"""
+"""Files of chat data (JSON Lines, one conversation a line under "messages") and the service's rule of splitting them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Files that outlast a power cut: synced before they get their name, linked rather than copied; and a reserve of space.
 
-The trainer writes its checkpoints with it, too. Knows no run and no blob.
+The trainer writes its checkpoints with it, too.
 """
 
 from __future__ import annotations

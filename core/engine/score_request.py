@@ -1,6 +1,6 @@
 """What may be asked of a deployment, in Azure's form and in OpenAI's; one table of parameters for both.
 
-Knows neither the model nor the web server; `BadRequest` is a sentence and a status.
+`BadRequest` is a sentence and a status.
 """
 
 from __future__ import annotations

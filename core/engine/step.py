@@ -1,4 +1,4 @@
-"""The folder a step runs in: its config, and the files it reports through. Knows nothing of what a step does.
+"""The folder a step runs in: its config, and the files it reports through.
 
 Files, all appended or renamed so that a reader never sees half a line: config.json (given), metrics.jsonl,
 progress.json, error.json (a failure the program understands), outputs/. What is printed is the step's log.

@@ -1,7 +1,7 @@
 """The model under training: which weights learn (LoRA adapters or the whole decoder), and their copies in fp32.
 
 The model computes in bf16 where that is faster; the optimiser works on fp32 copies ("masters"), for steps at a small
-learning rate are lost in bf16's eight bits. Knows no data and no schedule.
+learning rate are lost in bf16's eight bits.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Evaluation: base against tuned on the test split, as a job of its own after the run. Knows neither ledger nor screen.
+"""Evaluation: base against tuned on the test split, as a job of its own after the run.
 
 Azure's pipeline has no evaluation step any more, so the program travels with the job: its files are sent by path, and
 it runs the same on both.
@@ -18,7 +18,8 @@ from core.azureml.datastore import read_text, send_file, uri_of
 from core.engine import EVALUATION_PROGRAM
 from core.errors import BadInput, ServiceRefused
 from core.home import REPOSITORY
-from core.runs.jobs import OUTPUT_NAME, Run, evaluation_name, has_job
+from core.runs.jobs import OUTPUT_NAME, evaluation_name, has_job
+from core.runs.states import Run
 
 # The image every step of the fine-tuning component runs in (chat_completion_pipeline 0.0.82).
 ENVIRONMENT = "azureml://registries/azureml/environments/acft-hf-nlp-gpu/versions/112"

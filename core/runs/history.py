@@ -1,6 +1,6 @@
 """The run history service: times, errors, children and log files of a run, which the SDK's entities leave out.
 
-Azure's service of the same name; where it is, the workspace's discovery address says. Knows no pipeline.
+Azure's service of the same name; where it is, the workspace's discovery address says.
 """
 
 from __future__ import annotations

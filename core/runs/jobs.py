@@ -1,4 +1,4 @@
-"""Runs: what became of the jobs that fine-tune, and their end. Knows neither ledger nor screen."""
+"""Runs: what became of the jobs that fine-tune, and their end."""
 
 from __future__ import annotations
 
@@ -14,36 +14,13 @@ from core.azureml.connection import Connection
 from core.errors import NotFound
 from core.recipe import from_job_inputs
 from core.runs import history
-from core.runs.failures import RunError, explain
+from core.runs.failures import explain
 from core.runs.history import RunRecord
-from core.runs.logs import LogPart, read_job_log, read_log
+from core.runs.logs import read_job_log
 from core.runs.metrics import RunMetrics, read_metrics
 from core.runs.progress import find_first_start, find_state, make_stages, measure_progress
-from core.runs.states import EVALUATION, FINE_TUNE, QUEUED, STAGES, JobState, Progress, Run, Stage
+from core.runs.states import FINE_TUNE, STAGES, JobState, Run
 from core.runs.titles import new_title
-
-__all__ = [
-    "EVALUATION",
-    "EXPERIMENT_PREFIX",
-    "FINE_TUNE",
-    "OUTPUT_NAME",
-    "QUEUED",
-    "STAGES",
-    "LogPart",
-    "Progress",
-    "Run",
-    "RunError",
-    "Stage",
-    "cancel_run",
-    "evaluation_name",
-    "find_job",
-    "find_run",
-    "get_run",
-    "has_job",
-    "list_runs",
-    "node_inputs",
-    "read_log",
-]
 
 T = TypeVar("T")
 

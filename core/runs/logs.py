@@ -1,4 +1,4 @@
-"""The logs of a run's stages, read from their end, and after that only what is new. Knows no screen."""
+"""The logs of a run's stages, read from their end, and after that only what is new."""
 
 from __future__ import annotations
 

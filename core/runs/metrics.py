@@ -1,4 +1,4 @@
-"""A run's measures over MLflow's REST API, read incrementally; smoothing and thinning for charts. Knows no screen.
+"""A run's measures over MLflow's REST API, read incrementally; smoothing and thinning for charts.
 
 Our own reader: the plug-in for Azure signs in by itself, pins other packages and fails with a custom cloud.
 API: https://mlflow.org/docs/latest/rest-api.html (runs/get, metrics/get-history).

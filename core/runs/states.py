@@ -1,4 +1,4 @@
-"""A run as it is shown: its states, stages and progress. Knows no workspace; `core.runs.jobs` fills it in."""
+"""A run as it is shown: its states, stages and progress. `core.runs.jobs` fills it in."""
 
 from __future__ import annotations
 

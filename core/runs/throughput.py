@@ -1,4 +1,4 @@
-"""What runs measured, so that the next estimate stands on it. Knows neither run nor ledger."""
+"""What runs measured, so that the next estimate stands on it."""
 
 from __future__ import annotations
 

@@ -12,7 +12,8 @@ from core.azureml import tags
 from core.azureml.connection import Connection
 from core.errors import BadInput, NotFound
 from core.recipe import BY_NAME
-from core.runs.jobs import OUTPUT_NAME, Run
+from core.runs.jobs import OUTPUT_NAME
+from core.runs.states import Run
 
 NAME_RULE = "Use letters, digits, '-', '_' and '.'; a letter or a digit first."
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")

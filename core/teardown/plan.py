@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 
 from core.azureml.connection import Connection
 from core.catalog.prices import Price
-from core.runs.jobs import Run, list_runs
+from core.runs.jobs import list_runs
+from core.runs.states import Run
 from core.teardown.inventory import DELETABLE, Inventory, Item
 
 

@@ -30,8 +30,10 @@ from core.operations import (
 from core.operations.ledger import Ledger
 from core.overview import describe_reattachment
 from core.runs.evaluation import read_evaluation
-from core.runs.jobs import FINE_TUNE, get_run, read_log
+from core.runs.jobs import get_run
+from core.runs.logs import read_log
 from core.runs.metrics import read_metrics
+from core.runs.states import FINE_TUNE
 from core.serving.endpoints import find_endpoint, get_endpoint
 from core.serving.registered_models import list_registered_models
 from core.serving.transcripts import find_transcript

@@ -14,7 +14,7 @@ from core.operations import Operation
 from core.runs import evaluation
 from core.runs.evaluation import Evaluation
 from core.runs.metrics import RunMetrics
-from core.runs.states import JobState, Run, Stage
+from core.runs.states import FINE_TUNE, JobState, Run, Stage
 from core.words import duration
 from pages.parts.kit import charts, reads, words
 from pages.parts.kit.action import Confirm, action, link_button
@@ -171,7 +171,7 @@ def _pace(run: Run, measured: RunMetrics | None) -> float:
     """Return how often to look, seconds: the first point is waited for, and seen at the second look after it."""
     if measured and measured.get("loss").values:
         return 2.0
-    trains = any("finetune" in stage.name and stage.state is JobState.RUNNING for stage in run.stages)
+    trains = any(stage.name == FINE_TUNE and stage.state is JobState.RUNNING for stage in run.stages)
     return 0.6 if trains and ui().alias == LOCAL else 1.0
 
 
@@ -365,6 +365,6 @@ def _axis(measured: RunMetrics, choice: ChartChoice) -> charts.Axis:
 
 
 def _say(stage: Stage, run: Run) -> str:
-    if stage.state is JobState.RUNNING and run.progress and run.progress.step and "finetune" in stage.name:
+    if stage.state is JobState.RUNNING and run.progress and run.progress.step and stage.name == FINE_TUNE:
         return _progress_of(run)[1]
     return ""
