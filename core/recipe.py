@@ -9,6 +9,7 @@ from core.errors import BadInput
 
 Value = str | int | float
 
+MINIMUM_ROWS = 10  # of training: the pipeline refuses fewer
 TRAINED_SHARE = 0.8  # of the training rows; the component splits the others off where no validation rows are given
 COMPONENT, LESSON, MODEL, YOURS = "component", "lesson", "model", "yours"
 

@@ -10,12 +10,10 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
+from core.azureml.connection import Connection
 from core.errors import NotFound
-
-if TYPE_CHECKING:
-    from core.azureml.connection import Connection
 
 Value = str | int | float | bool
 

@@ -18,8 +18,8 @@ from core.dataset.progress import Meter
 from core.dataset.rows import Problem
 from core.dataset.scan import BOM, Scan, scan_file
 from core.dataset.tokens import ESTIMATE_UNIT, TOKEN_UNIT, LengthCounter
+from core.recipe import MINIMUM_ROWS
 
-MINIMUM_ROWS = 10  # Azure's pipeline refuses fewer
 KEPT_PROBLEMS = 100  # of each severity
 
 Told = Callable[[int], None]  # hears how many rows are done

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy
 
 from core.dataset import table
-from core.dataset.check import MINIMUM_ROWS
+from core.recipe import MINIMUM_ROWS
 
 DEFAULT_PERCENT = 10.0
 SERVICE_RULE = "The pipeline itself splits 80/10/10."

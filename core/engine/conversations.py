@@ -1,4 +1,4 @@
-"""Files of chat data (JSON Lines, one conversation a line under "messages") and the service's rule of splitting them."""
+"""Files of chat data (JSON Lines, one conversation a line under "messages") and the service's rule for splitting."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import numpy as np
 from core.engine.chat_template import Message
 from core.engine.chat_tokens import check_messages
 from core.errors import BadInput, NotFound
+from core.recipe import MINIMUM_ROWS
 
-MINIMUM_ROWS = 10
 KNOWN_COLUMNS = {"messages", "prompt", "prompt_id"}
 SHOWN = 5
 

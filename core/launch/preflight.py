@@ -24,7 +24,7 @@ from core.launch.drafts import Draft
 from core.launch.export import write_script
 from core.launch.pipeline import get_component
 from core.launch.plan import Check, CheckState, Estimate, LaunchPlan
-from core.recipe import TRAINED_SHARE, Recipe, build_recipe, display_name, total_batch_size, total_steps
+from core.recipe import MINIMUM_ROWS, TRAINED_SHARE, Recipe, build_recipe, display_name, total_batch_size, total_steps
 from core.runs.throughput import list_speeds
 
 # Stated where nothing has been measured yet: tokens per second of a LoRA step. CPU: 2 cores with bf16, 135M
@@ -33,7 +33,6 @@ DEFAULT_SPEED = {"cpu": (300.0, 550.0), "gpu": (1500.0, 4000.0)}
 START_S = {"cpu": (10.0, 40.0), "gpu": (300.0, 900.0)}  # queue, image, import, preprocess, converter
 EVALUATION_S = {"cpu": (30.0, 80.0), "gpu": (240.0, 600.0)}
 MEASURED_SPREAD = 1.3
-MINIMUM_ROWS = 10
 OK, WARNING, FAILED = CheckState
 
 
