@@ -31,6 +31,15 @@ def pytest_unconfigure() -> None:
     shutil.rmtree(_HOME, ignore_errors=True)  # a browser may write into it to the last
 
 
+# The files that take longest begin first: at the end each worker has a short one, and none waits for the other.
+LONGEST = ("e2e/test_whole_way", "tune/test_tune_and_serve", "kit/test_fields", "e2e/test_typing", "kit/test_keyboard")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files before the others, the order of which stays."""
+    items.sort(key=lambda item: next((at for at, name in enumerate(LONGEST) if name in item.nodeid), len(LONGEST)))
+
+
 def find_chromium() -> str:
     """Return the browser: $CHROMIUM, else one on the PATH. A missing browser is a failure, not a skip."""
     for name in (os.environ.get("CHROMIUM", ""), "chromium", "chromium-browser", "google-chrome"):

@@ -19,8 +19,8 @@ from core.azureml import storage
 from core.azureml.client import build_client, checking_job, patience_of
 from core.azureml.cloud import AzureCredential, LocalCredential, SignIn
 from core.azureml.service_errors import Place, explain, read_answer, service_exceptions, translate
-from core.azureml.settings import Settings, find_settings
-from core.errors import BadInput, NotFound, SignInFailed, TunedeckError
+from core.azureml.settings import Settings
+from core.errors import NotFound, SignInFailed, TunedeckError
 from core.home import Home
 
 if TYPE_CHECKING:
@@ -326,14 +326,6 @@ def connect(settings: Settings, *, sign_in: SignIn | None = None, home: Home | N
         if key not in _connections or sign_in is not None:
             _connections[key] = Connection(settings, home, sign_in)
         return _connections[key]
-
-
-def get_connection(alias: str) -> Connection:
-    """Return the connection of an alias, or raise BadInput."""
-    settings = find_settings(alias)
-    if settings is None:
-        raise BadInput(f"There is no workspace '{alias}' here.", "Choose one on the page Connect.")
-    return connect(settings)
 
 
 def _to_tracking_url(uri: str) -> str:

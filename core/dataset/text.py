@@ -47,11 +47,6 @@ def check_texts(texts: Sequence[str]) -> list[int]:
     return found
 
 
-def check_text(text: str) -> int:
-    """Return the flags of what is suspected in one text."""
-    return check_texts([text])[0]
-
-
 def _suspicious(codes: Any) -> dict[str, Any]:
     """Return where in the bytes each suspicion is possible."""
     digits = numpy.flatnonzero((codes - numpy.uint8(48)) < 10)

@@ -38,7 +38,8 @@ class Command:
         )
         self.lines: list[str] = []
         self._arriving: queue.Queue[str] = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def _read(self) -> None:
         assert self.process.stdout is not None
@@ -61,7 +62,7 @@ class Command:
     def finish(self) -> tuple[int, str]:
         """Return the exit status and all that was printed."""
         status = self.process.wait(60)
-        time.sleep(0.2)
+        self._reader.join(10)
         while not self._arriving.empty():
             self.lines.append(self._arriving.get())
         return status, "".join(self.lines)

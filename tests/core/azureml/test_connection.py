@@ -14,11 +14,11 @@ import pytest
 
 from core.azureml import local_process
 from core.azureml.access import check_access
-from core.azureml.connection import Connection, connect, get_connection
+from core.azureml.connection import Connection, connect
 from core.azureml.local_process import ensure_local, local_is_up
 from core.azureml.reader import reader_for
 from core.azureml.settings import local_settings
-from core.errors import BadInput, LocalWorkspaceDown, NotFound, ServiceRefused
+from core.errors import LocalWorkspaceDown, NotFound, ServiceRefused
 from core.home import Home
 from tests.local_server import running_server
 
@@ -66,11 +66,6 @@ def test_a_wrong_workspace_name_brings_the_closest_one(conn: Connection) -> None
 def test_access_to_a_wrong_workspace_stops_at_the_first_line_that_fails(conn: Connection) -> None:
     lines = check_access(dataclasses.replace(conn.settings, workspace_name="locall"))
     assert [line.state for line in lines] == ["ok", "failed", "skipped", "skipped", "skipped"]
-
-
-def test_an_unknown_alias_is_named(home: Home) -> None:
-    with pytest.raises(BadInput, match="There is no workspace 'ml-dve' here"):
-        get_connection("ml-dve")
 
 
 def test_an_answer_that_is_an_error_is_raised_as_a_sentence(conn: Connection) -> None:

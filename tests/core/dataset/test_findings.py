@@ -12,7 +12,7 @@ import pytest
 
 from core import dataset
 from core.dataset.near import find_pairs, sign
-from core.dataset.text import check_text, passes_checksum, restore
+from core.dataset.text import check_texts, passes_checksum, restore
 from core.home import Home
 
 SEED = 20_260
@@ -228,7 +228,7 @@ def test_card_numbers_are_told_from_other_digits_by_their_checksum(number: str) 
 def test_text_that_is_not_garbled_is_left_alone() -> None:
     for fine in ("Ãos 3 anos", "â la carte", "Ärger mit Ö", "10 € – “so”", "ÃO"):
         assert restore(fine) == fine
-        assert check_text(fine) == 0, fine
+        assert check_texts([fine]) == [0], fine
 
 
 def test_near_copies_are_found_and_others_are_not(tmp_path: Path) -> None:

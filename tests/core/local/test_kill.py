@@ -148,8 +148,10 @@ def test_a_server_that_returns_adopts_the_trainer_it_finds(server: LocalServer) 
     wait_until(lambda: metric_of(server, "adopted"))
     server.kill()
     child = processes._read_json(server.home.runs / "adopted" / COMMAND_STEP / shim.PROCESS_NAME)["child_pid"]
-    time.sleep(0.3)
-    assert shim.start_time_of(child), "the trainer went on without a server"
+    measured = server.home.runs / "adopted" / COMMAND_STEP / "metrics.jsonl"
+    before = measured.stat().st_size
+    wait_until(lambda: measured.stat().st_size > before, "measures of a trainer that goes on without a server")
+    assert shim.start_time_of(child)
     server.start()
     assert wait_for(server, "adopted", "Running", *TERMINAL)["status"] in ("Running", "Completed")
     assert wait_for(server, "adopted")["status"] == "Completed"

@@ -138,7 +138,8 @@ def test_a_second_job_waits_for_the_node_of_the_first(local_server: LocalServer)
     submit(local_server, "second", command_body("--steps 1"))
     wait_for(local_server, "first", "Running")
     wait_for(local_server, "second", "Queued")
-    time.sleep(0.3)
+    looked = len(metric_of(local_server, "first"))
+    wait_until(lambda: len(metric_of(local_server, "first")) > looked, "another look of the runner at both")
     assert job_of(local_server, "second")["status"] == "Queued"
     assert local_server.request("DELETE", "computes/this-machine").status_code == 409
     local_server.request("POST", "jobs/first/cancel")
