@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import fcntl
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
+
+_LOOKED_AT_S = 0.2
 
 
 @contextmanager
@@ -18,14 +22,15 @@ def held(path: Path) -> Iterator[None]:
 
 @contextmanager
 def tried(path: Path) -> Iterator[bool]:
-    """Hold the lock for the block where it is free; False where another holds it. Children do not inherit it."""
+    """Hold the lock for the block where it is free; False where another holds it. Children do not inherit it.
+
+    Who only looks (`is_held`) has it for an instant: that is waited out.
+    """
     with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True
+        until = time.monotonic() + _LOOKED_AT_S
+        while not (mine := _take(file)) and time.monotonic() < until:
+            time.sleep(0.01)
+        yield mine
 
 
 def is_held(path: Path) -> bool:
@@ -38,3 +43,11 @@ def is_held(path: Path) -> bool:
     except BlockingIOError:
         return True
     return False
+
+
+def _take(file: TextIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

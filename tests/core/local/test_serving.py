@@ -18,6 +18,7 @@ from core.errors import LocalWorkspaceDown
 from core.home import Home
 from core.local import control, processes
 from tests.local_server import LocalServer, running_server
+from tests.waiting import wait_until
 
 MAX_RSS_BYTES = 250 * 1024 * 1024
 TRAINER = "import time; print('working', flush=True); time.sleep(600)"
@@ -62,8 +63,11 @@ def test_five_starts_at_once_give_one_server(tmp_path: Path) -> None:
         assert [command.returncode for command in commands] == [0] * 5
         pid = server.request("GET", "/health").json()["pid"]
         assert all(server.url in line for line in said)
-        servers = [p.pid for p in psutil.process_iter(["cmdline", "environ"]) if _serves(p, home)]
-        assert servers == [pid]
+        wait_until(lambda: _list_servers(home) == [pid], lambda: f"one server of {_list_servers(home)}")
+
+
+def _list_servers(home: Home) -> list[int]:
+    return [process.pid for process in psutil.process_iter(["cmdline", "environ"]) if _serves(process, home)]
 
 
 def _serves(process: psutil.Process, home: Home) -> bool:

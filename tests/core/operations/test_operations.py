@@ -37,6 +37,8 @@ from core.operations import (
 from core.operations.ledger import Ledger
 from core.operations.teardown import start_due_deletions
 from core.runs import jobs
+from core.runs.logs import read_log
+from core.runs.states import FINE_TUNE, Progress
 from core.serving import chat, endpoints
 from core.serving.registered_models import list_registered_models
 from core.teardown import plan as teardown
@@ -136,17 +138,17 @@ def test_a_run_is_shown_from_the_click_to_its_end(conn: Connection, dataset: Cha
     assert run.parameters["max_steps"] == 5
     assert run.progress is not None
     assert (run.progress.step, run.progress.total_steps, run.progress.fraction) == (5, 5, 1.0)
-    assert "finetune with" in jobs.read_log(conn, run, jobs.FINE_TUNE).text
+    assert "finetune with" in read_log(conn, run, FINE_TUNE).text
     assert get_draft(run.tags[tags.DRAFT]).launched == operation.id
     assert (run.seconds or 0) > 0
 
 
 def test_a_log_is_read_on_from_where_the_last_part_ended(conn: Connection, dataset: ChatDataset, runner: Any) -> None:
     run = jobs.get_run(conn, completed_run(conn, dataset))
-    whole = jobs.read_log(conn, run, jobs.FINE_TUNE)
-    assert jobs.read_log(conn, run, jobs.FINE_TUNE, whole.offset).text == ""
-    assert jobs.read_log(conn, run, jobs.FINE_TUNE, 3).text == whole.text[3:]
-    end = jobs.read_log(conn, run, jobs.FINE_TUNE, limit_bytes=10)
+    whole = read_log(conn, run, FINE_TUNE)
+    assert read_log(conn, run, FINE_TUNE, whole.offset).text == ""
+    assert read_log(conn, run, FINE_TUNE, 3).text == whole.text[3:]
+    end = read_log(conn, run, FINE_TUNE, limit_bytes=10)
     assert end.truncated
     assert whole.text.endswith(end.text)
 
@@ -168,13 +170,13 @@ def test_a_failed_run_says_why_and_is_not_evaluated(conn: Connection, dataset: C
     assert run.error.evidence == "RuntimeError: loss is nan"
     assert run.error.action == "Retry with learning rate 0.0025."
     assert run.stage is not None
-    assert run.stage.name == jobs.FINE_TUNE
+    assert run.stage.name == FINE_TUNE
 
 
 def test_cancel_ends_a_run_and_keeps_its_measures(conn: Connection, dataset: ChatDataset, runner: Any) -> None:
     operation = launch(conn, dataset, max_steps=3000)
     wait_until(
-        lambda: (overview.read_run(conn, operation.subject).progress or jobs.Progress(0, None, None, 0, None)).step > 3
+        lambda: (overview.read_run(conn, operation.subject).progress or Progress(0, None, None, 0, None)).step > 3
     )
     finish(start_cancel("local", operation.subject))
     run = jobs.get_run(conn, operation.subject)
