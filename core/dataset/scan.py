@@ -7,6 +7,7 @@ of rows.py, which knows the words. Holds one block of the file and 32 bytes a ro
 from __future__ import annotations
 
 import gc
+import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,7 @@ from core.dataset.rows import Problem, check_row, read_line
 BLOCK = 1 << 18  # stays in a core's cache: with 1 MiB reading took half as long again
 MAX_LINE = 32 << 20  # a longer line is not read: no conversation is that long, and one line must not fill the memory
 BOM = b"\xef\xbb\xbf"
+_EMPTY_LINES = re.compile(rb"\n*")
 _CONTROLS = flag("control_characters")
 _LONG_LINE = flag("line_too_long")
 
@@ -38,7 +40,6 @@ class Scan:
     """What one pass over a file found. problems: the first of each code. orders: how often each order of roles."""
 
     rows: int = 0
-    blank_lines: int = 0
     problems: dict[str, list[Problem]] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     orders: Counter[tuple[str, ...]] = field(default_factory=Counter)
@@ -60,8 +61,8 @@ def scan_file(path: Path, told: Told | None = None, kept: int = 100) -> Scan:
     temporary = target.with_name(f"{target.name}.part")
     with path.open("rb", buffering=0) as file, temporary.open("wb") as records, _without_gc():
         reader = _Reader(scan, kept)
-        for lines, offset, candidates in _blocks(file):
-            reader.read(lines, offset, candidates).tofile(records)
+        for blank, lines, offset, candidates in _blocks(file):
+            reader.read(blank, lines, offset, candidates).tofile(records)
             if told:
                 told(scan.rows, reader.done)
     temporary.replace(target)
@@ -89,11 +90,14 @@ class _Reader:
         self._kept = kept
         self._orders: dict[tuple[str, ...], _Order] = {}
 
-    def read(self, lines: list[memoryview], offset: int, suspicious: bool) -> table.Rows:
-        """Judge the lines of a block that begins at an offset. suspicious: a control character may be in it."""
+    def read(self, blank: int, lines: list[memoryview], offset: int, suspicious: bool) -> table.Rows:
+        """Judge the lines from an offset on, before which `blank` empty ones were passed over.
+
+        suspicious: a control character may be in them.
+        """
         offsets, hashes, flags, numbers, sizes = [], [], [], [], []
         loads, hash_of, orders, counts = orjson.loads, xxhash.xxh3_64_intdigest, self._orders, self.scan.orders
-        line = self._line
+        line = self._line + blank
         for view in lines:
             line += 1
             try:
@@ -109,7 +113,6 @@ class _Reader:
             except (ValueError, KeyError, TypeError, IndexError):
                 raw = bytes(view)
                 if not raw.strip() or (line == 1 and raw.strip() == BOM):
-                    self.scan.blank_lines += 1
                     offset += len(view) + 1
                     continue
                 number, found, size = self._read_slowly(line, raw)
@@ -175,8 +178,11 @@ def _records(offsets: list[int], hashes: list[int], flags: list[int], lines: lis
     return records
 
 
-def _blocks(file: BinaryIO) -> Iterator[tuple[list[memoryview], int, bool]]:
-    """Yield the whole lines of a block, where they begin, and whether a control character may be in them.
+def _blocks(file: BinaryIO) -> Iterator[tuple[int, list[memoryview], int, bool]]:
+    """Yield how many empty lines a block begins with, its other whole lines, where these begin, and whether a control
+    character may be in them.
+
+    Empty lines are passed over at once: a packed file of some kB can hold a hundred million of them.
 
     The lines are views of one buffer and hold until the next block. A line longer than MAX_LINE comes as its first
     MAX_LINE bytes; the rest of it is passed over.
@@ -188,31 +194,32 @@ def _blocks(file: BinaryIO) -> Iterator[tuple[list[memoryview], int, bool]]:
         if last < 0 and held < len(buffer):
             continue
         if last < 0 and held >= MAX_LINE:
-            yield [memoryview(buffer)[:MAX_LINE]], offset, False
+            yield 0, [memoryview(buffer)[:MAX_LINE]], offset, False
             passed, tail = _pass_over(file)
             offset += held + passed
             buffer, held = bytearray(max(2 * BLOCK, len(tail) + BLOCK)), len(tail)
             buffer[:held] = tail
             continue
         if last >= 0:
-            yield _split(buffer, last), offset, _may_hold_controls(buffer, last)
+            yield _split(buffer, last, offset)
             offset += last + 1
         rest = bytes(memoryview(buffer)[last + 1 : held])
         if len(rest) > len(buffer) // 2:
             buffer = bytearray(min(2 * len(buffer), MAX_LINE + BLOCK))
         buffer[: len(rest)], held = rest, len(rest)
     if held:
-        yield _split(buffer, held), offset, _may_hold_controls(buffer, held)
+        yield _split(buffer, held, offset)
 
 
-def _split(buffer: bytearray, stop: int) -> list[memoryview]:
-    """Return the lines before `stop`, without their ends."""
-    view, find, lines, begin = memoryview(buffer), buffer.find, [], 0
+def _split(buffer: bytearray, stop: int, offset: int) -> tuple[int, list[memoryview], int, bool]:
+    """Return what `_blocks` yields for the lines before `stop`, without their ends."""
+    blank = _EMPTY_LINES.match(buffer, 0, stop).end()  # type: ignore[union-attr]  # it matches nothing, too
+    view, find, lines, begin = memoryview(buffer), buffer.find, [], blank
     while (end := find(b"\n", begin, stop)) >= 0:
         lines.append(view[begin:end])
         begin = end + 1
     lines.append(view[begin:stop])
-    return lines
+    return blank, lines, offset + blank, _may_hold_controls(buffer, stop)
 
 
 def _pass_over(file: BinaryIO) -> tuple[int, bytes]:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from core.dataset import table
 from core.dataset.check import Report, check_file, count_both, mark_leakage, with_problem
@@ -145,10 +145,20 @@ def _finish(folder: Path, request: dict[str, Any], note: str, meter: Meter, conv
 def _recognise(path: Path, mapping: dict[str, str] | None) -> Shape:
     """Return the shape of a file's rows, from its first ones, or as the operator set it."""
     with path.open("rb") as file:
-        lines = iter(lambda: file.readline(_SAMPLE_LINE) if file.tell() < 4 * _SAMPLE_LINE else b"", b"")
-        rows = (read_line(0, raw)[0] for raw in lines if raw.strip())
+        rows = (read_line(0, raw)[0] for raw in _first_lines(file))
         found = recognise(islice(rows, _SAMPLE_ROWS))
     return with_mapping(mapping, found.columns) if mapping else found
+
+
+def _first_lines(file: BinaryIO) -> Iterator[bytes]:
+    """Yield the lines that are not blank of a file's first bytes; empty ones that it begins with cost nothing."""
+    head = file.read(4 * _SAMPLE_LINE)
+    left = len(head.lstrip(b"\r\n"))
+    file.seek(len(head) - left)
+    while left > 0 and (raw := file.readline(_SAMPLE_LINE)):
+        left -= len(raw)
+        if raw.strip():
+            yield raw
 
 
 def _convert_rows(path: Path, shape: Shape, meter: Meter) -> None:
