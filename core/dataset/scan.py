@@ -28,7 +28,7 @@ from core.dataset.rows import Problem, check_row, read_line
 BLOCK = 1 << 18  # stays in a core's cache: with 1 MiB reading took half as long again
 MAX_LINE = 32 << 20  # a longer line is not read: no conversation is that long, and one line must not fill the memory
 BOM = b"\xef\xbb\xbf"
-_EMPTY_LINES = re.compile(rb"\n*")
+_BLANK = re.compile(rb"[ \t\r\n]*")
 _CONTROLS = flag("control_characters")
 _LONG_LINE = flag("line_too_long")
 
@@ -91,7 +91,7 @@ class _Reader:
         self._orders: dict[tuple[str, ...], _Order] = {}
 
     def read(self, blank: int, lines: list[memoryview], offset: int, suspicious: bool) -> table.Rows:
-        """Judge the lines from an offset on, before which `blank` empty ones were passed over.
+        """Judge the lines from an offset on, before which `blank` ones without content were passed over.
 
         suspicious: a control character may be in them.
         """
@@ -179,10 +179,10 @@ def _records(offsets: list[int], hashes: list[int], flags: list[int], lines: lis
 
 
 def _blocks(file: BinaryIO) -> Iterator[tuple[int, list[memoryview], int, bool]]:
-    """Yield how many empty lines a block begins with, its other whole lines, where these begin, and whether a control
+    """Yield how many blank lines a block begins with, its other whole lines, where these begin, and whether a control
     character may be in them.
 
-    Empty lines are passed over at once: a packed file of some kB can hold a hundred million of them.
+    Blank lines are passed over at once: a packed file of some kB can hold a hundred million of them.
 
     The lines are views of one buffer and hold until the next block. A line longer than MAX_LINE comes as its first
     MAX_LINE bytes; the rest of it is passed over.
@@ -213,13 +213,14 @@ def _blocks(file: BinaryIO) -> Iterator[tuple[int, list[memoryview], int, bool]]
 
 def _split(buffer: bytearray, stop: int, offset: int) -> tuple[int, list[memoryview], int, bool]:
     """Return what `_blocks` yields for the lines before `stop`, without their ends."""
-    blank = _EMPTY_LINES.match(buffer, 0, stop).end()  # type: ignore[union-attr]  # it matches nothing, too
-    view, find, lines, begin = memoryview(buffer), buffer.find, [], blank
+    white = _BLANK.match(buffer, 0, stop).end()  # type: ignore[union-attr]  # it matches nothing, too
+    first = buffer.rfind(b"\n", 0, white) + 1  # the line that white space leads in to is none of the blank ones
+    view, find, lines, begin = memoryview(buffer), buffer.find, [], first
     while (end := find(b"\n", begin, stop)) >= 0:
         lines.append(view[begin:end])
         begin = end + 1
     lines.append(view[begin:stop])
-    return blank, lines, offset + blank, _may_hold_controls(buffer, stop)
+    return buffer.count(b"\n", 0, first), lines, offset + first, _may_hold_controls(buffer, stop)
 
 
 def _pass_over(file: BinaryIO) -> tuple[int, bytes]:

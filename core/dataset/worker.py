@@ -151,9 +151,9 @@ def _recognise(path: Path, mapping: dict[str, str] | None) -> Shape:
 
 
 def _first_lines(file: BinaryIO) -> Iterator[bytes]:
-    """Yield the lines that are not blank of a file's first bytes; empty ones that it begins with cost nothing."""
+    """Yield the lines that are not blank of a file's first bytes; blank ones that it begins with cost nothing."""
     head = file.read(4 * _SAMPLE_LINE)
-    left = len(head.lstrip(b"\r\n"))
+    left = len(head.lstrip())
     file.seek(len(head) - left)
     while left > 0 and (raw := file.readline(_SAMPLE_LINE)):
         left -= len(raw)
