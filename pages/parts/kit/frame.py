@@ -20,7 +20,7 @@ from pages.parts.kit import reads, words
 from pages.parts.kit.clicks import let_clicks_win
 from pages.parts.kit.guard import caught
 from pages.parts.kit.links import PAGES, PageEntry, link
-from pages.parts.kit.live import live
+from pages.parts.kit.live import begin_whole_run, live
 from pages.parts.kit.notices import draw_empty, draw_error, draw_workspace_down
 from pages.parts.kit.state import set_url_id, ui, url_id
 from pages.parts.kit.summary import Summary, read_summary
@@ -33,6 +33,7 @@ _PULSE_S = 0.5
 def draw() -> None:
     """Draw the frame and the page inside it."""
     let_clicks_win()
+    begin_whole_run()
     _keep_modules(len(sys.modules) // 400)
     found = st.navigation(
         [

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import streamlit as st
+from streamlit.delta_generator_singletons import context_dg_stack, get_default_dg_stack_value
 
 from core.errors import TunedeckError
 from pages.parts.kit.guard import caught, end_page
@@ -13,6 +14,15 @@ from pages.parts.kit.notices import draw_error
 from pages.parts.kit.state import ui
 
 _UNSET = object()
+
+
+def begin_whole_run() -> None:
+    """Have what follows drawn into the page itself.
+
+    Streamlit 1.67 begins a whole run where the fragment before it on the same thread ended: a click that came just as
+    the strip at the bottom was drawn had the whole page drawn into the strip, a second time.
+    """
+    context_dg_stack.set(get_default_dg_stack_value())
 
 
 def live(
