@@ -45,8 +45,8 @@ def plan_launch(conn: Connection, draft: Draft) -> LaunchPlan:
     sizes = list_sizes(conn)
     dataset = count_tokens_with(dataset, find_tokenizer(model.name, model.version))
     component, component_check = _read_component(conn)
-    recipe = build_recipe(model.defaults, draft.parameters, component)
-    gpus, rows, nodes = compute.gpus or 0, _training_rows(dataset), _nodes(recipe)
+    recipe = build_recipe(model.defaults, draft.parameters, component, here=conn.cloud.is_local)
+    gpus, rows, nodes = compute.gpus or 0, _training_rows(dataset), recipe.whole("num_nodes_finetune")
     steps = total_steps(recipe.values, rows, gpus)
     checks = [
         component_check,
@@ -79,9 +79,8 @@ def plan_launch(conn: Connection, draft: Draft) -> LaunchPlan:
 def estimate(conn: Connection, model: BaseModel, compute: Compute, dataset: ChatDataset, recipe: Recipe) -> Estimate:
     """Return time and cost of a run from speeds measured before, else from stated ones."""
     kind = "gpu" if compute.gpus else "cpu"
-    epochs = float(recipe.values.get("num_train_epochs", 1))
-    tokens = dataset.stats.total_length * TRAINED_SHARE * epochs
-    if (steps := int(recipe.values.get("max_steps", -1))) > 0:
+    tokens = dataset.stats.total_length * TRAINED_SHARE * recipe.whole("num_train_epochs")
+    if (steps := recipe.whole("max_steps")) > 0:
         whole = total_steps({**recipe.values, "max_steps": -1}, _training_rows(dataset), compute.gpus or 0)
         tokens *= steps / max(1, whole)
     measured = list_speeds(conn.alias, model.name, compute.name)
@@ -94,7 +93,9 @@ def estimate(conn: Connection, model: BaseModel, compute: Compute, dataset: Chat
         basis = f"assumed {slowest:,.0f} to {fastest:,.0f} tokens/s; nothing has been measured here yet"
     low = tokens / fastest + START_S[kind][0] + EVALUATION_S[kind][0]
     high = tokens / slowest + START_S[kind][1] + EVALUATION_S[kind][1]
-    return Estimate(low, high, cost_range(compute.price, low / 60, high / 60, _nodes(recipe)), basis)
+    return Estimate(
+        low, high, cost_range(compute.price, low / 60, high / 60, recipe.whole("num_nodes_finetune")), basis
+    )
 
 
 def _read_choices(conn: Connection, draft: Draft) -> tuple[BaseModel, Compute, ChatDataset]:
@@ -142,11 +143,6 @@ def _check_compute(verdict: Verdict) -> Check:
         return Check("Compute", FAILED, verdict.reason, verdict.fix)
     gpus = f"{compute.gpus or 'no'} GPU{'s' if compute.gpus != 1 else ''}"
     return Check("Compute", OK, f"{compute.name}, {compute.size}, {gpus}")
-
-
-def _nodes(recipe: Recipe) -> int:
-    wanted = recipe.values.get("num_nodes_finetune", 1)
-    return wanted if isinstance(wanted, int) else 1
 
 
 def check_nodes(compute: Compute, wanted: int) -> Check | None:
@@ -213,9 +209,7 @@ def _check_data(dataset: ChatDataset) -> Check:
 
 
 def _check_length(dataset: ChatDataset, recipe: Recipe, model: BaseModel) -> Check | None:
-    wanted = recipe.values.get("max_seq_length", -1)
-    if not isinstance(wanted, int):
-        return None
+    wanted = recipe.whole("max_seq_length")
     limit = min((length for length in (wanted, model.context_length or -1) if length > 0), default=-1)
     cut = dataset.stats.count_longer(limit)
     if not cut:
@@ -251,5 +245,6 @@ def _check_recipe(recipe: Recipe, rows: int, gpus: int, steps: int) -> Check:
 def _check_dropped(recipe: Recipe, model: BaseModel) -> Check | None:
     if not recipe.dropped:
         return None
-    detail = f"Not sent, for the component does not have them: {', '.join(recipe.dropped)}."
+    place = "this machine" if recipe.here else "the component"
+    detail = f"Not sent, for {place} does not take them: {', '.join(recipe.dropped)}."
     return Check("Model's defaults", OK, detail, f"They come from the tags of {model.name}.")

@@ -101,16 +101,16 @@ def submit(workspace: Any, component: Any, name: str, **changes: Any) -> Any:
 
 # What is sent instead of the good value -> what the refusal says
 BAD_INPUTS: list[tuple[dict[str, Any], str]] = [
-    ({"lr_scheduler_type": "bogus"}, "lr_scheduler_type must be one of linear, cosine"),
-    ({"precision": "4"}, "precision must be one of 32, 16, not '4'."),
-    ({"num_train_epochs": 0}, "num_train_epochs must be at least 1, not 0."),
-    ({"per_device_train_batch_size": 10**30}, "per_device_train_batch_size must be a whole number"),
-    ({"learning_rate": "fast"}, "learning_rate must be a number, not 'fast'."),
+    ({"lr_scheduler_type": "bogus"}, "lr_scheduler_type is 'bogus'; it takes linear, cosine"),
+    ({"precision": "4"}, "precision is '4'; it takes 32 or 16."),
+    ({"num_train_epochs": 0}, "num_train_epochs is 0; the least is 1."),
+    ({"per_device_train_batch_size": 10**30}, "it takes a whole number"),
+    ({"learning_rate": "fast"}, "learning_rate is 'fast'; it takes a number."),
     ({"mlflow_model_path": None}, "mlflow_model_path is needed"),
     ({"train_file_path": None}, "train_file_path is needed"),
     ({"compute_finetune": "nowhere"}, "names the compute 'nowhere', which does not exist."),
     ({"compute_preprocess": "nowhere"}, "compute_preprocess names the compute 'nowhere', which does not exist."),
-    ({"number_of_gpu_to_use_finetuning": 99}, "number_of_gpu_to_use_finetuning must be 0 or 1"),
+    ({"number_of_gpu_to_use_finetuning": 99}, "number_of_gpu_to_use_finetuning is 99; it takes 0 or 1"),
 ]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import streamlit as st
 
 from core import recipe
+from core.azureml.settings import LOCAL
 from core.catalog import base_models
 from core.dataset import ChatDataset
 from core.dataset.languages import count_languages
@@ -25,7 +26,8 @@ def read_limit(draft: Draft) -> int:
     model = reads.read(base_models.get_base_model, draft.model, draft.model_version or "latest", max_age_s=300.0).value
     if model is None:
         return -1
-    asked = int(recipe.build_recipe(model.defaults, draft.parameters).values.get("max_seq_length", -1))
+    settings = recipe.build_recipe(model.defaults, draft.parameters, here=draft.connection == LOCAL)
+    asked = settings.whole("max_seq_length")
     known = [limit for limit in (asked, model.context_length or -1) if limit > 0]
     return min(known, default=-1)
 

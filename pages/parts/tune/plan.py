@@ -8,6 +8,7 @@ import streamlit as st
 
 from core import operations, overview
 from core.azureml.reader import Snapshot
+from core.azureml.settings import LOCAL
 from core.catalog import base_models
 from core.launch import drafts, preflight
 from core.launch.drafts import Draft
@@ -35,10 +36,11 @@ def find_recipe(draft: Draft, plan: LaunchPlan | None) -> Recipe | None:
     if plan is not None:
         return plan.recipe
     known: LaunchPlan | None = ui().notes.get(f"plan-{draft.id}")
+    here = draft.connection == LOCAL
     if known is not None and known.model.name == draft.model:
-        return build_recipe(known.model.defaults, draft.parameters, tuple(known.recipe.values))
+        return build_recipe(known.model.defaults, draft.parameters, tuple(known.recipe.values), here=here)
     found = reads.read(base_models.get_base_model, draft.model, draft.model_version or "latest", max_age_s=300.0).value
-    return build_recipe(found.defaults, draft.parameters) if found is not None else None
+    return build_recipe(found.defaults, draft.parameters, here=here) if found is not None else None
 
 
 def what_is_missing(draft: Draft) -> tuple[str, str, str] | None:

@@ -56,12 +56,20 @@ def draw_recipe(draft: Draft, recipe: Recipe) -> None:
         _draw_rows(draft, recipe, shown)
     st.caption("After each field: where its value comes from. " + "; ".join(ORIGINS.values()) + ".")
     if recipe.dropped:
-        st.caption(words.plain(f"Not sent, the component has no such input: {', '.join(recipe.dropped)}."))
+        st.caption(words.plain(f"Not sent, for they are not taken here: {', '.join(recipe.dropped)}."))
 
 
 def find_parameters(recipe: Recipe, text: str, *, basic: bool) -> list[Parameter]:
-    """Return what a search shows; a search looks through all settings, and what is wrong or yours is always shown."""
-    known = [parameter for parameter in PARAMETERS if parameter.name in recipe.values]
+    """Return what a search shows; a search looks through all settings, and what is wrong or yours is always shown.
+
+    Not shown is what this machine does not do, unless it was set elsewhere: there is nothing to choose.
+    """
+    known = [
+        parameter
+        for parameter in PARAMETERS
+        if parameter.name in recipe.values
+        and not (recipe.here and parameter.not_here and recipe.origins[parameter.name] != YOURS)
+    ]
     if text:
         return [p for p in known if text.lower() in f"{p.label} {p.name} {p.help} {p.group}".lower()]
     if not basic:
@@ -108,7 +116,8 @@ def _draw_field(draft: Draft, recipe: Recipe, parameter: Parameter) -> None:
         at = parameter.choices.index(str(value)) if value in parameter.choices else None
         st.selectbox(label, parameter.choices, at, **more)
     elif isinstance(value, int):
-        least = int(parameter.minimum) if parameter.minimum is not None else None
+        least = parameter.minimum if parameter.unlimited is None else parameter.unlimited
+        least = None if least is None else int(least)
         st.number_input(label, min(least, value) if least is not None else None, value=value, step=1, **more)
     else:
         st.text_input(label, value, **more)

@@ -60,7 +60,7 @@ def test_data_that_cannot_be_trained_on_is_refused(bench: Workbench, rows: list[
 
 
 def test_a_parameter_that_is_not_done_here_is_refused_by_name(bench: Workbench) -> None:
-    with pytest.raises(BadInput, match="apply_deepspeed = true is not done on this machine"):
+    with pytest.raises(BadInput, match="apply_deepspeed is true; this machine takes only false"):
         validate_rows(bench, make_conversations(12), apply_deepspeed="true")
 
 

@@ -353,10 +353,10 @@ def test_a_trainer_that_dies_again_and_again_without_a_checkpoint_fails_with_the
     ("literals", "words"),
     [
         ({"colour": "red"}, "colour is not an input of chat_completion_pipeline."),
-        ({"num_train_epochs": "0"}, "num_train_epochs must be at least 1"),
-        ({"num_train_epochs": "two"}, "num_train_epochs must be a whole number"),
-        ({"lr_scheduler_type": "bogus"}, "lr_scheduler_type must be one of linear, cosine"),
-        ({"apply_deepspeed": "true"}, "apply_deepspeed = true is not done on this machine"),
+        ({"num_train_epochs": "0"}, "num_train_epochs is 0; the least is 1."),
+        ({"num_train_epochs": "two"}, "num_train_epochs is 'two'; it takes a whole number."),
+        ({"lr_scheduler_type": "bogus"}, "lr_scheduler_type is 'bogus'; it takes linear, cosine"),
+        ({"apply_deepspeed": "true"}, "apply_deepspeed is true; this machine takes only false: DeepSpeed spreads"),
         (
             {"number_of_gpu_to_use_finetuning": "1"},
             "number_of_gpu_to_use_finetuning is 1, but a node of size local.cpu2",
