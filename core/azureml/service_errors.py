@@ -124,6 +124,13 @@ RULES: tuple[Rule, ...] = (
     Rule(
         ServiceRefused,
         "The image for {what} could not be built.",
+        "Read its build log, then try again.",
+        code=r"ImageBuildFailure",
+        local=True,
+    ),
+    Rule(
+        ServiceRefused,
+        "The image for {what} could not be built.",
         "Read its build log. If the registry refused, run `az ml workspace sync-keys`; then try again.",
         code=r"ImageBuildFailure",
     ),

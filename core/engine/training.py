@@ -105,6 +105,7 @@ class Training:
                     self._evaluate_and_keep()
                 if self.stopped_early or self.at.step >= self.total_steps:
                     break
+        self._check_last_update()
         self._log_end()
         self._load_best()
         return self.at
@@ -155,14 +156,11 @@ class Training:
             loss = answer_loss(self.trainable.model, batch) / learned
             torch.autograd.backward(loss)
             total += loss.item()
-        if not math.isfinite(total):
-            raise TunedeckError(
-                f"The loss at step {self.at.step + 1} is not a number: training has diverged.",
-                "Lower learning_rate, or raise warmup_steps.",
-            )
+        self._require_finite(total, f"loss at step {self.at.step + 1}")
         self.trainable.take_gradients()
         limit = self.settings.max_grad_norm or math.inf
         norm = torch.nn.utils.clip_grad_norm_(self.trainable.masters, limit).item()
+        self._require_finite(norm, f"gradient at step {self.at.step + 1}")
         self.rate = float(self.scheduler.get_last_lr()[0])
         self.optimizer.step()
         self.scheduler.step()
@@ -175,6 +173,25 @@ class Training:
         window = self.window
         window.loss, window.steps, window.tokens = window.loss + total, window.steps + 1, window.tokens + tokens
         return norm
+
+    def _require_finite(self, value: float, what: str) -> None:
+        """Raise TunedeckError where training has diverged; what was written before it stays."""
+        if math.isfinite(value):
+            return
+        newest = self.checkpoints.find_newest()
+        kept = f" {newest.name}, written before, is kept." if newest else ""
+        raise TunedeckError(
+            f"The {what} is not a number: training has diverged.", f"Lower learning_rate, or raise warmup_steps.{kept}"
+        )
+
+    @torch.no_grad()
+    def _check_last_update(self) -> None:
+        """Take the loss once more where no evaluation does: the last update can be the one that breaks the weights."""
+        if self.settings.evaluation_strategy != "disable":
+            return
+        self.trainable.model.eval()
+        loss = answer_loss(self.trainable.model, self._make_batch("validation", np.zeros(1, dtype=int)))
+        self._require_finite(loss.item(), f"loss after step {self.at.step}")
 
     def _log(self, norm: float) -> None:
         window, rate = self.window, self.rate
@@ -224,6 +241,7 @@ class Training:
             self.threads.adapt()
         seconds = time.perf_counter() - started
         loss = total / count
+        self._require_finite(loss, f"validation loss after step {self.at.step}")
         self.step.log_metrics({"eval_loss": loss, "eval_runtime": seconds}, self.at.step)
         self.step.say(
             f"step {self.at.step}/{self.total_steps} · eval loss {loss:.4f} on {len(rows)} rows · {seconds:.1f} s"

@@ -5,8 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from core.recipe import Value, smaller_batch
+from core.recipe import BY_NAME, Value, smaller_batch
+
+# Learning rates above these are absurd.
+HIGHEST_OF_LORA, HIGHEST_OF_FULL = 1e-2, 1e-3
+
+Rate = Callable[[], float]
 
 
 @dataclass(frozen=True)
@@ -25,17 +31,28 @@ class RunError:
 
 @dataclass(frozen=True)
 class _Rule:
+    """settings: the next attempt's, from a run's parameters and the usual rate. on_azure: advice for there alone."""
+
     pattern: re.Pattern[str]
     cause: str
     action: str
-    settings: Callable[[Mapping[str, Value]], dict[str, Value]] = lambda _values: {}
+    settings: Callable[[Mapping[str, Value], Rate], dict[str, Value]] = lambda _values, _usual: {}
+    on_azure: str = ""
 
 
-def _rule(
-    pattern: str, cause: str, action: str, settings: Callable[[Mapping[str, Value]], dict[str, Value]] | None = None
-) -> _Rule:
-    compiled = re.compile(pattern, re.IGNORECASE)
-    return _Rule(compiled, cause, action, settings) if settings else _Rule(compiled, cause, action)
+def _rule(pattern: str, cause: str, action: str, **more: Any) -> _Rule:
+    return _Rule(re.compile(pattern, re.IGNORECASE), cause, action, **more)
+
+
+def lesson_rate() -> float:
+    """Return the lesson's learning rate."""
+    return float(BY_NAME["learning_rate"].lesson or 0)
+
+
+def _lower_rate(values: Mapping[str, Value], usual: Rate) -> dict[str, Value]:
+    quarter = float(values.get("learning_rate", BY_NAME["learning_rate"].default)) / 4
+    highest = HIGHEST_OF_LORA if values.get("apply_lora") == "true" else HIGHEST_OF_FULL
+    return {"learning_rate": quarter if quarter <= highest else usual()}
 
 
 # Sources: error strings of azureml-acft (finetune.py, error_strings.py), torch, the operating system.
@@ -44,7 +61,7 @@ _RULES = (
         r"out of memory|not enough gpu memory|\boom\b|exit (code|status)[ :]*137|MemoryError|signal 9|SIGKILL",
         "out of memory",
         "Retry with a smaller batch and more accumulation.",
-        smaller_batch,
+        settings=lambda values, _usual: smaller_batch(values),
     ),
     _rule(r"no space left on device|disk quota exceeded", "the disk is full", "Free space, then start again."),
     _rule(
@@ -70,7 +87,7 @@ _RULES = (
         r"loss (is|was|became) nan|nan loss|not a finite loss|diverge",
         "the loss is no longer a number",
         "Retry with a lower learning rate.",
-        lambda values: {"learning_rate": float(values.get("learning_rate", 2e-5)) / 4},
+        settings=_lower_rate,
     ),
     _rule(
         r"OutOfCapacity|AllocationFailed|no machine of the size",
@@ -80,7 +97,8 @@ _RULES = (
     _rule(
         r"ImageBuildFailure|image .*could not be built",
         "the image of the run could not be built",
-        "Start again. If it stays so, rebuild the environment or run `az ml workspace sync-keys`.",
+        "Start again. If it stays so, rebuild the environment.",
+        on_azure=" If the registry refuses, run `az ml workspace sync-keys`.",
     ),
     _rule(r"preempted", "its node was taken away", "Start again, or pick a compute that is not of low priority."),
     _rule(r"not enough quota|quota", "there is no quota for the compute", "Ask for quota, or pick another compute."),
@@ -94,20 +112,30 @@ _NOISE = re.compile(r"^\s*(File \"|Traceback|at |\^+|During handling)")
 
 
 def explain(
-    message: str, log_tail: str, values: Mapping[str, Value], stage: str = "", step: int | None = None
+    message: str,
+    log_tail: str,
+    values: Mapping[str, Value],
+    stage: str = "",
+    step: int | None = None,
+    *,
+    on_azure: bool = False,
+    usual_rate: Rate = lesson_rate,
 ) -> RunError:
-    """Return why a stage failed. message: the service's own; log_tail: the end of its log; values: its parameters."""
+    """Return why a stage failed. message: the service's own; log_tail: the end of its log; values: its parameters.
+
+    usual_rate: called for the learning rate to advise where a quarter of the run's own is still absurd.
+    """
     lines = [line.strip() for line in log_tail.splitlines() if line.strip() and not _NOISE.match(line)]
     for text in (message, "\n".join(lines[-60:])):
         for rule in _RULES:
             if not rule.pattern.search(text):
                 continue
             evidence = next((line for line in reversed(text.splitlines()) if rule.pattern.search(line)), text)
-            settings = rule.settings(values)
+            settings = rule.settings(values, usual_rate)
             return RunError(
                 _cause(rule.cause, values, step),
                 evidence.strip()[:400],
-                _action(rule.action, settings),
+                _action(rule.action + rule.on_azure * on_azure, settings),
                 settings,
                 stage,
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -11,10 +12,11 @@ from typing import Any, TypeVar
 
 from core.azureml import tags
 from core.azureml.connection import Connection
-from core.errors import NotFound
+from core.catalog.base_models import get_base_model
+from core.errors import NotFound, TunedeckError
 from core.recipe import from_job_inputs
 from core.runs import history
-from core.runs.failures import explain
+from core.runs.failures import explain, lesson_rate
 from core.runs.history import RunRecord
 from core.runs.logs import read_job_log
 from core.runs.metrics import RunMetrics, read_metrics
@@ -234,11 +236,21 @@ def _explain_failure(
         run.parameters,
         STAGES.get(failed.component, failed.display_name) if failed else "",
         last.step if last and failed and failed.component == FINE_TUNE else None,
+        on_azure=conn.costs_money,
+        usual_rate=lambda: _read_usual_rate(conn, run),
     )
     stages = tuple(
         replace(stage, error=error) if failed and stage.job == failed.run_id else stage for stage in run.stages
     )
     return replace(run, error=error, stages=stages)
+
+
+def _read_usual_rate(conn: Connection, run: Run) -> float:
+    """Return the learning rate that the model comes with, the lesson's where it has none or cannot be read."""
+    with contextlib.suppress(TunedeckError, ValueError):
+        defaults = get_base_model(conn, run.model, run.model_version or "latest").defaults
+        return float(defaults.get("learning_rate", lesson_rate()))
+    return lesson_rate()
 
 
 def _between(text: str, after: str, until: str) -> str:

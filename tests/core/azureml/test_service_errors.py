@@ -94,6 +94,11 @@ CASES: list[tuple[tuple[int, str, str, Place], type[errors.TunedeckError], str]]
         "The image for compute 'gpu-1' could not be built.",
     ),
     (
+        (200, "ImageBuildFailure", "pip failed.", LOCAL),
+        errors.ServiceRefused,
+        "The image for compute 'gpu-1' could not be built.",
+    ),
+    (
         (200, "ResourceNotReady", "The probe failed.", AZURE),
         errors.ServiceRefused,
         "The container of compute 'gpu-1' did not come up: The probe failed.",

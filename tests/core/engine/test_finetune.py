@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import signal
 import time
@@ -199,8 +200,36 @@ def test_checkpoints_are_within_their_limit_and_hold_no_state_after_success(benc
 
 def test_a_diverged_run_says_so(bench: Workbench) -> None:
     step = bench.finetune_step(learning_rate=1e30, max_grad_norm=0, apply_lora="false")
-    with pytest.raises(TunedeckError, match="is not a number: training has diverged"):
+    with pytest.raises(TunedeckError, match="The loss at step 2 is not a number: training has diverged"):
         finetune(step)
+
+
+@pytest.mark.parametrize("method", ["true", "false"])
+@pytest.mark.parametrize(
+    ("evaluation", "said"), [("steps", "The validation loss after step 1"), ("disable", "The loss after step 1")]
+)
+def test_a_last_update_that_breaks_the_weights_leaves_no_model(
+    bench: Workbench, method: str, evaluation: str, said: str
+) -> None:
+    step = bench.finetune_step(
+        learning_rate=1e30, max_steps=1, apply_lora=method, evaluation_strategy=evaluation, eval_steps=1
+    )
+    with pytest.raises(TunedeckError, match=f"{said} is not a number: training has diverged"):
+        finetune(step)
+    assert not (step.outputs / "model").exists()
+    assert not (step.outputs / "checkpoints").exists()
+
+
+def test_what_was_written_before_a_divergence_is_kept_and_named(bench: Workbench) -> None:
+    """Warm-up keeps the first update at rate 0; its checkpoint is that of the base model."""
+    step = bench.finetune_step(
+        learning_rate=1e30, warmup_steps=1, max_steps=2, evaluation_strategy="steps", eval_steps=1
+    )
+    with pytest.raises(TunedeckError, match=r"step 2 is not a number.*checkpoint-1, written before, is kept"):
+        finetune(step)
+    (kept,) = (step.outputs / "checkpoints").iterdir()
+    assert math.isfinite(json.loads((kept / "note.json").read_text())["eval_loss"])
+    assert not (step.outputs / "model").exists()
 
 
 def test_padding_to_a_length_that_is_not_given_is_refused(bench: Workbench) -> None:

@@ -53,3 +53,31 @@ def test_a_number_in_the_log_is_no_refusal() -> None:
         "The step ended with exit status 1.", "{'loss': 2.403, 'step': 403}\nKeyError: 'messages'\n", VALUES
     )
     assert error.cause == "The run stopped: The step ended with exit status 1."
+
+
+@pytest.mark.parametrize(
+    ("method", "rate", "advised"),
+    [
+        ("true", 2e-3, "Retry with learning rate 0.0005."),
+        ("true", 0.04, "Retry with learning rate 0.01."),
+        ("true", 1e30, "Retry with learning rate 5e-06."),
+        ("false", 4e-3, "Retry with learning rate 0.001."),
+        ("false", 1.0, "Retry with learning rate 5e-06."),
+    ],
+)
+def test_after_a_divergence_a_quarter_of_the_rate_is_advised_unless_that_is_absurd(
+    method: str, rate: float, advised: str
+) -> None:
+    values = {"learning_rate": rate, "apply_lora": method}
+    assert explain("The loss at step 2 is not a number: training has diverged.", "", values).action == advised
+
+
+def test_after_an_absurd_rate_the_models_own_comes_before_the_lessons() -> None:
+    error = explain("loss is nan", "", {"learning_rate": 1e30}, usual_rate=lambda: 2e-3)
+    assert error.settings == {"learning_rate": 2e-3}
+
+
+def test_a_command_of_azure_is_advised_on_azure_alone() -> None:
+    actions = [explain("ImageBuildFailure", "", VALUES, on_azure=where).action for where in (True, False)]
+    assert ["az ml" in action for action in actions] == [True, False]
+    assert all(action.startswith("Start again.") for action in actions)
