@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from core.dataset.analysis import Checks, count_tokens_with, read_checks, start_checks
+from core.dataset.assets import DataAsset, list_assets
+from core.dataset.changes import list_changes
 from core.dataset.chat_dataset import (
     ChatDataset,
     find_dataset,
@@ -12,10 +14,14 @@ from core.dataset.chat_dataset import (
     list_problem_lines,
     plan_repair,
     read_repaired,
+    repaired_lines,
 )
 from core.dataset.check import Report, Stats, check_file
 from core.dataset.findings import CODES, Finding
+from core.dataset.languages import Languages, count_languages
 from core.dataset.look import Page, Row, find_place, find_row, find_rows, read_page, read_rows
+from core.dataset.model_process import identify
+from core.dataset.model_view import ModelView, Token, view_as_model
 from core.dataset.preparation import (
     Preparation,
     Preview,
@@ -54,9 +60,12 @@ __all__ = [
     "ChatDataset",
     "Checks",
     "Comparison",
+    "DataAsset",
     "DataAssets",
     "Finding",
     "GivenFile",
+    "Languages",
+    "ModelView",
     "Page",
     "Preparation",
     "Preview",
@@ -69,10 +78,12 @@ __all__ = [
     "RowDiff",
     "Shape",
     "Stats",
+    "Token",
     "UploadedData",
     "cancel_preparation",
     "check_file",
     "compare",
+    "count_languages",
     "count_tokens_with",
     "find_dataset",
     "find_place",
@@ -83,8 +94,11 @@ __all__ = [
     "forget_given",
     "from_hub",
     "from_upload",
+    "identify",
     "is_kept",
     "keep_given",
+    "list_assets",
+    "list_changes",
     "list_datasets",
     "list_files",
     "list_folders",
@@ -101,6 +115,7 @@ __all__ = [
     "read_rows",
     "register_data",
     "remove_old_given",
+    "repaired_lines",
     "start_asset",
     "start_checks",
     "start_hub",
@@ -108,4 +123,5 @@ __all__ = [
     "start_repair",
     "start_upload",
     "upload",
+    "view_as_model",
 ]

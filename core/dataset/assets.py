@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from core.azureml.connection import Connection
+from core.azureml.connection import Connection
 
 _NAMES, _VERSIONS = 100, 10  # one request for each name
 

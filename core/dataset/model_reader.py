@@ -17,11 +17,12 @@ import sys
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy
 import orjson
 import psutil
+from tokenizers import Tokenizer
 
 from core.dataset.model_process import BadModel
 from core.engine.chat_template import (
@@ -32,9 +33,6 @@ from core.engine.chat_template import (
     mark_learned,
     read_special,
 )
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
 
 _IDLE_S = 120.0
 
@@ -57,8 +55,6 @@ class _Model:
 @lru_cache(maxsize=1)
 def _load(folder: str, *_changed_at: int) -> _Model:
     """Return the tokenizer and template of a folder; a folder that changed is read again. Raises BadModel."""
-    from tokenizers import Tokenizer
-
     path = Path(folder) / "tokenizer.json"
     try:
         tokenizer = Tokenizer.from_file(str(path))
@@ -130,8 +126,6 @@ def _limit_memory(most: int) -> None:
 
 def main(memory_bytes: int) -> int:
     """Answer until nobody asks any more."""
-    import tokenizers  # noqa: F401  before memory is limited
-
     _limit_memory(memory_bytes)
     asked = sys.stdin.buffer
     while select.select([asked], [], [], _IDLE_S)[0] and (head := asked.readline()):

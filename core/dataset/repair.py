@@ -15,6 +15,7 @@ from typing import Any
 from core.dataset.findings import CODES
 from core.dataset.rows import check_row, read_line, to_line
 from core.dataset.shapes import ROLE_NAMES
+from core.dataset.text import restore
 
 CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufffe\uffff]")
 REPAIRABLE = tuple(code.name for code in CODES.values() if code.repair)
@@ -162,8 +163,6 @@ def _without_controls(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _restored(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    from core.dataset.text import restore
-
     return _with_content(messages, restore)
 
 

@@ -6,8 +6,10 @@ import shutil
 from collections.abc import Callable, Collection, Mapping
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
+from core.azureml import datastore
+from core.azureml.connection import Connection
 from core.dataset import files, server_files
 from core.dataset.chat_dataset import ChatDataset, find_dataset
 from core.dataset.files import TEST, TRAIN, Workplace
@@ -16,9 +18,6 @@ from core.dataset.preparation import Preparation, make_place, prepare_here, star
 from core.dataset.repair import REPAIRABLE
 from core.dataset.server_files import SUFFIX, check_name
 from core.errors import BadInput
-
-if TYPE_CHECKING:
-    from core.azureml.connection import Connection
 
 INLINE_BYTES = 2 * 1024 * 1024  # checked in the page's own process; about 0.1 s
 MAX_BROWSER_BYTES = 200 * 1000 * 1000  # larger files come by path, hub or data asset
@@ -119,8 +118,6 @@ def start_asset(
 
     progress: hears (bytes done, bytes in all).
     """
-    from core.azureml import datastore
-
     asset = conn.call("read", f"data asset '{name}'", lambda: conn.workspace.data.get(name, version))
     path = datastore.path_of(conn, str(asset.path))
     if path is None:

@@ -89,7 +89,7 @@ def restore(text: str) -> str:
     """Return a text with garbled characters as they were meant; as it is where that is not certain."""
     if text.isascii() or not is_garbled(text):
         return text
-    import ftfy
+    import ftfy  # 0.1 s, and few files are garbled
 
     return ftfy.fix_encoding(text)
 

@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from core.azureml.connection import Connection
 from core.azureml.storage import BLOCK_BYTES
+from core.dataset.chat_dataset import ChatDataset
 from core.dataset.files import TEST, TRAIN
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # and late below: Azure's SDK takes a second, which a page that sends nothing need not wait for
     from azure.storage.blob import BlobClient, ContainerClient
-
-    from core.azureml.connection import Connection
-    from core.dataset.chat_dataset import ChatDataset
 
 HASH_TAG = "tunedeck.sha256"
 _FOLDER = "tunedeck/datasets"

@@ -14,7 +14,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from core.dataset import table
+from core.dataset import hub, table
+from core.dataset.analysis import analyse
+from core.dataset.chat_dataset import find_dataset, repaired_lines
 from core.dataset.check import Report, check_file, count_both, mark_leakage, with_problem
 from core.dataset.files import (
     TEST,
@@ -54,9 +56,7 @@ def prepare(place: Workplace) -> str:
     folder.mkdir(exist_ok=True)
     note, converted = "", []
     if request["kind"] == "hub":
-        from core.dataset.hub import fetch
-
-        note = fetch(request, folder, tell)
+        note = hub.fetch(request, folder, tell)
     else:
         if request["kind"] == "repair":
             _repair(request, place, meter)
@@ -74,8 +74,6 @@ def prepare(place: Workplace) -> str:
 
 def _repair(request: dict[str, Any], place: Workplace, meter: Meter) -> None:
     """Write the repaired files of a data set into the workplace."""
-    from core.dataset.chat_dataset import find_dataset, repaired_lines
-
     found = find_dataset(request["of"])
     if found is None:
         raise NotFound("The data to repair is no longer on this machine.", "Choose the data again.")
@@ -98,9 +96,6 @@ def _copy(source: Path, target: Path, tell: Callable[..., None]) -> None:
 
 def check_further(place: Workplace, key: str) -> None:
     """Run the checks that take longer than reading; the data set is there already."""
-    from core.dataset.analysis import analyse
-    from core.dataset.chat_dataset import find_dataset
-
     found, tokenizer = find_dataset(key), place.read("request").get("tokenizer")
     if found is not None:
         analyse(found, Path(tokenizer) if tokenizer else None)

@@ -110,6 +110,13 @@ def test_pages_import_parts_and_core_and_no_other_page() -> None:
     assert _wrong(SCREENS, *scripts) == []
 
 
+def test_chat_data_has_one_door() -> None:
+    """Who is outside imports what core/dataset/__init__.py hands out, and none of its modules."""
+    inside = tuple(module.name for module in CORE if module.name.startswith("core.dataset."))
+    outside = [module for module in CORE if not belongs_to(module.name, "core.dataset")]
+    assert _wrong([*outside, *SCREENS, *list_modules("app.py")], *inside) == []
+
+
 def test_the_kit_knows_no_section() -> None:
     kit = [module for module in PARTS if module.file.startswith("pages/parts/kit/")]
     assert _wrong(kit, *(f"pages.parts.{section}" for section in SECTIONS)) == []

@@ -12,7 +12,6 @@ import streamlit as st
 from core import dataset as datasets
 from core.azureml.reader import Snapshot
 from core.dataset import Preparation, Preview, Shape
-from core.dataset.assets import list_assets
 from core.errors import BadInput, NotFound
 from core.launch.drafts import Draft
 from pages.parts.kit import reads, words
@@ -160,7 +159,7 @@ def _fetch(draft: Draft) -> None:
 
 def draw_asset(draft: Draft) -> None:
     """Draw the workspace's data assets."""
-    known = reads.read(list_assets, max_age_s=30.0)
+    known = reads.read(datasets.list_assets, max_age_s=30.0)
     if not ready(known, "Reading the workspace's data assets…", (56, 56), key="assets"):
         return
     if not known.value:

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 import streamlit as st
 
+from core import dataset as datasets
 from core import recipe
 from core.azureml.settings import LOCAL
 from core.catalog import base_models
 from core.dataset import ChatDataset
-from core.dataset.languages import count_languages
 from core.launch.drafts import Draft
 from pages.parts.kit import charts, reads, words
 from pages.parts.kit.notices import ready
@@ -76,7 +76,7 @@ def draw_contents(found: ChatDataset) -> None:
     with roles:
         _draw_counts("Role", "Messages", dict(sorted(stats.roles.items(), key=lambda one: -one[1])))
     with languages:
-        counted = reads.work("languages", str(found.train_path), lambda: count_languages(found.train_path))
+        counted = reads.work("languages", str(found.train_path), lambda: datasets.count_languages(found.train_path))
         if ready(counted, "Looking at languages…", (120,), key="languages"):
             seen = counted.value
             _draw_counts("Language", "Rows", dict(seen.shares))

@@ -9,8 +9,6 @@ import streamlit as st
 
 from core import dataset as datasets
 from core.dataset import ChatDataset, Finding, RowDiff
-from core.dataset.changes import list_changes
-from core.dataset.chat_dataset import repaired_lines
 from pages.parts.data import forms as data_forms
 from pages.parts.kit import reads, words
 from pages.parts.kit.action import action
@@ -44,7 +42,9 @@ def _draw_choice(finding: Finding) -> bool:
 
 
 def _draw_changes(found: ChatDataset, codes: tuple[str, ...], file: str) -> None:
-    made = reads.work("changes", f"{found.key}:{file}:{','.join(codes)}", lambda: list_changes(found, codes, file))
+    made = reads.work(
+        "changes", f"{found.key}:{file}:{','.join(codes)}", lambda: datasets.list_changes(found, codes, file)
+    )
     if not ready(made, "Making the first changes…", (120,), key="changes"):
         return
     changes = made.value
@@ -77,7 +77,7 @@ def _draw_download(found: ChatDataset, codes: tuple[str, ...]) -> None:
     made = reads.work(
         "repaired",
         f"{found.key}:{','.join(codes)}",
-        lambda: b"".join(line + b"\n" for line in repaired_lines(found, codes)),
+        lambda: b"".join(line + b"\n" for line in datasets.repaired_lines(found, codes)),
         alone=True,
     )
     if not ready(made, "Making the repaired file…", (), key="repaired"):

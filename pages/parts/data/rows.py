@@ -11,8 +11,6 @@ import streamlit as st
 
 from core import dataset as datasets
 from core.dataset import CODES, ChatDataset, Finding, Row
-from core.dataset.model_process import identify
-from core.dataset.model_view import view_as_model
 from pages.parts.kit import fields, reads, words
 from pages.parts.kit.action import action
 from pages.parts.kit.elements.tokens import draw_tokens
@@ -216,8 +214,8 @@ def _draw_as_model(row: Row, tokenizer: Path | None, limit: int) -> None:
     if len(row.text) > 4 * _OPENED_CHARACTERS:
         st.text("This row is too long to be shown token by token.")
         return
-    key, asked = f"model-view-{row.line}", f"{identify(tokenizer)}:{limit}:{hash(row.text)}"
-    viewed = reads.work(key, asked, lambda: view_as_model(row.messages, tokenizer, limit), alone=True)
+    key, asked = f"model-view-{row.line}", f"{datasets.identify(tokenizer)}:{limit}:{hash(row.text)}"
+    viewed = reads.work(key, asked, lambda: datasets.view_as_model(row.messages, tokenizer, limit), alone=True)
     if not ready(viewed, "Reading it with the model's tokenizer…", (120,), key=key):
         return
     seen = viewed.value

@@ -12,7 +12,7 @@ from itertools import groupby
 
 import streamlit as st
 
-from core.dataset.model_view import Token
+from core.dataset import Token
 from pages.parts.kit import words
 
 _DRAW = """
