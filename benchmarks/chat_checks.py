@@ -44,7 +44,7 @@ def read_with_pandas(path: Path, _tokenizer: Path | None) -> dict[str, float]:
 
 
 def check_structure(path: Path, _tokenizer: Path | None) -> dict[str, float]:
-    from core.dataset.check import check_file
+    from core.dataset.file_check import check_file
 
     report = check_file(path)
     if report.findings:
@@ -53,8 +53,8 @@ def check_structure(path: Path, _tokenizer: Path | None) -> dict[str, float]:
 
 
 def check_text(path: Path, _tokenizer: Path | None) -> dict[str, float]:
-    from core.dataset.analysis import _text_of
-    from core.dataset.text import check_texts
+    from core.dataset.further_checks import _text_of
+    from core.dataset.text_check import check_texts
 
     rows = 0
     for lines in _batches(path, TEXT_ROWS):
@@ -79,7 +79,7 @@ def check_template(path: Path, tokenizer: Path | None) -> dict[str, float]:
 
 def count_tokens(path: Path, tokenizer: Path | None) -> dict[str, float]:
     """Render every row with the model's template, and count its tokens, in the process that does so."""
-    from core.dataset.tokens import LengthCounter
+    from core.dataset.token_counts import LengthCounter
 
     assert tokenizer is not None
     counter, tokens = LengthCounter(tokenizer), 0
@@ -90,10 +90,10 @@ def count_tokens(path: Path, tokenizer: Path | None) -> dict[str, float]:
 
 def look(path: Path, _tokenizer: Path | None) -> dict[str, float]:
     """First rows and findings of a file that was never seen; then pages and searches of a checked one, in ms."""
-    from core.dataset.check import check_file
-    from core.dataset.formats import read_first
-    from core.dataset.look import read_page
+    from core.dataset.file_check import check_file
+    from core.dataset.file_formats import read_first
     from core.dataset.preparation import preview_lines
+    from core.dataset.row_pages import read_page
 
     first = _ms(lambda: preview_lines(read_first(path, path.name, 50)))
     rows = check_file(path).rows

@@ -1,20 +1,40 @@
-"""What a check can find: one table of codes, and a finding as it is shown."""
+"""What a check can find: one table of the kinds there are, and a finding as it is kept and shown."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from enum import StrEnum
+from typing import Any, Literal, Self
 
-Severity = Literal["error", "warning", "hint"]
-KEPT_LINES = 50  # of each finding; the rest is counted, and found by RowTable
+from core.recipe import MINIMUM_ROWS
+
+KEPT_LINES = 50  # of each finding; all rows are counted, and those of a page are looked up by their flags
+
+
+class Severity(StrEnum):
+    """How much a finding matters, the worst first."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    HINT = "hint"
+
+    @property
+    def blocks(self) -> bool:
+        """Whether data with such a finding cannot be trained on."""
+        return self is Severity.ERROR
+
+    @property
+    def rank(self) -> int:
+        """The place in an order that begins with the worst."""
+        return list(Severity).index(self)
 
 
 @dataclass(frozen=True)
-class Code:
-    """A row of the table. bit: its place in a row's flags, -1: of the whole file. repair: what the safe fix does."""
+class Kind:
+    """A row of the table. bit: its place in a row's flags, -1: of the whole file. repair: what the safe repair does."""
 
-    name: str
+    code: str
     bit: int
     severity: Severity
     title: str
@@ -22,153 +42,168 @@ class Code:
     repair: str = ""
 
 
+ERROR, WARNING, HINT = Severity
+_ROW = '{"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]}'
 _REMOVE = "The line is left out."
-CODES = {
-    code.name: code
-    for code in (
-        Code("empty_file", -1, "error", "The file is empty", "Choose a file with one conversation per line."),
-        Code("too_few_rows", -1, "error", "Too few rows", "Add rows: training needs at least 10."),
-        Code("not_text", -1, "error", "The file is not UTF-8 text", "Save it as UTF-8."),
-        Code("json_list", -1, "error", "One JSON list, not one object per line", "Write each object on its own line."),
-        Code("byte_order_mark", -1, "warning", "Byte order mark", "Nothing: it is left out of the copy that is used."),
-        Code("nothing_trained", -1, "error", "No row trains anything", "Allow longer rows, or shorten them."),
-        Code("bad_model", -1, "error", "The model's own files cannot be used", "Choose another model."),
-        Code("not_utf8", 0, "error", "Not UTF-8 text", "Save the file as UTF-8.", _REMOVE),
-        Code("not_json", 1, "error", "Not JSON", "Fix the line, or download the repaired file.", _REMOVE),
-        Code("not_object", 2, "error", "Not an object", "Write one object with messages on the line.", _REMOVE),
-        Code("no_messages", 3, "error", "No messages", "Give the row a list of messages.", _REMOVE),
-        Code(
+KINDS: Mapping[str, Kind] = {
+    kind.code: kind
+    for kind in (
+        Kind("empty_file", -1, ERROR, "The file is empty", "Choose a file with one conversation per line."),
+        Kind("too_few_rows", -1, ERROR, "Too few rows", f"Add rows: training needs at least {MINIMUM_ROWS}."),
+        Kind("not_text", -1, ERROR, "The file is not UTF-8 text", "Save it as UTF-8."),
+        Kind("json_list", -1, ERROR, "One JSON list, not one object per line", "Write each object on its own line."),
+        Kind("byte_order_mark", -1, WARNING, "Byte order mark", "Nothing: it is left out of the copy that is used."),
+        Kind(
+            "bad_model",
+            -1,
+            ERROR,
+            "The model's own files cannot be used",
+            "Choose another model, or mend the files in its folder.",
+        ),
+        Kind("not_utf8", 0, ERROR, "Not UTF-8 text", "Save the file as UTF-8.", _REMOVE),
+        Kind("not_json", 1, ERROR, "Not JSON", "Fix the line, or download the repaired file.", _REMOVE),
+        Kind("not_object", 2, ERROR, "Not an object", f"Write {_ROW} on the line.", _REMOVE),
+        Kind("no_messages", 3, ERROR, "No messages", f"Write {_ROW}.", _REMOVE),
+        Kind(
             "empty_messages",
             4,
-            "error",
+            ERROR,
             "Empty messages",
             "Remove the line, or give it a question and an answer.",
             _REMOVE,
         ),
-        Code("bad_message", 5, "error", "A message is not an object", "Write a role and a content.", _REMOVE),
-        Code(
+        Kind("bad_message", 5, ERROR, "A message is not an object", 'Write {"role": "user", "content": "…"}.', _REMOVE),
+        Kind(
             "unknown_role",
             6,
-            "error",
+            ERROR,
             "Unknown role",
             "Roles are system, user, assistant and tool.",
-            "Known other names of roles are written as the contract has them; else the line is left out.",
+            "Other names of these roles are replaced; else the line is left out.",
         ),
-        Code("no_content", 7, "error", "No content", "Give the message a text, or remove the line.", _REMOVE),
-        Code("blank_content", 8, "error", "Blank message", "Give the message a text, or remove the line.", _REMOVE),
-        Code("lone_surrogate", 9, "error", "Half of a character", "Write the whole character, or remove it.", _REMOVE),
-        Code("no_assistant", 10, "error", "Nothing to learn", "Add the answer the model is to learn.", _REMOVE),
-        Code("too_deep", 11, "error", "Nested too deeply", "Remove the line.", _REMOVE),
-        Code("line_too_long", 12, "error", "Line too long to read", "Write one object per line.", _REMOVE),
-        Code("template_refused", 13, "error", "Refused by the model's chat template", "Change the order of the roles."),
-        Code("bad_table_row", 14, "error", "Not a row of the table", "Put the field into double quotes.", _REMOVE),
-        Code(
+        Kind("no_content", 7, ERROR, "No content", "Give the message a text, or remove the line.", _REMOVE),
+        Kind("blank_content", 8, ERROR, "Blank message", "Give the message a text, or remove the line.", _REMOVE),
+        Kind("lone_surrogate", 9, ERROR, "Half of a character", "Write the whole character, or remove it.", _REMOVE),
+        Kind(
+            "no_assistant",
+            10,
+            ERROR,
+            "Nothing to learn",
+            "Add the answer the model is to learn, or remove the line.",
+            _REMOVE,
+        ),
+        Kind("too_deep", 11, ERROR, "Nested too deeply", "Remove the line.", _REMOVE),
+        Kind("line_too_long", 12, ERROR, "Line too long to read", "Write one object per line.", _REMOVE),
+        Kind("template_refused", 13, ERROR, "Refused by the model's chat template", "Change the order of the roles."),
+        Kind(
+            "bad_table_row",
+            14,
+            ERROR,
+            "Not a row of the table",
+            "Put fields that hold a comma, a quote or a line break into double quotes.",
+            _REMOVE,
+        ),
+        Kind(
             "ends_without_answer",
             20,
-            "warning",
+            WARNING,
             "Does not end with the assistant",
-            "Add the answer.",
+            "Add the answer, or remove the last message.",
             "What follows the last answer is left out.",
         ),
-        Code(
+        Kind(
             "system_not_first",
             21,
-            "warning",
+            WARNING,
             "System message is not the first",
-            "Put it at the start.",
+            "Put one system message at the start.",
             "System messages are joined at the start.",
         ),
-        Code(
+        Kind(
             "roles_repeat",
             22,
-            "warning",
+            WARNING,
             "Two messages of one role in a row",
             "Join them into one message.",
             "They are joined into one message.",
         ),
-        Code(
+        Kind(
             "duplicate",
             23,
-            "warning",
+            WARNING,
             "Copy of an earlier row",
             "Remove copies: they are learned more strongly.",
             "The copy is left out.",
         ),
-        Code("near_duplicate", 24, "warning", "Nearly a copy of an earlier row", "Look at both, and remove one."),
-        Code(
+        Kind("near_duplicate", 24, WARNING, "Nearly a copy of an earlier row", "Look at both, and remove one."),
+        Kind(
             "leakage",
             25,
-            "warning",
+            WARNING,
             "Test row that is trained on",
             "Remove it from one of the files.",
             "The row is left out of the test file.",
         ),
-        Code("near_leakage", 26, "warning", "Test row nearly as in training", "Look at both, and remove one."),
-        Code("control_characters", 27, "warning", "Control characters", "Remove them.", "They are taken out."),
-        Code(
+        Kind("near_leakage", 26, WARNING, "Test row nearly as in training", "Look at both, and remove one."),
+        Kind("control_characters", 27, WARNING, "Control characters", "Remove them.", "They are taken out."),
+        Kind(
             "mojibake",
             28,
-            "warning",
+            WARNING,
             "Garbled characters",
             "Save the source with its right encoding.",
             "The characters are restored.",
         ),
-        Code("too_long", 29, "warning", "Longer than is trained on", "Allow longer rows, or shorten them."),
-        Code("no_trained_tokens", 30, "warning", "Loses every answer when cut", "Allow longer rows, or remove it."),
-        Code(
+        Kind("too_long", 29, WARNING, "Longer than is trained on", "Allow longer rows, or shorten them."),
+        Kind("no_trained_tokens", 30, WARNING, "Loses every answer when cut", "Allow longer rows, or remove it."),
+        Kind(
             "lone_message",
             31,
-            "warning",
+            WARNING,
             "One message alone, not trained on",
             "Add the question.",
             "The row is left out, as the service does.",
         ),
-        Code("email", 40, "hint", "E-mail address", "Remove it, where it is a person's."),
-        Code("phone", 41, "hint", "Phone number", "Remove it, where it is a person's."),
-        Code("card_number", 42, "hint", "Card number", "Remove it."),
-        Code("secret_key", 43, "hint", "Key or password", "Remove it, and make it invalid where it was used."),
+        Kind("email", 40, HINT, "E-mail address", "Remove it, where it is a person's."),
+        Kind("phone", 41, HINT, "Phone number", "Remove it, where it is a person's."),
+        Kind("card_number", 42, HINT, "Card number", "Remove it."),
+        Kind("secret_key", 43, HINT, "Key or password", "Remove it, and make it invalid where it was used."),
     )
 }
-_ORDER: dict[str, int] = {"error": 0, "warning": 1, "hint": 2}
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found, as a group. count: rows (1 for the whole file). lines: the first ones, from 1; () = whole file.
+    """Rows with something of one kind. lines: the first ones, from 1; () = it is about the whole file.
 
-    example: the sentence about the first line. repair: what the safe fix does with such a row, "" = there is none.
-    file: "train" or "test".
+    example: the sentence about the first of them. file: which of a data set's files it is about.
     """
 
     code: str
-    severity: Severity
-    title: str
-    count: int
-    lines: tuple[int, ...]
-    field: str
     example: str
-    fix: str
-    repair: str = ""
+    count: int = 1
+    lines: tuple[int, ...] = ()
     file: Literal["train", "test"] = "train"
 
+    @property
+    def kind(self) -> Kind:
+        """What it is: severity, title, fix and repair."""
+        return KINDS[self.code]
 
-def make_finding(
-    code: str, count: int, lines: Iterable[int], field: str = "", example: str = "", fix: str = ""
-) -> Finding:
-    """Return the finding of a code."""
-    row = CODES[code]
-    kept = tuple(lines)[:KEPT_LINES]
-    return Finding(code, row.severity, row.title, count, kept, field, example or row.title, fix or row.fix, row.repair)
+    @classmethod
+    def from_json(cls, kept: Mapping[str, Any]) -> Self:
+        """Return a kept finding; what earlier versions kept of the table beside it is read from the table."""
+        return cls(kept["code"], kept["example"], kept["count"], tuple(kept["lines"]))
 
 
 def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """Return findings worst first, those of whole files before those of lines, common before rare."""
-    return tuple(sorted(findings, key=lambda one: (_ORDER[one.severity], bool(one.lines), -one.count, one.code)))
+    return tuple(sorted(findings, key=lambda one: (one.kind.severity.rank, bool(one.lines), -one.count, one.code)))
 
 
-def flag(*names: str) -> int:
+def flag(*codes: str) -> int:
     """Return the bits of these codes."""
-    return sum(1 << CODES[name].bit for name in names)
+    return sum(1 << KINDS[code].bit for code in codes)
 
 
-ERROR_FLAGS = flag(*(code.name for code in CODES.values() if code.severity == "error" and code.bit >= 0))
+ERROR_FLAGS = flag(*(kind.code for kind in KINDS.values() if kind.severity.blocks and kind.bit >= 0))

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from core.dataset.files import TEST, TRAIN
-from core.dataset.rows import to_line
-from core.dataset.server_files import show
+from core.dataset.allowed_files import show
+from core.dataset.file_formats import without_nulls
+from core.dataset.line_check import to_line
+from core.dataset.progress import Meter
+from core.dataset.split import VALIDATION_NOTE
+from core.dataset.store import TEST, TRAIN
+from core.dataset.workplace import HubPart
 from core.errors import BadInput, NotFound, Unreachable
 
 # `datasets`, the hub's client and requests are imported where they are needed: 120 MB and 1.4 s in every page else.
@@ -20,13 +25,10 @@ _CONNECT_S = 5
 _SILENCE_S = 30
 """How long the hub may send nothing at all, on a slow line or from a busy machine, before it counts as gone."""
 
-Tell = Callable[[str, int, int], None]
 T = TypeVar("T")
 
 
-def check_request(
-    name: str, config: str | None, splits: Iterable[str], percent: float, rows: int | None = None
-) -> None:
+def check(part: HubPart) -> None:
     """Raise BadInput where a data set's name, configuration, splits or share cannot be one. Touches no file.
 
     A name that `datasets` would take for a folder, an address or a reader of files is none of the hub's.
@@ -35,48 +37,44 @@ def check_request(
     from huggingface_hub.utils._validators import validate_repo_id
 
     try:
-        validate_repo_id(name)
+        validate_repo_id(part.name)
     except HFValidationError as error:
-        said = f"'{show(name)}' is not the name of a Hugging Face data set."
+        said = f"'{show(part.name)}' is not the name of a Hugging Face data set."
         raise BadInput(said, "Names look like HuggingFaceH4/ultrachat_200k. A file comes by upload or path.") from error
-    if config and not re.fullmatch(r"[^\x00-\x1f\x7f/\\<>:|?*\ud800-\udfff]{1,200}", config):
-        raise BadInput(f"'{show(config)}' is not a configuration's name.", "Leave it empty where there is but one.")
-    for split in filter(None, splits):
+    if part.config and not re.fullmatch(r"[^\x00-\x1f\x7f/\\<>:|?*\ud800-\udfff]{1,200}", part.config):
+        raise BadInput(f"'{show(part.config)}' is not a configuration's name.", "Leave it empty if there is only one.")
+    for split in filter(None, (part.split, part.test_split)):
         if not re.fullmatch(r"\w[\w.-]{0,100}", split):
             hint = "Splits are called train_sft, test_sft, train, test …"
             raise BadInput(f"'{show(split)}' is not a split's name.", hint)
-    if not 1 <= percent <= 100 or percent != int(percent):
-        raise BadInput(f"{percent:g}% of a split cannot be taken.", "Choose a whole number from 1 to 100.")
-    if rows is not None and not 1 <= rows <= _MOST_ROWS:
-        raise BadInput(f"{rows} rows cannot be taken.", f"Choose a number from 1 to {_MOST_ROWS:,}.")
+    if not 1 <= part.percent <= 100 or part.percent != int(part.percent):
+        raise BadInput(f"{part.percent:g}% of a split cannot be taken.", "Choose a whole number from 1 to 100.")
+    if part.rows is not None and not 1 <= part.rows <= _MOST_ROWS:
+        raise BadInput(f"{part.rows} rows cannot be taken.", f"Choose a number from 1 to {_MOST_ROWS:,}.")
 
 
-def fetch(request: Mapping[str, Any], folder: Path, tell: Tell) -> str:
+def fetch(part: HubPart, folder: Path, meter: Meter) -> str:
     """Write train.jsonl, and test.jsonl where the data set has a split for it; return how it was split, in words.
 
     The rows are streamed: only the parts of the data set's files that hold them are fetched.
     """
-    name, config = request["hub_name"], request["config"] or None
-    tell("Asking for", 0, 0)
+    meter.tell("Asking for")
     _check_reachable()
     _be_patient()
-    if "/" not in name:
-        name = _find_owner(name)
-    splits = _read_splits(name, config)
-    train_split = _pick(name, request["split"], splits)
-    test_split = _pick(name, request["test_split"], splits) if request["test_split"] else _guess(train_split, splits)
+    if "/" not in part.name:
+        part = replace(part, name=_find_owner(part.name))
+    splits = _read_splits(part)
+    train_split = _pick(part.name, part.split, splits)
+    test_split = _pick(part.name, part.test_split, splits) if part.test_split else _guess(train_split, splits)
     wanted = [(train_split, TRAIN)] + ([(test_split, TEST)] if test_split else [])
     for split, file_name in wanted:
-        tell(f"Downloading {split} of", 0, 0)
-        rows, total = _open(name, config, split, int(request["percent"]), request.get("rows"))
-        _write(name, rows, total, folder / file_name, tell)
+        meter.tell(f"Downloading {split} of")
+        rows, total = _open(part, split)
+        _write(part.name, rows, total, folder / file_name, meter)
     if not test_split:
         return ""
-    part = f"The first {request['rows']:,} rows" if request.get("rows") else f"{int(request['percent'])}%"
-    return (
-        f"{part} of the splits {train_split} (training) and {test_split} (test). "
-        "The pipeline takes 20% of the training rows for validation."
-    )
+    share = f"The first {part.rows:,} rows" if part.rows else f"{part.percent:g}%"
+    return f"{share} of the splits {train_split} (training) and {test_split} (test). {VALIDATION_NOTE}"
 
 
 def _be_patient() -> None:
@@ -142,36 +140,42 @@ def _endpoint() -> str:
     return os.environ.get("HF_ENDPOINT", _DEFAULT_ENDPOINT)
 
 
-def _read_splits(name: str, config: str | None) -> list[str]:
+def _read_splits(part: HubPart) -> list[str]:
     from datasets import get_dataset_split_names
 
-    return _ask(name, lambda: [str(split) for split in get_dataset_split_names(_address(name), config, token=_token())])
+    names = _ask(part.name, lambda: get_dataset_split_names(_address(part.name), part.config, token=_token()))
+    return [str(split) for split in names]
 
 
-def _open(name: str, config: str | None, split: str, percent: int, rows: int | None) -> tuple[Iterator[Any], int]:
+def _open(part: HubPart, split: str) -> tuple[Iterator[Any], int]:
     """Return a stream of the rows that are asked for, and how many they are (0: not known).
 
     A share of a split needs its number of rows; where the data set does not tell it, the whole split is fetched.
     """
     from datasets import load_dataset
 
-    if not rows and percent < 100:
-        rows = _count_rows(name, config, split, percent)
+    def load(split: str, **options: Any) -> Any:
+        return _ask(
+            part.name, lambda: load_dataset(_address(part.name), part.config, split=split, token=_token(), **options)
+        )
+
+    rows = part.rows
+    if not rows and part.percent < 100:
+        rows = _count_rows(part, split)
         if rows is None:
-            part = f"{split}[0%:{percent}%]"
-            whole = _ask(name, lambda: load_dataset(_address(name), config, split=part, token=_token()))
+            whole = load(f"{split}[0%:{part.percent:g}%]")
             return iter(whole), len(whole)
-    stream = _ask(name, lambda: load_dataset(_address(name), config, split=split, streaming=True, token=_token()))
+    stream = load(split, streaming=True)
     return iter(stream.take(rows) if rows else stream), rows or 0
 
 
-def _count_rows(name: str, config: str | None, split: str, percent: int) -> int | None:
+def _count_rows(part: HubPart, split: str) -> int | None:
     """Return how many rows a share of a split has, as the data set's own card tells."""
     from datasets import load_dataset_builder
 
-    info = _ask(name, lambda: load_dataset_builder(_address(name), config, token=_token()).info)
-    known = (info.splits or {}).get(split)
-    return round(known.num_examples * percent / 100) if known and known.num_examples else None
+    info = _ask(part.name, lambda: load_dataset_builder(_address(part.name), part.config, token=_token()).info)
+    card = (info.splits or {}).get(split)
+    return round(card.num_examples * part.percent / 100) if card and card.num_examples else None
 
 
 def _token() -> str | None:
@@ -216,25 +220,13 @@ def _guess(train_split: str, splits: list[str]) -> str | None:
     return wanted if wanted != train_split and wanted in splits else None
 
 
-def _write(name: str, rows: Iterator[Any], total: int, path: Path, tell: Tell) -> None:
+def _write(name: str, rows: Iterator[Any], total: int, path: Path, meter: Meter) -> None:
     """Write rows as JSONL; the shape is recognised later, as that of a file is."""
     done = 0
     with path.open("wb") as file:
         while (row := _ask(name, lambda: next(rows, None))) is not None:
-            file.write(to_line(_without_nulls(row)) + b"\n")
+            file.write(to_line(without_nulls(row)) + b"\n")
             done += 1
-            tell("Fetched", done, total)
+            meter.tell("Fetched", done, total)
     if not done:
         raise BadInput(f"The data set '{name}' gave no rows.", "Check split and percentage.")
-
-
-def _without_nulls(row: dict[str, Any]) -> dict[str, Any]:
-    messages = row.get("messages")
-    if isinstance(messages, list):
-        row["messages"] = [
-            {key: value for key, value in message.items() if value is not None}
-            if isinstance(message, dict)
-            else message
-            for message in messages
-        ]
-    return row

@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.dataset import look, table
+from core.dataset import row_index, row_pages
 
 _ROWS = 200
 _CHARACTERS = 1_000
@@ -60,9 +60,9 @@ class Languages:
 
 def count_languages(path: Path) -> Languages:
     """Return the languages of a checked file; about 20 ms."""
-    total = table.count(path)
+    total = row_index.count(path)
     places = sorted({at * total // _ROWS for at in range(_ROWS)}) if total > _ROWS else list(range(total))
-    rows = look.read_places(path, places)
+    rows = row_pages.read_places(path, places)
     said = (" ".join(one["content"] for one in row.messages)[:_CHARACTERS] for row in rows if row.messages)
     found = Counter(guess_language(text) for text in said)
     return Languages(tuple(found.most_common()), sum(found.values()), total)

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import secrets
 import subprocess
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal
 
 from core import errors, home
-from core.dataset import files, formats
+from core.dataset import file_formats
+from core.dataset.allowed_files import show
 from core.dataset.chat_dataset import ChatDataset, find_dataset
-from core.dataset.files import TRAIN, Workplace
-from core.dataset.findings import Finding, in_order, make_finding
-from core.dataset.look import Row, read_row
+from core.dataset.findings import Finding, in_order
+from core.dataset.line_check import BOM, Problem, check_row, read_line
 from core.dataset.progress import Progress
-from core.dataset.rows import Problem, check_row, read_line
-from core.dataset.server_files import show
-from core.dataset.shapes import Shape, converter, recognise, with_mapping
+from core.dataset.row_pages import Row, read_row
+from core.dataset.row_shapes import Shape, converter, recognise, with_mapping
+from core.dataset.store import TRAIN
 from core.dataset.worker import check_further, prepare
+from core.dataset.workplace import Workplace
 from core.errors import NotFound, TunedeckError
 from core.programs import start_detached
 
@@ -31,20 +30,33 @@ PREVIEWED_ROWS = 50
 _workers: dict[str, subprocess.Popen[bytes]] = {}
 
 
+class PreparationState(StrEnum):
+    """How a preparation stands."""
+
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more will happen."""
+        return self is not PreparationState.RUNNING
+
+
 @dataclass(frozen=True)
 class Preparation:
-    """Data being fetched or checked. words: "Checked 120,000 of 207,865 rows · 14 s left"."""
+    """Data being fetched or checked. words: "Checked 120,000 of 207,865 rows · 14 s left".
+
+    fraction: how much is done, from 0 to 1. dataset: where it is done. error: why it failed.
+    """
 
     id: str
-    state: Literal["running", "done", "failed", "cancelled"]
+    state: PreparationState
     words: str
-    fraction: float | None
+    fraction: float | None = None
     dataset: ChatDataset | None = None
-    message: str = ""
-    hint: str = ""
-    detail: str = ""
-    error: str = "BadInput"  # which of core.errors it is
-    progress: Progress = field(default_factory=Progress)
+    error: TunedeckError | None = None
 
 
 @dataclass(frozen=True)
@@ -58,37 +70,30 @@ class Preview:
 
 def read_preparation(preparation_id: str) -> Preparation:
     """Return how far a preparation is; cheap, for a live fragment. Raises NotFound."""
-    place = _find_place(preparation_id)
+    place = Workplace.find(preparation_id)
     if place is None:
         raise NotFound(f"There is no preparation '{show(preparation_id)}' any more.", "Choose the data again.")
     if worker := _workers.get(preparation_id):
         worker.poll()  # takes its exit status, so that no zombie stays
-    request = place.read("request")
+    request = place.read_request()
     alive = place.is_alive()  # asked before the result: a worker that ends in between has left one
     result = place.read("result")
     if place.read("cancelled"):
-        return Preparation(place.id, "cancelled", "Cancelled.", None)
+        return Preparation(place.id, PreparationState.CANCELLED, "Cancelled.")
     if "sha256" in result:
-        found = find_dataset(result["sha256"], Path(request["tokenizer"]) if request.get("tokenizer") else None)
-        return Preparation(place.id, "done", "Checked.", 1.0, found)
-    if result:
-        message, hint, detail, error = (str(result[name]) for name in ("message", "hint", "detail", "error"))
-        return Preparation(place.id, "failed", message, None, None, message, hint, detail, error)
-    if not alive:
-        log = place.log.read_text(encoding="utf-8", errors="replace")[-4000:] if place.log.exists() else ""
-        ended = "The check of the data ended without a result."
-        return Preparation(place.id, "failed", ended, None, None, ended, "Start it again.", log)
-    told = place.read("progress")
-    if not told:
-        return Preparation(place.id, "running", f"Starting with {request['name']}…", None)
-    now = Progress(**told)
-    words = now.words if now.rows else f"{now.verb} {request['name']}…"
-    return Preparation(place.id, "running", words, now.fraction, progress=now)
+        dataset = find_dataset(result["sha256"], request.tokenizer)
+        return Preparation(place.id, PreparationState.DONE, "Checked.", 1.0, dataset)
+    if result or not alive:
+        error = _read_error(result) if result else _explain_end(place)
+        return Preparation(place.id, PreparationState.FAILED, error.message, error=error)
+    now = Progress.from_json(place.read("progress"))
+    verb = f"{now.verb} {request.name}…" if now.verb else f"Starting with {request.name}…"
+    return Preparation(place.id, PreparationState.RUNNING, now.words if now.rows else verb, now.fraction)
 
 
 def cancel_preparation(preparation_id: str) -> None:
     """End it; nothing of it is kept."""
-    if place := _find_place(preparation_id):
+    if place := Workplace.find(preparation_id):
         place.write("cancelled", {"at": time.time()})
         place.end_worker()
         place.clear()
@@ -96,72 +101,49 @@ def cancel_preparation(preparation_id: str) -> None:
 
 def read_preview(preparation_id: str) -> Preview | None:
     """Return the first rows of data on its way, None where none has come yet. Raises BadInput on damaged files."""
-    place = _find_place(preparation_id)
+    place = Workplace.find(preparation_id)
     if place is None:
         return None
-    request = place.read("request")
-    given = (request.get("paths") or {}).get(TRAIN)
-    found = next(
-        (
-            path
-            for path in (Path(given) if given else place.path / TRAIN, place.path / "data" / TRAIN)
-            if path.is_file()
-        ),
-        None,
-    )
+    request = place.read_request()
+    given = request.paths.get(TRAIN, place.path / TRAIN)
+    found = next((path for path in (Path(given), place.path / "data" / TRAIN) if path.is_file()), None)
     if found is None:
         return None
-    name = str((request.get("file_names") or {}).get(TRAIN, ""))
-    return preview_lines(formats.read_first(found, name, PREVIEWED_ROWS), request.get("mapping"))
+    lines = file_formats.read_first(found, request.file_names.get(TRAIN, ""), PREVIEWED_ROWS)
+    return preview_lines(lines, request.mapping)
 
 
 def preview_lines(lines: list[bytes], mapping: Mapping[str, str] | None = None) -> Preview:
     """Return the first lines of a file as rows, with what is wrong with them."""
-    numbered = [(number, raw) for number, raw in enumerate(lines, start=1) if raw.strip()]
-    read = [read_line(number, raw.removeprefix(b"\xef\xbb\xbf")) for number, raw in numbered]
+    numbered = [(number, raw.removeprefix(BOM)) for number, raw in enumerate(lines, start=1) if raw.strip()]
+    read = [read_line(number, raw) for number, raw in numbered]
     shape = recognise([row for row, _ in read])
     shape = with_mapping(mapping, shape.columns) if mapping else shape
-    change, rows, problems = converter(shape), [], []
+    change, rows = converter(shape), []
+    problems: dict[str, list[Problem]] = {}
     for (number, raw), (row, problem) in zip(numbered, read, strict=True):
         if row is not None and not shape.is_contract:
             row = change(row)
             raw = json.dumps(row).encode()
-        found = [problem] if problem else check_row(number, row or {})
-        problems += found
+        for found in [problem] if problem else check_row(number, row or {}):
+            problems.setdefault(found.code, []).append(found)
         rows.append(read_row(number, raw))
-    return Preview(shape, tuple(rows), _group(problems))
+    return Preview(shape, tuple(rows), in_order(_group(code, group) for code, group in problems.items()))
 
 
-def _group(problems: list[Problem]) -> tuple[Finding, ...]:
-    groups: dict[str, list[Problem]] = {}
-    for one in problems:
-        groups.setdefault(one.code, []).append(one)
-    return in_order(
-        make_finding(
-            code,
-            len({one.line for one in some}),
-            dict.fromkeys(one.line for one in some),
-            some[0].field,
-            some[0].message,
-            some[0].fix,
-        )
-        for code, some in groups.items()
-    )
+def _group(code: str, problems: list[Problem]) -> Finding:
+    lines = tuple(dict.fromkeys(problem.line for problem in problems))
+    return Finding(code, problems[0].message, len(lines), lines)
 
 
-def _find_place(preparation_id: str) -> Workplace | None:
-    """Return the folder of a preparation, None where there is none: the id is of an address, so any text."""
-    known = re.fullmatch(r"[0-9a-f]{12}", preparation_id)
-    place = Workplace(preparation_id)
-    return place if known and place.path.is_dir() else None
+def _read_error(result: Mapping[str, str]) -> TunedeckError:
+    kind: type[TunedeckError] = getattr(errors, result["error"])
+    return kind(result["message"], result["hint"], result["detail"])
 
 
-def make_place(request: Mapping[str, Any]) -> Workplace:
-    """Make the folder of a new preparation."""
-    files.remove_old_workplaces()
-    place = Workplace(secrets.token_hex(6))
-    place.create(request)
-    return place
+def _explain_end(place: Workplace) -> TunedeckError:
+    log = place.log.read_text(encoding="utf-8", errors="replace")[-4000:] if place.log.exists() else ""
+    return TunedeckError("The check of the data ended without a result.", "Start it again.", log)
 
 
 def start_worker(place: Workplace) -> Preparation:
@@ -194,15 +176,11 @@ def prepare_here(place: Workplace) -> Preparation:
     return read_preparation(place.id)
 
 
-def wait(started: Preparation, progress: Callable[[Preparation], None] | None = None) -> ChatDataset:
+def wait(preparation: Preparation) -> ChatDataset:
     """Return the data set when it is there; raises the error that ended it."""
-    now = started
-    while now.state == "running":
+    while not preparation.state.finished:
         time.sleep(0.1)
-        now = read_preparation(now.id)
-        if progress:
-            progress(now)
-    if now.dataset is None:
-        kind: type[TunedeckError] = getattr(errors, now.error)
-        raise kind(now.message or now.words, now.hint, now.detail)
-    return now.dataset
+        preparation = read_preparation(preparation.id)
+    if preparation.dataset is None:
+        raise preparation.error or NotFound(preparation.words, "Choose the data again.")
+    return preparation.dataset

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,6 @@ class Progress:
     bytes: int = 0
     total_bytes: int = 0
     rows_per_s: float = 0.0
-    bytes_per_s: float = 0.0
     left_s: float | None = None
 
     @property
@@ -41,18 +40,16 @@ class Progress:
             parts.append(f"{self.left_s:,.0f} s left")
         return " · ".join(parts)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return it as it is kept."""
-        return asdict(self)
-
-
-Listener = Callable[[Progress], None]
+    @classmethod
+    def from_json(cls, kept: Mapping[str, Any]) -> Self:
+        """Return what is kept of it; the worker of an earlier version keeps more."""
+        return cls(**{name: value for name, value in kept.items() if name in cls.__dataclass_fields__})
 
 
 class Meter:
     """Tells a listener how far the work is, four times a second at most."""
 
-    def __init__(self, listener: Listener | None, period_s: float = 0.25) -> None:
+    def __init__(self, listener: Callable[[Progress], None], period_s: float = 0.25) -> None:
         self._listener, self._period_s = listener, period_s
         self._told_at = 0.0
         self._verb, self._last = "", 0
@@ -60,8 +57,6 @@ class Meter:
 
     def tell(self, verb: str, rows: int = 0, total_rows: int = 0, done: int = 0, total: int = 0) -> None:
         """Say how many rows and bytes (`done` of `total`) are through; a new verb or a new file begins a new rate."""
-        if self._listener is None:
-            return
         now = time.monotonic()
         new_file, self._last = max(rows, done) < self._last, max(rows, done)
         if verb != self._verb or new_file:
@@ -71,26 +66,9 @@ class Meter:
             return
         self._told_at = now
         began, first_row, first_byte = self._began
-        passed = max(now - began, 1e-3)
-        row_rate, byte_rate = (rows - first_row) / passed, (done - first_byte) / passed
-        self._listener(
-            Progress(
-                verb,
-                rows,
-                total_rows,
-                done,
-                total,
-                row_rate,
-                byte_rate,
-                _left(
-                    passed,
-                    (total - done, byte_rate) if total else (total_rows - rows, row_rate),
-                    bool(total or total_rows),
-                ),
-            )
-        )
-
-
-def _left(passed_s: float, rest: tuple[int, float], known: bool) -> float | None:
-    amount, rate = rest
-    return max(0.0, amount / rate) if known and rate > 0 and passed_s > 0.5 else None
+        passed_s = max(now - began, 1e-3)
+        rows_per_s, bytes_per_s = (rows - first_row) / passed_s, (done - first_byte) / passed_s
+        left, rate = (total - done, bytes_per_s) if total else (total_rows - rows, rows_per_s)
+        is_known = (total or total_rows) and rate > 0 and passed_s > 0.5
+        left_s = max(0.0, left / rate) if is_known else None
+        self._listener(Progress(verb, rows, total_rows, done, total, rows_per_s, left_s))

@@ -1,7 +1,7 @@
 """The structural check: every line of a file once, as fast as its JSON can be read, into the table beside it.
 
 A line that is as it should be costs one orjson.loads, a hash and a look at its roles; whatever is odd goes the slow way
-of rows.py, which knows the words. Holds one block of the file and 32 bytes a row.
+of line_check.py, which knows the words. Holds one block of the file and 32 bytes a row.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import gc
 import re
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,30 +20,25 @@ import numpy
 import orjson
 import xxhash
 
-from core.dataset import table
-from core.dataset.findings import CODES, flag
-from core.dataset.repair import CONTROL
-from core.dataset.rows import Problem, check_row, read_line
+from core.dataset import row_index
+from core.dataset.findings import flag
+from core.dataset.line_check import CONTROL, Problem, check_line, check_row
+from core.dataset.progress import Meter
 
 BLOCK = 1 << 18  # stays in a core's cache: with 1 MiB reading took half as long again
 MAX_LINE = 32 << 20  # a longer line is not read: no conversation is that long, and one line must not fill the memory
-BOM = b"\xef\xbb\xbf"
 _BLANK = re.compile(rb"[ \t\r\n]*")
 _CONTROLS = flag("control_characters")
 _LONG_LINE = flag("line_too_long")
 
-Told = Callable[[int, int], None]  # hears rows and bytes done
-
 
 @dataclass
 class Scan:
-    """What one pass over a file found. problems: the first of each code. orders: how often each order of roles."""
+    """What one pass over a file found. examples: the first problem of each kind. orders: rows by order of roles."""
 
     rows: int = 0
-    problems: dict[str, list[Problem]] = field(default_factory=dict)
-    counts: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, Problem] = field(default_factory=dict)
     orders: Counter[tuple[str, ...]] = field(default_factory=Counter)
-    had_mark: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,17 +49,17 @@ class _Order:
     seed: int
 
 
-def scan_file(path: Path, told: Told | None = None, kept: int = 100) -> Scan:
-    """Check every line of a JSONL file, and write its table beside it. kept: problems kept of each code."""
+def scan_file(path: Path, meter: Meter | None = None) -> Scan:
+    """Check every line of a JSONL file, and write its table beside it."""
     scan = Scan()
-    target = table.path_of(path)
+    target, size = row_index.path_of(path), path.stat().st_size
     temporary = target.with_name(f"{target.name}.part")
     with path.open("rb", buffering=0) as file, temporary.open("wb") as records, _without_gc():
-        reader = _Reader(scan, kept)
+        reader = _Reader(scan)
         for blank, lines, offset, candidates in _blocks(file):
             reader.read(blank, lines, offset, candidates).tofile(records)
-            if told:
-                told(scan.rows, reader.done)
+            if meter:
+                meter.tell("Checked", scan.rows, done=reader.done, total=size)
     temporary.replace(target)
     return scan
 
@@ -83,14 +78,13 @@ def flags_of(row: dict[str, Any], problems: Sequence[Problem]) -> int:
 class _Reader:
     """Judges lines, and fills the records of one block after the other."""
 
-    def __init__(self, scan: Scan, kept: int) -> None:
+    def __init__(self, scan: Scan) -> None:
         self.scan = scan
         self.done = 0
         self._line = 0
-        self._kept = kept
         self._orders: dict[tuple[str, ...], _Order] = {}
 
-    def read(self, blank: int, lines: list[memoryview], offset: int, suspicious: bool) -> table.Rows:
+    def read(self, blank: int, lines: list[memoryview], offset: int, suspicious: bool) -> row_index.Rows:
         """Judge the lines from an offset on, before which `blank` ones without content were passed over.
 
         suspicious: a control character may be in them.
@@ -112,7 +106,7 @@ class _Reader:
                 counts[roles] += 1
             except (ValueError, KeyError, TypeError, IndexError):
                 raw = bytes(view)
-                if not raw.strip() or (line == 1 and raw.strip() == BOM):
+                if not raw.strip():
                     offset += len(view) + 1
                     continue
                 number, found, size = self._read_slowly(line, raw)
@@ -128,19 +122,16 @@ class _Reader:
 
     def _read_slowly(self, line: int, raw: bytes) -> tuple[int, int, int]:
         """Return hash, flags and characters of a line that is not plainly right, and note what is wrong with it."""
-        if line == 1 and raw.startswith(BOM):
-            self.scan.had_mark, raw = True, raw.removeprefix(BOM)
         if len(raw) >= MAX_LINE:
             said = f"Line {line} is longer than {MAX_LINE >> 20} MiB and was not read."
-            self._note([Problem(line, "", said, CODES["line_too_long"].fix, code="line_too_long")])
+            self._note([Problem(line, "line_too_long", said)])
             return 0, _LONG_LINE, 0
-        row, problem = read_line(line, raw)
-        problems = [problem] if problem else check_row(line, row or {})
-        flags = flags_of(row or {}, problems)
+        row, problems = check_line(line, raw)
+        flags = flags_of(row, problems)
         if flags & _CONTROLS:
-            problems.append(_control_problem(line, row or {}))
+            problems.append(_control_problem(line, row))
         self._note(problems)
-        if row is None or any(one.severity == "error" for one in problems):
+        if any(problem.blocks for problem in problems):
             return 0, flags, 0
         roles = tuple(one["role"] for one in row["messages"])
         joined = "\0".join(one.get("content") or "" for one in row["messages"])
@@ -154,11 +145,8 @@ class _Reader:
         return xxhash.xxh3_64_intdigest(joined.encode(), seed), flags, len(joined)
 
     def _note(self, problems: Sequence[Problem]) -> None:
-        for found in problems:
-            self.scan.counts[found.code] += 1
-            kept = self.scan.problems.setdefault(found.code, [])
-            if len(kept) < self._kept:
-                kept.append(found)
+        for problem in problems:
+            self.scan.examples.setdefault(problem.code, problem)
 
 
 def _control_problem(line: int, row: dict[str, Any]) -> Problem:
@@ -166,13 +154,14 @@ def _control_problem(line: int, row: dict[str, Any]) -> Problem:
         content = one.get("content") if isinstance(one, dict) else None
         if isinstance(content, str) and (found := CONTROL.search(content)):
             said = f"Line {line}: message {number + 1} holds the control character U+{ord(found[0]):04X}."
-            fix = CODES["control_characters"].fix
-            return Problem(line, f"messages[{number}].content", said, fix, "warning", "control_characters")
+            return Problem(line, "control_characters", said)
     raise ValueError(f"line {line} holds no control character")
 
 
-def _records(offsets: list[int], hashes: list[int], flags: list[int], lines: list[int], sizes: list[int]) -> table.Rows:
-    records = numpy.empty(len(offsets), table.ROW)
+def _records(
+    offsets: list[int], hashes: list[int], flags: list[int], lines: list[int], sizes: list[int]
+) -> row_index.Rows:
+    records = numpy.empty(len(offsets), row_index.ROW)
     for name, values in (("offset", offsets), ("hash", hashes), ("flags", flags), ("line", lines), ("chars", sizes)):
         records[name] = values
     return records

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy
 
-from core.dataset import table
+from core.dataset import row_index
 from core.recipe import MINIMUM_ROWS
 
 DEFAULT_PERCENT = 10.0
@@ -22,13 +22,13 @@ def split(train: Path, test: Path, percent: float = DEFAULT_PERCENT, seed: int =
     A row's place is decided by a hash of what it says and the seed: the order of the file does not matter, copies stay
     together, and a row keeps its place when others come.
     """
-    rows = table.count(train)
+    rows = row_index.count(train)
     wanted = max(1, round(rows * percent / 100))
     if percent <= 0:
         return f"No test rows are kept: there is no evaluation. {SERVICE_RULE}"
     if rows - wanted < MINIMUM_ROWS:
         return f"No test file was given, and {rows} rows are too few to split: there is no evaluation. {SERVICE_RULE}"
-    taken = choose(table.read(train)["hash"], wanted, seed)
+    taken = choose(row_index.read(train)["hash"], wanted, seed)
     if not taken.any():
         return f"Too many rows say the same to take test rows apart: there is no evaluation. {SERVICE_RULE}"
     _move(train, test, taken)
@@ -39,7 +39,7 @@ def split(train: Path, test: Path, percent: float = DEFAULT_PERCENT, seed: int =
     )
 
 
-def choose(hashes: table.Rows, wanted: int, seed: int) -> table.Rows:
+def choose(hashes: row_index.Rows, wanted: int, seed: int) -> row_index.Rows:
     """Return which rows go to the test file, `(rows,)` of bool: as wanted, fewer where copies would straddle."""
     ranks = numpy.array(hashes) ^ numpy.uint64((seed * 0xD1B54A32D192ED03) & 0xFFFFFFFFFFFFFFFF)
     ranks *= _MULTIPLIER
@@ -55,10 +55,10 @@ def choose(hashes: table.Rows, wanted: int, seed: int) -> table.Rows:
     return taken[group_of]
 
 
-def _move(train: Path, test: Path, taken: table.Rows) -> None:
+def _move(train: Path, test: Path, taken: row_index.Rows) -> None:
     rest, at = train.with_suffix(".rest"), 0
     with rest.open("wb") as kept, test.open("wb") as chosen:
-        for batch in table.iterate(train):
+        for batch in row_index.iterate(train):
             for raw in batch:
                 (chosen if taken[at] else kept).write(raw.strip() + b"\n")
                 at += 1

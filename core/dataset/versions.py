@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy
 
-from core.dataset import look, table
+from core.dataset import row_index, row_pages
 from core.dataset.chat_dataset import ChatDataset, list_all
-from core.dataset.look import Row
+from core.dataset.row_pages import Row
 
 
 @dataclass(frozen=True)
@@ -46,15 +46,15 @@ def compare(dataset: ChatDataset, previous: ChatDataset, shown: int = 20) -> Com
     return Comparison(len(now) - same, removed, same, added_rows, removed_rows)
 
 
-def _hashes(dataset: ChatDataset) -> table.Rows:
-    parts = [table.read(path)["hash"] for path in (dataset.train_path, dataset.test_path) if path]
+def _hashes(dataset: ChatDataset) -> row_index.Rows:
+    parts = [row_index.read(path)["hash"] for path in (dataset.train_path, dataset.test_path) if path]
     return numpy.concatenate(parts)
 
 
-def _first(dataset: ChatDataset, known: table.Rows, shown: int) -> tuple[Row, ...]:
+def _first(dataset: ChatDataset, known: row_index.Rows, shown: int) -> tuple[Row, ...]:
     rows: list[Row] = []
     for path in (dataset.train_path, dataset.test_path):
         if path and len(rows) < shown:
-            places = numpy.flatnonzero(~numpy.isin(table.read(path)["hash"], known))[: shown - len(rows)]
-            rows += look.read_places(path, places.tolist())
+            places = numpy.flatnonzero(~numpy.isin(row_index.read(path)["hash"], known))[: shown - len(rows)]
+            rows += row_pages.read_places(path, places.tolist())
     return tuple(rows)

@@ -8,141 +8,142 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-from core.dataset import hub, table
-from core.dataset.analysis import analyse
-from core.dataset.chat_dataset import find_dataset, repaired_lines
-from core.dataset.check import Report, check_file, count_both, mark_leakage, with_problem
-from core.dataset.files import (
-    TEST,
-    TRAIN,
-    Manifest,
-    Workplace,
-    hash_files,
-    move_into_place,
-    tokenizer_mark,
-    write_manifest,
-    write_reports,
-)
-from core.dataset.formats import convert, unpack
+from core.dataset import hub, row_index
+from core.dataset.allowed_files import get_file
+from core.dataset.chat_dataset import find_dataset
+from core.dataset.file_check import check_file, find_leakage
+from core.dataset.file_formats import convert, unpack
+from core.dataset.findings import Finding
+from core.dataset.further_checks import run_checks
+from core.dataset.line_check import BOM, read_line, to_line
 from core.dataset.progress import Meter
-from core.dataset.rows import Problem, read_line, to_line
+from core.dataset.repair import repaired_lines
+from core.dataset.report import Report, Reports
+from core.dataset.row_shapes import Shape, converter, recognise, with_mapping
 from core.dataset.scan import MAX_LINE
-from core.dataset.server_files import get_file
-from core.dataset.shapes import Shape, converter, recognise, with_mapping
 from core.dataset.split import DEFAULT_PERCENT, VALIDATION_NOTE, split
+from core.dataset.store import TEST, TRAIN, Manifest, hash_files, move_into_place, write_manifest, write_reports
+from core.dataset.token_counts import NO_TOKENIZER, count_both, mark_of
+from core.dataset.workplace import Request, Workplace
 from core.errors import NotFound, TunedeckError
 
 _SAMPLE_ROWS, _SAMPLE_LINE = 200, 4 << 20  # what the shape is recognised from
-_BOM = b"\xef\xbb\xbf"
-
-COUNTED_INLINE = 2 * 1024 * 1024
+_COUNTED_INLINE = 2 * 1024 * 1024  # bytes; of a larger file tokens are counted by the longer checks
 _BLOCK = 1 << 20
-
-Tell = Callable[[str, int, int], None]  # verb, done, total
 
 
 def prepare(place: Workplace) -> str:
     """Do what the workplace's request says, and return the data set's hash. Raises TunedeckError."""
-    request = place.read("request")
-    meter = Meter(lambda now: place.write("progress", now.to_json()))
-    tell = meter.tell
+    request = place.read_request()
+    meter = Meter(lambda now: place.write("progress", asdict(now)))
     folder = place.path / "data"
     folder.mkdir(exist_ok=True)
-    note, converted = "", []
-    if request["kind"] == "hub":
-        note = hub.fetch(request, folder, tell)
-    else:
-        if request["kind"] == "repair":
-            _repair(request, place, meter)
-        for name, given in (request.get("paths") or {}).items():
-            _copy(get_file(given), place.path / name, tell)
-        for name in (TRAIN, TEST):
-            if (place.path / name).exists():
-                (place.path / name).replace(folder / name)
-                file_name = str((request.get("file_names") or {}).get(name, ""))
-                unpack(folder / name, lambda done: tell("Unpacking", 0, 0, done))
-                if convert(folder / name, file_name, lambda done, total: tell("Converted", done, total)):
-                    converted.append(folder / name)
-    return _finish(folder, request, note, meter, converted)
-
-
-def _repair(request: dict[str, Any], place: Workplace, meter: Meter) -> None:
-    """Write the repaired files of a data set into the workplace."""
-    found = find_dataset(request["of"])
-    if found is None:
-        raise NotFound("The data to repair is no longer on this machine.", "Choose the data again.")
-    for name, path, rows in ((TRAIN, found.train_path, found.rows), (TEST, found.test_path, found.test_rows)):
-        if path is not None:
-            with (place.path / name).open("wb") as copy:
-                lines = repaired_lines(found, request["codes"], "test" if name == TEST else "train")
-                for done, line in enumerate(lines, start=1):
-                    copy.write(line + b"\n")
-                    meter.tell("Repaired", done, rows)
-
-
-def _copy(source: Path, target: Path, tell: Callable[..., None]) -> None:
-    total = source.stat().st_size
-    with source.open("rb") as file, target.open("wb") as copy:
-        while block := file.read(_BLOCK):
-            copy.write(block)
-            tell("Read", 0, 0, copy.tell(), total)
+    if request.hub is not None:
+        return _finish(folder, request, hub.fetch(request.hub, folder, meter), meter, [])
+    if request.kind == "repair":
+        _repair(request, place, meter)
+    for name, given in request.paths.items():
+        _copy(get_file(given), place.path / name, meter)
+    converted = []
+    for path in (folder / TRAIN, folder / TEST):
+        given_file = place.path / path.name
+        if given_file.exists():
+            given_file.replace(path)
+            unpack(path, meter)
+            if convert(path, request.file_names.get(path.name, ""), meter):
+                converted.append(path)
+    return _finish(folder, request, "", meter, converted)
 
 
 def check_further(place: Workplace, key: str) -> None:
     """Run the checks that take longer than reading; the data set is there already."""
-    found, tokenizer = find_dataset(key), place.read("request").get("tokenizer")
-    if found is not None:
-        analyse(found, Path(tokenizer) if tokenizer else None)
+    dataset = find_dataset(key)
+    if dataset is not None:
+        run_checks(dataset, place.read_request().tokenizer)
 
 
-def _finish(folder: Path, request: dict[str, Any], note: str, meter: Meter, converted: list[Path]) -> str:
+def _repair(request: Request, place: Workplace, meter: Meter) -> None:
+    """Write the repaired files of a data set into the workplace."""
+    dataset = find_dataset(request.of)
+    if dataset is None:
+        raise NotFound("The data to repair is no longer on this machine.", "Choose the data again.")
+    for path, file, rows in (
+        (dataset.train_path, "train", dataset.rows),
+        (dataset.test_path, "test", dataset.test_rows),
+    ):
+        if path is not None:
+            with (place.path / path.name).open("wb") as copy:
+                for done, line in enumerate(repaired_lines(dataset, request.codes, file), start=1):
+                    copy.write(line + b"\n")
+                    meter.tell("Repaired", done, rows)
+
+
+def _copy(source: Path, target: Path, meter: Meter) -> None:
+    total = source.stat().st_size
+    with source.open("rb") as file, target.open("wb") as copy:
+        while block := file.read(_BLOCK):
+            copy.write(block)
+            meter.tell("Read", done=copy.tell(), total=total)
+
+
+def _finish(folder: Path, request: Request, note: str, meter: Meter, converted: list[Path]) -> str:
     """Check, split and move into place. converted: files whose blank lines are none of the operator's."""
     train, test = folder / TRAIN, folder / TEST
-    small = train.stat().st_size <= COUNTED_INLINE
-    tokenizer = Path(request["tokenizer"]) if request.get("tokenizer") and small else None
-    marks = [_without_mark(path) for path in (train, test) if path.exists()]
-    shape = _recognise(train, request.get("mapping"))
-    for path in (train, test):
-        if path.exists() and not shape.is_contract and shape.name != "unknown":
-            _convert_rows(path, shape, meter)
-    first, given = check_file(train, meter=meter), test.exists()
-    percent = float(DEFAULT_PERCENT if request.get("test_percent") is None else request["test_percent"])
-    if not given and not first.errors:
-        note = note or split(train, test, percent, int(request.get("seed") or 0))
-    elif not given:
-        note = "The test rows are split off when the errors are gone."
-    reports = _check_both(train, test, meter, first if given or not test.exists() else None)
-    if not any(one.errors for one in reports if one):
-        closed = [_close_gaps(path) for path in converted]
-        reports = _check_both(train, test, meter) if any(closed) else reports
-    if first.errors:
-        note = note or VALIDATION_NOTE
-    reports = (_with(reports[0], train, marks[0]), reports[1])
-    test_path = test if test.exists() else None
-    sha256 = hash_files(train, test_path)
-    manifest = Manifest(
-        request["name"], request["source"], note or VALIDATION_NOTE, test_path is not None, time.time(), asdict(shape)
-    )
-    write_reports(folder, tokenizer_mark(None), *reports)
-    if tokenizer is not None:
-        write_reports(folder, tokenizer_mark(tokenizer), *count_both(reports, train, test_path, tokenizer, meter))
-    write_manifest(folder, manifest)
+    given_test = test.exists()
+    had_mark = _strip_mark(train)
+    shape = _recognise(train, request.mapping)
+    _reshape(train, shape, meter)
+    if given_test:
+        _strip_mark(test)
+        _reshape(test, shape, meter)
+    report = check_file(train, meter=meter)
+    if not given_test:
+        note = _split(train, test, request, report)
+    reports = _check_both(train, test, meter, report if test.exists() == given_test else None)
+    if not any(each.errors for each in reports if each):
+        closed = [path for path in converted if _close_gaps(path)]
+        reports = _check_both(train, test, meter) if closed else reports
+    if had_mark:
+        mark = Finding("byte_order_mark", "The file begins with a byte order mark.")
+        reports = reports[0].with_findings([mark]), reports[1]
+    note = note or VALIDATION_NOTE
+    manifest = Manifest(request.name, request.source, note, test.exists(), time.time(), shape)
+    _write(folder, request, manifest, reports, meter)
+    sha256 = hash_files(train, test if test.exists() else None)
     move_into_place(folder, sha256)
     return sha256
 
 
-def _recognise(path: Path, mapping: dict[str, str] | None) -> Shape:
+def _split(train: Path, test: Path, request: Request, report: Report) -> str:
+    """Take test rows out of a checked file, where nothing is wrong with it; returns what was done, in words."""
+    if report.errors:
+        return "The test rows are split off when the errors are gone."
+    percent = DEFAULT_PERCENT if request.test_percent is None else request.test_percent
+    return split(train, test, percent, request.seed)
+
+
+def _write(folder: Path, request: Request, manifest: Manifest, reports: Reports, meter: Meter) -> None:
+    """Leave beside the files what they are and what was found in them."""
+    train, test = folder / TRAIN, folder / TEST
+    write_reports(folder, NO_TOKENIZER, reports)
+    if request.tokenizer and train.stat().st_size <= _COUNTED_INLINE:
+        counted = count_both(reports, train, test if manifest.has_test else None, request.tokenizer, meter)
+        write_reports(folder, mark_of(request.tokenizer), counted)
+    write_manifest(folder, manifest)
+
+
+def _recognise(path: Path, mapping: Mapping[str, str] | None) -> Shape:
     """Return the shape of a file's rows, from its first ones, or as the operator set it."""
     with path.open("rb") as file:
         rows = (read_line(0, raw)[0] for raw in _first_lines(file))
-        found = recognise(islice(rows, _SAMPLE_ROWS))
-    return with_mapping(mapping, found.columns) if mapping else found
+        shape = recognise(islice(rows, _SAMPLE_ROWS))
+    return with_mapping(mapping, shape.columns) if mapping else shape
 
 
 def _first_lines(file: BinaryIO) -> Iterator[bytes]:
@@ -156,57 +157,56 @@ def _first_lines(file: BinaryIO) -> Iterator[bytes]:
             yield raw
 
 
-def _convert_rows(path: Path, shape: Shape, meter: Meter) -> None:
+def _reshape(path: Path, shape: Shape, meter: Meter) -> None:
     """Give every row of a file the contract's shape; a line that is no row stays as it is, for the check to name."""
-    change, converted, size = converter(shape), path.with_suffix(".shaped"), path.stat().st_size
-    with path.open("rb") as source, converted.open("wb") as target:
+    if shape.is_contract or shape.name == "unknown":
+        return
+    change, reshaped, size = converter(shape), path.with_suffix(".shaped"), path.stat().st_size
+    with path.open("rb") as source, reshaped.open("wb") as target:
         for number, raw in enumerate(iter(lambda: source.readline(MAX_LINE), b"")):
             row, _ = read_line(0, raw) if raw.strip() else (None, None)
             target.write(raw if row is None else to_line(change(row)) + b"\n")
             if number % 500 == 0:
                 meter.tell("Reshaped", number, 0, source.tell(), size)
-    converted.replace(path)
+    reshaped.replace(path)
 
 
 def _close_gaps(path: Path) -> bool:
     """Take out the blank lines that a table's line numbers left, once nobody looks for an error by its line."""
-    if not table.count(path) or int(table.read(path)["line"][-1]) == table.count(path):
+    rows = row_index.read(path)
+    if not len(rows) or rows["line"][-1] == len(rows):
         return False
     closed = path.with_suffix(".closed")
     with closed.open("wb") as file:
-        for lines in table.iterate(path):
+        for lines in row_index.iterate(path):
             file.write(b"".join(raw.strip() + b"\n" for raw in lines))
     closed.replace(path)
     return True
 
 
-def _check_both(train: Path, test: Path, meter: Meter, first: Report | None = None) -> tuple[Report, Report | None]:
+def _check_both(train: Path, test: Path, meter: Meter, first: Report | None = None) -> Reports:
     """Check both files; first: what was found in the training file, where it is still as it was then."""
     first = first or check_file(train, meter=meter)
     if not test.exists():
         return first, None
-    second = check_file(test, minimum_rows=1, meter=meter)
-    return first, with_problem(second, test, mark_leakage(train, test))
+    second, leakage = check_file(test, minimum_rows=1, meter=meter), find_leakage(train, test)
+    return first, second.with_findings([leakage] if leakage else [])
 
 
-def _without_mark(path: Path) -> bool:
-    """Take a byte order mark off the file; tell whether there was one."""
+def _strip_mark(path: Path) -> bool:
+    """Take a byte order mark off a file, a doubled one too; tell whether there was one."""
     with path.open("rb") as file:
-        if file.read(3) != _BOM:
+        marks = 0
+        while file.read(len(BOM)) == BOM:
+            marks += 1
+        if not marks:
             return False
+        file.seek(marks * len(BOM))
         bare = path.with_suffix(".bare")
         with bare.open("wb") as copy:
-            shutil.copyfileobj(file, copy, 1 << 20)
+            shutil.copyfileobj(file, copy, _BLOCK)
     bare.replace(path)
     return True
-
-
-def _with(report: Report, path: Path, had_mark: bool) -> Report:
-    if not had_mark:
-        return report
-    fix = "Nothing: it is left out of the copy that is used."
-    mark = Problem(0, "", "The file begins with a byte order mark.", fix, "warning", "byte_order_mark")
-    return with_problem(report, path, mark)
 
 
 def main(preparation_id: str) -> int:

@@ -6,7 +6,7 @@ from collections import Counter
 
 import streamlit as st
 
-from core.dataset import Finding
+from core.dataset import Finding, Severity
 from pages.parts.data.rows import show_finding
 from pages.parts.kit import words
 from pages.parts.kit.action import action
@@ -14,9 +14,9 @@ from pages.parts.kit.action import action
 _AT_ONCE = 5
 _FIRST_LINES = 5
 _MARKS = {
-    "error": ("Error", ":material/error:", "red"),
-    "warning": ("Warning", ":material/warning:", "orange"),
-    "hint": ("Hint", ":material/info:", "gray"),
+    Severity.ERROR: ("Error", ":material/error:", "red"),
+    Severity.WARNING: ("Warning", ":material/warning:", "orange"),
+    Severity.HINT: ("Hint", ":material/info:", "gray"),
 }
 
 
@@ -37,25 +37,26 @@ def draw(findings: tuple[Finding, ...]) -> None:
 
 def describe(findings: tuple[Finding, ...]) -> str:
     """Return "2 kinds of error, 1 kind of warning. Errors block, warnings and hints do not."."""
-    kinds: Counter[str] = Counter(finding.severity for finding in findings)
-    said = ", ".join(f"{words.plural(kinds[one], one)}" for one in _MARKS if kinds[one])
-    return f"{said}. " + ("Errors must be mended first." if kinds["error"] else "None of them blocks.")
+    kinds = Counter(finding.kind.severity for finding in findings)
+    counted = ", ".join(words.plural(kinds[severity], severity.value) for severity in Severity if kinds[severity])
+    blocks = any(severity.blocks for severity in kinds)
+    return f"{counted}. " + ("Errors must be mended first." if blocks else "None of them blocks.")
 
 
 def _draw_one(finding: Finding) -> None:
-    label, icon, colour = _MARKS[finding.severity]
+    kind = finding.kind
+    label, icon, colour = _MARKS[kind.severity]
     with st.container(border=True, gap="xsmall"):
         with st.container(horizontal=True, vertical_alignment="center"):
             st.badge(label, icon=icon, color=colour)  # type: ignore[arg-type]
-            st.text(f"{finding.title} · {_where(finding)}", width="stretch")
+            st.text(f"{kind.title} · {_where(finding)}", width="stretch")
             if finding.lines:
                 key = f"show-{finding.file}-{finding.code}"
                 action("Show rows", show_finding, finding.code, finding.file, key=key, icon="search")
-        if finding.example and finding.example != finding.title:
+        if finding.example and finding.example != kind.title:
             st.text(words.visible(finding.example))
-        st.caption(
-            words.plain(f"Fix: {finding.fix}" + (f" A repair can do it: {finding.repair}" * bool(finding.repair)))
-        )
+        repair = f" A repair can do it: {kind.repair}" if kind.repair else ""
+        st.caption(words.plain(f"Fix: {kind.fix}{repair}"))
 
 
 def _where(finding: Finding) -> str:

@@ -44,7 +44,7 @@ def remember(preparation: Preparation, source: str) -> None:
     """Keep the check in the URL, so that a reload finds it, and have its first rows read by the time they are drawn."""
     set_url_id("prep", preparation.id)
     set_url_id("from", source)
-    if preparation.state == "running":
+    if not preparation.state.finished:
         look_ahead(preparation.id)
 
 

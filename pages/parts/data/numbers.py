@@ -35,7 +35,7 @@ def read_limit(draft: Draft) -> int:
 def draw_tiles(found: ChatDataset, limit: int) -> None:
     """Draw how many rows and tokens there are, and where they came from."""
     stats = found.stats
-    unit = "Tokens" if stats.length_unit == "tokens" else "Tokens, about"
+    unit = "Tokens" if stats.in_tokens else "Tokens, about"
     learned = f"{words.number(stats.trained_length)} of them are learned." if stats.trained_length else None
     with st.grid(4, min_column_width=160):
         draw_tile("Train", words.number(found.rows))

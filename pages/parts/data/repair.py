@@ -21,7 +21,7 @@ _DOWNLOADED_BYTES = 20_000_000  # a browser's download is made in memory
 
 def draw(found: ChatDataset, findings: tuple[Finding, ...], tokenizer: Path | None) -> None:
     """Draw which findings can be mended, what that changes, and the repaired file."""
-    mendable = {one.code: one for one in findings if one.repair and one.lines}
+    mendable = {finding.code: finding for finding in findings if finding.kind.repair and finding.lines}
     if not mendable:
         return
     with st.expander("Repair", icon=":material/build:"):
@@ -37,7 +37,7 @@ def draw(found: ChatDataset, findings: tuple[Finding, ...], tokenizer: Path | No
 
 
 def _draw_choice(finding: Finding) -> bool:
-    label = f"{finding.title} ({words.plural(finding.count, 'row')}). {finding.repair}"
+    label = f"{finding.kind.title} ({words.plural(finding.count, 'row')}). {finding.kind.repair}"
     return bool(st.checkbox(words.plain(label), value=True, key=f"mend-{finding.code}"))
 
 
@@ -51,7 +51,7 @@ def _draw_changes(found: ChatDataset, codes: tuple[str, ...], file: str) -> None
     pages = max(1, -(-len(changes) // _SHOWN))
     at = st.pagination(pages, key=f"changes-page-{file}") if pages > 1 else 1
     for change in changes[(at - 1) * _SHOWN : at * _SHOWN]:
-        titles = ", ".join(datasets.CODES[code].title for code in change.codes)
+        titles = ", ".join(datasets.KINDS[code].title for code in change.codes)
         st.caption(words.plain(f"line {change.line} · {titles}" + (" · left out" if change.after is None else "")))
         st.code(words.visible(describe_change(change)), language=None, wrap_lines=True)
     if len(changes) == 20:

@@ -10,7 +10,7 @@ from typing import Any
 import streamlit as st
 
 from core import dataset as datasets
-from core.dataset import CODES, ChatDataset, Finding, Row
+from core.dataset import KINDS, ChatDataset, Finding, Row
 from pages.parts.kit import fields, reads, words
 from pages.parts.kit.action import action
 from pages.parts.kit.elements.tokens import draw_tokens
@@ -34,7 +34,7 @@ def draw(found: ChatDataset, findings: tuple[Finding, ...], tokenizer: Path | No
     with st.container(horizontal=True, vertical_alignment="bottom"):
         file = _draw_file(chosen.file) if found.test_path else "train"
         view = str(st.segmented_control("Show as", (CHAT, WITH_JSON, AS_MODEL), default=CHAT, required=True, key="as"))
-    path = found.test_path if file == "test" and found.test_path else found.train_path
+    path = found.path_of(file)
     codes = {one.code: one for one in findings if one.file == file and one.lines}
     with st.container(horizontal=True, vertical_alignment="bottom"):
         text = _draw_search_field(chosen.text)
@@ -42,8 +42,8 @@ def draw(found: ChatDataset, findings: tuple[Finding, ...], tokenizer: Path | No
         line = _draw_line(chosen.line)
     set_url_id("row", f"{_TEST_ROW if file == 'test' else ''}{line}" if line else None)
     if line:
-        place = datasets.find_place(path, line)
-        rows = [] if place is None else list(datasets.read_page(path, place, 1, mark=found.mark).rows)
+        row = datasets.find_row(path, line, found.mark)
+        rows = [row] if row else []
         if not rows:
             st.text(f"There is no row on line {words.number(line)}.")
     else:
@@ -107,7 +107,9 @@ def _draw_filter(code: str, codes: dict[str, Finding]) -> str:
         "With the finding",
         field.among,
         field.index or 0,
-        format_func=lambda code: f"{codes[code].title} ({words.number(codes[code].count)})" if code else "All rows",
+        format_func=lambda code: (
+            f"{codes[code].kind.title} ({words.number(codes[code].count)})" if code else "All rows"
+        ),
         **fields.follow(field, "The finding", _choose, "code"),
     )
     return str(field.value)
@@ -193,7 +195,7 @@ def _describe(row: Row) -> str:
         parts.append(f"{words.plural(row.tokens, 'token')}, {words.number(row.trained)} learned")
     if not row.messages:
         parts.append("cannot be read as a conversation")
-    parts += [CODES[code].title for code in row.codes]
+    parts += [KINDS[code].title for code in row.codes]
     return " · ".join(parts)
 
 

@@ -10,7 +10,7 @@ from core import dataset as datasets
 from core import home
 from core.azureml.reader import Snapshot
 from core.dataset import ChatDataset, Preview
-from core.errors import BadInput, TunedeckError
+from core.errors import BadInput
 from core.launch.drafts import Draft
 from pages.parts.data import findings as data_findings
 from pages.parts.data import forms as data_forms
@@ -136,14 +136,14 @@ def _draw_repair_or_known(draft: Draft) -> str | None:
 def _draw_preparation(preparation_id: str) -> str | None:
     """Draw how far the check is, and its first rows meanwhile; returns the key of its data set when it is done."""
     found = datasets.read_preparation(preparation_id)
-    if found.state == "running":
+    if not found.state.finished:
         live(lambda: _draw_progress(preparation_id), key="preparation", run_every=0.7)
         action("Cancel check", _cancel, preparation_id, key="cancel-check", icon="close")
         return None
-    if found.state == "failed":
-        draw_error(TunedeckError(found.message, found.hint, found.detail), key="preparation")
+    if found.error is not None:
+        draw_error(found.error, key="preparation")
         return None
-    if found.state == "cancelled" or found.dataset is None:
+    if found.dataset is None:
         draw_empty("The check was cancelled. Nothing of it is kept.")
         return None
     return found.dataset.key
@@ -158,7 +158,7 @@ def _cancel(preparation_id: str) -> None:
 
 def _draw_progress(preparation_id: str) -> object:
     found = datasets.read_preparation(preparation_id)
-    if found.state == "running":
+    if not found.state.finished:
         st.progress(found.fraction or 0.0, text=words.plain(found.words))
         seen = data_forms.look_ahead(preparation_id)
         if seen.has_value and seen.value is None:

@@ -14,8 +14,8 @@ import pytest
 
 from core import dataset
 from core.azureml.connection import Connection
-from core.dataset import ChatDataset, Preparation
-from core.dataset.files import Workplace
+from core.dataset import ChatDataset, Preparation, Severity
+from core.dataset.workplace import Workplace
 from core.errors import BadInput, NotFound, Unreachable
 from core.home import Home
 from tests.tiny_model import build_tiny_model
@@ -34,7 +34,7 @@ def as_file(lines: list[str], end: str = "\n") -> bytes:
 
 def wait(started: Preparation, timeout_s: float = 60) -> Preparation:
     until = time.monotonic() + timeout_s
-    while (now := dataset.read_preparation(started.id)).state == "running":
+    while not (now := dataset.read_preparation(started.id)).state.finished:
         assert time.monotonic() < until, now
         time.sleep(0.05)
     return now
@@ -47,12 +47,11 @@ def messages_of(found: ChatDataset, path: Path | None) -> list[str]:
 
 def test_the_sample_is_clean_and_the_same_each_time(home: Home) -> None:
     sample = dataset.load_sample()
-    assert (sample.name, sample.source, sample.usable, sample.problems) == ("sample", "bundled sample", True, ())
-    assert sample.findings == ()
+    assert (sample.name, sample.source, sample.usable, sample.findings) == ("sample", "bundled sample", True, ())
     assert sample.rows >= 300
     assert sample.test_rows >= 20
     assert dataset.load_sample() == sample == dataset.find_dataset(sample.key)
-    assert sample.train_path.parent == home.datasets / sample.sha256
+    assert sample.train_path.parent == home.datasets / sample.key
 
 
 def test_an_upload_without_a_test_file_is_split_by_content_the_same_way_each_time(home: Home) -> None:
@@ -83,22 +82,24 @@ def test_a_broken_line_seven_blocks_and_the_repaired_file_does_not(home: Home) -
     found = dataset.from_upload("broken.jsonl", as_file(lines))
     assert not found.usable
     assert found.words == "Fix 1 error first."
-    assert (
-        found.problems[0].message == f'Line 7 is not JSON: a closing "}}" is missing at character {len(lines[6]) + 1}.'
-    )
-    assert dataset.list_problem_lines(found.train) == [7]
+    first = found.findings[0]
+    assert first.example == f'Line 7 is not JSON: a closing "}}" is missing at character {len(lines[6]) + 1}.'
+    assert first.lines == (7,)
     row = dataset.find_row(found.train_path, 7)
     assert row is not None
     assert (row.text, row.messages) == (lines[6], ())
-    repaired = dataset.from_upload("mended.jsonl", dataset.read_repaired(found.train_path))
+    repaired = dataset.from_upload("mended.jsonl", b"\n".join(dataset.repaired_lines(found)))
     assert repaired.usable
     assert repaired.rows + repaired.test_rows == 29
 
 
-def test_many_errors_are_counted_and_the_first_hundred_kept(home: Home) -> None:
+def test_many_errors_are_counted_and_the_first_fifty_lines_kept(home: Home) -> None:
     found = dataset.from_upload("bad.jsonl", as_file(["{", *["{}"] * 250]))
     assert found.words == "Fix 251 errors first. Line 1 is the first."
-    assert len(found.problems) == 100
+    assert [(one.code, one.count, len(one.lines)) for one in found.findings] == [
+        ("no_messages", 250, 50),
+        ("not_json", 1, 1),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -114,13 +115,13 @@ def test_many_errors_are_counted_and_the_first_hundred_kept(home: Home) -> None:
 def test_a_file_that_cannot_be_used_says_why(home: Home, content: bytes, said: str) -> None:
     found = dataset.from_upload("x.jsonl", content)
     assert not found.usable
-    assert said in [problem.message for problem in found.problems]
+    assert said in [finding.example for finding in found.findings]
 
 
 def test_a_byte_order_mark_and_windows_line_ends_are_only_remarked(home: Home) -> None:
     found = dataset.from_upload("x.jsonl", b"\xef\xbb\xbf" + as_file(rows(40), "\r\n"))
-    assert [(problem.message, problem.severity) for problem in found.problems] == [
-        ("The file begins with a byte order mark.", "warning")
+    assert [(finding.example, finding.kind.severity) for finding in found.findings] == [
+        ("The file begins with a byte order mark.", Severity.WARNING)
     ]
     assert found.usable
     assert not found.train_path.read_bytes().startswith(b"\xef\xbb\xbf")
@@ -128,7 +129,7 @@ def test_a_byte_order_mark_and_windows_line_ends_are_only_remarked(home: Home) -
 
 def test_copies_are_remarked(home: Home) -> None:
     found = dataset.from_upload("x.jsonl", as_file(rows(20) + rows(20)), as_file(rows(2, 50)))
-    assert found.problems[0].message == "20 rows are copies of an earlier row. Line 21 is the first."
+    assert found.findings[0].example == "20 rows are copies of an earlier row. Line 21 is the first."
     assert found.usable
 
 
@@ -138,7 +139,7 @@ def test_blank_lines_keep_line_numbers_true_and_are_no_rows(home: Home) -> None:
     assert found.rows == 12
     assert [row.line for row in dataset.read_rows(found.train_path, 3, 2)] == [7, 9]
     assert dataset.find_row(found.train_path, 8) is None
-    assert [row.line for row in dataset.find_rows(found.train_path, "Q11")] == [23]
+    assert [row.line for row in dataset.read_page(found.train_path, text="Q11").rows] == [23]
 
 
 @pytest.mark.parametrize("blank", [b"\n", b"\r\n", b" \t\n"])
@@ -175,7 +176,7 @@ def test_a_row_the_models_template_refuses_is_an_error_of_that_line(home: Home) 
     lines = rows(12)
     lines[4] = lines[4].replace('{"role": "user"', '{"role": "system", "content": "s"}, {"role": "user"')
     found = dataset.from_upload("x.jsonl", as_file(lines), as_file(rows(1, 50)), tokenizer=folder)
-    assert [problem.message for problem in found.problems] == [
+    assert [finding.example for finding in found.findings] == [
         "Line 5 is refused by the model's chat template: no system role"
     ]
 
@@ -203,7 +204,7 @@ def test_parquet_and_a_json_list_are_taken_too(home: Home) -> None:
 def test_a_big_file_is_checked_by_a_process_of_its_own_and_found_again(home: Home) -> None:
     """About 3 s: 40,000 rows."""
     started = dataset.start_upload("big.jsonl", as_file(rows(40_000)))
-    assert started.state == "running"
+    assert not started.state.finished
     done = wait(started)
     assert done.dataset is not None, done
     assert (done.dataset.rows, done.dataset.test_rows) == (36_000, 4_000)
@@ -230,7 +231,7 @@ def test_a_check_that_was_killed_is_told_as_failed(home: Home) -> None:
         time.sleep(0.01)
     os.kill(pid, signal.SIGKILL)
     ended = wait(started)
-    assert (ended.state, ended.message) == ("failed", "The check of the data ended without a result.")
+    assert (ended.state, ended.words) == ("failed", "The check of the data ended without a result.")
 
 
 def test_an_unknown_preparation_or_data_set_is_none(home: Home) -> None:
@@ -255,13 +256,13 @@ def test_an_upload_goes_once_under_its_hash_and_is_one_version(conn: Connection)
     total = sample.train_path.stat().st_size + (sample.test_path.stat().st_size if sample.test_path else 0)
     assert sent.bytes_sent == total
     assert heard[-1] == (total, total)
-    assert sample.sha256 in sent.train_uri
+    assert sample.key in sent.train_uri
     assert dataset.upload(conn, sample).bytes_sent == 0
     first, again = (dataset.register_data(conn, sample, sent) for _ in range(2))
     assert first == again
     assert first.version == "1"
     asset = conn.workspace.data.get("sample-train", "1")
-    assert asset.tags["tunedeck.sha256"] == sample.sha256
+    assert asset.tags["tunedeck.sha256"] == sample.key
     assert (asset.tags["rows"], asset.tags["source"]) == (str(sample.rows), "bundled sample")
     other = dataset.from_upload("sample.jsonl", as_file(rows(40)))
     assert dataset.register_data(conn, other, dataset.upload(conn, other)).version == "2"

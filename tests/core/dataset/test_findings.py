@@ -11,8 +11,8 @@ import numpy
 import pytest
 
 from core import dataset
-from core.dataset.near import find_pairs, sign
-from core.dataset.text import check_texts, passes_checksum, restore
+from core.dataset.near_copies import find_pairs, sign
+from core.dataset.text_check import check_texts, passes_checksum, restore
 from core.home import Home
 
 SEED = 20_260
@@ -113,10 +113,10 @@ def test_every_planted_defect_is_found_on_its_line(home: Home) -> None:
     wrong = {
         one.code: one.lines
         for one in found.findings
-        if one.severity == "error" and set(one.lines) != set(planted.get(one.code, []))
+        if one.kind.severity.blocks and set(one.lines) != set(planted.get(one.code, []))
     }
     assert wrong == {}
-    assert all(one.fix and one.example and one.count >= 3 for one in found.findings)
+    assert all(one.kind.fix and one.example and one.count >= 3 for one in found.findings)
     page = dataset.read_page(found.train_path, code="card_number")
     assert [row.line for row in page.rows] == planted["card_number"]
     assert page.total == 3
@@ -170,16 +170,16 @@ def test_a_repair_shows_what_it_changes_and_leaves_the_file_as_it_is(home: Home)
     lines += [json.dumps({"messages": [said("human", "q"), said("gpt", "a")]}).encode()]
     found = dataset.from_upload("broken.jsonl", b"\n".join(lines))
     before = found.train_path.read_bytes()
-    plan = dataset.plan_repair(found)
-    assert (plan.kept, plan.removed, plan.changed) == (60, len(ERRORS) + 2, 6)
-    restored = next(diff for diff in plan.diffs if diff.codes == ("mojibake",))
+    changes = dataset.list_changes(found, dataset.REPAIRABLE, first=1000)
+    left_out = [diff for diff in changes if diff.after is None]
+    assert (len(left_out), len(changes) - len(left_out)) == (len(ERRORS) + 2, 6)
+    restored = next(diff for diff in changes if diff.codes == ("mojibake",))
     assert restored.after is not None
     assert "The café is open, it’s late." in restored.after
     for code in ("duplicate", "lone_message"):
-        assert next(diff for diff in plan.diffs if diff.codes == (code,)).after is None
-    only = dataset.plan_repair(found, ["duplicate"])
-    assert (only.removed, only.changed) == (1, 0)
-    mended = dataset.from_upload("mended.jsonl", dataset.read_repaired(found.train_path))
+        assert next(diff for diff in changes if diff.codes == (code,)).after is None
+    assert [diff.codes for diff in dataset.list_changes(found, ["duplicate"])] == [("duplicate",)]
+    mended = dataset.from_upload("mended.jsonl", b"\n".join(dataset.repaired_lines(found)))
     assert found.train_path.read_bytes() == before
     assert (mended.findings, mended.rows + mended.test_rows) == ((), 66)
 

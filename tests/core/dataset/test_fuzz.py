@@ -197,5 +197,5 @@ def take(name: str, content: bytes, where: str) -> None:
     else:
         said = "Checked."
         assert found.usable or found.findings, where
-        assert all(one.example and one.fix for one in found.findings), where
+        assert all(one.example and one.kind.fix for one in found.findings), where
     assert said.endswith("."), (where, said)

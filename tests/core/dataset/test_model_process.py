@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from core import dataset
+from core.dataset import Severity
 from core.dataset.model_view import view_as_model
 from core.errors import BadInput
 from core.home import Home
@@ -129,7 +130,7 @@ def test_a_data_set_stays_when_the_model_cannot_be_used(home: Home, folder: Path
     (folder / "chat_template.jinja").write_text(LOOP, encoding="utf-8")
     taken: Any = dataset.start_upload("faq.jsonl", content, tokenizer=folder).dataset
     first = taken.findings[0]
-    assert (first.code, first.severity, taken.usable, taken.rows) == ("bad_model", "error", False, 18)
+    assert (first.code, first.kind.severity, taken.usable, taken.rows) == ("bad_model", Severity.ERROR, False, 18)
     assert first.example.startswith("The model 'tiny-chat' cannot be used: its chat template or tokenizer does not")
     assert taken.words == first.example, "why it cannot be used, at the button and in the check before a start"
     assert dataset.find_dataset(taken.key).usable, "with another model it can be used"  # type: ignore[union-attr]

@@ -11,11 +11,11 @@ import numpy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
-from core.dataset import table
-from core.dataset.check import check_file
+from core.dataset import row_index
+from core.dataset.file_check import check_file
 from core.dataset.findings import flag
-from core.dataset.look import read_rows
-from core.dataset.rows import check_row, read_line
+from core.dataset.line_check import check_line
+from core.dataset.row_pages import read_rows
 from core.dataset.scan import BLOCK, MAX_LINE, flags_of, scan_file
 
 VALUES: Any = some.recursive(
@@ -28,8 +28,7 @@ GOOD = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "co
 
 
 def flags_by_line(raw: bytes) -> int:
-    row, problem = read_line(1, raw)
-    return flags_of(row or {}, [problem] if problem else check_row(1, row or {}))
+    return flags_of(*check_line(1, raw))
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -40,7 +39,7 @@ def test_the_fast_pass_and_the_slow_one_agree_on_every_row(tmp_path: Path, rows:
     path = tmp_path / "x.jsonl"
     path.write_bytes(b"\n".join(lines))
     assert scan_file(path).rows == len(rows)
-    assert table.read(path)["flags"].tolist() == [flags_by_line(line) for line in lines]
+    assert row_index.read(path)["flags"].tolist() == [flags_by_line(line) for line in lines]
 
 
 def test_lines_of_every_length_lie_where_the_table_says(tmp_path: Path) -> None:
@@ -65,7 +64,7 @@ def test_lines_of_every_length_lie_where_the_table_says(tmp_path: Path) -> None:
     check_file(path)
     assert [row.messages[0]["content"] for row in read_rows(path, 0, 1000)] == wanted
     whole = path.read_bytes().split(b"\n")
-    assert [whole[int(line) - 1] for line in table.read(path)["line"]] == [line.encode() for line in lines]
+    assert [whole[int(line) - 1] for line in row_index.read(path)["line"]] == [line.encode() for line in lines]
 
 
 def test_a_line_too_long_to_read_is_named_and_the_next_ones_are_read(tmp_path: Path) -> None:
@@ -74,6 +73,6 @@ def test_a_line_too_long_to_read_is_named_and_the_next_ones_are_read(tmp_path: P
     path = tmp_path / "x.jsonl"
     path.write_bytes(b"\n".join([good, b'{"a": "' + b"x" * (2 * MAX_LINE + 100), good, good]))
     scan = scan_file(path)
-    assert [one.message for one in scan.problems["line_too_long"]] == ["Line 2 is longer than 32 MiB and was not read."]
-    assert numpy.flatnonzero(table.read(path)["flags"] & numpy.uint64(flag("line_too_long"))).tolist() == [1]
+    assert scan.examples["line_too_long"].message == "Line 2 is longer than 32 MiB and was not read."
+    assert numpy.flatnonzero(row_index.read(path)["flags"] & numpy.uint64(flag("line_too_long"))).tolist() == [1]
     assert [(row.line, bool(row.messages)) for row in read_rows(path, 2, 5)] == [(3, True), (4, True)]

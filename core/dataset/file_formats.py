@@ -15,26 +15,23 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
-from core.dataset.delimited import BLANK, read_table
-from core.dataset.rows import to_line
+from core.dataset.csv_reader import BLANK, read_table
+from core.dataset.line_check import BOM, to_line
+from core.dataset.progress import Meter
 from core.errors import BadInput
 
 SUFFIXES = ("jsonl", "json", "csv", "tsv", "parquet", "gz", "zst", "txt")
 _BATCH_ROWS = 100
 _CHUNK = 1 << 16
 _MOST_LINES = 5_000  # of a preview
-_BOM = b"\xef\xbb\xbf"
 _MAX_MEMBER = 32 << 20  # characters of one object; no conversation is that long
 _FREE_BYTES = 1 << 30  # left on the disk
 _MOST_TIMES_LARGER = 300  # text compresses to a twentieth; a file that grows more is made to fill the disk
 
-Told = Callable[[int], None]  # hears bytes done
-ToldRows = Callable[[int, int], None]  # hears rows done, and of how many: 0 where only the end tells
-
 # pyarrow is imported where it is needed: 35 MB and 0.15 s for the few files that are Parquet or zstandard.
 
 
-def unpack(path: Path, told: Told | None = None) -> None:
+def unpack(path: Path, meter: Meter | None = None) -> None:
     """Put what a gzip or zstandard file holds in its place; other files stay as they are. Raises BadInput."""
     kind = _packing(path)
     if kind is None:
@@ -42,7 +39,7 @@ def unpack(path: Path, told: Told | None = None) -> None:
     target = path.with_suffix(".unpacked")
     try:
         with path.open("rb") as source, target.open("wb") as file:
-            _copy_within_limits(_open_packed(source, kind), file, path.stat().st_size, told)
+            _copy_within_limits(_open_packed(source, kind), file, path.stat().st_size, meter)
     except (OSError, EOFError, zlib.error) as error:
         target.unlink(missing_ok=True)
         said = f"The {kind} file ends too early or is damaged after {_size(target)} bytes."
@@ -55,7 +52,7 @@ def unpack(path: Path, told: Told | None = None) -> None:
         raise BadInput("The file is packed twice.", "Unpack it once, and choose it again.")
 
 
-def convert(path: Path, name: str = "", told: ToldRows | None = None) -> bool:
+def convert(path: Path, name: str = "", meter: Meter | None = None) -> bool:
     """Put JSONL in the place of a table or a JSON list; returns whether there was something to do. Raises BadInput.
 
     The rows of a CSV stand on the lines where they stood, with blank lines between where rows took several.
@@ -64,14 +61,14 @@ def convert(path: Path, name: str = "", told: ToldRows | None = None) -> bool:
     reader = _reader(path, name)
     if reader is None:
         return False
-    total = reader.count() if told else 0
+    total = reader.count() if meter else 0
     converted = path.with_suffix(".converted")
     try:
         with converted.open("wb") as file:
             for number, row in enumerate(reader.rows):
                 file.write(_as_line(row) + b"\n")
-                if told and number % 1000 == 0:
-                    told(number, total)
+                if meter and number % 1000 == 0:
+                    meter.tell("Converted", number, total)
     except (BadInput, OSError):
         converted.unlink(missing_ok=True)
         raise
@@ -136,7 +133,7 @@ def _open_packed(source: BinaryIO, kind: str) -> Any:
     return pyarrow.CompressedInputStream(source, "zstd")
 
 
-def _copy_within_limits(packed: Any, file: BinaryIO, packed_bytes: int, told: Told | None) -> None:
+def _copy_within_limits(packed: Any, file: BinaryIO, packed_bytes: int, meter: Meter | None) -> None:
     done = 0
     while block := packed.read(1 << 20):
         done += len(block)
@@ -146,8 +143,8 @@ def _copy_within_limits(packed: Any, file: BinaryIO, packed_bytes: int, told: To
         if done % (64 << 20) < len(block) and _free(file) < _FREE_BYTES:
             raise BadInput(f"The disk is full after {done >> 20} MiB were unpacked.", "Free some space.")
         file.write(block)
-        if told:
-            told(done)
+        if meter:
+            meter.tell("Unpacking", done=done)
 
 
 def _free(file: BinaryIO) -> int:
@@ -178,7 +175,7 @@ def _reader(path: Path, name: str) -> _Reader | None:
     if _is_one_object(start, name):
         return _Reader(_read_one(path))
     suffixes = name.lower().split(".")
-    text = start.removeprefix(_BOM).lstrip()
+    text = start.removeprefix(BOM).lstrip()
     if {"csv", "tsv"} & set(suffixes) and not text.startswith((b"{", b"[")):
         rows = read_table(path, "\t" if "tsv" in suffixes else _delimiter(start))
         return _Reader(rows, lambda: _count_lines(path))
@@ -196,7 +193,7 @@ def _as_line(row: Any) -> bytes:
 
 def _is_list(start: bytes, whole: bool) -> bool:
     """Tell whether a file is one JSON list: it begins with a bracket, and its first line alone is not JSON."""
-    text = start.removeprefix(_BOM).lstrip()
+    text = start.removeprefix(BOM).lstrip()
     if not text.startswith(b"["):
         return False
     first, _, rest = text.partition(b"\n")
@@ -209,7 +206,7 @@ def _is_list(start: bytes, whole: bool) -> bool:
 
 def _is_one_object(start: bytes, name: str) -> bool:
     """Tell whether a .json file is one object written over several lines."""
-    first = start.removeprefix(_BOM).lstrip().partition(b"\n")[0].strip()
+    first = start.removeprefix(BOM).lstrip().partition(b"\n")[0].strip()
     return name.lower().split(".")[-1] == "json" and first == b"{"
 
 
@@ -246,7 +243,7 @@ def _read_parquet(path: Path) -> Iterator[Any]:
             _check_row_groups(file.metadata)
             for batch in file.iter_batches(_BATCH_ROWS):
                 for row in batch.to_pylist():
-                    yield _without_nulls(row)
+                    yield without_nulls(row)
                     done += 1
     except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
         said = (
@@ -285,7 +282,7 @@ def _check_row_groups(metadata: Any) -> None:
             raise BadInput(f"Row group {number + 1} of the Parquet file unpacks to {size}.", "Save smaller row groups.")
 
 
-def _without_nulls(row: dict[str, Any]) -> dict[str, Any]:
+def without_nulls(row: dict[str, Any]) -> dict[str, Any]:
     """Take out the null keys of messages: a table has every key in every message."""
     messages = row.get("messages")
     if isinstance(messages, list):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from core import dataset
-from core.dataset.server_files import get_file
+from core.dataset.allowed_files import get_file
 from core.errors import BadInput, NotFound, TunedeckError
 from core.home import Home
 from tests.core.dataset.test_sources import as_jsonl

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from core.dataset.rows import UNREADABLE
+from core.dataset.line_check import UNREADABLE
 from core.errors import BadInput
 
 _MAX_FIELD = 4 << 20  # characters; no conversation is that long, and so much is read once more behind a forgotten quote

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from core import home
-from core.dataset import formats
+from core.dataset.file_formats import SUFFIXES
 from core.errors import BadInput, NotFound, TunedeckError
 
 LONGEST_NAME = 255  # bytes: what file systems take
-SUFFIX = re.compile(r"(\.(" + "|".join(formats.SUFFIXES) + r"))+$", re.IGNORECASE)
+SUFFIX = re.compile(r"(\.(" + "|".join(SUFFIXES) + r"))+$", re.IGNORECASE)
 _VARIABLE = "TUNEDECK_DATA_FOLDERS"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 

@@ -9,11 +9,11 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
-from core.dataset.rows import UNREADABLE
+from core.dataset.line_check import UNREADABLE
 
-ROLE_NAMES = {
+_ROLE_NAMES = {
     "human": "user",
     "user": "user",
     "prompter": "user",
@@ -46,8 +46,7 @@ _EMPTY = (None, "")
 class Shape:
     """What rows look like. mapping: part ("system", "user", "context", "assistant", "chat", "tools") -> column.
 
-    reason: why it was taken for that. matched of sampled: how many of the rows looked at fit. columns: all there are,
-    for an operator who corrects the mapping. sure: nothing else was as likely.
+    reason: why it was taken for that. columns: all there are, for an operator who corrects the mapping.
     """
 
     name: str
@@ -55,9 +54,6 @@ class Shape:
     reason: str
     mapping: Mapping[str, str] = field(default_factory=dict)
     columns: tuple[str, ...] = ()
-    matched: int = 0
-    sampled: int = 0
-    sure: bool = True
 
     @property
     def is_contract(self) -> bool:
@@ -69,6 +65,11 @@ class Shape:
         """Return what it was taken for and why, as sentences."""
         return f"{self.title if self.name == 'unknown' else f'Recognised as {self.title}'}. {self.reason}"
 
+    @classmethod
+    def from_json(cls, kept: Mapping[str, Any]) -> Self:
+        """Return a kept shape. Earlier versions kept more of how it was recognised."""
+        return cls(kept["name"], kept["title"], kept["reason"], kept["mapping"], tuple(kept["columns"]))
+
 
 PARTS = ("chat", "system", "user", "context", "assistant", "tools")
 
@@ -78,13 +79,13 @@ def recognise(rows: Iterable[Any]) -> Shape:
     sample = [row for row in rows if isinstance(row, dict) and UNREADABLE not in row]
     columns = tuple(Counter(name for row in sample for name in row))
     if not sample:
-        return Shape("unknown", "Not recognised", "No row could be read as an object.", sure=False)
+        return Shape("unknown", "Not recognised", "No row could be read as an object.")
     for judge in (_judge_chat, _judge_alpaca, _judge_pair):
         if found := judge(sample, columns):
             return found
     named = ", ".join(f'"{name}"' for name in columns[:6])
     reason = f"The columns are {named}: none holds a list of messages, and no two look like question and answer."
-    return Shape("unknown", "Not recognised", reason, {}, columns, 0, len(sample), sure=False)
+    return Shape("unknown", "Not recognised", reason, {}, columns)
 
 
 def with_mapping(mapping: Mapping[str, str], columns: Iterable[str] = ()) -> Shape:
@@ -124,19 +125,18 @@ def _judge_chat(sample: list[dict[str, Any]], columns: tuple[str, ...]) -> Shape
         reason = (
             f'"{column}" holds lists of objects with "{role}" and "{content}" in {len(fits)} of {len(sample)} rows.'
         )
-        return Shape(name, title, reason, mapping, columns, len(fits), len(sample))
+        return Shape(name, title, reason, mapping, columns)
     return None
 
 
-def _judge_alpaca(sample: list[dict[str, Any]], columns: tuple[str, ...]) -> Shape | None:
+def _judge_alpaca(_sample: list[dict[str, Any]], columns: tuple[str, ...]) -> Shape | None:
     if not {"instruction", "output"} <= set(columns):
         return None
-    matched = sum(isinstance(row.get("instruction"), str) and isinstance(row.get("output"), str) for row in sample)
     mapping = {"user": "instruction", "context": "input", "assistant": "output", "system": "system"}
     mapping = {part: column for part, column in mapping.items() if column in columns}
     named = '"instruction", "input" and "output"' if "input" in columns else '"instruction" and "output"'
     reason = f"It has the columns {named}."
-    return Shape("alpaca", "Alpaca", reason, mapping, columns, matched, len(sample))
+    return Shape("alpaca", "Alpaca", reason, mapping, columns)
 
 
 def _judge_pair(sample: list[dict[str, Any]], columns: tuple[str, ...]) -> Shape | None:
@@ -152,19 +152,12 @@ def _judge_pair(sample: list[dict[str, Any]], columns: tuple[str, ...]) -> Shape
         if "system" in lower:
             mapping["system"] = lower["system"]
         reason = f'The columns "{prompt}" and "{answer}" hold texts, and are named like a question and its answer.'
-        return Shape(name, title, reason, mapping, columns, _both(sample, prompt, answer), len(sample))
+        return Shape(name, title, reason, mapping, columns)
     if len(texts) == 2:
         reason = f'"{texts[0]}" and "{texts[1]}" are the only columns of text: taken in their order.'
         mapping = {"user": texts[0], "assistant": texts[1]}
-        matched = _both(sample, texts[0], texts[1])
-        return Shape(
-            "columns", "Question and answer columns", reason, mapping, columns, matched, len(sample), sure=False
-        )
+        return Shape("columns", "Question and answer columns", reason, mapping, columns)
     return None
-
-
-def _both(sample: list[dict[str, Any]], first: str, second: str) -> int:
-    return sum(isinstance(row.get(first), str) and isinstance(row.get(second), str) for row in sample)
 
 
 def _first(names: Mapping[str, str], wanted: tuple[str, ...]) -> str | None:
@@ -210,9 +203,13 @@ def _message(one: Any) -> Any:
         return one
     role = next((one[key] for key in _ROLE_KEYS if key in one), None)
     content = next((one[key] for key in _CONTENT_KEYS if key in one), None)
-    known = ROLE_NAMES.get(role.lower().strip(), role) if isinstance(role, str) else role
-    made = {"role": known, "content": content}
+    made = {"role": contract_role(role), "content": content}
     return made | {key: one[key] for key in _MESSAGE_KEYS[2:] if one.get(key) not in _EMPTY}
+
+
+def contract_role(role: Any) -> Any:
+    """Return the contract's name of a role, "user" for "human"; what is not one comes back as it is."""
+    return _ROLE_NAMES.get(role.lower().strip(), role) if isinstance(role, str) else role
 
 
 def _from_columns(row: Any, mapping: Mapping[str, str]) -> Any:

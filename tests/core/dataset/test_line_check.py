@@ -5,14 +5,13 @@ from typing import Any
 
 import pytest
 
-from core.dataset.rows import Problem, check_row, read_line
+from core.dataset.line_check import Problem, check_line
 
 GOOD = '{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ahoy"}]}'
 
 
 def find(text: str | bytes, line: int = 7) -> list[Problem]:
-    row, problem = read_line(line, text.encode() if isinstance(text, str) else text)
-    return [problem] if problem else check_row(line, row or {})
+    return check_line(line, text.encode() if isinstance(text, str) else text)[1]
 
 
 def row(*messages: Any) -> str:
@@ -60,8 +59,7 @@ def test_a_good_row_has_no_findings() -> None:
 )
 def test_a_broken_row_says_what_and_where(text: str | bytes, message: str) -> None:
     found = find(text)
-    assert [(problem.message, problem.severity) for problem in found] == [(message, "error")]
-    assert found[0].fix
+    assert [(problem.message, problem.blocks) for problem in found] == [(message, True)]
     assert found[0].line == 7
 
 
@@ -75,9 +73,9 @@ def test_a_broken_row_says_what_and_where(text: str | bytes, message: str) -> No
 )
 def test_what_only_some_models_refuse_is_a_warning(text: str, message: str) -> None:
     found = find(text)
-    assert [problem.severity for problem in found] == ["warning"]
+    assert [problem.blocks for problem in found] == [False]
     assert message in found[0].message
 
 
 def test_deep_nesting_does_not_end_the_check() -> None:
-    assert find("[" * 100_000)[0].severity == "error"
+    assert find("[" * 100_000)[0].blocks

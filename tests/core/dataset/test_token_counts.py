@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from core.dataset.check import check_file
-from core.dataset.lengths import count_lengths
-from core.dataset.tokens import LengthCounter
+from core.dataset.file_check import check_file
+from core.dataset.token_counts import LengthCounter, count_lengths
 from core.engine.chat_template import BadConversation
 from core.engine.chat_tokens import load_chat_tokens
 from tests.core.dataset.test_model_view import TEMPLATES
@@ -90,7 +89,7 @@ def test_tokens_and_learned_tokens_of_each_row_are_the_trainers(tmp_path: Path, 
         assert (found["tokens"], found["trained"]) == (len(wanted.ids), sum(wanted.learned)), talk
         first = wanted.learned.index(True) if any(wanted.learned) else len(wanted.ids)
         assert found["first"] == first, talk
-    assert [one.line for one in refused] == lines
+    assert list(refused) == lines
 
 
 def test_one_message_alone_counts_for_nothing_as_it_is_not_trained_on(tmp_path: Path, tiny: Path) -> None:
@@ -100,4 +99,4 @@ def test_one_message_alone_counts_for_nothing_as_it_is_not_trained_on(tmp_path: 
     check_file(path)
     records, refused = count_lengths(path, LengthCounter(tiny))
     assert records["tokens"][0] > records["trained"][0] > 0
-    assert (records["tokens"][1], records["trained"][1], refused) == (0, 0, [])
+    assert (records["tokens"][1], records["trained"][1], refused) == (0, 0, {})

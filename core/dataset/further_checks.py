@@ -1,6 +1,6 @@
 """The checks that take longer than reading: personal data, garbled text, near copies, tokens. In their own process.
 
-    python -m core.dataset.analysis <key> [<tokenizer folder>]
+    python -m core.dataset.further_checks <key> [<tokenizer folder>]
 
 What each finds is kept beside the data, so nothing is computed twice; a check that was ended begins again.
 """
@@ -19,13 +19,12 @@ import numpy
 import orjson
 
 from core import home
-from core.dataset import near, table
+from core.dataset import near_copies, row_index, store
 from core.dataset.chat_dataset import ChatDataset, find_dataset
-from core.dataset.check import count_both
-from core.dataset.files import read_reports, tokenizer_mark, write_reports
-from core.dataset.findings import CODES, ERROR_FLAGS, Finding, flag, make_finding
+from core.dataset.findings import ERROR_FLAGS, Finding, flag
 from core.dataset.progress import Meter, Progress
-from core.dataset.text import check_texts, find_suspected
+from core.dataset.text_check import check_texts, find_suspected
+from core.dataset.token_counts import NO_TOKENIZER, count_both, mark_of
 from core.locks import is_held, tried
 from core.programs import start_detached
 
@@ -53,14 +52,14 @@ class Checks:
 
 def read_checks(dataset: ChatDataset, tokenizer: Path | None = None) -> Checks:
     """Return how far the longer checks of a data set are; cheap, for a live fragment."""
-    folder = dataset.train_path.parent
+    folder = dataset.folder
     if child := _children.get(dataset.key):
         child.poll()
     running = is_held(folder / "analysis.lock")
-    told = folder / "analysis.json"
-    progress = Progress(**json.loads(told.read_text(encoding="utf-8"))) if running and told.is_file() else None
-    tokens = tokenizer is None or (folder / f"report-{tokenizer_mark(tokenizer)}.json").is_file()
-    return Checks((folder / "text.json").is_file(), (folder / "near.json").is_file(), tokens, running, progress)
+    kept = folder / "analysis.json"
+    progress = Progress.from_json(json.loads(kept.read_text(encoding="utf-8"))) if running and kept.is_file() else None
+    tokens = tokenizer is None or store.has_reports(folder, mark_of(tokenizer))
+    return Checks(store.has_findings(folder, "text"), store.has_findings(folder, "near"), tokens, running, progress)
 
 
 def start_checks(dataset: ChatDataset, tokenizer: Path | None = None) -> Checks:
@@ -68,10 +67,9 @@ def start_checks(dataset: ChatDataset, tokenizer: Path | None = None) -> Checks:
     now = read_checks(dataset, tokenizer)
     if now.done or now.running:
         return now
-    folder = dataset.train_path.parent
-    arguments = ["-m", "core.dataset.analysis", dataset.key, *([str(tokenizer)] if tokenizer else [])]
+    arguments = ["-m", "core.dataset.further_checks", dataset.key, *([str(tokenizer)] if tokenizer else [])]
     environment = {**os.environ, "TOKENIZERS_PARALLELISM": "true"}
-    log = folder / "analysis.log"
+    log = dataset.folder / "analysis.log"
     _children[dataset.key] = start_detached(arguments, home.current(), log, environment=environment)
     return replace(now, running=True)
 
@@ -82,43 +80,38 @@ def count_tokens_with(dataset: ChatDataset, tokenizer: Path | None) -> ChatDatas
     Blocks for that long: use it in a reader. Over 2 MB it is counted by a process of its own (read_checks says how far
     that is), and the data set comes back with estimates, which say that they are.
     """
-    folder, mark = dataset.train_path.parent, tokenizer_mark(tokenizer)
-    kept = read_reports(folder, mark)
-    if kept is None:
-        if tokenizer is None:
-            return dataset
+    if tokenizer and not store.has_reports(dataset.folder, mark_of(tokenizer)):
         if dataset.train_path.stat().st_size > COUNTED_AT_ONCE:
             start_checks(dataset, tokenizer)
             return dataset
-        first = read_reports(folder, tokenizer_mark(None)) or (dataset.train, dataset.test)
-        write_reports(folder, mark, *count_both(first, dataset.train_path, dataset.test_path, tokenizer))
+        _count_tokens(dataset, tokenizer)
     return find_dataset(dataset.key, tokenizer) or dataset
 
 
-def analyse(dataset: ChatDataset, tokenizer: Path | None = None, told: Meter | None = None) -> None:
+def run_checks(dataset: ChatDataset, tokenizer: Path | None = None) -> None:
     """Run what is missing, here and now; a second one at the same time returns at once."""
-    folder = dataset.train_path.parent
+    folder = dataset.folder
     with tried(folder / "analysis.lock") as mine:
         if not mine:
             return
-        meter = told or Meter(lambda now: home.write_atomically(folder / "analysis.json", json.dumps(now.to_json())))
+        meter = Meter(lambda now: home.write_atomically(folder / "analysis.json", json.dumps(asdict(now))))
         paths = {"train": dataset.train_path} | ({"test": dataset.test_path} if dataset.test_path else {})
-        if not (folder / "text.json").is_file():
-            _write(folder / "text.json", {name: _check_text(path, meter) for name, path in paths.items()})
-        if tokenizer and not read_reports(folder, tokenizer_mark(tokenizer)):
+        if not store.has_findings(folder, "text"):
+            store.write_findings(folder, "text", {file: _check_text(path, meter) for file, path in paths.items()})
+        if tokenizer and not store.has_reports(folder, mark_of(tokenizer)):
             _count_tokens(dataset, tokenizer, meter)
-        if not (folder / "near.json").is_file():
-            _write(folder / "near.json", _check_near(paths, folder, meter))
+        if not store.has_findings(folder, "near"):
+            store.write_findings(folder, "near", _check_near(paths, folder, meter))
         (folder / "analysis.json").unlink(missing_ok=True)
 
 
 def _check_text(path: Path, meter: Meter) -> list[Finding]:
     """Look for personal data and garbled text in every row; writes the layer "text"."""
-    rows = table.read(path)
+    rows = row_index.read(path)
     flags = numpy.zeros(len(rows), numpy.uint64)
     examples: dict[str, tuple[int, str]] = {}
     done = done_bytes = 0
-    for lines in table.iterate(path, _BATCH):
+    for lines in row_index.iterate(path, _BATCH):
         texts = [
             _text_of(raw) if not int(rows["flags"][done + at]) & ERROR_FLAGS else "" for at, raw in enumerate(lines)
         ]
@@ -131,23 +124,23 @@ def _check_text(path: Path, meter: Meter) -> list[Finding]:
         done += len(lines)
         done_bytes += sum(map(len, lines))
         meter.tell("Looked for personal data in", done, len(rows), done_bytes, path.stat().st_size)
-    table.write(table.layer_path(path, "text"), flags)
+    row_index.write_layer(path, "text", flags)
     return [_finding(path, flags, code, f"Line {line} holds {shown!r}.") for code, (line, shown) in examples.items()]
 
 
 def _check_near(paths: dict[str, Path], folder: Path, meter: Meter) -> dict[str, list[Finding]]:
     """Look for rows that are nearly the same, in both files together; writes the layer "near" of each."""
-    counts = {name: table.count(path) for name, path in paths.items()}
+    counts = {name: row_index.count(path) for name, path in paths.items()}
     signatures = folder / "signatures.part"
     with signatures.open("wb") as file:
         for path in paths.values():
             _sign_rows(path, file, meter)
-    pairs = near.find_pairs(signatures, sum(counts.values()))
+    pairs = near_copies.find_pairs(signatures, sum(counts.values()))
     signatures.unlink()
     found: dict[str, list[Finding]] = {}
     first = 0
     for name, path in paths.items():
-        flags, rows = numpy.zeros(counts[name], numpy.uint64), table.read(path)
+        flags, rows = numpy.zeros(counts[name], numpy.uint64), row_index.read(path)
         examples: dict[str, str] = {}
         known = rows["flags"] & numpy.uint64(flag("duplicate", "leakage"))
         for pair in pairs:
@@ -158,23 +151,23 @@ def _check_near(paths: dict[str, Path], folder: Path, meter: Meter) -> dict[str,
             code = "near_leakage" if across else "near_duplicate"
             flags[place] |= numpy.uint64(flag(code))
             other = (
-                int(table.read(paths["train"])["line"][pair.earlier])
+                int(row_index.read(paths["train"])["line"][pair.earlier])
                 if across
                 else int(rows["line"][pair.earlier - first])
             )
             where = "of the training file" if across else "before it"
             examples.setdefault(code, f"Line {int(rows['line'][place])} is nearly line {other} {where}.")
-        table.write(table.layer_path(path, "near"), flags)
+        row_index.write_layer(path, "near", flags)
         found[name] = [_finding(path, flags, code, said) for code, said in examples.items()]
         first += counts[name]
     return found
 
 
 def _sign_rows(path: Path, file: Any, meter: Meter) -> None:
-    rows, done = table.read(path), 0
-    for lines in table.iterate(path, _BATCH):
+    rows, done = row_index.read(path), 0
+    for lines in row_index.iterate(path, _BATCH):
         signed = [
-            near.sign("" if int(rows["flags"][done + at]) & ERROR_FLAGS else _text_of(raw))
+            near_copies.sign("" if int(rows["flags"][done + at]) & ERROR_FLAGS else _text_of(raw))
             for at, raw in enumerate(lines)
         ]
         file.write(numpy.stack(signed).tobytes())
@@ -182,34 +175,28 @@ def _sign_rows(path: Path, file: Any, meter: Meter) -> None:
         meter.tell("Compared", done, len(rows))
 
 
-def _count_tokens(dataset: ChatDataset, tokenizer: Path, meter: Meter) -> None:
-    folder = dataset.train_path.parent
-    kept = read_reports(folder, tokenizer_mark(None))
-    counted = count_both(kept or (dataset.train, dataset.test), dataset.train_path, dataset.test_path, tokenizer, meter)
-    write_reports(folder, tokenizer_mark(tokenizer), *counted)
+def _count_tokens(dataset: ChatDataset, tokenizer: Path, meter: Meter | None = None) -> None:
+    """Keep the reports of both files with tokens in the place of estimates."""
+    reports = store.read_reports(dataset.folder, NO_TOKENIZER) or (dataset.train, dataset.test)
+    counted = count_both(reports, dataset.train_path, dataset.test_path, tokenizer, meter)
+    store.write_reports(dataset.folder, mark_of(tokenizer), counted)
 
 
 def _text_of(raw: bytes) -> str:
-    messages = orjson.loads(raw.removeprefix(b"\xef\xbb\xbf"))["messages"]
+    messages = orjson.loads(raw)["messages"]
     return "\n".join(one.get("content") or "" for one in messages)
 
 
 def _finding(path: Path, flags: Any, code: str, said: str) -> Finding:
-    places = numpy.flatnonzero(flags & numpy.uint64(flag(code)))
-    lines = [int(line) for line in table.read(path)["line"][places[:50]]]
-    return make_finding(code, len(places), lines, "messages", said, CODES[code].fix)
-
-
-def _write(path: Path, found: dict[str, list[Finding]]) -> None:
-    home.write_atomically(path, json.dumps({name: [asdict(one) for one in each] for name, each in found.items()}))
+    return row_index.make_finding(path, numpy.flatnonzero(flags & numpy.uint64(flag(code))), code, said)
 
 
 def main(key: str, tokenizer: str = "") -> int:
     """Run the longer checks of a data set."""
-    found = find_dataset(key)
-    if found is None:
+    dataset = find_dataset(key)
+    if dataset is None:
         return 1
-    analyse(found, Path(tokenizer) if tokenizer else None)
+    run_checks(dataset, Path(tokenizer) if tokenizer else None)
     return 0
 
 

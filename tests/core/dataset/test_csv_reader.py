@@ -14,8 +14,10 @@ import pytest
 
 from core import dataset
 from core.dataset import ChatDataset
-from core.dataset.delimited import BLANK, read_table
-from core.dataset.formats import convert
+from core.dataset.csv_reader import BLANK, read_table
+from core.dataset.file_formats import convert
+from core.dataset.preparation import preview_lines
+from core.dataset.progress import Meter, Progress
 from core.errors import BadInput
 from core.home import Home
 
@@ -72,7 +74,7 @@ def test_rows_of_several_lines_keep_the_numbers_of_those_after_them(home: Home) 
     first = dataset.find_row(found.train_path, 2)
     assert first is not None
     assert [one["content"] for one in first.messages] == ["question\nof three\nlines", 'an "answer"']
-    preview = dataset.preview_lines([b"", b'{"question": "q", "answer": "a"}', b"", b"[]"])
+    preview = preview_lines([b"", b'{"question": "q", "answer": "a"}', b"", b"[]"])
     assert [row.line for row in preview.rows] == [2, 4]
 
 
@@ -124,7 +126,7 @@ def test_a_table_says_of_how_many_rows_it_has_converted_how_many(tmp_path: Path,
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), columns)
     lines = text.getvalue().count("\n")  # a blank one stands for the header
     for path, total in ((table, lines), (columns, 2500)):
-        heard: list[tuple[int, int]] = []
-        assert convert(path, path.name, lambda done, of, heard=heard: heard.append((done, of)))  # type: ignore[misc]
-        assert heard == [(at, total) for at in range(0, total, 1000)]
+        heard: list[Progress] = []
+        assert convert(path, path.name, Meter(heard.append, period_s=0))
+        assert [(now.rows, now.total_rows) for now in heard] == [(at, total) for at in range(0, total, 1000)]
         assert path.read_bytes().count(b"\n") == total

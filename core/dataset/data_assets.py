@@ -1,4 +1,7 @@
-"""Sends a data set to a workspace: blobs under its hash, then named and versioned data assets. Starts no run."""
+"""Data sets in a workspace: sent as blobs under their hash, registered as data assets, listed and fetched again.
+
+Starts no run.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,16 @@ import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from core.azureml import datastore
 from core.azureml.connection import Connection
 from core.azureml.storage import BLOCK_BYTES
 from core.dataset.chat_dataset import ChatDataset
-from core.dataset.files import TEST, TRAIN
+from core.dataset.store import TEST, TRAIN
+from core.errors import BadInput
 
 if TYPE_CHECKING:  # and late below: Azure's SDK takes a second, which a page that sends nothing need not wait for
     from azure.storage.blob import BlobClient, ContainerClient
@@ -21,6 +27,7 @@ HASH_TAG = "tunedeck.sha256"
 _FOLDER = "tunedeck/datasets"
 _PARALLEL_BLOCKS = 2
 _LONGEST_NAME = 80
+_NAMES, _VERSIONS = 100, 10  # that are listed; one request for each name
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,23 @@ class DataAssets:
     test_id: str | None
 
 
+@dataclass(frozen=True)
+class DataAsset:
+    """One version of a data asset. rows: as Tunedeck registered it, 0 where another hand did."""
+
+    name: str
+    version: str
+    rows: int
+    source: str
+    created_at: str
+
+    @property
+    def words(self) -> str:
+        """Return "support-train 3 · 450 rows · uploaded file x.jsonl"."""
+        rows = f"{self.rows:,} rows" if self.rows else ""
+        return " · ".join(part for part in (f"{self.name} {self.version}", rows, self.source) if part)
+
+
 def upload(conn: Connection, dataset: ChatDataset, progress: Callable[[int, int], None] | None = None) -> UploadedData:
     """Send a data set to the default datastore, under its hash; what is there already is not sent again.
 
@@ -54,13 +78,13 @@ def upload(conn: Connection, dataset: ChatDataset, progress: Callable[[int, int]
     total = sum(path.stat().st_size for _, path in files)
     done = sent = 0
     for name, path in files:
-        blob = f"{_FOLDER}/{dataset.sha256}/{name}"
+        blob = f"{_FOLDER}/{dataset.key}/{name}"
         if not _is_there(conn, blobs.container, blob, path):
             sent += _send(conn, blobs.container, blob, path, _from(progress, done, total))
         done += path.stat().st_size
         if progress:
             progress(done, total)
-    uris = [blobs.uri(f"{_FOLDER}/{dataset.sha256}/{name}") for name, _ in files]
+    uris = [blobs.uri(f"{_FOLDER}/{dataset.key}/{name}") for name, _ in files]
     return UploadedData(uris[0], uris[1] if len(uris) > 1 else None, sent)
 
 
@@ -72,6 +96,57 @@ def register_data(conn: Connection, dataset: ChatDataset, uploaded: UploadedData
     if uploaded.test_uri:
         test = _register(conn, f"{name}-test", dataset, uploaded.test_uri, dataset.test_rows)
     return DataAssets(name, str(train.version), str(train.id), str(test.id) if test else None)
+
+
+def list_assets(conn: Connection) -> list[DataAsset]:
+    """Return the newest versions of up to 100 data assets that are single files, newest first."""
+    data = conn.workspace.data
+    names = conn.call("read", "data assets", lambda: [str(asset.name) for asset in islice(data.list(), _NAMES)])
+    assets: list[DataAsset] = []
+    for name in names:
+        versions = conn.call("read", f"data '{name}'", lambda name=name: list(islice(data.list(name), _VERSIONS)))
+        assets += [_read(version) for version in versions if _is_file(version)]
+    return sorted(assets, key=lambda asset: asset.created_at, reverse=True)
+
+
+def get_blob(conn: Connection, name: str, version: str) -> str:
+    """Return where a data asset's file lies in the default datastore. Raises BadInput where it is no such file."""
+    asset = conn.call("read", f"data asset '{name}'", lambda: conn.workspace.data.get(name, version))
+    blob = datastore.path_of(conn, str(asset.path))
+    if blob is None:
+        hint = "Choose one whose file lies in the workspace's default datastore, or upload the file."
+        raise BadInput(f"Data asset '{name}' version {version} lies in another datastore.", hint, str(asset.path))
+    if not _is_file(asset):
+        raise BadInput(f"Data asset '{name}' is no single file.", "Choose a data asset of the type file.")
+    return blob
+
+
+def fetch(conn: Connection, blob: str, path: Path) -> int:
+    """Write a blob of the default datastore to a file; returns its size in bytes."""
+    download = conn.call("read", f"'{blob}'", conn.blobs().container.get_blob_client(blob).download_blob)
+    part = path.with_suffix(".fetched")
+    with part.open("wb") as file:
+        for chunk in download.chunks():
+            file.write(chunk)
+    part.replace(path)
+    return int(download.size)
+
+
+def _is_file(asset: Any) -> bool:
+    return str(asset.type).lower().endswith("uri_file")
+
+
+def _read(asset: Any) -> DataAsset:
+    tags = dict(asset.tags or {})
+    rows = str(tags.get("rows", ""))
+    context = asset.creation_context
+    return DataAsset(
+        str(asset.name),
+        str(asset.version),
+        int(rows) if rows.isdigit() else 0,
+        str(tags.get("source", ""))[:60],
+        context.created_at.isoformat() if context and context.created_at else "",
+    )
 
 
 def _is_there(conn: Connection, container: ContainerClient, blob: str, path: Path) -> bool:
@@ -93,11 +168,8 @@ def _send(conn: Connection, container: ContainerClient, blob: str, path: Path, h
     Blocks wait a week on the service for the list that makes a blob of them. The blob's name holds the content's hash,
     and a block's name its size and number: so a block of that name is that part of the content.
     """
-    what, client, size = (
-        f"the file '{path.name}' to the datastore",
-        container.get_blob_client(blob),
-        path.stat().st_size,
-    )
+    what, size = f"the file '{path.name}' to the datastore", path.stat().st_size
+    client = container.get_blob_client(blob)
     there = conn.call("read", f"the parts of '{path.name}'", lambda: _list_blocks(client))
     names = [f"{BLOCK_BYTES:010d}-{number:08d}" for number in range(max(1, -(-size // BLOCK_BYTES)))]
     missing = [
@@ -146,9 +218,9 @@ def _to_asset_name(text: str) -> str:
 
 def _register(conn: Connection, name: str, dataset: ChatDataset, uri: str, rows: int) -> Any:
     what = f"data asset '{name}'"
-    known = conn.call("read", what, lambda: _find_version(conn, name, dataset.sha256))
-    if known is not None:
-        return known
+    registered = conn.call("read", what, lambda: _find_version(conn, name, dataset.key))
+    if registered is not None:
+        return registered
     from azure.ai.ml.constants import AssetTypes
     from azure.ai.ml.entities import Data
 
@@ -165,14 +237,14 @@ def _register(conn: Connection, name: str, dataset: ChatDataset, uri: str, rows:
 def _tags(dataset: ChatDataset, name: str, rows: int) -> dict[str, str]:
     """Return what the asset says of itself: a tag's value holds 256 characters."""
     report = dataset.test if name.endswith("-test") and dataset.test else dataset.train
-    found = ", ".join(f"{one.code}={one.count}" for one in report.findings) or "none"
-    unit = "tokens" if report.stats.length_unit == "tokens" else "tokens_estimate"
+    findings = ", ".join(f"{finding.code}={finding.count}" for finding in report.findings) or "none"
+    unit = "tokens" if report.stats.in_tokens else "tokens_estimate"
     tags = {
-        HASH_TAG: dataset.sha256,
+        HASH_TAG: dataset.key,
         "rows": str(rows),
         unit: str(report.stats.total_length),
         "source": dataset.source[:250],
-        "findings": found[:250],
+        "findings": findings[:250],
         "made_by": "tunedeck",
     }
     return tags | ({"shape": dataset.shape.name} if dataset.shape else {})
@@ -189,4 +261,4 @@ def _find_version(conn: Connection, name: str, sha256: str) -> Any:
             if error.status_code != 404:
                 raise
 
-    return next((found for found in versions() if (found.tags or {}).get(HASH_TAG) == sha256), None)
+    return next((version for version in versions() if (version.tags or {}).get(HASH_TAG) == sha256), None)

@@ -1,0 +1,90 @@
+"""Checks a JSONL chat file as a whole, once scan.py has read its lines: findings, and counts for plots."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy
+
+from core.dataset import row_index
+from core.dataset.findings import Finding, in_order
+from core.dataset.progress import Meter
+from core.dataset.report import ESTIMATE_UNIT, Report, Stats
+from core.dataset.scan import Scan, scan_file
+from core.recipe import MINIMUM_ROWS
+
+
+def check_file(path: Path, minimum_rows: int = MINIMUM_ROWS, meter: Meter | None = None) -> Report:
+    """Check a JSONL chat file, and write the table of its rows beside it; lengths are estimated."""
+    if refusal := _refuse(path):
+        row_index.path_of(path).write_bytes(b"")  # no rows
+        return Report(0, (refusal,))
+    scan = scan_file(path, meter)
+    findings = [
+        row_index.make_finding(path, row_index.find_flagged(path, code), code, problem.message)
+        for code, problem in scan.examples.items()
+    ]
+    findings += _check_whole(path, scan.rows, minimum_rows)
+    return Report(scan.rows, in_order(findings), _count(path, scan))
+
+
+def find_leakage(train: Path, test: Path) -> Finding | None:
+    """Flag the rows of a checked test file that training holds too; return the finding."""
+    hashes = row_index.read(test)["hash"]
+    leaked = numpy.isin(hashes, row_index.read(train)["hash"]) & (hashes != 0)
+    return _mark(test, leaked, "leakage", "is in the training file too", "are in the training file too")
+
+
+def _find_copies(path: Path) -> Finding | None:
+    """Flag the rows that say the same as an earlier one; return the finding."""
+    hashes = numpy.array(row_index.read(path)["hash"])
+    copies = hashes != 0
+    copies[numpy.unique(hashes, return_index=True)[1]] = False
+    return _mark(path, copies, "duplicate", "is a copy of an earlier row", "are copies of an earlier row")
+
+
+def _mark(path: Path, chosen: row_index.Rows, code: str, one_is: str, many_are: str) -> Finding | None:
+    """Flag the chosen rows, `(rows,)` of bool, in the table of a file; return the finding."""
+    places = numpy.flatnonzero(chosen)
+    if not len(places):
+        return None
+    row_index.add_flag(path, places, code)
+    count = f"1 row {one_is}" if len(places) == 1 else f"{len(places):,} rows {many_are}"
+    first = row_index.read(path)["line"][places[0]]
+    return row_index.make_finding(path, places, code, f"{count}. Line {first:,} is the first.")
+
+
+def _count(path: Path, scan: Scan) -> Stats:
+    """Return the counts of a scanned file, its lengths a quarter of the characters."""
+    turns: Counter[int] = Counter()
+    roles: Counter[str] = Counter()
+    for order, rows in scan.orders.items():
+        turns[len(order)] += rows
+        for role in order:
+            roles[role] += rows
+    chars = row_index.read(path)["chars"]
+    lengths = (chars[chars > 0].astype(numpy.int64) + 3) // 4
+    return Stats(turns=dict(sorted(turns.items())), roles=dict(roles)).with_lengths(lengths, ESTIMATE_UNIT)
+
+
+def _check_whole(path: Path, rows: int, minimum_rows: int) -> Iterator[Finding]:
+    if not rows:
+        yield Finding("empty_file", "The file is empty.")
+    elif rows < minimum_rows:
+        has = "1 row" if rows == 1 else f"{rows} rows"
+        yield Finding("too_few_rows", f"The file has {has}; training needs at least {minimum_rows}.")
+    if copies := _find_copies(path):
+        yield copies
+
+
+def _refuse(path: Path) -> Finding | None:
+    """Return what makes a file one whose lines need not be read."""
+    with path.open("rb") as file:
+        start = file.read(256)
+    if start.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in start[:200]:
+        return Finding("not_text", "The file is not UTF-8 text: it looks like UTF-16 or binary.")
+    if start.split(b"\n")[0].strip() in (b"[", b"[{"):
+        return Finding("json_list", "The file is one JSON list, not one object per line (JSONL).")
+    return None

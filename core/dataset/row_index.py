@@ -1,0 +1,139 @@
+"""What is known of each row of a file, beside it, in records of one size: a page or a jump reads a few bytes.
+
+<stem>.index            32 bytes a row: where it begins, a hash of what it says, flags, its line, its characters
+<stem>.<layer>.flags    8 bytes a row: what a later check found, as the bits of findings.KINDS
+<stem>.tokens-<mark>    12 bytes a row: tokens, trained tokens and the first of these, with one tokenizer
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy
+from numpy.typing import NDArray
+
+from core.dataset.findings import KEPT_LINES, Finding, flag
+from core.errors import BadInput
+
+ROW = numpy.dtype([("offset", "<u8"), ("hash", "<u8"), ("flags", "<u8"), ("line", "<u4"), ("chars", "<u4")])
+# first: which token (from 0) is the first that is trained on; as many as there are where none is.
+TOKENS = numpy.dtype([("tokens", "<u4"), ("trained", "<u4"), ("first", "<u4")])
+Rows = NDArray[Any]
+_LAYER = numpy.dtype("<u8")
+_LAYERS = ("text", "near", "template")
+_BATCH_BYTES = 8 << 20
+_LONGEST = 64 << 20
+
+
+def path_of(path: Path) -> Path:
+    """Return where the index of a file is."""
+    return path.with_suffix(".index")
+
+
+def read(path: Path) -> Rows:
+    """Return the index of a file, `(rows,)` of ROW; mapped, not read. Raises BadInput where it was not checked."""
+    if not path_of(path).is_file():
+        raise BadInput(f"The file {path.name} has not been checked yet.", "Check it first.")
+    return _map(path_of(path), ROW)
+
+
+def read_tokens(path: Path, mark: str) -> Rows | None:
+    """Return the token counts of each row, `(rows,)` of TOKENS, None where that tokenizer has not counted them."""
+    kept = _tokens_path(path, mark)
+    return _map(kept, TOKENS) if kept.is_file() else None
+
+
+def write_tokens(path: Path, mark: str, counts: Rows) -> None:
+    """Keep what a tokenizer counted, `(rows,)` of TOKENS."""
+    _write(_tokens_path(path, mark), counts)
+
+
+def read_layers(path: Path) -> list[Rows]:
+    """Return what the later checks found that have ended: of each the flags, `(rows,)`."""
+    kept = [path.with_suffix(f".{layer}.flags") for layer in _LAYERS]
+    return [_map(layer, _LAYER) for layer in kept if layer.is_file()]
+
+
+def write_layer(path: Path, layer: str, flags: Rows) -> None:
+    """Keep what a later check found, `(rows,)` of flags."""
+    _write(path.with_suffix(f".{layer}.flags"), flags)
+
+
+def read_flags(path: Path) -> Rows:
+    """Return the flags of each row: those of the structural check and of the later ones that have ended."""
+    flags = numpy.array(read(path)["flags"])
+    for layer in read_layers(path):
+        flags |= layer
+    return flags
+
+
+def add_flag(path: Path, places: Rows, code: str) -> None:
+    """Note in the index that the rows at these places (from 0) have a finding; there is one at least."""
+    rows = numpy.memmap(path_of(path), ROW, "r+")
+    rows["flags"][places] |= numpy.uint64(flag(code))
+    rows.flush()
+
+
+def find_flagged(path: Path, *codes: str) -> Rows:
+    """Return which rows (from 0) have a finding of one of these kinds."""
+    return numpy.flatnonzero(read_flags(path) & numpy.uint64(flag(*codes)))
+
+
+def make_finding(path: Path, places: Rows | Sequence[int], code: str, example: str) -> Finding:
+    """Return the finding of the rows at these places (from 0). example: the sentence about the first."""
+    lines = read(path)["line"][places[:KEPT_LINES]]
+    return Finding(code, example, len(places), tuple(lines.tolist()))
+
+
+def count(path: Path) -> int:
+    """Return the number of rows."""
+    return path_of(path).stat().st_size // ROW.itemsize
+
+
+def iterate(path: Path, batch: int = 512) -> Iterator[list[bytes]]:
+    """Yield the lines of a checked file in batches of up to `batch` lines and 8 MiB, in the order of its table.
+
+    Of a line that is too long for any conversation comes the beginning.
+    """
+    offsets, size = read(path)["offset"], path.stat().st_size
+    first = 0
+    with path.open("rb") as file:
+        while first < len(offsets):
+            start = int(offsets[first])
+            stop_at = min(first + batch, int(numpy.searchsorted(offsets, start + _BATCH_BYTES)))
+            stop_at = max(first + 1, stop_at)
+            stop = int(offsets[stop_at]) if stop_at < len(offsets) else size
+            file.seek(start)
+            block = file.read(stop - start if stop_at > first + 1 else min(stop - start, _LONGEST))
+            ends = [*(int(place) - start for place in offsets[first + 1 : stop_at]), len(block)]
+            begin, lines = 0, []
+            for end in ends:
+                lines.append(block[begin:end])
+                begin = end
+            yield lines
+            first = stop_at
+
+
+def read_line_at(path: Path, offset: int, limit: int = _LONGEST) -> bytes:
+    """Return the line that begins at an offset."""
+    with path.open("rb") as file:
+        file.seek(offset)
+        return file.readline(limit)
+
+
+def _tokens_path(path: Path, mark: str) -> Path:
+    return path.with_suffix(f".tokens-{mark}")
+
+
+def _map(kept: Path, kind: numpy.dtype[Any]) -> Rows:
+    rows = kept.stat().st_size // kind.itemsize
+    return numpy.memmap(kept, kind, "r", shape=(rows,)) if rows else numpy.zeros(0, kind)
+
+
+def _write(target: Path, records: Rows) -> None:
+    """Write records so that a reader sees all of them or nothing."""
+    temporary = target.with_name(f"{target.name}.part")
+    records.tofile(temporary)
+    temporary.replace(target)

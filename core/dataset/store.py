@@ -1,0 +1,130 @@
+"""The data sets in the home: one folder per content hash, written once.
+
+datasets/<sha256>/      train.jsonl, test.jsonl, *.index, dataset.json, report-<tokenizer>.json, text.json, near.json
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from core import home
+from core.dataset.findings import Finding
+from core.dataset.report import Report, Reports
+from core.dataset.row_shapes import Shape
+from core.dataset.token_counts import NO_TOKENIZER
+
+TRAIN, TEST = "train.jsonl", "test.jsonl"
+LongerCheck = Literal["text", "near"]  # what it finds is kept in a file of its own
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a data set's folder says of itself. created_at: seconds since 1970."""
+
+    name: str
+    source: str
+    split_note: str
+    has_test: bool
+    created_at: float
+    shape: Shape | None = None
+
+
+def folder_of(sha256: str) -> Path:
+    """Return the folder of a content hash, which may not exist."""
+    return home.current().datasets / sha256
+
+
+def is_hash(text: str) -> bool:
+    """Tell whether `text` can be a content hash: it becomes part of a path."""
+    return len(text) == 64 and set(text) <= set("0123456789abcdef")
+
+
+def hash_files(train: Path, test: Path | None) -> str:
+    """Return the sha256 of a data set: of its training file, a zero byte, and its test file."""
+    digest = hashlib.sha256()
+    for path in (train, test):
+        if path is not None:
+            with path.open("rb") as file:
+                hashlib.file_digest(file, lambda: digest)
+        digest.update(b"\0")
+    return digest.hexdigest()
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write what the folder holds; a folder without this is not a data set."""
+    home.write_atomically(folder / "dataset.json", json.dumps(asdict(manifest), indent=2) + "\n")
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """Return what a folder holds, None where it is no data set."""
+    kept = _read(folder / "dataset.json")
+    if kept is None:
+        return None
+    shape = kept.pop("shape", None)
+    return Manifest(**kept, shape=Shape.from_json(shape) if shape else None)
+
+
+def write_reports(folder: Path, mark: str, reports: Reports) -> None:
+    """Keep what the checks of both files found. mark: of the tokenizer that counted, NO_TOKENIZER: estimates."""
+    train, test = reports
+    kept = {"train": train.to_json(), "test": test.to_json() if test else None}
+    home.write_atomically(folder / f"report-{mark}.json", json.dumps(kept))
+
+
+def find_report_mark(folder: Path, wanted: str) -> str | None:
+    """Return the tokenizer mark of the best reports there are: those wanted, estimates, any."""
+    marks = [path.stem.removeprefix("report-") for path in sorted(folder.glob("report-*.json"))]
+    return next((mark for mark in (wanted, NO_TOKENIZER, *marks) if mark in marks), None)
+
+
+def has_reports(folder: Path, mark: str) -> bool:
+    """Tell whether reports were made with that tokenizer."""
+    return (folder / f"report-{mark}.json").is_file()
+
+
+def read_reports(folder: Path, mark: str) -> Reports | None:
+    """Return the kept reports, None where none was made with that tokenizer."""
+    kept = _read(folder / f"report-{mark}.json")
+    if kept is None:
+        return None
+    return Report.from_json(kept["train"]), Report.from_json(kept["test"]) if kept["test"] else None
+
+
+def write_findings(folder: Path, check: LongerCheck, found: Mapping[str, Sequence[Finding]]) -> None:
+    """Keep what a longer check found in the files "train" and "test": it has ended."""
+    kept = {file: [asdict(finding) for finding in findings] for file, findings in found.items()}
+    home.write_atomically(folder / f"{check}.json", json.dumps(kept))
+
+
+def has_findings(folder: Path, check: LongerCheck) -> bool:
+    """Tell whether a longer check has ended."""
+    return (folder / f"{check}.json").is_file()
+
+
+def read_findings(folder: Path, file: str) -> list[Finding]:
+    """Return what the longer checks that have ended found in a file, "train" or "test"."""
+    kept = [_read(folder / f"{check}.json") or {} for check in ("text", "near")]
+    return [Finding.from_json(finding) for findings in kept for finding in findings.get(file, ())]
+
+
+def move_into_place(folder: Path, sha256: str) -> None:
+    """Make a prepared folder the data set of its hash; content that is there already stays and takes the new name."""
+    target = folder_of(sha256)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.rename(target)
+    except OSError:  # it is there already, and not empty
+        for path in folder.glob("*.json"):
+            path.replace(target / path.name)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _read(path: Path) -> Any:
+    """Return what a file of JSON holds, None where there is none."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None

@@ -1,0 +1,148 @@
+"""The folder in which one preparation of a data set does its work.
+
+datasets/.preparing/<id>/   what is being fetched or checked: request.json, progress.json, result.json, alive.lock
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import secrets
+import shutil
+import signal
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from core import home
+from core.errors import TunedeckError
+from core.locks import is_held
+
+_DAY_S = 24 * 3600.0
+SourceKind = Literal["upload", "path", "hub", "asset", "repair"]
+
+
+@dataclass(frozen=True)
+class HubPart:
+    """A part of a Hugging Face data set: the first `rows`, else the first `percent`. test_split None: guessed."""
+
+    name: str
+    config: str | None
+    split: str
+    test_split: str | None
+    percent: float
+    rows: int | None
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be made a data set of the home, and how.
+
+    tokenizer: a model's folder, to count lengths with. mapping: the operator's own, of row_shapes.PARTS to columns.
+    test_percent, seed: how test rows are chosen where no test file is given, None: 10%. file_names: what train.jsonl
+    and test.jsonl were called; paths: where they lie, if not in the workplace. of, codes: what a repair mends.
+    """
+
+    kind: SourceKind
+    name: str
+    source: str
+    tokenizer: Path | None = None
+    mapping: Mapping[str, str] | None = None
+    test_percent: float | None = None
+    seed: int = 0
+    file_names: Mapping[str, str] = field(default_factory=dict)
+    paths: Mapping[str, str] = field(default_factory=dict)
+    hub: HubPart | None = None
+    of: str = ""
+    codes: tuple[str, ...] = ()
+
+
+class Workplace:
+    """The folder of one preparation. Its lock is held by the worker for as long as that lives."""
+
+    def __init__(self, preparation_id: str) -> None:
+        self.id = preparation_id
+        self.path = _root() / preparation_id
+
+    @classmethod
+    def create(cls, request: Request) -> Self:
+        """Make the folder of a new preparation, and say what is to be done there; old ones are removed."""
+        remove_old_workplaces()
+        place = cls(secrets.token_hex(6))
+        place.path.mkdir(parents=True)
+        place.write("request", asdict(request) | {"tokenizer": str(request.tokenizer) if request.tokenizer else None})
+        return place
+
+    @classmethod
+    def find(cls, preparation_id: str) -> Self | None:
+        """Return the folder of a preparation, None where there is none: the id is of an address, so any text."""
+        is_id = re.fullmatch(r"[0-9a-f]{12}", preparation_id)
+        place = cls(preparation_id)
+        return place if is_id and place.path.is_dir() else None
+
+    @property
+    def log(self) -> Path:
+        """Return where the worker's own words go."""
+        return self.path / "worker.log"
+
+    def write(self, name: str, content: Mapping[str, Any]) -> None:
+        """Write one of its files so that a reader sees all of it or nothing."""
+        home.write_atomically(self.path / f"{name}.json", json.dumps(content, ensure_ascii=False))
+
+    def write_error(self, error: TunedeckError) -> None:
+        """Leave an error as the result."""
+        kept = {"error": type(error).__name__, "message": error.message, "hint": error.hint, "detail": error.detail}
+        self.write("result", kept)
+
+    def read(self, name: str) -> dict[str, Any]:
+        """Return one of its files, {} where it is not there."""
+        path = self.path / f"{name}.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+    def read_request(self) -> Request:
+        """Return what is to be done here; an earlier version may have asked in other words for what it did itself."""
+        kept = {name: value for name, value in self.read("request").items() if name in Request.__dataclass_fields__}
+        tokenizer = Path(kept["tokenizer"]) if kept.get("tokenizer") else None
+        hub = HubPart(**kept["hub"]) if kept.get("hub") else None
+        return Request(**kept | {"tokenizer": tokenizer, "hub": hub, "codes": tuple(kept.get("codes", ()))})
+
+    def open_lock(self) -> int:
+        """Take the lock and return its descriptor, which the worker inherits."""
+        descriptor = os.open(self.path / "alive.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        return descriptor
+
+    def is_alive(self) -> bool:
+        """Tell whether the worker lives."""
+        return is_held(self.path / "alive.lock")
+
+    def end_worker(self) -> None:
+        """End the worker, if it lives: while the lock is held the process id is its own."""
+        pid = self.read("process").get("pid")
+        if pid and self.is_alive():
+            os.killpg(pid, signal.SIGKILL)
+            while self.is_alive():
+                time.sleep(0.01)
+
+    def clear(self) -> None:
+        """Remove what was fetched or copied; the small files that say what happened stay."""
+        for path in self.path.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.suffix not in (".json", ".lock", ".log"):
+                path.unlink(missing_ok=True)
+
+
+def remove_old_workplaces() -> None:
+    """Remove what preparations of an earlier day left behind."""
+    for path in _root().glob("*"):
+        if time.time() - path.stat().st_mtime > _DAY_S and not Workplace(path.name).is_alive():
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _root() -> Path:
+    return home.current().datasets / ".preparing"
