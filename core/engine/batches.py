@@ -66,12 +66,6 @@ def plan_epoch(lengths: np.ndarray, batch_size: int, seed: int, longest_at: int 
     return batches
 
 
-def plan_in_order(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
-    """Return batches for evaluation: longest first, every row once."""
-    order = np.argsort(-lengths, kind="stable")
-    return [order[at : at + batch_size] for at in range(0, len(order), batch_size)]
-
-
 def make_batch(
     rows: TokenRows, indices: np.ndarray, pad_id: int, pad_to: int, device: torch.device, *, share: bool = False
 ) -> Batch:

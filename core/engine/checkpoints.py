@@ -71,10 +71,15 @@ class Checkpoints:
         return min(measured, key=lambda each: notes[each], default=None)
 
     def finish(self, budget_bytes: int) -> None:
-        """After success keep the learned weights while they fit into the budget, the best to the last; no states."""
+        """After success keep the learned weights while they fit into the budget, the best to the last; no states.
+
+        A limit of one leaves the best alone; until the end the newest is kept as well, to go on from.
+        """
         best = self.find_best()
         for each in self.list():
             (each / STATE_FILE).unlink(missing_ok=True)
+            if self.limit == 1 and best not in (each, None):
+                shutil.rmtree(each)
         for each in self.list():
             if self._bytes() <= budget_bytes:
                 return

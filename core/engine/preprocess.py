@@ -87,7 +87,7 @@ def _encode(tokens: ChatTokens, chat_file: ChatFile, limit: int) -> tuple[TokenR
         raise BadInput(f"{chat_file.name}: {error}", "Check the roles and their order.") from error
     cut = sum(len(each.ids) > limit for each in encoded)
     short = [Conversation(each.ids[:limit], each.learned[:limit]) for each in encoded]
-    kept = [each for each in short if any(each.learned)]
+    kept = [each for each in short if any(each.learned[1:])]  # nothing foretells the first token
     lengths = [len(each.ids) for each in kept]
     rows = TokenRows(
         ids=np.array([token for each in kept for token in each.ids], dtype=np.int32),

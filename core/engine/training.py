@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from core.engine.answer_loss import answer_loss, takes_lines
-from core.engine.batches import Batch, make_batch, plan_epoch, plan_in_order
+from core.engine.batches import Batch, make_batch, plan_epoch
 from core.engine.checkpoints import STATE_FILE, Checkpoints
 from core.engine.compute_speed import Threads
 from core.engine.preprocess import TokenRows
@@ -35,11 +35,13 @@ RECOMPUTE_ABOVE = 1536
 
 @dataclass
 class Window:
-    """What has been measured since the last log line."""
+    """What has been measured since the last log line. norm (before clipping) and rate are the last step's."""
 
     loss: float = 0.0
     steps: int = 0
     tokens: int = 0
+    norm: float = 0.0
+    rate: float = 0.0
     started: float = field(default_factory=time.perf_counter)
 
 
@@ -76,10 +78,9 @@ class Training:
         self.at = Position()
         self.window = Window()
         self.stopped_early = False
-        self.rate = 0.0
         self.share = False
-        batches = math.ceil(len(rows["train"]) / settings.per_device_train_batch_size)
-        self.steps_per_epoch = math.ceil(batches / settings.gradient_accumulation_steps)
+        self.batches_per_epoch = math.ceil(len(rows["train"]) / settings.per_device_train_batch_size)
+        self.steps_per_epoch = math.ceil(self.batches_per_epoch / settings.gradient_accumulation_steps)
         planned = self.steps_per_epoch * settings.num_train_epochs
         self.total_steps = settings.max_steps if settings.max_steps > 0 else planned
         self.optimizer = _make_optimizer(settings, trainable)
@@ -95,17 +96,19 @@ class Training:
         started, base = time.perf_counter(), self.at.seconds
         while self.at.step < self.total_steps and not self.stopped_early:
             for micro_batches in self._epoch_groups():
-                norm = self._optimise(micro_batches)
+                self._optimise(micro_batches)
                 self.threads.adapt()
                 self.at.seconds = base + time.perf_counter() - started
-                if self.settings.logs_after(self.at.step, self.steps_per_epoch, self.total_steps):
-                    self._log(norm)
+                if self.settings.logs_after(self.at.step, self.steps_per_epoch):
+                    self._log()
                 self._report()
-                if self.settings.evaluates_after(self.at.step, self.steps_per_epoch):
+                if self.settings.evaluates_after(self.at.step, self.steps_per_epoch, self.total_steps):
                     self._evaluate_and_keep()
                 if self.stopped_early or self.at.step >= self.total_steps:
                     break
         self._check_last_update()
+        if self.window.steps:
+            self._log()
         self._log_end()
         self._load_best()
         return self.at
@@ -146,8 +149,8 @@ class Training:
     def _make_batch(self, split: str, indices: np.ndarray) -> Batch:
         return make_batch(self.rows[split], indices, self.pad_id, self.pad_to, self.device, share=self.share)
 
-    def _optimise(self, micro_batches: list[np.ndarray]) -> float:
-        """Take one optimiser step; returns the gradient norm before clipping."""
+    def _optimise(self, micro_batches: list[np.ndarray]) -> None:
+        """Take one optimiser step."""
         self.trainable.model.train()
         made = [self._make_batch("train", each) for each in micro_batches]
         learned = sum(batch.learned_count for batch in made)
@@ -161,7 +164,7 @@ class Training:
         limit = self.settings.max_grad_norm or math.inf
         norm = torch.nn.utils.clip_grad_norm_(self.trainable.masters, limit).item()
         self._require_finite(norm, f"gradient at step {self.at.step + 1}")
-        self.rate = float(self.scheduler.get_last_lr()[0])
+        rate = float(self.scheduler.get_last_lr()[0])
         self.optimizer.step()
         self.scheduler.step()
         self.trainable.publish()
@@ -172,7 +175,7 @@ class Training:
         self.at.loss_sum, self.at.tokens = self.at.loss_sum + total, self.at.tokens + tokens
         window = self.window
         window.loss, window.steps, window.tokens = window.loss + total, window.steps + 1, window.tokens + tokens
-        return norm
+        window.norm, window.rate = norm, rate
 
     def _require_finite(self, value: float, what: str) -> None:
         """Raise TunedeckError where training has diverged; what was written before it stays."""
@@ -193,15 +196,15 @@ class Training:
         loss = answer_loss(self.trainable.model, self._make_batch("validation", np.zeros(1, dtype=int)))
         self._require_finite(loss.item(), f"loss after step {self.at.step}")
 
-    def _log(self, norm: float) -> None:
-        window, rate = self.window, self.rate
+    def _log(self) -> None:
+        window = self.window
         loss = window.loss / window.steps
         speed = window.tokens / max(1e-9, time.perf_counter() - window.started)
-        values = {"loss": loss, "grad_norm": norm, "learning_rate": rate, "epoch": self._epoch()}
+        values = {"loss": loss, "grad_norm": window.norm, "learning_rate": window.rate, "epoch": self._epoch()}
         self.step.log_metrics({**values, "tokens_per_second": speed}, self.at.step)
         self.step.say(
-            f"step {self.at.step}/{self.total_steps} · loss {loss:.4f} · learning rate {rate:.2e} · "
-            f"gradient norm {norm:.2f} · {speed:.0f} tokens/s"
+            f"step {self.at.step}/{self.total_steps} · loss {loss:.4f} · learning rate {window.rate:.2e} · "
+            f"gradient norm {window.norm:.2f} · {speed:.0f} tokens/s"
         )
         self.window = Window()
 
@@ -229,18 +232,18 @@ class Training:
 
     @torch.no_grad()
     def evaluate(self) -> float:
-        """Return the mean loss per learned token of the validation rows, and log it."""
+        """Return the loss of the validation rows, and log it: each row counts with the mean per token of its batch."""
         started, rows = time.perf_counter(), self.rows["validation"]
         self.trainable.model.eval()
-        total, count = 0.0, 0
-        for indices in plan_in_order(rows.lengths, self.settings.per_device_eval_batch_size):
+        total, size = 0.0, self.settings.per_device_eval_batch_size
+        for start in range(0, len(rows), size):
             self.step.report_progress("evaluating", self.at.step, self.total_steps, self._epoch())
+            indices = np.arange(start, min(start + size, len(rows)))
             batch = self._make_batch("validation", indices)
-            total += answer_loss(self.trainable.model, batch).item()
-            count += batch.learned_count
+            total += answer_loss(self.trainable.model, batch).item() / batch.learned_count * len(indices)
             self.threads.adapt()
         seconds = time.perf_counter() - started
-        loss = total / count
+        loss = total / len(rows)
         self._require_finite(loss, f"validation loss after step {self.at.step}")
         self.step.log_metrics({"eval_loss": loss, "eval_runtime": seconds}, self.at.step)
         self.step.say(
@@ -271,7 +274,10 @@ class Training:
         self.step.log_metrics({"train_loss": mean, "train_runtime": self.at.seconds}, self.at.step)
 
     def _epoch(self) -> float:
-        return round(self.at.step / self.steps_per_epoch, 4)
+        """Return epochs by the batches read, so that a step with fewer at an epoch's end counts less."""
+        epochs, steps = divmod(self.at.step, self.steps_per_epoch)
+        batches = steps * self.settings.gradient_accumulation_steps
+        return round(epochs + min(1.0, batches / self.batches_per_epoch), 4)
 
     def _report(self) -> None:
         self.step.report_progress("training", self.at.step, self.total_steps, self._epoch())
@@ -300,7 +306,7 @@ def _make_scheduler(settings: TrainingSettings, optimizer: Optimizer, total_step
     scheduler: LRScheduler = get_scheduler(
         settings.lr_scheduler_type,
         optimizer,
-        num_warmup_steps=min(settings.warmup_steps, total_steps),
+        num_warmup_steps=settings.warmup_steps,
         num_training_steps=total_steps,
     )
     return scheduler

@@ -51,20 +51,20 @@ class TrainingSettings:
     early_stopping_threshold: float
     number_of_gpu_to_use_finetuning: int
 
-    def evaluates_after(self, step: int, steps_per_epoch: int) -> bool:
-        """Tell whether the validation data is due after this optimiser step (1 is the first)."""
-        if self.evaluation_strategy == "epoch":
-            return step % steps_per_epoch == 0
+    def evaluates_after(self, step: int, steps_per_epoch: int, total_steps: int) -> bool:
+        """Tell whether the validation data is due after this optimiser step (1 is the first): the last one, too."""
         if self.evaluation_strategy == "disable":
             return False
-        if self.evaluation_steps_interval > 0:
-            return step % max(1, floor(steps_per_epoch * self.evaluation_steps_interval)) == 0
-        return step % self.eval_steps == 0
-
-    def logs_after(self, step: int, steps_per_epoch: int, total_steps: int) -> bool:
-        """Tell whether the training loss is due after this optimiser step; the last step always is."""
-        every = steps_per_epoch if self.logging_strategy == "epoch" else self.logging_steps
+        every = self.eval_steps
+        if self.evaluation_strategy == "epoch":
+            every = steps_per_epoch
+        elif self.evaluation_steps_interval > 0:
+            every = max(1, floor(steps_per_epoch * self.evaluation_steps_interval))
         return step % every == 0 or step == total_steps
+
+    def logs_after(self, step: int, steps_per_epoch: int) -> bool:
+        """Tell whether the training loss is due after this optimiser step."""
+        return step % (steps_per_epoch if self.logging_strategy == "epoch" else self.logging_steps) == 0
 
 
 def read_settings(parameters: Mapping[str, str]) -> TrainingSettings:

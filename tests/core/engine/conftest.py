@@ -59,10 +59,12 @@ def bench(tmp_path: Path, tiny_model: Path) -> Workbench:
     return Workbench(tmp_path, tiny_model)
 
 
+def read_metrics_of(step: Step, key: str) -> list[tuple[int, float]]:
+    """Return what a step has measured under a name, with the optimiser steps."""
+    lines = (step.folder / "metrics.jsonl").read_text().splitlines()
+    return [(row["step"], row["value"]) for row in map(json.loads, lines) if row["key"] == key]
+
+
 @pytest.fixture(scope="session")
 def read_metrics() -> Callable[[Step, str], list[tuple[int, float]]]:
-    def read(step: Step, key: str) -> list[tuple[int, float]]:
-        lines = (step.folder / "metrics.jsonl").read_text().splitlines()
-        return [(row["step"], row["value"]) for row in map(json.loads, lines) if row["key"] == key]
-
-    return read
+    return read_metrics_of

@@ -79,15 +79,15 @@ def test_settings_take_the_components_defaults_where_nothing_was_sent() -> None:
     assert (settings.adam_epsilon, settings.logging_steps, settings.precision) == (1e-8, 10, "32")
 
 
-def test_evaluation_is_due_by_epoch_by_steps_or_by_part_of_an_epoch() -> None:
+def test_evaluation_is_due_by_epoch_by_steps_or_by_part_of_an_epoch_and_at_the_end() -> None:
     def due(**values: str) -> list[int]:
         settings = read_settings(values)
-        return [step for step in range(1, 21) if settings.evaluates_after(step, steps_per_epoch=10)]
+        return [step for step in range(1, 20) if settings.evaluates_after(step, 10, total_steps=19)]
 
-    assert due() == [10, 20]
+    assert due() == [10, 19]
     assert due(evaluation_strategy="disable") == []
-    assert due(evaluation_strategy="steps", eval_steps="6") == [6, 12, 18]
-    assert due(evaluation_strategy="steps", evaluation_steps_interval="0.25") == list(range(2, 21, 2))
+    assert due(evaluation_strategy="steps", eval_steps="6") == [6, 12, 18, 19]
+    assert due(evaluation_strategy="steps", evaluation_steps_interval="0.25") == [*range(2, 19, 2), 19]
 
 
 def test_the_published_component_has_strings_for_defaults_and_no_jobs() -> None:
