@@ -1,4 +1,15 @@
-"""Chat data, all of it: sources, checks, rows, upload. What is behind each stands beside it; pages import this one."""
+"""Chat data: where it comes from, what is wrong with it, what its rows say, how it is repaired and sent.
+
+The only door to this room. Behind it:
+
+    comes from    sources: browser_files, allowed_files, hub, data_assets
+    is prepared   preparation, workplace, worker
+    is read       file_formats, csv_reader, row_shapes, split
+    is checked    file_check: scan, line_check; further_checks: text_check, near_copies, token_counts
+    is kept       chat_dataset: store, report, findings, row_index
+    is shown      row_pages, versions, languages, model_view: model_process, model_reader
+    is mended     repair
+"""
 
 from __future__ import annotations
 

@@ -24,19 +24,19 @@ def list_folders() -> list[Path]:
 
     Raises BadInput where the variable names what cannot be a folder.
     """
-    named = [one for one in os.environ.get(_VARIABLE, "").split(os.pathsep) if one]
-    return [*(_resolve(one, f"{_VARIABLE} names '{show(one)}'") for one in named), _incoming()]
+    named = [name for name in os.environ.get(_VARIABLE, "").split(os.pathsep) if name]
+    return [*(_resolve(name, f"{_VARIABLE} names '{show(name)}'") for name in named), _incoming()]
 
 
 def list_files(limit: int = 200) -> list[Path]:
     """Return the files there that may hold chat data, newest first; names that are not UTF-8 are left out."""
-    found = [
+    files = [
         (seen.st_mtime, path)
         for folder in list_folders()
         for path in _walk(folder)
         if SUFFIX.search(path.name) and _is_text(str(path)) and (seen := _find_file(path))
     ]
-    return [path for _, path in sorted(found, reverse=True)[:limit]]
+    return [path for _, path in sorted(files, reverse=True)[:limit]]
 
 
 def get_file(given: str | Path) -> Path:
@@ -46,14 +46,14 @@ def get_file(given: str | Path) -> Path:
     or is none (a pipe would be waited for), is refused here and not where it is read.
     """
     shown = show(given)
-    found, folders = _resolve(given, f"The path '{shown}'"), list_folders()
-    if not any(found.is_relative_to(folder) for folder in folders):
+    path, folders = _resolve(given, f"The path '{shown}'"), list_folders()
+    if not any(path.is_relative_to(folder) for folder in folders):
         named = ", ".join(map(str, folders))
         raise BadInput(
             f"'{shown}' is not in a folder that may be read.", f"These may be: {named}. {_VARIABLE} names others."
         )
     try:
-        opened = os.open(found, os.O_RDONLY | os.O_NONBLOCK)
+        opened = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError as error:
         raise _refusal(error, f"The path '{shown}'") from error
     try:
@@ -62,7 +62,7 @@ def get_file(given: str | Path) -> Path:
             raise BadInput(f"'{shown}' is {kind}.", "Choose a file with rows.")
     finally:
         os.close(opened)
-    return found
+    return path
 
 
 def check_name(name: str) -> str:
@@ -121,18 +121,20 @@ def _walk(folder: Path) -> Iterator[Path]:
 def _find_file(path: Path) -> os.stat_result | None:
     """Return what the system says of a file, None where it is none any more, or not a plain one."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return found if stat.S_ISREG(found.st_mode) else None
+    return status if stat.S_ISREG(status.st_mode) else None
 
 
 def _is_text(text: str) -> bool:
     """Tell whether a name can be shown and kept: one that is not UTF-8 comes from the system with lone surrogates."""
-    return not any("\ud800" <= one <= "\udfff" for one in text)
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def show(given: str | Path) -> str:
     """Return a path as it can stand in a sentence."""
-    text = "".join("\ufffd" if not _is_text(one) or _CONTROL.match(one) else one for one in str(given))
+    text = "".join(
+        "\ufffd" if not _is_text(character) or _CONTROL.match(character) else character for character in str(given)
+    )
     return text if len(text) <= 80 else f"{text[:40]}…{text[-39:]}"

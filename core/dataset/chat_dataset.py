@@ -111,8 +111,8 @@ def find_dataset(key: str, tokenizer: Path | None = None) -> ChatDataset | None:
 
 def list_all() -> list[ChatDataset]:
     """Return every data set in the home, newest first, those with errors too."""
-    found = [find_dataset(path.name) for path in home.current().datasets.glob("*")]
-    return sorted(filter(None, found), key=lambda dataset: dataset.created_at, reverse=True)
+    datasets = [find_dataset(path.name) for path in home.current().datasets.glob("*")]
+    return sorted(filter(None, datasets), key=lambda dataset: dataset.created_at, reverse=True)
 
 
 def list_datasets() -> list[ChatDataset]:

@@ -90,7 +90,7 @@ class _Table:
             return None
         except csv.Error as error:
             return _Record([], f"cannot be read: {_in_words(error)}")
-        if odd := next((found for cell in cells if not cell.isascii() and (found := _NO_UTF8.search(cell))), None):
+        if odd := next((byte for cell in cells if not cell.isascii() and (byte := _NO_UTF8.search(cell))), None):
             return _Record([], f"is not UTF-8 text: byte 0x{ord(odd[0]) - 0xDC00:02x}", ends=True)
         return _Record(cells)
 

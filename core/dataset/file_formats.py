@@ -93,11 +93,11 @@ def read_first(path: Path, name: str, rows: int) -> list[bytes]:
 
 def _take(lines: Iterator[bytes], rows: int) -> list[bytes]:
     """Return the lines up to the one that holds the last wanted row."""
-    taken, found = [], 0
+    taken, filled = [], 0
     for line in islice(lines, _MOST_LINES):
         taken.append(line)
-        found += bool(line.strip())
-        if found == rows:
+        filled += bool(line.strip())
+        if filled == rows:
             break
     return taken
 
@@ -148,8 +148,8 @@ def _copy_within_limits(packed: Any, file: BinaryIO, packed_bytes: int, meter: M
 
 
 def _free(file: BinaryIO) -> int:
-    found = os.fstatvfs(file.fileno())
-    return found.f_bavail * found.f_frsize
+    disk = os.fstatvfs(file.fileno())
+    return disk.f_bavail * disk.f_frsize
 
 
 def _size(path: Path) -> str:
@@ -287,10 +287,10 @@ def without_nulls(row: dict[str, Any]) -> dict[str, Any]:
     messages = row.get("messages")
     if isinstance(messages, list):
         row["messages"] = [
-            {key: value for key, value in one.items() if value is not None or key == "content"}
-            if isinstance(one, dict)
-            else one
-            for one in messages
+            {key: value for key, value in message.items() if value is not None or key == "content"}
+            if isinstance(message, dict)
+            else message
+            for message in messages
         ]
     return row
 

@@ -115,11 +115,11 @@ def _check_text(path: Path, meter: Meter) -> list[Finding]:
         texts = [
             _text_of(raw) if not int(rows["flags"][done + at]) & ERROR_FLAGS else "" for at, raw in enumerate(lines)
         ]
-        for at, found in enumerate(check_texts(texts)):
-            if found:
-                flags[done + at] = found
+        for at, suspected in enumerate(check_texts(texts)):
+            if suspected:
+                flags[done + at] = suspected
                 for code in _TEXT_CODES:
-                    if found & flag(code) and code not in examples:
+                    if suspected & flag(code) and code not in examples:
                         examples[code] = (int(rows["line"][done + at]), find_suspected(texts[at], code))
         done += len(lines)
         done_bytes += sum(map(len, lines))
@@ -137,15 +137,15 @@ def _check_near(paths: dict[str, Path], folder: Path, meter: Meter) -> dict[str,
             _sign_rows(path, file, meter)
     pairs = near_copies.find_pairs(signatures, sum(counts.values()))
     signatures.unlink()
-    found: dict[str, list[Finding]] = {}
+    findings: dict[str, list[Finding]] = {}
     first = 0
     for name, path in paths.items():
         flags, rows = numpy.zeros(counts[name], numpy.uint64), row_index.read(path)
         examples: dict[str, str] = {}
-        known = rows["flags"] & numpy.uint64(flag("duplicate", "leakage"))
+        copies = rows["flags"] & numpy.uint64(flag("duplicate", "leakage"))
         for pair in pairs:
             place = pair.row - first
-            if not 0 <= place < counts[name] or known[place]:
+            if not 0 <= place < counts[name] or copies[place]:
                 continue
             across = pair.earlier < first
             code = "near_leakage" if across else "near_duplicate"
@@ -158,9 +158,9 @@ def _check_near(paths: dict[str, Path], folder: Path, meter: Meter) -> dict[str,
             where = "of the training file" if across else "before it"
             examples.setdefault(code, f"Line {int(rows['line'][place])} is nearly line {other} {where}.")
         row_index.write_layer(path, "near", flags)
-        found[name] = [_finding(path, flags, code, said) for code, said in examples.items()]
+        findings[name] = [_finding(path, flags, code, said) for code, said in examples.items()]
         first += counts[name]
-    return found
+    return findings
 
 
 def _sign_rows(path: Path, file: Any, meter: Meter) -> None:
@@ -184,7 +184,7 @@ def _count_tokens(dataset: ChatDataset, tokenizer: Path, meter: Meter | None = N
 
 def _text_of(raw: bytes) -> str:
     messages = orjson.loads(raw)["messages"]
-    return "\n".join(one.get("content") or "" for one in messages)
+    return "\n".join(message.get("content") or "" for message in messages)
 
 
 def _finding(path: Path, flags: Any, code: str, said: str) -> Finding:

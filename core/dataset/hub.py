@@ -120,10 +120,10 @@ def _find_owner(name: str) -> str:
     """Return a bare name with its owner's before it, as the hub knows it: "json" alone is for `datasets` a reader."""
     from huggingface_hub import HfApi
 
-    found = _ask(name, lambda: str(HfApi(token=_token()).dataset_info(name, timeout=_silence_s()).id))
-    if "/" not in found:
+    full_name = _ask(name, lambda: str(HfApi(token=_token()).dataset_info(name, timeout=_silence_s()).id))
+    if "/" not in full_name:
         raise BadInput(f"The data set '{name}' has no owner on Hugging Face.", "Write it as owner/name.")
-    return found
+    return full_name
 
 
 def _address(name: str) -> str:

@@ -63,9 +63,9 @@ def count_languages(path: Path) -> Languages:
     total = row_index.count(path)
     places = sorted({at * total // _ROWS for at in range(_ROWS)}) if total > _ROWS else list(range(total))
     rows = row_pages.read_places(path, places)
-    said = (" ".join(one["content"] for one in row.messages)[:_CHARACTERS] for row in rows if row.messages)
-    found = Counter(guess_language(text) for text in said)
-    return Languages(tuple(found.most_common()), sum(found.values()), total)
+    texts = (" ".join(message["content"] for message in row.messages)[:_CHARACTERS] for row in rows if row.messages)
+    counts = Counter(guess_language(text) for text in texts)
+    return Languages(tuple(counts.most_common()), sum(counts.values()), total)
 
 
 def guess_language(text: str) -> str:

@@ -89,11 +89,11 @@ def check_row(line: int, row: dict[str, Any]) -> list[Problem]:
         return [Problem(line, "no_messages", said)]
     if not messages:
         return [Problem(line, "empty_messages", f'Line {line}: "messages" is empty.')]
-    found = [_check_message(message) for message in messages]
+    mistakes = [_check_message(message) for message in messages]
     problems = [
-        Problem(line, wrong[0], f"Line {line}: message {number} {wrong[1]}.")
-        for number, wrong in enumerate(found, start=1)
-        if wrong
+        Problem(line, mistake[0], f"Line {line}: message {number} {mistake[1]}.")
+        for number, mistake in enumerate(mistakes, start=1)
+        if mistake
     ]
     return problems or _check_order(line, [message["role"] for message in messages])
 

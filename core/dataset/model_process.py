@@ -76,7 +76,7 @@ def identify(folder: Path) -> list[Any]:
 def _take(model: list[Any]) -> _Process:
     """Return a process that nobody uses, rather one that has read the model; else a new one."""
     with _lock:
-        for process in [*(one for one in _idle if one.model == model), *_idle]:
+        for process in [*(process for process in _idle if process.model == model), *_idle]:
             _idle.remove(process)
             if process.lives():
                 return process
@@ -87,8 +87,8 @@ def _give_back(process: _Process) -> None:
     with _lock:
         _idle.append(process)
         spare = [_idle.pop(0) for _ in range(len(_idle) - _KEPT)]
-    for one in spare:
-        one.end()
+    for process in spare:
+        process.end()
 
 
 class _Ended(Exception):

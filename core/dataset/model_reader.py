@@ -98,9 +98,9 @@ def _count(model: _Model, conversations: list[list[dict[str, Any]]]) -> list[Any
             rendered.append(model.render(messages))
         except TemplateRefused as error:
             rendered.append({"refused": [error.words, error.detail]})
-    texts = [one[0] for one in rendered if isinstance(one, tuple)]
+    texts = [result[0] for result in rendered if isinstance(result, tuple)]
     encodings = iter(model.tokenizer.encode_batch(texts, add_special_tokens=False))
-    return [_counts(next(encodings), one[1]) if isinstance(one, tuple) else one for one in rendered]
+    return [_counts(next(encodings), result[1]) if isinstance(result, tuple) else result for result in rendered]
 
 
 def _counts(encoding: Any, spans: list[tuple[int, int]]) -> list[int]:

@@ -54,13 +54,13 @@ def view_as_model(messages: Sequence[Mapping[str, Any]], folder: Path, max_lengt
         question = orjson.dumps({"view": list(messages)})
     except TypeError as error:
         raise BadInput("This row holds half of a character.", "Write the whole character.", str(error)) from error
-    found = ask(folder, question)
-    if "refused" in found:
-        said, detail = found["refused"]
+    answer = ask(folder, question)
+    if "refused" in answer:
+        said, detail = answer["refused"]
         raise BadInput("The model's chat template refuses this row.", _REFUSED_HINT, f"{said}\n{detail}".strip())
-    text, learned = found["text"], found["learned"]
+    text, learned = answer["text"], answer["learned"]
     tokens, shown = [], 0
-    for place, (number, end) in enumerate(zip(found["ids"], found["ends"], strict=True)):
+    for place, (number, end) in enumerate(zip(answer["ids"], answer["ends"], strict=True)):
         # Tokens that share a character's bytes all have its place: the first shows it.
         piece = text[shown:end]
         shown = max(shown, end)

@@ -53,7 +53,7 @@ def find_pairs(signatures: Path | Any, count: int) -> list[Pair]:
     earlier: dict[int, int] = {}
     for band in range(BANDS):
         _compare(rows, _keys(signatures, count, band), earlier)
-    return [Pair(row, found) for row, found in sorted(earlier.items())]
+    return [Pair(row, other) for row, other in sorted(earlier.items())]
 
 
 def _keys(signatures: Path | Any, count: int, band: int) -> Any:

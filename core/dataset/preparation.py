@@ -106,10 +106,10 @@ def read_preview(preparation_id: str) -> Preview | None:
         return None
     request = place.read_request()
     given = request.paths.get(TRAIN, place.path / TRAIN)
-    found = next((path for path in (Path(given), place.path / "data" / TRAIN) if path.is_file()), None)
-    if found is None:
+    path = next((path for path in (Path(given), place.path / "data" / TRAIN) if path.is_file()), None)
+    if path is None:
         return None
-    lines = file_formats.read_first(found, request.file_names.get(TRAIN, ""), PREVIEWED_ROWS)
+    lines = file_formats.read_first(path, request.file_names.get(TRAIN, ""), PREVIEWED_ROWS)
     return preview_lines(lines, request.mapping)
 
 
@@ -121,12 +121,12 @@ def preview_lines(lines: list[bytes], mapping: Mapping[str, str] | None = None) 
     shape = with_mapping(mapping, shape.columns) if mapping else shape
     change, rows = converter(shape), []
     problems: dict[str, list[Problem]] = {}
-    for (number, raw), (row, problem) in zip(numbered, read, strict=True):
+    for (number, raw), (row, unreadable) in zip(numbered, read, strict=True):
         if row is not None and not shape.is_contract:
             row = change(row)
             raw = json.dumps(row).encode()
-        for found in [problem] if problem else check_row(number, row or {}):
-            problems.setdefault(found.code, []).append(found)
+        for problem in [unreadable] if unreadable else check_row(number, row or {}):
+            problems.setdefault(problem.code, []).append(problem)
         rows.append(read_row(number, raw))
     return Preview(shape, tuple(rows), in_order(_group(code, group) for code, group in problems.items()))
 

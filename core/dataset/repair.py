@@ -71,7 +71,7 @@ def mend(raw: bytes, flags: int, codes: Collection[str]) -> tuple[bytes | None, 
         return _leave_out(raw, [problem.code] if problem else [], codes)
     mended: list[str] = []
     row = _mend_row(row, codes, mended)
-    broken = [found.code for found in check_row(0, row) if found.blocks]
+    broken = [problem.code for problem in check_row(0, row) if problem.blocks]
     if broken or (len(row["messages"]) == 1 and "lone_message" in codes):
         return _leave_out(raw, broken or ["lone_message"], codes)
     return (to_line(row), tuple(mended)) if mended else (raw, ())
@@ -104,39 +104,42 @@ def _readable(raw: bytes) -> str:
 
 def _change_texts(change: Callable[[str], str], messages: Messages) -> Messages:
     return [
-        {**one, "content": change(one["content"])} if isinstance(one.get("content"), str) else one for one in messages
+        {**message, "content": change(message["content"])} if isinstance(message.get("content"), str) else message
+        for message in messages
     ]
 
 
 def _rename_roles(messages: Messages) -> Messages:
-    return [{**one, "role": contract_role(one["role"])} if "role" in one else one for one in messages]
+    return [
+        {**message, "role": contract_role(message["role"])} if "role" in message else message for message in messages
+    ]
 
 
 def _put_system_first(messages: Messages) -> Messages:
-    system = [one for one in messages if one.get("role") == "system"]
+    system = [message for message in messages if message.get("role") == "system"]
     if not system or (len(system) == 1 and messages[0] is system[0]):
         return messages
-    if not all(isinstance(one.get("content"), str) for one in system):
+    if not all(isinstance(message.get("content"), str) for message in system):
         return messages
-    joined = {**system[0], "content": "\n\n".join(one["content"] for one in system)}
-    return [joined, *(one for one in messages if one.get("role") != "system")]
+    joined = {**system[0], "content": "\n\n".join(message["content"] for message in system)}
+    return [joined, *(message for message in messages if message.get("role") != "system")]
 
 
 def _join_repeats(messages: Messages) -> Messages:
-    made: Messages = []
-    for one in messages:
-        last = made[-1] if made else {}
-        plain = set(one) | set(last) <= {"role", "content"}
-        same = one.get("role") == last.get("role") and one.get("role") in ("user", "assistant")
-        if same and plain and isinstance(one.get("content"), str) and isinstance(last.get("content"), str):
-            made[-1] = {**last, "content": f"{last['content']}\n\n{one['content']}"}
+    joined: Messages = []
+    for message in messages:
+        last = joined[-1] if joined else {}
+        plain = set(message) | set(last) <= {"role", "content"}
+        same = message.get("role") == last.get("role") and message.get("role") in ("user", "assistant")
+        if same and plain and isinstance(message.get("content"), str) and isinstance(last.get("content"), str):
+            joined[-1] = {**last, "content": f"{last['content']}\n\n{message['content']}"}
         else:
-            made.append(one)
-    return made
+            joined.append(message)
+    return joined
 
 
 def _end_with_answer(messages: Messages) -> Messages:
-    last = max((number for number, one in enumerate(messages) if one.get("role") == "assistant"), default=-1)
+    last = max((number for number, message in enumerate(messages) if message.get("role") == "assistant"), default=-1)
     return messages[: last + 1] if last >= 0 else messages
 
 

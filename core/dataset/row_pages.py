@@ -138,7 +138,7 @@ def _search(
     Looks for the text in the raw bytes, then at the rows in which it may be.
     """
     offsets = row_index.read(path)["offset"]
-    needles, found, begun = _needles(text), [], time.monotonic()
+    needles, hits, begun = _needles(text), [], time.monotonic()
     size = path.stat().st_size
     with path.open("rb") as file:
         at = first
@@ -154,19 +154,19 @@ def _search(
                 begin = int(offsets[place]) - start
                 end = int(offsets[place + 1]) - start if place + 1 < stop_at else len(block)
                 if _says(block[begin:end], text):
-                    found.append(place)
-                    if len(found) == limit:
-                        return found, place + 1 if place + 1 < len(offsets) else None
+                    hits.append(place)
+                    if len(hits) == limit:
+                        return hits, place + 1 if place + 1 < len(offsets) else None
             at = stop_at
             if time.monotonic() - begun > _SEARCH_BUDGET_S and at < len(offsets):
-                return found, at
-    return found, None
+                return hits, at
+    return hits, None
 
 
 def _needles(text: str) -> list[bytes]:
     """Return how a text may stand in JSON, lower case: as it is, and with its characters escaped."""
-    plain = {orjson.dumps(one)[1:-1].lower() for one in (text.lower(), text.upper(), text)}
-    escaped = {json.dumps(one)[1:-1].encode().lower() for one in (text.lower(), text.upper(), text)}
+    plain = {orjson.dumps(form)[1:-1].lower() for form in (text.lower(), text.upper(), text)}
+    escaped = {json.dumps(form)[1:-1].encode().lower() for form in (text.lower(), text.upper(), text)}
     return sorted(plain | escaped)
 
 
@@ -194,5 +194,5 @@ def _find(ascending: row_index.Rows, wanted: int) -> int | None:
 def _says(raw: bytes, text: str) -> bool:
     """Tell whether a message of the row holds the text; of a row that is no chat, its line."""
     row = read_row(0, raw)
-    said = " ".join(one["content"] for one in row.messages) or row.text
+    said = " ".join(message["content"] for message in row.messages) or row.text
     return text.casefold() in said.casefold()

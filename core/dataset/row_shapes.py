@@ -81,8 +81,8 @@ def recognise(rows: Iterable[Any]) -> Shape:
     if not sample:
         return Shape("unknown", "Not recognised", "No row could be read as an object.")
     for judge in (_judge_chat, _judge_alpaca, _judge_pair):
-        if found := judge(sample, columns):
-            return found
+        if shape := judge(sample, columns):
+            return shape
     named = ", ".join(f'"{name}"' for name in columns[:6])
     reason = f"The columns are {named}: none holds a list of messages, and no two look like question and answer."
     return Shape("unknown", "Not recognised", reason, {}, columns)
@@ -110,7 +110,7 @@ def _judge_chat(sample: list[dict[str, Any]], columns: tuple[str, ...]) -> Shape
         columns, key=lambda name: (name not in _CHAT_COLUMNS, _CHAT_COLUMNS.index(name) if name in _CHAT_COLUMNS else 0)
     )
     for column in order:
-        fits = [found for row in sample if (found := _message_keys(_as_list(row.get(column))))]
+        fits = [keys for row in sample if (keys := _message_keys(_as_list(row.get(column))))]
         if not fits or len(fits) * 2 < len(sample):
             continue
         (role, content), _ = Counter(fits).most_common(1)[0]
@@ -161,8 +161,8 @@ def _judge_pair(sample: list[dict[str, Any]], columns: tuple[str, ...]) -> Shape
 
 
 def _first(names: Mapping[str, str], wanted: tuple[str, ...]) -> str | None:
-    exact = next((names[one] for one in wanted if one in names), None)
-    return exact or next((name for one in wanted for key, name in names.items() if one in key.split("_")), None)
+    exact = next((names[word] for word in wanted if word in names), None)
+    return exact or next((name for word in wanted for key, name in names.items() if word in key.split("_")), None)
 
 
 def _as_list(value: Any) -> Any:
@@ -190,25 +190,25 @@ def _from_chat(row: Any, mapping: Mapping[str, str]) -> Any:
     chat = _as_list(row.get(mapping["chat"]))
     if not isinstance(chat, list):
         return row
-    messages = [_message(one) for one in chat]
+    messages = [_message(message) for message in chat]
     system = row.get(mapping.get("system", ""))
     if isinstance(system, str) and system.strip():
         messages.insert(0, {"role": "system", "content": system})
     return _with_tools({"messages": messages}, row, mapping)
 
 
-def _message(one: Any) -> Any:
-    """Return a message under the contract's keys; what is not one comes back as it is, for the check to name."""
-    if not isinstance(one, dict):
-        return one
-    role = next((one[key] for key in _ROLE_KEYS if key in one), None)
-    content = next((one[key] for key in _CONTENT_KEYS if key in one), None)
-    made = {"role": contract_role(role), "content": content}
-    return made | {key: one[key] for key in _MESSAGE_KEYS[2:] if one.get(key) not in _EMPTY}
+def _message(message: Any) -> Any:
+    """Return a message under the contract's keys; anything else comes back as it is, for the check to name."""
+    if not isinstance(message, dict):
+        return message
+    role = next((message[key] for key in _ROLE_KEYS if key in message), None)
+    content = next((message[key] for key in _CONTENT_KEYS if key in message), None)
+    converted = {"role": contract_role(role), "content": content}
+    return converted | {key: message[key] for key in _MESSAGE_KEYS[2:] if message.get(key) not in _EMPTY}
 
 
 def contract_role(role: Any) -> Any:
-    """Return the contract's name of a role, "user" for "human"; what is not one comes back as it is."""
+    """Return the contract's name of a role, "user" for "human"; anything else comes back as it is."""
     return _ROLE_NAMES.get(role.lower().strip(), role) if isinstance(role, str) else role
 
 
@@ -226,8 +226,8 @@ def _from_columns(row: Any, mapping: Mapping[str, str]) -> Any:
     return _with_tools({"messages": messages}, row, mapping)
 
 
-def _with_tools(made: dict[str, Any], row: Mapping[str, Any], mapping: Mapping[str, str]) -> dict[str, Any]:
+def _with_tools(converted: dict[str, Any], row: Mapping[str, Any], mapping: Mapping[str, str]) -> dict[str, Any]:
     tools = row.get(mapping.get("tools", "tools"))
     if tools not in (None, "", []):
-        made["tools"] = _as_list(tools)
-    return made
+        converted["tools"] = _as_list(tools)
+    return converted

@@ -22,7 +22,7 @@ import xxhash
 
 from core.dataset import row_index
 from core.dataset.findings import flag
-from core.dataset.line_check import CONTROL, Problem, check_line, check_row
+from core.dataset.line_check import CONTROL, Problem, check_line
 from core.dataset.progress import Meter
 
 BLOCK = 1 << 18  # stays in a core's cache: with 1 MiB reading took half as long again
@@ -66,10 +66,10 @@ def scan_file(path: Path, meter: Meter | None = None) -> Scan:
 
 def flags_of(row: dict[str, Any], problems: Sequence[Problem]) -> int:
     """Return the flags of a row that went the slow way."""
-    flags = flag(*{found.code for found in problems})
+    flags = flag(*{problem.code for problem in problems})
     messages = row.get("messages")
     if isinstance(messages, list):
-        texts = (one.get("content") for one in messages if isinstance(one, dict))
+        texts = (message.get("content") for message in messages if isinstance(message, dict))
         if any(isinstance(text, str) and CONTROL.search(text) for text in texts):
             flags |= _CONTROLS
     return flags
@@ -96,23 +96,23 @@ class _Reader:
             line += 1
             try:
                 messages = loads(view)["messages"]
-                texts = [one["content"] for one in messages]
-                roles = tuple([one["role"] for one in messages])
+                texts = [message["content"] for message in messages]
+                roles = tuple([message["role"] for message in messages])
                 order = orders[roles]
                 joined = "\0".join(texts)
                 if any(map(str.isspace, texts)) or "" in texts or (suspicious and CONTROL.search("".join(texts))):
                     raise ValueError
-                number, found, size = hash_of(joined.encode(), order.seed), order.flags, len(joined)
+                number, row_flags, size = hash_of(joined.encode(), order.seed), order.flags, len(joined)
                 counts[roles] += 1
             except (ValueError, KeyError, TypeError, IndexError):
                 raw = bytes(view)
                 if not raw.strip():
                     offset += len(view) + 1
                     continue
-                number, found, size = self._read_slowly(line, raw)
+                number, row_flags, size = self._read_slowly(line, raw)
             offsets.append(offset)
             hashes.append(number)
-            flags.append(found)
+            flags.append(row_flags)
             numbers.append(line)
             sizes.append(size)
             offset += len(view) + 1
@@ -133,15 +133,13 @@ class _Reader:
         self._note(problems)
         if any(problem.blocks for problem in problems):
             return 0, flags, 0
-        roles = tuple(one["role"] for one in row["messages"])
-        joined = "\0".join(one.get("content") or "" for one in row["messages"])
-        order = self._orders.setdefault(
-            roles, _Order(flag(*{one.code for one in check_row(line, row)}), zlib.crc32("\0".join(roles).encode()))
-        )
+        roles = tuple(message["role"] for message in row["messages"])
+        joined = "\0".join(message.get("content") or "" for message in row["messages"])
+        order = self._orders.setdefault(roles, _Order(flags & ~_CONTROLS, zlib.crc32("\0".join(roles).encode())))
         self.scan.orders[roles] += 1
         seed = order.seed
-        if any(one.get("tool_calls") for one in row["messages"]):
-            seed = zlib.crc32(orjson.dumps([one.get("tool_calls") for one in row["messages"]]), seed)
+        if any(message.get("tool_calls") for message in row["messages"]):
+            seed = zlib.crc32(orjson.dumps([message.get("tool_calls") for message in row["messages"]]), seed)
         return xxhash.xxh3_64_intdigest(joined.encode(), seed), flags, len(joined)
 
     def _note(self, problems: Sequence[Problem]) -> None:
@@ -150,10 +148,10 @@ class _Reader:
 
 
 def _control_problem(line: int, row: dict[str, Any]) -> Problem:
-    for number, one in enumerate(row["messages"]):
-        content = one.get("content") if isinstance(one, dict) else None
-        if isinstance(content, str) and (found := CONTROL.search(content)):
-            said = f"Line {line}: message {number + 1} holds the control character U+{ord(found[0]):04X}."
+    for number, message in enumerate(row["messages"]):
+        content = message.get("content") if isinstance(message, dict) else None
+        if isinstance(content, str) and (control := CONTROL.search(content)):
+            said = f"Line {line}: message {number + 1} holds the control character U+{ord(control[0]):04X}."
             return Problem(line, "control_characters", said)
     raise ValueError(f"line {line} holds no control character")
 

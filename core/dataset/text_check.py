@@ -38,13 +38,13 @@ def check_texts(texts: Sequence[str]) -> list[int]:
     parts = [text.encode("utf-8", "replace") for text in texts]
     codes = numpy.frombuffer(b" ".join(parts) + b" ", numpy.uint8)
     starts = numpy.concatenate(([0], numpy.cumsum([len(part) + 1 for part in parts])[:-1])) if parts else numpy.zeros(1)
-    found = [0] * len(texts)
+    flags = [0] * len(texts)
     for name, places in _suspicious(codes).items():
         for number in numpy.unique(numpy.searchsorted(starts, places, "right") - 1).tolist():
             for code, test in _TESTS[name]:
                 if test(texts[number]):
-                    found[number] |= _FLAGS[code]
-    return found
+                    flags[number] |= _FLAGS[code]
+    return flags
 
 
 def _suspicious(codes: Any) -> dict[str, Any]:
@@ -64,8 +64,8 @@ def _suspicious(codes: Any) -> dict[str, Any]:
 def find_suspected(text: str, code: str) -> str:
     """Return what was suspected, for an example: an address or a number shown short, so that it is not spread."""
     if code == "mojibake":
-        found = _GARBLED.search(text)
-        return text[max(0, found.start() - 10) : found.end() + 10] if found else ""
+        match = _GARBLED.search(text)
+        return text[max(0, match.start() - 10) : match.end() + 10] if match else ""
     patterns: dict[str, tuple[re.Pattern[str], Any]] = {
         "email": (EMAIL, None),
         "phone": (PHONE, _is_phone),
@@ -73,8 +73,8 @@ def find_suspected(text: str, code: str) -> str:
         "secret_key": (KEY, None),
     }
     pattern, test = patterns[code]
-    hits = (one[0] for one in pattern.finditer(text))
-    hit = next((one for one in hits if test is None or test(one)), "")
+    hits = (hit[0] for hit in pattern.finditer(text))
+    hit = next((hit for hit in hits if test is None or test(hit)), "")
     return hit[:3] + "…" + hit[-2:] if len(hit) > 6 else hit
 
 
@@ -96,16 +96,16 @@ def restore(text: str) -> str:
 
 def passes_checksum(number: str) -> bool:
     """Tell whether the digits pass Luhn's check and begin as a card's do."""
-    digits = [int(one) for one in number if one.isdigit()]
+    digits = [int(digit) for digit in number if digit.isdigit()]
     if not 13 <= len(digits) <= 19 or digits[0] not in (2, 3, 4, 5, 6) or len(set(digits)) < 2:
         return False
-    doubled = (one if at % 2 == 0 else one * 2 - 9 * (one > 4) for at, one in enumerate(reversed(digits)))
+    doubled = (digit if at % 2 == 0 else digit * 2 - 9 * (digit > 4) for at, digit in enumerate(reversed(digits)))
     return sum(doubled) % 10 == 0
 
 
 def _is_phone(number: str) -> bool:
-    digits = sum(one.isdigit() for one in number)
-    if not 9 <= digits <= 15 or _DATE.match(number) or len({one for one in number if one.isdigit()}) < 3:
+    digits = sum(digit.isdigit() for digit in number)
+    if not 9 <= digits <= 15 or _DATE.match(number) or len({digit for digit in number if digit.isdigit()}) < 3:
         return False
     return number.lstrip().startswith(("+", "(", "0")) or re.fullmatch(r"\d{3}[ .-]\d{3}[ .-]\d{4}", number) is not None
 
@@ -118,15 +118,15 @@ def _badness() -> Any:
 
 
 def _has_phone(text: str) -> bool:
-    return any(_is_phone(one[0]) for one in PHONE.finditer(text))
+    return any(_is_phone(match[0]) for match in PHONE.finditer(text))
 
 
 def _has_card(text: str) -> bool:
-    return any(passes_checksum(one[0]) for one in CARD.finditer(text))
+    return any(passes_checksum(match[0]) for match in CARD.finditer(text))
 
 
 _LEADS = numpy.zeros(256, bool)  # second bytes of the letters of _GARBLED, whose first is 0xC3
-_LEADS[[one.encode()[1] for one in "ÂÃâðÐÑÎÏ×ØÙÅÄã"]] = True
+_LEADS[[letter.encode()[1] for letter in "ÂÃâðÐÑÎÏ×ØÙÅÄã"]] = True
 _TESTS: dict[str, tuple[tuple[str, Callable[[str], Any]], ...]] = {
     "email": (("email", EMAIL.search),),
     "digits": (("phone", _has_phone), ("card_number", _has_card)),

@@ -40,7 +40,10 @@ class LengthCounter:
         if not lines:
             return []
         answer = ask(self._folder, b'{"rows":[' + b",".join(line.strip() for line in lines) + b"]}")
-        return [TemplateRefused(*one["refused"]) if isinstance(one, dict) else tuple(one) for one in answer["rows"]]
+        return [
+            TemplateRefused(*counts["refused"]) if isinstance(counts, dict) else tuple(counts)
+            for counts in answer["rows"]
+        ]
 
 
 def mark_of(folder: Path | None) -> str:
@@ -105,12 +108,12 @@ def count_lengths(
     for lines in row_index.iterate(path, _BATCH):
         places = [done + at for at in range(len(lines)) if usable[done + at]]
         counts = counter.count_lines([lines[place - done] for place in places])
-        for place, found in zip(places, counts, strict=True):
-            if isinstance(found, TemplateRefused):
-                refusals[int(rows["line"][place])] = found
+        for place, result in zip(places, counts, strict=True):
+            if isinstance(result, TemplateRefused):
+                refusals[int(rows["line"][place])] = result
                 flags[place] = flag("template_refused")
             else:
-                records[place] = found
+                records[place] = result
         done += len(lines)
         done_bytes += sum(map(len, lines))
         if meter:

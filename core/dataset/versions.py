@@ -30,11 +30,11 @@ class Comparison:
 def find_previous(dataset: ChatDataset) -> ChatDataset | None:
     """Return the data set of the same name that was made before this one, None where there is none."""
     earlier = [
-        one
-        for one in list_all()
-        if one.name == dataset.name and one.key != dataset.key and one.created_at < dataset.created_at
+        other
+        for other in list_all()
+        if other.name == dataset.name and other.key != dataset.key and other.created_at < dataset.created_at
     ]
-    return max(earlier, key=lambda one: one.created_at, default=None)
+    return max(earlier, key=lambda other: other.created_at, default=None)
 
 
 def compare(dataset: ChatDataset, previous: ChatDataset, shown: int = 20) -> Comparison:
@@ -51,10 +51,10 @@ def _hashes(dataset: ChatDataset) -> row_index.Rows:
     return numpy.concatenate(parts)
 
 
-def _first(dataset: ChatDataset, known: row_index.Rows, shown: int) -> tuple[Row, ...]:
+def _first(dataset: ChatDataset, hashes: row_index.Rows, shown: int) -> tuple[Row, ...]:
     rows: list[Row] = []
     for path in (dataset.train_path, dataset.test_path):
         if path and len(rows) < shown:
-            places = numpy.flatnonzero(~numpy.isin(row_index.read(path)["hash"], known))[: shown - len(rows)]
+            places = numpy.flatnonzero(~numpy.isin(row_index.read(path)["hash"], hashes))[: shown - len(rows)]
             rows += row_pages.read_places(path, places.tolist())
     return tuple(rows)
