@@ -16,7 +16,7 @@ from core.errors import BadInput
 Value = str | int | float
 
 MINIMUM_ROWS = 10  # of training: the pipeline refuses fewer
-TRAINED_SHARE = 0.8  # of the training rows; the component splits the others off where no validation rows are given
+TRAINED_SHARE = 0.8  # of the training rows; the others are split off where validation or test rows are missing
 COMPONENT, LESSON, MODEL, YOURS = "component", "lesson", "model", "yours"
 
 
@@ -337,6 +337,11 @@ def to_job_inputs(recipe: Recipe) -> dict[str, Value]:
 def from_job_inputs(inputs: Mapping[str, object]) -> dict[str, Value]:
     """Return every parameter of a run, from the literals its job was sent with and the component's defaults."""
     return {p.name: _lenient(p, inputs.get(p.name, p.default)) for p in PARAMETERS}
+
+
+def trained_rows(rows: int, *, validation: bool = False, test: bool = False) -> int:
+    """Return how many of the training rows are trained on: what is not given besides is taken out of them."""
+    return rows if validation and test else int(rows * TRAINED_SHARE)
 
 
 def total_steps(values: Mapping[str, Value], rows: int, gpus: int) -> int:

@@ -277,7 +277,7 @@ class Training:
         """Return epochs by the batches read, so that a step with fewer at an epoch's end counts less."""
         epochs, steps = divmod(self.at.step, self.steps_per_epoch)
         batches = steps * self.settings.gradient_accumulation_steps
-        return round(epochs + min(1.0, batches / self.batches_per_epoch), 4)
+        return epochs + min(1.0, batches / self.batches_per_epoch)
 
     def _report(self) -> None:
         self.step.report_progress("training", self.at.step, self.total_steps, self._epoch())

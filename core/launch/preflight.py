@@ -24,7 +24,16 @@ from core.launch.drafts import Draft
 from core.launch.export import write_script
 from core.launch.pipeline import get_component
 from core.launch.plan import Check, CheckState, Estimate, LaunchPlan
-from core.recipe import MINIMUM_ROWS, TRAINED_SHARE, Recipe, build_recipe, display_name, total_batch_size, total_steps
+from core.recipe import (
+    MINIMUM_ROWS,
+    TRAINED_SHARE,
+    Recipe,
+    build_recipe,
+    display_name,
+    total_batch_size,
+    total_steps,
+    trained_rows,
+)
 from core.runs.throughput import list_speeds
 
 # Stated where nothing has been measured yet: tokens per second of a LoRA step. CPU: 2 cores with bf16, 135M
@@ -46,7 +55,7 @@ def plan_launch(conn: Connection, draft: Draft) -> LaunchPlan:
     dataset = count_tokens_with(dataset, find_tokenizer(model.name, model.version))
     component, component_check = _read_component(conn)
     recipe = build_recipe(model.defaults, draft.parameters, component, here=conn.cloud.is_local)
-    gpus, rows, nodes = compute.gpus or 0, _training_rows(dataset), recipe.whole("num_nodes_finetune")
+    gpus, rows, nodes = compute.gpus or 0, trained_rows(dataset.rows), recipe.whole("num_nodes_finetune")
     steps = total_steps(recipe.values, rows, gpus)
     checks = [
         component_check,
@@ -81,7 +90,7 @@ def estimate(conn: Connection, model: BaseModel, compute: Compute, dataset: Chat
     kind = "gpu" if compute.gpus else "cpu"
     tokens = dataset.stats.total_length * TRAINED_SHARE * recipe.whole("num_train_epochs")
     if (steps := recipe.whole("max_steps")) > 0:
-        whole = total_steps({**recipe.values, "max_steps": -1}, _training_rows(dataset), compute.gpus or 0)
+        whole = total_steps({**recipe.values, "max_steps": -1}, trained_rows(dataset.rows), compute.gpus or 0)
         tokens *= steps / max(1, whole)
     measured = list_speeds(conn.alias, model.name, compute.name)
     if measured:
@@ -118,10 +127,6 @@ def _read_component(conn: Connection) -> tuple[list[str] | None, Check]:
     except AccessDenied as error:
         return None, Check("Access", FAILED, error.message, error.hint)
     return list(component.inputs), Check("Access", OK, f"{component.name} {component.version} can be read")
-
-
-def _training_rows(dataset: ChatDataset) -> int:
-    return max(1, int(dataset.rows * TRAINED_SHARE))
 
 
 def _check_model(model: BaseModel) -> Check | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from core.engine.import_model import import_model
 from core.engine.preprocess import preprocess, read_rows
 from core.engine.validate import validate
 from core.errors import BadInput, NotFound, TunedeckError
+from core.recipe import trained_rows
 from tests.core.engine.conftest import REPOSITORY, Workbench
 from tests.tiny_model import make_conversations, write_jsonl
 
@@ -110,6 +112,15 @@ def test_data_is_split_by_the_services_rule(
     assert sorted(line for part in from_train for line in part.lines) == list(range(1, 101))
     again = split(train, given_validation, given_test, seed=42)
     assert again["train"].lines == parts["train"].lines
+
+
+@pytest.mark.parametrize("rows", range(10, 60, 7))
+def test_as_many_rows_are_trained_on_as_a_launch_counts_with(tmp_path: Path, rows: int) -> None:
+    train = read_chat_file(write_jsonl(tmp_path / "train.jsonl", make_conversations(rows)))
+    for validation, test in itertools.product((None, train), repeat=2):
+        parts = {name: len(part.conversations) for name, part in split(train, validation, test, seed=1).items()}
+        assert parts["train"] == trained_rows(rows, validation=bool(validation), test=bool(test))
+        assert min(parts.values()) > 0
 
 
 def test_rows_are_cut_at_max_seq_length_and_those_without_an_answer_left_out(bench: Workbench) -> None:

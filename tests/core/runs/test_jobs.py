@@ -9,14 +9,17 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from core import overview
+from core.azureml import tags
 from core.azureml.connection import Connection, connect
 from core.azureml.settings import local_settings
 from core.errors import NotFound
 from core.operations import Launch, Ledger, Operation, OperationState, Step, StepState
 from core.operations.records import Failure
+from core.recipe import from_job_inputs
 from core.runs import jobs
 from core.runs.history import RunRecord
-from core.runs.progress import find_state, make_stages
+from core.runs.metrics import Point, RunMetrics, Series
+from core.runs.progress import find_state, make_stages, measure_progress
 from core.runs.states import ACTIVE_WORDS, FINE_TUNE, JobState, Progress, Run, Stage
 from core.teardown.inventory import Inventory
 from tests.core.local.submitting import pipeline_body, submit
@@ -140,3 +143,18 @@ def test_an_ended_run_is_settled_once_its_last_measures_are_readable() -> None:
     assert not ended.settled
     assert replace(ended, ended_at=datetime.now(UTC) - timedelta(seconds=10)).settled
     assert not replace(ended, state=JobState.RUNNING, ended_at=None).settled
+
+
+@pytest.mark.parametrize("accumulation", [1, 3, 4, 50])
+@pytest.mark.parametrize("rows", ["", "60"])
+def test_the_steps_of_a_run_are_told_rightly_before_and_after_each_of_its_steps(accumulation: int, rows: str) -> None:
+    """Without the tag of the rows, as of a run that something else has started, by the epochs it measures."""
+    parameters = {**from_job_inputs({}), "num_train_epochs": 2, "gradient_accumulation_steps": accumulation}
+    run = replace(RUN, parameters=parameters, tags={tags.ROWS: rows})
+    per_epoch = -(-48 // accumulation)
+    assert measure_progress(run, None).total_steps == (2 * per_epoch if rows else None)
+    for step in range(1, 2 * per_epoch + 1):
+        epochs, part = divmod(step, per_epoch)
+        epoch = epochs + min(1.0, part * accumulation / 48)
+        series = {key: Series(key, (Point(step, value, 0),)) for key, value in (("loss", 1.0), ("epoch", epoch))}
+        assert measure_progress(run, RunMetrics("r", series)).total_steps == 2 * per_epoch, step
