@@ -53,7 +53,7 @@ def check_structure(path: Path, _tokenizer: Path | None) -> dict[str, float]:
 
 
 def check_text(path: Path, _tokenizer: Path | None) -> dict[str, float]:
-    from core.dataset.further_checks import _text_of
+    from core.dataset.longer_checks import _text_of
     from core.dataset.text_check import check_texts
 
     rows = 0

@@ -5,7 +5,7 @@ The only door to this room. Behind it:
     comes from    sources: browser_files, allowed_files, hub, data_assets
     is prepared   preparation, workplace, worker
     is read       file_formats, csv_reader, row_shapes, split
-    is checked    file_check: scan, line_check; further_checks: text_check, near_copies, token_counts
+    is checked    file_check: scan, line_check; longer_checks: text_check, near_copies, token_counts
     is kept       chat_dataset: store, report, findings, row_index
     is shown      row_pages, versions, languages, model_view: model_process, model_reader
     is mended     repair
@@ -18,8 +18,8 @@ from core.dataset.browser_files import GivenFile, forget_given, is_kept, keep_gi
 from core.dataset.chat_dataset import ChatDataset, find_dataset, find_tokenizer, list_datasets, list_length_findings
 from core.dataset.data_assets import DataAsset, DataAssets, UploadedData, list_assets, register_data, upload
 from core.dataset.findings import KINDS, Finding, Severity
-from core.dataset.further_checks import Checks, count_tokens_with, read_checks, start_checks
 from core.dataset.languages import Languages, count_languages
+from core.dataset.longer_checks import Checks, count_tokens_with, read_checks, start_checks
 from core.dataset.model_process import identify
 from core.dataset.model_view import ModelView, Token, view_as_model
 from core.dataset.preparation import (

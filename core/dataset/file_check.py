@@ -1,4 +1,4 @@
-"""Checks a JSONL chat file as a whole, once scan.py has read its lines: findings, and counts for plots."""
+"""Checks a JSONL chat file: each line, by scan.py, then what only the whole file shows. Counts for plots."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from core.recipe import MINIMUM_ROWS
 
 
 def check_file(path: Path, minimum_rows: int = MINIMUM_ROWS, meter: Meter | None = None) -> Report:
-    """Check a JSONL chat file, and write the table of its rows beside it; lengths are estimated."""
+    """Check a JSONL chat file, and write its row index; lengths are estimated."""
     if refusal := _refuse(path):
         row_index.path_of(path).write_bytes(b"")  # no rows
         return Report(0, (refusal,))
@@ -46,7 +46,7 @@ def _find_copies(path: Path) -> Finding | None:
 
 
 def _mark(path: Path, chosen: row_index.Rows, code: str, one_is: str, many_are: str) -> Finding | None:
-    """Flag the chosen rows, `(rows,)` of bool, in the table of a file; return the finding."""
+    """Flag the chosen rows, `(rows,)` of bool, in the index of a file; return the finding."""
     places = numpy.flatnonzero(chosen)
     if not len(places):
         return None

@@ -1,6 +1,6 @@
-"""Reads chat data in the forms files have: JSONL, JSON, CSV, TSV, Parquet, with gzip or zstandard round them.
+"""Reads the file formats of chat data: JSONL, JSON, CSV, TSV and Parquet, also packed with gzip or zstandard.
 
-Holds a part at a time, and checks no conversation. What keeps a file from being read is a sentence with a place.
+Reads a part at a time, and checks no conversation. An error says in a sentence what cannot be read, and where.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _CHUNK = 1 << 16
 _MOST_LINES = 5_000  # of a preview
 _MAX_MEMBER = 32 << 20  # characters of one object; no conversation is that long
 _FREE_BYTES = 1 << 30  # left on the disk
-_MOST_TIMES_LARGER = 300  # text compresses to a twentieth; a file that grows more is made to fill the disk
+_MOST_TIMES_LARGER = 300  # text compresses to a twentieth; a file that grows this much was made to fill the disk
 
 # pyarrow is imported where it is needed: 35 MB and 0.15 s for the few files that are Parquet or zstandard.
 
 
 def unpack(path: Path, meter: Meter | None = None) -> None:
-    """Put what a gzip or zstandard file holds in its place; other files stay as they are. Raises BadInput."""
+    """Replace a gzip or zstandard file by its content; other files stay as they are. Raises BadInput."""
     kind = _packing(path)
     if kind is None:
         return
@@ -43,7 +43,7 @@ def unpack(path: Path, meter: Meter | None = None) -> None:
     except (OSError, EOFError, zlib.error) as error:
         target.unlink(missing_ok=True)
         said = f"The {kind} file ends too early or is damaged after {_size(target)} bytes."
-        raise BadInput(said, "Pack it again, or give it unpacked.", str(error)) from error
+        raise BadInput(said, "Pack it again, or choose it unpacked.", str(error)) from error
     except BadInput:
         target.unlink(missing_ok=True)
         raise
@@ -53,9 +53,9 @@ def unpack(path: Path, meter: Meter | None = None) -> None:
 
 
 def convert(path: Path, name: str = "", meter: Meter | None = None) -> bool:
-    """Put JSONL in the place of a table or a JSON list; returns whether there was something to do. Raises BadInput.
+    """Replace a table or a JSON list by JSONL; returns whether there was anything to do. Raises BadInput.
 
-    The rows of a CSV stand on the lines where they stood, with blank lines between where rows took several.
+    The rows of a CSV keep their lines: blank lines follow a row that took several.
     name: what the file was called; its suffix tells a table from lines of text.
     """
     reader = _reader(path, name)
@@ -77,9 +77,9 @@ def convert(path: Path, name: str = "", meter: Meter | None = None) -> bool:
 
 
 def read_first(path: Path, name: str, rows: int) -> list[bytes]:
-    """Return the lines of JSONL that hold the first rows of a file of any form, blank ones too. Raises BadInput.
+    """Return the first rows of a file of any format as lines of JSONL, with the blank lines between them.
 
-    Reads no more than that.
+    Reads no more than that. Raises BadInput.
     """
     kind = _packing(path)
     if kind is not None:
@@ -112,7 +112,7 @@ def _first_of_packed(path: Path, kind: str, name: str, rows: int) -> list[bytes]
             return read_first(part, name, rows)
         return []
     except (OSError, EOFError, zlib.error) as error:
-        raise BadInput(f"The {kind} file is damaged.", "Pack it again, or give it unpacked.", str(error)) from error
+        raise BadInput(f"The {kind} file is damaged.", "Pack it again, or choose it unpacked.", str(error)) from error
     finally:
         part.unlink(missing_ok=True)
 
@@ -158,14 +158,14 @@ def _size(path: Path) -> str:
 
 @dataclass(frozen=True)
 class _Reader:
-    """The rows of a file, blank ones too, and how to count them without reading them: 0 where that is not possible."""
+    """The rows of a file, blank ones too, and how many: 0 if that cannot be known without reading them all."""
 
     rows: Iterator[Any]
     count: Callable[[], int] = int
 
 
 def _reader(path: Path, name: str) -> _Reader | None:
-    """Return what reads the rows of a file that is not JSONL, None where it is."""
+    """Return a reader of the rows of a file that is not JSONL, None if it is."""
     with path.open("rb") as file:
         start = file.read(_CHUNK)
     if start.startswith(b"PAR1"):
@@ -211,7 +211,7 @@ def _is_one_object(start: bytes, name: str) -> bool:
 
 
 def _read_one(path: Path) -> Iterator[Any]:
-    """Yield the members of the list that one object holds, as exports have it: {"data": [...]}."""
+    """Yield the members of the list in an object, as some exports write it: {"data": [...]}."""
     if path.stat().st_size > _MAX_MEMBER:
         raise BadInput("The file is one object of more than 32 MiB.", "Write one object per line.")
     try:
@@ -274,7 +274,7 @@ def _count_lines(path: Path) -> int:
 
 
 def _check_row_groups(metadata: Any) -> None:
-    """Refuse a file whose rows unpack to far more than memory: a column chunk is decoded as a whole page at least."""
+    """Refuse a file whose row groups do not fit in memory: a column chunk is decoded a page at a time at least."""
     for number in range(metadata.num_row_groups):
         group = metadata.row_group(number)
         if group.total_byte_size > 4 << 30:
@@ -283,7 +283,7 @@ def _check_row_groups(metadata: Any) -> None:
 
 
 def without_nulls(row: dict[str, Any]) -> dict[str, Any]:
-    """Take out the null keys of messages: a table has every key in every message."""
+    """Remove the null keys of messages: in a table every message has every key."""
     messages = row.get("messages")
     if isinstance(messages, list):
         row["messages"] = [
@@ -296,7 +296,7 @@ def without_nulls(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read_list(path: Path) -> Iterator[Any]:
-    """Yield the members of a JSON list, holding one of them at a time."""
+    """Yield the members of a JSON list, one in memory at a time."""
     decoder = json.JSONDecoder()
     with path.open(encoding="utf-8-sig", errors="strict") as file:
         try:
@@ -323,7 +323,7 @@ def _read_list(path: Path) -> Iterator[Any]:
 
 
 def _more(file: TextIO, text: str) -> tuple[str, bool]:
-    """Read on, doubling what is held, so that a long member is not decoded again for every chunk of it."""
+    """Read on, doubling the buffer, so that a long member is not decoded again for every chunk of it."""
     chunk = file.read(max(_CHUNK, len(text)))
     return text + chunk, not chunk
 

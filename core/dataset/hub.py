@@ -1,4 +1,4 @@
-"""Fetches a part of a Hugging Face data set as JSONL. Runs in the worker's process only: `datasets` is large."""
+"""Fetches a part of a Hugging Face data set as JSONL. `datasets` is large: only the worker's process fetches."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MOST_ROWS = 10**9
 _DEFAULT_ENDPOINT = "https://huggingface.co"
 _CONNECT_S = 5
 _SILENCE_S = 30
-"""How long the hub may send nothing at all, on a slow line or from a busy machine, before it counts as gone."""
+"""How long the hub may be silent, on a slow line or from a busy machine, before it counts as gone."""
 
 T = TypeVar("T")
 
@@ -31,7 +31,7 @@ T = TypeVar("T")
 def check(part: HubPart) -> None:
     """Raise BadInput where a data set's name, configuration, splits or share cannot be one. Touches no file.
 
-    A name that `datasets` would take for a folder, an address or a reader of files is none of the hub's.
+    Refuses names that `datasets` would take for a folder, an address or a file reader, and not look up on the hub.
     """
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils._validators import validate_repo_id
@@ -78,7 +78,7 @@ def fetch(part: HubPart, folder: Path, meter: Meter) -> str:
 
 
 def _be_patient() -> None:
-    """Have the hub's client wait for a slow answer, and give up soon where none comes. What the operator set stays.
+    """Make the hub's client wait for a slow answer, but give up soon if none comes. What the operator set stays.
 
     It takes its time-outs from the environment when it is imported: 10 s where there are none, and for some requests
     no end at all. `datasets` would ask 20 times again, each time for as long as the hub's client asks by itself.
@@ -103,7 +103,7 @@ def _silence_s() -> float:
 
 
 def _check_reachable() -> None:
-    """Ask the hub once: its own client tries for 25 s before it says that nobody is there."""
+    """Ask the hub once: its own client retries for 25 s before it reports that it cannot connect."""
     import requests
 
     if os.environ.get("HF_HUB_OFFLINE") == "1":
@@ -117,7 +117,7 @@ def _check_reachable() -> None:
 
 
 def _find_owner(name: str) -> str:
-    """Return a bare name with its owner's before it, as the hub knows it: "json" alone is for `datasets` a reader."""
+    """Return owner/name for a bare name, as the hub knows it: `datasets` would take "json" for a file reader."""
     from huggingface_hub import HfApi
 
     full_name = _ask(name, lambda: str(HfApi(token=_token()).dataset_info(name, timeout=_silence_s()).id))
@@ -127,7 +127,7 @@ def _find_owner(name: str) -> str:
 
 
 def _address(name: str) -> str:
-    """Return the name in the form that `datasets` looks for on the hub alone, and not in a folder first."""
+    """Return the name in the form that `datasets` looks up on the hub only, and not in a folder first."""
     return f"hf://datasets/{name}"
 
 
@@ -150,7 +150,7 @@ def _read_splits(part: HubPart) -> list[str]:
 def _open(part: HubPart, split: str) -> tuple[Iterator[Any], int]:
     """Return a stream of the rows that are asked for, and how many they are (0: not known).
 
-    A share of a split needs its number of rows; where the data set does not tell it, the whole split is fetched.
+    A share of a split needs its number of rows; if the data set does not say it, the whole split is fetched.
     """
     from datasets import load_dataset
 
@@ -170,7 +170,7 @@ def _open(part: HubPart, split: str) -> tuple[Iterator[Any], int]:
 
 
 def _count_rows(part: HubPart, split: str) -> int | None:
-    """Return how many rows a share of a split has, as the data set's own card tells."""
+    """Return how many rows a share of a split has, as its card says."""
     from datasets import load_dataset_builder
 
     info = _ask(part.name, lambda: load_dataset_builder(_address(part.name), part.config, token=_token()).info)
@@ -183,7 +183,7 @@ def _token() -> str | None:
 
 
 def _ask(name: str, question: Callable[[], T]) -> T:
-    """Ask `datasets`, turning what it raises into sentences."""
+    """Ask `datasets`, and turn what it raises into sentences."""
     from datasets.exceptions import DatasetNotFoundError, DatasetsError
     from huggingface_hub.utils import httpx
 
@@ -229,4 +229,4 @@ def _write(name: str, rows: Iterator[Any], total: int, path: Path, meter: Meter)
             done += 1
             meter.tell("Fetched", done, total)
     if not done:
-        raise BadInput(f"The data set '{name}' gave no rows.", "Check split and percentage.")
+        raise BadInput(f"The data set '{name}' returned no rows.", "Check split and percentage.")

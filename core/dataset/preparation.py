@@ -21,7 +21,7 @@ from core.dataset.progress import Progress
 from core.dataset.row_pages import Row, read_row
 from core.dataset.row_shapes import Shape, converter, recognise, with_mapping
 from core.dataset.store import TRAIN
-from core.dataset.worker import check_further, prepare
+from core.dataset.worker import prepare, run_longer_checks
 from core.dataset.workplace import Workplace
 from core.errors import NotFound, TunedeckError
 from core.programs import start_detached
@@ -167,7 +167,7 @@ def prepare_here(place: Workplace) -> Preparation:
     """Do what the request says here and now: small data, that would take longer to start a process for."""
     try:
         key = prepare(place)
-        check_further(place, key)
+        run_longer_checks(place, key)
         place.write("result", {"sha256": key})
     except TunedeckError as error:
         place.write_error(error)

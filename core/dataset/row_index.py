@@ -1,6 +1,6 @@
-"""What is known of each row of a file, beside it, in records of one size: a page or a jump reads a few bytes.
+"""An index of the rows of a file, kept beside it in records of fixed size: a page or a jump reads a few bytes.
 
-<stem>.index            32 bytes a row: where it begins, a hash of what it says, flags, its line, its characters
+<stem>.index            32 bytes a row: its offset, a hash of what it says, flags, its line, its characters
 <stem>.<layer>.flags    8 bytes a row: what a later check found, as the bits of findings.KINDS
 <stem>.tokens-<mark>    12 bytes a row: tokens, trained tokens and the first of these, with one tokenizer
 """
@@ -18,7 +18,7 @@ from core.dataset.findings import KEPT_LINES, Finding, flag
 from core.errors import BadInput
 
 ROW = numpy.dtype([("offset", "<u8"), ("hash", "<u8"), ("flags", "<u8"), ("line", "<u4"), ("chars", "<u4")])
-# first: which token (from 0) is the first that is trained on; as many as there are where none is.
+# first: the first token (from 0) that is trained on; the number of tokens where none is.
 TOKENS = numpy.dtype([("tokens", "<u4"), ("trained", "<u4"), ("first", "<u4")])
 Rows = NDArray[Any]
 _LAYER = numpy.dtype("<u8")
@@ -95,7 +95,7 @@ def count(path: Path) -> int:
 def iterate(path: Path, batch: int = 512) -> Iterator[list[bytes]]:
     """Yield the lines of a checked file in batches of up to `batch` lines and 8 MiB, in the order of its table.
 
-    Of a line that is too long for any conversation comes the beginning.
+    Of a line that is too long for any conversation only the beginning is read.
     """
     offsets, size = read(path)["offset"], path.stat().st_size
     first = 0

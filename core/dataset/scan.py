@@ -1,7 +1,7 @@
-"""The structural check: every line of a file once, as fast as its JSON can be read, into the table beside it.
+"""The structural check: reads every line of a file once, as fast as its JSON can be parsed, and writes the row index.
 
-A line that is as it should be costs one orjson.loads, a hash and a look at its roles; whatever is odd goes the slow way
-of line_check.py, which knows the words. Holds one block of the file and 32 bytes a row.
+A correct line costs one orjson.loads, a hash and a look at its roles; whatever is odd goes to line_check.py, which is
+slower and says what is wrong. Holds one block of the file and 32 bytes a row.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ class Scan:
 
 @dataclass(frozen=True)
 class _Order:
-    """What is known of an order of roles: its flags, and a number that goes into the row's hash."""
+    """What every row with the same order of roles shares: its flags, and a seed for the hash."""
 
     flags: int
     seed: int
 
 
 def scan_file(path: Path, meter: Meter | None = None) -> Scan:
-    """Check every line of a JSONL file, and write its table beside it."""
+    """Check every line of a JSONL file, and write its row index."""
     scan = Scan()
     target, size = row_index.path_of(path), path.stat().st_size
     temporary = target.with_name(f"{target.name}.part")
@@ -65,7 +65,7 @@ def scan_file(path: Path, meter: Meter | None = None) -> Scan:
 
 
 def flags_of(row: dict[str, Any], problems: Sequence[Problem]) -> int:
-    """Return the flags of a row that went the slow way."""
+    """Return the flags of a row that line_check looked at."""
     flags = flag(*{problem.code for problem in problems})
     messages = row.get("messages")
     if isinstance(messages, list):
@@ -76,7 +76,7 @@ def flags_of(row: dict[str, Any], problems: Sequence[Problem]) -> int:
 
 
 class _Reader:
-    """Judges lines, and fills the records of one block after the other."""
+    """Checks the lines of one block after the other, and makes their index records."""
 
     def __init__(self, scan: Scan) -> None:
         self.scan = scan
@@ -85,9 +85,9 @@ class _Reader:
         self._orders: dict[tuple[str, ...], _Order] = {}
 
     def read(self, blank: int, lines: list[memoryview], offset: int, suspicious: bool) -> row_index.Rows:
-        """Judge the lines from an offset on, before which `blank` ones without content were passed over.
+        """Return the index records of the lines that begin at an offset; `blank` empty lines before it were skipped.
 
-        suspicious: a control character may be in them.
+        suspicious: they may hold a control character.
         """
         offsets, hashes, flags, numbers, sizes = [], [], [], [], []
         loads, hash_of, orders, counts = orjson.loads, xxhash.xxh3_64_intdigest, self._orders, self.scan.orders
@@ -121,7 +121,7 @@ class _Reader:
         return _records(offsets, hashes, flags, numbers, sizes)
 
     def _read_slowly(self, line: int, raw: bytes) -> tuple[int, int, int]:
-        """Return hash, flags and characters of a line that is not plainly right, and note what is wrong with it."""
+        """Return hash, flags and characters of a line that the fast path refused, and note what is wrong with it."""
         if len(raw) >= MAX_LINE:
             said = f"Line {line} is longer than {MAX_LINE >> 20} MiB and was not read."
             self._note([Problem(line, "line_too_long", said)])
@@ -166,13 +166,13 @@ def _records(
 
 
 def _blocks(file: BinaryIO) -> Iterator[tuple[int, list[memoryview], int, bool]]:
-    """Yield how many blank lines a block begins with, its other whole lines, where these begin, and whether a control
-    character may be in them.
+    """Yield for each block: how many blank lines it begins with, its other whole lines, the offset of the first of
+    these, and whether they may hold a control character.
 
-    Blank lines are passed over at once: a packed file of some kB can hold a hundred million of them.
+    Leading blank lines are counted and skipped in one go: a packed file of some kB can hold a hundred million of them.
 
-    The lines are views of one buffer and hold until the next block. A line longer than MAX_LINE comes as its first
-    MAX_LINE bytes; the rest of it is passed over.
+    The lines are views of one buffer, valid until the next block. A line longer than MAX_LINE comes as its first
+    MAX_LINE bytes; the rest of it is skipped.
     """
     buffer, offset, held = bytearray(2 * BLOCK), 0, 0
     while got := file.readinto(memoryview(buffer)[held:]):  # type: ignore[attr-defined]
@@ -182,8 +182,8 @@ def _blocks(file: BinaryIO) -> Iterator[tuple[int, list[memoryview], int, bool]]
             continue
         if last < 0 and held >= MAX_LINE:
             yield 0, [memoryview(buffer)[:MAX_LINE]], offset, False
-            passed, tail = _pass_over(file)
-            offset += held + passed
+            skipped, tail = _skip_line(file)
+            offset += held + skipped
             buffer, held = bytearray(max(2 * BLOCK, len(tail) + BLOCK)), len(tail)
             buffer[:held] = tail
             continue
@@ -200,8 +200,8 @@ def _blocks(file: BinaryIO) -> Iterator[tuple[int, list[memoryview], int, bool]]
 
 def _split(buffer: bytearray, stop: int, offset: int) -> tuple[int, list[memoryview], int, bool]:
     """Return what `_blocks` yields for the lines before `stop`, without their ends."""
-    white = _BLANK.match(buffer, 0, stop).end()  # type: ignore[union-attr]  # it matches nothing, too
-    first = buffer.rfind(b"\n", 0, white) + 1  # the line that white space leads in to is none of the blank ones
+    white = _BLANK.match(buffer, 0, stop).end()  # type: ignore[union-attr]  # matches the empty string
+    first = buffer.rfind(b"\n", 0, white) + 1  # where a line begins that is not blank
     view, find, lines, begin = memoryview(buffer), buffer.find, [], first
     while (end := find(b"\n", begin, stop)) >= 0:
         lines.append(view[begin:end])
@@ -210,8 +210,8 @@ def _split(buffer: bytearray, stop: int, offset: int) -> tuple[int, list[memoryv
     return buffer.count(b"\n", 0, first), lines, offset + first, _may_hold_controls(buffer, stop)
 
 
-def _pass_over(file: BinaryIO) -> tuple[int, bytes]:
-    """Read to the end of a line; return how many bytes were passed, its end among them, and what follows it."""
+def _skip_line(file: BinaryIO) -> tuple[int, bytes]:
+    """Read to the end of a line; return how many bytes that took, the line end included, and what follows."""
     passed = 0
     while block := file.read(BLOCK):
         end = block.find(b"\n")
@@ -244,7 +244,7 @@ def _may_hold_controls(buffer: bytearray, stop: int) -> bool:
 
 @contextmanager
 def _without_gc() -> Iterator[None]:
-    """Parsed rows hold no circles; looking for some takes a tenth of the time."""
+    """Pause the garbage collector: parsed rows hold no cycles, and looking for some takes a tenth of the time."""
     was = gc.isenabled()
     gc.disable()
     try:

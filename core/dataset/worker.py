@@ -20,8 +20,8 @@ from core.dataset.chat_dataset import find_dataset
 from core.dataset.file_check import check_file, find_leakage
 from core.dataset.file_formats import convert, unpack
 from core.dataset.findings import Finding
-from core.dataset.further_checks import run_checks
 from core.dataset.line_check import BOM, read_line, to_line
+from core.dataset.longer_checks import run_checks
 from core.dataset.progress import Meter
 from core.dataset.repair import repaired_lines
 from core.dataset.report import Report, Reports
@@ -29,12 +29,11 @@ from core.dataset.row_shapes import Shape, converter, recognise, with_mapping
 from core.dataset.scan import MAX_LINE
 from core.dataset.split import DEFAULT_PERCENT, VALIDATION_NOTE, split
 from core.dataset.store import TEST, TRAIN, Manifest, hash_files, move_into_place, write_manifest, write_reports
-from core.dataset.token_counts import NO_TOKENIZER, count_both, mark_of
+from core.dataset.token_counts import NO_TOKENIZER
 from core.dataset.workplace import Request, Workplace
 from core.errors import NotFound, TunedeckError
 
 _SAMPLE_ROWS, _SAMPLE_LINE = 200, 4 << 20  # what the shape is recognised from
-_COUNTED_INLINE = 2 * 1024 * 1024  # bytes; of a larger file tokens are counted by the longer checks
 _BLOCK = 1 << 20
 
 
@@ -61,8 +60,8 @@ def prepare(place: Workplace) -> str:
     return _finish(folder, request, "", meter, converted)
 
 
-def check_further(place: Workplace, key: str) -> None:
-    """Run the checks that take longer than reading; the data set is there already."""
+def run_longer_checks(place: Workplace, key: str) -> None:
+    """Run the longer checks of a data set that was just prepared."""
     dataset = find_dataset(key)
     if dataset is not None:
         run_checks(dataset, place.read_request().tokenizer)
@@ -112,10 +111,10 @@ def _finish(folder: Path, request: Request, note: str, meter: Meter, converted: 
     if had_mark:
         mark = Finding("byte_order_mark", "The file begins with a byte order mark.")
         reports = reports[0].with_findings([mark]), reports[1]
-    note = note or VALIDATION_NOTE
-    manifest = Manifest(request.name, request.source, note, test.exists(), time.time(), shape)
-    _write(folder, request, manifest, reports, meter)
-    sha256 = hash_files(train, test if test.exists() else None)
+    has_test, note = test.exists(), note or VALIDATION_NOTE
+    write_reports(folder, NO_TOKENIZER, reports)
+    write_manifest(folder, Manifest(request.name, request.source, note, has_test, time.time(), shape))
+    sha256 = hash_files(train, test if has_test else None)
     move_into_place(folder, sha256)
     return sha256
 
@@ -126,16 +125,6 @@ def _split(train: Path, test: Path, request: Request, report: Report) -> str:
         return "The test rows are split off when the errors are gone."
     percent = DEFAULT_PERCENT if request.test_percent is None else request.test_percent
     return split(train, test, percent, request.seed)
-
-
-def _write(folder: Path, request: Request, manifest: Manifest, reports: Reports, meter: Meter) -> None:
-    """Leave beside the files what they are and what was found in them."""
-    train, test = folder / TRAIN, folder / TEST
-    write_reports(folder, NO_TOKENIZER, reports)
-    if request.tokenizer and train.stat().st_size <= _COUNTED_INLINE:
-        counted = count_both(reports, train, test if manifest.has_test else None, request.tokenizer, meter)
-        write_reports(folder, mark_of(request.tokenizer), counted)
-    write_manifest(folder, manifest)
 
 
 def _recognise(path: Path, mapping: Mapping[str, str] | None) -> Shape:
@@ -216,7 +205,7 @@ def main(preparation_id: str) -> int:
         key = prepare(place)
         place.write("result", {"sha256": key})
         place.clear()
-        check_further(place, key)
+        run_longer_checks(place, key)
     except TunedeckError as error:
         place.write_error(error)
     finally:

@@ -1,8 +1,8 @@
-"""The checks that take longer than reading: personal data, garbled text, near copies, tokens. In their own process.
+"""The longer checks, in a process of their own: personal data, garbled text, near copies, tokens.
 
-    python -m core.dataset.further_checks <key> [<tokenizer folder>]
+    python -m core.dataset.longer_checks <key> [<tokenizer folder>]
 
-What each finds is kept beside the data, so nothing is computed twice; a check that was ended begins again.
+What each finds is kept beside the data, so nothing is computed twice; an interrupted check starts over.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _children: dict[str, subprocess.Popen[bytes]] = {}
 
 @dataclass(frozen=True)
 class Checks:
-    """Which of the longer checks are through. progress: of the one that runs, None where none does."""
+    """Which of the longer checks are finished. progress: of the one that is running."""
 
     text: bool
     near: bool
@@ -46,7 +46,7 @@ class Checks:
 
     @property
     def done(self) -> bool:
-        """Tell whether all of them are through."""
+        """Tell whether all of them are finished."""
         return self.text and self.near and self.tokens
 
 
@@ -63,11 +63,11 @@ def read_checks(dataset: ChatDataset, tokenizer: Path | None = None) -> Checks:
 
 
 def start_checks(dataset: ChatDataset, tokenizer: Path | None = None) -> Checks:
-    """Start what is missing in a process of its own, where none runs; returns how far it is."""
+    """Start the missing checks in a process of their own, unless one runs; return how far they are."""
     now = read_checks(dataset, tokenizer)
     if now.done or now.running:
         return now
-    arguments = ["-m", "core.dataset.further_checks", dataset.key, *([str(tokenizer)] if tokenizer else [])]
+    arguments = ["-m", "core.dataset.longer_checks", dataset.key, *([str(tokenizer)] if tokenizer else [])]
     environment = {**os.environ, "TOKENIZERS_PARALLELISM": "true"}
     log = dataset.folder / "analysis.log"
     _children[dataset.key] = start_detached(arguments, home.current(), log, environment=environment)
@@ -75,7 +75,7 @@ def start_checks(dataset: ChatDataset, tokenizer: Path | None = None) -> Checks:
 
 
 def count_tokens_with(dataset: ChatDataset, tokenizer: Path | None) -> ChatDataset:
-    """Return the data set with lengths counted by a model's tokenizer; remembered, else about 1 s for a million tokens.
+    """Return the data set with lengths counted by a model's tokenizer: kept, or counted now, 1 s for a million tokens.
 
     Blocks for that long: use it in a reader. Over 2 MB it is counted by a process of its own (read_checks says how far
     that is), and the data set comes back with estimates, which say that they are.
@@ -89,7 +89,7 @@ def count_tokens_with(dataset: ChatDataset, tokenizer: Path | None) -> ChatDatas
 
 
 def run_checks(dataset: ChatDataset, tokenizer: Path | None = None) -> None:
-    """Run what is missing, here and now; a second one at the same time returns at once."""
+    """Run the missing checks in this process; returns at once if another process runs them."""
     folder = dataset.folder
     with tried(folder / "analysis.lock") as mine:
         if not mine:
@@ -106,7 +106,7 @@ def run_checks(dataset: ChatDataset, tokenizer: Path | None = None) -> None:
 
 
 def _check_text(path: Path, meter: Meter) -> list[Finding]:
-    """Look for personal data and garbled text in every row; writes the layer "text"."""
+    """Look for personal data and garbled text in every row; writes the index's layer "text"."""
     rows = row_index.read(path)
     flags = numpy.zeros(len(rows), numpy.uint64)
     examples: dict[str, tuple[int, str]] = {}
@@ -129,7 +129,7 @@ def _check_text(path: Path, meter: Meter) -> list[Finding]:
 
 
 def _check_near(paths: dict[str, Path], folder: Path, meter: Meter) -> dict[str, list[Finding]]:
-    """Look for rows that are nearly the same, in both files together; writes the layer "near" of each."""
+    """Look for rows that are nearly the same, in both files together; writes each index's layer "near"."""
     counts = {name: row_index.count(path) for name, path in paths.items()}
     signatures = folder / "signatures.part"
     with signatures.open("wb") as file:
@@ -176,7 +176,7 @@ def _sign_rows(path: Path, file: Any, meter: Meter) -> None:
 
 
 def _count_tokens(dataset: ChatDataset, tokenizer: Path, meter: Meter | None = None) -> None:
-    """Keep the reports of both files with tokens in the place of estimates."""
+    """Write the reports of both files with token counts instead of estimates."""
     reports = store.read_reports(dataset.folder, NO_TOKENIZER) or (dataset.train, dataset.test)
     counted = count_both(reports, dataset.train_path, dataset.test_path, tokenizer, meter)
     store.write_reports(dataset.folder, mark_of(tokenizer), counted)
