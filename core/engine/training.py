@@ -1,7 +1,7 @@
 """The training loop: epochs, optimiser steps, what is logged when, evaluation, early stopping, checkpoints.
 
-A plain loop rather than a framework's: on two cores it is up to twice as fast. Reads and writes files only through
-Step and Checkpoints.
+A plain loop rather than a framework's: on two cores it is up to twice as fast. Its course is that of transformers'
+Trainer (tests/core/engine/test_against_transformers.py). Reads and writes files only through Step and Checkpoints.
 """
 
 from __future__ import annotations
