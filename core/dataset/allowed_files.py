@@ -1,4 +1,4 @@
-"""The files of this machine that may be named as data: one check, whichever way a path comes in. Reads no content."""
+"""Which files of this machine may be read as data: one check for every path that comes in. Reads no content."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def list_folders() -> list[Path]:
-    """Return the folders whose files may be named: those of TUNEDECK_DATA_FOLDERS, and `incoming` in the home.
+    """Return the folders that may be read: those of TUNEDECK_DATA_FOLDERS, and `incoming` in the home.
 
-    Raises BadInput where the variable names what cannot be a folder.
+    Raises BadInput if the variable holds something that cannot be a path.
     """
     named = [name for name in os.environ.get(_VARIABLE, "").split(os.pathsep) if name]
     return [*(_resolve(name, f"{_VARIABLE} names '{show(name)}'") for name in named), _incoming()]
@@ -40,10 +40,10 @@ def list_files(limit: int = 200) -> list[Path]:
 
 
 def get_file(given: str | Path) -> Path:
-    """Return a file of an allowed folder; links are followed first, so that none leads out of it.
+    """Return the resolved path of a file in an allowed folder; links are followed first, so that none leads out of it.
 
-    Raises NotFound, or BadInput with what is wrong with the path. Opens the file, so that one which may not be read,
-    or is none (a pipe would be waited for), is refused here and not where it is read.
+    Raises NotFound, or BadInput with what is wrong with the path. Opens the file, so that an unreadable one, a device
+    or a pipe (which would block) is refused here and not where it is read.
     """
     shown = show(given)
     path, folders = _resolve(given, f"The path '{shown}'"), list_folders()
@@ -66,7 +66,7 @@ def get_file(given: str | Path) -> Path:
 
 
 def check_name(name: str) -> str:
-    """Return the name of a file that a browser or a workspace gave; raises BadInput where it can be none."""
+    """Return the last part of a file name from a browser or a workspace; raises BadInput if no file can have it."""
     last = name.replace("\\", "/").rsplit("/", 1)[-1]
     if not _is_text(name) or _CONTROL.search(last):
         raise BadInput(f"The name '{show(last)}' holds characters that no file's name may hold.", "Rename the file.")
@@ -76,7 +76,7 @@ def check_name(name: str) -> str:
 
 
 def _resolve(given: str | Path, subject: str) -> Path:
-    """Return a path without links and `~`; raises a sentence that begins with the subject."""
+    """Return a path without links and `~`. subject: what the sentence of an error begins with."""
     text = str(given)
     if not _is_text(text) or _CONTROL.search(text):
         raise BadInput(f"{subject} holds characters no path may hold.", "Correct the path, or rename the file.")
@@ -88,14 +88,14 @@ def _resolve(given: str | Path, subject: str) -> Path:
         return wanted.resolve(strict=True)
     except FileNotFoundError:
         return wanted.resolve()
-    except RuntimeError as error:  # Python 3.11 and 3.12 say so of links in a circle
+    except RuntimeError as error:  # what Python 3.11 and 3.12 raise for links in a circle
         raise _refusal(OSError(errno.ELOOP, str(error)), subject) from error
     except OSError as error:
         raise _refusal(error, subject) from error
 
 
 def _refusal(error: OSError, subject: str) -> TunedeckError:
-    """Return the sentence for a path that the system refuses."""
+    """Return the error for a path that the system refuses."""
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
         return NotFound(f"{subject} leads to no file on the server.", "Check the path.")
     said, hint = {
@@ -113,13 +113,13 @@ def _incoming() -> Path:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Yield what lies in a folder and those below; what may not be read, and links to folders, are passed over."""
+    """Yield the files in a folder and below; folders that may not be read, and links to folders, are skipped."""
     for place, _, names in os.walk(folder):
         yield from (Path(place, name) for name in names)
 
 
 def _find_file(path: Path) -> os.stat_result | None:
-    """Return what the system says of a file, None where it is none any more, or not a plain one."""
+    """Return the status of a plain file, None if it is gone or something else."""
     try:
         status = path.stat()
     except OSError:
@@ -128,12 +128,12 @@ def _find_file(path: Path) -> os.stat_result | None:
 
 
 def _is_text(text: str) -> bool:
-    """Tell whether a name can be shown and kept: one that is not UTF-8 comes from the system with lone surrogates."""
+    """Tell whether a name can be shown and kept: the system's names that are not UTF-8 hold lone surrogates."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def show(given: str | Path) -> str:
-    """Return a path as it can stand in a sentence."""
+    """Return a path in a form that fits in a sentence."""
     text = "".join(
         "\ufffd" if not _is_text(character) or _CONTROL.match(character) else character for character in str(given)
     )

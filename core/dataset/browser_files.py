@@ -1,6 +1,6 @@
-"""Files that a browser gave, in the home until they are taken: memory holds none of them.
+"""Files uploaded by a browser, kept in the home until they are checked, and not in memory.
 
-datasets/.given/<id>        one file each; removed when another is chosen, its check is cancelled, or unused for a day
+datasets/.given/<id>        one file each; removed when another is chosen, its check is cancelled, or after a day unused
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _DAY_S = 24 * 3600
 
 @dataclass(frozen=True)
 class GivenFile:
-    """A file in the home. name: as the browser called it, never a path here; size: in bytes."""
+    """An uploaded file. name: the browser's, never a path here; size: in bytes."""
 
     id: str
     name: str
@@ -35,7 +35,7 @@ class GivenFile:
 
 
 def keep_given(name: str, content: BinaryIO) -> GivenFile:
-    """Write what a browser sent into the home; raises BadInput where there is no room for it."""
+    """Write an uploaded file into the home; raises BadInput if there is no room for it."""
     remove_old_given()
     path = _root() / secrets.token_hex(6)
     try:
@@ -60,7 +60,7 @@ def is_kept(given: GivenFile) -> bool:
 
 
 def remove_old_given() -> None:
-    """Remove what nobody has used for a day."""
+    """Remove files that were not used for a day."""
     for path in _root().glob("*"):
         with suppress(OSError):  # another tab was first
             if time.time() - path.stat().st_mtime > _DAY_S:
@@ -68,7 +68,7 @@ def remove_old_given() -> None:
 
 
 def forget_given(given: GivenFile) -> None:
-    """Remove it; what is being read of it is read to its end."""
+    """Remove it; whoever is reading it reads it to its end."""
     given.path.unlink(missing_ok=True)
 
 

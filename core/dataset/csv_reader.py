@@ -1,7 +1,7 @@
 """Reads tables of text, CSV and TSV, row by row, each on the line where it begins.
 
-A row that cannot be read is told on its line, and reading goes on with the next line: one forgotten quote would else
-swallow what follows it.
+A row that cannot be read is reported on its line, and reading goes on with the next line: otherwise one missing quote
+would swallow all that follows.
 """
 
 from __future__ import annotations
@@ -17,18 +17,20 @@ from typing import Any, TextIO
 from core.dataset.line_check import UNREADABLE
 from core.errors import BadInput
 
-_MAX_FIELD = 4 << 20  # characters; no conversation is that long, and so much is read once more behind a forgotten quote
-BLANK = object()  # stands for a line on which no row begins
-_READ_AGAIN = 32 << 20  # characters; a file that needs more is no table
+_MAX_FIELD = (
+    4 << 20
+)  # characters; no conversation is that long, and at most so much is read again after a missing quote
+BLANK = object()  # a line on which no row begins
+_READ_AGAIN = 32 << 20  # characters; a file that needs more of this is no table
 _LONGEST_LINE = 32 << 20
 _SHOWN = 500
-_NO_UTF8 = re.compile("[\udc80-\udcff]")  # how Python's "surrogateescape" keeps bytes that are none
+_NO_UTF8 = re.compile("[\udc80-\udcff]")  # bytes that are not UTF-8, as "surrogateescape" keeps them
 
 
 def read_table(path: Path, delimiter: str) -> Iterator[Any]:
-    """Yield something for every line: a row as a dict, BLANK, or what keeps a row from being read.
+    """Yield something for every line: a row as a dict, BLANK, or {UNREADABLE: why a row cannot be read}.
 
-    So what is written a line each keeps the line numbers of the file. Raises BadInput where it is no table at all.
+    Written a line each, they keep the line numbers of the file. Raises BadInput if it is no table at all.
     """
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         table = _Table(file, delimiter)
@@ -53,7 +55,7 @@ def read_table(path: Path, delimiter: str) -> Iterator[Any]:
 
 @dataclass(frozen=True)
 class _Record:
-    """One row. problem: what keeps it from being read. ends: it is known where it ends."""
+    """One row. problem: why it cannot be read. ends: whether it is known where it ends."""
 
     cells: list[str]
     problem: str = ""
@@ -66,8 +68,8 @@ class _Table:
     def __init__(self, file: TextIO, delimiter: str) -> None:
         csv.field_size_limit(_MAX_FIELD)
         self._file = file
-        self._again: list[str] = []  # lines to be read once more, the next one last
-        self._held: list[str] = []  # lines of the record that was read last
+        self._again: list[str] = []  # lines to read again, the next one last
+        self._held: list[str] = []  # lines of the last record
         self._read_again = 0
         self._reader = csv.reader(self, delimiter=delimiter, strict=True)
 
@@ -78,7 +80,7 @@ class _Table:
 
     @property
     def first_line(self) -> str:
-        """Return the beginning of the last record, to be shown."""
+        """Return the beginning of the last record, for showing."""
         return self._held[0].rstrip("\r\n")[:_SHOWN].encode("utf-8", "replace").decode()
 
     def read(self) -> _Record | None:
@@ -95,7 +97,7 @@ class _Table:
         return _Record(cells)
 
     def go_back(self) -> None:
-        """Have the lines of the last record that follow its first one read once more. Raises BadInput."""
+        """Read the lines of the last record again, from its second one on. Raises BadInput."""
         rest = self._held[1:]
         self._read_again += sum(map(len, rest))
         if self._read_again > _READ_AGAIN:

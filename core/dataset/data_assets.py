@@ -32,7 +32,7 @@ _NAMES, _VERSIONS = 100, 10  # that are listed; one request for each name
 
 @dataclass(frozen=True)
 class UploadedData:
-    """Where a data set lies in the default datastore. bytes_sent: 0 where all of it was there already."""
+    """Where a data set lies in the default datastore. bytes_sent: 0 if it was there already."""
 
     train_uri: str
     test_uri: str | None
@@ -41,7 +41,7 @@ class UploadedData:
 
 @dataclass(frozen=True)
 class DataAssets:
-    """Data assets made from a data set; the ids go into a job."""
+    """Data assets registered for a data set; the ids go into a job."""
 
     name: str
     version: str
@@ -51,7 +51,7 @@ class DataAssets:
 
 @dataclass(frozen=True)
 class DataAsset:
-    """One version of a data asset. rows: as Tunedeck registered it, 0 where another hand did."""
+    """One version of a data asset. rows: as Tunedeck registered it, else 0."""
 
     name: str
     version: str
@@ -69,7 +69,7 @@ class DataAsset:
 def upload(conn: Connection, dataset: ChatDataset, progress: Callable[[int, int], None] | None = None) -> UploadedData:
     """Send a data set to the default datastore, under its hash; what is there already is not sent again.
 
-    A broken upload goes on where it was: the blocks that arrived are kept by the service for a week.
+    An interrupted upload is resumed: the service keeps the blocks that arrived for a week.
 
     progress: hears (bytes done, bytes in all), from other threads.
     """
@@ -89,7 +89,7 @@ def upload(conn: Connection, dataset: ChatDataset, progress: Callable[[int, int]
 
 
 def register_data(conn: Connection, dataset: ChatDataset, uploaded: UploadedData) -> DataAssets:
-    """Make named, versioned data assets of an upload; the same content gives the same version again."""
+    """Register an upload as named, versioned data assets; the same content has the same version again."""
     name = _to_asset_name(dataset.name)
     train = _register(conn, f"{name}-train", dataset, uploaded.train_uri, dataset.rows)
     test = None
@@ -150,7 +150,7 @@ def _read(asset: Any) -> DataAsset:
 
 
 def _is_there(conn: Connection, container: ContainerClient, blob: str, path: Path) -> bool:
-    """Tell whether the blob is there whole; its name holds its hash, so the size decides."""
+    """Tell whether the whole blob is there; its name holds its hash, so comparing sizes is enough."""
     from azure.core.exceptions import ResourceNotFoundError
 
     def ask() -> int | None:
@@ -163,10 +163,10 @@ def _is_there(conn: Connection, container: ContainerClient, blob: str, path: Pat
 
 
 def _send(conn: Connection, container: ContainerClient, blob: str, path: Path, hook: Callable[[int], None]) -> int:
-    """Send a file in blocks, and leave out those that a broken upload sent already; returns the bytes sent.
+    """Send a file in blocks, but those that an interrupted upload sent already; returns the bytes sent.
 
-    Blocks wait a week on the service for the list that makes a blob of them. The blob's name holds the content's hash,
-    and a block's name its size and number: so a block of that name is that part of the content.
+    The service keeps blocks for a week until a list makes a blob of them. The blob's name holds the content's hash, and
+    a block's name its size and number: so a block of that name is that part of the content.
     """
     what, size = f"the file '{path.name}' to the datastore", path.stat().st_size
     client = container.get_blob_client(blob)
@@ -195,7 +195,7 @@ def _send(conn: Connection, container: ContainerClient, blob: str, path: Path, h
 
 
 def _list_blocks(client: BlobClient) -> dict[str, int]:
-    """Return the blocks that were sent and not yet made a blob of, with their sizes."""
+    """Return the uncommitted blocks of a blob, with their sizes."""
     from azure.core.exceptions import ResourceNotFoundError
 
     try:
@@ -206,12 +206,12 @@ def _list_blocks(client: BlobClient) -> dict[str, int]:
 
 
 def _from(progress: Callable[[int, int], None] | None, done: int, total: int) -> Callable[[int], None]:
-    """Return a hook that adds what was sent before this file."""
+    """Return a hook for one file, which adds the bytes of the files before it."""
     return (lambda current: progress(done + current, total)) if progress else (lambda _current: None)
 
 
 def _to_asset_name(text: str) -> str:
-    """Return `text` as Azure accepts it for a data asset: letters, digits, hyphens, dots and underscores."""
+    """Return `text` as Azure accepts it as a data asset's name: letters, digits, hyphens, dots and underscores."""
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._")[:_LONGEST_NAME].rstrip("-._")
     return name or "data"
 
@@ -235,7 +235,7 @@ def _register(conn: Connection, name: str, dataset: ChatDataset, uri: str, rows:
 
 
 def _tags(dataset: ChatDataset, name: str, rows: int) -> dict[str, str]:
-    """Return what the asset says of itself: a tag's value holds 256 characters."""
+    """Return the tags of a data asset; a tag's value holds 256 characters."""
     report = dataset.test if name.endswith("-test") and dataset.test else dataset.train
     findings = ", ".join(f"{finding.code}={finding.count}" for finding in report.findings) or "none"
     unit = "tokens" if report.stats.in_tokens else "tokens_estimate"
@@ -251,7 +251,7 @@ def _tags(dataset: ChatDataset, name: str, rows: int) -> dict[str, str]:
 
 
 def _find_version(conn: Connection, name: str, sha256: str) -> Any:
-    """Return the version that holds this content, None where there is none yet."""
+    """Return the version with this content, None if there is none yet."""
     from azure.core.exceptions import HttpResponseError
 
     def versions() -> Iterator[Any]:

@@ -1,4 +1,4 @@
-"""What a check can find: one table of the kinds there are, and a finding as it is kept and shown."""
+"""What a check can find: a table of all kinds of finding, and a finding as it is kept and shown."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 
 from core.recipe import MINIMUM_ROWS
 
-KEPT_LINES = 50  # of each finding; all rows are counted, and those of a page are looked up by their flags
+KEPT_LINES = 50  # of each finding; its other rows are counted, and found by their flags
 
 
 class Severity(StrEnum):
@@ -174,9 +174,9 @@ KINDS: Mapping[str, Kind] = {
 
 @dataclass(frozen=True)
 class Finding:
-    """Rows with something of one kind. lines: the first ones, from 1; () = it is about the whole file.
+    """A kind of finding in a file. count: rows, 1 for the whole file. lines: the first of them; () = the whole file.
 
-    example: the sentence about the first of them. file: which of a data set's files it is about.
+    example: the sentence about the first. file: which of a data set's files it is about.
     """
 
     code: str
@@ -192,7 +192,7 @@ class Finding:
 
     @classmethod
     def from_json(cls, kept: Mapping[str, Any]) -> Self:
-        """Return a kept finding; what earlier versions kept of the table beside it is read from the table."""
+        """Return a kept finding. Earlier versions kept more, which is in the table of kinds."""
         return cls(kept["code"], kept["example"], kept["count"], tuple(kept["lines"]))
 
 

@@ -1,6 +1,6 @@
-"""Which languages conversations are in, judged from their script and their commonest words. Says nothing of quality.
+"""Which languages conversations are in, judged by their script and their most common words.
 
-A look, not a check: it reads a few hundred rows spread evenly over the file and says how many.
+An estimate: it reads 200 rows, spread evenly over the file.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from core.dataset import row_index, row_pages
 
 _ROWS = 200
 _CHARACTERS = 1_000
-_ENOUGH = 2  # common words that a text must hold
+_ENOUGH = 2  # common words that decide on a language
 # The commonest words of each language that are rare in the others.
 _WORDS = {
     "English": "the of and to is that it was for with you this are have what",
@@ -54,7 +54,7 @@ class Languages:
 
     @property
     def sampled(self) -> bool:
-        """Tell whether not every row was looked at."""
+        """Tell whether only some of the rows were looked at."""
         return self.rows > _ROWS
 
 
@@ -69,7 +69,7 @@ def count_languages(path: Path) -> Languages:
 
 
 def guess_language(text: str) -> str:
-    """Return the language of a text, OTHER where too little speaks for one."""
+    """Return the language of a text, OTHER if there is too little to tell."""
     letters = sum(character.isalpha() for character in text)
     for name, script in _SCRIPTS:
         if letters and len(script.findall(text)) > 0.15 * letters:

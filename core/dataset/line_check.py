@@ -29,7 +29,7 @@ _TYPES = {list: "a list", dict: "an object", str: "a text", bool: "true or false
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong with a line, counted from 1: a kind of finding, and the sentence about this line."""
+    """What is wrong with a line (from 1): the code of a kind of finding, and a sentence."""
 
     line: int
     code: str
@@ -42,7 +42,7 @@ class Problem:
 
 
 def read_line(line: int, raw: bytes) -> tuple[dict[str, Any] | None, Problem | None]:
-    """Return the object on a line, or what keeps it from being read."""
+    """Return the object on a line, or why it cannot be read."""
     try:
         text = raw.decode("utf-8")
         row = json.loads(text, parse_constant=_refuse_constant)
@@ -61,7 +61,7 @@ def read_line(line: int, raw: bytes) -> tuple[dict[str, Any] | None, Problem | N
 
 
 def to_line(row: Any) -> bytes:
-    """Return a row as a line of JSONL, without its end; half a character stays escaped, for the check to name."""
+    """Return a row as a line of JSONL, without its end; a lone surrogate stays escaped, for the check to name."""
     try:
         return json.dumps(row, ensure_ascii=False).encode()
     except UnicodeEncodeError:
@@ -99,7 +99,7 @@ def check_row(line: int, row: dict[str, Any]) -> list[Problem]:
 
 
 def _explain_json(text: str, error: json.JSONDecodeError) -> str:
-    """Return in words what JSON misses, with the character it misses it at (counted from 1)."""
+    """Return in words what is wrong with the JSON, and at which character (from 1)."""
     at = error.pos + 1
     body = text.rstrip()
     if error.msg.startswith("Unterminated string"):
@@ -116,7 +116,7 @@ def _explain_json(text: str, error: json.JSONDecodeError) -> str:
 
 
 def _check_message(message: Any) -> tuple[str, str] | None:
-    """Return the kind of what is wrong with a message, and the rest of the sentence that says so."""
+    """Return the code of what is wrong with a message, and the rest of the sentence about it."""
     if not isinstance(message, dict):
         return "bad_message", f"is {_type_of(message)}, not an object"
     role, content = message.get("role"), message.get("content")

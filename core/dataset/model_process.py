@@ -1,7 +1,6 @@
-"""Asks the process in which a model's own files are read: they come from anyone, so it has limits and can be ended.
+"""Asks model_reader, the process that reads a model's own files: they come from anyone, so it has limits.
 
-One or two such processes stay for the next question, and end by themselves when none comes. What they do is
-model_reader's.
+Up to two such processes wait for the next question, and end by themselves if none comes.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ from core.errors import BadInput, TunedeckError
 from core.home import REPOSITORY
 
 MEMORY_BYTES = 2 << 30  # beside what the process takes by itself
-_CPU_S = 1.0  # for a question; with its bytes it grows by what a slow machine needs for them
+_CPU_S = 1.0  # for a question, and more for a longer one: what a slow machine needs
 _BYTES_PER_S = 100_000
-_MODEL_BYTES_PER_S = 1_000_000  # of a tokenizer that is read
-_WAITS_LONGER = 10  # than the seconds of the processor, on a machine that is busy
+_MODEL_BYTES_PER_S = 1_000_000  # of a tokenizer that is loaded
+_WAITS_LONGER = 10  # times the processor time, on a busy machine
 _LOOKS_EVERY_S = 0.25
 _KEPT = 2
 _FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
@@ -43,15 +42,15 @@ class BadModel(BadInput):
 
 
 def ask(folder: Path, question: bytes) -> dict[str, Any]:
-    """Return the answer of model_reader to a question about the model in a folder; from any thread.
+    """Return model_reader's answer to a question about the model in a folder; from any thread.
 
-    Raises BadModel where the model's files are at fault: unreadable, too slow, too large.
+    Raises BadModel if the model's files are at fault: unreadable, too slow, too large.
     """
     model = identify(folder)
     process = _take(model)
     try:
         answer = process.ask(model, question)
-    except _Ended:  # it had waited for so long that it ended as this question came
+    except _Ended:  # it had been idle for so long that it ended as this question came
         process.end()
         process = _Process()
         answer = process.ask(model, question)
@@ -63,18 +62,18 @@ def ask(folder: Path, question: bytes) -> dict[str, Any]:
 
 
 def name_of(folder: Path) -> str:
-    """Return how the model in a folder is called: base models lie in `<name>/<version>`."""
+    """Return the name of the model in a folder: base models lie in `<name>/<version>`."""
     return folder.parent.name if (folder / "tunedeck.json").is_file() else folder.name
 
 
 def identify(folder: Path) -> list[Any]:
-    """Return a model's folder and when each of its files changed: another answer, and it is to be read again."""
+    """Return a model's folder and when each of its files changed: when this differs, the model is loaded again."""
     paths = [folder / name for name in _FILES]
     return [str(folder), *(path.stat().st_mtime_ns if path.is_file() else 0 for path in paths)]
 
 
 def _take(model: list[Any]) -> _Process:
-    """Return a process that nobody uses, rather one that has read the model; else a new one."""
+    """Return an idle process, if possible one that has loaded the model; else a new one."""
     with _lock:
         for process in [*(process for process in _idle if process.model == model), *_idle]:
             _idle.remove(process)
@@ -92,11 +91,11 @@ def _give_back(process: _Process) -> None:
 
 
 class _Ended(Exception):
-    """The process ended in good order before it took the question."""
+    """The process ended, as it should when idle, before it took the question."""
 
 
 class _Process:
-    """One process of model_reader. model: the one it has read last."""
+    """One process of model_reader. model: the one it has loaded."""
 
     def __init__(self) -> None:
         self.model: list[Any] = []
@@ -115,11 +114,11 @@ class _Process:
         )
 
     def lives(self) -> bool:
-        """Tell whether it can be asked."""
+        """Tell whether it is running."""
         return self._process.poll() is None
 
     def ask(self, model: list[Any], question: bytes) -> dict[str, Any]:
-        """Return its answer; raises BadModel where it was ended over it."""
+        """Return its answer; raises BadModel if the question ended it."""
         cpu_s = _CPU_S + len(question) / _BYTES_PER_S
         if self.model != model:
             sizes = [path.stat().st_size for name in _FILES if (path := Path(model[0], name)).is_file()]
@@ -138,7 +137,7 @@ class _Process:
         return answer
 
     def end(self) -> None:
-        """End it and let go of its pipes."""
+        """End it and close its pipes."""
         self._process.kill()
         self._process.communicate()
         self._log.close()
@@ -154,7 +153,7 @@ class _Process:
         return self._process.stdout.readline()
 
     def _explain(self, name: str, cpu_s: float, reason: str) -> Exception:
-        """Return the sentence for a process that ended over its question."""
+        """Return the error for a process that a question ended."""
         status = self._process.wait()
         self._log.seek(0)
         log = self._log.read()[-2000:].decode("utf-8", "replace")
@@ -174,7 +173,7 @@ class _Process:
 
 
 class _Watch(threading.Thread):
-    """Ends a process that is not through in time, or whose memory no limit of the system holds (macOS)."""
+    """Ends a process that takes too long, or too much memory where the system sets no limit (macOS)."""
 
     def __init__(self, process: subprocess.Popen[bytes], until: float, answered: threading.Event) -> None:
         super().__init__(name="watch of a model's files", daemon=True)
@@ -182,7 +181,7 @@ class _Watch(threading.Thread):
         self.reason = ""
 
     def run(self) -> None:
-        """Look until there is an answer."""
+        """Watch until there is an answer."""
         while not self._answered.wait(_LOOKS_EVERY_S):
             if time.monotonic() > self._until:
                 self.reason = "time"

@@ -1,9 +1,9 @@
-"""Reads a model's tokenizer and chat template, and answers questions on them: the program behind model_process.
+"""Loads a model's tokenizer and chat template, and answers questions about them: the program behind model_process.
 
     python -m core.dataset.model_reader <bytes of memory>
 
-A question is two lines on standard input: which model within which time, then {"rows": […]}, to be counted, or
-{"view": […]}, one conversation to be shown token by token. An answer is a line of JSON.
+A question is two lines on standard input: the model and the time limit, then {"rows": […]} to count tokens, or
+{"view": […]} to see one conversation token by token. An answer is a line of JSON.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class _Model:
     template: ChatTemplate | None
 
     def render(self, messages: list[dict[str, Any]]) -> tuple[str, list[tuple[int, int]]]:
-        """Return the text that a model is trained on, and where the answers stand in it; raises TemplateRefused."""
+        """Return the text that a model is trained on, and the spans of the answers in it; raises TemplateRefused."""
         if self.template is None:
             return "\n".join(message.get("content") or "" for message in messages), []
         text = self.template.render(messages)
@@ -54,11 +54,11 @@ class _Model:
 
 @lru_cache(maxsize=1)
 def _load(folder: str, *_changed_at: int) -> _Model:
-    """Return the tokenizer and template of a folder; a folder that changed is read again. Raises BadModel."""
+    """Return the tokenizer and template of a folder, loaded again if it changed. Raises BadModel."""
     path = Path(folder) / "tokenizer.json"
     try:
         tokenizer = Tokenizer.from_file(str(path))
-    except BaseException as error:  # the library raises plain exceptions, and its panics are none of Python's
+    except BaseException as error:  # the library raises plain exceptions, and panics that derive from BaseException
         if not isinstance(error, (KeyboardInterrupt, SystemExit)):
             raise BadModel("its tokenizer.json cannot be read.", str(error)) from error
         raise
@@ -91,7 +91,7 @@ def _view(model: _Model, messages: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _count(model: _Model, conversations: list[list[dict[str, Any]]]) -> list[Any]:
-    """Return for each conversation its counts (tokens.Counts), or why it is refused."""
+    """Return for each conversation its counts (token_counts.Counts), or why it is refused."""
     rendered: list[Any] = []
     for messages in conversations:
         try:
@@ -110,14 +110,14 @@ def _counts(encoding: Any, spans: list[tuple[int, int]]) -> list[int]:
 
 
 def _limit_processor(seconds: float) -> None:
-    """Have the system end this process after so many more seconds of the processor."""
+    """Have the system end this process after so many more seconds of processor time."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     soft = math.ceil(used.ru_utime + used.ru_stime + seconds)
     resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.RLIM_INFINITY))
 
 
 def _limit_memory(most: int) -> None:
-    """Refuse more memory than that beside what is taken; macOS does not hold to it, there model_process looks."""
+    """Limit further memory to `most` bytes; macOS ignores such limits, there model_process watches."""
     if sys.platform == "linux":
         limit = psutil.Process().memory_info().vms + most
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
@@ -125,7 +125,7 @@ def _limit_memory(most: int) -> None:
 
 
 def main(memory_bytes: int) -> int:
-    """Answer until nobody asks any more."""
+    """Answer until no question came for a while."""
     _limit_memory(memory_bytes)
     asked = sys.stdin.buffer
     while select.select([asked], [], [], _IDLE_S)[0] and (head := asked.readline()):
@@ -141,7 +141,7 @@ def main(memory_bytes: int) -> int:
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
         if '"refused"' in line:
-            gc.collect()  # what a template had made is held in circles by the exception that it ended in
+            gc.collect()  # the exception that ended a template keeps what it made in reference cycles
     return 0
 
 

@@ -1,6 +1,6 @@
 """A conversation as the chosen model sees it: the rendered template, its tokens, and which of them are learned.
 
-What is rendered and learned is chat_template's, which a test holds equal to the trainer, token by token.
+Rendering and the choice of learned tokens are chat_template's; a test compares them with the trainer, token by token.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _REFUSED_HINT = "Change the roles or their order in this row, or choose another 
 
 @dataclass(frozen=True)
 class Token:
-    """One token. text: what it adds to the text; "" where it is one of several bytes of a character.
+    """One token. text: what it adds to the text; "" for the later tokens of a character of several.
 
-    learned: written by the assistant. cut: beyond what is trained on.
+    learned: trained on, as the assistant wrote it. cut: beyond the maximum length.
     """
 
     id: int
@@ -33,7 +33,7 @@ class Token:
 
 @dataclass(frozen=True)
 class ModelView:
-    """A conversation for a model. learned: tokens that are trained on, those cut off left out. cut: tokens cut off."""
+    """A conversation for a model. learned: how many tokens are trained on. cut: how many are cut off."""
 
     text: str
     tokens: tuple[Token, ...]
@@ -44,9 +44,9 @@ class ModelView:
 def view_as_model(messages: Sequence[Mapping[str, Any]], folder: Path, max_length: int = -1) -> ModelView:
     """Return the conversation as the model in `folder` is trained on it, cut at `max_length` tokens (-1: nowhere).
 
-    Raises BadInput where its chat template refuses the conversation, or the folder holds no chat model's tokenizer.
-    Milliseconds, but a second or more where the folder is read for the first time or its template is slow: never in a
-    page's script.
+    Raises BadInput if its chat template refuses the conversation, or the folder holds no chat model's tokenizer. Takes
+    milliseconds, but a second or more if the model is not loaded yet or its template is slow: never call it in a page's
+    script.
     """
     if not (folder / "tokenizer.json").is_file():
         raise BadInput("The model's tokenizer is not on this machine.", "Choose a model that trains here.")

@@ -1,7 +1,7 @@
-"""Finds conversations that are nearly the same: MinHash over runs of eight bytes, candidates by bands, then compared.
+"""Finds near copies: MinHash over runs of eight bytes; rows that share a band are compared.
 
 One permutation, 64 bins (Li, Owen, Zhang: One Permutation Hashing, 2012): the hashes are sorted once, and the least of
-each bin is the signature. 0.2 ms a row of 6 kB; datasketch.MinHash over triples of words took six times as long.
+each bin is kept. 0.2 ms a row of 6 kB; datasketch.MinHash over triples of words took six times as long.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy
 
 BINS = 64
 BANDS = 16
-ALIKE = 0.8  # of the bins; about the share of pieces that both have
+ALIKE = 0.8  # of the bins; about the share of runs that both have
 _MULTIPLIER = numpy.uint64(0x9E3779B97F4A7C15)
 _EDGES = (numpy.arange(BINS, dtype=numpy.uint64) << numpy.uint64(58)).astype(numpy.uint64)
 _WORD = 8
@@ -22,7 +22,7 @@ _PART_ROWS = 32_768
 
 
 def sign(text: str) -> Any:
-    """Return the signature of a text, `(BINS,)` of uint32; of a text too short to be compared zeros."""
+    """Return the signature of a text, `(BINS,)` of uint32; zeros if the text is too short to compare."""
     raw = " ".join(text.lower().split()).encode("utf-8", "replace")
     if len(raw) < 4 * _WORD:
         return numpy.zeros(BINS, numpy.uint32)
@@ -38,14 +38,14 @@ def sign(text: str) -> Any:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two rows that are nearly the same; numbers count over all files, from 0."""
+    """Two rows that are nearly the same, numbered from 0 over all files."""
 
     row: int
     earlier: int
 
 
 def find_pairs(signatures: Path | Any, count: int) -> list[Pair]:
-    """Return for each row that is nearly an earlier one, which. signatures: `(count, BINS)` uint32, or its file."""
+    """Return each row that is a near copy, with its original. signatures: `(count, BINS)` of uint32, or their file."""
     if not count:
         return []
     on_disk = isinstance(signatures, Path)
@@ -57,7 +57,7 @@ def find_pairs(signatures: Path | Any, count: int) -> list[Pair]:
 
 
 def _keys(signatures: Path | Any, count: int, band: int) -> Any:
-    """Return a hash of one band of each signature, `(count,)`; a file is read in parts, as a map would stay."""
+    """Return a hash of one band of each signature, `(count,)`; a file is read in parts: a map would stay in memory."""
     if not isinstance(signatures, Path):
         return _band_keys(signatures, band)
     keys = numpy.empty(count, numpy.uint64)
@@ -79,7 +79,7 @@ def _band_keys(rows: Any, band: int) -> Any:
 
 
 def _compare(rows: Any, keys: Any, earlier: dict[int, int]) -> None:
-    """Compare each row with the first and with the one before it that share its key."""
+    """Compare each row with the first one and the last one before it that have its key."""
     order = numpy.argsort(keys, kind="stable")
     sorted_keys = keys[order]
     starts = numpy.flatnonzero(numpy.concatenate(([True], sorted_keys[1:] != sorted_keys[:-1])))

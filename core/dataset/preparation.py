@@ -1,4 +1,4 @@
-"""Data on its way into the home: a folder and, for big data, a process of its own; both are found after a restart."""
+"""Data on its way into the home: in a folder and, if it is big, a process of its own; both survive a restart."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Preparation:
 
 @dataclass(frozen=True)
 class Preview:
-    """The first 50 rows of data that is still being checked, as they will be, and what is wrong with them."""
+    """The first 50 rows of data that is being checked, as they will be, and what is wrong with them."""
 
     shape: Shape
     rows: tuple[Row, ...]
@@ -69,14 +69,14 @@ class Preview:
 
 
 def read_preparation(preparation_id: str) -> Preparation:
-    """Return how far a preparation is; cheap, for a live fragment. Raises NotFound."""
+    """Return how far a preparation is; cheap enough for a live fragment. Raises NotFound."""
     place = Workplace.find(preparation_id)
     if place is None:
         raise NotFound(f"There is no preparation '{show(preparation_id)}' any more.", "Choose the data again.")
     if worker := _workers.get(preparation_id):
-        worker.poll()  # takes its exit status, so that no zombie stays
+        worker.poll()  # collects its exit status, so that it is no zombie
     request = place.read_request()
-    alive = place.is_alive()  # asked before the result: a worker that ends in between has left one
+    alive = place.is_alive()  # read before the result: a worker that ends in between has left one
     result = place.read("result")
     if place.read("cancelled"):
         return Preparation(place.id, PreparationState.CANCELLED, "Cancelled.")
@@ -92,7 +92,7 @@ def read_preparation(preparation_id: str) -> Preparation:
 
 
 def cancel_preparation(preparation_id: str) -> None:
-    """End it; nothing of it is kept."""
+    """Cancel a preparation; none of its data is kept."""
     if place := Workplace.find(preparation_id):
         place.write("cancelled", {"at": time.time()})
         place.end_worker()
@@ -100,7 +100,7 @@ def cancel_preparation(preparation_id: str) -> None:
 
 
 def read_preview(preparation_id: str) -> Preview | None:
-    """Return the first rows of data on its way, None where none has come yet. Raises BadInput on damaged files."""
+    """Return the first rows of data on its way, None if there are none yet. Raises BadInput on damaged files."""
     place = Workplace.find(preparation_id)
     if place is None:
         return None
@@ -147,7 +147,7 @@ def _explain_end(place: Workplace) -> TunedeckError:
 
 
 def start_worker(place: Workplace) -> Preparation:
-    """Do what the request says in a process of its own."""
+    """Carry out the request in a process of its own."""
     hub = home.current().path / "hub"
     quiet = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
     environment = {"HF_HOME": str(hub), **os.environ, **quiet, "TOKENIZERS_PARALLELISM": "true"}
@@ -164,7 +164,7 @@ def start_worker(place: Workplace) -> Preparation:
 
 
 def prepare_here(place: Workplace) -> Preparation:
-    """Do what the request says here and now: small data, that would take longer to start a process for."""
+    """Carry out the request in this process: for small data, starting another would take longer."""
     try:
         key = prepare(place)
         run_longer_checks(place, key)
@@ -177,7 +177,7 @@ def prepare_here(place: Workplace) -> Preparation:
 
 
 def wait(preparation: Preparation) -> ChatDataset:
-    """Return the data set when it is there; raises the error that ended it."""
+    """Wait for the data set and return it; raises the error of a preparation that failed."""
     while not preparation.state.finished:
         time.sleep(0.1)
         preparation = read_preparation(preparation.id)

@@ -1,4 +1,4 @@
-"""How far a long piece of work is: rows, bytes, rate and what is left."""
+"""How far a long task is: rows, bytes, rate and time left."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Self
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a piece of work stands. verb: "Checked". Totals are 0 and left_s is None where they are not known."""
+    """How far a task is. verb: "Checked". Totals are 0 and left_s is None while they are unknown."""
 
     verb: str = ""
     rows: int = 0
@@ -22,7 +22,7 @@ class Progress:
 
     @property
     def fraction(self) -> float | None:
-        """Return how much is done, from 0 to 1, None where the whole is not known."""
+        """Return how much is done, from 0 to 1, None if the total is unknown."""
         if self.total_bytes:
             return min(1.0, self.bytes / self.total_bytes)
         return min(1.0, self.rows / self.total_rows) if self.total_rows else None
@@ -42,12 +42,12 @@ class Progress:
 
     @classmethod
     def from_json(cls, kept: Mapping[str, Any]) -> Self:
-        """Return what is kept of it; the worker of an earlier version keeps more."""
+        """Return kept progress; the worker of an earlier version keeps more."""
         return cls(**{name: value for name, value in kept.items() if name in cls.__dataclass_fields__})
 
 
 class Meter:
-    """Tells a listener how far the work is, four times a second at most."""
+    """Tells a listener how far a task is, four times a second at most."""
 
     def __init__(self, listener: Callable[[Progress], None], period_s: float = 0.25) -> None:
         self._listener, self._period_s = listener, period_s
@@ -56,12 +56,12 @@ class Meter:
         self._began = (0.0, 0, 0)
 
     def tell(self, verb: str, rows: int = 0, total_rows: int = 0, done: int = 0, total: int = 0) -> None:
-        """Say how many rows and bytes (`done` of `total`) are through; a new verb or a new file begins a new rate."""
+        """Report rows and bytes (`done` of `total`); a new verb or a new file starts a new rate."""
         now = time.monotonic()
         new_file, self._last = max(rows, done) < self._last, max(rows, done)
         if verb != self._verb or new_file:
             self._verb, self._began = verb, (now, rows, done)
-            self._told_at = now if rows or done else 0.0  # small data is through before there is anything to tell
+            self._told_at = now if rows or done else 0.0  # small data is done before there is anything to tell
         if now - self._told_at < self._period_s:
             return
         self._told_at = now

@@ -1,6 +1,6 @@
-"""The safe repairs of chat data: what each would change, and the changed copy. The file itself is never touched.
+"""The safe repairs of chat data: what they would change, and the repaired copy. The file itself is never changed.
 
-Safe is what takes nothing away that could be learned, or leaves out a row that cannot be used at all.
+A repair is safe if it removes nothing that could be learned, or leaves out a row that cannot be used at all.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Messages = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class RowDiff:
-    """One row before and after; after None: it is left out. codes: the findings that are mended."""
+    """One row before and after its repair; after None: it is left out. codes: the findings that are repaired."""
 
     line: int
     codes: tuple[str, ...]
@@ -59,9 +59,9 @@ def repaired_lines(dataset: ChatDataset, codes: Collection[str] = REPAIRABLE, fi
 
 
 def mend(raw: bytes, flags: int, codes: Collection[str]) -> tuple[bytes | None, tuple[str, ...]]:
-    """Return a line as it should be, None to leave it out, and what was mended.
+    """Return a line as it should be, None to leave it out, and which findings that repairs.
 
-    flags: what was found in it. codes: which findings to mend.
+    flags: what was found in it. codes: which findings to repair.
     """
     for code in ("duplicate", "leakage"):
         if code in codes and flags & flag(code):
@@ -78,7 +78,7 @@ def mend(raw: bytes, flags: int, codes: Collection[str]) -> tuple[bytes | None, 
 
 
 def _leave_out(raw: bytes, broken: list[str], codes: Collection[str]) -> tuple[bytes | None, tuple[str, ...]]:
-    """Leave a broken line out if something that is wrong with it is to be mended."""
+    """Leave a broken line out, if something that is wrong with it is to be repaired."""
     wanted = tuple(dict.fromkeys(code for code in broken if code in codes))
     return (None, wanted) if wanted else (raw, ())
 

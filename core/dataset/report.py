@@ -1,4 +1,4 @@
-"""What a check found in one file, as it is kept beside it: the findings, and counts for plots."""
+"""What a check found in one file, and keeps beside it: the findings, and counts for plots."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ EXACT_UNIT = "tokens"
 class Stats:
     """Counts for plots. Keys of `lengths` and `turns` are numbers, their values rows.
 
-    length_unit: EXACT_UNIT with the model's tokenizer, ESTIMATE_UNIT without. trained_length: how many of total_length
-    are learned from, 0 where they were not counted.
+    length_unit: EXACT_UNIT with the model's tokenizer, ESTIMATE_UNIT without. trained_length: how many tokens of
+    total_length are trained on, 0 if they were not counted.
     """
 
     turns: dict[int, int] = field(default_factory=dict)
@@ -35,7 +35,7 @@ class Stats:
 
     @property
     def in_tokens(self) -> bool:
-        """Whether lengths are the model's own tokens, and no estimate."""
+        """Whether lengths are counted in the model's own tokens, not estimated."""
         return self.length_unit == EXACT_UNIT
 
     def count_longer(self, max_length: int) -> int:
@@ -43,12 +43,12 @@ class Stats:
         return sum(rows for length, rows in self.lengths.items() if length > max_length) if max_length > 0 else 0
 
     def count_cut(self, max_length: int) -> int:
-        """Return how many tokens lie behind `max_length` in all rows (-1: none)."""
+        """Return how many tokens a cut at `max_length` takes from all rows (-1: none)."""
         longer = ((length - max_length) * rows for length, rows in self.lengths.items() if length > max_length)
         return sum(longer) if max_length > 0 else 0
 
     def histogram(self, bins: int = 40) -> list[tuple[int, int, int]]:
-        """Return (from, to, rows) per bin, for a bar chart; bins are of one width, a whole number."""
+        """Return (from, to, rows) per bin, for a bar chart; all bins have the same width, a whole number."""
         if not self.lengths:
             return []
         low, high = min(self.lengths), max(self.lengths)
@@ -87,12 +87,12 @@ class Report:
 
     @property
     def errors(self) -> int:
-        """Return how many errors block its use: rows, and 1 for what is wrong with the whole file."""
+        """Return how many errors there are: each counts its rows, or 1 if it is about the whole file."""
         return sum(finding.count for finding in self.findings if finding.kind.severity.blocks)
 
     @property
     def warnings(self) -> int:
-        """Return how many warnings there are, counted like errors."""
+        """Return how many warnings there are, counted as errors are."""
         return sum(finding.count for finding in self.findings if finding.kind.severity is Severity.WARNING)
 
     @property
@@ -109,7 +109,7 @@ class Report:
         return f"Fix {count} first. Line {min(finding.lines[0] for finding in errors):,} is the first."
 
     def with_findings(self, findings: Iterable[Finding]) -> Self:
-        """Return a report with more findings, in the place of those of the same kind."""
+        """Return a report with more findings; they replace those of the same kind."""
         by_code = {finding.code: finding for finding in (*self.findings, *findings)}
         return replace(self, findings=in_order(by_code.values()))
 
@@ -119,7 +119,7 @@ class Report:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Return a kept report. Earlier versions kept more: what follows from the findings."""
+        """Return a kept report. Earlier versions kept more, which follows from the findings."""
         kept = json.loads(text)
         findings = tuple(Finding.from_json(finding) for finding in kept.get("findings", ()))
         return cls(kept["rows"], findings, Stats.from_json(kept["stats"]))

@@ -1,4 +1,4 @@
-"""Looks into a checked file: a page of rows, a filter, a search, a jump; each reads what it shows and no more."""
+"""Pages of rows of a checked file, all of them, filtered or searched; each reads the rows it shows and no others."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _SEARCH_BUDGET_S = 0.2
 
 @dataclass(frozen=True)
 class Row:
-    """One line as it stands in the file; `messages` is empty where it cannot be read as chat.
+    """One line of the file; `messages` is empty if it cannot be read as chat.
 
-    codes: what was found in it. tokens, trained: as counted with the model's tokenizer, 0 where they were not.
+    codes: what was found in it. tokens, trained: as counted with the model's tokenizer, else 0.
     """
 
     line: int
@@ -37,7 +37,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Page:
-    """A page of rows. total: how many rows match in all, None where a search has not read to the end.
+    """A page of rows. total: how many rows match in all, None if a search has not read to the end.
 
     next: the offset of the page after it, None at the end. searched: how many rows of the file were looked through.
     """
@@ -55,7 +55,7 @@ def read_rows(path: Path, offset: int = 0, limit: int = 10) -> list[Row]:
 
 
 def find_row(path: Path, line: int, mark: str = "") -> Row | None:
-    """Return the row on a line of the file, None where that is blank. mark: of the tokenizer whose counts are shown."""
+    """Return the row on a line of the file, None if that is blank. mark: of the tokenizer whose counts are shown."""
     place = _find(row_index.read(path)["line"], line)
     return None if place is None else read_places(path, [place], mark)[0]
 
@@ -63,9 +63,9 @@ def find_row(path: Path, line: int, mark: str = "") -> Row | None:
 def read_page(
     path: Path, offset: int = 0, limit: int = 10, code: str = "", text: str = "", mark: str = "", max_length: int = -1
 ) -> Page:
-    """Return a page of rows with a finding, or that hold a text, or both, or all. Within 300 ms on files of any size.
+    """Return a page of all rows, or of those with a finding, a text, or both. Within 300 ms on files of any size.
 
-    offset: 0, or the `next` of the page before. A search gives what it finds in 0.2 s, and goes on from `next`.
+    offset: 0, or the `next` of the page before. A search returns what it finds in 0.2 s, and continues from `next`.
     mark: of the tokenizer whose counts are shown; max_length decides which rows are too long.
     """
     places = find_places(path, code, mark, max_length) if code else None
@@ -133,9 +133,9 @@ def _to_shown(message: dict[str, Any]) -> dict[str, str]:
 def _search(
     path: Path, text: str, first: int, limit: int, among: row_index.Rows | None
 ) -> tuple[list[int], int | None]:
-    """Return the rows from `first` that hold a text, and where to go on, None at the end of the file.
+    """Return the rows from `first` that hold a text, and where to continue, None at the end of the file.
 
-    Looks for the text in the raw bytes, then at the rows in which it may be.
+    Searches the raw bytes, then parses the rows in which the text may be.
     """
     offsets = row_index.read(path)["offset"]
     needles, hits, begun = _needles(text), [], time.monotonic()
@@ -164,14 +164,14 @@ def _search(
 
 
 def _needles(text: str) -> list[bytes]:
-    """Return how a text may stand in JSON, lower case: as it is, and with its characters escaped."""
+    """Return how a text may be written in JSON, in lower case: as it is, and with its characters escaped."""
     plain = {orjson.dumps(form)[1:-1].lower() for form in (text.lower(), text.upper(), text)}
     escaped = {json.dumps(form)[1:-1].encode().lower() for form in (text.lower(), text.upper(), text)}
     return sorted(plain | escaped)
 
 
 def _hits(block: bytes, offsets: row_index.Rows, first: int, stop: int, needles: list[bytes]) -> list[int]:
-    """Return the rows of a block in which a needle stands."""
+    """Return the rows of a block that hold a needle."""
     lower, hits, start = block.lower(), set(), int(offsets[first])
     places = offsets[first:stop]
     for needle in needles:
@@ -186,13 +186,13 @@ def _hits(block: bytes, offsets: row_index.Rows, first: int, stop: int, needles:
 
 
 def _find(ascending: row_index.Rows, wanted: int) -> int | None:
-    """Return where a number stands, None where it does not."""
+    """Return the place of a number, None if it is missing."""
     at = int(numpy.searchsorted(ascending, wanted))
     return at if at < len(ascending) and ascending[at] == wanted else None
 
 
 def _says(raw: bytes, text: str) -> bool:
-    """Tell whether a message of the row holds the text; of a row that is no chat, its line."""
+    """Tell whether the messages of a row hold the text, or its line if it is no chat."""
     row = read_row(0, raw)
     said = " ".join(message["content"] for message in row.messages) or row.text
     return text.casefold() in said.casefold()

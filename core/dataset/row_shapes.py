@@ -1,6 +1,6 @@
-"""The shapes chat data comes in, how one is recognised, and how a row becomes messages.
+"""The shapes of chat data, how they are recognised, and how a row becomes messages.
 
-The contract is the service's: a list `messages` of {role, content}; of the other columns only `tools` is kept.
+The contract is the service's: a list `messages` of {role, content}; of other columns only `tools` is kept.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _EMPTY = (None, "")
 class Shape:
     """What rows look like. mapping: part ("system", "user", "context", "assistant", "chat", "tools") -> column.
 
-    reason: why it was taken for that. columns: all there are, for an operator who corrects the mapping.
+    reason: how it was recognised. columns: all of them, for an operator who corrects the mapping.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Shape:
 
     @property
     def words(self) -> str:
-        """Return what it was taken for and why, as sentences."""
+        """Return what was recognised and how, as sentences."""
         return f"{self.title if self.name == 'unknown' else f'Recognised as {self.title}'}. {self.reason}"
 
     @classmethod
@@ -75,7 +75,7 @@ PARTS = ("chat", "system", "user", "context", "assistant", "tools")
 
 
 def recognise(rows: Iterable[Any]) -> Shape:
-    """Return the shape of sample rows; its name is "unknown" where none fits."""
+    """Return the shape of sample rows; its name is "unknown" if none fits."""
     sample = [row for row in rows if isinstance(row, dict) and UNREADABLE not in row]
     columns = tuple(Counter(name for row in sample for name in row))
     if not sample:
@@ -84,12 +84,12 @@ def recognise(rows: Iterable[Any]) -> Shape:
         if shape := judge(sample, columns):
             return shape
     named = ", ".join(f'"{name}"' for name in columns[:6])
-    reason = f"The columns are {named}: none holds a list of messages, and no two look like question and answer."
+    reason = f"The columns are {named}: none holds a list of messages, and no two look like a question and its answer."
     return Shape("unknown", "Not recognised", reason, {}, columns)
 
 
 def with_mapping(mapping: Mapping[str, str], columns: Iterable[str] = ()) -> Shape:
-    """Return the shape that an operator's own mapping of parts to columns makes."""
+    """Return the shape of an operator's own mapping of parts to columns."""
     given = {part: column for part, column in mapping.items() if column}
     name = "sharegpt" if "chat" in given else "columns"
     said = ", ".join(f'{part} is "{column}"' for part, column in given.items())
@@ -97,7 +97,7 @@ def with_mapping(mapping: Mapping[str, str], columns: Iterable[str] = ()) -> Sha
 
 
 def converter(shape: Shape) -> Callable[[Any], Any]:
-    """Return what turns a row of that shape into the contract's; a row that does not fit comes back as it is."""
+    """Return a function that converts a row to the contract's shape, and returns a row that does not fit as it is."""
     if shape.name == "unknown":
         return lambda row: row
     change = _from_chat if "chat" in shape.mapping else _from_columns
@@ -105,7 +105,7 @@ def converter(shape: Shape) -> Callable[[Any], Any]:
 
 
 def _judge_chat(sample: list[dict[str, Any]], columns: tuple[str, ...]) -> Shape | None:
-    """Recognise a column that holds a list of messages; `messages` before any other."""
+    """Recognise a column of lists of messages, preferably `messages`."""
     order = sorted(
         columns, key=lambda name: (name not in _CHAT_COLUMNS, _CHAT_COLUMNS.index(name) if name in _CHAT_COLUMNS else 0)
     )
@@ -140,7 +140,7 @@ def _judge_alpaca(_sample: list[dict[str, Any]], columns: tuple[str, ...]) -> Sh
 
 
 def _judge_pair(sample: list[dict[str, Any]], columns: tuple[str, ...]) -> Shape | None:
-    """Recognise a question and an answer: by the columns' names, else by two columns of text."""
+    """Recognise a question and an answer by their columns' names, or as the only two columns of text."""
     texts = [name for name in columns if sum(isinstance(row.get(name), str) for row in sample) * 2 >= len(sample)]
     lower = {name.lower().strip(): name for name in texts}
     prompt = _first(lower, _PROMPTS)
@@ -166,7 +166,7 @@ def _first(names: Mapping[str, str], wanted: tuple[str, ...]) -> str | None:
 
 
 def _as_list(value: Any) -> Any:
-    """Return a list that stands as JSON in a text, as tables have it; else the value."""
+    """Return the list that a text of JSON holds, as in tables; else the value itself."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
             return json.loads(value)
@@ -176,7 +176,7 @@ def _as_list(value: Any) -> Any:
 
 
 def _message_keys(value: Any) -> tuple[str, str] | None:
-    """Return under which keys a list's members hold role and content; None where it is no list of messages."""
+    """Return the keys of role and content in a list of messages, None if the value is no such list."""
     if not isinstance(value, list) or not value or not isinstance(value[0], dict):
         return None
     role = next((key for key in _ROLE_KEYS if key in value[0]), None)

@@ -45,11 +45,11 @@ def start_upload(
     seed: int = 0,
     test_name: str = "",
 ) -> Preparation:
-    """Take a file (and its test file) into the home; a small one is checked at once, a big one in a subprocess.
+    """Start to check a file (and its test file); a small one is finished on return, a big one takes a subprocess.
 
-    tokenizer: the chosen model's folder, so that lengths are counted in its tokens. mapping: the operator's own, of
-    row_shapes.PARTS to columns; without it the shape is recognised. test_percent and seed: how test rows are taken out
-    where there is no test file; without them 10%.
+    tokenizer: the chosen model's folder, to count lengths in its tokens. mapping: the operator's own, of
+    row_shapes.PARTS to columns; without it the shape is recognised. test_percent and seed: how test rows are chosen if
+    there is no test file; None: 10%.
     """
     name, test_name = check_name(name), check_name(test_name or name)
     place = Workplace.create(
@@ -76,7 +76,7 @@ def start_path(
     test_percent: float | None = None,
     seed: int = 0,
 ) -> Preparation:
-    """Take a file of this machine into the home; where allowed_files allows it. The file is left alone."""
+    """Start to check a copy of a file of this machine, if allowed_files allows it; see start_upload."""
     given = {TRAIN: allowed_files.get_file(path)} | ({TEST: allowed_files.get_file(test)} if test else {})
     request = Request(
         "path",
@@ -102,9 +102,9 @@ def start_hub(
     mapping: Mapping[str, str] | None = None,
     rows: int | None = None,
 ) -> Preparation:
-    """Fetch the first `percent`, or the first `rows`, of a Hugging Face data set's split in a subprocess.
+    """Start to fetch the first `percent`, or the first `rows`, of a Hugging Face data set's split in a subprocess.
 
-    test_split None: guessed. Only what is taken is fetched, where the data set's files allow it.
+    test_split None: guessed. Only these rows are downloaded, if the data set's files allow it.
     """
     config, test_split = ((text or "").strip() or None for text in (config, test_split))
     part = HubPart(name.strip(), config, split.strip(), test_split, percent, rows)
@@ -121,7 +121,7 @@ def start_asset(
     tokenizer: Path | None = None,
     mapping: Mapping[str, str] | None = None,
 ) -> Preparation:
-    """Take a registered data asset of the workspace's default datastore into the home. Blocks while it is fetched."""
+    """Fetch a data asset from the workspace's default datastore, then start to check it. Blocks while it is fetched."""
     blob = data_assets.get_blob(conn, name, version)
     file_name = check_name(blob)
     source, files = f"data asset {name}:{version}", {TRAIN: file_name}
@@ -133,7 +133,7 @@ def start_asset(
 def start_repair(
     dataset: ChatDataset, codes: Collection[str] = REPAIRABLE, tokenizer: Path | None = None
 ) -> Preparation:
-    """Make a repaired copy of a data set, under the same name: its next version. Test rows stay test rows."""
+    """Start to make a repaired copy of a data set under the same name. Test rows stay test rows."""
     source, wanted = f"repaired from {dataset.source}", tuple(sorted(codes))
     request = Request("repair", dataset.name, source, tokenizer, of=dataset.key, codes=wanted)
     size = sum(path.stat().st_size for path in (dataset.train_path, dataset.test_path) if path)
@@ -143,7 +143,7 @@ def start_repair(
 def from_upload(
     name: str, content: bytes | BinaryIO, test: bytes | BinaryIO | None = None, tokenizer: Path | None = None
 ) -> ChatDataset:
-    """Like start_upload, waiting for its end."""
+    """Like start_upload, but wait for the end."""
     return wait(start_upload(name, content, test, tokenizer))
 
 
@@ -155,12 +155,12 @@ def from_hub(
     test_split: str | None = None,
     rows: int | None = None,
 ) -> ChatDataset:
-    """Like start_hub, waiting for its end."""
+    """Like start_hub, but wait for the end."""
     return wait(start_hub(name, config, split, percent, test_split, rows=rows))
 
 
 def _title(file_name: str, otherwise: str) -> str:
-    """Return the name of a data set that comes from a file."""
+    """Return the name of a data set made from a file."""
     return SUFFIX.sub("", Path(file_name).name) or otherwise
 
 
@@ -175,7 +175,7 @@ def _start(place: Workplace, size_bytes: int) -> Preparation:
 
 
 def _spool(content: bytes | BinaryIO, path: Path) -> int:
-    """Write what a browser sent; returns its size in bytes."""
+    """Write an upload to a file; returns its size in bytes."""
     source = BytesIO(content) if isinstance(content, bytes) else content
     with path.open("wb") as file:
         shutil.copyfileobj(source, file, 1 << 20)

@@ -1,4 +1,4 @@
-"""Takes the test rows out of a checked file: a share of its rows, by a seed, rows that say the same always together."""
+"""Moves a share of the rows of a checked file, chosen by a seed, into a test file; copies stay together."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from core.recipe import MINIMUM_ROWS
 
 DEFAULT_PERCENT = 10.0
 SERVICE_RULE = "The pipeline itself splits 80/10/10."
-# The pipeline component's own rule for what it is not given.
+# The pipeline component's own rule when it gets no validation file.
 VALIDATION_NOTE = "The pipeline takes 20% of the training rows for validation."
 _MULTIPLIER = numpy.uint64(0x9E3779B97F4A7C15)
 
 
 def split(train: Path, test: Path, percent: float = DEFAULT_PERCENT, seed: int = 0) -> str:
-    """Move `percent` of the rows into a test file; returns what was done, in words. Too few rows are left whole.
+    """Move `percent` of the rows into a test file; returns what was done, in words. Too few rows are not split.
 
-    A row's place is decided by a hash of what it says and the seed: the order of the file does not matter, copies stay
-    together, and a row keeps its place when others come.
+    A hash of its content and the seed decides on each row: the order of the file does not matter, copies stay together,
+    and a row stays on its side when others are added.
     """
     rows = row_index.count(train)
     wanted = max(1, round(rows * percent / 100))
@@ -40,7 +40,7 @@ def split(train: Path, test: Path, percent: float = DEFAULT_PERCENT, seed: int =
 
 
 def choose(hashes: row_index.Rows, wanted: int, seed: int) -> row_index.Rows:
-    """Return which rows go to the test file, `(rows,)` of bool: as wanted, fewer where copies would straddle."""
+    """Return which rows go to the test file, `(rows,)` of bool: `wanted`, or fewer to keep copies together."""
     ranks = numpy.array(hashes) ^ numpy.uint64((seed * 0xD1B54A32D192ED03) & 0xFFFFFFFFFFFFFFFF)
     ranks *= _MULTIPLIER
     ranks ^= ranks >> numpy.uint64(31)

@@ -20,7 +20,7 @@ from core.dataset.row_shapes import Shape
 from core.dataset.token_counts import NO_TOKENIZER
 
 TRAIN, TEST = "train.jsonl", "test.jsonl"
-LongerCheck = Literal["text", "near"]  # what it finds is kept in a file of its own
+LongerCheck = Literal["text", "near"]  # whose findings are in files of their own
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def is_hash(text: str) -> bool:
 
 
 def hash_files(train: Path, test: Path | None) -> str:
-    """Return the sha256 of a data set: of its training file, a zero byte, and its test file."""
+    """Return the sha256 of a data set: of its training file, a zero byte, its test file, and a zero byte."""
     digest = hashlib.sha256()
     for path in (train, test):
         if path is not None:
@@ -57,12 +57,12 @@ def hash_files(train: Path, test: Path | None) -> str:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write what the folder holds; a folder without this is not a data set."""
+    """Write the manifest, without which a folder is no data set."""
     home.write_atomically(folder / "dataset.json", json.dumps(asdict(manifest), indent=2) + "\n")
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """Return what a folder holds, None where it is no data set."""
+    """Return the manifest of a folder, None if it is no data set."""
     kept = _read(folder / "dataset.json")
     if kept is None:
         return None
@@ -71,25 +71,25 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 
 def write_reports(folder: Path, mark: str, reports: Reports) -> None:
-    """Keep what the checks of both files found. mark: of the tokenizer that counted, NO_TOKENIZER: estimates."""
+    """Keep the reports of both files. mark: of the tokenizer that counted, NO_TOKENIZER: estimates."""
     train, test = reports
     kept = {"train": train.to_json(), "test": test.to_json() if test else None}
     home.write_atomically(folder / f"report-{mark}.json", json.dumps(kept))
 
 
 def find_report_mark(folder: Path, wanted: str) -> str | None:
-    """Return the tokenizer mark of the best reports there are: those wanted, estimates, any."""
+    """Return the tokenizer mark of the best reports there are: those wanted, else estimates, else any."""
     marks = [path.stem.removeprefix("report-") for path in sorted(folder.glob("report-*.json"))]
     return next((mark for mark in (wanted, NO_TOKENIZER, *marks) if mark in marks), None)
 
 
 def has_reports(folder: Path, mark: str) -> bool:
-    """Tell whether reports were made with that tokenizer."""
+    """Tell whether there are reports with that tokenizer."""
     return (folder / f"report-{mark}.json").is_file()
 
 
 def read_reports(folder: Path, mark: str) -> Reports | None:
-    """Return the kept reports, None where none was made with that tokenizer."""
+    """Return the kept reports, None if there are none with that tokenizer."""
     kept = _read(folder / f"report-{mark}.json")
     if kept is None:
         return None
@@ -114,7 +114,7 @@ def read_findings(folder: Path, file: str) -> list[Finding]:
 
 
 def move_into_place(folder: Path, sha256: str) -> None:
-    """Make a prepared folder the data set of its hash; content that is there already stays and takes the new name."""
+    """Make a prepared folder the data set of its hash; if that exists, its files stay and it takes the new name."""
     target = folder_of(sha256)
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -126,5 +126,5 @@ def move_into_place(folder: Path, sha256: str) -> None:
 
 
 def _read(path: Path) -> Any:
-    """Return what a file of JSON holds, None where there is none."""
+    """Return the content of a JSON file, None if there is no such file."""
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None

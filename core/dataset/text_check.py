@@ -1,6 +1,6 @@
-"""What is odd about the text of a conversation: garbled characters, and what looks like personal data.
+"""Looks for garbled characters and personal data in the text of conversations.
 
-Every pattern is tried only where a cheaper test leaves it possible.
+A pattern is tried only on texts that pass a cheaper test.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ KEY = re.compile(
     r"eyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,})"
     r"|-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----|AccountKey=[A-Za-z0-9+/]{40,}={0,2}"
 )
-# What UTF-8 read as Windows-1252 or Latin-1 leaves behind: a lead byte's letter, then a continuation byte's.
+# UTF-8 that was read as Windows-1252 or Latin-1: the letter of a lead byte, then that of a continuation byte.
 _GARBLED = re.compile("[ÂÃâðÐÑÎÏ×ØÙÅÄã][\x80-\xbf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]|�")
 _FLAGS = {name: flag(name) for name in ("mojibake", "email", "phone", "card_number", "secret_key")}
 
@@ -32,8 +32,8 @@ _FLAGS = {name: flag(name) for name in ("mojibake", "email", "phone", "card_numb
 def check_texts(texts: Sequence[str]) -> list[int]:
     """Return the flags of what is suspected in each conversation's text.
 
-    Looks at the bytes of all of them at once for what each suspicion cannot be without (an "@", nine digits close
-    together, twenty characters without a space, a lead byte's letter); the patterns see only the texts that have it.
+    Searches the bytes of all texts at once for what every match must hold (an "@", nine digits close together, 16
+    characters without a space, the letter of a lead byte); the patterns see only the texts that have it.
     """
     parts = [text.encode("utf-8", "replace") for text in texts]
     codes = numpy.frombuffer(b" ".join(parts) + b" ", numpy.uint8)
@@ -48,7 +48,7 @@ def check_texts(texts: Sequence[str]) -> list[int]:
 
 
 def _suspicious(codes: Any) -> dict[str, Any]:
-    """Return where in the bytes each suspicion is possible."""
+    """Return the places in the bytes where a match is possible, by test."""
     digits = numpy.flatnonzero((codes - numpy.uint8(48)) < 10)
     spaces = numpy.flatnonzero(codes <= 32)
     leads = numpy.flatnonzero(codes[:-1] == 0xC3)
@@ -62,7 +62,7 @@ def _suspicious(codes: Any) -> dict[str, Any]:
 
 
 def find_suspected(text: str, code: str) -> str:
-    """Return what was suspected, for an example: an address or a number shown short, so that it is not spread."""
+    """Return what was suspected as an example; addresses and numbers are shortened, so that they are not spread."""
     if code == "mojibake":
         match = _GARBLED.search(text)
         return text[max(0, match.start() - 10) : match.end() + 10] if match else ""
@@ -86,7 +86,7 @@ def is_garbled(text: str) -> bool:
 
 
 def restore(text: str) -> str:
-    """Return a text with garbled characters as they were meant; as it is where that is not certain."""
+    """Return a text with its garbled characters restored, or unchanged if that is not certain."""
     if text.isascii() or not is_garbled(text):
         return text
     import ftfy  # 0.1 s, and few files are garbled
@@ -95,7 +95,7 @@ def restore(text: str) -> str:
 
 
 def passes_checksum(number: str) -> bool:
-    """Tell whether the digits pass Luhn's check and begin as a card's do."""
+    """Tell whether the digits pass Luhn's check and begin like a card's."""
     digits = [int(digit) for digit in number if digit.isdigit()]
     if not 13 <= len(digits) <= 19 or digits[0] not in (2, 3, 4, 5, 6) or len(set(digits)) < 2:
         return False

@@ -1,6 +1,6 @@
-"""How long conversations are in a model's own tokens, and which of these are learned; kept in a table beside the file.
+"""Counts conversations in a model's own tokens, and how many of these are trained on; kept in the row index.
 
-The estimate of a file that no model was chosen for is file_check's.
+While no model is chosen, file_check estimates lengths.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from core.errors import BadInput
 
 NO_TOKENIZER = "estimate"
 _BATCH = 128  # an encoding holds about 150 bytes a token: 128 rows of ultrachat take 25 MB
-Counts = tuple[int, int, int]  # tokens, those that are learned, and which is the first of these
+Counts = tuple[int, int, int]  # tokens, those that are trained on, and which is the first of these
 
 
 class LengthCounter:
@@ -33,9 +33,9 @@ class LengthCounter:
         self.mark = mark_of(folder)
 
     def count_lines(self, lines: Sequence[bytes]) -> list[Counts | TemplateRefused]:
-        """Return the counts of each row, a line of JSON that was checked, or why the template refuses it.
+        """Return the counts of each row, a checked line of JSON, or why the template refuses it.
 
-        Raises BadModel where the model's files are at fault, and not the rows.
+        Raises BadModel if the model's files are at fault, and not the rows.
         """
         if not lines:
             return []
@@ -47,7 +47,7 @@ class LengthCounter:
 
 
 def mark_of(folder: Path | None) -> str:
-    """Return the name under which what was counted with a tokenizer is kept; its template is part of it."""
+    """Return the name under which the counts of a tokenizer and its chat template are kept."""
     if folder is None:
         return NO_TOKENIZER
     digest = hashlib.sha256()
@@ -66,7 +66,7 @@ def count_both(
 ) -> tuple[Report, Report | None]:
     """Return the reports of both checked files with their tokens counted, and what the model's template refuses.
 
-    A model whose own files cannot be used is a finding as well: the data stays, and another model can be chosen.
+    A model whose files cannot be used is a finding, too: the data stays, and another model can be chosen.
     """
     (first, second), counter = reports, LengthCounter(tokenizer)
     try:
@@ -94,10 +94,10 @@ def _count_file(report: Report, path: Path, counter: LengthCounter, meter: Meter
 def count_lengths(
     path: Path, counter: LengthCounter, meter: Meter | None = None
 ) -> tuple[row_index.Rows, dict[int, TemplateRefused]]:
-    """Write and return tokens and trained tokens of each row, and by their lines what the template refuses.
+    """Write and return the token counts of each row, and by their lines the rows that the template refuses.
 
-    A row with errors has none of both, nor has one message alone, which is not trained on. The tokens are those of the
-    whole row, whatever a training cuts.
+    A row with errors counts as 0, as does a single message, which is not trained on. Counts are of the whole row,
+    whatever maximum length is set.
     """
     rows = row_index.read(path)
     records = numpy.zeros(len(rows), row_index.TOKENS)

@@ -1,4 +1,4 @@
-"""A data set beside the one of the same name before it: which rows came, went and stayed."""
+"""Compares a data set with the one of the same name before it: which rows are new, gone or the same."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from core.dataset.row_pages import Row
 
 @dataclass(frozen=True)
 class Comparison:
-    """Rows of both files together, by what they say. added_rows, removed_rows: the first of each."""
+    """Counts over both files; rows are the same if they say the same. added_rows, removed_rows: the first of each."""
 
     added: int
     removed: int
@@ -28,7 +28,7 @@ class Comparison:
 
 
 def find_previous(dataset: ChatDataset) -> ChatDataset | None:
-    """Return the data set of the same name that was made before this one, None where there is none."""
+    """Return the last data set of the same name that was made before this one, None if there is none."""
     earlier = [
         other
         for other in list_all()
@@ -38,7 +38,7 @@ def find_previous(dataset: ChatDataset) -> ChatDataset | None:
 
 
 def compare(dataset: ChatDataset, previous: ChatDataset, shown: int = 20) -> Comparison:
-    """Return what changed between two data sets; a row that moved from one file to the other is the same."""
+    """Return what changed between two data sets; a row that moved between the files is the same."""
     now, before = _hashes(dataset), _hashes(previous)
     same = int(numpy.isin(now, before).sum())
     removed = int((~numpy.isin(before, now)).sum())

@@ -1,6 +1,6 @@
-"""Turns what an operator gave into a checked data set of the home; run by `python -m core.dataset.worker <id>`.
+"""Makes a checked data set of what an operator chose; run by `python -m core.dataset.worker <id>`.
 
-Fetches, checks, splits and moves into place. Small uploads call prepare() in the dashboard's own process.
+Fetches, checks, splits and moves into place. For small data the dashboard calls prepare() in its own process.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _BLOCK = 1 << 20
 
 
 def prepare(place: Workplace) -> str:
-    """Do what the workplace's request says, and return the data set's hash. Raises TunedeckError."""
+    """Carry out the workplace's request, and return the data set's hash. Raises TunedeckError."""
     request = place.read_request()
     meter = Meter(lambda now: place.write("progress", asdict(now)))
     folder = place.path / "data"
@@ -92,7 +92,7 @@ def _copy(source: Path, target: Path, meter: Meter) -> None:
 
 
 def _finish(folder: Path, request: Request, note: str, meter: Meter, converted: list[Path]) -> str:
-    """Check, split and move into place. converted: files whose blank lines are none of the operator's."""
+    """Check, split and move into place. converted: files whose blank lines come from a conversion."""
     train, test = folder / TRAIN, folder / TEST
     given_test = test.exists()
     had_mark = _strip_mark(train)
@@ -120,7 +120,7 @@ def _finish(folder: Path, request: Request, note: str, meter: Meter, converted: 
 
 
 def _split(train: Path, test: Path, request: Request, report: Report) -> str:
-    """Take test rows out of a checked file, where nothing is wrong with it; returns what was done, in words."""
+    """Split test rows off a checked file, if nothing is wrong with it; returns what was done, in words."""
     if report.errors:
         return "The test rows are split off when the errors are gone."
     percent = DEFAULT_PERCENT if request.test_percent is None else request.test_percent
@@ -136,7 +136,7 @@ def _recognise(path: Path, mapping: Mapping[str, str] | None) -> Shape:
 
 
 def _first_lines(file: BinaryIO) -> Iterator[bytes]:
-    """Yield the lines that are not blank of a file's first bytes; blank ones that it begins with cost nothing."""
+    """Yield the lines of a file's first bytes that are not blank; leading blank lines cost nothing."""
     head = file.read(4 * _SAMPLE_LINE)
     left = len(head.lstrip())
     file.seek(len(head) - left)
@@ -147,7 +147,7 @@ def _first_lines(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _reshape(path: Path, shape: Shape, meter: Meter) -> None:
-    """Give every row of a file the contract's shape; a line that is no row stays as it is, for the check to name."""
+    """Convert every row of a file to the contract's shape; a line that is no row stays, for the check to name."""
     if shape.is_contract or shape.name == "unknown":
         return
     change, reshaped, size = converter(shape), path.with_suffix(".shaped"), path.stat().st_size
@@ -161,7 +161,7 @@ def _reshape(path: Path, shape: Shape, meter: Meter) -> None:
 
 
 def _close_gaps(path: Path) -> bool:
-    """Take out the blank lines that a table's line numbers left, once nobody looks for an error by its line."""
+    """Remove the blank lines that keep line numbers true, once there is no error to look up; tell if there were any."""
     rows = row_index.read(path)
     if not len(rows) or rows["line"][-1] == len(rows):
         return False
@@ -174,7 +174,7 @@ def _close_gaps(path: Path) -> bool:
 
 
 def _check_both(train: Path, test: Path, meter: Meter, first: Report | None = None) -> Reports:
-    """Check both files; first: what was found in the training file, where it is still as it was then."""
+    """Check both files; first: the report of the training file, if it has not changed since."""
     first = first or check_file(train, meter=meter)
     if not test.exists():
         return first, None
@@ -183,7 +183,7 @@ def _check_both(train: Path, test: Path, meter: Meter, first: Report | None = No
 
 
 def _strip_mark(path: Path) -> bool:
-    """Take a byte order mark off a file, a doubled one too; tell whether there was one."""
+    """Remove a byte order mark from a file, also a doubled one; tell whether there was one."""
     with path.open("rb") as file:
         marks = 0
         while file.read(len(BOM)) == BOM:
@@ -199,7 +199,7 @@ def _strip_mark(path: Path) -> bool:
 
 
 def main(preparation_id: str) -> int:
-    """Prepare, and leave the result or the error in the workplace."""
+    """Carry out a request, and leave the result or the error in the workplace."""
     place = Workplace(preparation_id)
     try:
         key = prepare(place)

@@ -1,4 +1,4 @@
-"""The folder in which one preparation of a data set does its work.
+"""The folder in which a data set is prepared, and the request for it.
 
 datasets/.preparing/<id>/   what is being fetched or checked: request.json, progress.json, result.json, alive.lock
 """
@@ -40,11 +40,12 @@ class HubPart:
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be made a data set of the home, and how.
+    """What to make a data set of, and how.
 
     tokenizer: a model's folder, to count lengths with. mapping: the operator's own, of row_shapes.PARTS to columns.
-    test_percent, seed: how test rows are chosen where no test file is given, None: 10%. file_names: what train.jsonl
-    and test.jsonl were called; paths: where they lie, if not in the workplace. of, codes: what a repair mends.
+    test_percent, seed: how test rows are chosen if there is no test file; None: 10%. file_names: what train.jsonl
+    and test.jsonl were called; paths: where they are, if not in the workplace. of, codes: which data set is repaired,
+    and which findings.
     """
 
     kind: SourceKind
@@ -62,7 +63,7 @@ class Request:
 
 
 class Workplace:
-    """The folder of one preparation. Its lock is held by the worker for as long as that lives."""
+    """The folder of one preparation. Its worker holds the lock for as long as it lives."""
 
     def __init__(self, preparation_id: str) -> None:
         self.id = preparation_id
@@ -70,7 +71,7 @@ class Workplace:
 
     @classmethod
     def create(cls, request: Request) -> Self:
-        """Make the folder of a new preparation, and say what is to be done there; old ones are removed."""
+        """Make the folder of a new preparation, with its request; old ones are removed."""
         remove_old_workplaces()
         place = cls(secrets.token_hex(6))
         place.path.mkdir(parents=True)
@@ -79,18 +80,18 @@ class Workplace:
 
     @classmethod
     def find(cls, preparation_id: str) -> Self | None:
-        """Return the folder of a preparation, None where there is none: the id is of an address, so any text."""
+        """Return the folder of a preparation, None if there is none: the id comes from a URL, so it may be any text."""
         is_id = re.fullmatch(r"[0-9a-f]{12}", preparation_id)
         place = cls(preparation_id)
         return place if is_id and place.path.is_dir() else None
 
     @property
     def log(self) -> Path:
-        """Return where the worker's own words go."""
+        """Return where the worker's output goes."""
         return self.path / "worker.log"
 
     def write(self, name: str, content: Mapping[str, Any]) -> None:
-        """Write one of its files so that a reader sees all of it or nothing."""
+        """Write one of its files atomically."""
         home.write_atomically(self.path / f"{name}.json", json.dumps(content, ensure_ascii=False))
 
     def write_error(self, error: TunedeckError) -> None:
@@ -99,19 +100,19 @@ class Workplace:
         self.write("result", kept)
 
     def read(self, name: str) -> dict[str, Any]:
-        """Return one of its files, {} where it is not there."""
+        """Return the content of one of its files, {} if it is not there."""
         path = self.path / f"{name}.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
     def read_request(self) -> Request:
-        """Return what is to be done here; an earlier version may have asked in other words for what it did itself."""
+        """Return the request; that of an earlier version, whose worker still runs, may have other fields."""
         kept = {name: value for name, value in self.read("request").items() if name in Request.__dataclass_fields__}
         tokenizer = Path(kept["tokenizer"]) if kept.get("tokenizer") else None
         hub = HubPart(**kept["hub"]) if kept.get("hub") else None
         return Request(**kept | {"tokenizer": tokenizer, "hub": hub, "codes": tuple(kept.get("codes", ()))})
 
     def open_lock(self) -> int:
-        """Take the lock and return its descriptor, which the worker inherits."""
+        """Take the lock and return its descriptor, for the worker to inherit."""
         descriptor = os.open(self.path / "alive.lock", os.O_RDWR | os.O_CREAT, 0o600)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         return descriptor
@@ -121,7 +122,7 @@ class Workplace:
         return is_held(self.path / "alive.lock")
 
     def end_worker(self) -> None:
-        """End the worker, if it lives: while the lock is held the process id is its own."""
+        """End the worker, if it lives: while the lock is held, the process id is the worker's."""
         pid = self.read("process").get("pid")
         if pid and self.is_alive():
             os.killpg(pid, signal.SIGKILL)
@@ -129,7 +130,7 @@ class Workplace:
                 time.sleep(0.01)
 
     def clear(self) -> None:
-        """Remove what was fetched or copied; the small files that say what happened stay."""
+        """Remove the data; the small files that say what happened stay."""
         for path in self.path.iterdir():
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
@@ -138,7 +139,7 @@ class Workplace:
 
 
 def remove_old_workplaces() -> None:
-    """Remove what preparations of an earlier day left behind."""
+    """Remove the folders of preparations that are older than a day."""
     for path in _root().glob("*"):
         if time.time() - path.stat().st_mtime > _DAY_S and not Workplace(path.name).is_alive():
             shutil.rmtree(path, ignore_errors=True)
