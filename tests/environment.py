@@ -28,7 +28,7 @@ _KEPT = {
     "TERM",
 }
 # Of the harness: what CONTRIBUTING, the Makefile and .ci/run set for the tests themselves.
-_KEPT |= {"CHROMIUM", "CI", "TUNEDECK_SOAK", "TUNEDECK_SEED", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"}
+_KEPT |= {"CHROMIUM", "CI", "TUNEDECK_SOAK", "TUNEDECK_SEED", "PYTHONUNBUFFERED"}
 _KEPT_PREFIXES = ("LC_", "PYTEST_", "COVERAGE_", "COV_CORE_")
 
 # pytest-xdist's workers start from the environment of the tests, so these two are handed on to them.

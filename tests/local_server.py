@@ -21,8 +21,7 @@ import requests
 from core.home import Home
 from core.local import control, processes
 from core.local.wire import answers
-
-START_WAIT_S = 30.0
+from tests.waiting import wait_until
 
 
 @dataclass
@@ -64,12 +63,13 @@ class LocalServer:
                 stdout=output,
                 stderr=output,
             )
-        until = time.monotonic() + START_WAIT_S
-        while control.find_health(self.home) is None:
-            assert self.process.poll() is None, f"the server ended: {self.log()}"
-            assert time.monotonic() < until, f"the server does not answer: {self.log()}"
-            time.sleep(0.02)
+        wait_until(self._answers, self.log)
         return self
+
+    def _answers(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, f"the server ended: {self.log()}"
+        return control.find_health(self.home) is not None
 
     def kill(self) -> None:
         """End the server as a power cut would."""
@@ -115,13 +115,12 @@ class LocalServer:
     def finish(self, response: requests.Response, timeout_s: float = 30.0) -> dict[str, Any]:
         """Poll a long-running operation to its end; return its last answer."""
         address = response.headers["Azure-AsyncOperation"].removeprefix(self.url)
-        until = time.monotonic() + timeout_s
-        while time.monotonic() < until:
+
+        def ask() -> dict[str, Any] | None:
             answer: dict[str, Any] = self.request("GET", address).json()
-            if answer["status"] not in ("InProgress", "Updating"):
-                return answer
-            time.sleep(0.05)
-        raise AssertionError(f"the operation is still {answer}")
+            return None if answer["status"] in ("InProgress", "Updating") else answer
+
+        return wait_until(ask, f"the end of {address}", timeout_s=timeout_s)
 
 
 def _choose_port(home: Home) -> None:

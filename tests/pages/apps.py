@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +9,7 @@ from streamlit.testing.v1 import AppTest
 
 from pages.parts.kit.links import PAGES
 from tests.pages.conftest import REPOSITORY
+from tests.waiting import wait_until
 
 
 def open_app(page: str = "overview", **ids: str) -> AppTest:
@@ -28,11 +28,8 @@ def open_app(page: str = "overview", **ids: str) -> AppTest:
 
 def run_until(app: AppTest, seen: Callable[[AppTest], Any], timeout_s: float = 40.0) -> AppTest:
     """Run the page again until `seen` holds, as the browser does every 0.8 s while something is read."""
-    deadline = time.monotonic() + timeout_s
-    while not seen(app):
-        assert time.monotonic() < deadline, f"not seen; the page says: {texts(app)}"
-        time.sleep(0.2)
-        app.run()
+    if not seen(app):
+        wait_until(lambda: seen(app.run()), lambda: f"the page says: {texts(app)}", timeout_s=timeout_s, every_s=0.2)
     return app
 
 

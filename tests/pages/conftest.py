@@ -18,6 +18,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from core.home import REPOSITORY
+from tests.waiting import wait_until
 
 expect.set_options(timeout=30_000)  # the tests assert what is seen in the end; how soon is for the benchmarks
 ONLY_LOOPBACK = {"HF_HUB_OFFLINE": "1", "STREAMLIT_BROWSER_GATHER_USAGE_STATS": "false"}
@@ -125,9 +126,9 @@ def launch(home: Path, base_models: Path, quota_cores: int | None = 16) -> Dashb
     )
     dashboard = Dashboard(home, f"http://127.0.0.1:{port}", server, app)
     server.start()
-    wait_for_file(home / "server.json", dashboard)
     app.start()
-    wait_for_url(f"{dashboard.url}/_stcore/health", dashboard)
+    wait_until((home / "server.json").exists, dashboard.report)
+    wait_until(lambda: answers(f"{dashboard.url}/_stcore/health"), dashboard.report)
     return dashboard
 
 
@@ -191,20 +192,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_for_file(path: Path, dashboard: Dashboard, timeout_s: float = 30.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not path.exists():
-        if time.monotonic() > deadline:
-            pytest.fail(f"{path.name} did not appear\n{dashboard.report()}", pytrace=False)
-        time.sleep(0.05)
-
-
-def wait_for_url(url: str, dashboard: Dashboard, timeout_s: float = 30.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while True:
-        with suppress(OSError), urllib.request.urlopen(url, timeout=1) as answer:
-            if answer.status == 200:
-                return
-        if time.monotonic() > deadline:
-            pytest.fail(f"{url} does not answer\n{dashboard.report()}", pytrace=False)
-        time.sleep(0.1)
+def answers(url: str) -> bool:
+    with suppress(OSError), urllib.request.urlopen(url, timeout=1) as answer:
+        return bool(answer.status == 200)
+    return False

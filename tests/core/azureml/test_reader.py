@@ -11,6 +11,7 @@ from core.azureml.reader import NOTHING_LASTS_S, Reader, Snapshot, reader_for
 from core.azureml.settings import local_settings
 from core.errors import NotFound, Unreachable
 from core.home import Home
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -19,11 +20,11 @@ def reader(home: Home) -> Reader:
 
 
 def look(reader: Reader, key: str, fn: Callable[[Connection], object], wanted: Callable[[Snapshot], bool]) -> Snapshot:
-    until = time.monotonic() + 5
-    while not wanted(found := reader.read(key, fn, max_age_s=0.0)):
-        assert time.monotonic() < until, found
-        time.sleep(0.005)
-    return found
+    def read() -> Snapshot | None:
+        found = reader.read(key, fn, max_age_s=0.0)
+        return found if wanted(found) else None
+
+    return wait_until(read, f"{key} as wanted", every_s=0.005)
 
 
 def test_reading_returns_at_once_and_the_value_comes_later(reader: Reader) -> None:
@@ -87,33 +88,35 @@ def test_after_errors_the_pause_grows(reader: Reader) -> None:
         calls.append(time.monotonic())
         raise NotFound("It is gone.")
 
-    until = time.monotonic() + 1.7
-    while time.monotonic() < until:
-        reader.read("key", failing, max_age_s=0.0)
-        time.sleep(0.01)
-    assert len(calls) == 2  # at once, after 1 s, then after 2 s more
+    look(reader, "key", failing, lambda snapshot: snapshot.failures == 3)
+    first, second, third = calls
+    assert second - first >= 1
+    assert third - second >= 2
 
 
 def test_while_nothing_answers_one_key_at_a_time_asks_again(reader: Reader) -> None:
-    busy, most, lock = 0, 0, threading.Lock()
+    busy, most, calls, lock = 0, 0, 0, threading.Lock()
 
     def stopped(_: Connection) -> None:
-        nonlocal busy, most
+        nonlocal busy, most, calls
         with lock:
             busy += 1
             most = max(most, busy)
-        time.sleep(0.05)
+            calls += 1
+        time.sleep(0.01)  # as long as another thread would need to begin too
         with lock:
             busy -= 1
         raise Unreachable("No answer.")
 
     look(reader, "first", stopped, lambda snapshot: snapshot.error is not None)
-    most = 0
-    until = time.monotonic() + 1
-    while time.monotonic() < until:
+    most = calls = 0
+
+    def read_all() -> bool:
         for number in range(20):
             reader.read(f"key {number}", stopped)
-        time.sleep(0.01)
+        return calls >= 20
+
+    wait_until(read_all, "a read of each key")
     assert most == 1
 
 
@@ -142,11 +145,11 @@ def test_what_was_read_in_another_phase_is_old_whatever_its_age_and_whenever_it_
 
 
 def look_in(reader: Reader, phase: str) -> Snapshot[object]:
-    until = time.monotonic() + 5
-    while (found := reader.read("loss", lambda _: 1.02, 600, phase=phase)).phase != phase:
-        assert time.monotonic() < until, found
-        time.sleep(0.005)
-    return found
+    def read() -> Snapshot[object] | None:
+        found = reader.read("loss", lambda _: 1.02, 600, phase=phase)
+        return found if found.phase == phase else None
+
+    return wait_until(read, f"the loss in the phase {phase}", every_s=0.005)
 
 
 def test_nothing_yet_is_looked_at_again_however_long_a_value_may_be_kept(reader: Reader) -> None:

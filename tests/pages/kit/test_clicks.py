@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.sync.client import ClientConnection, connect
 
 from tests.pages.conftest import REPOSITORY, free_port
+from tests.waiting import wait_until
 
 APP = """
 import os
@@ -67,14 +67,12 @@ def serve(folder: Path, guard: str) -> Iterator[ClientConnection]:
 
 
 def _connect(port: int) -> ClientConnection:
-    deadline = time.monotonic() + 30
-    while True:
-        try:
+    def attempt() -> ClientConnection | None:
+        with suppress(OSError):
             return connect(f"ws://127.0.0.1:{port}/_stcore/stream", max_size=None, proxy=None)
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
+        return None
+
+    return wait_until(attempt, "Streamlit's answer")
 
 
 def ask(session: ClientConnection, page: str = "", fragment: str = "") -> list[ForwardMsg]:

@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.pages.conftest import Dashboard, open_from_menu, settle
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.browser
 
@@ -17,6 +18,13 @@ def open_page(page: Page, dashboard: Dashboard, path: str, heading: str) -> None
     page.goto(f"{dashboard.url}{path}")
     expect(page.get_by_role("heading", name=heading, level=1)).to_be_visible()
     settle(page)
+
+
+def misses_the_answer(page: Page) -> bool:
+    """Open pages anew until the menu says that nobody answers."""
+    open_from_menu(page, "Activity")
+    open_from_menu(page, "Overview")
+    return page.get_by_text("no answer").is_visible()
 
 
 def test_a_deep_link_opens_its_page_and_no_dialog(page: Page, dashboard: Dashboard) -> None:
@@ -65,9 +73,7 @@ def test_a_killed_workspace_is_named_and_started_again_from_the_page(page: Page,
     assert dashboard.server.process is not None
     os.kill(dashboard.server.process.pid, signal.SIGKILL)
     dashboard.server.process.wait(5)
-    page.wait_for_timeout(2000)  # what was just read is taken as it is for so long
-    open_from_menu(page, "Overview")
-    expect(page.get_by_text("no answer")).to_be_visible(timeout=40_000)
+    wait_until(lambda: misses_the_answer(page), "a page that found nobody")  # what was just read is good for 2 s
     expect(page.get_by_text("What you see was read before.")).to_be_visible(timeout=60_000)
     page.get_by_role("button", name="Start the local workspace").first.click(timeout=60_000)
     expect(page.get_by_text("Local · $0.00/h")).to_be_visible(timeout=40_000)

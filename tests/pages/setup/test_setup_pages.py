@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import signal
 import socket
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,7 +13,7 @@ from core import dataset, operations
 from core.azureml import access, connection
 from core.azureml.access import AccessLine
 from core.azureml.connection import Connection
-from core.azureml.local_process import ensure_local, local_is_up
+from core.azureml.local_process import ensure_local
 from core.errors import NotFound
 from core.home import Home
 from core.launch import drafts
@@ -27,9 +23,11 @@ from core.operations import Operation, OperationState, Step, StepState
 from core.operations.create_compute import CreateCompute
 from core.operations.records import Failure
 from pages.parts.kit.reads import find_work
+from tests.local_server import running_server
 from tests.pages.apps import buttons, open_app, run_until, texts
-from tests.pages.conftest import REPOSITORY, environment_of
+from tests.pages.conftest import environment_of
 from tests.tiny_model import build_tiny_model
+from tests.waiting import wait_until
 
 PAGES = ("overview", "connect", "model", "data")
 CUT = "['local.cpu1', 'local.c"
@@ -50,18 +48,8 @@ def base_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def workspace(tmp_path_factory: pytest.TempPathFactory, base_models: Path) -> Iterator[Path]:
     """A local workspace with the tiny model; returns its home."""
     home = tmp_path_factory.mktemp("pages-home")
-    environment = environment_of(home, base_models)
-    with (home / "server.out").open("wb") as log:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "core.local", "serve"], cwd=REPOSITORY, env=environment, stdout=log, stderr=log
-        )
-    deadline = time.monotonic() + 60
-    while not local_is_up(Home(home)):
-        assert time.monotonic() < deadline, (home / "server.out").read_text()
-        time.sleep(0.2)
-    yield home
-    server.send_signal(signal.SIGTERM)
-    server.wait(15)
+    with running_server(home, **environment_of(home, base_models)):
+        yield home
 
 
 @pytest.fixture
@@ -79,11 +67,13 @@ def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         (tmp_path / "address.json").write_text(f'{{"port": {silent.getsockname()[1]}}}', encoding="utf-8")
         yield tmp_path
         # The page has a server started, which would have the port once it is free: it ends itself while it is taken.
-        deadline = time.monotonic() + 60
-        while (begun := find_work("start-local", str(tmp_path))) is not None and begun.loading:
-            assert time.monotonic() < deadline, "the page goes on starting a server"
-            time.sleep(0.05)
+        wait_until(lambda: not is_starting(tmp_path), "the page gives up starting a server")
     assert not control.is_served(Home(tmp_path)), "a server is left behind"
+
+
+def is_starting(home: Path) -> bool:
+    begun = find_work("start-local", str(home))
+    return begun is not None and begun.loading
 
 
 def test_a_newcomer_sees_two_ways_in_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
