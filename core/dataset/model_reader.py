@@ -25,14 +25,9 @@ import psutil
 from tokenizers import Tokenizer
 
 from core.dataset.model_process import BadModel
-from core.engine.chat_template import (
-    BadModelFolder,
-    ChatTemplate,
-    TemplateRefused,
-    load_template,
-    mark_learned,
-    read_special,
-)
+from core.engine.answers import find_answers, mark_learned
+from core.engine.chat_template import BadModelFolder, ChatTemplate, TemplateRefused, load_template, read_special
+from core.engine.chat_tokens import read_markers
 
 _IDLE_S = 120.0
 
@@ -49,7 +44,7 @@ class _Model:
         if self.template is None:
             return "\n".join(message.get("content") or "" for message in messages), []
         text = self.template.render(messages)
-        return text, self.template.find_answers(messages, text)
+        return text, find_answers(self.template, messages, text)
 
 
 @lru_cache(maxsize=1)
@@ -66,7 +61,9 @@ def _load(folder: str, *_changed_at: int) -> _Model:
     tokenizer.no_padding()
     try:
         template = load_template(path.parent)
-        return _Model(tokenizer, None if template is None else ChatTemplate(template, read_special(path.parent)))
+        if template is None:
+            return _Model(tokenizer, None)
+        return _Model(tokenizer, ChatTemplate(template, read_special(path.parent), read_markers(tokenizer)))
     except BadModelFolder as error:
         raise BadModel(f"{error.words}.", error.detail) from error
 
@@ -86,7 +83,7 @@ def _view(model: _Model, messages: list[dict[str, Any]]) -> dict[str, Any]:
     except TemplateRefused as error:
         return {"refused": [error.words, error.detail]}
     encoding = model.tokenizer.encode(text, add_special_tokens=False)
-    learned = mark_learned([start for start, _ in encoding.offsets], spans)
+    learned = mark_learned(encoding.offsets, spans)
     return {"text": text, "ids": encoding.ids, "ends": [end for _, end in encoding.offsets], "learned": learned}
 
 
@@ -104,7 +101,7 @@ def _count(model: _Model, conversations: list[list[dict[str, Any]]]) -> list[Any
 
 
 def _counts(encoding: Any, spans: list[tuple[int, int]]) -> list[int]:
-    learned = mark_learned([start for start, _ in encoding.offsets], spans)
+    learned = mark_learned(encoding.offsets, spans)
     places = numpy.flatnonzero(learned)
     return [len(encoding), len(places), int(places[0]) if len(places) else len(encoding)]
 

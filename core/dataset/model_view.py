@@ -1,6 +1,6 @@
 """A conversation as the chosen model sees it: the rendered template, its tokens, and which of them are learned.
 
-Rendering and the choice of learned tokens are chat_template's; a test compares them with the trainer, token by token.
+Rendering and the choice of learned tokens are the engine's; a test compares them with the trainer, token by token.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@
 EVALUATION_PROGRAM = (
     "core/__init__.py",
     "core/engine/__init__.py",
+    "core/engine/answers.py",
     "core/engine/chat_template.py",
     "core/engine/chat_tokens.py",
     "core/engine/compute_speed.py",

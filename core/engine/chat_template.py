@@ -1,4 +1,4 @@
-"""A model's chat template: read, compiled, rendered, and where in the rendered text the assistant's answers stand.
+"""A model's chat template: read, compiled, and rendered.
 
 Trainer, evaluation, scorer and data page all use this one. A template is a program that comes with a model, so it runs
 in a sandbox; how long it may run, and in how much memory, is for the process it runs in (`ChatTemplate.guard`). Imports
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,8 +20,9 @@ import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 Message = Mapping[str, Any]
-Span = tuple[int, int]
+Tools = Sequence[Any] | None  # what the tools of a conversation are, as JSON schemas
 SPECIAL_TOKENS = ("bos_token", "eos_token", "pad_token", "unk_token")
+THOUGHTS = ("reasoning_content", "thinking", "reasoning")  # keys of a message
 _GENERATION_MARK = re.compile(r"\{%(-?)\s*(end)?generation\s*(-?)%\}")
 
 
@@ -82,15 +83,20 @@ class _Raised(jinja2.TemplateError):
 
 @dataclass(frozen=True)
 class ChatTemplate:
-    """A compiled template with the special tokens that it may name. guard: entered around each rendering."""
+    """A compiled template with the special tokens that it may name.
+
+    markers: special tokens of the tokenizer, of which one ends an answer. guard: entered around each rendering.
+    """
 
     template: jinja2.Template
     special: Mapping[str, str]
+    markers: Collection[str] = ()
     guard: Callable[[], AbstractContextManager[None]] = nullcontext
 
-    def render(self, messages: Sequence[Message], *, ask: bool = False) -> str:
+    def render(self, messages: Sequence[Message], tools: Tools = None, *, ask: bool = False) -> str:
         """Return the text the model sees; `ask` ends it where an answer begins. Raises TemplateRefused."""
-        given = {"messages": list(messages), "add_generation_prompt": ask, "tools": None, **self.special}
+        told = [_tell(message) for message in messages]
+        given = {"messages": told, "add_generation_prompt": ask, "tools": tools or None, **self.special}
         try:
             with self.guard():
                 text = str(self.template.render(given))
@@ -98,33 +104,6 @@ class ChatTemplate:
         except _ENDS as error:
             raise _explain(error) from error
         return text
-
-    def find_answers(self, messages: Sequence[Message], text: str) -> list[Span]:
-        """Return where in the rendered text the assistant speaks, as character ranges.
-
-        A template is rendered up to each answer and through it; what the second adds is the answer with its end
-        marker. White space after the marker belongs to the next turn and is left out.
-        """
-        spans: list[Span] = []
-        for index, message in enumerate(messages):
-            if message["role"] != "assistant":
-                continue
-            before = self.render(messages[:index], ask=True)
-            through = self.render(messages[: index + 1])
-            if through.startswith(before) and text.startswith(through):
-                spans.append((len(before), len(through.rstrip())))
-            else:  # the template writes earlier turns anew when more follow
-                spans.append(self._find_content(str(message["content"]).strip(), text, spans[-1][1] if spans else 0))
-        return spans
-
-    def _find_content(self, content: str, text: str, start: int) -> Span:
-        begin = text.find(content, start) if content else -1
-        if begin < 0:
-            raise TemplateRefused("it does not show an answer as it was given")
-        end = begin + len(content)
-        rest = text[end:].lstrip()
-        marker = next((each for each in self.special.values() if rest.startswith(each)), "")
-        return begin, text.index(marker, end) + len(marker) if marker else end
 
 
 def load_template(folder: Path) -> jinja2.Template | None:
@@ -166,31 +145,6 @@ def read_json(path: Path) -> dict[str, Any]:
     return values
 
 
-def mark_learned(starts: Sequence[int], spans: Sequence[Span]) -> list[bool]:
-    """Return the loss mask, `(tokens,)`: a token is learned where it begins inside an answer.
-
-    starts: the character at which each token begins. Tokens come in the order of the text with every tokenizer that
-    keeps it, and then the spans are looked up; for one that does not, the tokens are walked through.
-    """
-    import numpy  # a tenth of a second, which the steps without weights do not spend
-
-    places = numpy.fromiter(starts, numpy.int64, len(starts))
-    if len(places) and bool((places[1:] >= places[:-1]).all()):
-        learned, passed = numpy.zeros(len(places), bool), 0
-        for begin, end in spans:  # a span counts behind those before it, as in a walk
-            first, stop = numpy.searchsorted(places, (max(begin, passed), end))
-            learned[first:stop] = True
-            passed = max(passed, end)
-        marks: list[bool] = learned.tolist()
-        return marks
-    walked, span = [], 0
-    for start in starts:
-        while span < len(spans) and start >= spans[span][1]:
-            span += 1
-        walked.append(span < len(spans) and start >= spans[span][0])
-    return walked
-
-
 class _Sandbox(ImmutableSandboxedEnvironment):
     """Asks once for each type what may be read of it: the answer is the same for all its objects, and dear."""
 
@@ -219,6 +173,17 @@ def _compile(folder: Path, source: str) -> jinja2.Template:
     except _ENDS as error:  # Python's compiler has limits of its own
         where = f" at line {error.lineno}" if isinstance(error, jinja2.TemplateSyntaxError) else ""
         raise BadModelFolder(folder, f"its chat template cannot be read{where}", repr(error)) from error
+
+
+def _tell(message: Message) -> dict[str, Any]:
+    """Return a message as a template is given it: no key without a value, a thought under each name in use."""
+    told = {key: value for key, value in message.items() if value is not None}
+    thought = next((told[name] for name in THOUGHTS if name in told), None)
+    if thought is not None:  # as transformers does
+        told = {"thinking": thought, **told, "reasoning_content": thought}
+    if told.get("tool_calls"):
+        told.setdefault("content", "")
+    return told
 
 
 def _explain(error: BaseException) -> TemplateRefused:

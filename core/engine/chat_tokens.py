@@ -18,13 +18,14 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from core.engine.answers import find_answers, mark_learned
 from core.engine.chat_template import (
     BadModelFolder,
     ChatTemplate,
     Message,
     OutOfTime,
+    Tools,
     load_template,
-    mark_learned,
     read_json,
     read_special,
 )
@@ -56,16 +57,21 @@ class ChatTokens:
         """Return the ids after which the model answers."""
         return self.tokenizer.encode(self.template.render(messages, ask=True), add_special_tokens=False).ids
 
-    def encode_conversations(self, conversations: Sequence[Sequence[Message]]) -> list[Conversation]:
-        """Return ids and mask of whole conversations. The mask holds answers and the token that ends each, no more."""
+    def encode_conversations(
+        self, conversations: Sequence[Sequence[Message]], tools: Sequence[Tools] = ()
+    ) -> list[Conversation]:
+        """Return ids and mask of whole conversations. The mask holds answers and the token that ends each, no more.
+
+        tools: those of each conversation; () where none has any.
+        """
         texts, spans = [], []
-        for messages in conversations:
-            text = self.template.render(messages)
+        for messages, given in zip(conversations, tools or [None] * len(conversations), strict=True):
+            text = self.template.render(messages, given)
             texts.append(text)
-            spans.append(self.template.find_answers(messages, text))
+            spans.append(find_answers(self.template, messages, text, given))
         encodings = self.tokenizer.encode_batch(texts, add_special_tokens=False)
         return [
-            Conversation(encoding.ids, mark_learned([start for start, _ in encoding.offsets], answers))
+            Conversation(encoding.ids, mark_learned(encoding.offsets, answers))
             for encoding, answers in zip(encodings, spans, strict=True)
         ]
 
@@ -96,7 +102,7 @@ def load_chat_tokens(model_dir: Path) -> ChatTokens:
     pad = tokenizer.token_to_id(special.get("pad_token", ""))
     return ChatTokens(
         tokenizer=tokenizer,
-        template=ChatTemplate(template, special, _limits),
+        template=ChatTemplate(template, special, read_markers(tokenizer), _limits),
         pad_id=stops[0] if pad is None else pad,
         stop_ids=tuple(dict.fromkeys(stops)),
         context_length=_check_number(model_dir, "max_position_embeddings", config.get("max_position_embeddings", 2048)),
@@ -116,6 +122,11 @@ def check_messages(messages: object) -> str | None:
         if message["role"] not in ("system", "user", "assistant", "tool"):
             return f"Message {number} has the role '{message['role']}'; system, user and assistant are known."
     return None
+
+
+def read_markers(tokenizer: Tokenizer) -> tuple[str, ...]:
+    """Return the special tokens of a tokenizer, of which one ends an answer."""
+    return tuple(token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special)
 
 
 @contextmanager

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from core.engine.chat_template import BadConversation, mark_learned
+from core.engine.answers import mark_learned
+from core.engine.chat_template import BadConversation
 from core.engine.chat_tokens import ChatTokens, Conversation, check_messages, load_chat_tokens
 from core.engine.compute_speed import Threads, choose_number_format
 from core.engine.import_model import import_model
@@ -117,10 +118,11 @@ def test_tokens_and_loss_mask_are_those_of_transformers(tiny_model: Path, tmp_pa
     assert not all(row.learned)
 
 
-def test_tokens_out_of_order_are_learned_as_they_come() -> None:
-    starts, answers = [0, 3, 3, 7, 5, 9, 4, 12], [(3, 6), (9, 12)]
-    assert [at for at, learned in enumerate(mark_learned(starts, answers)) if learned] == [1, 2, 5]
-    assert [at for at, learned in enumerate(mark_learned(sorted(starts), answers)) if learned] == [1, 2, 3, 4, 6]
+def test_a_token_is_learned_where_it_holds_a_character_of_an_answer() -> None:
+    starts, answers = [0, 3, 3, 7, 5, 9, 4, 12], [(3, 6), (10, 12)]
+    offsets = [(start, start + 2) for start in starts]
+    assert [at for at, learned in enumerate(mark_learned(offsets, answers)) if learned] == [1, 2, 4, 5, 6]
+    assert mark_learned([(3, 3), (3, 4)], [(3, 6)]) == [False, True], "nothing is learned of no character"
     assert mark_learned([], [(0, 3)]) == []
 
 
