@@ -61,9 +61,14 @@ class Shape:
         return self.name == "messages"
 
     @property
+    def is_recognised(self) -> bool:
+        """Tell whether rows can be converted."""
+        return self.name != "unknown"
+
+    @property
     def words(self) -> str:
         """Return what was recognised and how, as sentences."""
-        return f"{self.title if self.name == 'unknown' else f'Recognised as {self.title}'}. {self.reason}"
+        return f"{f'Recognised as {self.title}' if self.is_recognised else self.title}. {self.reason}"
 
     @classmethod
     def from_json(cls, kept: Mapping[str, Any]) -> Self:
@@ -98,7 +103,7 @@ def with_mapping(mapping: Mapping[str, str], columns: Iterable[str] = ()) -> Sha
 
 def converter(shape: Shape) -> Callable[[Any], Any]:
     """Return a function that converts a row to the contract's shape, and returns a row that does not fit as it is."""
-    if shape.name == "unknown":
+    if not shape.is_recognised:
         return lambda row: row
     change = _from_chat if "chat" in shape.mapping else _from_columns
     return lambda row: row if isinstance(row, dict) and UNREADABLE in row else change(row, shape.mapping)

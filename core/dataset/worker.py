@@ -148,7 +148,7 @@ def _first_lines(file: BinaryIO) -> Iterator[bytes]:
 
 def _reshape(path: Path, shape: Shape, meter: Meter) -> None:
     """Convert every row of a file to the contract's shape; a line that is no row stays, for the check to name."""
-    if shape.is_contract or shape.name == "unknown":
+    if shape.is_contract or not shape.is_recognised:
         return
     change, reshaped, size = converter(shape), path.with_suffix(".shaped"), path.stat().st_size
     with path.open("rb") as source, reshaped.open("wb") as target:

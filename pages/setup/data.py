@@ -3,7 +3,7 @@
 import streamlit as st
 
 from core import dataset as datasets
-from pages.parts.data import checks, compare, findings, numbers, repair, rows, source
+from pages.parts.data import checks, compare, findings, forms, numbers, repair, rows, source
 from pages.parts.kit.action import action
 from pages.parts.kit.guard import end_page
 from pages.parts.kit.links import link
@@ -19,7 +19,7 @@ if dataset is None:
 
 limit = numbers.read_limit(draft)
 found = (*dataset.findings, *datasets.list_length_findings(dataset, limit))
-tokenizer = datasets.find_tokenizer(draft.model, draft.model_version) if draft.model else None
+tokenizer = forms.find_tokenizer(draft)
 
 numbers.draw_tiles(dataset, limit)
 checks.follow(dataset, tokenizer)

@@ -16,22 +16,22 @@ from pages.parts.kit.notices import draw_warning
 _STARTS_IN_S = 20.0
 
 
-def follow(found: ChatDataset, tokenizer: Path | None) -> None:
+def follow(dataset: ChatDataset, tokenizer: Path | None) -> None:
     """Begin what is missing, and say how far it is; nothing is drawn when all is through."""
-    now = datasets.read_checks(found, tokenizer)
+    now = datasets.read_checks(dataset, tokenizer)
     if now.done:
         return
-    asked = f"{found.key}:{tokenizer}"
+    asked = f"{dataset.key}:{tokenizer}"
     if _stands_still(now, asked):
         draw_warning(f"{_missing(now)} did not come to an end. What is shown is complete without it.", key="checks")
         action("Check again", reads.end_work, "checks", asked, key="check-again", icon="refresh")
         return
-    reads.run_once("checks", asked, lambda: datasets.start_checks(found, tokenizer))
-    live(lambda: _draw_progress(found, tokenizer, asked), key="checks", run_every=1.0, token=_token(now, asked))
+    reads.run_once("checks", asked, lambda: datasets.start_checks(dataset, tokenizer))
+    live(lambda: _draw_progress(dataset, tokenizer, asked), key="checks", run_every=1.0, token=_token(now, asked))
 
 
-def _draw_progress(found: ChatDataset, tokenizer: Path | None, asked: str) -> object:
-    now = datasets.read_checks(found, tokenizer)
+def _draw_progress(dataset: ChatDataset, tokenizer: Path | None, asked: str) -> object:
+    now = datasets.read_checks(dataset, tokenizer)
     if now.progress is not None:
         st.progress(now.progress.fraction or 0.0, text=words.plain(now.progress.words))
     else:

@@ -13,19 +13,19 @@ _SHOWN = 3
 _CHARACTERS = 300
 
 
-def draw(found: ChatDataset) -> None:
+def draw(dataset: ChatDataset) -> None:
     """Draw the comparison; nothing where there was no version before."""
-    looked = reads.work("previous", found.key, lambda: datasets.find_previous(found))
+    looked = reads.work("previous", dataset.key, lambda: datasets.find_previous(dataset))
     previous = looked.value if looked.has_value else None
     if previous is None:
         return
     with st.expander(
         f"Compare with the version before, of {words.moment(previous.created_at)}", icon=":material/difference:"
     ):
-        compared = reads.work("compare", f"{found.key}:{previous.key}", lambda: datasets.compare(found, previous))
+        compared = reads.work("compare", f"{dataset.key}:{previous.key}", lambda: datasets.compare(dataset, previous))
         if not ready(compared, "Comparing rows…", (120,), key="compare"):
             return
-        st.table(_numbers(found, previous), hide_index=True, alt=compared.value.words)
+        st.table(_numbers(dataset, previous), hide_index=True, alt=compared.value.words)
         st.text(compared.value.words)
         _draw_rows(compared.value)
 

@@ -89,15 +89,15 @@ def draw_upload(draft: Draft) -> None:
 def draw_path(draft: Draft) -> None:
     """Draw the files of the folders that may be read."""
     folders = datasets.list_folders()
-    known = reads.work("data-files", f"{folders}:{ui().notes.get('files-seen', 0)}", datasets.list_files)
-    if not ready(known, "Looking for files…", (56,), key="data-files"):
+    listed = reads.work("data-files", f"{folders}:{ui().notes.get('files-seen', 0)}", datasets.list_files)
+    if not ready(listed, "Looking for files…", (56,), key="data-files"):
         return
     st.caption(words.plain(f"Folders that may be read: {', '.join(map(str, folders))}."))
     action("Look again", _look_again, key="files-again", icon="refresh")
-    if not known.value:
+    if not listed.value:
         draw_empty("No data file lies there. TUNEDECK_DATA_FOLDERS names other folders.")
         return
-    files = {str(path): path for path in known.value}
+    files = {str(path): path for path in listed.value}
     st.selectbox("Training rows", list(files), key="path-train", filter_mode="contains")
     test = st.selectbox("Test rows, where you have them", ["", *files], key="path-test", format_func=_or_none)
     if not test:
@@ -159,13 +159,13 @@ def _fetch(draft: Draft) -> None:
 
 def draw_asset(draft: Draft) -> None:
     """Draw the workspace's data assets."""
-    known = reads.read(datasets.list_assets, max_age_s=30.0)
-    if not ready(known, "Reading the workspace's data assets…", (56, 56), key="assets"):
+    listed = reads.read(datasets.list_assets, max_age_s=30.0)
+    if not ready(listed, "Reading the workspace's data assets…", (56, 56), key="assets"):
         return
-    if not known.value:
+    if not listed.value:
         draw_empty("This workspace has no data asset yet. A run registers the data that it is trained on.")
         return
-    assets = {f"{one.name}:{one.version}": one for one in known.value}
+    assets = {f"{asset.name}:{asset.version}": asset for asset in listed.value}
     picked = st.selectbox(
         "Data asset", list(assets), key="asset", format_func=lambda key: assets[key].words, filter_mode="contains"
     )
@@ -213,7 +213,7 @@ def draw_shape(shape: Shape | None, source: str) -> None:
     st.caption(words.plain(shape.words))
     if not shape.columns or shape.is_contract:
         return
-    with st.expander("Correct which column is what", expanded=shape.name == "unknown", icon=":material/tune:"):
+    with st.expander("Correct which column is what", expanded=not shape.is_recognised, icon=":material/tune:"):
         with st.form(f"mapping-{source}", border=False), st.container(horizontal=True):
             for part in datasets.PARTS:
                 options = ["", *shape.columns]

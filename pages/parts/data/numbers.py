@@ -28,28 +28,28 @@ def read_limit(draft: Draft) -> int:
         return -1
     settings = recipe.build_recipe(model.defaults, draft.parameters, here=draft.connection == LOCAL)
     asked = settings.whole("max_seq_length")
-    known = [limit for limit in (asked, model.context_length or -1) if limit > 0]
-    return min(known, default=-1)
+    limits = [limit for limit in (asked, model.context_length or -1) if limit > 0]
+    return min(limits, default=-1)
 
 
-def draw_tiles(found: ChatDataset, limit: int) -> None:
+def draw_tiles(dataset: ChatDataset, limit: int) -> None:
     """Draw how many rows and tokens there are, and where they came from."""
-    stats = found.stats
+    stats = dataset.stats
     unit = "Tokens" if stats.in_tokens else "Tokens, about"
     learned = f"{words.number(stats.trained_length)} of them are learned." if stats.trained_length else None
     with st.grid(4, min_column_width=160):
-        draw_tile("Train", words.number(found.rows))
-        draw_tile("Test", words.number(found.test_rows), help=found.split_note or None)
+        draw_tile("Train", words.number(dataset.rows))
+        draw_tile("Test", words.number(dataset.test_rows), help=dataset.split_note or None)
         draw_tile(unit, words.number(stats.total_length), help=learned)
         cut = words.number(stats.count_longer(limit)) if limit > 0 else "0"
         draw_tile("Cut rows", cut, help=_cut_help(limit))
-    st.caption(words.plain(f"{found.name} · {found.source} · {found.split_note}".rstrip(" ·")))
+    st.caption(words.plain(f"{dataset.name} · {dataset.source} · {dataset.split_note}".rstrip(" ·")))
 
 
-def draw_lengths(found: ChatDataset, limit: int) -> None:
+def draw_lengths(dataset: ChatDataset, limit: int) -> None:
     """Draw how long the rows are, and what of them is cut."""
     st.header("Length in tokens")
-    stats = found.stats
+    stats = dataset.stats
     if not stats.lengths:
         st.text("No row could be measured.")
         return
@@ -66,17 +66,17 @@ def draw_lengths(found: ChatDataset, limit: int) -> None:
         )
 
 
-def draw_contents(found: ChatDataset) -> None:
+def draw_contents(dataset: ChatDataset) -> None:
     """Draw how many messages rows have, who speaks, and in which languages."""
     st.header("What is in it")
-    stats = found.stats
+    stats = dataset.stats
     turns, roles, languages = st.columns(3, gap="medium")
     with turns:
         _draw_counts("Messages a row", "Rows", {str(count): rows for count, rows in sorted(stats.turns.items())})
     with roles:
-        _draw_counts("Role", "Messages", dict(sorted(stats.roles.items(), key=lambda one: -one[1])))
+        _draw_counts("Role", "Messages", dict(sorted(stats.roles.items(), key=lambda count: -count[1])))
     with languages:
-        counted = reads.work("languages", str(found.train_path), lambda: datasets.count_languages(found.train_path))
+        counted = reads.work("languages", str(dataset.train_path), lambda: datasets.count_languages(dataset.train_path))
         if ready(counted, "Looking at languages…", (120,), key="languages"):
             seen = counted.value
             _draw_counts("Language", "Rows", dict(seen.shares))
@@ -94,7 +94,7 @@ def _draw_counts(what: str, unit: str, counts: Mapping[str, int]) -> None:
     if rest := listed[len(shown) :]:
         rows.append({what: f"{len(rest)} others", unit: words.number(sum(count for _, count in rest))})
     total = max(1, sum(counts.values()))
-    most, most_count = max(listed, key=lambda one: one[1])
+    most, most_count = max(listed, key=lambda count: count[1])
     st.table(rows, hide_index=True, alt=f"{what}: {most} in {most_count / total:.0%} of {words.number(total)}.")
 
 

@@ -19,21 +19,21 @@ _SHOWN = 3
 _DOWNLOADED_BYTES = 20_000_000  # a browser's download is made in memory
 
 
-def draw(found: ChatDataset, findings: tuple[Finding, ...], tokenizer: Path | None) -> None:
+def draw(dataset: ChatDataset, findings: tuple[Finding, ...], tokenizer: Path | None) -> None:
     """Draw which findings can be mended, what that changes, and the repaired file."""
     mendable = {finding.code: finding for finding in findings if finding.kind.repair and finding.lines}
     if not mendable:
         return
     with st.expander("Repair", icon=":material/build:"):
         st.text("A repair makes a copy. Rows that cannot be used are left out of it, what is safe to mend is mended.")
-        chosen = tuple(one.code for one in mendable.values() if _draw_choice(one))
+        chosen = tuple(finding.code for finding in mendable.values() if _draw_choice(finding))
         if not chosen:
             st.text("Nothing is chosen.")
             return
         with st.container(horizontal=True):  # above the changes, which would push it away when they come
-            action("Use a repaired copy", _apply, found, chosen, tokenizer, key="repair", icon="content_copy")
-            _draw_download(found, chosen)
-        _draw_changes(found, chosen, "test" if all(mendable[code].file == "test" for code in chosen) else "train")
+            action("Use a repaired copy", _apply, dataset, chosen, tokenizer, key="repair", icon="content_copy")
+            _draw_download(dataset, chosen)
+        _draw_changes(dataset, chosen, "test" if all(mendable[code].file == "test" for code in chosen) else "train")
 
 
 def _draw_choice(finding: Finding) -> bool:
@@ -41,9 +41,9 @@ def _draw_choice(finding: Finding) -> bool:
     return bool(st.checkbox(words.plain(label), value=True, key=f"mend-{finding.code}"))
 
 
-def _draw_changes(found: ChatDataset, codes: tuple[str, ...], file: str) -> None:
+def _draw_changes(dataset: ChatDataset, codes: tuple[str, ...], file: str) -> None:
     made = reads.work(
-        "changes", f"{found.key}:{file}:{','.join(codes)}", lambda: datasets.list_changes(found, codes, file)
+        "changes", f"{dataset.key}:{file}:{','.join(codes)}", lambda: datasets.list_changes(dataset, codes, file)
     )
     if not ready(made, "Making the first changes…", (120,), key="changes"):
         return
@@ -65,19 +65,19 @@ def describe_change(change: RowDiff) -> str:
     return "\n".join(line[:400] for line in lines[:60] if not line.startswith("@@"))
 
 
-def _apply(found: ChatDataset, codes: tuple[str, ...], tokenizer: Path | None) -> None:
-    data_forms.remember(datasets.start_repair(found, codes, tokenizer), "repair")
+def _apply(dataset: ChatDataset, codes: tuple[str, ...], tokenizer: Path | None) -> None:
+    data_forms.remember(datasets.start_repair(dataset, codes, tokenizer), "repair")
     ui().view["source"] = "Used before"
 
 
-def _draw_download(found: ChatDataset, codes: tuple[str, ...]) -> None:
-    if found.train_path.stat().st_size > _DOWNLOADED_BYTES:
+def _draw_download(dataset: ChatDataset, codes: tuple[str, ...]) -> None:
+    if dataset.train_path.stat().st_size > _DOWNLOADED_BYTES:
         st.caption("The file is too large for a browser's download. Use the copy; it lies in the home folder.")
         return
     made = reads.work(
         "repaired",
-        f"{found.key}:{','.join(codes)}",
-        lambda: b"".join(line + b"\n" for line in datasets.repaired_lines(found, codes)),
+        f"{dataset.key}:{','.join(codes)}",
+        lambda: b"".join(line + b"\n" for line in datasets.repaired_lines(dataset, codes)),
         alone=True,
     )
     if not ready(made, "Making the repaired file…", (), key="repaired"):
@@ -86,7 +86,7 @@ def _draw_download(found: ChatDataset, codes: tuple[str, ...]) -> None:
     st.download_button(
         "Download the repaired file",
         made.value,
-        f"{found.name}-repaired.jsonl",
+        f"{dataset.name}-repaired.jsonl",
         "application/jsonl",
         icon=":material/download:",
         key="repaired",

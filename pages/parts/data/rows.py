@@ -27,27 +27,27 @@ _ALL = ""
 _TEST_ROW = "test-"  # before the line of a test row in the address: ?row=test-12
 
 
-def draw(found: ChatDataset, findings: tuple[Finding, ...], tokenizer: Path | None, limit: int) -> None:
+def draw(dataset: ChatDataset, findings: tuple[Finding, ...], tokenizer: Path | None, limit: int) -> None:
     """Draw the rows that search, finding and line choose. limit: after how many tokens a row is cut, -1: nowhere."""
     st.header("Conversations")
     chosen = _read_chosen()
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        file = _draw_file(chosen.file) if found.test_path else "train"
+        file = _draw_file(chosen.file) if dataset.test_path else "train"
         view = str(st.segmented_control("Show as", (CHAT, WITH_JSON, AS_MODEL), default=CHAT, required=True, key="as"))
-    path = found.path_of(file)
-    codes = {one.code: one for one in findings if one.file == file and one.lines}
+    path = dataset.path_of(file)
+    codes = {finding.code: finding for finding in findings if finding.file == file and finding.lines}
     with st.container(horizontal=True, vertical_alignment="bottom"):
         text = _draw_search_field(chosen.text)
         code = _draw_filter(chosen.code, codes) if codes else _ALL
         line = _draw_line(chosen.line)
     set_url_id("row", f"{_TEST_ROW if file == 'test' else ''}{line}" if line else None)
     if line:
-        row = datasets.find_row(path, line, found.mark)
+        row = datasets.find_row(path, line, dataset.mark)
         rows = [row] if row else []
         if not rows:
             st.text(f"There is no row on line {words.number(line)}.")
     else:
-        rows = _draw_pages(found, path, code, text, limit)
+        rows = _draw_pages(dataset, path, code, text, limit)
     for row in rows:
         _draw_row(row, view, tokenizer, limit, alone=bool(line))
 
@@ -121,11 +121,11 @@ def _draw_line(line: int | None) -> int | None:
     return line
 
 
-def _draw_pages(found: ChatDataset, path: Path, code: str, text: str, limit: int) -> list[Row]:
+def _draw_pages(dataset: ChatDataset, path: Path, code: str, text: str, limit: int) -> list[Row]:
     """Draw the way to other pages; returns the rows of this one."""
     if text:
-        return _draw_search(found, path, code, text, limit)
-    first = datasets.read_page(path, 0, _PER_PAGE, code, "", found.mark, limit)
+        return _draw_search(dataset, path, code, text, limit)
+    first = datasets.read_page(path, 0, _PER_PAGE, code, "", dataset.mark, limit)
     total = first.total or 0
     if not total:
         st.text("No row has this finding." if code else "There are no rows.")
@@ -134,16 +134,16 @@ def _draw_pages(found: ChatDataset, path: Path, code: str, text: str, limit: int
     st.caption(f"{words.plural(total, 'row')}, page {words.number(at)} of {words.number(pages)}")
     if at == 1:
         return list(first.rows)
-    return list(datasets.read_page(path, (at - 1) * _PER_PAGE, _PER_PAGE, code, "", found.mark, limit).rows)
+    return list(datasets.read_page(path, (at - 1) * _PER_PAGE, _PER_PAGE, code, "", dataset.mark, limit).rows)
 
 
-def _draw_search(found: ChatDataset, path: Path, code: str, text: str, limit: int) -> list[Row]:
+def _draw_search(dataset: ChatDataset, path: Path, code: str, text: str, limit: int) -> list[Row]:
     """Search a slice of the file; where it ends before the file does, the operator goes on from there."""
     asked = (str(path), code, text, limit)
     if ui().notes.get("search", (None,))[0] != asked:
         ui().notes["search"] = (asked, [0])
     starts: list[int] = ui().notes["search"][1]
-    page = datasets.read_page(path, starts[-1], _PER_PAGE, code, text, found.mark, limit)
+    page = datasets.read_page(path, starts[-1], _PER_PAGE, code, text, dataset.mark, limit)
     whole = len(starts) == 1 and page.next is None
     if page.rows:
         said = f"{words.plural(len(page.rows), 'row')} found" + ("" if whole else f", page {len(starts)}")

@@ -63,10 +63,10 @@ def load(key: str, draft: Draft) -> Snapshot[ChatDataset]:
     """Return the data set with lengths counted by the tokenizer of the draft's model."""
 
     def count() -> ChatDataset:
-        found = datasets.load_sample() if key == "sample" else datasets.find_dataset(key)
-        if found is None:
+        dataset = datasets.load_sample() if key == "sample" else datasets.find_dataset(key)
+        if dataset is None:
             raise BadInput("This data is no longer on this machine.", "Choose another, or use the bundled sample.")
-        return datasets.count_tokens_with(found, data_forms.find_tokenizer(draft))
+        return datasets.count_tokens_with(dataset, data_forms.find_tokenizer(draft))
 
     asked = (home.default_path(), key, draft.model, draft.model_version, _known_of(key))
     return reads.work("dataset", ":".join(map(str, asked)), count)
@@ -90,8 +90,8 @@ def _first(draft: Draft) -> str:
         begun = url_id("from") or ""
         return next((title for title, source in _SOURCES.items() if source == begun), "Used before")
     if draft.dataset:
-        found = datasets.find_dataset(draft.dataset)
-        if found is not None and found.source != datasets.SAMPLE_SOURCE:
+        dataset = datasets.find_dataset(draft.dataset)
+        if dataset is not None and dataset.source != datasets.SAMPLE_SOURCE:
             return "Used before"
     return "Bundled sample"
 
@@ -115,12 +115,12 @@ def _draw_repair_or_known(draft: Draft) -> str | None:
     if url_id("from") == "repair" and (running := url_id("prep")):
         action("Choose other data", set_url_id, "prep", None, key="leave-repair", icon="close")
         return _draw_preparation(running)
-    known = datasets.list_datasets()
-    if not known:
+    kept = datasets.list_datasets()
+    if not kept:
         draw_empty("No data was used before on this machine.")
         return None
-    keys = [found.key for found in known]
-    by_key = {found.key: found for found in known}
+    keys = [dataset.key for dataset in kept]
+    by_key = {dataset.key: dataset for dataset in kept}
     picked = st.selectbox(
         "Data on this machine",
         keys,
@@ -135,18 +135,18 @@ def _draw_repair_or_known(draft: Draft) -> str | None:
 
 def _draw_preparation(preparation_id: str) -> str | None:
     """Draw how far the check is, and its first rows meanwhile; returns the key of its data set when it is done."""
-    found = datasets.read_preparation(preparation_id)
-    if not found.state.finished:
+    preparation = datasets.read_preparation(preparation_id)
+    if not preparation.state.finished:
         live(lambda: _draw_progress(preparation_id), key="preparation", run_every=0.7)
         action("Cancel check", _cancel, preparation_id, key="cancel-check", icon="close")
         return None
-    if found.error is not None:
-        draw_error(found.error, key="preparation")
+    if preparation.error is not None:
+        draw_error(preparation.error, key="preparation")
         return None
-    if found.dataset is None:
+    if preparation.dataset is None:
         draw_empty("The check was cancelled. Nothing of it is kept.")
         return None
-    return found.dataset.key
+    return preparation.dataset.key
 
 
 def _cancel(preparation_id: str) -> None:
@@ -157,15 +157,15 @@ def _cancel(preparation_id: str) -> None:
 
 
 def _draw_progress(preparation_id: str) -> object:
-    found = datasets.read_preparation(preparation_id)
-    if not found.state.finished:
-        st.progress(found.fraction or 0.0, text=words.plain(found.words))
+    preparation = datasets.read_preparation(preparation_id)
+    if not preparation.state.finished:
+        st.progress(preparation.fraction or 0.0, text=words.plain(preparation.words))
         seen = data_forms.look_ahead(preparation_id)
         if seen.has_value and seen.value is None:
             reads.end_work("preview", preparation_id)  # nothing has come yet: look again
         elif seen.value is not None:
             _draw_preview(seen.value)
-    return found.state
+    return preparation.state
 
 
 def _draw_preview(preview: Preview) -> None:
