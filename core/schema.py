@@ -1,4 +1,4 @@
-"""The tables of ledger.db: drafts, operations, transcripts, speeds."""
+"""The tables of ledger.db: drafts, operations, transcripts, paces."""
 
 from __future__ import annotations
 
@@ -59,5 +59,16 @@ STEPS: tuple[tuple[str, ...], ...] = (
         "insert into held (name, pid, start_time, expires_at, fence) select name, 0, '', 0, fence from lease",
         "drop table lease",
         "alter table held rename to lease",
+    ),
+    # What a run measured: more than its speed. Of an old one the length of its rows is not known.
+    (
+        """create table paces (
+            run text primary key, connection text not null, model text not null, compute text not null,
+            body text not null, at text not null
+        )""",
+        """insert into paces (run, connection, model, compute, body, at)
+            select run, connection, model, compute,
+            '{"tokens_per_s": ' || printf('%!.17g', tokens_per_s) || '}', at from speeds""",
+        "drop table speeds",
     ),
 )

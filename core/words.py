@@ -1,4 +1,4 @@
-"""Durations and shares in words, for messages of core and for pages alike."""
+"""Counts, durations and shares in words, for messages of core and for pages alike."""
 
 from __future__ import annotations
 
@@ -16,3 +16,13 @@ def duration(seconds: float) -> str:
 def percent(share: float) -> str:
     """0.62 -> "62%"; never 100% before the end."""
     return f"{min(int(share * 100), 99 if share < 1 else 100)}%"
+
+
+def number(value: float) -> str:
+    """207865 -> "207,865"."""
+    return f"{value:,.0f}"
+
+
+def plural(count: int, noun: str, many: str = "") -> str:
+    """(1, "error") -> "1 error"; (3, "error") -> "3 errors"."""
+    return f"{number(count)} {noun if count == 1 else many or noun + 's'}"

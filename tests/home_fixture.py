@@ -31,7 +31,7 @@ from core.home import Home
 from core.launch.drafts import find_latest_draft
 from core.operations import Operation, list_operations, list_receipts
 from core.operations.ledger import Ledger
-from core.runs.throughput import list_speeds
+from core.runs.throughput import list_paces
 from core.serving.transcripts import find_transcript
 from core.teardown.plan import Receipt
 from tests import environment, home_story
@@ -94,7 +94,7 @@ def read_home(home: Home) -> dict[str, Any]:
             for timer in Ledger(home).list_timers()
         ],
         "seen": Ledger(home).list_seen(),
-        "speeds": list_speeds("local", NAME, "this-machine"),
+        "speeds": [pace.tokens_per_s for pace in list_paces("local", NAME, "this-machine")],
         "workspaces": [asdict(settings) for settings in list_settings()],
     }
     plain: dict[str, Any] = json.loads(json.dumps(found))

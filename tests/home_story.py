@@ -44,7 +44,7 @@ from core.operations import __main__ as operations_program
 from core.operations.ledger import Ledger
 from core.operations.teardown import start_due_deletions
 from core.overview import mark_seen
-from core.runs.throughput import add_speed
+from core.runs.throughput import Pace, add_pace
 from core.serving.chat import Sampling, stream_chat
 from core.serving.endpoints import get_endpoint
 from core.serving.transcripts import save_transcript
@@ -97,7 +97,7 @@ def _tune_and_talk(conn: Connection) -> str:
     launch = finish(start_launch(_plan(conn, data, max_steps=4, learning_rate=0.02)))
     assert [step.state for step in launch.steps] == ["done"] * 6, launch.steps
     mark_seen(launch.subject)
-    add_speed("local", NAME, "this-machine", 512.5, "calm-heron-1")
+    add_pace("local", NAME, "this-machine", "calm-heron-1", Pace(512.5))
     _deploy(launch.subject, LIVE)
     talk = Chat(LIVE, TALK)
     for question in ("What is the kettle?", "Wann öffnet der Pier?"):

@@ -21,6 +21,7 @@ MODEL_ID = "tunedeck.model_id"
 DATASET = "tunedeck.dataset"  # name shown
 DATASET_KEY = "tunedeck.dataset_key"  # content hash: finds it again in the home
 ROWS = "tunedeck.rows"  # training rows
+STEPS = "tunedeck.steps"  # optimiser steps that were told before the start
 GPUS = "tunedeck.gpus"
 COMPUTE = "tunedeck.compute"
 RUN = "tunedeck.run"  # the run a model, endpoint or evaluation comes from

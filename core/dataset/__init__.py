@@ -46,11 +46,13 @@ from core.dataset.sources import (
     start_repair,
     start_upload,
 )
+from core.dataset.token_counts import NO_TOKENIZER, read_lengths
 from core.dataset.versions import Comparison, compare, find_previous
 
 __all__ = [
     "KINDS",
     "MAX_BROWSER_BYTES",
+    "NO_TOKENIZER",
     "PARTS",
     "REPAIRABLE",
     "SAMPLE_SOURCE",
@@ -97,6 +99,7 @@ __all__ = [
     "list_length_findings",
     "load_sample",
     "read_checks",
+    "read_lengths",
     "read_page",
     "read_preparation",
     "read_preview",

@@ -102,7 +102,7 @@ def count_lengths(
     rows = row_index.read(path)
     records = numpy.zeros(len(rows), row_index.TOKENS)
     flags = numpy.zeros(len(rows), numpy.uint64)
-    usable = (rows["flags"] & numpy.uint64(ERROR_FLAGS | flag("lone_message"))) == 0
+    usable = _find_usable(rows)
     refusals: dict[int, TemplateRefused] = {}
     done = done_bytes = 0
     for lines in row_index.iterate(path, _BATCH):
@@ -121,3 +121,23 @@ def count_lengths(
     row_index.write_tokens(path, counter.mark, records)
     row_index.write_layer(path, "template", flags)
     return records, refusals
+
+
+def read_lengths(path: Path, mark: str) -> tuple[row_index.Rows, row_index.Rows]:
+    """Return the tokens of each row that a run reads, in their order, and which token (from 0) is the first learned.
+
+    Rows with errors and of one message alone are left out. Where the tokens were not counted they are a quarter of the
+    characters, and the first of all is said to be learned.
+    """
+    counted = row_index.read_tokens(path, mark)
+    if counted is not None:
+        counted = counted[counted["tokens"] > 0]
+        return counted["tokens"].astype(numpy.int64), counted["first"].astype(numpy.int64)
+    rows = row_index.read(path)
+    tokens = (rows["chars"][_find_usable(rows)].astype(numpy.int64) + 3) // 4
+    return tokens, numpy.zeros(len(tokens), numpy.int64)
+
+
+def _find_usable(rows: row_index.Rows) -> row_index.Rows:
+    usable: row_index.Rows = (rows["flags"] & numpy.uint64(ERROR_FLAGS | flag("lone_message"))) == 0
+    return usable

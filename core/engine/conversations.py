@@ -11,8 +11,9 @@ import numpy as np
 
 from core.engine.chat_template import Message
 from core.engine.chat_tokens import check_messages
+from core.engine.splits import deal
 from core.errors import BadInput, NotFound
-from core.recipe import MINIMUM_ROWS, trained_rows
+from core.recipe import MINIMUM_ROWS
 
 KNOWN_COLUMNS = {"messages", "prompt", "prompt_id"}
 SHOWN = 5
@@ -119,16 +120,8 @@ def check_enough(chat_file: ChatFile) -> None:
 
 
 def split(train: ChatFile, validation: ChatFile | None, test: ChatFile | None, seed: int) -> dict[str, ChatFile]:
-    """Return train, validation and test rows by the service's rule; what was given is never touched but train.
-
-    Train alone: 80 / 10 / 10 per cent. One of the others missing: 20 per cent of train. What does not divide is not
-    trained on.
-    """
-    rows = len(train.conversations)
-    order = np.random.default_rng(seed).permutation(rows)
-    spare = rows - trained_rows(rows, validation=validation is not None, test=test is not None)
+    """Return train, validation and test rows by the service's rule; what was given is never touched but train."""
     given = {"validation": validation, "test": test}
-    missing = [name for name, file in given.items() if file is None]
-    taken = dict(zip(missing, np.array_split(order[:spare], max(1, len(missing))), strict=False))
-    parts = {name: train.take(taken[name]) if file is None else file for name, file in given.items()}
-    return {"train": train.take(np.sort(order[spare:])), **parts}
+    missing = [name for name, chat_file in given.items() if chat_file is None]
+    dealt = {name: train.take(places) for name, places in deal(len(train.conversations), seed, missing).items()}
+    return dealt | {name: chat_file for name, chat_file in given.items() if chat_file is not None}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -10,7 +11,7 @@ from core.catalog.compute import Compute
 from core.catalog.prices import CostRange
 from core.dataset import ChatDataset
 from core.launch.drafts import Draft
-from core.recipe import Recipe
+from core.recipe import Recipe, Value
 from core.runs.jobs import EXPERIMENT_PREFIX
 
 
@@ -18,8 +19,18 @@ class CheckState(StrEnum):
     """What a check came to."""
 
     OK = "ok"
+    OPEN = "open"
+    """Not finished: nothing is promised yet."""
     WARNING = "warning"
     FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Fix:
+    """Settings that make a check pass, and the button's words. None takes the operator's own value back."""
+
+    label: str
+    settings: Mapping[str, Value | None]
 
 
 @dataclass(frozen=True)
@@ -30,6 +41,9 @@ class Check:
     state: CheckState
     detail: str = ""
     hint: str = ""
+    fix: Fix | None = None
+    confirm: bool = False
+    """Whether a start asks once more, wherever it runs."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +54,8 @@ class Estimate:
     high_s: float
     cost: CostRange
     basis: str = ""
+    record: str = ""
+    """How good earlier estimates were, a sentence; "" where none is known."""
 
     @property
     def time_words(self) -> str:
@@ -67,6 +83,10 @@ class LaunchPlan:
     total_batch: int
     total_steps: int
     display_name: str
+    rows: int = 0
+    """Rows that are trained on."""
+    row_tokens: float = 0.0
+    """Tokens of the middle row, each token counted alike."""
     checks: tuple[Check, ...] = ()
     estimate: Estimate | None = None
     script: str = field(default="", repr=False)
@@ -85,6 +105,11 @@ class LaunchPlan:
     def warnings(self) -> tuple[Check, ...]:
         """Checks an operator must look at."""
         return tuple(check for check in self.checks if check.state is CheckState.WARNING)
+
+    @property
+    def confirmations(self) -> tuple[Check, ...]:
+        """Warnings that a start asks about wherever it runs."""
+        return tuple(check for check in self.warnings if check.confirm)
 
     @property
     def failures(self) -> tuple[Check, ...]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from core.azureml import tags
-from core.launch.plan import LaunchPlan
+from core.launch.plan import Check, LaunchPlan
 from core.recipe import Value, to_job_inputs
 
 
@@ -29,6 +29,14 @@ class RunRequest:
     dataset_key: str = ""
     rows: int = 0
     """Training rows of the data."""
+    total_steps: int = 0
+    row_tokens: float = 0.0
+    """Tokens of the middle row trained on, each token counted alike."""
+    told_low_s: float | None = None
+    """How long it was said to take."""
+    told_high_s: float | None = None
+    checks: tuple[Check, ...] = ()
+    """What was checked before it."""
     parameters: Mapping[str, Value] = field(default_factory=dict)
     """What is not the component's own default."""
     draft: str = ""
@@ -47,6 +55,7 @@ class RunRequest:
             tags.DATASET: self.dataset,
             tags.DATASET_KEY: self.dataset_key,
             tags.ROWS: str(self.rows),
+            tags.STEPS: str(self.total_steps),
             tags.COMPUTE: self.compute,
             tags.GPUS: str(self.gpus),
             tags.RECIPE: tags.format_recipe(self.parameters),
@@ -68,6 +77,11 @@ def make_request(plan: LaunchPlan, title: str) -> RunRequest:
         dataset=plan.dataset.name,
         dataset_key=plan.dataset.key,
         rows=plan.dataset.rows,
+        total_steps=plan.total_steps,
+        row_tokens=plan.row_tokens,
+        told_low_s=plan.estimate.low_s if plan.estimate else None,
+        told_high_s=plan.estimate.high_s if plan.estimate else None,
+        checks=tuple(replace(check, fix=None) for check in plan.checks),
         parameters=to_job_inputs(plan.recipe),
         draft=plan.draft.id,
         revision=plan.draft.revision,

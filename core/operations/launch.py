@@ -23,10 +23,11 @@ from core.operations.work import Work
 from core.recipe import Value
 from core.runs import history
 from core.runs.evaluation import submit_evaluation
+from core.runs.history import RunRecord
 from core.runs.jobs import evaluation_name, find_job, get_run, has_job
 from core.runs.metrics import read_metrics
 from core.runs.states import JobState, Run
-from core.runs.throughput import add_speed
+from core.runs.throughput import Pace, add_pace, find_pace
 from core.runs.titles import new_run_name, new_title
 
 NEVER_SHOWN_S = 600.0  # how long a run is looked for that the workspace has confirmed and does not show
@@ -167,7 +168,7 @@ def _watch(work: Work[Launch]) -> Outcome:
     if not state.finished:
         return Wait(state.word, _pause(work), {"unseen_s": 0.0})
     run = get_run(work.conn, job)
-    _remember_speed(work, run)
+    _remember_pace(work, run)
     if run.completed:
         return Done(state.word)
     return Stop(f"The run is {state.word.lower()}; it is not evaluated.", cancelled=state is JobState.CANCELED)
@@ -200,6 +201,7 @@ def _watch_evaluation(work: Work[Launch]) -> Outcome:
     if not state.finished:
         return Wait(state.word, _pause(work), {"unseen_s": 0.0})
     if state is JobState.COMPLETED:
+        _remember_evaluation(work, record)
         return Done(state.word)
     return Stop(f"The evaluation is {state.word.lower()}; the model is not harmed.")
 
@@ -232,12 +234,36 @@ def _pause(work: Work[Launch]) -> float:
     return _WATCH_S[1] if step and (step.seconds or 0) > 900 else _WATCH_S[0]
 
 
-def _remember_speed(work: Work[Launch], run: Run) -> None:
-    """Keep the measured speed for the next estimate; a run without one says nothing."""
+def _remember_pace(work: Work[Launch], run: Run) -> None:
+    """Keep what the run measured for the next estimate; a run without a speed says nothing."""
     try:
-        values = [v for v in read_metrics(work.conn, run.name).get("tokens_per_second").values if math.isfinite(v)]
+        measures = read_metrics(work.conn, run.name)
     except TunedeckError:
         return  # an estimate without this run is no reason to fail
-    if values:
-        middle = sorted(values)[len(values) // 2]
-        add_speed(work.operation.connection, run.model, run.compute, middle, run.name)
+    values = [value for value in measures.get("tokens_per_second").values if math.isfinite(value)]
+    trained = measures.get("train_runtime").last
+    if not values:
+        return
+    launch = work.change
+    pace = Pace(
+        tokens_per_s=sorted(values)[len(values) // 2],
+        row=launch.row_tokens or Pace.row,
+        lora=run.parameters.get("apply_lora") == "true",
+        around_s=max(0.0, run.seconds - trained.value) if run.seconds is not None and trained else None,
+        told_low_s=launch.told_low_s,
+        told_high_s=launch.told_high_s,
+        took_s=None if work.facts.get("test_id") or not run.completed else run.seconds,
+    )
+    add_pace(work.operation.connection, run.model, run.compute, run.name, pace)
+
+
+def _remember_evaluation(work: Work[Launch], record: RunRecord) -> None:
+    """Add to what the run measured how long its evaluation took, and with it the whole."""
+    pace = find_pace(work.change.subject)
+    if pace is None or record.started_at is None or record.ended_at is None:
+        return
+    took = (record.ended_at - record.started_at).total_seconds()
+    run = get_run(work.conn, work.change.subject)
+    whole = run.seconds + took if run.seconds is not None else None
+    added = replace(pace, evaluation_s=took, took_s=whole)
+    add_pace(work.operation.connection, run.model, run.compute, run.name, added)

@@ -7,10 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from core.recipe import BY_NAME, Value, smaller_batch
-
-# Learning rates above these are absurd.
-HIGHEST_OF_LORA, HIGHEST_OF_FULL = 1e-2, 1e-3
+from core.recipe import BY_NAME, USUAL_RATES, Value, smaller_batch
 
 Rate = Callable[[], float]
 
@@ -51,7 +48,7 @@ def lesson_rate() -> float:
 
 def _lower_rate(values: Mapping[str, Value], usual: Rate) -> dict[str, Value]:
     quarter = float(values.get("learning_rate", BY_NAME["learning_rate"].default)) / 4
-    highest = HIGHEST_OF_LORA if values.get("apply_lora") == "true" else HIGHEST_OF_FULL
+    _, highest = USUAL_RATES[values.get("apply_lora") == "true"]
     return {"learning_rate": quarter if quarter <= highest else usual()}
 
 

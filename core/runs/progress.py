@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
 from core.azureml import tags
-from core.recipe import total_steps, trained_rows, whole
 from core.runs.failures import RunError
 from core.runs.history import RunRecord
 from core.runs.metrics import RunMetrics, Series
@@ -79,20 +77,16 @@ def measure_progress(run: Run, measures: RunMetrics | None, children: Sequence[R
         return Progress(0, _expected_steps(run), None, 1.0 if run.completed else 0.0, None, phase)
     epoch = measures.get("epoch").last
     total = _expected_steps(run)
-    if epoch and epoch.value > 0 and epoch.step == last.step and whole(run.parameters, "max_steps") <= 0:
-        # Epochs count batches: an epoch's last step may add up fewer of them, so a quotient in between is that of more.
-        total = math.ceil(last.step / epoch.value - 0.01) * whole(run.parameters, "num_train_epochs")
+    if epoch and epoch.value > 0 and epoch.step == last.step and int(run.parameters.get("max_steps", -1)) <= 0:
+        total = round(last.step * float(run.parameters.get("num_train_epochs", 1)) / epoch.value)
     fraction = 1.0 if run.completed else min(1.0, last.step / total) if total else 0.0
     return Progress(last.step, total, epoch.value if epoch else None, fraction, _time_left(run, loss, total), phase)
 
 
 def _expected_steps(run: Run) -> int | None:
     """Return the steps a run will take, known before it has measured anything where Tunedeck started it."""
-    rows = run.tags.get(tags.ROWS, "")
-    if not rows.isdigit():
-        return None
-    given = {name: bool(run.inputs.get(f"{name}_file_path")) for name in ("validation", "test")}
-    return total_steps(run.parameters, trained_rows(int(rows), **given), run.gpus)
+    steps = run.tags.get(tags.STEPS, "")
+    return int(steps) if steps.isdigit() and int(steps) > 0 else None
 
 
 def _time_left(run: Run, loss: Series, total: int | None) -> float | None:

@@ -2,32 +2,75 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from core import home
 from core.database import Database
+from core.stored import parse_fields, to_json
 
 
-def add_speed(connection: str, model: str, compute: str, tokens_per_s: float, run: str) -> None:
-    """Keep the training tokens per second of a run."""
+@dataclass(frozen=True)
+class Pace:
+    """How fast a run was, and how long its estimate had said that it takes."""
+
+    tokens_per_s: float
+    """Of training alone, the middle of what was logged."""
+    row: float = 100.0
+    """Tokens of the middle row, each token counted alike."""
+    lora: bool = True
+    around_s: float | None = None
+    """Seconds of the run before and after training."""
+    evaluation_s: float | None = None
+    told_low_s: float | None = None
+    told_high_s: float | None = None
+    took_s: float | None = None
+    """Seconds from the first step to the end of the evaluation."""
+
+    @property
+    def miss(self) -> float | None:
+        """By what share of what it took the estimate was too short (above 0) or too long; 0 where it held."""
+        if not self.took_s or self.told_low_s is None or self.told_high_s is None:
+            return None
+        if self.took_s > self.told_high_s:
+            return 1 - self.told_high_s / self.took_s
+        return min(0.0, 1 - self.told_low_s / self.took_s)
+
+
+def add_pace(connection: str, model: str, compute: str, run: str, pace: Pace) -> None:
+    """Keep what a run measured, in place of what was kept of it before."""
     with _database().write() as db:
         db.execute(
-            "insert or replace into speeds (run, connection, model, compute, tokens_per_s, at) "
-            "values (?, ?, ?, ?, ?, ?)",
-            (run, connection, model, compute, tokens_per_s, datetime.now(UTC).isoformat()),
+            "insert or replace into paces (run, connection, model, compute, body, at) values (?, ?, ?, ?, ?, ?)",
+            (run, connection, model, compute, to_json(**vars(pace)), datetime.now(UTC).isoformat()),
         )
 
 
-def list_speeds(connection: str, model: str, compute: str, limit: int = 5) -> list[float]:
-    """Return the tokens per second of the newest runs of a model on a compute."""
+def find_pace(run: str) -> Pace | None:
+    """Return what a run measured, None where it did not."""
+    row = _database().row("select body from paces where run = ?", run)
+    return _parse(row["body"]) if row else None
+
+
+def list_paces(connection: str, model: str, compute: str, limit: int = 20) -> list[Pace]:
+    """Return what the newest runs of a model on a compute measured, the newest first."""
     rows = _database().rows(
-        "select tokens_per_s from speeds where connection = ? and model = ? and compute = ? order by at desc limit ?",
+        "select body from paces where connection = ? and model = ? and compute = ? order by at desc limit ?",
         connection,
         model,
         compute,
         limit,
     )
-    return [float(row["tokens_per_s"]) for row in rows]
+    return [pace for row in rows if (pace := _parse(row["body"]))]
+
+
+def _parse(body: str) -> Pace | None:
+    """Return a pace, None where the row makes no sense: it costs that run's word in an estimate, not the estimate."""
+    try:
+        return parse_fields(Pace, json.loads(body))
+    except (ValueError, TypeError, AttributeError):
+        return None
 
 
 def _database() -> Database:

@@ -46,7 +46,7 @@ with left:
         draw_loading("Reading the model's own settings…", (64, 64, 64, 64))
     else:
         draw_recipe(draft, recipe)
-        parts.draw_name(draft, recipe, snapshot.value)
+        parts.draw_name(recipe, snapshot.value)
         draw_difference(draft, snapshot.value)
         parts.draw_changes(recipe)
         parts.draw_script(snapshot.value)

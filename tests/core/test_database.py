@@ -21,7 +21,7 @@ from core.operations.ledger import Ledger, Timer
 from core.operations.records import Step
 from core.operations.work import SETTLE_LOOKS, Work
 from core.overview import _recorded_run
-from core.runs.throughput import list_speeds
+from core.runs.throughput import Pace, list_paces
 from core.schema import STEPS
 from core.serving.transcripts import find_transcript
 
@@ -59,7 +59,7 @@ def test_a_home_of_the_version_before_opens_and_carries_on(old_home: Home) -> No
     assert [receipt.id for receipt in ledger.list_receipts("local")] == ["R-0001"]
     assert ledger.list_timers() == [Timer("local", "endpoint", "bell-ep", datetime(2030, 1, 1, tzinfo=UTC))]
     assert ledger.list_seen() == ["calm-heron-1"]
-    assert list_speeds("local", "tiny-chat", "this-machine") == [512.5]
+    assert list_paces("local", "tiny-chat", "this-machine") == [Pace(512.5)]
     assert find_transcript("abcdef", "local") is not None
     fence = ledger.take_lease(1, "me", 60.0, holder_lives=True)
     assert fence == 8  # fences go on counting: whoever held the old lease may not write

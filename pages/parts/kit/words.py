@@ -6,15 +6,17 @@ import time
 from datetime import UTC, datetime
 
 from core.words import duration
+from core.words import number as number
+from core.words import plural as plural
 
 _ESCAPED = str.maketrans({character: "\\" + character for character in "\\`*_{}[]()#+!|<>~$:@."})
 
 # What a terminal, a browser or an eye would obey instead of reading: control characters and turns of the direction.
 _UNSEEN = (
-    {number: chr(0x2400 + number) for number in range(32) if number not in (9, 10)}
-    | {number: f"\\x{number:02x}" for number in range(0x7F, 0xA0)}
+    {code: chr(0x2400 + code) for code in range(32) if code not in (9, 10)}
+    | {code: f"\\x{code:02x}" for code in range(0x7F, 0xA0)}
     | {
-        number: f"\\u{number:04x}"
+        code: f"\\u{code:04x}"
         for first, last in (
             (0x61C, 0x61C),
             (0x200B, 0x200B),
@@ -25,7 +27,7 @@ _UNSEEN = (
             (0xFEFF, 0xFEFF),
             (0xFFF9, 0xFFFB),
         )
-        for number in range(first, last + 1)
+        for code in range(first, last + 1)
     }
 )
 
@@ -38,16 +40,6 @@ def plain(text: object) -> str:
 def visible(text: str) -> str:
     """Return `text` with what cannot be seen written out: ESC as "␛", a turn of the direction as "\\u202e"."""
     return text.replace("\r\n", "\n").translate(_UNSEEN)
-
-
-def number(value: float) -> str:
-    """207865 -> "207,865"."""
-    return f"{value:,.0f}"
-
-
-def plural(count: int, noun: str, many: str = "") -> str:
-    """(1, "error") -> "1 error"; (3, "error") -> "3 errors"."""
-    return f"{number(count)} {noun if count == 1 else many or noun + 's'}"
 
 
 def format_loss(value: float | None) -> str:

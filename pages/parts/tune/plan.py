@@ -10,6 +10,7 @@ from core import operations, overview
 from core.azureml.reader import Snapshot
 from core.azureml.settings import LOCAL
 from core.catalog import base_models
+from core.errors import TunedeckError
 from core.launch import drafts, preflight
 from core.launch.drafts import Draft
 from core.launch.plan import LaunchPlan
@@ -20,27 +21,27 @@ from pages.parts.kit import reads, words
 from pages.parts.kit.action import action
 from pages.parts.kit.links import link
 from pages.parts.kit.notices import draw_empty
-from pages.parts.kit.state import ui
 
 
 def read_current_plan(draft: Draft) -> Snapshot[LaunchPlan]:
-    """Return the plan of just this draft, whatever another tab makes of it, and remember it as the last known one."""
-    snapshot = reads.read(preflight.plan_launch, draft, max_age_s=10.0)
+    """Return the plan of just this draft, whatever another tab makes of it; what it stands on is read off the page."""
+    choices = (draft.model, draft.model_version, draft.compute, draft.dataset)
+    snapshot = reads.read(preflight.read_facts, *choices, max_age_s=10.0)
+    plan, error = None, snapshot.error
     if snapshot.value is not None:
-        ui().notes[f"plan-{draft.id}"] = snapshot.value
-    return snapshot
+        try:
+            plan = preflight.make_plan(snapshot.value, draft)
+        except TunedeckError as caught:
+            error = caught
+    return Snapshot(plan, snapshot.read_at, error, snapshot.age_s, snapshot.loading, snapshot.failures)
 
 
 def find_recipe(draft: Draft, plan: LaunchPlan | None) -> Recipe | None:
-    """Return the settings of a draft at once, from the last plan or the model, while the checks are being made."""
+    """Return the settings of a draft from its plan, or from the model while what that stands on is being read."""
     if plan is not None:
         return plan.recipe
-    known: LaunchPlan | None = ui().notes.get(f"plan-{draft.id}")
-    here = draft.connection == LOCAL
-    if known is not None and known.model.name == draft.model:
-        return build_recipe(known.model.defaults, draft.parameters, tuple(known.recipe.values), here=here)
     found = reads.read(base_models.get_base_model, draft.model, draft.model_version or "latest", max_age_s=300.0).value
-    return build_recipe(found.defaults, draft.parameters, here=here) if found is not None else None
+    return build_recipe(found.defaults, draft.parameters, here=draft.connection == LOCAL) if found is not None else None
 
 
 def what_is_missing(draft: Draft) -> tuple[str, str, str] | None:
@@ -83,10 +84,9 @@ def draw_launched(draft: Draft) -> bool:
     return True
 
 
-def draw_name(draft: Draft, recipe: Recipe, plan: LaunchPlan | None) -> None:
+def draw_name(recipe: Recipe, plan: LaunchPlan | None) -> None:
     """Draw the total batch with its factors, and the long name the lesson would give the run."""
-    known: LaunchPlan | None = plan or ui().notes.get(f"plan-{draft.id}")
-    gpus = known.gpus if known else 0
+    gpus = plan.gpus if plan else 0
     total = total_batch_size(recipe.values, gpus)
     batch, accumulation = recipe["per_device_train_batch_size"], recipe["gradient_accumulation_steps"]
     devices, nodes = max(1, gpus), recipe.values.get("num_nodes_finetune", 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import streamlit as st
@@ -124,10 +124,13 @@ def _draw_field(draft: Draft, recipe: Recipe, parameter: Parameter) -> None:
 
 
 def _save(value: Value | None, draft_id: str, parameter: Parameter) -> None:
-    """Save the operator's own value; None takes it back."""
-    own = ("true" if value else "false") if isinstance(value, bool) else value
-    kept = {name: known for name, known in choices.get_shown(draft_id).parameters.items() if name != parameter.name}
-    choices.save(draft_id, parameters=kept if own is None else {**kept, parameter.name: own})
+    save_settings({parameter.name: ("true" if value else "false") if isinstance(value, bool) else value}, draft_id)
+
+
+def save_settings(settings: Mapping[str, Value | None], draft_id: str) -> None:
+    """Save the operator's own values; None takes one back."""
+    own = {**choices.get_shown(draft_id).parameters, **settings}
+    choices.save(draft_id, parameters={name: value for name, value in own.items() if value is not None})
 
 
 def _name(draft_id: str, parameter: Parameter) -> str:

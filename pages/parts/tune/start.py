@@ -18,9 +18,11 @@ from pages.parts.kit.notices import draw_error, draw_hint
 from pages.parts.kit.state import ui
 from pages.parts.setup import choices
 from pages.parts.tune.plan import find_started, title_of
+from pages.parts.tune.recipe import save_settings
 
 _BADGES = {
     "ok": ("OK", "check_circle", "green"),
+    "open": ("Not yet", "pending", "gray"),
     "warning": ("Note", "warning", "orange"),
     "failed": ("Failed", "error", "red"),
 }
@@ -31,7 +33,7 @@ def draw_ready(draft: Draft, snapshot: Snapshot[LaunchPlan]) -> None:
     plan = snapshot.value
     key = _place_button(draft.id)
     if plan is not None and _is_wished(plan) and plan.ready:
-        if not _costs_money():
+        if not _asks(plan):
             link("runs", run=_start(plan).subject).go()
         open_dialog(key)
     with st.container(border=True):
@@ -39,7 +41,7 @@ def draw_ready(draft: Draft, snapshot: Snapshot[LaunchPlan]) -> None:
         if plan is not None:
             with st.container(gap="xsmall"):
                 for check in sorted(plan.checks, key=lambda check: check.state != "failed"):
-                    _draw_check(check)
+                    _draw_check(draft, check)
                 _draw_estimate(plan)
                 st.markdown(f"**{words.plain(describe_run(plan))}**")
         elif snapshot.error is not None:
@@ -66,12 +68,14 @@ def describe_run(plan: LaunchPlan) -> str:
     )
 
 
-def _draw_check(check: Check) -> None:
+def _draw_check(draft: Draft, check: Check) -> None:
     word, icon, colour = _BADGES[check.state]
     detail = f" :small[{words.plain(check.detail)}]" if check.detail else ""
     st.markdown(f":{colour}-badge[:material/{icon}: {word}] **{words.plain(check.title)}**{detail}")
     if check.hint and check.state != "ok":
         draw_hint(check.hint)
+    if check.fix:
+        action(check.fix.label, save_settings, check.fix.settings, draft.id, key=f"fix-{check.title}", type="tertiary")
 
 
 def _draw_estimate(plan: LaunchPlan) -> None:
@@ -79,7 +83,7 @@ def _draw_estimate(plan: LaunchPlan) -> None:
         st.text("How long it takes is not known yet.")
         return
     st.markdown(f"**{words.plain(plan.estimate.time_words)}**, **{words.plain(plan.estimate.cost_words)}**")
-    st.caption(words.plain(f"Basis: {plan.estimate.basis}."))
+    st.caption(words.plain(f"Basis: {plan.estimate.basis}. {plan.estimate.record}"))
 
 
 def _draw_start(key: str, draft: Draft, plan: LaunchPlan | None, off: str) -> None:
@@ -90,7 +94,7 @@ def _draw_start(key: str, draft: Draft, plan: LaunchPlan | None, off: str) -> No
         off = f"{len(failed)} {verb}: {', '.join(failed).lower()}."
     cost = plan.estimate.cost_words if plan and plan.estimate else "price unknown"
     label = f"Start run on Azure, {words.plain(cost)}" if _costs_money() else "Start run"
-    question = _question(plan, label, cost) if plan and _costs_money() else None
+    question = _question(plan, label, cost) if plan and _asks(plan) else None
     action(
         label,
         _begin,
@@ -110,16 +114,22 @@ def _draw_start(key: str, draft: Draft, plan: LaunchPlan | None, off: str) -> No
 
 
 def _question(plan: LaunchPlan, label: str, cost: str) -> Confirm:
-    time = f"About {plan.estimate.time_words}: {cost}. List price, not your bill." if plan.estimate else cost
+    time = f"It takes {plan.estimate.time_words}: {cost}." if plan.estimate else cost
+    time += " List price, not your bill." if _costs_money() else ""
     place = f"{plan.model.name} on {plan.compute.name} ({plan.compute.size}), {plan.compute.price.words}."
+    asked = plan.warnings if _costs_money() else plan.confirmations
     return Confirm(
-        title="Start a run that costs money?",
+        title="Start a run that costs money?" if _costs_money() else "Start it all the same?",
         yes=label,
         keep="Keep the draft",
         lines=(place, describe_run(plan), time),
-        ticks=tuple(f"{check.title}: {check.detail}" for check in plan.warnings),
+        ticks=tuple(f"{check.title}: {check.detail}" for check in asked),
         icon="play_arrow",
     )
+
+
+def _asks(plan: LaunchPlan) -> bool:
+    return _costs_money() or bool(plan.confirmations)
 
 
 def _begin(key: str, draft_id: str, plan: LaunchPlan | None) -> Operation | None:

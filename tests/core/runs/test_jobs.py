@@ -146,13 +146,15 @@ def test_an_ended_run_is_settled_once_its_last_measures_are_readable() -> None:
 
 
 @pytest.mark.parametrize("accumulation", [1, 3, 4, 50])
-@pytest.mark.parametrize("rows", ["", "60"])
-def test_the_steps_of_a_run_are_told_rightly_before_and_after_each_of_its_steps(accumulation: int, rows: str) -> None:
-    """Without the tag of the rows, as of a run that something else has started, by the epochs it measures."""
+@pytest.mark.parametrize("is_told", [True, False])
+def test_the_steps_of_a_run_are_told_rightly_before_and_after_each_of_its_steps(
+    accumulation: int, is_told: bool
+) -> None:
+    """Without the tag of its steps, as of a run that something else has started, by the epochs it measures."""
     parameters = {**from_job_inputs({}), "num_train_epochs": 2, "gradient_accumulation_steps": accumulation}
-    run = replace(RUN, parameters=parameters, tags={tags.ROWS: rows})
     per_epoch = -(-48 // accumulation)
-    assert measure_progress(run, None).total_steps == (2 * per_epoch if rows else None)
+    run = replace(RUN, parameters=parameters, tags={tags.STEPS: str(2 * per_epoch)} if is_told else {})
+    assert measure_progress(run, None).total_steps == (2 * per_epoch if is_told else None)
     for step in range(1, 2 * per_epoch + 1):
         epochs, part = divmod(step, per_epoch)
         epoch = epochs + min(1.0, part * accumulation / 48)

@@ -1,0 +1,129 @@
+"""How long a run takes and what it costs: from what earlier runs measured, else from stated speeds."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from core.catalog.base_models import BaseModel
+from core.catalog.compute import Compute
+from core.catalog.prices import cost_range
+from core.launch.plan import Estimate
+from core.launch.rows import RunRows
+from core.recipe import Recipe
+from core.runs.throughput import Pace, list_paces
+from core.words import percent, plural
+
+# Stated where nothing has been measured yet: tokens per second of a LoRA step on rows of 100 tokens. CPU: 2 cores with
+# bf16, 135M parameters (measured on the local trainer); GPU: a card of the A100 class on 4 billion parameters.
+_STATED = {"cpu": (300.0, 550.0), "gpu": (1500.0, 4000.0)}
+_STATED_ROW = 100.0
+_BEFORE_AND_AFTER_S = {"cpu": (10.0, 40.0), "gpu": (300.0, 900.0)}  # queue, image, import, preprocess, converter
+_EVALUATION_S = {"cpu": (30.0, 80.0), "gpu": (240.0, 600.0)}
+_SPREAD = 1.3
+# A long row costs more per token: attention looks further, and activations are computed twice. Measured on the local
+# trainer: 596 tokens/s on rows of 60 tokens, 210 on rows of 1,100. On Azure's GPUs it is assumed.
+_HALF_SPEED_AT = 506.0
+_FULL_COSTS = 1.44  # floating-point operations of full fine-tuning against LoRA's, for each token
+_VALIDATION_COSTS = 1 / 3  # a forward pass alone, for each token
+LONG_S = 2 * 3600.0
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a run has to go through."""
+
+    tokens: float
+    """Tokens trained on, padding and further epochs included."""
+    validated: float
+    """Tokens of all validations."""
+    row: float
+    """Tokens of the middle row, each token counted alike."""
+
+    @property
+    def cost(self) -> float:
+        """Tokens, those of a validation for as much as they take."""
+        return self.tokens + self.validated * _VALIDATION_COSTS
+
+
+def measure_work(recipe: Recipe, rows: RunRows, steps: int, steps_per_epoch: int) -> Work:
+    """Return what a run of so many steps goes through."""
+    padded = rows.limit if recipe["pad_to_max_length"] == "true" and rows.limit > 0 else 0
+    epochs = steps / max(1, steps_per_epoch)
+    train = float(rows.train.clip(min=padded).sum())
+    validation = float(rows.splits["validation"].clip(min=padded).sum())
+    row = float((rows.train.clip(min=padded) ** 2).sum()) / train if train else 1.0
+    return Work(train * epochs, validation * _count_validations(recipe, steps, steps_per_epoch), row)
+
+
+def _count_validations(recipe: Recipe, steps: int, steps_per_epoch: int) -> int:
+    if recipe["evaluation_strategy"] == "disable":
+        return 0
+    if recipe["evaluation_strategy"] == "epoch":
+        return math.ceil(steps / max(1, steps_per_epoch))
+    share = recipe["evaluation_steps_interval"]
+    every = max(1, int(steps_per_epoch * share)) if isinstance(share, float) and share else recipe.whole("eval_steps")
+    return steps // every
+
+
+def estimate(
+    alias: str, model: BaseModel, compute: Compute, recipe: Recipe, work: Work, *, is_tested: bool
+) -> Estimate:
+    """Return time and cost of a run, its evaluation included, without the time it waits for a node."""
+    kind = "gpu" if compute.gpus else "cpu"
+    paces = list_paces(alias, model.name, compute.name)
+    slow, fast, basis = _find_speed(kind, recipe, work, paces)
+    around = _range([pace.around_s for pace in paces], _BEFORE_AND_AFTER_S[kind])
+    tested = _range([pace.evaluation_s for pace in paces], _EVALUATION_S[kind]) if is_tested else (0.0, 0.0)
+    low = work.cost / fast + around[0] + tested[0]
+    high = work.cost / slow + around[1] + tested[1]
+    cost = cost_range(compute.price, low / 60, high / 60, recipe.whole("num_nodes_finetune"))
+    return Estimate(low, high, cost, basis, _describe_record(paces))
+
+
+def _find_speed(kind: str, recipe: Recipe, work: Work, paces: list[Pace]) -> tuple[float, float, str]:
+    """Return the slowest and fastest tokens per second to reckon with, and what they stand on."""
+    method = 1.0 if recipe.lora else 1 / _FULL_COSTS
+    if not paces:
+        slow, fast = (speed * method * _slow_down(_STATED_ROW, work.row) for speed in _STATED[kind])
+        basis = f"assumed {slow:,.0f} to {fast:,.0f} tokens/s; nothing has been measured here yet"
+        return slow / _doubt(_STATED_ROW, work.row), fast * _doubt(_STATED_ROW, work.row), basis
+    near = sorted(paces, key=lambda pace: (pace.lora != recipe.lora, abs(math.log(pace.row / work.row))))[:3]
+    speeds = [
+        pace.tokens_per_s
+        * _slow_down(pace.row, work.row)
+        * (1.0 if pace.lora == recipe.lora else method / (1.0 if pace.lora else 1 / _FULL_COSTS))
+        for pace in near
+    ]
+    spread = _SPREAD * min(_doubt(pace.row, work.row) for pace in near)
+    basis = (
+        f"{sum(speeds) / len(speeds):,.0f} tokens/s on rows of {work.row:,.0f} tokens, from {plural(len(near), 'run')}"
+    )
+    return min(speeds) / spread, max(speeds) * spread, basis
+
+
+def _slow_down(measured_row: float, row: float) -> float:
+    return (measured_row + _HALF_SPEED_AT) / (row + _HALF_SPEED_AT)
+
+
+def _doubt(measured_row: float, row: float) -> float:
+    """Return by how much a speed is to be doubted that was measured on rows of another length."""
+    return float(max(measured_row / row, row / measured_row) ** 0.125)
+
+
+def _range(measured: list[float | None], stated: tuple[float, float]) -> tuple[float, float]:
+    known = [seconds for seconds in measured if seconds is not None]
+    return (min(known) / _SPREAD, max(known) * _SPREAD) if known else stated
+
+
+def _describe_record(paces: list[Pace]) -> str:
+    """Return how good the last ten estimates were, "" where no run has ended that was told one."""
+    misses = [miss for pace in paces[:10] if (miss := pace.miss) is not None]
+    if not misses:
+        return ""
+    right = sum(miss == 0 for miss in misses)
+    worst = max(misses, key=abs)
+    said = f"Of the last {plural(len(misses), 'estimate')} {right} held"
+    return (
+        f"{said}; the worst was {percent(abs(worst))} too {'short' if worst > 0 else 'long'}." if worst else f"{said}."
+    )

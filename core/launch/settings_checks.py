@@ -1,0 +1,142 @@
+"""Checks the settings against the data: what a run would do, where that is surely not what its operator wants."""
+
+from __future__ import annotations
+
+from core.launch.plan import Check, CheckState, Fix
+from core.launch.rows import RunRows
+from core.recipe import MINIMUM_ROWS, USUAL_RATES, Recipe, total_batch_size
+from core.words import plural
+
+OK, OPEN, WARNING, FAILED = CheckState
+_FEW_STEPS = 10
+
+
+def check_rows(rows: RunRows) -> Check:
+    """Say how many rows train, and which are left out."""
+    test, validation = len(rows.splits["test"]), len(rows.splits["validation"])
+    alone = f" {plural(rows.alone, 'row')} of one message alone {'is' if rows.alone == 1 else 'are'} left out."
+    left_out = alone if rows.alone else ""
+    if rows.conversations < MINIMUM_ROWS:
+        detail = f"{plural(rows.conversations, 'conversation')} to train on; at least {MINIMUM_ROWS} are needed."
+        return Check("Data", FAILED, detail + left_out, "Go to Data.")
+    detail = f"{plural(len(rows.train), 'row')} to train on, {validation:,} to validate, {test:,} to test."
+    if rows.alone:
+        return Check("Data", WARNING, detail + left_out, "Give them an answer, or remove them.")
+    if not rows.is_tested:
+        return Check("Data", WARNING, "There are no test rows.", "The run is not evaluated at its end.")
+    return Check("Data", OK, detail)
+
+
+def check_length(rows: RunRows, context: int | None) -> Check:
+    """Say what the limit of tokens cuts away. context: tokens that the model takes, None where that is not known."""
+    best = min(rows.longest, context or rows.longest)
+    fix = Fix(f"Allow {best:,} tokens", {"max_seq_length": best}) if best > rows.limit > 0 else None
+    hint = "" if fix else "Shorten them: see Data."
+    about = "" if rows.measured else "about "
+    if split := rows.empty_split:
+        detail = f"No answer of the {split} rows is left within {plural(rows.limit, 'token')}."
+        return Check("Length", FAILED if rows.measured else OPEN, detail, hint, fix)
+    answerless = sum(rows.answerless.values())
+    parts = []
+    if answerless:
+        rows_of_it = plural(answerless, "row")
+        parts.append(f"{rows_of_it} hold{'s' * (answerless == 1)} no answer within {rows.limit:,} tokens: left out.")
+    if more := rows.cut - answerless:
+        parts.append(f"{about}{plural(more, 'row')} longer than {rows.limit:,} tokens lose{'s' * (more == 1)} the end.")
+    if not rows.measured:
+        return Check("Length", OPEN, " ".join(["The tokens are not counted.", *parts]), _COUNTED_LATER, fix)
+    if parts:
+        return Check("Length", WARNING, " ".join(parts), hint, fix)
+    return Check("Length", OK, "No row is cut")
+
+
+_COUNTED_LATER = "They are counted on the Data page, where the model's tokenizer is on this machine."
+
+
+def check_settings(recipe: Recipe, rows: RunRows, gpus: int, steps: int) -> list[Check]:
+    """Return what is wrong with the settings, or one line that says what they come to."""
+    if recipe.problems:
+        count = len(recipe.problems)
+        more = f" And {count - 1} more." if count > 1 else ""
+        name, problem = next(iter(recipe.problems.items()))
+        fix = Fix("Reset it", {name: None})
+        return [Check("Settings", FAILED, problem + more, "", fix)]
+    found = [
+        check
+        for check in (
+            _check_batch(recipe, len(rows.train), gpus),
+            _check_steps(steps),
+            _check_warm_up(recipe, steps),
+            _check_evaluation(recipe, steps),
+            _check_logging(recipe, steps),
+            _check_rate(recipe),
+        )
+        if check is not None
+    ]
+    return found or [Check("Settings", OK, f"{plural(steps, 'step')} of {total_batch_size(recipe.values, gpus):,}")]
+
+
+def _check_batch(recipe: Recipe, rows: int, gpus: int) -> Check | None:
+    batch = total_batch_size(recipe.values, gpus)
+    if batch <= rows:
+        return None
+    smaller = max(1, min(recipe.whole("per_device_train_batch_size"), rows // max(1, gpus) // 8))
+    fix = Fix(f"Batch {smaller}", {"per_device_train_batch_size": smaller, "gradient_accumulation_steps": 1})
+    detail = f"The total batch of {batch:,} is larger than the {plural(rows, 'row')} trained on: an epoch is one step."
+    return Check("Batch", WARNING, detail, "", fix)
+
+
+def _check_steps(steps: int) -> Check | None:
+    if steps >= _FEW_STEPS:
+        return None
+    return Check(
+        "Steps", WARNING, f"The run takes only {plural(steps, 'step')}.", "More epochs or a smaller batch help."
+    )
+
+
+def _check_warm_up(recipe: Recipe, steps: int) -> Check | None:
+    wanted, constant = recipe.whole("warmup_steps"), recipe["lr_scheduler_type"] == "constant"
+    if wanted < steps or constant or not wanted:
+        return None
+    fix = Fix(f"Warm up for {steps // 20}", {"warmup_steps": steps // 20})
+    detail = f"The warm-up of {plural(wanted, 'step')} is not over when the run ends after {steps:,}."
+    return Check("Warm-up", WARNING, detail, "The learning rate never gets to its value.", fix)
+
+
+def _check_evaluation(recipe: Recipe, steps: int) -> Check | None:
+    by_steps = recipe["evaluation_strategy"] == "steps" and not recipe["evaluation_steps_interval"]
+    if not by_steps or recipe.whole("eval_steps") <= steps:
+        return None
+    detail = (
+        f"The run ends after {plural(steps, 'step')}, before its first evaluation at {recipe.whole('eval_steps'):,}."
+    )
+    hint = "Nothing is measured on other rows, no checkpoint is kept, and it cannot stop early."
+    return Check("Evaluation", WARNING, detail, hint, Fix("Evaluate each epoch", {"evaluation_strategy": "epoch"}))
+
+
+def _check_logging(recipe: Recipe, steps: int) -> Check | None:
+    if recipe["logging_strategy"] != "steps" or recipe.whole("logging_steps") <= max(1, steps // 3):
+        return None
+    often = max(1, steps // 20)
+    detail = f"The loss is written every {plural(recipe.whole('logging_steps'), 'step')} of {steps:,}: it is no curve."
+    return Check("Logging", WARNING, detail, "", Fix(f"Log every {often}", {"logging_steps": often}))
+
+
+def _check_rate(recipe: Recipe) -> Check | None:
+    """LoRA's updates count alpha / rank times; what matters is their product."""
+    rate = recipe["learning_rate"]
+    low, high = USUAL_RATES[recipe.lora]
+    scale = max(1.0, recipe.whole("lora_alpha") / recipe.whole("lora_r") / _USUAL_SCALE) if recipe.lora else 1.0
+    if isinstance(rate, str) or low <= rate * scale <= high:
+        return None
+    method = "LoRA" if recipe.lora else "Full fine-tuning"
+    detail = f"{method} learns with {low:g} to {high:g}; this is {rate:g}"
+    detail += f", and alpha makes it {scale:,.0f} times as much." if scale > 1 else "."
+    fix = Fix(f"Use {recipe.usual_rate:g}", {"learning_rate": recipe.usual_rate})
+    if low <= rate <= high:
+        alpha = _USUAL_SCALE * recipe.whole("lora_r")
+        fix = Fix(f"Use alpha {alpha:,}", {"lora_alpha": alpha})
+    return Check("Learning rate", WARNING, detail, "It may learn nothing, or diverge.", fix, confirm=True)
+
+
+_USUAL_SCALE = 16  # alpha 128 of rank 8, the component's own

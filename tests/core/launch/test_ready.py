@@ -1,0 +1,179 @@
+"""Ready is a promise: what Launch lets start the workspace accepts and the trainer begins, whatever the settings."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+
+from core.azureml.connection import Connection
+from core.dataset import from_upload, upload
+from core.engine.component import check_inputs
+from core.engine.finetune import finetune
+from core.engine.preprocess import preprocess
+from core.engine.step import Step
+from core.engine.validate import validate
+from core.errors import TunedeckError
+from core.launch.drafts import Draft
+from core.launch.pipeline import PipelineRequest, submit_pipeline
+from core.launch.plan import CheckState, LaunchPlan
+from core.launch.preflight import LaunchFacts, make_plan, read_facts
+from core.launch.request import make_request
+from core.recipe import PARAMETERS, Parameter
+from core.runs.jobs import cancel_run
+from tests.local_server import LocalServer, running_server
+from tests.tiny_model import NAME, build_tiny_model, make_conversations
+
+SOAK = bool(os.environ.get("TUNEDECK_SOAK"))
+SEED = int(os.environ.get("TUNEDECK_SEED") or 12)
+EXAMPLES = 2000 if SOAK else 200
+STEPS = 3  # of each run; the first ones show what cannot work
+pytestmark = pytest.mark.timeout(7200 if SOAK else 300)
+
+
+def draw_value(parameter: Parameter) -> st.SearchStrategy[Any]:
+    """Return values of a parameter: usual ones, its limits, and what lies beyond."""
+    if parameter.choices:
+        return st.sampled_from([*parameter.choices, *parameter.choices, "neither"])
+    if parameter.kind == "size":
+        return st.sampled_from(["5g", "512m", "lots", ""])
+    least = parameter.minimum if parameter.minimum is not None else parameter.above or 0.0
+    most = parameter.maximum if parameter.maximum is not None else parameter.below
+    edges = [parameter.default, least, least - 1, *([most, most + 1] if most is not None else [2**31, 10.0])]
+    if parameter.kind == "int":
+        usual: st.SearchStrategy[Any] = st.integers(int(least), int(least) + 40)
+        return st.one_of(usual, usual, st.sampled_from([int(edge) for edge in edges]), st.just("many"))
+    usual = st.floats(least, min(most or 1.0, 1.0))
+    return st.one_of(usual, usual, st.sampled_from(edges), st.just("nan"))
+
+
+SETTINGS = st.lists(st.sampled_from(PARAMETERS), max_size=6, unique=True).flatmap(
+    lambda chosen: st.fixed_dictionaries({each.name: draw_value(each) for each in chosen})
+)
+
+
+def make_rows(kind: str) -> list[Any]:
+    """Return small data: even, of many lengths, hardly enough, mostly without a conversation."""
+    rows = make_conversations({"even": 24, "uneven": 30, "few": 12, "alone": 14}[kind])
+    for number, row in enumerate(rows):
+        if kind == "uneven":
+            row["messages"][0]["content"] *= 1 + number % 9
+        if kind == "alone" and number > 10:
+            row["messages"] = row["messages"][1:]
+    return rows
+
+
+DATA = ("even", "uneven", "few", "alone")
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("base-models")
+    build_tiny_model(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, models: Path) -> Iterator[LocalServer]:
+    with running_server(tmp_path_factory.mktemp("served"), TUNEDECK_BASE_MODELS=str(models)) as running:
+        yield running
+
+
+@pytest.fixture
+def facts(conn: Connection, models: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, LaunchFacts]:
+    """What a launch of the tiny model on this machine stands on, for each data."""
+    monkeypatch.setenv("TUNEDECK_BASE_MODELS", str(models))
+    found = {}
+    for kind in DATA:
+        data = from_upload(kind, b"\n".join(json.dumps(row).encode() for row in make_rows(kind)))
+        found[kind] = read_facts(conn, NAME, "1", "this-machine", data.key)
+    return found
+
+
+def plan(facts: LaunchFacts, parameters: dict[str, Any]) -> LaunchPlan:
+    found = make_plan(facts, Draft("k3f9", "local", parameters=parameters))
+    for check in found.failures:
+        assert check.title
+        assert check.detail
+    return found
+
+
+def begin(folder: Path, model: Path, found: LaunchPlan) -> str:
+    """Take the pipeline's own steps until some optimiser steps are taken; returns what the trainer stopped with."""
+    dataset, sent = found.dataset, make_request(found, "tiny-otter").parameters
+    inputs = {name: str(value) for name, value in {**sent, "number_of_gpu_to_use_finetuning": found.gpus}.items()}
+    assert check_inputs(inputs) == []
+    short = inputs | {"max_steps": str(min(found.total_steps, STEPS))}
+    files = {"train_file": str(dataset.train_path)}
+    files |= {"test_file": str(dataset.test_path)} if dataset.test_path else {}
+    config = {**files, "model_dir": str(model), "parameters": inputs}
+    folders = {name: folder / name for name in ("validate", "preprocess", "finetune")}
+    for each in folders.values():
+        (each / "outputs").mkdir(parents=True, exist_ok=True)
+    validate(Step(folders["validate"], config))
+    preprocess(Step(folders["preprocess"], config))
+    trained = {"model_dir": str(model), "data_dir": str(folders["preprocess"] / "outputs"), "cores": 1}
+    try:
+        finetune(Step(folders["finetune"], {**trained, "parameters": short}))
+    except TunedeckError as error:
+        return error.message
+    measured = json.loads((folders["finetune"] / "outputs" / "training.json").read_text())
+    assert measured["steps"] == min(found.total_steps, STEPS) or found.recipe["apply_early_stopping"] == "true"
+    return ""
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_what_is_ready_begins_to_train(
+    facts: dict[str, LaunchFacts], models: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    seen: Counter[bool] = Counter()
+
+    @seed(SEED)
+    @settings(
+        max_examples=EXAMPLES,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate, Phase.shrink],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(parameters=SETTINGS, kind=st.sampled_from(DATA))
+    def check(parameters: dict[str, Any], kind: str) -> None:
+        found = plan(facts[kind], parameters)
+        seen[found.ready] += 1
+        if not found.ready:
+            return
+        assert all(each.state is not CheckState.OPEN for each in found.checks)
+        failure = begin(tmp_path_factory.mktemp("run"), models / NAME / "1", found)
+        assert not failure or ("diverged" in failure and found.confirmations), failure
+
+    check()
+    assert min(seen[True], seen[False]) > EXAMPLES / 5, f"hardly tried: {seen}"
+
+
+def test_what_is_ready_is_accepted_by_the_workspace(conn: Connection, facts: dict[str, LaunchFacts]) -> None:
+    numbers = itertools.count()
+    sent = upload(conn, facts["even"].dataset)
+
+    @seed(SEED)
+    @settings(
+        max_examples=15, deadline=None, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
+    )
+    @given(parameters=SETTINGS)
+    def check(parameters: dict[str, Any]) -> None:
+        found = plan(facts["even"], parameters)
+        if not found.ready:
+            return
+        name = f"ready-{next(numbers)}"
+        submit_pipeline(conn, PipelineRequest(name, make_request(found, "tiny-otter"), train=sent.train_uri))
+        cancel_run(conn, name)
+
+    check()

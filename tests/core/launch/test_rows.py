@@ -1,0 +1,151 @@
+"""What Launch says of rows and steps is what the pipeline's own steps then do with the same files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.dataset import ChatDataset, count_tokens_with, from_upload
+from core.engine.preprocess import preprocess, read_rows
+from core.engine.step import Step
+from core.errors import BadInput
+from core.home import Home
+from core.launch.plan import Check, CheckState
+from core.launch.rows import RunRows, deal_rows
+from core.launch.settings_checks import check_length, check_rows, check_settings
+from core.recipe import build_recipe, total_steps
+from tests.tiny_model import build_tiny_model, make_conversations
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_tiny_model(tmp_path_factory.mktemp("base-models"))
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    monkeypatch.setenv("TUNEDECK_HOME", str(tmp_path / "home"))
+    return Home(tmp_path / "home")
+
+
+def save(rows: list[Any], model: Path, test: list[Any] | None = None) -> ChatDataset:
+    parts = [b"\n".join(json.dumps(row).encode() for row in each) if each else None for each in (rows, test)]
+    assert parts[0] is not None
+    return count_tokens_with(from_upload("kettle", parts[0], parts[1]), model)
+
+
+def uneven(count: int) -> list[Any]:
+    """Return conversations whose questions grow, so that a cut takes the answers of some."""
+    rows = make_conversations(count)
+    for number, row in enumerate(rows):
+        row["messages"][0]["content"] *= 1 + number % 7
+    return rows
+
+
+def run_preprocess(folder: Path, dataset: ChatDataset, model: Path, **parameters: object) -> Path:
+    (folder / "outputs").mkdir(parents=True)
+    files = {"train_file": str(dataset.train_path)}
+    if dataset.test_path:
+        files["test_file"] = str(dataset.test_path)
+    values = {name: str(value) for name, value in parameters.items()}
+    preprocess(Step(folder, {**files, "model_dir": str(model), "parameters": values}))
+    return folder / "outputs"
+
+
+@pytest.mark.parametrize("seed", [0, 42, 7_000])
+@pytest.mark.parametrize("limit", [-1, 20, 60])
+@pytest.mark.parametrize("with_test", [True, False])
+def test_the_rows_that_are_told_are_those_that_train(
+    tmp_path: Path, model: Path, seed: int, limit: int, with_test: bool
+) -> None:
+    alone = [{"messages": [{"role": "assistant", "content": f"Alone {number}"}]} for number in range(3)]
+    dataset = save([*uneven(33), *alone, *uneven(11)], model, uneven(9) if with_test else None)
+    told = deal_rows(dataset, limit if limit > 0 else 512, seed)
+    if told.empty_split:
+        with pytest.raises(BadInput, match=f"No answer of the {told.empty_split} data is left"):
+            run_preprocess(tmp_path / "preprocess", dataset, model, max_seq_length=limit, seed=seed)
+        return
+    outputs = run_preprocess(tmp_path / "preprocess", dataset, model, max_seq_length=limit, seed=seed)
+    for name, lengths in told.splits.items():
+        assert read_rows(outputs / f"{name}.safetensors").lengths.tolist() == lengths.tolist(), name
+    facts = json.loads((outputs / "preprocess.json").read_text())["splits"]
+    assert told.cut == sum(each["cut_rows"] for each in facts.values())
+    assert {name: each["empty_rows"] for name, each in facts.items()} == dict(told.answerless)
+    assert told.alone == dataset.rows - told.conversations
+    assert told.measured
+
+
+def test_a_limit_that_leaves_no_answer_is_refused_with_one_that_does(tmp_path: Path, model: Path) -> None:
+    dataset = save(uneven(40), model)
+    rows = deal_rows(dataset, 8, 42)
+    check = check_length(rows, 512)
+    assert check.state is CheckState.FAILED
+    assert "No answer of the train rows is left within 8 tokens." in check.detail
+    assert check.fix is not None
+    allowed = check.fix.settings["max_seq_length"]
+    assert isinstance(allowed, int)
+    assert check_length(deal_rows(dataset, allowed, 42), 512).state is CheckState.OK
+    run_preprocess(tmp_path / "preprocess", dataset, model, max_seq_length=allowed)
+
+
+def test_rows_without_an_answer_within_the_limit_are_counted(model: Path) -> None:
+    rows = deal_rows(save(uneven(70), model), 60, 42)
+    lost = sum(rows.answerless.values())
+    assert lost > 0
+    check = check_length(rows, 512)
+    assert (check.state, check.detail.split(" ")[0]) == (CheckState.WARNING, str(lost))
+
+
+def test_what_is_only_estimated_is_never_ok(model: Path) -> None:
+    rows = [b"\n".join(json.dumps(row).encode() for row in make_conversations(40))]
+    found = deal_rows(from_upload("kettle", rows[0]), 512, 42)
+    assert not found.measured
+    assert check_length(found, 512).state is CheckState.OPEN
+
+
+def test_data_of_single_messages_is_refused_before_it_is_sent(model: Path) -> None:
+    alone = [{"messages": [{"role": "assistant", "content": f"Alone {number}"}]} for number in range(40)]
+    check = check_rows(deal_rows(save([*make_conversations(4), *alone], model), 512, 42))
+    assert check.state is CheckState.FAILED
+    assert "4 conversations to train on; at least 10 are needed. 36 rows of one message alone" in check.detail
+
+
+@pytest.fixture
+def rows(model: Path) -> RunRows:
+    return deal_rows(save(make_conversations(40), model), 512, 42)
+
+
+@pytest.mark.parametrize(
+    ("settings", "title", "words"),
+    [
+        ({"warmup_steps": 100}, "Warm-up", "The warm-up of 100 steps is not over when the run ends after 29."),
+        ({"evaluation_strategy": "steps"}, "Evaluation", "before its first evaluation at 500."),
+        ({"logging_steps": 30}, "Logging", "The loss is written every 30 steps of 29: it is no curve."),
+        ({"per_device_train_batch_size": 64}, "Batch", "The total batch of 64 is larger than the 29 rows"),
+        ({"learning_rate": 0.5}, "Learning rate", "LoRA learns with 1e-06 to 0.01; this is 0.5."),
+        ({"learning_rate": 1e-9}, "Learning rate", "this is 1e-09."),
+        ({"lora_alpha": 2_000_000}, "Learning rate", "alpha makes it 15,625 times as much."),
+        ({"apply_lora": "false", "learning_rate": 5e-3}, "Learning rate", "Full fine-tuning learns with"),
+        ({"adam_beta1": 1.5}, "Settings", "Adam beta 1 (adam_beta1) is 1.5; the most is 0.999999."),
+    ],
+)
+def test_what_is_surely_not_meant_is_named_and_one_button_mends_it(
+    rows: RunRows, settings: dict[str, Any], title: str, words: str
+) -> None:
+    own: dict[str, Any] = {"num_train_epochs": 1, "logging_steps": 1, "learning_rate": 2e-3} | settings
+    check = check_all(own, rows)[title]
+    assert words in check.detail
+    assert check.confirm == (title == "Learning rate")
+    assert check.fix is not None
+    mended = {name: value for name, value in (own | dict(check.fix.settings)).items() if value is not None}
+    again = check_all(mended, rows).get(title)
+    assert again is None or again.state is CheckState.OK
+
+
+def check_all(settings: dict[str, Any], rows: RunRows) -> dict[str, Check]:
+    recipe = build_recipe({}, settings, here=True)
+    checks = check_settings(recipe, rows, 0, total_steps(recipe.values, len(rows.train), 0))
+    return {check.title: check for check in checks}
