@@ -121,10 +121,10 @@ def rows(model: Path) -> RunRows:
 @pytest.mark.parametrize(
     ("settings", "title", "words"),
     [
-        ({"warmup_steps": 100}, "Warm-up", "The warm-up of 100 steps is not over when the run ends after 29."),
+        ({"warmup_steps": 100}, "Warm-up", "The warm-up of 100 steps is not over when the run ends after 28."),
         ({"evaluation_strategy": "steps"}, "Evaluation", "before its first evaluation at 500."),
-        ({"logging_steps": 30}, "Logging", "The loss is written every 30 steps of 29: it is no curve."),
-        ({"per_device_train_batch_size": 64}, "Batch", "The total batch of 64 is larger than the 29 rows"),
+        ({"logging_steps": 30}, "Logging", "The loss is written every 30 steps of 28: it is no curve."),
+        ({"per_device_train_batch_size": 64}, "Batch", "The total batch of 64 is larger than the 28 rows"),
         ({"learning_rate": 0.5}, "Learning rate", "LoRA learns with 1e-06 to 0.01; this is 0.5."),
         ({"learning_rate": 1e-9}, "Learning rate", "this is 1e-09."),
         ({"lora_alpha": 2_000_000}, "Learning rate", "alpha makes it 15,625 times as much."),
