@@ -20,7 +20,7 @@ from typing import Any
 
 from core.azureml.connection import Connection, connect
 from core.azureml.settings import local_settings, make_settings, save_settings
-from core.dataset import ChatDataset, from_upload
+from core.dataset import ChatDataset
 from core.home import Home
 from core.launch.drafts import Draft, create_draft, save_draft
 from core.launch.preflight import LaunchPlan, plan_launch
@@ -51,6 +51,7 @@ from core.serving.transcripts import save_transcript
 from core.teardown.inventory import list_inventory
 from core.teardown.plan import plan_teardown
 from pages.parts.serve.chat_state import Chat, Reply, Turn
+from tests.chat_data import from_upload
 from tests.core.local import trivial_server
 from tests.local_server import LocalServer
 from tests.tiny_model import NAME, VERSION, build_tiny_model, make_conversations

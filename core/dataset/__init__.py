@@ -37,8 +37,6 @@ from core.dataset.row_shapes import PARTS, Shape
 from core.dataset.sources import (
     MAX_BROWSER_BYTES,
     SAMPLE_SOURCE,
-    from_hub,
-    from_upload,
     load_sample,
     start_asset,
     start_hub,
@@ -86,8 +84,6 @@ __all__ = [
     "find_row",
     "find_tokenizer",
     "forget_given",
-    "from_hub",
-    "from_upload",
     "identify",
     "is_kept",
     "keep_given",

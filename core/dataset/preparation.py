@@ -174,13 +174,3 @@ def prepare_here(place: Workplace) -> Preparation:
     finally:
         place.clear()
     return read_preparation(place.id)
-
-
-def wait(preparation: Preparation) -> ChatDataset:
-    """Wait for the data set and return it; raises the error of a preparation that failed."""
-    while not preparation.state.finished:
-        time.sleep(0.1)
-        preparation = read_preparation(preparation.id)
-    if preparation.dataset is None:
-        raise preparation.error or NotFound(preparation.words, "Choose the data again.")
-    return preparation.dataset

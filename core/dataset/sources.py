@@ -12,11 +12,11 @@ from core.azureml.connection import Connection
 from core.dataset import allowed_files, data_assets, hub, store
 from core.dataset.allowed_files import SUFFIX, check_name
 from core.dataset.chat_dataset import ChatDataset, find_dataset
-from core.dataset.preparation import Preparation, prepare_here, start_worker, wait
+from core.dataset.preparation import Preparation, prepare_here, start_worker
 from core.dataset.repair import REPAIRABLE
 from core.dataset.store import TEST, TRAIN
 from core.dataset.workplace import HubPart, Request, Workplace
-from core.errors import BadInput
+from core.errors import BadInput, NotFound
 
 INLINE_BYTES = 2 * 1024 * 1024  # checked in the page's own process; about 0.1 s
 MAX_BROWSER_BYTES = 200 * 1000 * 1000  # larger files come by path, hub or data asset
@@ -32,7 +32,10 @@ def load_sample() -> ChatDataset:
     place = Workplace.create(Request("upload", "sample", SAMPLE_SOURCE))
     for name in (TRAIN, TEST):
         shutil.copyfile(_SAMPLE / name, place.path / name)
-    return wait(prepare_here(place))
+    prepared = prepare_here(place)
+    if prepared.dataset is None:
+        raise prepared.error or NotFound("The bundled sample was cancelled.", "Choose it again.")
+    return prepared.dataset
 
 
 def start_upload(
@@ -138,25 +141,6 @@ def start_repair(
     request = Request("repair", dataset.name, source, tokenizer, of=dataset.key, codes=wanted)
     size = sum(path.stat().st_size for path in (dataset.train_path, dataset.test_path) if path)
     return _start(Workplace.create(request), size)
-
-
-def from_upload(
-    name: str, content: bytes | BinaryIO, test: bytes | BinaryIO | None = None, tokenizer: Path | None = None
-) -> ChatDataset:
-    """Like start_upload, but wait for the end."""
-    return wait(start_upload(name, content, test, tokenizer))
-
-
-def from_hub(
-    name: str,
-    config: str | None = None,
-    split: str = "train",
-    percent: float = 100,
-    test_split: str | None = None,
-    rows: int | None = None,
-) -> ChatDataset:
-    """Like start_hub, but wait for the end."""
-    return wait(start_hub(name, config, split, percent, test_split, rows=rows))
 
 
 def _title(file_name: str, otherwise: str) -> str:

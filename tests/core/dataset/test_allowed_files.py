@@ -15,6 +15,7 @@ from core import dataset
 from core.dataset.allowed_files import get_file
 from core.errors import BadInput, NotFound, TunedeckError
 from core.home import Home
+from tests.chat_data import from_upload
 from tests.core.dataset.test_sources import as_jsonl
 
 Make = Callable[[Path], object]
@@ -168,7 +169,7 @@ def test_a_name_from_a_browser_that_none_can_have_has_its_sentence(home: Home, n
 
 @pytest.mark.parametrize("name", ["../../faq.jsonl", "C:\\data\\faq.jsonl", "/etc/faq.jsonl"])
 def test_folders_in_a_name_from_a_browser_are_not_kept(home: Home, name: str) -> None:
-    assert dataset.from_upload(name, as_jsonl()).source == "uploaded file faq.jsonl"
+    assert from_upload(name, as_jsonl()).source == "uploaded file faq.jsonl"
 
 
 @pytest.mark.parametrize("key", ["../x", "x" * 300, "a" * 300, "x\0", "\udcff", "é", "~root"])

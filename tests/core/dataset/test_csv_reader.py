@@ -20,13 +20,14 @@ from core.dataset.preparation import preview_lines
 from core.dataset.progress import Meter, Progress
 from core.errors import BadInput
 from core.home import Home
+from tests.chat_data import from_upload
 
 GOOD = [f"question {n},answer {n}" for n in range(20)]
 
 
 def take(home: Home, lines: list[str] | bytes, name: str = "faq.csv") -> ChatDataset:
     content = lines if isinstance(lines, bytes) else ("\n".join(["question,answer", *lines]) + "\n").encode()
-    return dataset.from_upload(name, content)
+    return from_upload(name, content)
 
 
 def findings(found: ChatDataset) -> list[tuple[str, tuple[int, ...], str]]:

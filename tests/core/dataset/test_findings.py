@@ -14,6 +14,7 @@ from core import dataset
 from core.dataset.near_copies import find_pairs, sign
 from core.dataset.text_check import check_texts, passes_checksum, restore
 from core.home import Home
+from tests.chat_data import from_upload
 
 SEED = 20_260
 WORDS = """harbour lantern winter copper garden river folded paper quiet morning table signal bridge apple
@@ -104,7 +105,7 @@ def test_every_planted_defect_is_found_on_its_line(home: Home) -> None:
     for code in PLANTED * 3:
         lines.append(plant(chance, code, rows[chance.randrange(len(rows))]))
         planted.setdefault(code, []).append(len(lines))
-    found = dataset.from_upload("planted.jsonl", b"\n".join(lines))
+    found = from_upload("planted.jsonl", b"\n".join(lines))
     by_code = {one.code: one for one in found.findings}
     shown = {code: set(by_code[code].lines) if code in by_code else set() for code in planted}
     missed = {code: places for code, places in planted.items() if not set(places) <= shown[code]}
@@ -135,7 +136,7 @@ def test_a_clean_file_has_no_findings(home: Home) -> None:
     ]
     for at, content in enumerate(fine):
         rows[at]["messages"][1]["content"] = content
-    found = dataset.from_upload("clean.jsonl", "\n".join(json.dumps(row) for row in rows).encode())
+    found = from_upload("clean.jsonl", "\n".join(json.dumps(row) for row in rows).encode())
     assert found.findings == ()
     assert (found.rows, found.test_rows) == (270, 30)
 
@@ -146,7 +147,7 @@ def test_a_test_row_that_is_trained_on_is_found_also_where_it_is_only_nearly_so(
     near = [rows[3][0], said("assistant", rows[3][1]["content"] + " more")]
     test = [rows[5], near, good(chance)]
     train, held = ("\n".join(json.dumps({"messages": row}) for row in some).encode() for some in (rows, test))
-    found = dataset.from_upload("leak.jsonl", train, held)
+    found = from_upload("leak.jsonl", train, held)
     assert [(one.code, one.file, one.lines) for one in found.findings] == [
         ("leakage", "test", (1,)),
         ("near_leakage", "test", (2,)),
@@ -168,7 +169,7 @@ def test_a_repair_shows_what_it_changes_and_leaves_the_file_as_it_is(home: Home)
     codes = [code for code in PLANTED if code not in ("near_duplicate", "email", "phone", "card_number", "secret_key")]
     lines += [plant(chance, code, rows[at]) for at, code in enumerate(codes)]
     lines += [json.dumps({"messages": [said("human", "q"), said("gpt", "a")]}).encode()]
-    found = dataset.from_upload("broken.jsonl", b"\n".join(lines))
+    found = from_upload("broken.jsonl", b"\n".join(lines))
     before = found.train_path.read_bytes()
     changes = dataset.list_changes(found, dataset.REPAIRABLE, first=1000)
     left_out = [diff for diff in changes if diff.after is None]
@@ -179,7 +180,7 @@ def test_a_repair_shows_what_it_changes_and_leaves_the_file_as_it_is(home: Home)
     for code in ("duplicate", "lone_message"):
         assert next(diff for diff in changes if diff.codes == (code,)).after is None
     assert [diff.codes for diff in dataset.list_changes(found, ["duplicate"])] == [("duplicate",)]
-    mended = dataset.from_upload("mended.jsonl", b"\n".join(dataset.repaired_lines(found)))
+    mended = from_upload("mended.jsonl", b"\n".join(dataset.repaired_lines(found)))
     assert found.train_path.read_bytes() == before
     assert (mended.findings, mended.rows + mended.test_rows) == ((), 66)
 
@@ -190,7 +191,7 @@ def test_pages_follow_each_other_and_a_search_finds_what_is_escaped(home: Home) 
         {"messages": [said("user", f'q{n} "quoted" Ärger\nline'), said("assistant", text(chance))]} for n in range(95)
     ]
     content = "\n".join(json.dumps(row, ensure_ascii=n % 2 == 0) for n, row in enumerate(rows)).encode()
-    found = dataset.from_upload("x.jsonl", content, content[:400].split(b"\n")[0])
+    found = from_upload("x.jsonl", content, content[:400].split(b"\n")[0])
     first = dataset.read_page(found.train_path, 0, 40)
     assert (len(first.rows), first.total, first.next) == (40, 95, 40)
     last = dataset.read_page(found.train_path, 80, 40)
@@ -207,8 +208,8 @@ def test_pages_follow_each_other_and_a_search_finds_what_is_escaped(home: Home) 
 def test_a_new_version_is_compared_with_the_one_before(home: Home) -> None:
     chance = random.Random(SEED)
     rows = [json.dumps({"messages": good(chance)}) for _ in range(40)]
-    first = dataset.from_upload("faq.jsonl", "\n".join(rows[:30]).encode())
-    second = dataset.from_upload("faq.jsonl", "\n".join(rows[5:]).encode())
+    first = from_upload("faq.jsonl", "\n".join(rows[:30]).encode())
+    second = from_upload("faq.jsonl", "\n".join(rows[5:]).encode())
     assert dataset.find_previous(first) is None
     previous = dataset.find_previous(second)
     assert previous is not None

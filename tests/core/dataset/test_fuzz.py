@@ -20,10 +20,10 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from core import dataset
 from core.dataset import sources
 from core.errors import BadInput
 from core.home import Home
+from tests.chat_data import from_upload
 from tests.soak import Soak
 
 SLOWEST_S = 5.0  # of processor time
@@ -191,7 +191,7 @@ def read_peak() -> int:
 def take(name: str, content: bytes, where: str) -> None:
     """Upload a file; it is refused in a sentence, or its findings are said, or nothing is wrong with it."""
     try:
-        found = dataset.from_upload(name, content)
+        found = from_upload(name, content)
     except BadInput as error:
         said = error.message
     else:

@@ -14,6 +14,7 @@ import pytest
 from core import dataset
 from core.errors import BadInput, NotFound, Unreachable
 from core.home import Home
+from tests.chat_data import take
 from tests.core.dataset.hub_server import serving
 from tests.soak import is_soak
 
@@ -70,19 +71,19 @@ def test_a_share_of_a_data_set_is_streamed_and_not_all_of_it_fetched(
     with serving({"someone/chats": files}, token="hf_secret") as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         with pytest.raises(NotFound) as caught:
-            dataset.from_hub("someone/chats", split="train_sft", percent=5)
+            take(dataset.start_hub("someone/chats", split="train_sft", percent=5))
         assert "HF_TOKEN" in caught.value.hint
         monkeypatch.setenv("HF_TOKEN", "hf_secret")
-        found = dataset.from_hub("someone/chats", split="train_sft", percent=5)
+        found = take(dataset.start_hub("someone/chats", split="train_sft", percent=5))
         assert (found.rows, found.test_rows, found.usable) == (200, 10, True)
         assert found.source == "Hugging Face: someone/chats, train_sft[0%:5%]"
         whole = sum(len(content) for name, content in files.items() if "train" in name)
         given = sum(count for name, count in hub.given.items() if "train" in name)
         assert given < whole / 2, f"{given:,} of {whole:,} bytes"
-        few = dataset.from_hub("someone/chats", split="train_sft", rows=30)
+        few = take(dataset.start_hub("someone/chats", split="train_sft", rows=30))
         assert (few.rows, few.source) == (30, "Hugging Face: someone/chats, train_sft[:30]")
         with pytest.raises(BadInput) as refused:
-            dataset.from_hub("someone/chats", split="train", percent=5)
+            take(dataset.start_hub("someone/chats", split="train", percent=5))
         assert refused.value.hint == "It has train_sft, test_sft."
 
 
@@ -94,7 +95,7 @@ def test_what_is_a_folder_or_a_reader_of_files_here_is_looked_for_on_the_hub_alo
     with serving({"someone/chats": {"README.md": CARD}}) as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         with pytest.raises(NotFound, match=f"The data set '{name}' was not found on Hugging Face"):
-            dataset.from_hub(name)
+            take(dataset.start_hub(name))
 
 
 @pytest.mark.parametrize(
@@ -180,7 +181,7 @@ def test_a_hub_that_is_slow_to_begin_is_waited_for(home: Home, monkeypatch: pyte
     with serving({"someone/chats": files}) as hub:
         hub.before_answer = lambda number: number > 1 or not threading.Event().wait(6)
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
-        few = dataset.from_hub("someone/chats", split="train_sft", rows=30)
+        few = take(dataset.start_hub("someone/chats", split="train_sft", rows=30))
     assert (few.rows, few.source) == (30, "Hugging Face: someone/chats, train_sft[:30]")
 
 
@@ -193,5 +194,5 @@ def test_a_hub_that_says_nothing_is_told_when_the_operators_patience_ends(
         monkeypatch.setenv("HF_HUB_ETAG_TIMEOUT", "1")
         hub.before_answer = lambda _: held.wait(60)
         with pytest.raises(Unreachable, match="did not answer within 1 s"):
-            dataset.from_hub("someone/chats", split="train_sft", rows=30)
+            take(dataset.start_hub("someone/chats", split="train_sft", rows=30))
         held.set()

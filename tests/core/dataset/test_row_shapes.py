@@ -8,6 +8,7 @@ import pytest
 from core import dataset
 from core.dataset.row_shapes import converter, recognise, with_mapping
 from core.home import Home
+from tests.chat_data import from_upload
 
 QA = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
 
@@ -76,7 +77,7 @@ def test_a_sharegpt_file_is_taken_and_its_shape_kept(home: Home) -> None:
     rows = [
         {"conversations": [{"from": "human", "value": f"q{n}"}, {"from": "gpt", "value": f"a{n}"}]} for n in range(40)
     ]
-    found = dataset.from_upload("x.jsonl", "\n".join(map(json.dumps, rows)).encode())
+    found = from_upload("x.jsonl", "\n".join(map(json.dumps, rows)).encode())
     assert (found.usable, found.rows, found.test_rows) == (True, 36, 4)
     assert found.shape is not None
     assert (found.shape.title, dict(found.shape.mapping)) == ("ShareGPT", {"chat": "conversations"})

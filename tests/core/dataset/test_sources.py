@@ -21,6 +21,7 @@ from core import dataset
 from core.azureml.connection import Connection
 from core.errors import BadInput
 from core.home import Home
+from tests.chat_data import from_upload, take
 
 ROWS = [{"question": f'q{n}, "so"\nand é', "answer": f"a{n}\t–"} for n in range(40)]
 
@@ -50,7 +51,7 @@ def pack_zstandard(content: bytes, path: Path) -> bytes:
 
 
 def test_every_form_of_a_file_gives_the_same_data_set(home: Home, tmp_path: Path) -> None:
-    wanted = dataset.from_upload("faq.jsonl", as_jsonl())
+    wanted = from_upload("faq.jsonl", as_jsonl())
     assert (wanted.usable, wanted.rows, wanted.test_rows) == (True, 36, 4)
     forms = {
         "faq.json": json.dumps(ROWS, indent=1).encode(),
@@ -65,7 +66,7 @@ def test_every_form_of_a_file_gives_the_same_data_set(home: Home, tmp_path: Path
         "faq.parquet.gz": gzip.compress(as_parquet()),
     }
     for name, content in forms.items():
-        found = dataset.from_upload(name, content)
+        found = from_upload(name, content)
         assert found.key == wanted.key, name
 
 
@@ -87,7 +88,7 @@ def test_every_form_of_a_file_gives_the_same_data_set(home: Home, tmp_path: Path
 )
 def test_a_file_that_cannot_be_read_says_where(home: Home, name: str, content: bytes, said: str) -> None:
     with pytest.raises(BadInput) as caught:
-        dataset.from_upload(name, content)
+        from_upload(name, content)
     assert said in caught.value.message
     assert caught.value.hint
     assert [path for path in home.datasets.rglob("*") if path.suffix in (".jsonl", ".part", ".unpacked")] == []
@@ -96,7 +97,7 @@ def test_a_file_that_cannot_be_read_says_where(home: Home, name: str, content: b
 def test_a_file_that_would_fill_the_disk_is_refused(home: Home) -> None:
     """About 1 s: 150 MB of zeros in 150 kB."""
     with pytest.raises(BadInput, match="grows to more than 300 times its size"):
-        dataset.from_upload("bomb.jsonl.gz", gzip.compress(b"\0" * 150_000_000, 9))
+        from_upload("bomb.jsonl.gz", gzip.compress(b"\0" * 150_000_000, 9))
 
 
 def test_the_first_rows_and_findings_are_there_while_the_rest_is_checked(home: Home) -> None:
@@ -145,7 +146,7 @@ def _said(path: Path) -> list[str]:
 
 def test_a_repaired_copy_is_the_next_version(home: Home) -> None:
     lines = [*as_jsonl().split(b"\n"), b"{", as_jsonl().split(b"\n")[0]]
-    broken = dataset.from_upload("faq.jsonl", b"\n".join(lines))
+    broken = from_upload("faq.jsonl", b"\n".join(lines))
     assert not broken.usable
     made: Any = dataset.start_repair(broken).dataset
     assert (made.usable, made.name, made.rows + made.test_rows) == (True, "faq", 40)
@@ -166,7 +167,7 @@ def test_a_data_asset_of_the_workspace_is_taken_back(conn: Connection) -> None:
 def test_a_broken_upload_goes_on_where_it_was(conn: Connection) -> None:
     """About 3 s: 13 MB in blocks of 4 MiB, of which the first upload sends two and breaks."""
     rows = [{"question": f"q{n}", "answer": "a" * 900 + str(n)} for n in range(14_000)]
-    found = dataset.from_upload("big.jsonl", "\n".join(json.dumps(row) for row in rows).encode())
+    found = from_upload("big.jsonl", "\n".join(json.dumps(row) for row in rows).encode())
 
     class Unplugged(Exception):
         pass
@@ -187,18 +188,13 @@ def test_a_broken_upload_goes_on_where_it_was(conn: Connection) -> None:
     tags = conn.workspace.data.get("big-train", assets.version).tags
     assert tags["findings"] == "none"
     assert tags["tokens_estimate"] == str(found.stats.total_length)
-    again = dataset.start_asset(conn, "big-train", assets.version)
-    wait_until = time.monotonic() + 60
-    while not (now := dataset.read_preparation(again.id)).state.finished:
-        assert time.monotonic() < wait_until
-        time.sleep(0.1)
-    assert now.dataset is not None
-    assert now.dataset.rows + now.dataset.test_rows == found.rows
+    taken = take(dataset.start_asset(conn, "big-train", assets.version))
+    assert taken.rows + taken.test_rows == found.rows
 
 
 def test_a_file_of_copies_alone_keeps_all_its_rows_for_training(home: Home) -> None:
     line = json.dumps({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]})
-    found = dataset.from_upload("copies.jsonl", "\n".join([line] * 40).encode())
+    found = from_upload("copies.jsonl", "\n".join([line] * 40).encode())
     assert (found.rows, found.test_rows, found.usable) == (40, 0, True)
     assert "Too many rows say the same" in found.split_note
 
@@ -212,7 +208,7 @@ def test_a_file_of_the_browser_lies_in_the_home_under_a_name_of_ours(home: Home)
     assert (given.name, given.size, given.path.parent) == (name, len(as_jsonl()), home.datasets / ".given")
     assert list(given.path.parent.iterdir()) == [given.path], "what was left on an earlier day goes"
     with given.path.open("rb") as rows:
-        assert dataset.from_upload(given.name, rows.read()).rows == 36
+        assert from_upload(given.name, rows.read()).rows == 36
     assert dataset.is_kept(given)
     dataset.forget_given(given)
     dataset.forget_given(given)

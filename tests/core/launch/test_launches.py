@@ -12,7 +12,7 @@ import pytest
 
 from core import dataset as datasets
 from core.azureml.connection import Connection
-from core.dataset import ChatDataset, from_upload
+from core.dataset import ChatDataset
 from core.errors import BadInput, Conflict, NotFound
 from core.launch import pipeline
 from core.launch.drafts import create_draft
@@ -25,6 +25,7 @@ from core.operations import launch as launch_steps
 from core.operations.ledger import Ledger
 from core.operations.work import Work
 from core.runs import jobs
+from tests.chat_data import from_upload
 from tests.core.operations.counting_server import Fault, plan_faults
 from tests.core.operations.test_faults import A_RUN, conn, count_puts, runner, server
 from tests.local_server import LocalServer

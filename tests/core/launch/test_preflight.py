@@ -9,10 +9,10 @@ from collections.abc import Iterator
 import pytest
 
 from core.azureml.connection import Connection
-from core.dataset import from_upload
 from core.launch.drafts import create_draft
 from core.launch.plan import Check
 from core.launch.preflight import plan_launch
+from tests.chat_data import from_upload
 from tests.local_server import LocalServer, running_server
 from tests.tiny_model import NAME, build_tiny_model, make_conversations
 

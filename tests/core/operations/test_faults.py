@@ -16,7 +16,6 @@ import pytest
 
 from core.azureml.connection import Connection, connect
 from core.azureml.settings import local_settings
-from core.dataset import from_upload
 from core.home import Home
 from core.launch.drafts import create_draft
 from core.launch.preflight import plan_launch
@@ -35,6 +34,7 @@ from core.runs import jobs
 from core.serving import endpoints
 from core.teardown.inventory import list_inventory
 from core.teardown.plan import plan_teardown
+from tests.chat_data import from_upload
 from tests.core.operations.counting_server import FILE, Fault, plan_faults
 from tests.local_server import LocalServer
 from tests.soak import is_soak

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from core.azureml import tags
-from core.dataset import ChatDataset, from_upload
+from core.dataset import ChatDataset
 from core.launch.drafts import create_draft, get_draft, save_draft
 from core.launch.plan import LaunchPlan
 from core.launch.preflight import plan_launch
@@ -33,6 +33,7 @@ from core.operations import (
     start_teardown,
 )
 from core.teardown.plan import plan_teardown
+from tests.chat_data import from_upload
 from tests.core.operations.world import World
 from tests.soak import Soak, is_soak
 from tests.tiny_model import NAME, build_tiny_model

@@ -23,6 +23,7 @@ from core.operations import Operation, OperationState, Step, StepState
 from core.operations.create_compute import CreateCompute
 from core.operations.records import Failure
 from pages.parts.kit.reads import find_work
+from tests.chat_data import from_upload
 from tests.local_server import running_server
 from tests.pages.apps import buttons, open_app, run_until, texts
 from tests.pages.conftest import environment_of
@@ -278,7 +279,7 @@ def test_a_data_asset_of_the_workspace_is_fetched_and_checked(here: Path) -> Non
         f'{{"messages": [{{"role": "user", "content": "asset {n}"}}, {{"role": "assistant", "content": "yes {n}"}}]}}'
         for n in range(50)
     ]
-    made = dataset.from_upload("from-asset.jsonl", "\n".join(lines).encode())
+    made = from_upload("from-asset.jsonl", "\n".join(lines).encode())
     dataset.register_data(conn, made, dataset.upload(conn, made))
     app = open_app("data", at="local")
     next(one for one in app.segmented_control if one.label.startswith("Where")).set_value("Data asset")
