@@ -29,6 +29,7 @@ RECIPE = "tunedeck.recipe"  # JSON of what is not the component's default
 REGISTERED_MODEL = "tunedeck.registered_model"  # "name:version" behind an endpoint
 SIZE = "tunedeck.size"
 DELETE_AT = "tunedeck.delete_at"  # ISO time in UTC
+KEPT = "tunedeck.kept"  # a property of the local workspace's runs that diverged: the checkpoint that can be deployed
 PHASE = "tunedeck.progress.phase"  # a property of the local workspace's fine-tune step
 HEALTH = "tunedeck.health"  # a property of the local workspace's deployments, as the three below
 RESTARTS = "tunedeck.restarts"

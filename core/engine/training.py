@@ -33,6 +33,10 @@ EAGER_UP_TO = 1024
 RECOMPUTE_ABOVE = 1536
 
 
+class Diverged(TunedeckError):
+    """A loss or gradient is no number any more."""
+
+
 @dataclass
 class Window:
     """What has been measured since the last log line. norm (before clipping) and rate are the last step's."""
@@ -110,7 +114,7 @@ class Training:
         if self.window.steps:
             self._log()
         self._log_end()
-        self._load_best()
+        self.load_best()
         return self.at
 
     def resume(self) -> None:
@@ -178,12 +182,12 @@ class Training:
         window.norm, window.rate = norm, rate
 
     def _require_finite(self, value: float, what: str) -> None:
-        """Raise TunedeckError where training has diverged; what was written before it stays."""
+        """Raise Diverged where training has; the checkpoints written before it stay."""
         if math.isfinite(value):
             return
-        newest = self.checkpoints.find_newest()
-        kept = f" {newest.name}, written before, is kept." if newest else ""
-        raise TunedeckError(
+        best = self.checkpoints.find_best()
+        kept = f" {best.name}, the best until then, is kept and can be deployed." if best else ""
+        raise Diverged(
             f"The {what} is not a number: training has diverged.", f"Lower learning_rate, or raise warmup_steps.{kept}"
         )
 
@@ -264,10 +268,14 @@ class Training:
             "position": vars(self.at),
         }
 
-    def _load_best(self) -> None:
-        if best := self.checkpoints.find_best():
-            self.trainable.read(best)
-            self.step.say(f"Best weights by validation loss: {best.name} ({self.at.best_loss:.4f}).")
+    def load_best(self) -> str:
+        """Take the best weights by validation loss; return their checkpoint's name, "" where nothing was evaluated."""
+        best = self.checkpoints.find_best()
+        if best is None:
+            return ""
+        self.trainable.read(best)
+        self.step.say(f"Best weights by validation loss: {best.name} ({self.at.best_loss:.4f}).")
+        return best.name
 
     def _log_end(self) -> None:
         mean = self.at.loss_sum / max(1, self.at.step)

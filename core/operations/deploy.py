@@ -123,7 +123,7 @@ def _register(work: Work[Deploy]) -> Outcome:
     known = find_registered_model(work.conn, name, version)
     if known is None:
         run = get_run(work.conn, work.change.run)
-        if not run.completed:
+        if not run.deployable:
             raise Conflict(f"Run '{run.title}' is {run.state_word.lower()}.", "Wait until it is completed, then retry.")
         known = register_model(work.conn, run, name, version)
     return Done(f"{name} version {version}", {"model_id": known.id, "run": known.run or work.change.run})

@@ -112,6 +112,7 @@ def get_run(conn: Connection, name: str) -> Run:
         tags=record.tags or definition.tags,
         started_at=record.started_at or find_first_start(children),
         ended_at=record.ended_at,
+        kept=record.properties.get(tags.KEPT, ""),
     )
     run = replace(run, stages=make_stages(run, children, evaluation))
     measures = read_metrics(conn, name) if any(child.component == FINE_TUNE for child in children) else None
@@ -193,6 +194,7 @@ def _parse_job(job: Any) -> Run:
         tags=told,
         created_at=tags.parse_time(getattr(job.creation_context, "created_at", None)),
         studio_url=studio,
+        kept=(job.properties or {}).get(tags.KEPT, ""),
     )
 
 

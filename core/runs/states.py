@@ -137,6 +137,7 @@ class Run:
     name: the job's name, the identity in links. title: two words, "brave-otter". model, dataset, compute: what it was
     started with. stages are empty in a list. gpus: GPUs per node. parameters: all of them, component defaults included.
     recorded: True while only the ledger knows it (the job has not been confirmed by the workspace).
+    kept: the checkpoint that the output is made of, where training diverged.
     """
 
     name: str
@@ -160,6 +161,7 @@ class Run:
     error: RunError | None = None
     progress: Progress | None = None
     studio_url: str = ""
+    kept: str = ""
     recorded: bool = False
     note: str = ""
 
@@ -172,6 +174,11 @@ class Run:
     def finished(self) -> bool:
         """Whether it has ended, well or not; its evaluation may still go on."""
         return self.state.finished
+
+    @property
+    def deployable(self) -> bool:
+        """Whether its output is a model: it completed, or what it had until it diverged was kept."""
+        return self.completed or bool(self.kept)
 
     @property
     def settled(self) -> bool:

@@ -96,10 +96,15 @@ def register_model(conn: Connection, run: Run, name: str, version: str, descript
         type=AssetTypes.MLFLOW_MODEL,
         name=name,
         version=version,
-        description=description or f"{run.model} tuned on {run.dataset or 'chat data'} in run {run.title}.",
+        description=description or _describe(run),
         tags=lineage(run),
     )
     return _parse(conn.call("register", f"model '{name}'", conn.workspace.models.create_or_update, model))
+
+
+def _describe(run: Run) -> str:
+    state = f", of which it is {run.kept}" if run.kept else ""
+    return f"{run.model} tuned on {run.dataset or 'chat data'} in run {run.title}{state}."
 
 
 def archive_model(conn: Connection, name: str, version: str) -> None:

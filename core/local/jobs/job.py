@@ -115,6 +115,10 @@ class RunState:
         """Whether the run has come to its end."""
         return self.status.finished
 
+    def with_property(self, name: str, value: str) -> RunState:
+        """Return the state with one more property."""
+        return replace(self, properties=self.properties | {name: value})
+
     def moved(self, to: Status, error: RunError | None = None) -> RunState:
         """Return the state after one step; raises ValueError for a step that the table does not have."""
         if to not in self.status.following:

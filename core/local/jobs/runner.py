@@ -275,6 +275,8 @@ class Runner:
         failure = steps.explain_failure(folder, step.title, ended)
         again = steps.next_attempt(folder, step, ended)
         if again is None:
+            if kept := steps.place_kept(self._backend, job, step):
+                self._change(job, lambda each: each.with_run(each.name, lambda run: run.with_property(runs.KEPT, kept)))
             self._fail(job.name, failure)
             return
         self._change_step(job, step, lambda each: replace(again, run=each.run))

@@ -21,6 +21,7 @@ from core.local.wire.errors import WireError
 
 EVENTS_NAME = "executionlogs.txt"
 LOG_NAME = "std_log.txt"
+KEPT = "tunedeck.kept"  # a property of a job that failed: the checkpoint that its outputs are made of
 PROGRESS_FIELDS = ("step", "total_steps", "epoch", "phase", "at")
 DEFAULT_EXPERIMENT = "Default"
 

@@ -75,6 +75,7 @@ def _config(backend: Backend, job: Job, plan: PipelinePlan, step: Step) -> Docum
             "model_dir": imported,
             "data_dir": str(folders["preprocess"]),
             "parameters": plan.parameters,
+            "base": plan.base,
             "cores": plan.cores,
             "go_on": step.attempt > 1,
         },
@@ -103,13 +104,30 @@ def place_outputs(backend: Backend, job: Job) -> None:
     if job.kind is not JobKind.PIPELINE:
         return
     folder = backend.runs.job_folder(job.name)
+    _place(backend, job, {output: folder / step / below for output, (step, below) in _MADE_BY.items()})
+    drop_models(folder)
+
+
+def place_kept(backend: Backend, job: Job, step: Step) -> str:
+    """Place what a training that diverged left of its best checkpoint as the outputs of its job, as above.
+
+    Return the checkpoint's name, "" where there is none.
+    """
+    folder = backend.runs.step_folder(job.name, step)
+    try:
+        kept = str(json.loads((folder / "outputs" / "kept.json").read_text(encoding="utf-8"))["checkpoint"])
+    except FileNotFoundError:
+        return ""
+    _place(backend, job, {output: folder / below for output, (_, below) in _MADE_BY.items()})
+    return kept
+
+
+def _place(backend: Backend, job: Job, sources: dict[str, Path]) -> None:
     for output, made in job.plan.outputs.items():
-        step, below = _MADE_BY[made]
         target = output_path(backend, job.name, output)
         if not target.exists():
-            _share_equal_files(backend, folder / step / below, target)
-        disk.link_tree(folder / step / below, target, folder / "placing" / output)
-    drop_models(folder)
+            _share_equal_files(backend, sources[made], target)
+        disk.link_tree(sources[made], target, backend.runs.job_folder(job.name) / "placing" / output)
 
 
 def _share_equal_files(backend: Backend, source: Path, target: Path) -> None:

@@ -85,7 +85,7 @@ def _choose_run() -> Run:
     snapshot = reads.read(overview.read_runs, max_age_s=3.0)
     if not ready(snapshot, "Reading the finished runs…", (80, 64, 64), key="runs"):
         end_page()
-    finished = [run for run in snapshot.value or () if run.completed]
+    finished = [run for run in snapshot.value or () if run.deployable]
     if not finished:
         draw_empty("No finished run yet.", link("runs"), "See runs")
         end_page()
@@ -122,7 +122,8 @@ def _run_words(run: Run) -> str:
     tuned = (
         f"test loss {words.format_loss(found.tuned.loss)}, base {words.format_loss(found.base.loss)}" if found else ""
     )
-    return " · ".join(filter(None, (run.model, run.dataset, tuned, f"ended {words.moment(run.ended_at)}")))
+    kept = f"{run.kept} of a run that diverged" if run.kept else ""
+    return " · ".join(filter(None, (run.model, run.dataset, tuned, kept, f"ended {words.moment(run.ended_at)}")))
 
 
 def _choose_endpoint(run: Run, model_name: str) -> tuple[str, str]:

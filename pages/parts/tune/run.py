@@ -204,9 +204,9 @@ def _draw_head(run: Run) -> None:
             icon="replay",
             then=lambda made: link("launch", draft=made.id),
         )
-        if run.completed:
-            target = link("deploy", run=run.name)
-            link_button("Deploy this model", target, key="deploy", type="primary", icon="cloud_upload")
+        if run.deployable:
+            target, style = link("deploy", run=run.name), "primary" if run.completed else "secondary"
+            link_button(f"Deploy {run.kept or 'this model'}", target, key="deploy", type=style, icon="cloud_upload")
         elif not run.finished:
             _draw_cancel(run)
 

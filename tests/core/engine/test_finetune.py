@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
 import signal
 import time
@@ -40,6 +39,13 @@ RUINOUS = {
 
 def losses(step: Step, read: Read) -> list[float]:
     return [value for _, value in read(step, "loss")]
+
+
+@torch.no_grad()
+def validation_loss(model: torch.nn.Module, step: Step) -> float:
+    rows = read_rows(Path(step.config["data_dir"]) / "validation.safetensors")
+    batch = make_batch(rows, torch.arange(len(rows)).numpy(), 2, 0, CPU)
+    return answer_loss(model, batch).item() / batch.learned_count
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
@@ -187,10 +193,7 @@ def test_the_best_weights_are_the_ones_that_are_kept(bench: Workbench, read_metr
     report = json.loads((step.outputs / "training.json").read_text())
     assert report["best_eval_loss"] == pytest.approx(best)
     model = load_model(step.outputs / "model", "float32", CPU)
-    rows = read_rows(Path(step.config["data_dir"]) / "validation.safetensors")
-    batch = make_batch(rows, torch.arange(len(rows)).numpy(), 2, 0, CPU)
-    with torch.no_grad():
-        assert answer_loss(model, batch).item() / batch.learned_count == pytest.approx(best, rel=0.05, abs=0.02)
+    assert validation_loss(model, step) == pytest.approx(best, rel=0.05, abs=0.02)
 
 
 def test_checkpoints_are_within_their_limit_and_hold_no_state_after_success(bench: Workbench) -> None:
@@ -228,13 +231,15 @@ def test_a_last_update_that_breaks_the_weights_leaves_no_model(
     assert not (step.outputs / "checkpoints").exists()
 
 
-def test_what_was_written_before_a_divergence_is_kept_and_named(bench: Workbench) -> None:
+def test_the_best_weights_before_a_divergence_are_kept_and_named(bench: Workbench) -> None:
     step = bench.finetune_step(**RUINOUS, max_steps=2, evaluation_strategy="steps", eval_steps=1)
-    with pytest.raises(TunedeckError, match=r"after step 2 is not a number.*checkpoint-1, written before, is kept"):
+    with pytest.raises(TunedeckError, match=r"after step 2 is not a number.*checkpoint-1, the best until then"):
         finetune(step)
     (kept,) = (step.outputs / "checkpoints").iterdir()
-    assert math.isfinite(json.loads((kept / "note.json").read_text())["eval_loss"])
-    assert not (step.outputs / "model").exists()
+    loss = json.loads((kept / "note.json").read_text())["eval_loss"]
+    assert json.loads((step.outputs / "kept.json").read_text()) == {"checkpoint": "checkpoint-1"}
+    model = load_model(step.outputs / "mlflow_model" / "model", "float32", CPU)
+    assert validation_loss(model, step) == pytest.approx(loss, rel=0.05)
 
 
 def test_padding_to_a_length_that_is_not_given_is_refused(bench: Workbench) -> None:

@@ -21,7 +21,9 @@ from core.home import Home
 from core.launch import drafts, preflight
 from core.local import processes
 from core.local.faults import Faults
+from core.runs import jobs
 from core.serving import endpoints, request_counts
+from tests.core.engine.test_finetune import RUINOUS
 from tests.local_server import LocalServer
 from tests.pages.apps import open_app, run_until, texts
 from tests.waiting import finish
@@ -180,6 +182,26 @@ def test_a_failed_run_is_next_on_the_overview_until_its_page_was_opened(
     run_until(open_page(RUNS, run=begun.subject), says("the image of the run could not be built"))
     seen = run_until(open_page("overview"), lambda app: "Next:" in read_text(app))
     assert failed not in read_text(seen).replace("**", "")
+
+
+def test_of_a_run_that_diverged_the_best_checkpoint_before_is_deployed_and_a_lower_rate_is_advised(
+    server: LocalServer, draft: drafts.Draft
+) -> None:
+    """Runs a job and a deployment: a few seconds each."""
+    conn = connection.connect(ensure_local())
+    operations.start_runner()
+    often = {"evaluation_strategy": "steps", "eval_steps": 1, "max_steps": 6}
+    made = drafts.create_draft("local", **{**choices(draft), "parameters": RUINOUS | often})
+    failed = jobs.get_run(conn, finish(operations.start_launch(preflight.plan_launch(conn, made))).subject)
+    assert (failed.state_word, failed.deployable) == ("Failed", True)
+    app = run_until(open_page(RUNS, run=failed.name), says(f"Deploy {failed.kept}"))
+    assert "Retry with learning rate 0.01." in read_text(app), "the model's own"
+    assert "training has diverged" in read_text(app)
+    told = f"{failed.kept} of a run that diverged"
+    run_until(open_page(DEPLOY, run=failed.name), lambda app: app.radio and told in app.radio[0].proto.captions[0])
+    served = finish(operations.start_deploy("local", failed.name, "kept-model", "kept", "local.cpu1", None)).subject
+    assert endpoints.get_endpoint(conn, served).live
+    conn.workspace.online_endpoints.begin_delete(served).result()
 
 
 def test_the_list_opens_a_run_and_an_unknown_run_is_a_sentence(run: str) -> None:
