@@ -16,7 +16,7 @@ from __future__ import annotations
 from core.dataset.allowed_files import list_files, list_folders
 from core.dataset.browser_files import GivenFile, forget_given, is_kept, keep_given, remove_old_given
 from core.dataset.chat_dataset import ChatDataset, find_dataset, find_tokenizer, list_datasets, list_length_findings
-from core.dataset.data_assets import DataAsset, DataAssets, UploadedData, list_assets, register_data, upload
+from core.dataset.data_assets import DataAsset, RegisteredData, UploadedData, list_assets, register_data, upload
 from core.dataset.findings import KINDS, Finding, Severity
 from core.dataset.languages import Languages, count_languages
 from core.dataset.longer_checks import Checks, count_tokens_with, read_checks, start_checks
@@ -30,7 +30,7 @@ from core.dataset.preparation import (
     read_preparation,
     read_preview,
 )
-from core.dataset.repair import REPAIRABLE, RowDiff, list_changes, repaired_lines
+from core.dataset.repair import REPAIRS, RowDiff, list_changes, repaired_lines
 from core.dataset.report import Report, Stats
 from core.dataset.row_pages import Page, Row, find_row, read_page, read_rows
 from core.dataset.row_shapes import PARTS, Shape
@@ -52,13 +52,12 @@ __all__ = [
     "MAX_BROWSER_BYTES",
     "NO_TOKENIZER",
     "PARTS",
-    "REPAIRABLE",
+    "REPAIRS",
     "SAMPLE_SOURCE",
     "ChatDataset",
     "Checks",
     "Comparison",
     "DataAsset",
-    "DataAssets",
     "Finding",
     "GivenFile",
     "Languages",
@@ -67,6 +66,7 @@ __all__ = [
     "Preparation",
     "PreparationState",
     "Preview",
+    "RegisteredData",
     "Report",
     "Row",
     "RowDiff",

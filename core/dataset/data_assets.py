@@ -40,8 +40,8 @@ class UploadedData:
 
 
 @dataclass(frozen=True)
-class DataAssets:
-    """Data assets registered for a data set; the ids go into a job."""
+class RegisteredData:
+    """The data assets registered for a data set; the ids go into a job."""
 
     name: str
     version: str
@@ -88,14 +88,14 @@ def upload(conn: Connection, dataset: ChatDataset, progress: Callable[[int, int]
     return UploadedData(uris[0], uris[1] if len(uris) > 1 else None, sent)
 
 
-def register_data(conn: Connection, dataset: ChatDataset, uploaded: UploadedData) -> DataAssets:
+def register_data(conn: Connection, dataset: ChatDataset, uploaded: UploadedData) -> RegisteredData:
     """Register an upload as named, versioned data assets; the same content has the same version again."""
     name = _to_asset_name(dataset.name)
     train = _register(conn, f"{name}-train", dataset, uploaded.train_uri, dataset.rows)
     test = None
     if uploaded.test_uri:
         test = _register(conn, f"{name}-test", dataset, uploaded.test_uri, dataset.test_rows)
-    return DataAssets(name, str(train.version), str(train.id), str(test.id) if test else None)
+    return RegisteredData(name, str(train.version), str(train.id), str(test.id) if test else None)
 
 
 def list_assets(conn: Connection) -> list[DataAsset]:

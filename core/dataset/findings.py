@@ -32,19 +32,17 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True)
 class Kind:
-    """A row of the table. bit: its place in a row's flags, -1: of the whole file. repair: what the safe repair does."""
+    """A row of the table. bit: its place in a row's flags, -1: of the whole file. fix: what the operator can do."""
 
     code: str
     bit: int
     severity: Severity
     title: str
     fix: str
-    repair: str = ""
 
 
 ERROR, WARNING, HINT = Severity
 _ROW = '{"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]}'
-_REMOVE = "The line is left out."
 KINDS: Mapping[str, Kind] = {
     kind.code: kind
     for kind in (
@@ -52,122 +50,39 @@ KINDS: Mapping[str, Kind] = {
         Kind("too_few_rows", -1, ERROR, "Too few rows", f"Add rows: training needs at least {MINIMUM_ROWS}."),
         Kind("not_text", -1, ERROR, "The file is not UTF-8 text", "Save it as UTF-8."),
         Kind("json_list", -1, ERROR, "One JSON list, not one object per line", "Write each object on its own line."),
-        Kind("byte_order_mark", -1, WARNING, "Byte order mark", "Nothing: it is left out of the copy that is used."),
-        Kind(
-            "bad_model",
-            -1,
-            ERROR,
-            "The model's own files cannot be used",
-            "Choose another model, or mend the files in its folder.",
-        ),
-        Kind("not_utf8", 0, ERROR, "Not UTF-8 text", "Save the file as UTF-8.", _REMOVE),
-        Kind("not_json", 1, ERROR, "Not JSON", "Fix the line, or download the repaired file.", _REMOVE),
-        Kind("not_object", 2, ERROR, "Not an object", f"Write {_ROW} on the line.", _REMOVE),
-        Kind("no_messages", 3, ERROR, "No messages", f"Write {_ROW}.", _REMOVE),
-        Kind(
-            "empty_messages",
-            4,
-            ERROR,
-            "Empty messages",
-            "Remove the line, or give it a question and an answer.",
-            _REMOVE,
-        ),
-        Kind("bad_message", 5, ERROR, "A message is not an object", 'Write {"role": "user", "content": "…"}.', _REMOVE),
-        Kind(
-            "unknown_role",
-            6,
-            ERROR,
-            "Unknown role",
-            "Roles are system, user, assistant and tool.",
-            "Other names of these roles are replaced; else the line is left out.",
-        ),
-        Kind("no_content", 7, ERROR, "No content", "Give the message a text, or remove the line.", _REMOVE),
-        Kind("blank_content", 8, ERROR, "Blank message", "Give the message a text, or remove the line.", _REMOVE),
-        Kind("lone_surrogate", 9, ERROR, "Half of a character", "Write the whole character, or remove it.", _REMOVE),
-        Kind(
-            "no_assistant",
-            10,
-            ERROR,
-            "Nothing to learn",
-            "Add the answer the model is to learn, or remove the line.",
-            _REMOVE,
-        ),
-        Kind("too_deep", 11, ERROR, "Nested too deeply", "Remove the line.", _REMOVE),
-        Kind("line_too_long", 12, ERROR, "Line too long to read", "Write one object per line.", _REMOVE),
+        Kind("byte_order_mark", -1, WARNING, "Byte order mark", "None: it is left out of the copy that is used."),
+        Kind("bad_model", -1, ERROR, "The model's files cannot be used", "Choose another model, or mend its files."),
+        Kind("not_utf8", 0, ERROR, "Not UTF-8 text", "Save the file as UTF-8."),
+        Kind("not_json", 1, ERROR, "Not JSON", "Fix the line, or download the repaired file."),
+        Kind("not_object", 2, ERROR, "Not an object", f"Write {_ROW} on the line."),
+        Kind("no_messages", 3, ERROR, "No messages", f"Write {_ROW}."),
+        Kind("empty_messages", 4, ERROR, "Empty messages", "Remove the line, or give it a question and an answer."),
+        Kind("bad_message", 5, ERROR, "A message is not an object", 'Write {"role": "user", "content": "…"}.'),
+        Kind("unknown_role", 6, ERROR, "Unknown role", "Roles are system, user, assistant and tool."),
+        Kind("no_content", 7, ERROR, "No content", "Give the message a text, or remove the line."),
+        Kind("blank_content", 8, ERROR, "Blank message", "Give the message a text, or remove the line."),
+        Kind("lone_surrogate", 9, ERROR, "Lone surrogate", "Write the whole character, or remove it."),
+        Kind("no_assistant", 10, ERROR, "Nothing to learn", "Add an answer for the model to learn, or remove it."),
+        Kind("too_deep", 11, ERROR, "Nested too deeply", "Remove the line."),
+        Kind("line_too_long", 12, ERROR, "Line too long to read", "Write one object per line."),
         Kind("template_refused", 13, ERROR, "Refused by the model's chat template", "Change the order of the roles."),
-        Kind(
-            "bad_table_row",
-            14,
-            ERROR,
-            "Not a row of the table",
-            "Put fields that hold a comma, a quote or a line break into double quotes.",
-            _REMOVE,
-        ),
-        Kind(
-            "ends_without_answer",
-            20,
-            WARNING,
-            "Does not end with the assistant",
-            "Add the answer, or remove the last message.",
-            "What follows the last answer is left out.",
-        ),
-        Kind(
-            "system_not_first",
-            21,
-            WARNING,
-            "System message is not the first",
-            "Put one system message at the start.",
-            "System messages are joined at the start.",
-        ),
-        Kind(
-            "roles_repeat",
-            22,
-            WARNING,
-            "Two messages of one role in a row",
-            "Join them into one message.",
-            "They are joined into one message.",
-        ),
-        Kind(
-            "duplicate",
-            23,
-            WARNING,
-            "Copy of an earlier row",
-            "Remove copies: they are learned more strongly.",
-            "The copy is left out.",
-        ),
-        Kind("near_duplicate", 24, WARNING, "Nearly a copy of an earlier row", "Look at both, and remove one."),
-        Kind(
-            "leakage",
-            25,
-            WARNING,
-            "Test row that is trained on",
-            "Remove it from one of the files.",
-            "The row is left out of the test file.",
-        ),
-        Kind("near_leakage", 26, WARNING, "Test row nearly as in training", "Look at both, and remove one."),
-        Kind("control_characters", 27, WARNING, "Control characters", "Remove them.", "They are taken out."),
-        Kind(
-            "mojibake",
-            28,
-            WARNING,
-            "Garbled characters",
-            "Save the source with its right encoding.",
-            "The characters are restored.",
-        ),
-        Kind("too_long", 29, WARNING, "Longer than is trained on", "Allow longer rows, or shorten them."),
-        Kind("no_trained_tokens", 30, WARNING, "Loses every answer when cut", "Allow longer rows, or remove it."),
-        Kind(
-            "lone_message",
-            31,
-            WARNING,
-            "One message alone, not trained on",
-            "Add the question.",
-            "The row is left out, as the service does.",
-        ),
-        Kind("email", 40, HINT, "E-mail address", "Remove it, where it is a person's."),
-        Kind("phone", 41, HINT, "Phone number", "Remove it, where it is a person's."),
+        Kind("bad_table_row", 14, ERROR, "Not a row of the table", "Quote fields with commas, quotes or line breaks."),
+        Kind("ends_without_answer", 20, WARNING, "Ends without an answer", "Add one, or remove the last message."),
+        Kind("system_not_first", 21, WARNING, "System message not at the start", "Put one at the start."),
+        Kind("roles_repeat", 22, WARNING, "Two messages of one role in a row", "Join them into one message."),
+        Kind("duplicate", 23, WARNING, "Copy of an earlier row", "Remove copies: they are learned more strongly."),
+        Kind("near_duplicate", 24, WARNING, "Near copy of an earlier row", "Compare both, and remove one."),
+        Kind("leakage", 25, WARNING, "Test row that is trained on", "Remove it from one of the files."),
+        Kind("near_leakage", 26, WARNING, "Test row nearly as a training row", "Compare both, and remove one."),
+        Kind("control_characters", 27, WARNING, "Control characters", "Remove them."),
+        Kind("mojibake", 28, WARNING, "Garbled characters", "Save the source in its right encoding."),
+        Kind("too_long", 29, WARNING, "Longer than the maximum length", "Raise that limit, or shorten the rows."),
+        Kind("no_trained_tokens", 30, WARNING, "Loses every answer when cut", "Raise that limit, or remove the rows."),
+        Kind("lone_message", 31, WARNING, "Single message, not trained on", "Add the question."),
+        Kind("email", 40, HINT, "E-mail address", "Remove it if it is a person's."),
+        Kind("phone", 41, HINT, "Phone number", "Remove it if it is a person's."),
         Kind("card_number", 42, HINT, "Card number", "Remove it."),
-        Kind("secret_key", 43, HINT, "Key or password", "Remove it, and make it invalid where it was used."),
+        Kind("secret_key", 43, HINT, "Key or password", "Remove it, and revoke it where it was used."),
     )
 }
 
@@ -187,7 +102,7 @@ class Finding:
 
     @property
     def kind(self) -> Kind:
-        """What it is: severity, title, fix and repair."""
+        """What it is: severity, title and fix."""
         return KINDS[self.code]
 
     @classmethod

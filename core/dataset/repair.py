@@ -6,7 +6,7 @@ A repair is safe if it removes nothing that could be learned, or leaves out a ro
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -19,7 +19,22 @@ from core.dataset.line_check import CONTROL, check_row, read_line, to_line
 from core.dataset.row_shapes import contract_role
 from core.dataset.text_check import restore
 
-REPAIRABLE = tuple(kind.code for kind in KINDS.values() if kind.repair)
+# What a repair does with a row that has a finding; a row that only a template refuses is left to the operator.
+REPAIRS: Mapping[str, str] = {
+    kind.code: "The line is left out."
+    for kind in KINDS.values()
+    if kind.severity.blocks and kind.bit >= 0 and kind.code != "template_refused"
+} | {
+    "unknown_role": "Other names of these roles are replaced; else the line is left out.",
+    "ends_without_answer": "What follows the last answer is left out.",
+    "system_not_first": "System messages are joined at the start.",
+    "roles_repeat": "They are joined into one message.",
+    "duplicate": "The copy is left out.",
+    "leakage": "The row is left out of the test file.",
+    "control_characters": "They are removed.",
+    "mojibake": "The characters are restored.",
+    "lone_message": "The row is left out, as the service does.",
+}
 _MOST_CHARACTERS = 20_000  # of a row that is shown
 Messages = list[dict[str, Any]]
 
@@ -48,7 +63,7 @@ def list_changes(dataset: ChatDataset, codes: Collection[str], file: str = "trai
     return changes[:first]
 
 
-def repaired_lines(dataset: ChatDataset, codes: Collection[str] = REPAIRABLE, file: str = "train") -> Iterator[bytes]:
+def repaired_lines(dataset: ChatDataset, codes: Collection[str] = REPAIRS, file: str = "train") -> Iterator[bytes]:
     """Yield the lines of the repaired copy of a file, without line ends."""
     path = dataset.path_of(file)
     lines = chain.from_iterable(row_index.iterate(path))

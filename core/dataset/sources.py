@@ -13,7 +13,7 @@ from core.dataset import allowed_files, data_assets, hub, store
 from core.dataset.allowed_files import SUFFIX, check_name
 from core.dataset.chat_dataset import ChatDataset, find_dataset
 from core.dataset.preparation import Preparation, prepare_here, start_worker
-from core.dataset.repair import REPAIRABLE
+from core.dataset.repair import REPAIRS
 from core.dataset.store import TEST, TRAIN
 from core.dataset.workplace import HubPart, Request, Workplace
 from core.errors import BadInput, NotFound
@@ -133,9 +133,7 @@ def start_asset(
     return _start(place, data_assets.fetch(conn, blob, place.path / TRAIN))
 
 
-def start_repair(
-    dataset: ChatDataset, codes: Collection[str] = REPAIRABLE, tokenizer: Path | None = None
-) -> Preparation:
+def start_repair(dataset: ChatDataset, codes: Collection[str] = REPAIRS, tokenizer: Path | None = None) -> Preparation:
     """Start to make a repaired copy of a data set under the same name. Test rows stay test rows."""
     source, wanted = f"repaired from {dataset.source}", tuple(sorted(codes))
     request = Request("repair", dataset.name, source, tokenizer, of=dataset.key, codes=wanted)

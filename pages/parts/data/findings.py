@@ -6,7 +6,7 @@ from collections import Counter
 
 import streamlit as st
 
-from core.dataset import Finding, Severity
+from core.dataset import REPAIRS, Finding, Severity
 from pages.parts.data.rows import show_finding
 from pages.parts.kit import words
 from pages.parts.kit.action import action
@@ -55,7 +55,7 @@ def _draw_one(finding: Finding) -> None:
                 action("Show rows", show_finding, finding.code, finding.file, key=key, icon="search")
         if finding.example and finding.example != kind.title:
             st.text(words.visible(finding.example))
-        repair = f" A repair can do it: {kind.repair}" if kind.repair else ""
+        repair = f" A repair can do it: {REPAIRS[kind.code]}" if kind.code in REPAIRS else ""
         st.caption(words.plain(f"Fix: {kind.fix}{repair}"))
 
 

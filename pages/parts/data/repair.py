@@ -8,7 +8,7 @@ from pathlib import Path
 import streamlit as st
 
 from core import dataset as datasets
-from core.dataset import ChatDataset, Finding, RowDiff
+from core.dataset import REPAIRS, ChatDataset, Finding, RowDiff
 from pages.parts.data import forms as data_forms
 from pages.parts.kit import reads, words
 from pages.parts.kit.action import action
@@ -21,7 +21,7 @@ _DOWNLOADED_BYTES = 20_000_000  # a browser's download is made in memory
 
 def draw(dataset: ChatDataset, findings: tuple[Finding, ...], tokenizer: Path | None) -> None:
     """Draw which findings can be mended, what that changes, and the repaired file."""
-    mendable = {finding.code: finding for finding in findings if finding.kind.repair and finding.lines}
+    mendable = {finding.code: finding for finding in findings if finding.code in REPAIRS and finding.lines}
     if not mendable:
         return
     with st.expander("Repair", icon=":material/build:"):
@@ -37,7 +37,7 @@ def draw(dataset: ChatDataset, findings: tuple[Finding, ...], tokenizer: Path | 
 
 
 def _draw_choice(finding: Finding) -> bool:
-    label = f"{finding.kind.title} ({words.plural(finding.count, 'row')}). {finding.kind.repair}"
+    label = f"{finding.kind.title} ({words.plural(finding.count, 'row')}). {REPAIRS[finding.code]}"
     return bool(st.checkbox(words.plain(label), value=True, key=f"mend-{finding.code}"))
 
 

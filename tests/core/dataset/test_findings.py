@@ -171,7 +171,7 @@ def test_a_repair_shows_what_it_changes_and_leaves_the_file_as_it_is(home: Home)
     lines += [json.dumps({"messages": [said("human", "q"), said("gpt", "a")]}).encode()]
     found = from_upload("broken.jsonl", b"\n".join(lines))
     before = found.train_path.read_bytes()
-    changes = dataset.list_changes(found, dataset.REPAIRABLE, first=1000)
+    changes = dataset.list_changes(found, dataset.REPAIRS, first=1000)
     left_out = [diff for diff in changes if diff.after is None]
     assert (len(left_out), len(changes) - len(left_out)) == (len(ERRORS) + 2, 6)
     restored = next(diff for diff in changes if diff.codes == ("mojibake",))
