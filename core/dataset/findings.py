@@ -67,6 +67,7 @@ KINDS: Mapping[str, Kind] = {
         Kind("line_too_long", 12, ERROR, "Line too long to read", "Write one object per line."),
         Kind("template_refused", 13, ERROR, "Refused by the model's chat template", "Change the order of the roles."),
         Kind("bad_table_row", 14, ERROR, "Not a row of the table", "Quote fields with commas, quotes or line breaks."),
+        Kind("tools_refused", 15, ERROR, "Tools refused by the template", "Write them as text, or change the model."),
         Kind("ends_without_answer", 20, WARNING, "Ends without an answer", "Add one, or remove the last message."),
         Kind("system_not_first", 21, WARNING, "System message not at the start", "Put one at the start."),
         Kind("roles_repeat", 22, WARNING, "Two messages of one role in a row", "Join them into one message."),
@@ -79,6 +80,10 @@ KINDS: Mapping[str, Kind] = {
         Kind("too_long", 29, WARNING, "Longer than the maximum length", "Raise that limit, or shorten the rows."),
         Kind("no_trained_tokens", 30, WARNING, "Loses every answer when cut", "Raise that limit, or remove the rows."),
         Kind("lone_message", 31, WARNING, "Single message, not trained on", "Add the question."),
+        Kind(
+            "tools_left_out", 32, WARNING, "Tools left out by the template", "Write them as text, or change the model."
+        ),
+        Kind("thoughts_left_out", 33, WARNING, "Thoughts left out by the template", "End the row with their answer."),
         Kind("email", 40, HINT, "E-mail address", "Remove it if it is a person's."),
         Kind("phone", 41, HINT, "Phone number", "Remove it if it is a person's."),
         Kind("card_number", 42, HINT, "Card number", "Remove it."),

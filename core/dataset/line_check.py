@@ -127,7 +127,7 @@ def _check_message(message: Any) -> tuple[str, str] | None:
     if not isinstance(content, str):
         said = "has no content" if content is None else f"has {_type_of(content)} as its content"
         return "no_content", f"({role}) {said}"
-    if not content.strip():
+    if not content.strip() and not (role == "assistant" and message.get("tool_calls")):
         return "blank_content", f"({role}) is blank"
     if any("\ud800" <= character <= "\udfff" for character in content):
         return "lone_surrogate", f"({role}) holds half of a character (a lone surrogate)"

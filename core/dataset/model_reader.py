@@ -3,7 +3,7 @@
     python -m core.dataset.model_reader <bytes of memory>
 
 A question is two lines on standard input: the model and the time limit, then {"rows": […]} to count tokens, or
-{"view": […]} to see one conversation token by token. An answer is a line of JSON.
+{"view": …} to see one of these rows token by token. An answer is a line of JSON.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import sys
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy
 import orjson
@@ -25,11 +25,19 @@ import psutil
 from tokenizers import Tokenizer
 
 from core.dataset.model_process import BadModel
-from core.engine.answers import find_answers, mark_learned
+from core.engine.answers import LeftOut, Span, find_answers, find_left_out, mark_learned
 from core.engine.chat_template import BadModelFolder, ChatTemplate, TemplateRefused, load_template, read_special
-from core.engine.chat_tokens import read_markers
+from core.engine.chat_tokens import find_tools, read_markers
 
 _IDLE_S = 120.0
+
+
+class _Rendered(NamedTuple):
+    """The text that a model is trained on, the spans of the answers in it, and what of the row is not in it."""
+
+    text: str
+    answers: list[Span]
+    left_out: set[LeftOut]
 
 
 @dataclass(frozen=True)
@@ -39,12 +47,14 @@ class _Model:
     tokenizer: Tokenizer
     template: ChatTemplate | None
 
-    def render(self, messages: list[dict[str, Any]]) -> tuple[str, list[tuple[int, int]]]:
-        """Return the text that a model is trained on, and the spans of the answers in it; raises TemplateRefused."""
+    def render(self, row: dict[str, Any]) -> _Rendered:
+        """Return a row as a model is trained on it; raises TemplateRefused."""
+        messages, tools = row["messages"], find_tools(row)
         if self.template is None:
-            return "\n".join(message.get("content") or "" for message in messages), []
-        text = self.template.render(messages)
-        return text, find_answers(self.template, messages, text)
+            return _Rendered("\n".join(message.get("content") or "" for message in messages), [], set())
+        text = self.template.render(messages, tools)
+        left_out = find_left_out(self.template, messages, text, tools)
+        return _Rendered(text, find_answers(self.template, messages, text, tools), left_out)
 
 
 @lru_cache(maxsize=1)
@@ -71,39 +81,40 @@ def _load(folder: str, *_changed_at: int) -> _Model:
 def _answer(model: _Model, question: dict[str, Any]) -> dict[str, Any]:
     if "view" in question:
         return _view(model, question["view"])
-    return {"rows": _count(model, [row["messages"] for row in question["rows"]])}
+    return {"rows": _count(model, question["rows"])}
 
 
-def _view(model: _Model, messages: list[dict[str, Any]]) -> dict[str, Any]:
+def _view(model: _Model, row: dict[str, Any]) -> dict[str, Any]:
     """Return a conversation's text and tokens: their ids, where each ends in the text, and which are learned."""
     if model.template is None:
         raise BadModel("it has no chat template.")
     try:
-        text, spans = model.render(messages)
+        text, answers, _ = model.render(row)
     except TemplateRefused as error:
         return {"refused": [error.words, error.detail]}
     encoding = model.tokenizer.encode(text, add_special_tokens=False)
-    learned = mark_learned(encoding.offsets, spans)
+    learned = mark_learned(encoding.offsets, answers)
     return {"text": text, "ids": encoding.ids, "ends": [end for _, end in encoding.offsets], "learned": learned}
 
 
-def _count(model: _Model, conversations: list[list[dict[str, Any]]]) -> list[Any]:
-    """Return for each conversation its counts (token_counts.Counts), or why it is refused."""
-    rendered: list[Any] = []
-    for messages in conversations:
+def _count(model: _Model, rows: list[dict[str, Any]]) -> list[Any]:
+    """Return for each row its counts (token_counts.Counts), or why it is refused."""
+    rendered: list[_Rendered | dict[str, Any]] = []
+    for row in rows:
         try:
-            rendered.append(model.render(messages))
+            rendered.append(model.render(row))
         except TemplateRefused as error:
             rendered.append({"refused": [error.words, error.detail]})
-    texts = [result[0] for result in rendered if isinstance(result, tuple)]
+    texts = [result.text for result in rendered if isinstance(result, _Rendered)]
     encodings = iter(model.tokenizer.encode_batch(texts, add_special_tokens=False))
-    return [_counts(next(encodings), result[1]) if isinstance(result, tuple) else result for result in rendered]
+    return [_counts(next(encodings), result) if isinstance(result, _Rendered) else result for result in rendered]
 
 
-def _counts(encoding: Any, spans: list[tuple[int, int]]) -> list[int]:
-    learned = mark_learned(encoding.offsets, spans)
+def _counts(encoding: Any, rendered: _Rendered) -> list[Any]:
+    learned = mark_learned(encoding.offsets, rendered.answers)
     places = numpy.flatnonzero(learned)
-    return [len(encoding), len(places), int(places[0]) if len(places) else len(encoding)]
+    first = int(places[0]) if len(places) else len(encoding)
+    return [len(encoding), len(places), first, sorted(rendered.left_out)]
 
 
 def _limit_processor(seconds: float) -> None:

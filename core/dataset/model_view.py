@@ -41,8 +41,10 @@ class ModelView:
     cut: int
 
 
-def view_as_model(messages: Sequence[Mapping[str, Any]], folder: Path, max_length: int = -1) -> ModelView:
-    """Return the conversation as the model in `folder` is trained on it, cut at `max_length` tokens (-1: nowhere).
+def view_as_model(
+    messages: Sequence[Mapping[str, Any]], folder: Path, max_length: int = -1, tools: Any = None
+) -> ModelView:
+    """Return a row's conversation as the model in `folder` is trained on it, cut at `max_length` tokens (-1: nowhere).
 
     Raises BadInput if its chat template refuses the conversation, or the folder holds no chat model's tokenizer. Takes
     milliseconds, but a second or more if the model is not loaded yet or its template is slow: never call it in a page's
@@ -51,7 +53,7 @@ def view_as_model(messages: Sequence[Mapping[str, Any]], folder: Path, max_lengt
     if not (folder / "tokenizer.json").is_file():
         raise BadInput("The model's tokenizer is not on this machine.", "Choose a model that trains here.")
     try:
-        question = orjson.dumps({"view": list(messages)})
+        question = orjson.dumps({"view": {"messages": list(messages), "tools": tools}})
     except TypeError as error:
         raise BadInput("This row holds half of a character.", "Write the whole character.", str(error)) from error
     answer = ask(folder, question)

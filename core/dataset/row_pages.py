@@ -34,6 +34,11 @@ class Row:
     trained: int = 0
     tools: str = ""
 
+    def read(self) -> dict[str, Any]:
+        """Return the row as it stands in its file; only for a row that has messages."""
+        row: dict[str, Any] = json.loads(self.text)
+        return row
+
 
 @dataclass(frozen=True)
 class Page:
@@ -125,7 +130,7 @@ def read_row(line: int, raw: bytes, codes: tuple[str, ...] = (), tokens: int = 0
 
 def _to_shown(message: dict[str, Any]) -> dict[str, str]:
     content = message.get("content")
-    if content is None:
+    if not content:
         content = json.dumps(message.get("tool_calls"), ensure_ascii=False)
     return {"role": message["role"], "content": content}
 

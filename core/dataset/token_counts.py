@@ -9,20 +9,39 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy
+import orjson
 
 from core.dataset import row_index
 from core.dataset.findings import ERROR_FLAGS, Finding, flag
 from core.dataset.model_process import BadModel, ask, name_of
 from core.dataset.progress import Meter
 from core.dataset.report import EXACT_UNIT, Report
+from core.engine.answers import LeftOut
 from core.engine.chat_template import TemplateRefused
+from core.engine.chat_tokens import find_tools
 from core.errors import BadInput
 
 NO_TOKENIZER = "estimate"
+_VERSION = b"2"  # of what is counted and found: what an earlier one kept is counted anew
 _BATCH = 128  # an encoding holds about 150 bytes a token: 128 rows of ultrachat take 25 MB
-Counts = tuple[int, int, int]  # tokens, those that are trained on, and which is the first of these
+_SAID = {  # finding -> what is said of the first such row
+    "tools_left_out": "has calls, results or descriptions of tools that the model's template does not show.",
+    "thoughts_left_out": "has a thought that the model's template leaves out.",
+    "template_refused": "is refused by the model's chat template",
+    "tools_refused": "has tools, and is refused by the model's chat template",
+}
+
+
+class Counts(NamedTuple):
+    """Tokens of a row, those that are trained on, which is the first of these, and what its template leaves out."""
+
+    tokens: int
+    trained: int
+    first: int
+    left_out: Sequence[LeftOut] = ()
 
 
 class LengthCounter:
@@ -41,7 +60,7 @@ class LengthCounter:
             return []
         answer = ask(self._folder, b'{"rows":[' + b",".join(line.strip() for line in lines) + b"]}")
         return [
-            TemplateRefused(*counts["refused"]) if isinstance(counts, dict) else tuple(counts)
+            TemplateRefused(*counts["refused"]) if isinstance(counts, dict) else Counts(*counts)
             for counts in answer["rows"]
         ]
 
@@ -50,7 +69,7 @@ def mark_of(folder: Path | None) -> str:
     """Return the name under which the counts of a tokenizer and its chat template are kept."""
     if folder is None:
         return NO_TOKENIZER
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(_VERSION)
     try:
         for name in ("tokenizer.json", "chat_template.jinja", "tokenizer_config.json"):
             if name == "tokenizer.json" or (folder / name).is_file():
@@ -83,12 +102,13 @@ def _count_file(report: Report, path: Path, counter: LengthCounter, meter: Meter
     tokens = records["tokens"][records["tokens"] > 0].astype(numpy.int64)
     trained = int(records["trained"].sum(dtype=numpy.int64))
     counted = replace(report, stats=report.stats.with_lengths(tokens, EXACT_UNIT, trained))
-    if not refusals:
-        return counted
-    line, refusal = next(iter(refusals.items()))
-    said = f"Line {line} is refused by the model's chat template: {refusal.words}"
-    places = row_index.find_flagged(path, "template_refused")
-    return counted.with_findings([row_index.make_finding(path, places, "template_refused", said)])
+    findings = []
+    for code, said in _SAID.items():
+        if len(places := row_index.find_flagged(path, code)):
+            line = int(row_index.read(path)["line"][places[0]])
+            words = f": {refusals[line].words}" if code.endswith("refused") else ""
+            findings.append(row_index.make_finding(path, places, code, f"Line {line} {said}{words}"))
+    return counted.with_findings(findings)
 
 
 def count_lengths(
@@ -111,9 +131,10 @@ def count_lengths(
         for place, result in zip(places, counts, strict=True):
             if isinstance(result, TemplateRefused):
                 refusals[int(rows["line"][place])] = result
-                flags[place] = flag("template_refused")
+                flags[place] = flag("tools_refused" if _has_tools(lines[place - done]) else "template_refused")
             else:
-                records[place] = result
+                records[place] = result[:3]
+                flags[place] = flag(*(f"{part}_left_out" for part in result.left_out))
         done += len(lines)
         done_bytes += sum(map(len, lines))
         if meter:
@@ -141,3 +162,10 @@ def read_lengths(path: Path, mark: str) -> tuple[row_index.Rows, row_index.Rows]
 def _find_usable(rows: row_index.Rows) -> row_index.Rows:
     usable: row_index.Rows = (rows["flags"] & numpy.uint64(ERROR_FLAGS | flag("lone_message"))) == 0
     return usable
+
+
+def _has_tools(line: bytes) -> bool:
+    row = orjson.loads(line)
+    return bool(find_tools(row)) or any(
+        message["role"] == "tool" or "tool_calls" in message for message in row["messages"]
+    )

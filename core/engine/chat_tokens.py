@@ -10,7 +10,7 @@ import resource
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,9 +53,9 @@ class ChatTokens:
     stop_ids: tuple[int, ...]
     context_length: int
 
-    def encode_prompt(self, messages: Sequence[Message]) -> list[int]:
+    def encode_prompt(self, messages: Sequence[Message], tools: Tools = None) -> list[int]:
         """Return the ids after which the model answers."""
-        return self.tokenizer.encode(self.template.render(messages, ask=True), add_special_tokens=False).ids
+        return self.tokenizer.encode(self.template.render(messages, tools, ask=True), add_special_tokens=False).ids
 
     def encode_conversations(
         self, conversations: Sequence[Sequence[Message]], tools: Sequence[Tools] = ()
@@ -109,6 +109,12 @@ def load_chat_tokens(model_dir: Path) -> ChatTokens:
     )
 
 
+def find_tools(row: Mapping[str, Any]) -> Tools:
+    """Return the tools that a row of chat data gives its template, None where it has no list of them."""
+    tools = row.get("tools")
+    return tools if isinstance(tools, list) and tools and all(isinstance(tool, dict) for tool in tools) else None
+
+
 def check_messages(messages: object) -> str | None:
     """Return what is wrong with a list of chat messages, as a sentence, or None."""
     if not isinstance(messages, list) or not messages:
@@ -116,7 +122,8 @@ def check_messages(messages: object) -> str | None:
     for number, message in enumerate(messages, 1):
         if not isinstance(message, dict):
             return f"Message {number} must be an object with 'role' and 'content'."
-        for key in ("role", "content"):
+        calls = message.get("role") == "assistant" and message.get("tool_calls")
+        for key in ("role",) if calls and message.get("content") is None else ("role", "content"):
             if not isinstance(message.get(key), str):
                 return f"Message {number} needs '{key}' as text."
         if message["role"] not in ("system", "user", "assistant", "tool"):

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from core.engine.chat_template import Message
-from core.engine.chat_tokens import check_messages
+from core.engine.chat_template import Message, Tools
+from core.engine.chat_tokens import check_messages, find_tools
 from core.engine.splits import deal
 from core.errors import BadInput, NotFound
 from core.recipe import MINIMUM_ROWS
@@ -21,11 +21,15 @@ SHOWN = 5
 
 @dataclass(frozen=True)
 class ChatFile:
-    """Usable conversations with the line each stands on. dropped: rows that are empty or hold a single message."""
+    """Usable conversations with the line each stands on, and its tools.
+
+    dropped: rows that are empty or hold a single message.
+    """
 
     name: str
     conversations: list[list[Message]]
     lines: list[int]
+    tools: list[Tools]
     dropped: int = 0
     unused_columns: tuple[str, ...] = ()
 
@@ -52,7 +56,8 @@ class ChatFile:
         """Return some of the rows."""
         kept = [int(index) for index in indices]
         conversations, lines = [self.conversations[i] for i in kept], [self.lines[i] for i in kept]
-        return replace(self, conversations=conversations, lines=lines, dropped=0)
+        tools = [self.tools[i] for i in kept]
+        return replace(self, conversations=conversations, lines=lines, tools=tools, dropped=0)
 
 
 def read_chat_file(path: Path) -> ChatFile:
@@ -62,7 +67,7 @@ def read_chat_file(path: Path) -> ChatFile:
     """
     if not path.is_file():
         raise NotFound(f"The data file {path.name} was not found.", detail=str(path))
-    conversations, lines, problems, dropped, columns = [], [], [], 0, set()
+    conversations, lines, tools, problems, dropped, columns = [], [], [], [], 0, set()
     with path.open(encoding="utf-8", errors="strict") as file:
         try:
             for line, text in enumerate(file, 1):
@@ -72,19 +77,21 @@ def read_chat_file(path: Path) -> ChatFile:
                 if problem:
                     problems.append(f"Line {line} of {path.name}: {problem}")
                     continue
-                columns |= row.keys() - KNOWN_COLUMNS
+                given = find_tools(row)
+                columns |= row.keys() - KNOWN_COLUMNS - ({"tools"} if given else set())
                 messages = row["messages"]
                 if not messages or len(messages) < 2:
                     dropped += 1
                     continue
                 conversations.append(messages)
                 lines.append(line)
+                tools.append(given)
         except UnicodeDecodeError as error:
             raise BadInput(f"{path.name} is not text in UTF-8.", "Save it as UTF-8 JSON Lines.", str(error)) from error
     if problems:
         more = f"{len(problems) - 1} more lines are wrong." if len(problems) > 1 else "Correct it, then start again."
         raise BadInput(problems[0], more, "\n".join(problems[:SHOWN]))
-    return ChatFile(path.name, conversations, lines, dropped, tuple(sorted(columns)))
+    return ChatFile(path.name, conversations, lines, tools, dropped, tuple(sorted(columns)))
 
 
 def _read_row(text: str) -> tuple[dict[str, Any], str]:

@@ -15,10 +15,10 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from core.engine.chat_template import BadConversation, Message
-from core.engine.chat_tokens import ChatTokens, Conversation, check_messages, load_chat_tokens
+from core.engine.chat_template import BadConversation, Message, Tools
+from core.engine.chat_tokens import ChatTokens, Conversation, check_messages, find_tools, load_chat_tokens
 from core.engine.compute_speed import Threads, choose_number_format
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ class Question:
     row: int
     messages: list[Message]
     expected: str
+    tools: Tools = None
 
 
 class Reporter:
@@ -119,7 +120,7 @@ def evaluate(base: Path, tuned: Path, test: Path, output: Path, options: Options
 def _answer_row(question: Question, answers: dict[str, list[str]], number: int) -> dict[str, Any]:
     return {
         "row": question.row,
-        "prompt": str(question.messages[-1]["content"]),
+        "prompt": str(question.messages[-1].get("content") or ""),
         "messages": question.messages,
         "expected": question.expected,
         "base": answers["base"][number],
@@ -142,33 +143,40 @@ def _load_tokens(folder: Path) -> ChatTokens:
         raise CannotEvaluate(str(error)) from error
 
 
-def _read_rows(test: Path) -> list[tuple[int, list[Message]]]:
+class _Row(NamedTuple):
+    line: int
+    messages: list[Message]
+    tools: Tools
+
+
+def _read_rows(test: Path) -> list[_Row]:
     """Return conversations with their line; rows without one are left out, as in training."""
     files = sorted(test.glob("*.jsonl")) if test.is_dir() else [test]
     if not files or not files[0].is_file():
         raise CannotEvaluate(f"The test data {test.name} was not found.")
-    rows: list[tuple[int, list[Message]]] = []
+    rows: list[_Row] = []
     with files[0].open(encoding="utf-8") as file:
         for line, text in enumerate(file, 1):
             if not text.strip():
                 continue
             try:
-                messages = json.loads(text).get("messages")
+                row = json.loads(text)
+                messages = row.get("messages")
             except (ValueError, AttributeError) as error:
                 raise CannotEvaluate(f"Line {line} of {files[0].name} is not a JSON object.") from error
             if not messages or len(messages) < 2:
                 continue
             if problem := check_messages(messages):
                 raise CannotEvaluate(f"Line {line} of {files[0].name}: {problem}")
-            rows.append((line, messages))
+            rows.append(_Row(line, messages, find_tools(row)))
     if not rows:
         raise CannotEvaluate(f"{files[0].name} holds no conversation.")
     return rows
 
 
-def _encode(tokens: ChatTokens, rows: list[tuple[int, list[Message]]]) -> list[Conversation]:
+def _encode(tokens: ChatTokens, rows: list[_Row]) -> list[Conversation]:
     try:
-        encoded = tokens.encode_conversations([messages for _, messages in rows])
+        encoded = tokens.encode_conversations([row.messages for row in rows], [row.tools for row in rows])
     except BadConversation as error:
         raise CannotEvaluate(str(error)) from error
     limit = tokens.context_length
@@ -179,15 +187,14 @@ def _encode(tokens: ChatTokens, rows: list[tuple[int, list[Message]]]) -> list[C
     return kept
 
 
-def _pick_questions(rows: list[tuple[int, list[Message]]], options: Options) -> list[Question]:
+def _pick_questions(rows: list[_Row], options: Options) -> list[Question]:
     """Draw rows at random, the same for the same seed, in the file's order."""
-    answered = [(line, messages) for line, messages in rows if messages[-1]["role"] == "assistant"]
+    answered = [row for row in rows if row.messages[-1]["role"] == "assistant" and row.messages[-1].get("content")]
     drawn = random.Random(options.seed).sample(answered, min(options.answers, len(answered)))
-    return [Question(line, messages[:-1], str(messages[-1]["content"])) for line, messages in sorted(drawn, key=_line)]
-
-
-def _line(row: tuple[int, list[Message]]) -> int:
-    return row[0]
+    return [
+        Question(line, messages[:-1], str(messages[-1]["content"]), tools)
+        for line, messages, tools in sorted(drawn, key=lambda row: row.line)
+    ]
 
 
 def _plan_batches(encoded: list[Conversation]) -> list[list[Conversation]]:
@@ -252,7 +259,7 @@ def _answer(
     import torch
 
     room = tokens.context_length - max_new_tokens
-    prompts = [tokens.encode_prompt(each.messages)[-room:] for each in questions]
+    prompts = [tokens.encode_prompt(each.messages, each.tools)[-room:] for each in questions]
     order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
     answers = [""] * len(prompts)
     for start in range(0, len(order), ROWS_PER_BATCH * 2):

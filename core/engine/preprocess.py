@@ -82,7 +82,7 @@ def _read_splits(step: Step, seed: int) -> dict[str, ChatFile]:
 def _encode(tokens: ChatTokens, chat_file: ChatFile, limit: int) -> tuple[TokenRows, dict[str, int]]:
     """Tokenise; rows that are cut before the assistant speaks teach nothing and are left out."""
     try:
-        encoded = tokens.encode_conversations(chat_file.conversations)
+        encoded = tokens.encode_conversations(chat_file.conversations, chat_file.tools)
     except BadConversation as error:
         raise BadInput(f"{chat_file.name}: {error}", "Check the roles and their order.") from error
     cut = sum(len(each.ids) > limit for each in encoded)

@@ -40,9 +40,9 @@ def validate(step: Step) -> None:
 def check_template(tokens: ChatTokens, chat_file: ChatFile) -> None:
     """Raise BadInput where the model's own chat template refuses a conversation."""
     problems = []
-    for line, messages in zip(chat_file.lines, chat_file.conversations, strict=True):
+    for line, messages, tools in zip(chat_file.lines, chat_file.conversations, chat_file.tools, strict=True):
         try:
-            tokens.template.render(messages)
+            tokens.template.render(messages, tools)
         except BadTemplate as error:
             raise BadInput(str(error), "Pick another model, or mend the chat template in its folder.") from error
         except BadConversation as error:

@@ -217,7 +217,7 @@ def _draw_as_model(row: Row, tokenizer: Path | None, limit: int) -> None:
         st.text("This row is too long to be shown token by token.")
         return
     key, asked = f"model-view-{row.line}", f"{datasets.identify(tokenizer)}:{limit}:{hash(row.text)}"
-    viewed = reads.work(key, asked, lambda: datasets.view_as_model(row.messages, tokenizer, limit), alone=True)
+    viewed = reads.work(key, asked, lambda: _view_as_model(row, tokenizer, limit), alone=True)
     if not ready(viewed, "Reading it with the model's tokenizer…", (120,), key=key):
         return
     seen = viewed.value
@@ -228,6 +228,11 @@ def _draw_as_model(row: Row, tokenizer: Path | None, limit: int) -> None:
     draw_tokens(shown, key=f"tokens-{row.line}", alt=f"Line {row.line} as the model sees it: {said}.")
     if len(seen.tokens) > len(shown):
         st.caption(f"The first {words.number(len(shown))} tokens are shown.")
+
+
+def _view_as_model(row: Row, tokenizer: Path, limit: int) -> datasets.ModelView:
+    given = row.read()
+    return datasets.view_as_model(given["messages"], tokenizer, limit, given.get("tools"))
 
 
 def _pretty(text: str) -> str:

@@ -27,6 +27,11 @@ def test_a_good_row_has_no_findings() -> None:
     assert find(row(said("system"), said("user"), said("assistant"), said("user"), said("assistant"))) == []
 
 
+@pytest.mark.parametrize("content", [None, "", " "])
+def test_an_answer_that_calls_tools_needs_no_content(content: str | None) -> None:
+    assert find(row(said("user"), said("assistant", content) | {"tool_calls": [{"id": "1"}]})) == []
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -6,15 +6,21 @@ import json
 import random
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from core.dataset.file_check import check_file
-from core.dataset.token_counts import LengthCounter, count_lengths
+from core.dataset.findings import Finding
+from core.dataset.model_view import view_as_model
+from core.dataset.token_counts import LengthCounter, count_both, count_lengths
 from core.engine.chat_template import BadConversation
 from core.engine.chat_tokens import load_chat_tokens
+from core.engine.conversations import read_chat_file
 from tests.core.dataset.test_model_view import TEMPLATES
-from tests.tiny_model import build_tiny_model
+from tests.core.engine.talks import CALLS, TOOL
+from tests.core.engine.templates import FAMILIES
+from tests.tiny_model import build_tiny_model, write_jsonl
 
 SEED = 20_261_125
 SMOLLM2 = (
@@ -100,3 +106,61 @@ def test_one_message_alone_counts_for_nothing_as_it_is_not_trained_on(tmp_path: 
     records, refused = count_lengths(path, LengthCounter(tiny))
     assert records["tokens"][0] > records["trained"][0] > 0
     assert (records["tokens"][1], records["trained"][1], refused) == (0, 0, {})
+
+
+ASKED = {"role": "user", "content": "Look it up."}
+THOUGHT = [ASKED, {"role": "assistant", "content": "Blue.", "reasoning_content": "What colour?"}]
+
+
+def check_with(family: str, folder: Path, rows: list[dict[str, Any]]) -> list[Finding]:
+    """Return what the check of these rows finds with a template in the manner of a family of models."""
+    path = folder / "train.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    report = check_file(path)
+    counted, _ = count_both((report, None), path, None, FAMILIES[family].write(folder / "model", marks=False))
+    return [finding for finding in counted.findings if finding.code not in ("too_few_rows", "duplicate")]
+
+
+@pytest.mark.parametrize("family", ["SmolLM2", "Phi-4"])
+def test_rows_whose_tools_the_template_does_not_show_are_one_finding(tmp_path: Path, family: str) -> None:
+    rows = [{"messages": [ASKED, {"role": "assistant", "content": "Blue."}]}, *[{"messages": CALLS}] * 3]
+    [finding] = check_with(family, tmp_path, rows)
+    assert (finding.code, finding.count, finding.lines) == ("tools_left_out", 3, (2, 3, 4))
+    assert finding.example.startswith("Line 2 has calls, results or descriptions of tools")
+    assert finding.kind.fix == "Write them as text, or change the model."
+    assert not finding.kind.severity.blocks
+
+
+def test_rows_whose_tools_the_template_refuses_are_one_finding_that_blocks(tmp_path: Path) -> None:
+    [finding] = check_with("Gemma", tmp_path, [{"messages": CALLS}] * 3)
+    assert (finding.code, finding.count) == ("tools_refused", 3)
+    assert finding.example.startswith("Line 1 has tools, and is refused by the model's chat template: Roles must go")
+    assert finding.kind.severity.blocks
+
+
+def test_thoughts_that_the_template_leaves_out_are_one_finding(tmp_path: Path) -> None:
+    [finding] = check_with("Qwen 3", tmp_path, [{"messages": THOUGHT}, {"messages": THOUGHT * 2}, {"messages": CALLS}])
+    assert (finding.code, finding.lines) == ("thoughts_left_out", (2,))
+    assert finding.example == "Line 2 has a thought that the model's template leaves out."
+
+
+def test_a_template_that_shows_everything_has_no_such_finding(tmp_path: Path) -> None:
+    assert not check_with("Qwen 3", tmp_path, [{"messages": CALLS, "tools": [TOOL]}, {"messages": THOUGHT}])
+
+
+def test_the_tools_of_a_row_are_counted_and_shown_as_the_trainer_renders_them(tmp_path: Path) -> None:
+    folder = FAMILIES["Qwen 3"].write(tmp_path / "model", marks=False)
+    [wanted] = load_chat_tokens(folder).encode_conversations([CALLS], [[TOOL]])
+    row = {"messages": CALLS, "tools": [TOOL]}
+    [counts] = LengthCounter(folder).count_lines([json.dumps(row).encode()])
+    assert counts == (len(wanted.ids), sum(wanted.learned), wanted.learned.index(True), [])
+    shown = view_as_model(CALLS, folder, tools=[TOOL])
+    assert [token.id for token in shown.tokens] == wanted.ids
+    assert "<tools>" in shown.text
+    read = read_chat_file(write_jsonl(tmp_path / "train.jsonl", [row]))
+    assert (read.conversations, read.tools, read.unused_columns) == ([without_nulls(CALLS)], [[TOOL]], ())
+    assert load_chat_tokens(folder).encode_conversations(read.conversations, read.tools) == [wanted]
+
+
+def without_nulls(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{key: value for key, value in message.items() if value is not None} for message in messages]

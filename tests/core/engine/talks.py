@@ -36,7 +36,19 @@ MARKERS = (
     ),
 )
 BLANKS = (" ", "\n", "\n\n", "\t", "\u00a0", "\u200b", "\u2003", "\r\n", " \n ", "\ufeff")
-TOOLS = ("look_up", "wetter", "fähre_1")
+NAMES = ("look_up", "wetter", "fähre_1")
+
+CALL = {"id": "123456789", "type": "function", "function": {"name": "look_up", "arguments": {"place": "here"}}}
+CALLS: list[dict[str, Any]] = [
+    {"role": "user", "content": "Look it up."},
+    {"role": "assistant", "content": None, "tool_calls": [CALL]},
+    {"role": "tool", "tool_call_id": "123456789", "content": "blue"},
+    {"role": "assistant", "content": "It is blue."},
+]
+TOOL: dict[str, Any] = {
+    "type": "function",
+    "function": {"name": "look_up", "description": "Looks it up.", "parameters": {}},
+}
 
 
 def make_talk(chance: random.Random) -> Talk:
@@ -67,7 +79,7 @@ class _Maker:
             messages.append({"role": "user", "content": self.text()})
         if self.happens(0.05):  # some do not keep to turns
             messages.insert(self.chance.randrange(len(messages)), self.answer(thinks))
-        described = [self.tool(name) for name in TOOLS[: self.chance.randint(1, 3)]]
+        described = [self.tool(name) for name in NAMES[: self.chance.randint(1, 3)]]
         return {"messages": messages} | ({"tools": described} if tools and self.happens(0.8) else {})
 
     def happens(self, share: float) -> bool:
@@ -111,7 +123,7 @@ class _Maker:
 
     def call(self) -> dict[str, Any]:
         given = {"place": self.text(), "days": self.chance.randint(0, 9)} if self.happens(0.8) else {}
-        named = {"name": self.chance.choice(TOOLS), "arguments": given}
+        named = {"name": self.chance.choice(NAMES), "arguments": given}
         return {"id": f"{self.chance.randrange(10**9):09}", "type": "function", "function": named}
 
     def tool(self, name: str) -> dict[str, Any]:

@@ -12,19 +12,11 @@ import pytest
 from core.engine.answers import find_answers, find_left_out
 from core.engine.chat_template import ChatTemplate, TemplateRefused
 from core.engine.chat_tokens import ChatTokens, load_chat_tokens
-from tests.core.engine.talks import Talk, make_talk
+from tests.core.engine.talks import CALL, CALLS, TOOL, Talk, make_talk
 from tests.core.engine.templates import FAMILIES
 from tests.soak import Soak
 
 UNCERTAIN = ("it does not show where an answer begins", "it does not show where an answer ends")
-CALL = {"id": "123456789", "type": "function", "function": {"name": "look_up", "arguments": {"place": "here"}}}
-CALLS = [
-    {"role": "user", "content": "Look it up."},
-    {"role": "assistant", "content": None, "tool_calls": [CALL]},
-    {"role": "tool", "tool_call_id": "123456789", "content": "blue"},
-    {"role": "assistant", "content": "It is blue."},
-]
-TOOL = {"type": "function", "function": {"name": "look_up", "description": "Looks it up.", "parameters": {}}}
 
 
 @pytest.fixture(scope="module")

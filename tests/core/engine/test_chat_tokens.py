@@ -17,6 +17,7 @@ from core.errors import BadInput
 from core.runs.failures import explain
 from tests.core.dataset.test_model_process import LOOP, REFUSED, UNREADABLE
 from tests.core.engine.conftest import Workbench
+from tests.core.engine.talks import CALLS
 from tests.tiny_model import make_conversations, write_jsonl
 
 TALK = [
@@ -221,6 +222,13 @@ def test_a_model_without_a_chat_template_is_no_chat_model(tiny_model: Path, tmp_
 )
 def test_messages_that_are_not_chat_are_named(messages: object, words: str) -> None:
     assert words in (check_messages(messages) or "")
+
+
+def test_an_answer_that_calls_tools_needs_no_content(tiny_model: Path) -> None:
+    assert check_messages(CALLS) is None
+    assert "needs 'content'" in (check_messages([CALLS[0], {"role": "assistant"}]) or "")
+    prompt = load_chat_tokens(tiny_model).template.render(CALLS[:2])
+    assert prompt.endswith("<|im_start|>assistant\n<|im_end|>\n")
 
 
 def test_the_number_format_is_measured_and_explained() -> None:
