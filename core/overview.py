@@ -18,6 +18,7 @@ from core.runs.failures import RunError
 from core.runs.jobs import find_run, get_run, list_runs
 from core.runs.metrics import Series
 from core.runs.progress import make_stages
+from core.runs.queue import Queue, find_queue
 from core.runs.states import ACTIVE_WORDS, JobState, Run
 from core.serving.endpoints import EndpointView
 from core.teardown.inventory import Inventory
@@ -109,6 +110,25 @@ def read_runs(conn: Connection, limit: int = ENDED_SHOWN) -> list[Run]:
 def find_current(runs: Sequence[Run]) -> Run | None:
     """Return the run that trains, else the one that is nearest to it; None where none is active."""
     return min((run for run in runs if not run.finished), key=lambda run: run.rank, default=None)
+
+
+def find_queue_of(
+    conn: Connection, runs: Sequence[Run], compute: str, nodes: int = 1, created: datetime | None = None
+) -> Queue:
+    """Return what stands before a run on a compute. created: of the run itself, None for one to come."""
+    ledger, here = Ledger(), conn.cloud.is_local
+    return find_queue(
+        runs, compute, lambda run: _find_told(ledger, conn.alias, run), nodes=nodes, here=here, created=created
+    )
+
+
+def _find_told(ledger: Ledger, alias: str, run: Run) -> float | None:
+    """Return how many seconds a run was said to take, the middle of the range; None where nobody said."""
+    launch = find_launch(ledger, alias, run.name)
+    change = launch.change if launch is not None and isinstance(launch.change, Launch) else None
+    if change is None or change.told_low_s is None or change.told_high_s is None:
+        return None
+    return (change.told_low_s + change.told_high_s) / 2
 
 
 def describe_active(runs: Sequence[Run], without: str = "") -> str:

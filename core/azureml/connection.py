@@ -60,6 +60,16 @@ class Blobs(NamedTuple):
         return f"azureml://datastores/{self.datastore}/paths/{path}"
 
 
+@dataclass(frozen=True)
+class Room:
+    """What this machine has, in bytes."""
+
+    disk: int
+    """Free where a run writes its files."""
+    memory: int
+    free_memory: int
+
+
 class Connection:
     """One workspace and its registry. Whatever builds a client imports the SDK: use it in a reader or an operation."""
 
@@ -290,12 +300,13 @@ class Connection:
             return ()
         return tuple(self.http("GET", "/health", what="the local workspace").json().get("faults") or ())
 
-    def find_free_bytes(self) -> int | None:
-        """Return the space where a run writes its files, None where the workspace brings its own without end."""
+    def find_room(self) -> Room | None:
+        """Return what this machine has room for, None where the workspace brings its own machines."""
         if not self.cloud.is_local:
             return None
-        free = self.http("GET", "/health", what="the local workspace").json().get("free_bytes")
-        return int(free) if free is not None else None
+        told = self.http("GET", "/health", what="the local workspace").json()
+        total = float((told.get("machine") or {}).get("memory_gib") or 0) * 2**30
+        return Room(int(told.get("free_bytes") or 0), int(total), int(told.get("free_memory_bytes") or total))
 
     def _machine_words(self) -> str:
         if not self.cloud.is_local:

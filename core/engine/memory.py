@@ -32,10 +32,15 @@ def touch_ahead(model_dir: Path) -> threading.Thread | None:
     if not keeps_memory() or os.environ.get("CUDA_VISIBLE_DEVICES"):
         return None
     weights = sum(path.stat().st_size for path in model_dir.glob("*.safetensors"))
-    size = min(_TIMES_THE_FILE * weights, _MOST_BYTES, int(_SHARE_OF_FREE * free_bytes()))
+    size = how_much_to_touch(weights, free_bytes())
     thread = threading.Thread(target=_touch, args=(size,), name="touch", daemon=True)
     thread.start()
     return thread
+
+
+def how_much_to_touch(weights: int, free: int) -> int:
+    """Return how many bytes are touched for a model whose files hold `weights`, of `free` that are."""
+    return min(_TIMES_THE_FILE * weights, _MOST_BYTES, int(_SHARE_OF_FREE * free))
 
 
 def keeps_memory() -> bool:

@@ -20,17 +20,12 @@ from core.engine.answer_loss import answer_loss, takes_lines
 from core.engine.batches import Batch, make_batch, plan_epoch
 from core.engine.checkpoints import STATE_FILE, Checkpoints
 from core.engine.compute_speed import Threads
+from core.engine.memory_estimate import EAGER_UP_TO, RECOMPUTE_ABOVE
 from core.engine.preprocess import TokenRows
 from core.engine.step import Step
 from core.engine.trainable import Trainable
 from core.engine.training_settings import TrainingSettings
 from core.errors import TunedeckError
-
-# Beyond this length attention's square of scores no longer fits; below it the plain form is 1.3 times as fast on a CPU.
-EAGER_UP_TO = 1024
-# Tokens of a batch above which activations are computed twice instead of kept. Measured on a full training of a 135M
-# model, which may take 6 GiB: 684 tokens 3.2 GiB, 2,984 tokens 8.0 GiB, 3,104 tokens computed twice 3.9 GiB.
-RECOMPUTE_ABOVE = 1536
 
 
 class Diverged(TunedeckError):

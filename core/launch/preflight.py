@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from core.azureml.connection import Connection
+from core.azureml.connection import Connection, Room
 from core.azureml.settings import Settings
 from core.catalog.base_models import BaseModel, get_base_model
 from core.catalog.compute import (
@@ -20,6 +20,7 @@ from core.catalog.compute import (
     list_sizes,
 )
 from core.dataset import ChatDataset, count_tokens_with, find_dataset, find_tokenizer
+from core.engine.memory_estimate import ModelShape, read_shape
 from core.errors import AccessDenied, BadInput, NotFound, TunedeckError
 from core.launch.drafts import Draft
 from core.launch.estimate import estimate, measure_work
@@ -27,7 +28,7 @@ from core.launch.export import write_script
 from core.launch.pipeline import get_component
 from core.launch.plan import Check, CheckState, LaunchPlan
 from core.launch.rows import deal_rows
-from core.launch.settings_checks import check_length, check_rows, check_settings
+from core.launch.settings_checks import check_length, check_memory, check_rows, check_settings
 from core.recipe import Recipe, build_recipe, display_name, total_batch_size, total_steps
 
 OK, OPEN, WARNING, FAILED = CheckState
@@ -51,8 +52,10 @@ class LaunchFacts:
     quota: Quota | None
     quota_problem: str
     """Why the quota is not known."""
-    free_bytes: int | None
-    """Of the disk that the run writes to, None where nobody says."""
+    room: Room | None
+    """Of this machine, None where another trains."""
+    shape: ModelShape | None
+    """The model's, where its files are on this machine and it trains."""
 
 
 def plan_launch(conn: Connection, draft: Draft) -> LaunchPlan:
@@ -76,7 +79,7 @@ def read_facts(conn: Connection, model: str, model_version: str, compute: str, d
     if data is None:
         raise NotFound("The data of this draft is no longer in this home.", "Choose the data again.")
     base, node = get_base_model(conn, model, model_version or "latest"), get_compute(conn, compute)
-    sizes = list_sizes(conn)
+    folder, sizes = find_tokenizer(base.name, base.version), list_sizes(conn)
     size = find_size(sizes, node.size)
     inputs, access = _read_component(conn)
     quota, problem = _read_quota(conn, size)
@@ -85,14 +88,15 @@ def read_facts(conn: Connection, model: str, model_version: str, compute: str, d
         here=conn.cloud.is_local,
         model=base,
         compute=node,
-        dataset=count_tokens_with(data, find_tokenizer(base.name, base.version)),
+        dataset=count_tokens_with(data, folder),
         verdict=check_compute(node, base, sizes),
         access=access,
         inputs=inputs,
         size=size,
         quota=quota,
         quota_problem=problem,
-        free_bytes=conn.find_free_bytes(),
+        room=conn.find_room(),
+        shape=read_shape(folder) if folder is not None and conn.cloud.is_local and not node.gpus else None,
     )
 
 
@@ -112,7 +116,8 @@ def make_plan(facts: LaunchFacts, draft: Draft) -> LaunchPlan:
         _check_compute(facts.verdict),
         check_nodes(compute, nodes),
         _check_quota(facts, nodes),
-        _check_disk(facts.free_bytes, estimate_bytes(model, recipe)),
+        _check_disk(facts.room, estimate_bytes(model, recipe)),
+        check_memory(facts.shape, facts.room, recipe, rows),
         check_rows(rows) if dataset.usable else Check("Data", FAILED, dataset.words, "Go to Data."),
         check_length(rows, model.context_length),
         *check_settings(recipe, rows, gpus, steps),
@@ -217,11 +222,11 @@ def estimate_bytes(model: BaseModel, recipe: Recipe) -> int | None:
     return int(weights * (1.1 if recipe.lora else 9))
 
 
-def _check_disk(free: int | None, estimated: int | None) -> Check | None:
+def _check_disk(room: Room | None, estimated: int | None) -> Check | None:
     """Refuse a run without three times its estimate free: a checkpoint is written beside the one it takes over from."""
-    if free is None or estimated is None:
+    if room is None or estimated is None:
         return None
-    needed = 3 * estimated
+    free, needed = room.disk, 3 * estimated
     if free < needed:
         detail = f"{free / 1e9:.1f} GB are free where the run writes; {needed / 1e9:.1f} GB are needed."
         return Check("Disk", FAILED, detail, "Free some space: `python -m core.local usage` and `prune` help.")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from core.azureml.connection import Room
+from core.engine.memory_estimate import ModelShape, estimate_peak, number_size
 from core.launch.plan import Check, CheckState, Fix
 from core.launch.rows import RunRows
-from core.recipe import MINIMUM_ROWS, USUAL_RATES, Recipe, total_batch_size
+from core.recipe import MINIMUM_ROWS, USUAL_RATES, Recipe, Value, smaller_batch, total_batch_size
 from core.words import plural
 
 OK, OPEN, WARNING, FAILED = CheckState
@@ -74,6 +78,63 @@ def check_settings(recipe: Recipe, rows: RunRows, gpus: int, steps: int) -> list
         if check is not None
     ]
     return found or [Check("Settings", OK, f"{plural(steps, 'step')} of {total_batch_size(recipe.values, gpus):,}")]
+
+
+def check_memory(shape: ModelShape | None, room: Room | None, recipe: Recipe, rows: RunRows) -> Check | None:
+    """Say whether training fits this machine's memory: refuse what surely does not, warn of what may not."""
+    if shape is None or room is None or recipe.problems or not len(rows.train):
+        return None
+    padded = rows.limit if recipe["pad_to_max_length"] == "true" else 0
+    longest = max(padded, int(max(rows.train.max(), rows.splits["validation"].max(initial=0))))
+    weights, needed = (
+        shape.parameters * number_size(recipe["precision"]),
+        _estimate(shape, room, recipe.values, longest),
+    )
+    if weights > room.memory:
+        detail = f"The weights alone take {weights / 1e9:,.1f} GB; this machine has {room.memory / 1e9:,.1f} GB."
+        return Check("Memory", FAILED, detail, "Pick a smaller model.")
+    if needed <= room.free_memory:
+        detail = (
+            f"About {needed / 1e9:,.1f} of {room.free_memory / 1e9:,.1f} GB that are free, an estimate for this machine"
+        )
+        return Check("Memory", OK, detail)
+    free = f"{room.free_memory / 1e9:,.1f} GB are free"
+    detail = f"About {needed / 1e9:,.1f} GB are needed, an estimate for this machine; {free}."
+    fix = _find_smaller(shape, room, recipe, longest)
+    hint = "" if fix else "Nothing smaller fits: end what else runs here, or pick a smaller model."
+    return Check("Memory", WARNING, detail, hint, fix, confirm=True)
+
+
+def _estimate(shape: ModelShape, room: Room, values: Mapping[str, Value], longest: int) -> int:
+    return estimate_peak(shape, values, longest, number_size(values["precision"]), room.free_memory)
+
+
+def _find_smaller(shape: ModelShape, room: Room, recipe: Recipe, longest: int) -> Fix | None:
+    """Return the least change that fits: a smaller batch with accumulation, LoRA, shorter rows, or several of them."""
+    settings: dict[str, Value] = {}
+    lora: dict[str, Value] = {} if recipe.lora else {"apply_lora": "true"}
+    for base in ({}, lora):
+        for length in (longest, 1024, 512, 256):
+            settings = dict(base) | ({"max_seq_length": length} if length < longest else {})
+            values = {**recipe.values, **settings}
+            while True:
+                if _estimate(shape, room, values, min(length, longest)) <= room.free_memory:
+                    return Fix(_describe_settings(settings), settings)
+                smaller = smaller_batch(values)
+                if not smaller:
+                    break
+                settings, values = settings | smaller, {**values, **smaller}
+    return None
+
+
+def _describe_settings(settings: Mapping[str, Value]) -> str:
+    words = {
+        "apply_lora": "LoRA",
+        "per_device_train_batch_size": f"batch {settings.get('per_device_train_batch_size')}",
+        "gradient_accumulation_steps": f"accumulation {settings.get('gradient_accumulation_steps')}",
+        "max_seq_length": f"{settings.get('max_seq_length')} tokens",
+    }
+    return "Use " + ", ".join(words[name] for name in settings)
 
 
 def _check_batch(recipe: Recipe, rows: int, gpus: int) -> Check | None:

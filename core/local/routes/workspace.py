@@ -9,6 +9,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+from core.engine.memory import free_bytes
 from core.home import LOCATION, RESOURCE_GROUP, SUBSCRIPTION_ID, WORKSPACE_NAME
 from core.local.jobs import recovery
 from core.local.wire import answers, storage_key
@@ -111,6 +112,7 @@ def get_health(request: Request) -> dict[str, Any]:
         "started_at": workspace.started_at,
         "profile": workspace.profile.name,
         "tls": bool(workspace.gatekeeper.tls_port),
+        "free_memory_bytes": free_bytes(),
         "free_bytes": shutil.disk_usage(workspace.home.path).free,
         "faults": [fault.words for fault in workspace.faults.active()],
         "machine": {

@@ -282,13 +282,24 @@ def _progress_of(run: Run) -> tuple[float, str]:
     if progress is None or not progress.step:
         waited = duration(words.since(run.created_at)) if run.created_at else ""
         running = next((stage.title for stage in run.stages if stage.state is JobState.RUNNING), "")
-        return 0.0, f"{running} is running, no step yet" if running else f"{run.state_word} for {waited}"
+        if running:
+            return 0.0, f"{running} is running, no step yet"
+        queue = _find_queue(run)
+        return 0.0, f"{run.state_word} for {waited}" + (f". {queue}" if queue else "")
     parts = [f"Step {progress.step}" + (f" of {progress.total_steps}" if progress.total_steps else "")]
     if progress.epoch is not None:
         parts.append(f"epoch {progress.epoch:.2f}")
     if progress.eta_s is not None:
         parts.append(f"about {duration(progress.eta_s)} left")
     return min(1.0, max(0.0, progress.fraction)), " · ".join(parts)
+
+
+def _find_queue(run: Run) -> str:
+    """Return what a run waits for in words, "" where it is not known or nothing is."""
+    conn, runs = reads.find_connection(), reads.read(overview.read_runs, max_age_s=5.0).value
+    if conn is None or runs is None or not run.state.waits:
+        return ""
+    return overview.find_queue_of(conn, runs, run.compute, created=run.created_at).words
 
 
 def _draw_chart_choice() -> ChartChoice:

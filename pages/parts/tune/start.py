@@ -42,6 +42,7 @@ def draw_ready(draft: Draft, snapshot: Snapshot[LaunchPlan]) -> None:
             with st.container(gap="xsmall"):
                 for check in sorted(plan.checks, key=lambda check: check.state != "failed"):
                     _draw_check(draft, check)
+                _draw_queue(plan)
                 _draw_estimate(plan)
                 st.markdown(f"**{words.plain(describe_run(plan))}**")
         elif snapshot.error is not None:
@@ -76,6 +77,14 @@ def _draw_check(draft: Draft, check: Check) -> None:
         draw_hint(check.hint)
     if check.fix:
         action(check.fix.label, save_settings, check.fix.settings, draft.id, key=f"fix-{check.title}", type="tertiary")
+
+
+def _draw_queue(plan: LaunchPlan) -> None:
+    """Draw that the compute is busy, and for about how long."""
+    conn, runs = reads.find_connection(), reads.read(overview.read_runs, max_age_s=5.0).value
+    queue = overview.find_queue_of(conn, runs, plan.compute.name, plan.compute.max_nodes).words if conn and runs else ""
+    if queue:
+        st.markdown(f":gray-badge[:material/schedule: Queue] {words.plain(queue)}")
 
 
 def _draw_estimate(plan: LaunchPlan) -> None:

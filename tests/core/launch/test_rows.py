@@ -8,14 +8,16 @@ from typing import Any
 
 import pytest
 
+from core.azureml.connection import Room
 from core.dataset import ChatDataset, count_tokens_with, from_upload
+from core.engine.memory_estimate import ModelShape, estimate_peak
 from core.engine.preprocess import preprocess, read_rows
 from core.engine.step import Step
 from core.errors import BadInput
 from core.home import Home
 from core.launch.plan import Check, CheckState
 from core.launch.rows import RunRows, deal_rows
-from core.launch.settings_checks import check_length, check_rows, check_settings
+from core.launch.settings_checks import check_length, check_memory, check_rows, check_settings
 from core.recipe import build_recipe, total_steps
 from tests.tiny_model import build_tiny_model, make_conversations
 
@@ -149,3 +151,43 @@ def check_all(settings: dict[str, Any], rows: RunRows) -> dict[str, Check]:
     recipe = build_recipe({}, settings, here=True)
     checks = check_settings(recipe, rows, 0, total_steps(recipe.values, len(rows.train), 0))
     return {check.title: check for check in checks}
+
+
+def test_weights_that_fit_no_memory_are_refused_and_a_tight_run_is_offered_what_fits(rows: RunRows) -> None:
+    shape = ModelShape(134_515_008, 28_311_552, 269_060_552, 576, 1536, 30, 9, 3, 64)  # SmolLM2-135M
+    recipe = build_recipe({}, {"per_device_train_batch_size": 16, "apply_lora": "false"}, here=True)
+    small = check_memory(shape, Room(disk=0, memory=10**8, free_memory=10**8), recipe, rows)
+    assert small is not None
+    assert (small.state, "weights alone take 0.5 GB" in small.detail) == (CheckState.FAILED, True)
+    tight = Room(disk=0, memory=8 * 10**9, free_memory=2_200_000_000)
+    check = check_memory(shape, tight, recipe, rows)
+    assert check is not None
+    assert (check.state, check.confirm) == (CheckState.WARNING, True)
+    assert check.fix is not None
+    mended = build_recipe({}, {**recipe.values, **check.fix.settings}, here=True)
+    again = check_memory(shape, tight, mended, rows)
+    assert again is not None
+    assert again.state is CheckState.OK
+
+
+# Peaks of the local trainer on SmolLM2-135M, in GB: `python -m benchmarks.memory` on two cores with bf16.
+MEASURED = [
+    ({"apply_lora": "true", "precision": "16"}, 4, 100, 2.78),
+    ({"apply_lora": "true", "precision": "32"}, 2, 500, 4.15),
+    ({"apply_lora": "true", "precision": "16"}, 1, 1000, 4.44),
+    ({"apply_lora": "true", "precision": "16"}, 4, 1000, 4.01),
+    ({"apply_lora": "true", "precision": "16", "lora_r": 128}, 4, 300, 3.49),
+    ({"apply_lora": "false", "precision": "16"}, 2, 500, 4.64),
+    ({"apply_lora": "false", "precision": "32"}, 4, 100, 3.12),
+    ({"apply_lora": "false", "precision": "32", "optim": "adafactor"}, 8, 100, 3.29),
+]
+
+
+@pytest.mark.parametrize(("settings", "batch", "length", "peak_gb"), MEASURED)
+def test_the_estimate_of_memory_is_right_within_a_quarter_of_what_was_measured(
+    settings: dict[str, Any], batch: int, length: int, peak_gb: float
+) -> None:
+    shape = ModelShape(134_515_008, 28_311_552, 269_060_552, 576, 1536, 30, 9, 3, 64)
+    values = build_recipe({}, {**settings, "per_device_train_batch_size": batch}, here=True).values
+    size = 2 if values["precision"] == "16" else 4
+    assert estimate_peak(shape, values, length, size, 21 * 10**9) / 1e9 == pytest.approx(peak_gb, rel=0.25)

@@ -1,0 +1,133 @@
+"""How much memory training takes at its peak: an estimate for this machine, before anything is loaded.
+
+Reads a model's folder with the standard library alone, so that a check costs milliseconds. The terms are those of
+mixed-precision training (weights, what learns, its gradients and optimiser, activations), as in "Reducing Activation
+Recomputation in Large Transformer Models" (Korthikanti et al., 2022, section 4); the factors are fitted to peaks of
+the local trainer on SmolLM2-135M (`python -m benchmarks.memory` measures them again).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.engine.memory import how_much_to_touch
+from core.recipe import Value, whole
+
+# Beyond this length attention's square of scores no longer fits; below it the plain form is 1.3 times as fast on a CPU.
+EAGER_UP_TO = 1024
+# Tokens of a batch above which activations are computed twice instead of kept. Measured on a full training of a 135M
+# model, which may take 6 GiB: 684 tokens 3.2 GiB, 2,984 tokens 8.0 GiB, 3,104 tokens computed twice 3.9 GiB.
+RECOMPUTE_ABOVE = 1536
+
+_PROGRAM = 480e6  # the interpreter with torch and transformers
+_LOGITS = 150e6  # of the positions that the head sees at once, and their gradient
+_OF_A_TOKEN = 5.0, 1.8  # numbers that a layer keeps of a token, in hidden and in inner widths
+_OF_A_PAIR = 11.0, 13.0  # bytes that a head keeps of a pair of tokens, in bf16 and in fp32
+_OF_A_PAIR_AGAIN = 35.0  # bytes while one layer's activations are computed again
+_GAPS = 900e6  # at most, of what is given back and does not fit what is taken next
+_HEADER = 8  # bytes before a safetensors file's header, which say how long that is
+_LARGEST_HEADER = 100 << 20
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """What of a model decides about memory."""
+
+    parameters: int
+    embedded: int
+    """Numbers of the word embeddings and the head, which full training leaves as they are."""
+    file_bytes: int
+    hidden: int
+    inner: int
+    layers: int
+    heads: int
+    key_heads: int
+    head_width: int
+
+    @property
+    def adapted(self) -> int:
+        """Numbers that LoRA adds for each unit of rank: a row and a column to each linear layer."""
+        inside, keys = self.heads * self.head_width, self.key_heads * self.head_width
+        attention = 2 * (self.hidden + inside) + 2 * (self.hidden + keys)
+        return self.layers * (attention + 3 * (self.hidden + self.inner))
+
+
+def read_shape(folder: Path) -> ModelShape | None:
+    """Return the shape of a model's folder; None where its files do not tell."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        sizes = [math.prod(shape) for path in folder.glob("*.safetensors") for shape in _read_tensor_shapes(path)]
+        hidden, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
+        tables = 1 if config.get("tie_word_embeddings", True) else 2
+        return ModelShape(
+            parameters=sum(sizes),
+            embedded=tables * int(config["vocab_size"]) * hidden,
+            file_bytes=sum(path.stat().st_size for path in folder.glob("*.safetensors")),
+            hidden=hidden,
+            inner=int(config["intermediate_size"]),
+            layers=int(config["num_hidden_layers"]),
+            heads=heads,
+            key_heads=int(config.get("num_key_value_heads") or heads),
+            head_width=int(config.get("head_dim") or hidden // heads),
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError):
+        return None
+
+
+def _read_tensor_shapes(path: Path) -> list[list[int]]:
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(_HEADER), "little")
+        header = json.loads(file.read(min(size, _LARGEST_HEADER)))
+    return [entry["shape"] for name, entry in header.items() if name != "__metadata__"]
+
+
+def estimate_peak(shape: ModelShape, values: Mapping[str, Value], longest: int, size: int, free: int) -> int:
+    """Return the bytes of the trainer's largest moment.
+
+    values: a recipe's. longest: tokens of the longest row. size: bytes of a number, `number_size` of the precision.
+    free: bytes that are free before it begins: of these the trainer touches some ahead. Right within 25% of what was
+    measured over eight settings of SmolLM2-135M. For other models it is an extrapolation.
+    """
+    is_lora = values.get("apply_lora") == "true"
+    learning = whole(values, "lora_r") * shape.adapted if is_lora else shape.parameters - shape.embedded
+    masters = 0 if size == 4 else 4 * learning
+    optimiser = 0 if values.get("optim") == "adafactor" else 8 * learning
+    standing = _PROGRAM + shape.file_bytes + size * (shape.parameters + learning * is_lora) + masters + optimiser
+    on_the_way = _estimate_activations(shape, values, longest, size) + size * learning / 2
+    at_the_update = 4 * learning + (0 if size == 4 else size * learning)
+    touched = how_much_to_touch(shape.file_bytes, free)
+    return int(max(standing + _LOGITS + max(on_the_way, at_the_update), _PROGRAM + _LOGITS + touched))
+
+
+def _estimate_activations(shape: ModelShape, values: Mapping[str, Value], longest: int, size: int) -> float:
+    rows = whole(values, "per_device_train_batch_size")
+    tokens, pairs = rows * longest, rows * shape.heads * longest**2 if longest <= EAGER_UP_TO else 0
+    layer = tokens * (_OF_A_TOKEN[0] * shape.hidden + _OF_A_TOKEN[1] * shape.inner) * size
+    if tokens > RECOMPUTE_ABOVE:
+        again = pairs * _OF_A_PAIR_AGAIN
+        return shape.layers * tokens * shape.hidden * size + layer + again + min(again, _GAPS)
+    return shape.layers * (layer + pairs * _OF_A_PAIR[size == 4])
+
+
+def number_size(precision: Value) -> int:
+    """Return the bytes of a number: 2 where bf16 is allowed and this processor has instructions for it.
+
+    The trainer measures which is faster; this goes by what Linux says of the processor. macOS says nothing.
+    """
+    return 2 if str(precision) == "16" and _has_bf16() else 4
+
+
+def _has_bf16() -> bool:
+    if platform.system() != "Linux":
+        return False
+    try:
+        said = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").partition("\n\n")[0]
+    except OSError:
+        return False
+    flags = set(said.replace(":", " ").split())
+    return bool(flags & {"avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16"})
