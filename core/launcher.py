@@ -221,12 +221,16 @@ def _wait_until_warm(dashboard: Dashboard, started: subprocess.Popen[bytes]) -> 
             raise TimeoutError(f"It does not answer after {START_TIMEOUT_S:.0f} s.")
         time.sleep(0.1)
     try:
-        _run_script_once(dashboard.port, deadline)
+        run_script_once(dashboard.port, deadline)
     except (OSError, WebSocketException) as error:
         raise TimeoutError(f"Its page script did not run: {error}") from error
 
 
-def _run_script_once(port: int, deadline: float) -> None:
+def run_script_once(port: int, deadline: float) -> None:
+    """Run the page script of the dashboard on this port as a first visitor does; the next finds everything imported.
+
+    `deadline` is of the monotonic clock. Raises OSError or WebSocketException where that does not end in time.
+    """
     with open_websocket(f"ws://127.0.0.1:{port}/_stcore/stream", max_size=None, proxy=None) as session:
         session.send(_RUN_SCRIPT)
         while True:

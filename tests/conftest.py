@@ -32,7 +32,23 @@ def pytest_unconfigure() -> None:
 
 
 # The files that take longest begin first: at the end each worker has a short one, and none waits for the other.
-LONGEST = ("e2e/test_whole_way", "tune/test_tune_and_serve", "kit/test_fields", "e2e/test_typing", "kit/test_keyboard")
+LONGEST = (
+    "e2e/test_whole_way",
+    "e2e/test_pages",
+    "tune/test_tune_and_serve",
+    "kit/test_fields",
+    "engine/test_finetune",
+    "setup/test_setup_browser",
+    "kit/test_keyboard",
+    "e2e/test_typing",
+    "kit/test_frame",
+    "local/test_flow_kill",
+    "local/test_endpoints",
+    "engine/test_score",
+    "launch/test_launches",
+    "operations/test_operations",
+    "operations/test_kill",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

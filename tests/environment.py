@@ -38,6 +38,9 @@ _OPERATORS = {
 }
 _OPERATORS |= {name: os.environ[name] for name in _OPERATORS if name in os.environ}
 
+# Test files run side by side: a second thread of a tiny model gains nothing, and spins while it waits for a core.
+_PROCESSORS = {"OMP_NUM_THREADS": "1"}
+
 SOAK_FOLDER = Path(_OPERATORS["PYTEST_OPERATORS_HOME"]) / "soak"
 """Where `make soak` keeps how far it is; written by the long tests only."""
 
@@ -54,5 +57,5 @@ def enter() -> Path:
     home = tempfile.mkdtemp(prefix="tunedeck-tests-")
     kept = {name: value for name, value in os.environ.items() if name in _KEPT or name.startswith(_KEPT_PREFIXES)}
     os.environ.clear()
-    os.environ.update(kept, HOME=home, **_OPERATORS)
+    os.environ.update(kept, HOME=home, **_OPERATORS, **_PROCESSORS)
     return Path(home)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from core import dataset, operations
 from core.azureml import connection
@@ -48,14 +48,11 @@ def base_models(real_models: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Iterator[Dashboard]:
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
     """One dashboard with the tiny model for the tests that look at pages; empty until `made` is asked for."""
     models = tmp_path_factory.mktemp("base-models")
     build_tiny_model(models)
     found = launch(tmp_path_factory.mktemp("home"), models)
-    with browser.new_page() as first:
-        first.goto(found.url)
-        settle(first)
     yield found
     stop(found)
 

@@ -18,7 +18,7 @@ from tests.tiny_model import build_tiny_model
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(600)]
-CLICKS = 60 if os.environ.get("TUNEDECK_SOAK") else 12
+CLICKS = 60 if os.environ.get("TUNEDECK_SOAK") else 8
 TEXT = "the quick brown fox jumps over the lazy dog"
 
 
@@ -45,7 +45,7 @@ def test_typing_zooming_an_open_popover_and_clicks_survive_a_run_that_ticks_and_
 
     before = count_points(page)
     search.click()
-    page.keyboard.type(TEXT, delay=10_000 / len(TEXT))
+    page.keyboard.type(TEXT, delay=5_000 / len(TEXT))
     assert search.input_value() == TEXT
     assert page.evaluate("() => document.activeElement.getAttribute('placeholder')") == "error, loss …"
     assert count_points(page) > before, "the run did not tick while the operator typed"

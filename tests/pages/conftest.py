@@ -18,6 +18,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from core.home import REPOSITORY
+from core.launcher import run_script_once
 from tests.waiting import wait_until
 
 expect.set_options(timeout=30_000)  # the tests assert what is seen in the end; how soon is for the benchmarks
@@ -113,7 +114,7 @@ def environment_of(home: Path, base_models: Path, quota_cores: int | None = 16) 
 
 
 def launch(home: Path, base_models: Path, quota_cores: int | None = 16) -> Dashboard:
-    """Start a local workspace and a dashboard on free ports; both answer when this returns."""
+    """Start a local workspace and a dashboard on free ports; both answer when this returns, and a page was drawn."""
     home.mkdir(parents=True, exist_ok=True)
     port = free_port()
     environment = environment_of(home, base_models, quota_cores)
@@ -129,16 +130,14 @@ def launch(home: Path, base_models: Path, quota_cores: int | None = 16) -> Dashb
     app.start()
     wait_until((home / "server.json").exists, dashboard.report)
     wait_until(lambda: answers(f"{dashboard.url}/_stcore/health"), dashboard.report)
+    run_script_once(port, time.monotonic() + 60)  # as `make run` does
     return dashboard
 
 
 @pytest.fixture(scope="module")
-def dashboard(tmp_path_factory: pytest.TempPathFactory, base_models: Path, browser: Browser) -> Iterator[Dashboard]:
-    """One dashboard for the tests of a module, with its own home; opened once before, as `make run` does."""
+def dashboard(tmp_path_factory: pytest.TempPathFactory, base_models: Path) -> Iterator[Dashboard]:
+    """One dashboard for the tests of a module, with its own home."""
     found = launch(tmp_path_factory.mktemp("home"), base_models)
-    with browser.new_page() as first:
-        first.goto(found.url)
-        settle(first)
     yield found
     stop(found)
 

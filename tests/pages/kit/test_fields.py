@@ -73,7 +73,7 @@ def open_launch(context: BrowserContext, url: str, draft: Draft) -> Page:
 def test_opening_launch_in_two_windows_changes_nothing(browser: Browser, dashboard: Dashboard, draft: Draft) -> None:
     """Some seconds a round: both windows behind a slow network, the processors busy, "All" clicked as soon as it is."""
     with (
-        Soak("untouched-fields", quick=4, long=30, what="Launch opened twice at once, slow and loaded") as soak,
+        Soak("untouched-fields", quick=2, long=30, what="Launch opened twice at once, slow and loaded") as soak,
         slowed(dashboard.url, 0.05) as url,
         busy_processors(),
     ):
