@@ -83,7 +83,13 @@ KINDS: Mapping[str, Kind] = {
         Kind(
             "tools_left_out", 32, WARNING, "Tools left out by the template", "Write them as text, or change the model."
         ),
-        Kind("thoughts_left_out", 33, WARNING, "Thoughts left out by the template", "End the row with their answer."),
+        Kind(
+            "thoughts_left_out",
+            33,
+            WARNING,
+            "Thoughts left out by the template",
+            "End the row with their answer, or change the model.",
+        ),
         Kind("email", 40, HINT, "E-mail address", "Remove it if it is a person's."),
         Kind("phone", 41, HINT, "Phone number", "Remove it if it is a person's."),
         Kind("card_number", 42, HINT, "Card number", "Remove it."),

@@ -53,6 +53,8 @@ def find_answers(template: ChatTemplate, messages: Sequence[Message], text: str,
     for index, message in enumerate(messages):
         if message["role"] == "assistant":
             begin, end = _find_as_served(template, messages[: index + 1], text, tools) or marked.find(index)
+            if begin == end and str(message.get("content") or "").strip():
+                raise TemplateRefused("it does not show an answer")
             spans.append((begin - _count_given(message, text, begin, end), end))
     return spans
 

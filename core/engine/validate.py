@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
+from core.engine.answers import find_answers, find_left_out
 from core.engine.chat_template import BadConversation, BadTemplate
 from core.engine.chat_tokens import ChatTokens, load_chat_tokens
 from core.engine.component import check_inputs
@@ -31,24 +33,29 @@ def validate(step: Step) -> None:
         chat_file = read_chat_file(path)
         if split == "train":
             check_enough(chat_file)
-        check_template(tokens, chat_file)
-        report[split] = chat_file.facts()
+        left_out = check_template(tokens, chat_file)
+        report[split] = chat_file.facts() | {"left_out": left_out}
         step.say(f"{split}: {chat_file.words()}")
+        for part, rows in left_out.items():
+            step.say(f"{split}: the model's chat template leaves out {part} in {rows} of these.")
     write_json(step.outputs / "validation_info.json", {"model": model_dir.name, "data": report})
 
 
-def check_template(tokens: ChatTokens, chat_file: ChatFile) -> None:
-    """Raise BadInput where the model's own chat template refuses a conversation."""
-    problems = []
+def check_template(tokens: ChatTokens, chat_file: ChatFile) -> dict[str, int]:
+    """Return in how many rows the model's chat template leaves out what; raises BadInput where it refuses one."""
+    problems, left_out, template = [], Counter[str](), tokens.template
     for line, messages, tools in zip(chat_file.lines, chat_file.conversations, chat_file.tools, strict=True):
         try:
-            tokens.template.render(messages, tools)
+            text = template.render(messages, tools)
+            find_answers(template, messages, text, tools)
+            left_out.update(find_left_out(template, messages, text, tools))
         except BadTemplate as error:
             raise BadInput(str(error), "Pick another model, or mend the chat template in its folder.") from error
         except BadConversation as error:
             problems.append(f"Line {line} of {chat_file.name}: {error}")
     if problems:
         raise BadInput(problems[0], _more(problems), "\n".join(problems[:SHOWN]))
+    return dict(left_out)
 
 
 def load_tokens(model_dir: Path) -> ChatTokens:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from core.engine.preprocess import preprocess, read_rows
 from core.engine.validate import validate
 from core.errors import BadInput, NotFound, TunedeckError
 from tests.core.engine.conftest import REPOSITORY, Workbench
+from tests.core.engine.talks import CALLS, TOOL
 from tests.tiny_model import make_conversations, write_jsonl
 
 
@@ -33,6 +35,25 @@ def test_good_data_is_counted(bench: Workbench) -> None:
     info = json.loads((bench.folder / "validate" / "outputs" / "validation_info.json").read_text())
     train = info["data"]["train"]
     assert (train["rows"], train["dropped_rows"], train["unused_columns"]) == (12, 2, ["x"])
+
+
+def test_what_the_template_leaves_out_is_told_before_the_training(
+    bench: Workbench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    validate_rows(bench, [*make_conversations(12), *[{"messages": CALLS, "tools": [TOOL]}] * 3])
+    info = json.loads((bench.folder / "validate" / "outputs" / "validation_info.json").read_text())
+    assert info["data"]["train"]["left_out"] == {"tools": 3}
+    assert "train: the model's chat template leaves out tools in 3 of these." in capsys.readouterr().out
+
+
+def test_a_row_whose_answer_the_template_does_not_show_is_named(bench: Workbench) -> None:
+    bench.model = Path(shutil.copytree(bench.model, bench.folder / "model"))
+    (bench.model / "chat_template.jinja").write_text(
+        "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}"
+    )
+    with pytest.raises(BadInput, match=r"^Line 1 of train\.jsonl: .*does not show an answer") as caught:
+        validate_rows(bench, make_conversations(12))
+    assert caught.value.hint == "11 more: see the log."
 
 
 def test_the_broken_line_is_named(bench: Workbench) -> None:
