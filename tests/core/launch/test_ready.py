@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from core.azureml.connection import Connection
-from core.dataset import from_upload, upload
+from core.dataset import upload
 from core.engine.component import check_inputs
 from core.engine.finetune import finetune
 from core.engine.preprocess import preprocess
@@ -29,6 +29,7 @@ from core.launch.preflight import LaunchFacts, make_plan, read_facts
 from core.launch.request import make_request
 from core.recipe import PARAMETERS, Parameter
 from core.runs.jobs import cancel_run
+from tests.chat_data import from_upload
 from tests.local_server import LocalServer, running_server
 from tests.tiny_model import NAME, build_tiny_model, make_conversations
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from core.azureml.connection import Room
-from core.dataset import ChatDataset, count_tokens_with, from_upload
+from core.dataset import ChatDataset, count_tokens_with
 from core.engine.memory_estimate import ModelShape, estimate_peak
 from core.engine.preprocess import preprocess, read_rows
 from core.engine.step import Step
@@ -19,6 +19,7 @@ from core.launch.plan import Check, CheckState
 from core.launch.rows import RunRows, deal_rows
 from core.launch.settings_checks import check_length, check_memory, check_rows, check_settings
 from core.recipe import build_recipe, total_steps
+from tests.chat_data import from_upload
 from tests.tiny_model import build_tiny_model, make_conversations
 
 
