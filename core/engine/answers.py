@@ -21,8 +21,9 @@ Span = tuple[int, int]
 LeftOut = Literal["tools", "thoughts"]
 _FIRST_MARK, _LAST_MARK = 0x100000, 0x10FFFF  # for private use; a text that holds one is found out by _Marked.whole
 _MARKS = re.compile(f"[{chr(_FIRST_MARK)}-{chr(_LAST_MARK)}]")
-_CONTENT, _THOUGHT, _CALL, _LAST_CALL = range(_KINDS := 4)
-_PROBE, _TOOLS = chr(_LAST_MARK), chr(_LAST_MARK - 1)
+_CONTENT, _THOUGHT, _CALL, _LAST_CALL, _BEGIN = range(_KINDS := 5)
+_MOST_MESSAGES = (_LAST_MARK - _FIRST_MARK) // _KINDS - 1
+_TOOLS = chr(_LAST_MARK)
 _END_OF_THOUGHT, _LONGEST_OPENING = "</think>", 100
 _CLOSING_TAG = re.compile(r"</\w+>\Z")
 
@@ -50,9 +51,11 @@ def find_answers(template: ChatTemplate, messages: Sequence[Message], text: str,
     """
     marked = _Marked(template, messages, text, tools)
     spans: list[Span] = []
+    served: Span | None = (0, 0)
     for index, message in enumerate(messages):
         if message["role"] == "assistant":
-            begin, end = _find_as_served(template, messages[: index + 1], text, tools) or marked.find(index)
+            served = served and _find_as_served(template, messages[: index + 1], text, tools)
+            begin, end = served or marked.find(index)
             if begin == end and str(message.get("content") or "").strip():
                 raise TemplateRefused("it does not show an answer")
             spans.append((begin - _count_given(message, text, begin, end), end))
@@ -120,12 +123,13 @@ class _Placed:
     text: str
     places: dict[str, int]
 
-    def find_last(self, other: _Placed, below: str) -> tuple[int, int]:
-        """Return where the last mark below one stands here and in the other; (0, 0) where they share none."""
-        shared = [
-            (place, other.places[mark]) for mark, place in self.places.items() if mark < below and mark in other.places
-        ]
-        return max(shared, default=(0, 0))
+    def find_last(self, whole: _Placed, index: int) -> tuple[int, int]:
+        """Return where the last mark before a message stands here and in the whole text; (0, 0) without one in both."""
+        own = [place for mark, place in whole.places.items() if _mark(index, 0) <= mark < _mark(index + 1, 0)]
+        shared = [mark for mark in self.places.keys() & whole.places.keys() if mark < _mark(index, 0)]
+        behind = min(own, default=len(whole.text))
+        places = [(self.places[mark], whole.places[mark]) for mark in shared if whole.places[mark] <= behind]
+        return max(places, default=(0, 0))
 
 
 class _Marked:
@@ -140,12 +144,24 @@ class _Marked:
     @cached_property
     def whole(self) -> _Placed:
         """Return the conversation with its marks; raises TemplateRefused where they change what is rendered."""
+        if len(self._given) > _MOST_MESSAGES:
+            raise TemplateRefused(f"it writes answers anew in a conversation of more than {_MOST_MESSAGES:,} messages")
         for blanks in (True, False):  # a template may ask whether there is a text
             self.messages = [_mark_message(message, index, blanks) for index, message in enumerate(self._given)]
             placed = self._render(self.messages)
             if placed is not None and placed.text == self._text:
                 return placed
         raise TemplateRefused("it does not show an answer as it was given")
+
+    @cached_property
+    def _begun(self) -> _Placed | None:
+        """Return the conversation with a mark in the place of each answer's words; None where it is refused."""
+        messages = [dict(message) for message in self.messages]
+        for index, message in enumerate(messages):
+            if message["role"] == "assistant":
+                _, mark, behind = str(message.get("content") or "").rpartition(_mark(index, _CONTENT))
+                message["content"] = _mark(index, _BEGIN) + mark + behind
+        return self._render(messages)
 
     @cached_property
     def _opening(self) -> str:
@@ -159,56 +175,51 @@ class _Marked:
         return begin, self._find_end(index, begin)
 
     def _find_begin(self, index: int) -> int:
-        """Return where the prompt for an answer ends, or the part of it that stands before earlier answers.
+        """Return where the prompt for an answer ends, held against the text from the last place that both share.
 
-        Both are held against the text from the last place that they share with it, which lies before the answer. Else
-        the content begins the answer, behind a heading with no more special tokens than the prompt has.
+        A template may write the prompt otherwise before earlier answers: then the answer begins behind what asking
+        adds, or with its content, behind a heading with no more special tokens than the prompt has.
         """
-        whole, earlier, below, prompt = self.whole, self.messages[:index], _mark(index, 0), ""
-        if asked := self._render(earlier, ask=True):
-            there, here = asked.find_last(whole, below)
+        whole, prompt = self.whole, ""
+        if asked := self._render(self.messages[:index], ask=True):
+            there, here = asked.find_last(whole, index)
             prompt = asked.text[there:]
             if self._text.startswith(prompt, here):
                 return here + len(prompt)
-        probe = {"role": "assistant", "content": _PROBE}
-        between = self._render([*earlier, probe, {"role": "user", "content": "x"}, probe | {"content": "x"}])
-        if between and _PROBE in between.places:
-            there, here = between.find_last(whole, below)
-            heading = between.text[there : between.places[_PROBE]]
-            if self._text.startswith(heading, here) and self._opening and self._opening in heading:
-                return here + heading.rindex(self._opening) + len(self._opening)
-        probed = self._render([*self.messages[:index], {**self.messages[index], **probe}, *self.messages[index + 1 :]])
-        if probed and _PROBE in probed.places:
-            begin, (_, here) = probed.places[_PROBE], probed.find_last(whole, below)
-            same = self._text.startswith(probed.text[:begin])
-            if same and self._count_markers(self._text[here:begin]) <= self._count_markers(prompt):
-                return begin
+        if self._begun and (begin := self._begun.places.get(_mark(index, _BEGIN))):
+            there, here = self._begun.find_last(whole, index)
+            heading = self._begun.text[there:begin]
+            if self._text.startswith(heading, here):
+                if self._opening and heading.count(self._opening) == 1:
+                    return here + heading.index(self._opening) + len(self._opening)
+                if self._count_markers(heading) <= self._count_markers(prompt):
+                    return here + len(heading)
         raise TemplateRefused("it does not show where an answer begins")
 
     def _count_markers(self, text: str) -> int:
         return sum(text.count(marker) for marker in self._template.markers)
 
     def _find_end(self, index: int, begin: int) -> int:
-        """Return where the token ends that ends an answer: what ends it where it is the last, else a special token."""
-        told = self._render(self.messages[: index + 1])
-        if told:
-            there, here = told.find_last(self.whole, _mark(index + 1, 0))
+        """Return where the token ends that ends an answer: a special one behind its content, else as where it is last.
+
+        An answer that is the last may end in another token than the same answer before a question.
+        """
+        places = self.whole.places
+        last = max((_mark(index, kind) for kind in range(_KINDS)), key=lambda mark: places.get(mark, -1))
+        answer = str(self._given[index].get("content")).rpartition(_END_OF_THOUGHT)[2]
+        tag = len(_find_closing_tag(answer.rstrip()))
+        after = self._text[places.get(last, begin) + tag :].lstrip()
+        markers = [each for each in self._template.markers if after.startswith(each)]
+        if markers and last in places and last == _mark(index, _CONTENT):
+            return len(self._text) - len(after) + len(max(markers, key=len))
+        if told := self._render(self.messages[: index + 1]):
+            there, here = told.find_last(self.whole, index + 1)
             rest = told.text[there:].rstrip()
             if self._text.startswith(rest, here) and here + len(rest) > begin:
                 return here + len(rest)
-        places = self.whole.places
-        own = [mark for kind in range(_KINDS) if (mark := _mark(index, kind)) in places]
-        if own:
-            last = max(own, key=places.__getitem__)
-            answer = str(self._given[index].get("content")).rpartition(_END_OF_THOUGHT)[2]
-            tag = len(_find_closing_tag(answer.rstrip())) if last == _mark(index, _CONTENT) else 0
-            after = self._text[places[last] + tag :].lstrip()
-            marker = max((each for each in self._template.markers if after.startswith(each)), key=len, default="")
-            if not marker and told and last in told.places:  # the line that both have behind it
-                line = told.text[told.places[last] + tag :].lstrip().partition("\n")[0]
-                marker = line if after.startswith(f"{line}\n") else ""
-            if marker:
-                return len(self._text) - len(after) + len(marker)
+            line = rest[: len(rest) - len(rest.lstrip())] + rest.lstrip().partition("\n")[0]
+            if here > begin and self._text.startswith(f"{line}\n", here):
+                return here + len(line)
         raise TemplateRefused("it does not show where an answer ends")
 
     def _render(self, messages: Sequence[Message], *, ask: bool = False) -> _Placed | None:
@@ -222,9 +233,7 @@ class _Marked:
 
 
 def _mark(index: int, kind: int) -> str:
-    """Return the mark of a message; "" for one of so many that there is none left for it."""
-    number = _FIRST_MARK + _KINDS * index + kind
-    return chr(number) if number < _LAST_MARK - 1 else ""
+    return chr(_FIRST_MARK + _KINDS * index + kind)
 
 
 def _may_be_left_out(message: Message) -> bool:
