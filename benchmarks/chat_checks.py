@@ -53,12 +53,12 @@ def check_structure(path: Path, _tokenizer: Path | None) -> dict[str, float]:
 
 
 def check_text(path: Path, _tokenizer: Path | None) -> dict[str, float]:
-    from core.dataset.longer_checks import _text_of
+    from core.dataset.longer_checks import text_of
     from core.dataset.text_check import check_texts
 
     rows = 0
     for lines in _batches(path, TEXT_ROWS):
-        check_texts([_text_of(raw) for raw in lines])
+        check_texts([text_of(raw) for raw in lines])
         rows += len(lines)
     return {"rows": rows}
 
@@ -79,12 +79,12 @@ def check_template(path: Path, tokenizer: Path | None) -> dict[str, float]:
 
 def count_tokens(path: Path, tokenizer: Path | None) -> dict[str, float]:
     """Render every row with the model's template, and count its tokens, in the process that does so."""
-    from core.dataset.token_counts import LengthCounter
+    from core.dataset.token_counts import count_lines
 
     assert tokenizer is not None
-    counter, tokens = LengthCounter(tokenizer), 0
+    tokens = 0
     for lines in _batches(path, TOKEN_ROWS, 128):
-        tokens += sum(counts[0] for counts in counter.count_lines(lines) if isinstance(counts, tuple))
+        tokens += sum(counts[0] for counts in count_lines(tokenizer, lines) if isinstance(counts, tuple))
     return {"tokens": tokens}
 
 

@@ -11,9 +11,9 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy
 import orjson
@@ -109,70 +109,64 @@ def _check_text(path: Path, meter: Meter) -> list[Finding]:
     """Look for personal data and garbled text in every row; writes the index's layer "text"."""
     rows = row_index.read(path)
     flags = numpy.zeros(len(rows), numpy.uint64)
-    examples: dict[str, tuple[int, str]] = {}
-    done = done_bytes = 0
-    for lines in row_index.iterate(path, _BATCH):
-        texts = [
-            _text_of(raw) if not int(rows["flags"][done + at]) & ERROR_FLAGS else "" for at, raw in enumerate(lines)
-        ]
+    examples: dict[str, str] = {}
+    for first, texts in _read_texts(path, meter, "Looked for personal data in"):
         for at, suspected in enumerate(check_texts(texts)):
-            if suspected:
-                flags[done + at] = suspected
-                for code in _TEXT_CODES:
-                    if suspected & flag(code) and code not in examples:
-                        examples[code] = (int(rows["line"][done + at]), find_suspected(texts[at], code))
-        done += len(lines)
-        done_bytes += sum(map(len, lines))
-        meter.tell("Looked for personal data in", done, len(rows), done_bytes, path.stat().st_size)
-    row_index.write_layer(path, "text", flags)
-    return [_finding(path, flags, code, f"Line {line} holds {shown!r}.") for code, (line, shown) in examples.items()]
+            flags[first + at] = suspected
+            for code in _TEXT_CODES if suspected else ():
+                if suspected & flag(code) and code not in examples:
+                    shown = find_suspected(texts[at], code)
+                    examples[code] = f"Line {rows['line'][first + at]} holds {shown!r}."
+    return _keep(path, "text", flags, examples)
 
 
 def _check_near(paths: dict[str, Path], folder: Path, meter: Meter) -> dict[str, list[Finding]]:
     """Look for rows that are nearly the same, in both files together; writes each index's layer "near"."""
-    counts = {name: row_index.count(path) for name, path in paths.items()}
     signatures = folder / "signatures.part"
     with signatures.open("wb") as file:
         for path in paths.values():
-            _sign_rows(path, file, meter)
-    pairs = near_copies.find_pairs(signatures, sum(counts.values()))
+            for _, texts in _read_texts(path, meter, "Compared"):
+                file.write(numpy.stack([near_copies.sign(text) for text in texts]).tobytes())
+    lines = numpy.concatenate([row_index.read(path)["line"] for path in paths.values()])
+    pairs = near_copies.find_pairs(signatures, len(lines))
     signatures.unlink()
     findings: dict[str, list[Finding]] = {}
-    first = 0
-    for name, path in paths.items():
-        flags, rows = numpy.zeros(counts[name], numpy.uint64), row_index.read(path)
+    begin = 0
+    for file_name, path in paths.items():
+        copies = row_index.read(path)["flags"] & numpy.uint64(flag("duplicate", "leakage"))
+        flags = numpy.zeros(len(copies), numpy.uint64)
         examples: dict[str, str] = {}
-        copies = rows["flags"] & numpy.uint64(flag("duplicate", "leakage"))
         for pair in pairs:
-            place = pair.row - first
-            if not 0 <= place < counts[name] or copies[place]:
-                continue
-            across = pair.earlier < first
-            code = "near_leakage" if across else "near_duplicate"
-            flags[place] |= numpy.uint64(flag(code))
-            other = (
-                int(row_index.read(paths["train"])["line"][pair.earlier])
-                if across
-                else int(rows["line"][pair.earlier - first])
-            )
-            where = "of the training file" if across else "before it"
-            examples.setdefault(code, f"Line {int(rows['line'][place])} is nearly line {other} {where}.")
-        row_index.write_layer(path, "near", flags)
-        findings[name] = [_finding(path, flags, code, said) for code, said in examples.items()]
-        first += counts[name]
+            place, in_training = pair.row - begin, pair.earlier < begin
+            if 0 <= place < len(copies) and not copies[place]:
+                code = "near_leakage" if in_training else "near_duplicate"
+                flags[place] = flag(code)
+                other = f"{lines[pair.earlier]} of the training file" if in_training else f"{lines[pair.earlier]}"
+                examples.setdefault(code, f"Line {lines[pair.row]} is nearly the same as line {other}.")
+        findings[file_name] = _keep(path, "near", flags, examples)
+        begin += len(copies)
     return findings
 
 
-def _sign_rows(path: Path, file: Any, meter: Meter) -> None:
-    rows, done = row_index.read(path), 0
-    for lines in row_index.iterate(path, _BATCH):
-        signed = [
-            near_copies.sign("" if int(rows["flags"][done + at]) & ERROR_FLAGS else _text_of(raw))
-            for at, raw in enumerate(lines)
-        ]
-        file.write(numpy.stack(signed).tobytes())
-        done += len(lines)
-        meter.tell("Compared", done, len(rows))
+def _read_texts(path: Path, meter: Meter, verb: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the texts of conversations in batches, with the place of the first; "" for rows with errors."""
+    flags = row_index.read(path)["flags"]
+    for first, lines in row_index.iterate(path, _BATCH, meter, verb):
+        yield first, ["" if int(flags[at]) & ERROR_FLAGS else text_of(raw) for at, raw in enumerate(lines, first)]
+
+
+def text_of(raw: bytes) -> str:
+    """Return the text of a conversation, a checked line of JSON."""
+    return "\n".join(message.get("content") or "" for message in orjson.loads(raw)["messages"])
+
+
+def _keep(path: Path, layer: str, flags: row_index.Rows, examples: Mapping[str, str]) -> list[Finding]:
+    """Write what a check found as a layer of the index, and return it as findings. examples: a sentence by code."""
+    row_index.write_layer(path, layer, flags)
+    return [
+        row_index.make_finding(path, numpy.flatnonzero(flags & numpy.uint64(flag(code))), code, example)
+        for code, example in examples.items()
+    ]
 
 
 def _count_tokens(dataset: ChatDataset, tokenizer: Path, meter: Meter | None = None) -> None:
@@ -180,15 +174,6 @@ def _count_tokens(dataset: ChatDataset, tokenizer: Path, meter: Meter | None = N
     reports = store.read_reports(dataset.folder, NO_TOKENIZER) or (dataset.train, dataset.test)
     counted = count_both(reports, dataset.train_path, dataset.test_path, tokenizer, meter)
     store.write_reports(dataset.folder, mark_of(tokenizer), counted)
-
-
-def _text_of(raw: bytes) -> str:
-    messages = orjson.loads(raw)["messages"]
-    return "\n".join(message.get("content") or "" for message in messages)
-
-
-def _finding(path: Path, flags: Any, code: str, said: str) -> Finding:
-    return row_index.make_finding(path, numpy.flatnonzero(flags & numpy.uint64(flag(code))), code, said)
 
 
 def main(key: str, tokenizer: str = "") -> int:

@@ -9,7 +9,6 @@ import json
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
 from typing import Any
 
 from core.dataset import row_index
@@ -20,10 +19,11 @@ from core.dataset.row_shapes import contract_role
 from core.dataset.text_check import restore
 
 # What a repair does with a row that has a finding; a row that only a template refuses is left to the operator.
+_REFUSALS = ("template_refused", "tools_refused")
 REPAIRS: Mapping[str, str] = {
     kind.code: "The line is left out."
     for kind in KINDS.values()
-    if kind.severity.blocks and kind.bit >= 0 and kind.code != "template_refused"
+    if kind.severity.blocks and kind.bit >= 0 and kind.code not in _REFUSALS
 } | {
     "unknown_role": "Other names of these roles are replaced; else the line is left out.",
     "ends_without_answer": "What follows the last answer is left out.",
@@ -66,11 +66,12 @@ def list_changes(dataset: ChatDataset, codes: Collection[str], file: str = "trai
 def repaired_lines(dataset: ChatDataset, codes: Collection[str] = REPAIRS, file: str = "train") -> Iterator[bytes]:
     """Yield the lines of the repaired copy of a file, without line ends."""
     path = dataset.path_of(file)
-    lines = chain.from_iterable(row_index.iterate(path))
-    for raw, flags in zip(lines, row_index.read_flags(path), strict=True):
-        after, _ = mend(raw.strip(), int(flags), codes)
-        if after is not None:
-            yield after
+    flags = row_index.read_flags(path)
+    for first, lines in row_index.iterate(path):
+        for at, raw in enumerate(lines, first):
+            after, _ = mend(raw.strip(), int(flags[at]), codes)
+            if after is not None:
+                yield after
 
 
 def mend(raw: bytes, flags: int, codes: Collection[str]) -> tuple[bytes | None, tuple[str, ...]]:

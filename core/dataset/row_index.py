@@ -15,6 +15,7 @@ import numpy
 from numpy.typing import NDArray
 
 from core.dataset.findings import KEPT_LINES, Finding, flag
+from core.dataset.progress import Meter
 from core.errors import BadInput
 
 ROW = numpy.dtype([("offset", "<u8"), ("hash", "<u8"), ("flags", "<u8"), ("line", "<u4"), ("chars", "<u4")])
@@ -92,9 +93,12 @@ def count(path: Path) -> int:
     return path_of(path).stat().st_size // ROW.itemsize
 
 
-def iterate(path: Path, batch: int = 512) -> Iterator[list[bytes]]:
-    """Yield the lines of a checked file in batches of up to `batch` lines and 8 MiB, in the order of its table.
+def iterate(
+    path: Path, batch: int = 512, meter: Meter | None = None, verb: str = ""
+) -> Iterator[tuple[int, list[bytes]]]:
+    """Yield the lines of a checked file in batches of up to `batch` lines and 8 MiB, with the place of the first.
 
+    meter: hears under the verb how far the reading is.
     Of a line that is too long for any conversation only the beginning is read.
     """
     offsets, size = read(path)["offset"], path.stat().st_size
@@ -112,8 +116,10 @@ def iterate(path: Path, batch: int = 512) -> Iterator[list[bytes]]:
             for end in ends:
                 lines.append(block[begin:end])
                 begin = end
-            yield lines
+            yield first, lines
             first = stop_at
+            if meter:
+                meter.tell(verb, first, len(offsets), stop, size)
 
 
 def read_line_at(path: Path, offset: int, limit: int = _LONGEST) -> bytes:

@@ -56,10 +56,9 @@ def choose(hashes: row_index.Rows, wanted: int, seed: int) -> row_index.Rows:
 
 
 def _move(train: Path, test: Path, taken: row_index.Rows) -> None:
-    rest, at = train.with_suffix(".rest"), 0
+    rest = train.with_suffix(".rest")
     with rest.open("wb") as kept, test.open("wb") as chosen:
-        for batch in row_index.iterate(train):
-            for raw in batch:
+        for first, lines in row_index.iterate(train):
+            for at, raw in enumerate(lines, first):
                 (chosen if taken[at] else kept).write(raw.strip() + b"\n")
-                at += 1
     rest.replace(train)

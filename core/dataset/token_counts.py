@@ -18,7 +18,7 @@ from core.dataset import row_index
 from core.dataset.findings import ERROR_FLAGS, Finding, flag
 from core.dataset.model_process import BadModel, ask, name_of
 from core.dataset.progress import Meter
-from core.dataset.report import EXACT_UNIT, Report
+from core.dataset.report import EXACT_UNIT, Report, Reports
 from core.engine.answers import LeftOut
 from core.engine.chat_template import TemplateRefused
 from core.engine.chat_tokens import find_tools
@@ -44,27 +44,6 @@ class Counts(NamedTuple):
     left_out: Sequence[LeftOut] = ()
 
 
-class LengthCounter:
-    """Counts conversations with the tokenizer and the chat template of a model's folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self.mark = mark_of(folder)
-
-    def count_lines(self, lines: Sequence[bytes]) -> list[Counts | TemplateRefused]:
-        """Return the counts of each row, a checked line of JSON, or why the template refuses it.
-
-        Raises BadModel if the model's files are at fault, and not the rows.
-        """
-        if not lines:
-            return []
-        answer = ask(self._folder, b'{"rows":[' + b",".join(line.strip() for line in lines) + b"]}")
-        return [
-            TemplateRefused(*counts["refused"]) if isinstance(counts, dict) else Counts(*counts)
-            for counts in answer["rows"]
-        ]
-
-
 def mark_of(folder: Path | None) -> str:
     """Return the name under which the counts of a tokenizer and its chat template are kept."""
     if folder is None:
@@ -81,24 +60,24 @@ def mark_of(folder: Path | None) -> str:
 
 
 def count_both(
-    reports: tuple[Report, Report | None], train: Path, test: Path | None, tokenizer: Path, meter: Meter | None = None
-) -> tuple[Report, Report | None]:
+    reports: Reports, train: Path, test: Path | None, tokenizer: Path, meter: Meter | None = None
+) -> Reports:
     """Return the reports of both checked files with their tokens counted, and what the model's template refuses.
 
     A model whose files cannot be used is a finding, too: the data stays, and another model can be chosen.
     """
-    (first, second), counter = reports, LengthCounter(tokenizer)
+    first, second = reports
     try:
-        first = _count_file(first, train, counter, meter)
+        first = _count_file(first, train, tokenizer, meter)
         if second is not None and test is not None:
-            second = _count_file(second, test, counter, meter)
+            second = _count_file(second, test, tokenizer, meter)
     except BadModel as error:
         first = first.with_findings([Finding("bad_model", error.message)])
     return first, second
 
 
-def _count_file(report: Report, path: Path, counter: LengthCounter, meter: Meter | None) -> Report:
-    records, refusals = count_lengths(path, counter, meter)
+def _count_file(report: Report, path: Path, tokenizer: Path, meter: Meter | None) -> Report:
+    records, refusals = count_lengths(path, tokenizer, meter)
     tokens = records["tokens"][records["tokens"] > 0].astype(numpy.int64)
     trained = int(records["trained"].sum(dtype=numpy.int64))
     counted = replace(report, stats=report.stats.with_lengths(tokens, EXACT_UNIT, trained))
@@ -112,7 +91,7 @@ def _count_file(report: Report, path: Path, counter: LengthCounter, meter: Meter
 
 
 def count_lengths(
-    path: Path, counter: LengthCounter, meter: Meter | None = None
+    path: Path, tokenizer: Path, meter: Meter | None = None
 ) -> tuple[row_index.Rows, dict[int, TemplateRefused]]:
     """Write and return the token counts of each row, and by their lines the rows that the template refuses.
 
@@ -124,24 +103,33 @@ def count_lengths(
     flags = numpy.zeros(len(rows), numpy.uint64)
     usable = _find_usable(rows)
     refusals: dict[int, TemplateRefused] = {}
-    done = done_bytes = 0
-    for lines in row_index.iterate(path, _BATCH):
-        places = [done + at for at in range(len(lines)) if usable[done + at]]
-        counts = counter.count_lines([lines[place - done] for place in places])
+    for first, lines in row_index.iterate(path, _BATCH, meter, "Counted tokens in"):
+        places = [at for at in range(first, first + len(lines)) if usable[at]]
+        counts = count_lines(tokenizer, [lines[at - first] for at in places])
         for place, result in zip(places, counts, strict=True):
             if isinstance(result, TemplateRefused):
                 refusals[int(rows["line"][place])] = result
-                flags[place] = flag("tools_refused" if _has_tools(lines[place - done]) else "template_refused")
+                flags[place] = flag("tools_refused" if _has_tools(lines[place - first]) else "template_refused")
             else:
                 records[place] = result[:3]
                 flags[place] = flag(*(f"{part}_left_out" for part in result.left_out))
-        done += len(lines)
-        done_bytes += sum(map(len, lines))
-        if meter:
-            meter.tell("Counted tokens in", done, len(rows), done_bytes, path.stat().st_size)
-    row_index.write_tokens(path, counter.mark, records)
+    row_index.write_tokens(path, mark_of(tokenizer), records)
     row_index.write_layer(path, "template", flags)
     return records, refusals
+
+
+def count_lines(tokenizer: Path, lines: Sequence[bytes]) -> list[Counts | TemplateRefused]:
+    """Return the counts of each row, a checked line of JSON, or why the template in the model's folder refuses it.
+
+    Raises BadModel if the model's files are at fault, and not the rows.
+    """
+    if not lines:
+        return []
+    answer = ask(tokenizer, b'{"rows":[' + b",".join(line.strip() for line in lines) + b"]}")
+    return [
+        TemplateRefused(*counts["refused"]) if isinstance(counts, dict) else Counts(*counts)
+        for counts in answer["rows"]
+    ]
 
 
 def read_lengths(path: Path, mark: str) -> tuple[row_index.Rows, row_index.Rows]:

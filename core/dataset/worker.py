@@ -167,7 +167,7 @@ def _close_gaps(path: Path) -> bool:
         return False
     closed = path.with_suffix(".closed")
     with closed.open("wb") as file:
-        for lines in row_index.iterate(path):
+        for _, lines in row_index.iterate(path):
             file.write(b"".join(raw.strip() + b"\n" for raw in lines))
     closed.replace(path)
     return True

@@ -185,6 +185,10 @@ def test_a_repair_shows_what_it_changes_and_leaves_the_file_as_it_is(home: Home)
     assert (mended.findings, mended.rows + mended.test_rows) == ((), 66)
 
 
+def test_a_row_that_only_a_models_template_refuses_is_no_repairs_business() -> None:
+    assert {code for code in dataset.KINDS if code.endswith("_refused")} & set(dataset.REPAIRS) == set()
+
+
 def test_pages_follow_each_other_and_a_search_finds_what_is_escaped(home: Home) -> None:
     chance = random.Random(SEED)
     rows = [

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from core.dataset.model_view import view_as_model
-from core.dataset.token_counts import LengthCounter
+from core.dataset.token_counts import count_lines
 from core.engine.chat_tokens import load_chat_tokens
 from core.errors import BadInput
 from tests.tiny_model import TEMPLATE, build_tiny_model
@@ -78,7 +78,7 @@ def test_learned_tokens_are_the_trainers_own(folder: Path, name: str) -> None:
         line = json.dumps({"messages": talk}).encode()
         wanted, found = trainer.encode_conversations([talk])[0], view_as_model(talk, folder)
         assert [token.id for token in found.tokens] == wanted.ids, talk
-        assert LengthCounter(folder).count_lines([line])[0][0] == len(wanted.ids), "what the page counts for each row"
+        assert count_lines(folder, [line])[0][0] == len(wanted.ids), "what the page counts for each row"
         assert [token.learned for token in found.tokens] == wanted.learned, talk
         assert "".join(token.text for token in found.tokens) == found.text == trainer.template.render(talk)
         assert found.learned == sum(wanted.learned) > 0

@@ -13,7 +13,7 @@ import pytest
 from core.dataset.file_check import check_file
 from core.dataset.findings import Finding
 from core.dataset.model_view import view_as_model
-from core.dataset.token_counts import LengthCounter, count_both, count_lengths
+from core.dataset.token_counts import count_both, count_lengths, count_lines
 from core.engine.chat_template import BadConversation
 from core.engine.chat_tokens import load_chat_tokens
 from core.engine.conversations import read_chat_file
@@ -83,7 +83,7 @@ def test_tokens_and_learned_tokens_of_each_row_are_the_trainers(tmp_path: Path, 
     path = tmp_path / "train.jsonl"
     path.write_text("\n".join(json.dumps({"messages": talk}) for talk in talks), encoding="utf-8")
     assert not check_file(path).errors
-    records, refused = count_lengths(path, LengthCounter(folder))
+    records, refused = count_lengths(path, folder)
     trainer, lines = load_chat_tokens(folder), []
     for place, talk in enumerate(talks):
         try:
@@ -103,7 +103,7 @@ def test_one_message_alone_counts_for_nothing_as_it_is_not_trained_on(tmp_path: 
     path = tmp_path / "train.jsonl"
     path.write_text("\n".join(json.dumps({"messages": one}) for one in (talk, talk[1:])), encoding="utf-8")
     check_file(path)
-    records, refused = count_lengths(path, LengthCounter(tiny))
+    records, refused = count_lengths(path, tiny)
     assert records["tokens"][0] > records["trained"][0] > 0
     assert (records["tokens"][1], records["trained"][1], refused) == (0, 0, {})
 
@@ -152,7 +152,7 @@ def test_the_tools_of_a_row_are_counted_and_shown_as_the_trainer_renders_them(tm
     folder = FAMILIES["Qwen 3"].write(tmp_path / "model", marks=False)
     [wanted] = load_chat_tokens(folder).encode_conversations([CALLS], [[TOOL]])
     row = {"messages": CALLS, "tools": [TOOL]}
-    [counts] = LengthCounter(folder).count_lines([json.dumps(row).encode()])
+    [counts] = count_lines(folder, [json.dumps(row).encode()])
     assert counts == (len(wanted.ids), sum(wanted.learned), wanted.learned.index(True), [])
     shown = view_as_model(CALLS, folder, tools=[TOOL])
     assert [token.id for token in shown.tokens] == wanted.ids
