@@ -192,8 +192,10 @@ class _Marked:
             if self._text.startswith(heading, here):
                 if self._opening and heading.count(self._opening) == 1:
                     return here + heading.index(self._opening) + len(self._opening)
-                if self._count_markers(heading) <= self._count_markers(prompt):
-                    return here + len(heading)
+                if self._count_markers(heading) <= self._count_markers(
+                    prompt
+                ):  # a blank is the prompt's or the answer's
+                    return here + len(heading if prompt[-1:].isspace() else heading.rstrip())
         raise TemplateRefused("it does not show where an answer begins")
 
     def _count_markers(self, text: str) -> int:
