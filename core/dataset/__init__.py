@@ -43,6 +43,7 @@ from core.dataset.sources import (
     start_path,
     start_repair,
     start_upload,
+    take_part,
 )
 from core.dataset.token_counts import NO_TOKENIZER, read_lengths
 from core.dataset.versions import Comparison, compare, find_previous
@@ -109,6 +110,7 @@ __all__ = [
     "start_path",
     "start_repair",
     "start_upload",
+    "take_part",
     "upload",
     "view_as_model",
 ]

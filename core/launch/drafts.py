@@ -42,6 +42,8 @@ class Draft:
     """Id of the operation that started it, "" before."""
     revision: int = 0
     updated_at: str = ""
+    whole: str = ""
+    """Id of the draft that this one is a part of."""
     nonce: str = ""
     """Tells it from a draft of another home that has the same id; "" in one of an older Tunedeck."""
 

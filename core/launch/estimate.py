@@ -26,7 +26,6 @@ _SPREAD = 1.3
 _HALF_SPEED_AT = 506.0
 _FULL_COSTS = 1.44  # floating-point operations of full fine-tuning against LoRA's, for each token
 _VALIDATION_COSTS = 1 / 3  # a forward pass alone, for each token
-LONG_S = 2 * 3600.0
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,11 @@ class Check:
     """Whether a start asks once more, wherever it runs."""
 
 
+# A unit, its seconds, and from how many seconds on it is used.
+_UNITS = (("d", 86400.0, 172800.0), ("h", 3600.0, 5400.0), ("min", 60.0, -1.0))
+LONG_S = 2 * 3600.0
+
+
 @dataclass(frozen=True)
 class Estimate:
     """A range of time and cost and what it stands on."""
@@ -59,10 +64,15 @@ class Estimate:
 
     @property
     def time_words(self) -> str:
-        """ "2 to 3 min", "40 to 50 min", "2 to 3 h"."""
-        unit, size = ("h", 3600.0) if self.high_s > 5400 else ("min", 60.0)
+        """ "2 to 3 min", "40 to 50 min", "2 to 3 h", "1 to 2 d"."""
+        unit, size = next((unit, size) for unit, size, least in _UNITS if self.high_s > least)
         low, high = max(1, int(self.low_s / size)), max(1, -int(-self.high_s // size))
         return f"about {low} {unit}" if low == high else f"{low} to {high} {unit}"
+
+    @property
+    def is_long(self) -> bool:
+        """Whether it may take so long that a part is worth trying first."""
+        return self.high_s > LONG_S
 
     @property
     def cost_words(self) -> str:

@@ -26,7 +26,7 @@ from core.launch.drafts import Draft
 from core.launch.estimate import estimate, measure_work
 from core.launch.export import write_script
 from core.launch.pipeline import get_component
-from core.launch.plan import Check, CheckState, LaunchPlan
+from core.launch.plan import Check, CheckState, Estimate, LaunchPlan
 from core.launch.rows import deal_rows
 from core.launch.settings_checks import check_length, check_memory, check_rows, check_settings
 from core.recipe import Recipe, build_recipe, display_name, total_batch_size, total_steps
@@ -122,6 +122,7 @@ def make_plan(facts: LaunchFacts, draft: Draft) -> LaunchPlan:
         check_length(rows, model.context_length),
         *check_settings(recipe, rows, gpus, steps),
         _check_dropped(recipe, model),
+        _check_time(told),
     ]
     plan = LaunchPlan(
         draft=draft,
@@ -231,6 +232,12 @@ def _check_disk(room: Room | None, estimated: int | None) -> Check | None:
         detail = f"{free / 1e9:.1f} GB are free where the run writes; {needed / 1e9:.1f} GB are needed."
         return Check("Disk", FAILED, detail, "Free some space: `python -m core.local usage` and `prune` help.")
     return Check("Disk", OK, f"{free / 1e9:,.0f} GB free, {needed / 1e9:.1f} GB needed")
+
+
+def _check_time(told: Estimate) -> Check | None:
+    if not told.is_long:
+        return None
+    return Check("Time", WARNING, f"The run takes {told.time_words}.", "Try a part first: it ends in about 10 min.")
 
 
 def _check_dropped(recipe: Recipe, model: BaseModel) -> Check | None:

@@ -17,13 +17,15 @@ _FEW_STEPS = 10
 
 def check_rows(rows: RunRows) -> Check:
     """Say how many rows train, and which are left out."""
-    test, validation = len(rows.splits["test"]), len(rows.splits["validation"])
+    train, validation, test = (
+        len(rows.splits[name]) + rows.answerless[name] for name in ("train", "validation", "test")
+    )
     alone = f" {plural(rows.alone, 'row')} of one message alone {'is' if rows.alone == 1 else 'are'} left out."
     left_out = alone if rows.alone else ""
     if rows.conversations < MINIMUM_ROWS:
         detail = f"{plural(rows.conversations, 'conversation')} to train on; at least {MINIMUM_ROWS} are needed."
         return Check("Data", FAILED, detail + left_out, "Go to Data.")
-    detail = f"{plural(len(rows.train), 'row')} to train on, {validation:,} to validate, {test:,} to test."
+    detail = f"{plural(train, 'row')} to train on, {validation:,} to validate, {test:,} to test."
     if rows.alone:
         return Check("Data", WARNING, detail + left_out, "Give them an answer, or remove them.")
     if not rows.is_tested:
@@ -94,9 +96,7 @@ def check_memory(shape: ModelShape | None, room: Room | None, recipe: Recipe, ro
         detail = f"The weights alone take {weights / 1e9:,.1f} GB; this machine has {room.memory / 1e9:,.1f} GB."
         return Check("Memory", FAILED, detail, "Pick a smaller model.")
     if needed <= room.free_memory:
-        detail = (
-            f"About {needed / 1e9:,.1f} of {room.free_memory / 1e9:,.1f} GB that are free, an estimate for this machine"
-        )
+        detail = f"{needed / 1e9:,.1f} of {room.free_memory / 1e9:,.1f} GB, an estimate"
         return Check("Memory", OK, detail)
     free = f"{room.free_memory / 1e9:,.1f} GB are free"
     detail = f"About {needed / 1e9:,.1f} GB are needed, an estimate for this machine; {free}."

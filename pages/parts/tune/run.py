@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import streamlit as st
 
 from core import operations, overview
+from core.azureml import tags
 from core.azureml.reader import Snapshot
 from core.azureml.settings import LOCAL
 from core.errors import NotFound
+from core.launch import part
 from core.operations import Operation
 from core.runs import evaluation
 from core.runs.evaluation import Evaluation
@@ -27,6 +29,7 @@ from pages.parts.kit.steps import draw_badge, draw_operation, draw_stages
 from pages.parts.tune.rehearsal import draw_way
 from pages.parts.tune.run_tabs import VIEWS, choose_log, draw_evaluation, draw_log, draw_settings
 from pages.parts.tune.run_tiles import draw_tiles, say_missing, say_no_measure
+from pages.parts.tune.start import draw_check
 
 _SENDING = ("upload", "register", "submit")
 
@@ -134,6 +137,7 @@ def _draw_known(run: Run) -> None:
     with st.container():
         if view == "Settings":
             draw_settings(run)
+            _draw_checks(run)
         elif view == "Evaluation":
             draw_evaluation(run, result, evaluated.error)
         elif view == "Logs":
@@ -165,6 +169,16 @@ def _draw_known(run: Run) -> None:
     pace = _pace(run, measured.value)
     live(draw, key=f"run-{run.name}", run_every=None if token[0] else pace, token=(*token, pace))
     load_library()
+
+
+def _draw_checks(run: Run) -> None:
+    """Draw what was checked before the run was started, where it was started from here."""
+    launch = operations.find_operation_for(ui().alias or "", run.name, "launch")
+    checks = launch.change.checks if launch is not None and isinstance(launch.change, operations.Launch) else ()
+    if checks:
+        st.header("Checked before the start")
+        for check in checks:
+            draw_check(check)
 
 
 def _pace(run: Run, measured: RunMetrics | None) -> float:
@@ -204,6 +218,8 @@ def _draw_head(run: Run) -> None:
             icon="replay",
             then=lambda made: link("launch", draft=made.id),
         )
+        if run.completed and (whole := part.find_whole(run.tags.get(tags.DRAFT, ""))):
+            link("launch", draft=whole.id).draw("Then the whole", icon="arrow_forward")
         if run.deployable:
             target, style = link("deploy", run=run.name), "primary" if run.completed else "secondary"
             link_button(f"Deploy {run.kept or 'this model'}", target, key="deploy", type=style, icon="cloud_upload")

@@ -7,7 +7,7 @@ import streamlit as st
 from core import operations, overview
 from core.azureml.reader import Snapshot
 from core.errors import Conflict
-from core.launch import drafts
+from core.launch import drafts, part
 from core.launch.drafts import Draft
 from core.launch.plan import Check, LaunchPlan
 from core.operations import Operation
@@ -41,7 +41,8 @@ def draw_ready(draft: Draft, snapshot: Snapshot[LaunchPlan]) -> None:
         if plan is not None:
             with st.container(gap="xsmall"):
                 for check in sorted(plan.checks, key=lambda check: check.state != "failed"):
-                    _draw_check(draft, check)
+                    draw_check(check)
+                    _draw_way_out(draft, plan, check)
                 _draw_queue(plan)
                 _draw_estimate(plan)
                 st.markdown(f"**{words.plain(describe_run(plan))}**")
@@ -69,14 +70,28 @@ def describe_run(plan: LaunchPlan) -> str:
     )
 
 
-def _draw_check(draft: Draft, check: Check) -> None:
+def draw_check(check: Check) -> None:
+    """Draw what a check came to and, where it is not well, what to do."""
     word, icon, colour = _BADGES[check.state]
     detail = f" :small[{words.plain(check.detail)}]" if check.detail else ""
     st.markdown(f":{colour}-badge[:material/{icon}: {word}] **{words.plain(check.title)}**{detail}")
     if check.hint and check.state != "ok":
         draw_hint(check.hint)
+
+
+def _draw_way_out(draft: Draft, plan: LaunchPlan, check: Check) -> None:
+    """Draw the button that mends what a check found."""
     if check.fix:
-        action(check.fix.label, save_settings, check.fix.settings, draft.id, key=f"fix-{check.title}", type="tertiary")
+        action(check.fix.label, save_settings, check.fix.settings, draft.id, key=f"fix-{check.title}", icon="build")
+    if check.title == "Time":
+        action(
+            "Try a part first",
+            part.try_part,
+            plan,
+            key="try-part",
+            icon="content_cut",
+            then=lambda made: link("launch", draft=made.id),
+        )
 
 
 def _draw_queue(plan: LaunchPlan) -> None:

@@ -25,7 +25,7 @@ from core.runs import jobs
 from core.serving import endpoints, request_counts
 from tests.core.engine.test_finetune import RUINOUS
 from tests.local_server import LocalServer
-from tests.pages.apps import open_app, run_until, texts
+from tests.pages.apps import buttons, open_app, run_until, texts
 from tests.waiting import finish
 
 LAUNCH, RUNS, DEPLOY, CHAT, TEARDOWN, ACTIVITY = "launch", "runs", "deploy", "chat", "teardown", "activity"
@@ -144,6 +144,39 @@ def test_a_wrong_value_is_named_and_turns_the_start_off(draft: drafts.Draft) -> 
     run_until(app, says("it takes a number"))
     run_until(app, lambda app: [one.disabled for one in app.button if one.label == "Start run"] == [True])
     drafts.save_draft(drafts.get_draft(draft.id), parameters=draft.parameters)
+
+
+def test_a_check_that_fails_is_mended_by_its_button(draft: drafts.Draft) -> None:
+    cut = drafts.create_draft("local", **choices(draft) | {"parameters": {**draft.parameters, "max_seq_length": 8}})
+    app = run_until(open_page(LAUNCH, draft=cut.id), says("No answer of the train rows is left within 8 tokens."))
+    assert buttons(app)["Start run"].disabled
+    mend = next(button for label, button in buttons(app).items() if label.startswith("Allow "))
+    run_until(mend.click().run(), says("No row is cut"))
+    assert not buttons(app)["Start run"].disabled
+    assert int(str(drafts.get_draft(cut.id).parameters["max_seq_length"])) > 8
+
+
+def test_a_rate_that_is_likely_wrong_starts_only_after_a_tick(draft: drafts.Draft) -> None:
+    high = drafts.create_draft("local", **choices(draft) | {"parameters": {"learning_rate": 0.5}})
+    app = run_until(open_page(LAUNCH, draft=high.id), says("LoRA learns with 1e-06 to 0.01; this is 0.5."))
+    buttons(app)["Start run"].click().run()
+    assert "Learning rate: LoRA learns with 1e-06 to 0.01; this is 0.5." in read_text(app), "a tick in a question"
+    assert drafts.get_draft(high.id).launched == ""
+
+
+def test_a_long_run_offers_a_part_that_leads_back_to_the_whole(draft: drafts.Draft) -> None:
+    long = drafts.create_draft("local", **choices(draft) | {"parameters": {"num_train_epochs": 1_000_000}})
+    app = run_until(open_page(LAUNCH, draft=long.id), says("Try a part first"))
+    buttons(app)["Try a part first"].click().run()
+    made = drafts.find_latest_draft("local")
+    assert made is not None
+    assert (made.whole, made.parameters["num_train_epochs"]) == (long.id, 1)
+
+
+def test_a_run_keeps_what_was_checked_before_it(run: str) -> None:
+    app = open_app(RUNS, at="local", run=run, view="Settings")
+    run_until(app, says("Checked before the start"))
+    assert "No row is cut" in read_text(app)
 
 
 def test_a_completed_run_shows_its_curves_its_stages_and_both_models_answers(run: str) -> None:
