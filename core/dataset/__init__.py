@@ -17,7 +17,7 @@ from core.dataset.allowed_files import list_files, list_folders
 from core.dataset.browser_files import GivenFile, forget_given, is_kept, keep_given, remove_old_given
 from core.dataset.chat_dataset import ChatDataset, find_dataset, find_tokenizer, list_datasets, list_length_findings
 from core.dataset.data_assets import DataAsset, RegisteredData, UploadedData, list_assets, register_data, upload
-from core.dataset.findings import KINDS, Finding, Severity
+from core.dataset.findings import KINDS, DataFile, Finding, Severity
 from core.dataset.languages import Languages, count_languages
 from core.dataset.longer_checks import Checks, count_tokens_with, read_checks, start_checks
 from core.dataset.model_process import identify
@@ -59,6 +59,7 @@ __all__ = [
     "Checks",
     "Comparison",
     "DataAsset",
+    "DataFile",
     "Finding",
     "GivenFile",
     "Languages",

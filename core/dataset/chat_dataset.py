@@ -8,7 +8,7 @@ from pathlib import Path
 
 from core import home
 from core.dataset import row_index, row_pages, store
-from core.dataset.findings import Finding, in_order
+from core.dataset.findings import DataFile, Finding, in_order
 from core.dataset.report import Report, Stats
 from core.dataset.row_shapes import Shape
 from core.dataset.store import TEST, TRAIN
@@ -80,9 +80,15 @@ class ChatDataset:
         """Return why it cannot be used, or ""."""
         return self.train.words or (f"In the test file: {self.test.words}" if self.test and self.test.words else "")
 
-    def path_of(self, file: str) -> Path:
-        """Return the file "train" or "test"; the training file where there is no other."""
-        return self.test_path if file == "test" and self.test_path else self.train_path
+    @property
+    def files(self) -> dict[DataFile, Path]:
+        """Return the training file, and the test file if there is one."""
+        train: dict[DataFile, Path] = {"train": self.train_path}
+        return {**train, "test": self.test_path} if self.test_path else train
+
+    def path_of(self, file: DataFile) -> Path:
+        """Return the path of a file, that of the training file if there is no test file."""
+        return self.files.get(file, self.train_path)
 
 
 def find_dataset(key: str, tokenizer: Path | None = None) -> ChatDataset | None:

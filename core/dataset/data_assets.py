@@ -17,7 +17,6 @@ from core.azureml import datastore
 from core.azureml.connection import Connection
 from core.azureml.storage import BLOCK_BYTES
 from core.dataset.chat_dataset import ChatDataset
-from core.dataset.store import TEST, TRAIN
 from core.errors import BadInput
 
 if TYPE_CHECKING:  # and late below: Azure's SDK takes a second, which a page that sends nothing need not wait for
@@ -74,17 +73,16 @@ def upload(conn: Connection, dataset: ChatDataset, progress: Callable[[int, int]
     progress: hears (bytes done, bytes in all), from other threads.
     """
     blobs = conn.blobs()
-    files = [(TRAIN, dataset.train_path)] + ([(TEST, dataset.test_path)] if dataset.test_path else [])
-    total = sum(path.stat().st_size for _, path in files)
+    files = {path: f"{_FOLDER}/{dataset.key}/{path.name}" for path in dataset.files.values()}
+    total = sum(path.stat().st_size for path in files)
     done = sent = 0
-    for name, path in files:
-        blob = f"{_FOLDER}/{dataset.key}/{name}"
+    for path, blob in files.items():
         if not _is_there(conn, blobs.container, blob, path):
             sent += _send(conn, blobs.container, blob, path, _from(progress, done, total))
         done += path.stat().st_size
         if progress:
             progress(done, total)
-    uris = [blobs.uri(f"{_FOLDER}/{dataset.key}/{name}") for name, _ in files]
+    uris = [blobs.uri(blob) for blob in files.values()]
     return UploadedData(uris[0], uris[1] if len(uris) > 1 else None, sent)
 
 

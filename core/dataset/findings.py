@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 
 from core.recipe import MINIMUM_ROWS
 
+DataFile = Literal["train", "test"]  # which of a data set's files
 KEPT_LINES = 50  # of each finding; its other rows are counted, and found by their flags
 
 
@@ -109,7 +110,7 @@ class Finding:
     example: str
     count: int = 1
     lines: tuple[int, ...] = ()
-    file: Literal["train", "test"] = "train"
+    file: DataFile = "train"
 
     @property
     def kind(self) -> Kind:

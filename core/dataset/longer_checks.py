@@ -21,7 +21,7 @@ import orjson
 from core import home
 from core.dataset import near_copies, row_index, store
 from core.dataset.chat_dataset import ChatDataset, find_dataset
-from core.dataset.findings import ERROR_FLAGS, Finding, flag
+from core.dataset.findings import ERROR_FLAGS, DataFile, Finding, flag
 from core.dataset.progress import Meter, Progress
 from core.dataset.text_check import check_texts, find_suspected
 from core.dataset.token_counts import NO_TOKENIZER, count_both, mark_of
@@ -95,13 +95,14 @@ def run_checks(dataset: ChatDataset, tokenizer: Path | None = None) -> None:
         if not mine:
             return
         meter = Meter(lambda now: home.write_atomically(folder / "analysis.json", json.dumps(asdict(now))))
-        paths = {"train": dataset.train_path} | ({"test": dataset.test_path} if dataset.test_path else {})
         if not store.has_findings(folder, "text"):
-            store.write_findings(folder, "text", {file: _check_text(path, meter) for file, path in paths.items()})
+            store.write_findings(
+                folder, "text", {file: _check_text(path, meter) for file, path in dataset.files.items()}
+            )
         if tokenizer and not store.has_reports(folder, mark_of(tokenizer)):
             _count_tokens(dataset, tokenizer, meter)
         if not store.has_findings(folder, "near"):
-            store.write_findings(folder, "near", _check_near(paths, folder, meter))
+            store.write_findings(folder, "near", _check_near(dataset.files, folder, meter))
         (folder / "analysis.json").unlink(missing_ok=True)
 
 
@@ -120,7 +121,7 @@ def _check_text(path: Path, meter: Meter) -> list[Finding]:
     return _keep(path, "text", flags, examples)
 
 
-def _check_near(paths: dict[str, Path], folder: Path, meter: Meter) -> dict[str, list[Finding]]:
+def _check_near(paths: Mapping[DataFile, Path], folder: Path, meter: Meter) -> dict[DataFile, list[Finding]]:
     """Look for rows that are nearly the same, in both files together; writes each index's layer "near"."""
     signatures = folder / "signatures.part"
     with signatures.open("wb") as file:
@@ -130,7 +131,7 @@ def _check_near(paths: dict[str, Path], folder: Path, meter: Meter) -> dict[str,
     lines = numpy.concatenate([row_index.read(path)["line"] for path in paths.values()])
     pairs = near_copies.find_pairs(signatures, len(lines))
     signatures.unlink()
-    findings: dict[str, list[Finding]] = {}
+    findings: dict[DataFile, list[Finding]] = {}
     begin = 0
     for file_name, path in paths.items():
         copies = row_index.read(path)["flags"] & numpy.uint64(flag("duplicate", "leakage"))

@@ -13,13 +13,13 @@ from typing import Any
 
 from core.dataset import row_index
 from core.dataset.chat_dataset import ChatDataset
-from core.dataset.findings import KINDS, flag
+from core.dataset.findings import KINDS, DataFile, flag
 from core.dataset.line_check import CONTROL, check_row, read_line, to_line
 from core.dataset.row_shapes import contract_role
 from core.dataset.text_check import restore
 
-# What a repair does with a row that has a finding; a row that only a template refuses is left to the operator.
-_REFUSALS = ("template_refused", "tools_refused")
+_REFUSALS = ("template_refused", "tools_refused")  # of one model; another may take the row
+# What a repair does with a row that has a finding.
 REPAIRS: Mapping[str, str] = {
     kind.code: "The line is left out."
     for kind in KINDS.values()
@@ -49,7 +49,9 @@ class RowDiff:
     after: str | None
 
 
-def list_changes(dataset: ChatDataset, codes: Collection[str], file: str = "train", first: int = 20) -> list[RowDiff]:
+def list_changes(
+    dataset: ChatDataset, codes: Collection[str], file: DataFile = "train", first: int = 20
+) -> list[RowDiff]:
     """Return the first rows that a repair changes, before and after; reads these rows and few others."""
     path = dataset.path_of(file)
     rows, flags = row_index.read(path), row_index.read_flags(path)
@@ -63,7 +65,7 @@ def list_changes(dataset: ChatDataset, codes: Collection[str], file: str = "trai
     return changes[:first]
 
 
-def repaired_lines(dataset: ChatDataset, codes: Collection[str] = REPAIRS, file: str = "train") -> Iterator[bytes]:
+def repaired_lines(dataset: ChatDataset, codes: Collection[str] = REPAIRS, file: DataFile = "train") -> Iterator[bytes]:
     """Yield the lines of the repaired copy of a file, without line ends."""
     path = dataset.path_of(file)
     flags = row_index.read_flags(path)

@@ -137,7 +137,7 @@ def start_repair(dataset: ChatDataset, codes: Collection[str] = REPAIRS, tokeniz
     """Start to make a repaired copy of a data set under the same name. Test rows stay test rows."""
     source, wanted = f"repaired from {dataset.source}", tuple(sorted(codes))
     request = Request("repair", dataset.name, source, tokenizer, of=dataset.key, codes=wanted)
-    size = sum(path.stat().st_size for path in (dataset.train_path, dataset.test_path) if path)
+    size = sum(path.stat().st_size for path in dataset.files.values())
     return _start(Workplace.create(request), size)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from core import home
-from core.dataset.findings import Finding
+from core.dataset.findings import DataFile, Finding
 from core.dataset.report import Report, Reports
 from core.dataset.row_shapes import Shape
 from core.dataset.token_counts import NO_TOKENIZER
@@ -96,8 +96,8 @@ def read_reports(folder: Path, mark: str) -> Reports | None:
     return Report.from_json(kept["train"]), Report.from_json(kept["test"]) if kept["test"] else None
 
 
-def write_findings(folder: Path, check: LongerCheck, found: Mapping[str, Sequence[Finding]]) -> None:
-    """Keep what a longer check found in the files "train" and "test": it has ended."""
+def write_findings(folder: Path, check: LongerCheck, found: Mapping[DataFile, Sequence[Finding]]) -> None:
+    """Keep what a longer check found in the files: it has ended."""
     kept = {file: [asdict(finding) for finding in findings] for file, findings in found.items()}
     home.write_atomically(folder / f"{check}.json", json.dumps(kept))
 
@@ -107,8 +107,8 @@ def has_findings(folder: Path, check: LongerCheck) -> bool:
     return (folder / f"{check}.json").is_file()
 
 
-def read_findings(folder: Path, file: str) -> list[Finding]:
-    """Return what the longer checks that have ended found in a file, "train" or "test"."""
+def read_findings(folder: Path, file: DataFile) -> list[Finding]:
+    """Return what the longer checks that have ended found in a file."""
     kept = [_read(folder / f"{check}.json") or {} for check in ("text", "near")]
     return [Finding.from_json(finding) for findings in kept for finding in findings.get(file, ())]
 

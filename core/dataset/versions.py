@@ -47,14 +47,13 @@ def compare(dataset: ChatDataset, previous: ChatDataset, shown: int = 20) -> Com
 
 
 def _hashes(dataset: ChatDataset) -> row_index.Rows:
-    parts = [row_index.read(path)["hash"] for path in (dataset.train_path, dataset.test_path) if path]
+    parts = [row_index.read(path)["hash"] for path in dataset.files.values()]
     return numpy.concatenate(parts)
 
 
 def _first(dataset: ChatDataset, hashes: row_index.Rows, shown: int) -> tuple[Row, ...]:
     rows: list[Row] = []
-    for path in (dataset.train_path, dataset.test_path):
-        if path and len(rows) < shown:
-            places = numpy.flatnonzero(~numpy.isin(row_index.read(path)["hash"], hashes))[: shown - len(rows)]
-            rows += row_pages.read_places(path, places.tolist())
+    for path in dataset.files.values():
+        places = numpy.flatnonzero(~numpy.isin(row_index.read(path)["hash"], hashes))[: shown - len(rows)]
+        rows += row_pages.read_places(path, places.tolist())
     return tuple(rows)

@@ -72,15 +72,12 @@ def _repair(request: Request, place: Workplace, meter: Meter) -> None:
     dataset = find_dataset(request.of)
     if dataset is None:
         raise NotFound("The data to repair is no longer on this machine.", "Choose the data again.")
-    for path, file, rows in (
-        (dataset.train_path, "train", dataset.rows),
-        (dataset.test_path, "test", dataset.test_rows),
-    ):
-        if path is not None:
-            with (place.path / path.name).open("wb") as copy:
-                for done, line in enumerate(repaired_lines(dataset, request.codes, file), start=1):
-                    copy.write(line + b"\n")
-                    meter.tell("Repaired", done, rows)
+    for file, path in dataset.files.items():
+        rows = row_index.count(path)
+        with (place.path / path.name).open("wb") as copy:
+            for done, line in enumerate(repaired_lines(dataset, request.codes, file), start=1):
+                copy.write(line + b"\n")
+                meter.tell("Repaired", done, rows)
 
 
 def _copy(source: Path, target: Path, meter: Meter) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import streamlit as st
 
 from core import dataset as datasets
-from core.dataset import REPAIRS, ChatDataset, Finding, RowDiff
+from core.dataset import REPAIRS, ChatDataset, DataFile, Finding, RowDiff
 from pages.parts.data import forms as data_forms
 from pages.parts.kit import reads, words
 from pages.parts.kit.action import action
@@ -41,7 +41,7 @@ def _draw_choice(finding: Finding) -> bool:
     return bool(st.checkbox(words.plain(label), value=True, key=f"mend-{finding.code}"))
 
 
-def _draw_changes(dataset: ChatDataset, codes: tuple[str, ...], file: str) -> None:
+def _draw_changes(dataset: ChatDataset, codes: tuple[str, ...], file: DataFile) -> None:
     made = reads.work(
         "changes", f"{dataset.key}:{file}:{','.join(codes)}", lambda: datasets.list_changes(dataset, codes, file)
     )

@@ -10,7 +10,7 @@ from typing import Any
 import streamlit as st
 
 from core import dataset as datasets
-from core.dataset import KINDS, ChatDataset, Finding, Row
+from core.dataset import KINDS, ChatDataset, DataFile, Finding, Row
 from pages.parts.kit import fields, reads, words
 from pages.parts.kit.action import action
 from pages.parts.kit.elements.tokens import draw_tokens
@@ -32,7 +32,7 @@ def draw(dataset: ChatDataset, findings: tuple[Finding, ...], tokenizer: Path | 
     st.header("Conversations")
     chosen = _read_chosen()
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        file = _draw_file(chosen.file) if dataset.test_path else "train"
+        file: DataFile = _draw_file(chosen.file) if dataset.test_path else "train"
         view = str(st.segmented_control("Show as", (CHAT, WITH_JSON, AS_MODEL), default=CHAT, required=True, key="as"))
     path = dataset.path_of(file)
     codes = {finding.code: finding for finding in findings if finding.file == file and finding.lines}
@@ -56,13 +56,13 @@ def draw(dataset: ChatDataset, findings: tuple[Finding, ...], tokenizer: Path | 
 class Chosen:
     """Which rows are shown."""
 
-    file: str = "train"
+    file: DataFile = "train"
     code: str = _ALL
     text: str = ""
     line: int | None = None
 
 
-def show_finding(code: str, file: str) -> None:
+def show_finding(code: str, file: DataFile) -> None:
     """Show the rows with a finding."""
     ui().view["rows"] = Chosen(file, code)
 
@@ -72,7 +72,7 @@ def _read_chosen() -> Chosen:
     if "rows" not in ui().view:
         row = url_id("row") or ""
         line = row.removeprefix(_TEST_ROW)
-        file = "test" if row.startswith(_TEST_ROW) else "train"
+        file: DataFile = "test" if row.startswith(_TEST_ROW) else "train"
         ui().view["rows"] = Chosen(file, line=int(line) if line.isdigit() and 0 < int(line) < 10**9 else None)
     chosen: Chosen = ui().view["rows"]
     return chosen
@@ -86,7 +86,7 @@ def _open(line: int | None) -> None:
     _choose(line, "line")
 
 
-def _draw_file(file: str) -> str:
+def _draw_file(file: DataFile) -> DataFile:
     field = fields.place("rows-of", file)
     options = fields.follow(field, "Rows of", _choose, "file")
     st.segmented_control(
