@@ -23,13 +23,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from core.home import Home
+# Not late: threads that load this package and a module in it at once may end in Python's _DeadlockError.
+from azure.core.credentials import AccessToken, TokenCredential
+from azure.core.exceptions import ClientAuthenticationError
 
-if TYPE_CHECKING:
-    from azure.core.credentials import AccessToken, TokenCredential
+from core.home import Home
 
 CURRENT_CLOUD = "AZUREML_CURRENT_CLOUD"  # read and written by azure-ai-ml
 LOCAL_CLOUD = "TunedeckLocal"
@@ -145,8 +146,6 @@ def load_sdk() -> None:
 
 def check_scopes(cloud: Cloud, scopes: tuple[str, ...]) -> None:
     """Raise where a token for another cloud is asked of this one's credential."""
-    from azure.core.exceptions import ClientAuthenticationError
-
     for scope in scopes:
         wanted = scope.removesuffix(".default").rstrip("/")
         if not any(wanted == own or wanted.startswith(f"{own}/") for own in cloud.audiences):
@@ -165,7 +164,6 @@ class LocalCredential:
     def get_token(self, *scopes: str, **_options: Any) -> AccessToken:
         """Return a token for the one scope asked for."""
         import jwt
-        from azure.core.credentials import AccessToken
 
         check_scopes(self._cloud, scopes)
         if scopes[0].startswith(self._cloud.job_audience):
@@ -226,8 +224,6 @@ class AzureCredential:
             return self._proved
 
     def _find(self) -> TokenCredential:
-        from azure.core.exceptions import ClientAuthenticationError
-
         default = self._default
         options: dict[str, Any] = {"tenant_id": self.tenant_id} if self.tenant_id else {}
         try:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -18,7 +20,7 @@ from core.azureml.cloud import AZURE, AzureCredential, LocalCredential, local_cl
 from core.azureml.connection import connect
 from core.azureml.settings import Settings
 from core.errors import SignInFailed
-from core.home import Home
+from core.home import REPOSITORY, Home
 
 AZURE_SETTINGS = Settings("ml-dev", "azure", "11111111-2222-3333-4444-555555555555", "rg-ml", "ml-dev")
 
@@ -119,3 +121,10 @@ def test_a_token_goes_to_hosts_of_its_own_cloud_only(home: Home) -> None:
 def test_the_name_of_a_local_cloud_holds_its_address(home: Home) -> None:
     """The SDK remembers an address by the cloud's name for the life of the process."""
     assert local_cloud(home).name == f"TunedeckLocal{home.port()}"
+
+
+def test_threads_do_not_load_azures_package_and_a_module_in_it_at_once() -> None:
+    """Which of them fails is chance, so this asks a new process what is loaded before there are threads."""
+    code = "import sys, core.azureml.cloud; print('azure.core.pipeline' in sys.modules, 'azure.ai.ml' in sys.modules)"
+    said = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert said.stdout.split() == ["True", "False"]
