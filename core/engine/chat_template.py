@@ -175,8 +175,10 @@ def _compile(folder: Path, source: str) -> jinja2.Template:
         raise BadModelFolder(folder, f"its chat template cannot be read{where}", repr(error)) from error
 
 
-def _tell(message: Message) -> dict[str, Any]:
+def _tell(message: Message) -> Message:
     """Return a message as a template is given it: no key without a value, a thought under each name in use."""
+    if len(message) == 2 and message.get("role") and message.get("content") is not None:  # as most are
+        return message
     told = {key: value for key, value in message.items() if value is not None}
     thought = next((told[name] for name in THOUGHTS if name in told), None)
     if thought is not None:  # as transformers does
