@@ -63,7 +63,7 @@ KINDS: Mapping[str, Kind] = {
         Kind("no_content", 7, ERROR, "No content", "Give the message a text, or remove the line."),
         Kind("blank_content", 8, ERROR, "Blank message", "Give the message a text, or remove the line."),
         Kind("lone_surrogate", 9, ERROR, "Lone surrogate", "Write the whole character, or remove it."),
-        Kind("no_assistant", 10, ERROR, "Nothing to learn", "Add an answer for the model to learn, or remove it."),
+        Kind("no_assistant", 10, ERROR, "Nothing to learn", "Add an answer to learn from, or remove the line."),
         Kind("too_deep", 11, ERROR, "Nested too deeply", "Remove the line."),
         Kind("line_too_long", 12, ERROR, "Line too long to read", "Write one object per line."),
         Kind("template_refused", 13, ERROR, "Refused by the model's chat template", "Change the order of the roles."),
@@ -123,9 +123,13 @@ class Finding:
         return cls(kept["code"], kept["example"], kept["count"], tuple(kept["lines"]))
 
 
+def _place(finding: Finding) -> tuple[int, bool, int, str]:
+    return finding.kind.severity.rank, bool(finding.lines), -finding.count, finding.code
+
+
 def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """Return findings worst first, those of whole files before those of lines, common before rare."""
-    return tuple(sorted(findings, key=lambda one: (one.kind.severity.rank, bool(one.lines), -one.count, one.code)))
+    return tuple(sorted(findings, key=_place))
 
 
 def flag(*codes: str) -> int:

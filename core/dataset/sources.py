@@ -32,10 +32,7 @@ def load_sample() -> ChatDataset:
     place = Workplace.create(Request("upload", "sample", SAMPLE_SOURCE))
     for name in (TRAIN, TEST):
         shutil.copyfile(_SAMPLE / name, place.path / name)
-    prepared = prepare_here(place)
-    if prepared.dataset is None:
-        raise prepared.error or NotFound("The bundled sample was cancelled.", "Choose it again.")
-    return prepared.dataset
+    return _prepare(place)
 
 
 def start_upload(
@@ -145,21 +142,12 @@ def take_part(dataset: ChatDataset, rows: int, test_rows: int) -> ChatDataset:
     """Make a data set of some rows of another, evenly from all of it; at most 2 MB. Blocks for as long as a glance."""
     train = _pick_lines(dataset.train_path, rows)
     test = _pick_lines(dataset.test_path, test_rows) if dataset.test_path else None
-    request = Request(
-        "upload",
-        f"{dataset.name.removesuffix('-part')}-part",
-        f"{rows:,} rows of {dataset.source}",
-        None,
-        test_percent=0.0,
-    )
-    place = Workplace.create(request)
+    name, source = f"{dataset.name.removesuffix('-part')}-part", f"{rows:,} rows of {dataset.source}"
+    place = Workplace.create(Request("upload", name, source, test_percent=0.0))
     _spool(train, place.path / TRAIN)
     if test:
         _spool(test, place.path / TEST)
-    ended = prepare_here(place)
-    if ended.error is not None or ended.dataset is None:
-        raise ended.error or NotFound("The part of the data could not be kept.", "Try again.")
-    return ended.dataset
+    return _prepare(place)
 
 
 def _pick_lines(path: Path, wanted: int) -> bytes:
@@ -186,6 +174,14 @@ def _check_percent(test_percent: float | None) -> float | None:
     if test_percent is not None and not 0 <= test_percent <= 90:
         raise BadInput(f"{test_percent:g}% of the rows cannot be kept for the test.", "Choose from 0 to 90.")
     return test_percent
+
+
+def _prepare(place: Workplace) -> ChatDataset:
+    """Return the data set of small data, prepared here and now; raises the error that ends it."""
+    ended = prepare_here(place)
+    if ended.dataset is None:
+        raise ended.error or NotFound("The data could not be kept.", "Try again.")
+    return ended.dataset
 
 
 def _start(place: Workplace, size_bytes: int) -> Preparation:

@@ -96,9 +96,9 @@ def read_reports(folder: Path, mark: str) -> Reports | None:
     return Report.from_json(kept["train"]), Report.from_json(kept["test"]) if kept["test"] else None
 
 
-def write_findings(folder: Path, check: LongerCheck, found: Mapping[DataFile, Sequence[Finding]]) -> None:
+def write_findings(folder: Path, check: LongerCheck, by_file: Mapping[DataFile, Sequence[Finding]]) -> None:
     """Keep what a longer check found in the files: it has ended."""
-    kept = {file: [asdict(finding) for finding in findings] for file, findings in found.items()}
+    kept = {file: [asdict(finding) for finding in findings] for file, findings in by_file.items()}
     home.write_atomically(folder / f"{check}.json", json.dumps(kept))
 
 
