@@ -56,7 +56,9 @@ def check_length(rows: RunRows, context: int | None) -> Check:
     return Check("Length", OK, "No row is cut")
 
 
-_COUNTED_LATER = "They are counted on the Data page, where the model's tokenizer is on this machine."
+_COUNTED_LATER = (
+    "Until they are, lengths are a quarter of the characters. A model that is not on this machine stays so."
+)
 
 
 def check_settings(recipe: Recipe, rows: RunRows, gpus: int, steps: int) -> list[Check]:

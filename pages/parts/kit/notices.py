@@ -36,10 +36,11 @@ def draw_error(error: TunedeckError, *, key: str = "") -> None:
                 st.code(error.detail, language=None, wrap_lines=True)
 
 
-def draw_hint(hint: str) -> None:
+def draw_hint(hint: str, *, small: bool = False) -> None:
     """Draw a hint; what stands between backticks is shown as code, nothing else of it is Markdown."""
     pieces = hint.split("`")
-    st.markdown("".join(f"`{piece}`" if odd % 2 else words.plain(piece) for odd, piece in enumerate(pieces)))
+    text = "".join(f"`{piece}`" if odd % 2 else words.plain(piece) for odd, piece in enumerate(pieces))
+    st.markdown(f":small[{text}]" if small else text)
 
 
 def draw_warning(message: str, hint: str = "", detail: str = "", *, key: str = "") -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import streamlit as st
 
+from core import dataset as datasets
 from core import operations, overview
 from core.azureml.reader import Snapshot
 from core.azureml.settings import LOCAL
@@ -25,8 +27,10 @@ from pages.parts.kit.notices import draw_empty
 
 def read_current_plan(draft: Draft) -> Snapshot[LaunchPlan]:
     """Return the plan of just this draft, whatever another tab makes of it; what it stands on is read off the page."""
-    choices = (draft.model, draft.model_version, draft.compute, draft.dataset)
-    snapshot = reads.read(preflight.read_facts, *choices, max_age_s=10.0)
+    choices, tokenizer = (draft.model, draft.model_version, draft.compute, draft.dataset), find_tokenizer(draft)
+    chosen = datasets.find_dataset(draft.dataset)
+    counted = chosen is not None and datasets.read_checks(chosen, tokenizer).tokens
+    snapshot = reads.read(preflight.read_facts, *choices, max_age_s=10.0, phase=counted)
     plan, error = None, snapshot.error
     if snapshot.value is not None:
         try:
@@ -34,6 +38,11 @@ def read_current_plan(draft: Draft) -> Snapshot[LaunchPlan]:
         except TunedeckError as caught:
             error = caught
     return Snapshot(plan, snapshot.read_at, error, snapshot.age_s, snapshot.loading, snapshot.failures)
+
+
+def find_tokenizer(draft: Draft) -> Path | None:
+    """Return the folder with the tokenizer of a draft's model, None where it is not on this machine."""
+    return datasets.find_tokenizer(draft.model, draft.model_version)
 
 
 def find_recipe(draft: Draft, plan: LaunchPlan | None) -> Recipe | None:

@@ -11,13 +11,14 @@ from core.launch import drafts, part
 from core.launch.drafts import Draft
 from core.launch.plan import Check, LaunchPlan
 from core.operations import Operation
+from pages.parts.data.checks import follow
 from pages.parts.kit import fields, reads, words
 from pages.parts.kit.action import Confirm, action, open_dialog
 from pages.parts.kit.links import link
 from pages.parts.kit.notices import draw_error, draw_hint
 from pages.parts.kit.state import ui
 from pages.parts.setup import choices
-from pages.parts.tune.plan import find_started, title_of
+from pages.parts.tune.plan import find_started, find_tokenizer, title_of
 from pages.parts.tune.recipe import save_settings
 
 _BADGES = {
@@ -43,6 +44,8 @@ def draw_ready(draft: Draft, snapshot: Snapshot[LaunchPlan]) -> None:
                 for check in sorted(plan.checks, key=lambda check: check.state != "failed"):
                     draw_check(check)
                     _draw_way_out(draft, plan, check)
+                if any(check.state == "open" for check in plan.checks) and (tokenizer := find_tokenizer(draft)):
+                    follow(plan.dataset, tokenizer)
                 _draw_queue(plan)
                 _draw_estimate(plan)
                 st.markdown(f"**{words.plain(describe_run(plan))}**")
@@ -76,7 +79,7 @@ def draw_check(check: Check) -> None:
     detail = f" :small[{words.plain(check.detail)}]" if check.detail else ""
     st.markdown(f":{colour}-badge[:material/{icon}: {word}] **{words.plain(check.title)}**{detail}")
     if check.hint and check.state != "ok":
-        draw_hint(check.hint)
+        draw_hint(check.hint, small=True)
 
 
 def _draw_way_out(draft: Draft, plan: LaunchPlan, check: Check) -> None:
