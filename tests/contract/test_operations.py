@@ -300,9 +300,7 @@ def test_a_deployment_gets_instances_a_time_limit_and_its_logs_are_read(workspac
     changed.instance_count = 2
     poller = workspace.online_deployments.begin_create_or_update(changed)
     assert workspace.online_deployments.get("blue", ENDPOINT).provisioning_state == "Updating"
-    until = time.monotonic() + 10
-    while poller.status() == "InProgress" and time.monotonic() < until:  # azure-core's own word before its first poll
-        time.sleep(0.05)
+    wait_until(lambda: poller.status() != "InProgress", "its first poll")  # until then it is azure-core's own word
     assert poller.status() == "Updating", "what the service says while it goes on, where computes say InProgress"
     assert poller.result().instance_count == 2
     second = ask(endpoint, key).json()

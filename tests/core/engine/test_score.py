@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +18,7 @@ import requests
 from core.engine.finetune import finetune
 from tests.core.dataset.test_model_process import LOOP
 from tests.core.engine.conftest import REPOSITORY, Workbench
+from tests.waiting import wait_until
 
 SECRET = "for this test"
 QUESTION = [{"role": "user", "content": "What is the kettle 7?"}]
@@ -57,11 +57,8 @@ def deployment(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> It
             stdout=log,
             stderr=subprocess.STDOUT,
         )
-    deadline = time.monotonic() + 60
-    while not (folder / "ready.json").exists():
-        assert process.poll() is None, (folder / "log.txt").read_text()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: (folder / "ready.json").exists() or process.poll() is not None, (folder / "log.txt").read_text)
+    assert process.poll() is None, (folder / "log.txt").read_text()
     ready = json.loads((folder / "ready.json").read_text())
     assert ready["pid"] == process.pid
     yield Deployment(f"http://127.0.0.1:{ready['port']}", folder / "log.txt")
@@ -193,10 +190,7 @@ def test_a_generation_stops_when_the_one_who_asked_has_gone(deployment: Deployme
         next(response.iter_content(1))
         response.close()
         raise requests.exceptions.RequestException
-    deadline = time.monotonic() + 5
-    while deployment.log.read_text().count("(cancelled)") == before:
-        assert time.monotonic() < deadline, deployment.log.read_text()
-        time.sleep(0.05)
+    wait_until(lambda: deployment.log.read_text().count("(cancelled)") > before, deployment.log.read_text)
     assert deployment.chat(max_tokens=20).json()["choices"][0]["message"]["content"] == "It is blue."
 
 

@@ -13,6 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -85,13 +86,15 @@ class Flow:
 
     def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> requests.Response:
         """Send until an answer comes, as an SDK that retries does."""
-        until = time.monotonic() + 60
-        while True:
-            try:
-                return self.server.request(method, path, json=body)
-            except requests.RequestException:
-                assert time.monotonic() < until, self.server.log()
-                time.sleep(0.05)
+        heard: list[requests.Response] = []
+
+        def send() -> bool:
+            with suppress(requests.RequestException):
+                heard.append(self.server.request(method, path, json=body))
+            return bool(heard)
+
+        wait_until(send, self.server.log)
+        return heard[0]
 
     def write(self, method: str, path: str, body: dict[str, Any] | None = None, becomes: str = "there") -> None:
         answer = self.ask(method, path, body)

@@ -28,12 +28,13 @@ from core.launch.drafts import create_draft
 from core.launch.plan import LaunchPlan
 from core.launch.preflight import plan_launch
 from core.local import processes, shim
-from core.operations import Operation, get_operation, start_cancel, start_launch
+from core.operations import Operation, start_cancel, start_launch
 from tests.chat_data import from_upload
 from tests.core.operations.counting_server import FILE
 from tests.local_server import LocalServer
 from tests.soak import Soak
 from tests.tiny_model import NAME, build_tiny_model
+from tests.waiting import finish, wait_until
 
 ROUND_S = 90.0
 # What each round is sent with (seed 13 makes the trivial trainer fail), and the ends that are right.
@@ -117,11 +118,9 @@ def survive(
         if event == "cancel" and cancel is None:
             cancel = start_cancel("local", operation.subject)
         soak.add(f"kills of {disturb(server, runner, chance)}")
-    ended = wait_until_finished(operation)
+    finish(operation, *(("done", "cancelled") if event == "cancel" else ("done",)), timeout_s=ROUND_S)
     if cancel is not None:
-        cancelled = wait_until_finished(cancel)
-        assert cancelled.state == "done", (where, cancelled.error, cancelled.steps)
-    assert ended.state in (("done", "cancelled") if event == "cancel" else ("done",)), (where, ended.error, ended.steps)
+        finish(cancel, timeout_s=ROUND_S)
     answer = server.request("GET", f"jobs/{operation.subject}")
     status = answer.json()["properties"]["status"] if answer.ok else "never sent"
     assert status in ENDS[event], where
@@ -131,10 +130,8 @@ def survive(
         assert set(exits.values()) == {0}, (where, exits)
     if status == "Failed":
         assert [code for code in exits.values() if code] == [1], (where, exits)
-    until = time.monotonic() + 6  # a second shim of an attempt sees within seconds that it is not needed
-    while (left := find_programs(server)) and time.monotonic() < until:
-        time.sleep(0.05)
-    assert left == [], where
+    # A second shim of an attempt sees within seconds that it is not needed.
+    wait_until(lambda: not find_programs(server), lambda: (where, find_programs(server)))
     soak.add(f"runs {status}")
 
 
@@ -158,16 +155,6 @@ def disturb(server: LocalServer, runner: RunnerProcess, chance: random.Random) -
     if what != "server":
         runner.start()
     return what
-
-
-def wait_until_finished(operation: Operation) -> Operation:
-    until = time.monotonic() + ROUND_S
-    while time.monotonic() < until:
-        operation = get_operation(operation.id)
-        if operation.finished:
-            return operation
-        time.sleep(0.1)
-    return operation
 
 
 def check_puts(server: LocalServer, job: str, status: str, where: str) -> None:
