@@ -54,6 +54,8 @@ class LaunchFacts:
     """Why the quota is not known."""
     room: Room | None
     """Of this machine, None where another trains."""
+    has_tokenizer: bool
+    """Whether the model's tokenizer is on this machine."""
     shape: ModelShape | None
     """The model's, where its files are on this machine and it trains."""
 
@@ -96,6 +98,7 @@ def read_facts(conn: Connection, model: str, model_version: str, compute: str, d
         quota=quota,
         quota_problem=problem,
         room=conn.find_room(),
+        has_tokenizer=folder is not None,
         shape=read_shape(folder) if folder is not None and conn.cloud.is_local and not node.gpus else None,
     )
 
@@ -119,7 +122,7 @@ def make_plan(facts: LaunchFacts, draft: Draft) -> LaunchPlan:
         _check_disk(facts.room, estimate_bytes(model, recipe)),
         check_memory(facts.shape, facts.room, recipe, rows),
         check_rows(rows) if dataset.usable else Check("Data", FAILED, dataset.words, "Go to Data."),
-        check_length(rows, model.context_length),
+        check_length(rows, model.context_length, has_tokenizer=facts.has_tokenizer),
         *check_settings(recipe, rows, gpus, steps),
         _check_dropped(recipe, model),
         _check_time(told),

@@ -33,7 +33,7 @@ def check_rows(rows: RunRows) -> Check:
     return Check("Data", OK, detail)
 
 
-def check_length(rows: RunRows, context: int | None) -> Check:
+def check_length(rows: RunRows, context: int | None, *, has_tokenizer: bool = True) -> Check:
     """Say what the limit of tokens cuts away. context: tokens that the model takes, None where that is not known."""
     best = min(rows.longest, context or rows.longest)
     fix = Fix(f"Allow {best:,} tokens", {"max_seq_length": best}) if best > rows.limit > 0 else None
@@ -50,15 +50,15 @@ def check_length(rows: RunRows, context: int | None) -> Check:
     if more := rows.cut - answerless:
         parts.append(f"{about}{plural(more, 'row')} longer than {rows.limit:,} tokens lose{'s' * (more == 1)} the end.")
     if not rows.measured:
-        return Check("Length", OPEN, " ".join(["The tokens are not counted.", *parts]), _COUNTED_LATER, fix)
+        said = "The tokens are not counted yet." if has_tokenizer else "The tokens cannot be counted."
+        return Check("Length", OPEN, " ".join([said, *parts]), _ESTIMATED if has_tokenizer else _NO_TOKENIZER, fix)
     if parts:
         return Check("Length", WARNING, " ".join(parts), hint, fix)
     return Check("Length", OK, "No row is cut")
 
 
-_COUNTED_LATER = (
-    "Until they are, lengths are a quarter of the characters. A model that is not on this machine stays so."
-)
+_ESTIMATED = "Until they are, lengths are a quarter of the characters."
+_NO_TOKENIZER = "The model's tokenizer is not on this machine: lengths are a quarter of the characters."
 
 
 def check_settings(recipe: Recipe, rows: RunRows, gpus: int, steps: int) -> list[Check]:
@@ -161,7 +161,7 @@ def _check_warm_up(recipe: Recipe, steps: int) -> Check | None:
     wanted, constant = recipe.whole("warmup_steps"), recipe["lr_scheduler_type"] == "constant"
     if wanted < steps or constant or not wanted:
         return None
-    fix = Fix(f"Warm up for {steps // 20}", {"warmup_steps": steps // 20})
+    fix = Fix(f"Warm up for {steps // 20}" if steps >= 20 else "No warm-up", {"warmup_steps": steps // 20})
     detail = f"The warm-up of {plural(wanted, 'step')} is not over when the run ends after {steps:,}."
     return Check("Warm-up", WARNING, detail, "The learning rate never gets to its value.", fix)
 
