@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pytest
@@ -16,7 +16,7 @@ from core.azureml.connection import Connection, connect
 from core.azureml.settings import local_settings
 from core.catalog.compute import list_computes
 from core.home import Home
-from core.launch.drafts import find_latest_draft, get_draft
+from core.launch.drafts import Draft, find_latest_draft, get_draft
 from core.launch.preflight import plan_launch
 from core.operations import (
     Operation,
@@ -95,7 +95,9 @@ def step_states(operation: Operation) -> list[str]:
 
 
 def test_a_kept_home_reads_as_the_code_that_wrote_it_read_it(kept_home: Home) -> None:
-    assert read_home(kept_home) == read_told()
+    told = read_told()
+    told["draft"] = asdict(Draft("", "")) | told["draft"]  # what a draft has had since then is empty
+    assert read_home(kept_home) == told
 
 
 def test_a_kept_home_holds_every_kind_of_operation_ended_and_under_way(kept_home: Home) -> None:
