@@ -20,8 +20,10 @@ def size_part(plan: LaunchPlan) -> tuple[int, dict[str, Value]]:
     steps = plan.recipe.whole("max_steps")
     if steps > 0:
         return plan.dataset.rows, {"max_steps": max(1, int(steps * share))}
-    rows = int(plan.dataset.rows * share * plan.recipe.whole("num_train_epochs"))
-    return min(plan.dataset.rows, max(2 * MINIMUM_ROWS, rows)), {"num_train_epochs": 1}
+    epochs = plan.recipe.whole("num_train_epochs") * share
+    if epochs >= 1:
+        return plan.dataset.rows, {"num_train_epochs": int(epochs)}
+    return min(plan.dataset.rows, max(2 * MINIMUM_ROWS, int(plan.dataset.rows * epochs))), {"num_train_epochs": 1}
 
 
 def try_part(plan: LaunchPlan) -> Draft:

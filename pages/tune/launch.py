@@ -40,6 +40,11 @@ with st.expander(words.plain(f"Summary: {parts.summary_words(draft, facts)}"), i
         link("model").draw("Change model or compute", icon="edit")
         link("data").draw("Change data", icon="edit")
 
+if draft.whole:
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.text("This is a part of a longer run, to try it first.")
+        link("launch", draft=draft.whole).draw("Go to the whole", icon="arrow_forward")
+
 left, right = st.columns([2, 1], gap="medium")
 with left:
     if recipe is None:

@@ -27,7 +27,7 @@ def make_plan(conn: Connection, hours: float, **parameters: object) -> LaunchPla
     return replace(plan, estimate=Estimate(hours * 3600, hours * 3600, CostRange(0.0, 0.0)))
 
 
-@pytest.mark.parametrize(("hours", "epochs", "rows"), [(5.0, 1, 30), (5.0, 3, 90), (500.0, 1, 20)])
+@pytest.mark.parametrize(("hours", "epochs", "rows"), [(5.0, 1, 30), (5.0, 3, 100), (500.0, 1, 20)])
 def test_a_part_takes_as_many_rows_as_end_in_ten_minutes(
     conn: Connection, hours: float, epochs: int, rows: int
 ) -> None:
