@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from core.catalog.base_models import BaseModel
 from core.catalog.compute import Compute
 from core.catalog.prices import cost_range
 from core.launch.plan import Estimate
@@ -65,12 +64,10 @@ def _count_validations(recipe: Recipe, steps: int, steps_per_epoch: int) -> int:
     return steps // every
 
 
-def estimate(
-    alias: str, model: BaseModel, compute: Compute, recipe: Recipe, work: Work, *, is_tested: bool
-) -> Estimate:
+def estimate(alias: str, model: str, compute: Compute, recipe: Recipe, work: Work, *, is_tested: bool) -> Estimate:
     """Return time and cost of a run, its evaluation included, without the time it waits for a node."""
     kind = "gpu" if compute.gpus else "cpu"
-    paces = list_paces(alias, model.name, compute.name)
+    paces = list_paces(alias, model, compute.name)
     slow, fast, basis = _find_speed(kind, recipe, work, paces)
     around = _range([pace.around_s for pace in paces], _BEFORE_AND_AFTER_S[kind])
     tested = _range([pace.evaluation_s for pace in paces], _EVALUATION_S[kind]) if is_tested else (0.0, 0.0)
@@ -120,9 +117,9 @@ def _describe_record(paces: list[Pace]) -> str:
     misses = [miss for pace in paces[:10] if (miss := pace.miss) is not None]
     if not misses:
         return ""
-    right = sum(miss == 0 for miss in misses)
     worst = max(misses, key=abs)
-    said = f"Of the last {plural(len(misses), 'estimate')} {right} held"
-    return (
-        f"{said}; the worst was {percent(abs(worst))} too {'short' if worst > 0 else 'long'}." if worst else f"{said}."
-    )
+    off = f"{percent(abs(worst))} too {'short' if worst > 0 else 'long'}"
+    if len(misses) == 1:
+        return f"The last estimate was {off}." if worst else "The last estimate held."
+    held = f"Of the last {len(misses)} estimates {sum(miss == 0 for miss in misses)} held"
+    return f"{held}; the worst was {off}." if worst else f"{held}."

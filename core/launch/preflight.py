@@ -112,7 +112,7 @@ def make_plan(facts: LaunchFacts, draft: Draft) -> LaunchPlan:
     steps = total_steps(recipe.values, len(rows.train), gpus)
     per_epoch = total_steps({**recipe.values, "max_steps": -1, "num_train_epochs": 1}, len(rows.train), gpus)
     work = measure_work(recipe, rows, steps, per_epoch)
-    told = estimate(facts.settings.alias, model, compute, recipe, work, is_tested=rows.is_tested)
+    told = estimate(facts.settings.alias, model.name, compute, recipe, work, is_tested=rows.is_tested)
     checks = [
         facts.access,
         _check_model(model),
