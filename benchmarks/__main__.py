@@ -135,7 +135,7 @@ def _start_run(home: Home) -> dict[str, str]:
     from core import dataset, operations
     from core.catalog import base_models
     from core.launch.drafts import create_draft
-    from core.launch.preflight import plan_launch
+    from core.launch.preflight import make_plan, read_facts
 
     local = connect(local_settings(), home=home)
     model = next(one for one in base_models.list_base_models(local) if one.finetunable and not one.runs_on)
@@ -146,7 +146,9 @@ def _start_run(home: Home) -> dict[str, str]:
         compute="this-machine",
         dataset=dataset.load_sample().key,
     )
-    begun = operations.start_launch(plan_launch(local, draft))
+    begun = operations.start_launch(
+        make_plan(read_facts(local, draft.model, draft.model_version, draft.compute, draft.dataset), draft)
+    )
     return {"at": local.alias, "draft": draft.id, "run": begun.subject}
 
 

@@ -23,7 +23,7 @@ from core.azureml.settings import local_settings, make_settings, save_settings
 from core.dataset import ChatDataset
 from core.home import Home
 from core.launch.drafts import Draft, create_draft, save_draft
-from core.launch.preflight import LaunchPlan, plan_launch
+from core.launch.plan import LaunchPlan
 from core.local import __main__ as local_program
 from core.local import control, processes, server, shim
 from core.local.endpoints.deployments import Deployments
@@ -53,6 +53,7 @@ from core.teardown.plan import plan_teardown
 from pages.parts.serve.chat_state import Chat, Reply, Turn
 from tests.chat_data import from_upload
 from tests.core.local import trivial_server
+from tests.launching import plan_launch
 from tests.local_server import LocalServer
 from tests.tiny_model import NAME, VERSION, build_tiny_model, make_conversations
 from tests.waiting import finish, wait_until

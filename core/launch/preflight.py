@@ -60,11 +60,6 @@ class LaunchFacts:
     """The model's, where its files are on this machine and it trains."""
 
 
-def plan_launch(conn: Connection, draft: Draft) -> LaunchPlan:
-    """Read what a set-up stands on and check it; raises NotFound or BadInput where it names nothing usable."""
-    return make_plan(read_facts(conn, draft.model, draft.model_version, draft.compute, draft.dataset), draft)
-
-
 def read_facts(conn: Connection, model: str, model_version: str, compute: str, dataset: str) -> LaunchFacts:
     """Return what a set-up stands on; raises NotFound or BadInput where it names nothing usable.
 

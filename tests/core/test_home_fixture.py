@@ -17,7 +17,6 @@ from core.azureml.settings import local_settings
 from core.catalog.compute import list_computes
 from core.home import Home
 from core.launch.drafts import Draft, find_latest_draft, get_draft
-from core.launch.preflight import plan_launch
 from core.operations import (
     Operation,
     find_operation_for,
@@ -41,6 +40,7 @@ from pages.parts.serve.chat_state import Turn
 from tests import home_story
 from tests.core.operations.counting_server import FILE
 from tests.home_fixture import read_home, read_told, restore_home, tell, word
+from tests.launching import plan_launch
 from tests.local_server import LocalServer
 from tests.waiting import wait_until
 

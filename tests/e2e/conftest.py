@@ -15,10 +15,11 @@ from core.azureml import connection
 from core.azureml.connection import Connection
 from core.azureml.local_process import ensure_local
 from core.catalog import compute
-from core.launch import drafts, preflight
+from core.launch import drafts
 from core.serving import chat, endpoints, transcripts
 from pages.parts.serve.chat_state import Reply, Turn
 from tests.environment import REAL_MODELS
+from tests.launching import plan_launch
 from tests.pages.conftest import Dashboard, dashboard, launch, page, settle, stop
 from tests.tiny_model import build_tiny_model
 from tests.waiting import finish
@@ -78,7 +79,7 @@ def _make(conn: Connection) -> dict[str, str]:
         "dataset": dataset.load_sample().key,
         "parameters": {"max_steps": 6},
     }
-    begun = operations.start_launch(preflight.plan_launch(conn, drafts.create_draft("local", **choices)))
+    begun = operations.start_launch(plan_launch(conn, drafts.create_draft("local", **choices)))
     finish(begun)
     size = compute.list_sizes(conn)[0].name
     served = operations.start_deploy("local", begun.subject, "tiny-support", "tiny-support-1", size, None)

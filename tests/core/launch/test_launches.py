@@ -18,7 +18,6 @@ from core.launch import pipeline
 from core.launch.drafts import create_draft
 from core.launch.pipeline import PipelineRequest
 from core.launch.plan import LaunchPlan
-from core.launch.preflight import plan_launch
 from core.launch.request import RunRequest
 from core.operations import Operation, start_cancel, start_launch, start_runner
 from core.operations import launch as launch_steps
@@ -28,6 +27,7 @@ from core.runs import jobs
 from tests.chat_data import from_upload
 from tests.core.operations.counting_server import Fault, plan_faults
 from tests.core.operations.test_faults import A_RUN, conn, count_puts, runner, server
+from tests.launching import plan_launch
 from tests.local_server import LocalServer
 from tests.tiny_model import NAME
 from tests.waiting import finish, wait_until

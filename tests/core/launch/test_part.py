@@ -13,8 +13,8 @@ from core.dataset import find_dataset
 from core.launch.drafts import create_draft
 from core.launch.part import find_whole, try_part
 from core.launch.plan import Estimate, LaunchPlan
-from core.launch.preflight import plan_launch
 from tests.chat_data import from_upload
+from tests.launching import plan_launch
 from tests.tiny_model import NAME, make_conversations
 
 

@@ -11,8 +11,8 @@ import pytest
 from core.azureml.connection import Connection
 from core.launch.drafts import create_draft
 from core.launch.plan import Check
-from core.launch.preflight import plan_launch
 from tests.chat_data import from_upload
+from tests.launching import plan_launch
 from tests.local_server import LocalServer, running_server
 from tests.tiny_model import NAME, build_tiny_model, make_conversations
 

@@ -18,7 +18,6 @@ from core.azureml.connection import Connection, connect
 from core.azureml.settings import local_settings
 from core.home import Home
 from core.launch.drafts import create_draft
-from core.launch.preflight import plan_launch
 from core.operations import (
     Operation,
     get_operation,
@@ -36,6 +35,7 @@ from core.teardown.inventory import list_inventory
 from core.teardown.plan import plan_teardown
 from tests.chat_data import from_upload
 from tests.core.operations.counting_server import FILE, Fault, plan_faults
+from tests.launching import plan_launch
 from tests.local_server import LocalServer
 from tests.soak import is_soak
 from tests.tiny_model import NAME, build_tiny_model

@@ -26,11 +26,11 @@ from core.azureml.settings import local_settings
 from core.home import Home
 from core.launch.drafts import create_draft
 from core.launch.plan import LaunchPlan
-from core.launch.preflight import plan_launch
 from core.local import processes, shim
 from core.operations import Operation, start_cancel, start_launch
 from tests.chat_data import from_upload
 from tests.core.operations.counting_server import FILE
+from tests.launching import plan_launch
 from tests.local_server import LocalServer
 from tests.soak import Soak
 from tests.tiny_model import NAME, build_tiny_model

@@ -22,7 +22,6 @@ from core.azureml import tags
 from core.dataset import ChatDataset
 from core.launch.drafts import create_draft, get_draft, save_draft
 from core.launch.plan import LaunchPlan
-from core.launch.preflight import plan_launch
 from core.operations import (
     Operation,
     list_everything,
@@ -35,6 +34,7 @@ from core.operations import (
 from core.teardown.plan import plan_teardown
 from tests.chat_data import from_upload
 from tests.core.operations.world import World
+from tests.launching import plan_launch
 from tests.soak import Soak, is_soak
 from tests.tiny_model import NAME, build_tiny_model
 from tests.waiting import wait_until

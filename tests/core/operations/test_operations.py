@@ -19,7 +19,6 @@ from core.catalog.compute import get_compute
 from core.dataset import ChatDataset
 from core.errors import BadInput, NotFound, TunedeckError, Unreachable
 from core.launch.drafts import create_draft, get_draft
-from core.launch.preflight import plan_launch
 from core.operations import (
     Operation,
     find_operation_for,
@@ -44,6 +43,7 @@ from core.serving.registered_models import list_registered_models
 from core.teardown import plan as teardown
 from core.teardown.inventory import list_inventory
 from tests.chat_data import from_upload
+from tests.launching import plan_launch
 from tests.local_server import LocalServer
 from tests.tiny_model import NAME, build_tiny_model
 from tests.waiting import finish, wait_until

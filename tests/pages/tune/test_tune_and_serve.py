@@ -18,12 +18,13 @@ from core.azureml.local_process import ensure_local
 from core.azureml.settings import make_settings, save_settings
 from core.errors import TunedeckError
 from core.home import Home
-from core.launch import drafts, preflight
+from core.launch import drafts
 from core.local import processes
 from core.local.faults import Faults
 from core.runs import jobs
 from core.serving import endpoints, request_counts
 from tests.core.engine.test_finetune import RUINOUS
+from tests.launching import plan_launch
 from tests.local_server import LocalServer
 from tests.pages.apps import buttons, open_app, run_until, texts
 from tests.waiting import finish
@@ -70,7 +71,7 @@ def run(draft: drafts.Draft) -> str:
     """The name of a run of the tiny model that is completed and evaluated."""
     conn = connection.connect(ensure_local())
     operations.start_runner()
-    begun = operations.start_launch(preflight.plan_launch(conn, drafts.create_draft("local", **choices(draft))))
+    begun = operations.start_launch(plan_launch(conn, drafts.create_draft("local", **choices(draft))))
     return finish(begun).subject
 
 
@@ -208,7 +209,7 @@ def test_a_failed_run_is_next_on_the_overview_until_its_page_was_opened(
     faults = Faults(server.home)
     faults.add("image-build")
     try:
-        plan = preflight.plan_launch(conn, drafts.create_draft("local", **choices(draft)))
+        plan = plan_launch(conn, drafts.create_draft("local", **choices(draft)))
         begun = finish(operations.start_launch(plan))
     finally:
         faults.clear()
@@ -227,7 +228,7 @@ def test_of_a_run_that_diverged_the_best_checkpoint_before_is_deployed_and_a_low
     operations.start_runner()
     often = {"evaluation_strategy": "steps", "eval_steps": 1, "max_steps": 6}
     made = drafts.create_draft("local", **{**choices(draft), "parameters": RUINOUS | often})
-    failed = jobs.get_run(conn, finish(operations.start_launch(preflight.plan_launch(conn, made))).subject)
+    failed = jobs.get_run(conn, finish(operations.start_launch(plan_launch(conn, made))).subject)
     assert (failed.state_word, failed.deployable) == ("Failed", True)
     app = run_until(open_page(RUNS, run=failed.name), says(f"Deploy {failed.kept}"))
     assert "Retry with learning rate 0.01." in read_text(app), "the model's own"
