@@ -177,12 +177,13 @@ class Recipe:
     here: bool = False
 
     def __getitem__(self, name: str) -> Value:
-        return self.values[name]
+        """Return a value; where the component at hand lacks the input, what it does without."""
+        return self.values.get(name, BY_NAME[name].default)
 
     @property
     def lora(self) -> bool:
         """Whether LoRA is on."""
-        return self.values["apply_lora"] == "true"
+        return self["apply_lora"] == "true"
 
     @property
     def usual_rate(self) -> Value:

@@ -8,7 +8,7 @@ from core.azureml.connection import Room
 from core.engine.memory_estimate import ModelShape, estimate_peak, number_size
 from core.launch.plan import Check, CheckState, Fix
 from core.launch.rows import RunRows
-from core.recipe import MINIMUM_ROWS, USUAL_RATES, Recipe, Value, smaller_batch, total_batch_size
+from core.recipe import BY_NAME, MINIMUM_ROWS, USUAL_RATES, YOURS, Recipe, Value, smaller_batch, total_batch_size
 from core.words import plural
 
 OK, OPEN, WARNING, FAILED = CheckState
@@ -67,7 +67,8 @@ def check_settings(recipe: Recipe, rows: RunRows, gpus: int, steps: int) -> list
         count = len(recipe.problems)
         more = f" And {count - 1} more." if count > 1 else ""
         name, problem = next(iter(recipe.problems.items()))
-        fix = Fix("Reset it", {name: None})
+        is_own = recipe.origins.get(name, YOURS) == YOURS
+        fix = Fix("Reset it", {name: None}) if is_own else Fix("Use the default", {name: BY_NAME[name].default})
         return [Check("Settings", FAILED, problem + more, "", fix)]
     found = [
         check
@@ -108,7 +109,7 @@ def check_memory(shape: ModelShape | None, room: Room | None, recipe: Recipe, ro
 
 
 def _estimate(shape: ModelShape, room: Room, values: Mapping[str, Value], longest: int) -> int:
-    return estimate_peak(shape, values, longest, number_size(values["precision"]), room.free_memory)
+    return estimate_peak(shape, values, longest, number_size(values.get("precision", "32")), room.free_memory)
 
 
 def _find_smaller(shape: ModelShape, room: Room, recipe: Recipe, longest: int) -> Fix | None:

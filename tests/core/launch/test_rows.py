@@ -15,6 +15,7 @@ from core.engine.preprocess import preprocess, read_rows
 from core.engine.step import Step
 from core.errors import BadInput
 from core.home import Home
+from core.launch.estimate import measure_work
 from core.launch.plan import Check, CheckState
 from core.launch.rows import RunRows, deal_rows
 from core.launch.settings_checks import check_length, check_memory, check_rows, check_settings
@@ -100,6 +101,23 @@ def test_rows_without_an_answer_within_the_limit_are_counted(model: Path) -> Non
     assert lost > 0
     check = check_length(rows, 512)
     assert (check.state, check.detail.split(" ")[0]) == (CheckState.WARNING, str(lost))
+
+
+def test_a_component_that_lost_inputs_is_checked_all_the_same(rows: RunRows) -> None:
+    recipe = build_recipe({}, {}, ["num_train_epochs", "learning_rate"], here=True)
+    steps = total_steps(recipe.values, len(rows.train), 0)
+    assert all(check.detail for check in check_settings(recipe, rows, 0, steps))
+    assert measure_work(recipe, rows, steps, steps).tokens > 0
+    shape = ModelShape(134_515_008, 28_311_552, 269_060_552, 576, 1536, 30, 9, 3, 64)
+    assert check_memory(shape, Room(0, 10**10, 10**10), recipe, rows) is not None
+
+
+def test_a_wrong_value_of_the_models_own_is_mended_too(rows: RunRows) -> None:
+    tags = {"adam_beta2": 1.5}
+    (check,) = check_settings(build_recipe(tags, {}, here=True), rows, 0, 30)
+    assert (check.state, check.fix is not None) == (CheckState.FAILED, True)
+    assert check.fix is not None
+    assert not build_recipe(tags, dict(check.fix.settings), here=True).problems
 
 
 def test_what_is_only_estimated_is_never_ok(model: Path) -> None:
