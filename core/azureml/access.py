@@ -122,7 +122,7 @@ def _registry(conn: Connection) -> str:
 
 def _computes(conn: Connection) -> str:
     found = conn.call("read", "computes", lambda: list(conn.workspace.compute.list()))
-    return f"{len(found)} found." if found else "None yet; one can be created on the page Model & compute."
+    return f"{len(found)} found." if found else "None yet; one can be created."
 
 
 def _storage(conn: Connection) -> str:

@@ -268,7 +268,7 @@ class Connection:
         if not self.cloud.owns(url):
             raise SignInFailed(
                 f"The token of '{self.settings.workspace_name}' is not sent to another host.",
-                "Choose the workspace again on the page Connect.",
+                "Connect the workspace again.",
                 url.split("?")[0],
             )
         return self.credential.get_token(self.cloud.scope).token

@@ -149,7 +149,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         SignInFailed,
         "The sign-in has expired.",
-        "Sign in again on the page Connect. Runs and endpoints are not affected.",
+        "Sign in again. Runs and endpoints are not affected.",
         (401,),
         code=r"Expired",
         local=False,
@@ -172,20 +172,20 @@ RULES: tuple[Rule, ...] = (
     Rule(
         SignInFailed,
         "Azure did not accept the sign-in (401).",
-        "Sign in again on the page Connect.",
+        "Sign in again.",
         (401,),
     ),
     Rule(
         SignInFailed,
         "The credential of '{workspace}' was asked for a token of another cloud. Nothing was sent.",
-        "Choose the workspace again on the page Connect.",
+        "Connect the workspace again.",
         (NO_TOKEN,),
         code=r"asked of the credential of",
     ),
     Rule(
         SignInFailed,
         "No sign-in for Azure was found on this machine.",
-        "Run `az login`, or sign in with the browser or a device code on the page Connect.",
+        "Run `az login`, or sign in with the browser or a device code.",
         (NO_TOKEN,),
     ),
     Rule(

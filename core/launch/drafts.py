@@ -179,7 +179,7 @@ def _say(label: str, value: object) -> str:
 
 
 def _unknown(draft_id: str) -> NotFound:
-    return NotFound(f"There is no draft '{draft_id}'.", "Start a new one on Model & compute.")
+    return NotFound(f"There is no draft '{draft_id}'.", "Start a new one: choose a model and a compute.")
 
 
 def _now() -> str:

@@ -65,13 +65,9 @@ def read_facts(conn: Connection, model: str, model_version: str, compute: str, d
 
     Several requests: read it through a Reader, not from a page. A setting that changes needs none of them again.
     """
-    for choice, words, page in (
-        (model, "model", "Model & compute"),
-        (compute, "compute", "Model & compute"),
-        (dataset, "data", "Data"),
-    ):
+    for choice, missing in ((model, "a model"), (compute, "a compute"), (dataset, "data")):
         if not choice:
-            raise BadInput(f"No {words} is chosen yet.", f"Go to {page}.")
+            raise BadInput(f"The draft lacks {missing}.", f"Choose {missing} first.")
     data = find_dataset(dataset)
     if data is None:
         raise NotFound("The data of this draft is no longer in this home.", "Choose the data again.")
@@ -116,7 +112,7 @@ def make_plan(facts: LaunchFacts, draft: Draft) -> LaunchPlan:
         _check_quota(facts, nodes),
         _check_disk(facts.room, estimate_bytes(model, recipe)),
         check_memory(facts.shape, facts.room, recipe, rows),
-        check_rows(rows) if dataset.usable else Check("Data", FAILED, dataset.words, "Go to Data."),
+        check_rows(rows) if dataset.usable else Check("Data", FAILED, dataset.words, "Correct or replace the data."),
         check_length(rows, model.context_length, has_tokenizer=facts.has_tokenizer),
         *check_settings(recipe, rows, gpus, steps),
         _check_dropped(recipe, model),

@@ -24,7 +24,7 @@ def check_rows(rows: RunRows) -> Check:
     left_out = alone if rows.alone else ""
     if rows.conversations < MINIMUM_ROWS:
         detail = f"{plural(rows.conversations, 'conversation')} to train on; at least {MINIMUM_ROWS} are needed."
-        return Check("Data", FAILED, detail + left_out, "Go to Data.")
+        return Check("Data", FAILED, detail + left_out, "Add conversations, or choose other data.")
     detail = f"{plural(train, 'row')} to train on, {validation:,} to validate, {test:,} to test."
     if rows.alone:
         return Check("Data", WARNING, detail + left_out, "Give them an answer, or remove them.")
@@ -37,7 +37,7 @@ def check_length(rows: RunRows, context: int | None, *, has_tokenizer: bool = Tr
     """Say what the limit of tokens cuts away. context: tokens that the model takes, None where that is not known."""
     best = min(rows.longest, context or rows.longest)
     fix = Fix(f"Allow {best:,} tokens", {"max_seq_length": best}) if best > rows.limit > 0 else None
-    hint = "" if fix else "Shorten them: see Data."
+    hint = "" if fix else "Shorten these rows."
     about = "" if rows.measured else "about "
     if split := rows.empty_split:
         detail = f"No answer of the {split} rows is left within {plural(rows.limit, 'token')}."

@@ -62,7 +62,7 @@ def _end_launch(work: Work[Cancel], job: str) -> Outcome:
     """End the launch of a run that the workspace does not have, or has not any more: nothing else is left to cancel."""
     launch = find_launch(work.ledger, work.operation.connection, job)
     if launch is None:
-        raise NotFound(f"There is no run '{job}' in {work.conn.title}.", "See all runs.")
+        raise NotFound(f"There is no run '{job}' in {work.conn.title}.", "Choose one of the workspace's runs.")
     if launch.finished:
         sent = launch.state is not OperationState.CANCELLED
         return Stop("The workspace has no such run." if sent else "The run had not been sent.")

@@ -126,7 +126,7 @@ class Ledger:
         """Return one operation; raises NotFound."""
         operation = self.find(operation_id)
         if operation is None:
-            raise NotFound(f"There is no operation '{operation_id}'.", "See all of them on Activity.")
+            raise NotFound(f"There is no operation '{operation_id}'.", "Choose one of those that were recorded.")
         return operation
 
     def list_operations(

@@ -99,7 +99,7 @@ def get_run(conn: Connection, name: str) -> Run:
     if definition is None:
         found = find_run(conn, name)
         if found is None:
-            raise NotFound(f"There is no run '{name}' in {conn.title}.", "See all runs.")
+            raise NotFound(f"There is no run '{name}' in {conn.title}.", "Choose one of the workspace's runs.")
         definition = _keep(memory.definitions, name, found)
     record = history.find_record(conn, name)
     if record is None:

@@ -198,7 +198,7 @@ class _Request:
             except requests.RequestException as error:
                 raise Unreachable(
                     f"Endpoint '{name}' does not answer.",
-                    "Send again in a moment; see its log on Deploy.",
+                    "Send again in a moment; the deployment's log says more.",
                     type(error).__name__,
                 ) from error
 
@@ -355,7 +355,7 @@ def _raise_for(conn: Connection, endpoint: EndpointView, answer: requests.Respon
 def _broken_off(endpoint: EndpointView, detail: str) -> Unreachable:
     return Unreachable(
         f"The answer of '{endpoint.name}' broke off.",
-        "What came is kept. Ask again in a moment; see its log on Deploy.",
+        "What came is kept. Ask again in a moment; the deployment's log says more.",
         detail,
     )
 
@@ -365,4 +365,4 @@ def _gone(endpoint: EndpointView) -> NotFound:
 
 
 def _container_error(what: str, detail: str) -> TunedeckError:
-    return ServiceRefused(f"The model did not answer: {what}.", "See the container's log on Deploy.", detail)
+    return ServiceRefused(f"The model did not answer: {what}.", "The deployment's log says more.", detail)

@@ -7,6 +7,7 @@ import re
 import statistics
 import warnings
 
+from pages.parts.kit.links import PAGES
 from tests.architecture.modules import REPOSITORY, Module, list_modules
 
 PARTS = "pages/parts/"
@@ -101,6 +102,20 @@ def test_no_file_names_a_path_of_one_machine() -> None:
     for name in ("Makefile", "requirements.txt", "requirements-dev.txt", "requirements.lock", "pyproject.toml"):
         texts[name] = (REPOSITORY / name).read_text(encoding="utf-8")
     assert [name for name, text in texts.items() if MACHINE_PATH.search(text)] == []
+
+
+def test_core_sends_nobody_to_a_page() -> None:
+    """A hint of core says what to do in the field's words; the page that shows it draws the link."""
+    titles = "|".join(re.escape(page.title) for page in PAGES.values())
+    sent = re.compile(rf"\bGo to\b|\b(?:[Oo]n|[Ss]ee|[Pp]age) (?:{titles})\b|:material/")
+    core = [module for module in SHIPPED if module.file.startswith("core/")]
+    docstrings = {id(node.value) for _, node in _nodes(core, ast.Expr) if isinstance(node, ast.Expr)}
+    said = [
+        place
+        for place, node in _nodes(core, ast.Constant)
+        if isinstance(node, ast.Constant) and id(node) not in docstrings and sent.search(str(node.value))
+    ]
+    assert said == []
 
 
 def test_every_module_says_what_it_is() -> None:

@@ -141,7 +141,7 @@ def put_clock(request: Request) -> dict[str, Any]:
 def get_studio(_request: Request) -> Response:
     """GET the page behind the "Web View" link that the SDK prints; the dashboard's address is not known here."""
     return HTMLResponse(
-        "<!doctype html><title>Tunedeck</title><p>This run is in the Tunedeck dashboard, page Runs.</p>"
+        "<!doctype html><title>Tunedeck</title><p>This run is shown in the Tunedeck dashboard.</p>"
     )
 
 

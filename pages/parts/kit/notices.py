@@ -8,9 +8,12 @@ from typing import Any, TypeGuard, TypeVar
 import streamlit as st
 
 from core.azureml.reader import Snapshot
-from core.errors import LocalWorkspaceDown, TunedeckError
+from core.azureml.settings import LOCAL
+from core.errors import LocalWorkspaceDown, SignInFailed, TunedeckError
 from pages.parts.kit import reads, words
 from pages.parts.kit.guard import run_callback
+from pages.parts.kit.links import link
+from pages.parts.kit.state import ui
 
 T = TypeVar("T")
 
@@ -23,7 +26,7 @@ class Loaded(Snapshot[T]):
 
 
 def draw_error(error: TunedeckError, *, key: str = "") -> None:
-    """Draw what happened, what to do, and the details folded."""
+    """Draw what happened, what to do and where, and the details folded."""
     with st.container(border=True, key=f"error-{key}" if key else None, gap="xsmall"):
         st.badge("Failed", icon=":material/error:", color="red")
         st.markdown(f"**{words.plain(error.message)}**")
@@ -31,6 +34,8 @@ def draw_error(error: TunedeckError, *, key: str = "") -> None:
             draw_hint(error.hint)
         if isinstance(error, LocalWorkspaceDown):
             _draw_start_button(key)
+        if isinstance(error, SignInFailed) and ui().alias != LOCAL and ui().page != "connect":
+            link("connect", ws=ui().alias).draw("Go to Connect", icon="key")
         if error.detail:
             with st.expander("Details"):
                 st.code(error.detail, language=None, wrap_lines=True)

@@ -14,6 +14,7 @@ from core.azureml import access, connection
 from core.azureml.access import AccessLine
 from core.azureml.connection import Connection
 from core.azureml.local_process import ensure_local
+from core.azureml.settings import make_settings, save_settings
 from core.errors import NotFound
 from core.home import Home
 from core.launch import drafts
@@ -109,6 +110,16 @@ def test_pages_that_cannot_reach_the_workspace_still_draw_and_say_why(nowhere: P
         if name != "data":  # the bundled sample needs no workspace
             run_until(app, lambda app: "does not answer" in texts(app) or "answers on 127.0.0.1" in texts(app))
             assert "Failed" in texts(app) or "Reading" in texts(app), name
+
+
+def test_a_page_that_azure_refused_leads_to_the_sign_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """About 5 s: the chain asks each of the machine's command line tools."""
+    monkeypatch.setenv("TUNEDECK_HOME", str(tmp_path))
+    monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", "http://127.0.0.1:9")  # where no metadata service answers
+    settings = make_settings("11111111-2222-3333-4444-555555555555", "rg-ml", "ml-dev")
+    save_settings(settings)
+    app = run_until(open_app("runs", at=settings.alias), lambda app: "No sign-in for Azure was found" in texts(app))
+    assert "Go to Connect" in {each.proto.label for each in app.get("page_link")}
 
 
 def test_an_empty_workspace_says_that_nothing_ran_and_how_to_start(here: Path) -> None:
