@@ -68,6 +68,8 @@ class Room:
     """Free where a run writes its files."""
     memory: int
     free_memory: int
+    card: int = 0
+    """Memory of its smallest GPU, 0 where there is none or nobody says."""
 
 
 class Connection:
@@ -305,8 +307,9 @@ class Connection:
         if not self.cloud.is_local:
             return None
         told = self.http("GET", "/health", what="the local workspace").json()
-        total = float((told.get("machine") or {}).get("memory_gib") or 0) * 2**30
-        return Room(int(told.get("free_bytes") or 0), int(total), int(told.get("free_memory_bytes") or total))
+        machine = told.get("machine") or {}
+        total, card = (int(float(machine.get(name) or 0) * 2**30) for name in ("memory_gib", "card_gib"))
+        return Room(int(told.get("free_bytes") or 0), total, int(told.get("free_memory_bytes") or total), card)
 
     def _machine_words(self) -> str:
         if not self.cloud.is_local:

@@ -87,31 +87,46 @@ def _read_tensor_shapes(path: Path) -> list[list[int]]:
 
 
 def estimate_peak(shape: ModelShape, values: Mapping[str, Value], longest: int, size: int, free: int) -> int:
-    """Return the bytes of the trainer's largest moment.
+    """Return the bytes of the trainer's largest moment on the processor.
 
     values: a recipe's. longest: tokens of the longest row. size: bytes of a number, `number_size` of the precision.
     free: bytes that are free before it begins: of these the trainer touches some ahead. Right within 25% of what was
     measured over eight settings of SmolLM2-135M. For other models it is an extrapolation.
     """
+    rows = whole(values, "per_device_train_batch_size")
+    tokens, pairs = rows * longest, rows * shape.heads * longest**2 if longest <= EAGER_UP_TO else 0
+    layer = _keep_of_layer(shape, tokens, size)
+    activations = shape.layers * (layer + pairs * _OF_A_PAIR[size == 4])
+    if tokens > RECOMPUTE_ABOVE:
+        again = pairs * _OF_A_PAIR_AGAIN
+        activations = shape.layers * tokens * shape.hidden * size + layer + again + min(again, _GAPS)
+    touched = how_much_to_touch(shape.file_bytes, free)
+    return int(_PROGRAM + _LOGITS + max(touched, shape.file_bytes + _add_up(shape, values, size, activations)))
+
+
+def estimate_card(shape: ModelShape, values: Mapping[str, Value], longest: int) -> int:
+    """Return the bytes of a GPU that training takes: no attention is kept there as a table, nothing computed twice.
+
+    The arithmetic of `estimate_peak` without the process around it; not held against a measured run.
+    """
+    size = 2 if str(values.get("precision")) == "16" else 4
+    tokens = whole(values, "per_device_train_batch_size") * longest
+    return int(_LOGITS + _add_up(shape, values, size, shape.layers * _keep_of_layer(shape, tokens, size)))
+
+
+def _keep_of_layer(shape: ModelShape, tokens: int, size: int) -> float:
+    return tokens * (_OF_A_TOKEN[0] * shape.hidden + _OF_A_TOKEN[1] * shape.inner) * size
+
+
+def _add_up(shape: ModelShape, values: Mapping[str, Value], size: int, activations: float) -> float:
+    """Return the bytes of weights, masters and optimiser, and of activations or the update, whichever is more."""
     is_lora = values.get("apply_lora") == "true"
     learning = whole(values, "lora_r") * shape.adapted if is_lora else shape.parameters - shape.embedded
     masters = 0 if size == 4 else 4 * learning
     optimiser = 0 if values.get("optim") == "adafactor" else 8 * learning
-    standing = _PROGRAM + shape.file_bytes + size * (shape.parameters + learning * is_lora) + masters + optimiser
-    on_the_way = _estimate_activations(shape, values, longest, size) + size * learning / 2
+    on_the_way = activations + size * learning / 2
     at_the_update = 4 * learning + (0 if size == 4 else size * learning)
-    touched = how_much_to_touch(shape.file_bytes, free)
-    return int(max(standing + _LOGITS + max(on_the_way, at_the_update), _PROGRAM + _LOGITS + touched))
-
-
-def _estimate_activations(shape: ModelShape, values: Mapping[str, Value], longest: int, size: int) -> float:
-    rows = whole(values, "per_device_train_batch_size")
-    tokens, pairs = rows * longest, rows * shape.heads * longest**2 if longest <= EAGER_UP_TO else 0
-    layer = tokens * (_OF_A_TOKEN[0] * shape.hidden + _OF_A_TOKEN[1] * shape.inner) * size
-    if tokens > RECOMPUTE_ABOVE:
-        again = pairs * _OF_A_PAIR_AGAIN
-        return shape.layers * tokens * shape.hidden * size + layer + again + min(again, _GAPS)
-    return shape.layers * (layer + pairs * _OF_A_PAIR[size == 4])
+    return size * (shape.parameters + learning * is_lora) + masters + optimiser + max(on_the_way, at_the_update)
 
 
 def number_size(precision: Value) -> int:

@@ -90,7 +90,7 @@ def read_facts(conn: Connection, model: str, model_version: str, compute: str, d
         quota_problem=problem,
         room=conn.find_room(),
         has_tokenizer=folder is not None,
-        shape=read_shape(folder) if folder is not None and conn.cloud.is_local and not node.gpus else None,
+        shape=read_shape(folder) if folder is not None and conn.cloud.is_local else None,
     )
 
 
@@ -111,7 +111,7 @@ def make_plan(facts: LaunchFacts, draft: Draft) -> LaunchPlan:
         check_nodes(compute, nodes),
         _check_quota(facts, nodes),
         _check_disk(facts.room, estimate_bytes(model, recipe)),
-        check_memory(facts.shape, facts.room, recipe, rows),
+        check_memory(facts.shape, facts.room, recipe, rows, gpus=gpus),
         check_rows(rows) if dataset.usable else Check("Data", FAILED, dataset.words, "Correct or replace the data."),
         check_length(rows, model.context_length, has_tokenizer=facts.has_tokenizer),
         *check_settings(recipe, rows, gpus, steps),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from core.azureml.connection import Room
-from core.engine.memory_estimate import ModelShape, estimate_peak, number_size
+from core.engine.memory_estimate import ModelShape, estimate_card, estimate_peak, number_size
 from core.launch.plan import Check, CheckState, Fix
 from core.launch.rows import RunRows
 from core.recipe import BY_NAME, MINIMUM_ROWS, USUAL_RATES, YOURS, Recipe, Value, smaller_batch, total_batch_size
@@ -85,10 +86,14 @@ def check_settings(recipe: Recipe, rows: RunRows, gpus: int, steps: int) -> list
     return found or [Check("Settings", OK, f"{plural(steps, 'step')} of {total_batch_size(recipe.values, gpus):,}")]
 
 
-def check_memory(shape: ModelShape | None, room: Room | None, recipe: Recipe, rows: RunRows) -> Check | None:
-    """Say whether training fits this machine's memory: refuse what surely does not, warn of what may not."""
-    if shape is None or room is None or recipe.problems or not len(rows.train):
+def check_memory(
+    shape: ModelShape | None, room: Room | None, recipe: Recipe, rows: RunRows, *, gpus: int = 0
+) -> Check | None:
+    """Say whether training fits this machine's memory, or its card's: refuse what surely does not, warn of what may."""
+    if shape is None or room is None or recipe.problems or not len(rows.train) or (gpus and not room.card):
         return None
+    where = "its GPU" if gpus else "this machine"
+    room = replace(room, memory=room.card, free_memory=room.card) if gpus else replace(room, card=0)
     padded = rows.limit if recipe["pad_to_max_length"] == "true" else 0
     longest = max(padded, int(max(rows.train.max(), rows.splits["validation"].max(initial=0))))
     weights, needed = (
@@ -96,19 +101,21 @@ def check_memory(shape: ModelShape | None, room: Room | None, recipe: Recipe, ro
         _estimate(shape, room, recipe.values, longest),
     )
     if weights > room.memory:
-        detail = f"The weights alone take {weights / 1e9:,.1f} GB; this machine has {room.memory / 1e9:,.1f} GB."
+        detail = f"The weights alone take {weights / 1e9:,.1f} GB; {where} has {room.memory / 1e9:,.1f} GB."
         return Check("Memory", FAILED, detail, "Pick a smaller model.")
     if needed <= room.free_memory:
         detail = f"{needed / 1e9:,.1f} of {room.free_memory / 1e9:,.1f} GB, an estimate"
         return Check("Memory", OK, detail)
     free = f"{room.free_memory / 1e9:,.1f} GB are free"
-    detail = f"About {needed / 1e9:,.1f} GB are needed, an estimate for this machine; {free}."
+    detail = f"About {needed / 1e9:,.1f} GB are needed, an estimate for {where}; {free}."
     fix = _find_smaller(shape, room, recipe, longest)
     hint = "" if fix else "Nothing smaller fits: end what else runs here, or pick a smaller model."
     return Check("Memory", WARNING, detail, hint, fix, confirm=True)
 
 
 def _estimate(shape: ModelShape, room: Room, values: Mapping[str, Value], longest: int) -> int:
+    if room.card:
+        return estimate_card(shape, values, longest)
     return estimate_peak(shape, values, longest, number_size(values.get("precision", "32")), room.free_memory)
 
 

@@ -45,6 +45,8 @@ class Machine:
     cores: int
     memory_gib: float
     gpus: tuple[str, ...] = ()
+    card_gib: float = 0.0
+    """Memory of the smallest GPU."""
     processor: str = ""
     system: str = ""
     problem: str = ""
@@ -115,8 +117,9 @@ def probe() -> Machine:
 
 def measure() -> Machine:
     """Measure this machine in this process; may import torch in a further process where a GPU driver is there."""
-    gpus, problem = _find_gpus()
-    return Machine(_count_cores(), _memory_gib(), gpus, _processor(), platform.platform(), problem, _quota_cores())
+    gpus, card_gib, problem = _find_gpus()
+    system = platform.platform()
+    return Machine(_count_cores(), _memory_gib(), gpus, card_gib, _processor(), system, problem, _quota_cores())
 
 
 def _count_cores() -> int:
@@ -151,23 +154,23 @@ def _processor() -> str:
     return next(named, platform.machine())
 
 
-def _find_gpus() -> tuple[tuple[str, ...], str]:
-    """Return the names of the GPUs that the installed torch can use, and what is wrong with the others."""
+def _find_gpus() -> tuple[tuple[str, ...], float, str]:
+    """Return the names of the GPUs that the installed torch can use, GiB of the smallest, what is wrong with others."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
-        return (), ""
-    listed = subprocess.run(
-        [tool, "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True, timeout=20, check=False
-    )
-    names = tuple(line.strip() for line in listed.stdout.splitlines() if line.strip())
-    if listed.returncode or not names:
-        return (), ""
+        return (), 0.0, ""
+    asked = ["--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+    listed = subprocess.run([tool, *asked], capture_output=True, text=True, timeout=20, check=False)
+    cards = [line.rpartition(",") for line in listed.stdout.splitlines() if line.strip()]
+    if listed.returncode or not cards:
+        return (), 0.0, ""
     counted = subprocess.run(
         [sys.executable, "-c", _COUNT_USABLE_GPUS], capture_output=True, text=True, timeout=40, check=False
     )
     usable = int(counted.stdout.strip() or 0) if counted.returncode == 0 else 0
-    problem = "" if usable == len(names) else f"GPUs found: {len(names)}, usable by the installed torch: {usable}."
-    return names[:usable], problem
+    problem = "" if usable == len(cards) else f"GPUs found: {len(cards)}, usable by the installed torch: {usable}."
+    sizes = [float(size) / 1024 for _, _, size in cards[:usable] if size.strip().isdecimal()]
+    return tuple(name.strip() for name, _, _ in cards[:usable]), round(min(sizes, default=0.0), 1), problem
 
 
 if __name__ == "__main__":

@@ -119,6 +119,7 @@ def get_health(request: Request) -> dict[str, Any]:
             "cores": workspace.machine.cores,
             "memory_gib": workspace.machine.memory_gib,
             "gpus": list(workspace.machine.gpus),
+            "card_gib": workspace.machine.card_gib,
             "processor": workspace.machine.processor,
             "system": workspace.machine.system,
             "problem": workspace.machine.problem,

@@ -189,6 +189,18 @@ def test_weights_that_fit_no_memory_are_refused_and_a_tight_run_is_offered_what_
     assert again.state is CheckState.OK
 
 
+def test_a_run_on_a_gpu_is_held_against_its_card(rows: RunRows) -> None:
+    shape = ModelShape(134_515_008, 28_311_552, 269_060_552, 576, 1536, 30, 9, 3, 64)
+    recipe = build_recipe({}, {"apply_lora": "false", "per_device_train_batch_size": 1}, here=True)
+    large, small = (Room(0, 8 * 10**9, 10**6, card=card) for card in (24 * 10**9, 10**9))
+    fits, tight = (check_memory(shape, room, recipe, rows, gpus=1) for room in (large, small))
+    assert fits is not None
+    assert tight is not None
+    assert (fits.state, tight.state) == (CheckState.OK, CheckState.WARNING)
+    assert "its GPU" in tight.detail
+    assert check_memory(shape, Room(0, 10**10, 10**10), recipe, rows, gpus=1) is None, "nobody says how large it is"
+
+
 # Peaks of the local trainer on SmolLM2-135M, in GB: `python -m benchmarks.memory` on two cores with bf16.
 MEASURED = [
     ({"apply_lora": "true", "precision": "16"}, 4, 100, 2.78),

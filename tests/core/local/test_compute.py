@@ -154,7 +154,7 @@ def test_a_gpu_that_the_installed_torch_cannot_use_is_none_and_is_said(
 ) -> None:
     """Takes seconds: torch is asked, in a process of its own."""
     tool = tmp_path / "nvidia-smi"
-    tool.write_text("#!/bin/sh\necho NVIDIA H100\n", encoding="utf-8")
+    tool.write_text("#!/bin/sh\necho NVIDIA H100, 81559\n", encoding="utf-8")
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
