@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from core.engine.batches import LONGEST_LINE, Batch
+from core.engine.batches import LONGEST_PACKED, Batch
 
 CHUNK = 256
 
@@ -48,8 +48,8 @@ class _HeadLoss(torch.autograd.Function):
         return gradient * above[0].to(gradient.dtype), None, None
 
 
-def takes_lines(model: nn.Module) -> bool:
-    """Tell whether rows may lie in one line with a mask of their own.
+def can_pack(model: nn.Module) -> bool:
+    """Tell whether the model takes packed rows, which need a mask of their own.
 
     Attention must be a plain table of all pairs, and nothing of the model's own be switched off at random.
     """
@@ -57,7 +57,7 @@ def takes_lines(model: nn.Module) -> bool:
     window = getattr(config, "sliding_window", None)
     plain = config.model_type in PLAIN_HEADS and config._attn_implementation == "eager"
     drops = any(getattr(config, name, 0.0) for name in ("attention_dropout", "resid_pdrop", "embd_pdrop"))
-    return plain and not drops and (window is None or window >= LONGEST_LINE)
+    return plain and not drops and (window is None or window >= LONGEST_PACKED)
 
 
 def answer_loss(model: nn.Module, batch: Batch) -> torch.Tensor:

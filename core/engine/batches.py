@@ -1,8 +1,8 @@
 """Batches of rows of similar length.
 
-Rows of a chat data set open alike, with a template's own system prompt or with the data's. Where it is worth it, the
-tokens that all rows of a batch begin with are computed once: opening and rows lie in one line, and a mask lets each row
-see the opening and itself. Loss and gradients are those of padded rows (tests/core/engine/test_batches.py); no position
+Rows of a chat data set share a prefix: the template's own system prompt, or the data's. Where it is worth it, the
+shared prefix of a batch is computed once: prefix and rows are packed into one sequence, and a mask lets each row attend
+to the prefix and itself. Loss and gradients are those of padded rows (tests/core/engine/test_batches.py); no position
 is spent on padding either.
 """
 
@@ -23,22 +23,23 @@ MIXED = 50
 # on SmolLM2-135M with eager attention on two cores, in fp32 1,040 and in bf16 580.
 ATTENTION_AT_PAR = 1000
 # A table of all pairs is kept for each layer: at this length no more than 9 x 512 x 512 numbers of a 135M model.
-LONGEST_LINE = 512
+LONGEST_PACKED = 512
 
 
 @dataclass(frozen=True)
 class Batch:
-    """ids (B, T) int64; learned (B, T) bool, False on padding; tokens: of the rows, without padding.
-
-    A line of rows with a shared opening is one row (B is 1), with two tensors more. positions (1, T) int64: each
-    token's place in its own row. visible (T, T) bool: whether a token (first axis) may look at another (second).
-    """
+    """Rows padded to one length, or packed into one sequence behind their shared prefix, where B is 1."""
 
     ids: torch.Tensor
+    """(B, T) int64."""
     learned: torch.Tensor
+    """(B, T) bool: where the loss is taken; False on padding."""
     tokens: int
+    """Of the rows, without padding."""
     positions: torch.Tensor | None = None
+    """(1, T) int64: each token's position in its own row; None where rows are padded."""
     visible: torch.Tensor | None = None
+    """(T, T) bool: whether a token (first axis) may attend to another (second); None where rows are padded."""
 
     @property
     def learned_count(self) -> int:
@@ -50,8 +51,8 @@ def plan_epoch(lengths: np.ndarray, batch_size: int, seed: int, longest_at: int 
     """Return row indices of an epoch's batches: random, but rows of a batch are of similar length.
 
     The batch with the longest row comes second, so that too little memory shows at once, yet after the first loss: that
-    batch takes three times as long as another, and an operator waits for it. (Where rows lie in a line another can be
-    larger, within what a line may be.) longest_at: another place for it.
+    batch takes three times as long as another, and an operator waits for it. (Where rows are packed another can be
+    larger, within LONGEST_PACKED.) longest_at: another place for it.
     """
     random = np.random.default_rng(seed)
     order = random.permutation(len(lengths))
@@ -71,16 +72,16 @@ def make_batch(
 ) -> Batch:
     """Pad rows to the longest of them, or to `pad_to` where that is more.
 
-    No attention mask goes with it: padding follows the row, and a causal model does not look ahead. share: lay them in
-    one line behind what they all begin with instead, where that is less to compute; the model must take a mask of its
-    own and hold a table of all pairs anyway.
+    No attention mask goes with it: padding follows the row, and a causal model does not look ahead. share: pack them
+    into one sequence behind their shared prefix instead, where that is less to compute; the model must take a mask of
+    its own and hold a table of all pairs anyway.
     """
     chosen = [rows.row(int(index)) for index in indices]
     width = max(pad_to, *(len(ids) for ids, _ in chosen))
-    if share and not pad_to and (opening := _find_opening(chosen)):
-        length = _count_tokens(chosen) - opening * (len(chosen) - 1)
-        if length <= LONGEST_LINE and _cost(length, length) < _cost(width * len(chosen), width):
-            return _lay_in_line(chosen, opening, device)
+    if share and not pad_to and (prefix := _count_shared_prefix(chosen)):
+        length = _count_tokens(chosen) - prefix * (len(chosen) - 1)
+        if length <= LONGEST_PACKED and _cost(length, length) < _cost(width * len(chosen), width):
+            return _pack(chosen, prefix, device)
     ids = np.full((len(chosen), width), pad_id, dtype=np.int64)
     learned = np.zeros((len(chosen), width), dtype=bool)
     for number, (row_ids, row_learned) in enumerate(chosen):
@@ -94,7 +95,7 @@ def _cost(tokens: int, seen: int) -> int:
     return tokens * (ATTENTION_AT_PAR + seen)
 
 
-def _find_opening(chosen: list[Row]) -> int:
+def _count_shared_prefix(chosen: list[Row]) -> int:
     """Return how many tokens all rows begin with; the token before a row's first learned one stays the row's own.
 
     Else one position would have to foretell the different answers of rows that ask the same.
@@ -107,10 +108,10 @@ def _find_opening(chosen: list[Row]) -> int:
     return len(first) if same.all() else int(same.argmin())
 
 
-def _lay_in_line(chosen: list[Row], opening: int, device: torch.device) -> Batch:
-    starts = [0] + [opening] * len(chosen)
-    parts = [(chosen[0][0][:opening], chosen[0][1][:opening])]
-    parts += [(ids[opening:], learned[opening:]) for ids, learned in chosen]
+def _pack(chosen: list[Row], prefix: int, device: torch.device) -> Batch:
+    starts = [0] + [prefix] * len(chosen)
+    parts = [(chosen[0][0][:prefix], chosen[0][1][:prefix])]
+    parts += [(ids[prefix:], learned[prefix:]) for ids, learned in chosen]
     owner = np.concatenate([np.full(len(ids), number) for number, (ids, _) in enumerate(parts)])
     positions = np.concatenate([start + np.arange(len(ids)) for start, (ids, _) in zip(starts, parts, strict=True)])
     visible = (owner[:, None] == owner) | (owner == 0)

@@ -132,7 +132,7 @@ def _facts(settings: TrainingSettings, chosen: Format, position: Position, learn
         "train_loss": position.loss_sum / max(1, position.step),
         "best_eval_loss": position.best_loss if position.best_loss < float("inf") else None,
         "tokens": position.tokens,
-        "batches_in_line": position.lines,
+        "packed_batches": position.packed,
         "tokens_per_second": round(position.tokens / max(1e-9, position.seconds), 1),
     }
 

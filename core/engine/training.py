@@ -16,7 +16,7 @@ import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from core.engine.answer_loss import answer_loss, takes_lines
+from core.engine.answer_loss import answer_loss, can_pack
 from core.engine.batches import Batch, make_batch, plan_epoch
 from core.engine.checkpoints import STATE_FILE, Checkpoints
 from core.engine.compute_speed import Threads
@@ -51,7 +51,7 @@ class Position:
     step: int = 0
     loss_sum: float = 0.0
     tokens: int = 0
-    lines: int = 0  # batches whose rows lay in one line
+    packed: int = 0  # batches whose rows were packed behind a shared prefix
     seconds: float = 0.0
     best_loss: float = math.inf
     evaluations_without_gain: int = 0
@@ -88,9 +88,9 @@ class Training:
     def train(self) -> Position:
         """Run all steps that remain, then load the best weights."""
         _fit_memory(self.trainable.model, self.rows, self.settings, self.pad_to, self.step)
-        # With dropout, rows that share an opening would share what is switched off in it.
+        # With dropout, rows that share a prefix would share what is switched off in it.
         drops = self.settings.lora_dropout if self.settings.apply_lora else 0.0
-        self.share = takes_lines(self.trainable.model) and not drops
+        self.share = can_pack(self.trainable.model) and not drops
         self._report()
         started, base = time.perf_counter(), self.at.seconds
         while self.at.step < self.total_steps and not self.stopped_early:
@@ -126,7 +126,9 @@ class Training:
         torch.set_rng_state(state["random"].cpu())
         if state["random_of_gpu"] is not None and self.device.type == "cuda":
             torch.cuda.set_rng_state(state["random_of_gpu"].cpu(), self.device)
-        self.at = Position(**state["position"])
+        position = state["position"]
+        packed = position.pop("lines", 0)  # its name in checkpoints of before
+        self.at = Position(**{"packed": packed, **position})
         seconds = state["window"].pop("seconds")
         self.window = Window(**state["window"], started=time.perf_counter() - seconds)
         self.stopped_early = self._has_stopped_gaining()
@@ -169,7 +171,7 @@ class Training:
         self.trainable.publish()
         self.trainable.clear_gradients()
         self.at.step += 1
-        self.at.lines += sum(batch.visible is not None for batch in made)
+        self.at.packed += sum(batch.visible is not None for batch in made)
         tokens = sum(batch.tokens for batch in made)
         self.at.loss_sum, self.at.tokens = self.at.loss_sum + total, self.at.tokens + tokens
         window = self.window

@@ -141,9 +141,7 @@ def put_clock(request: Request) -> dict[str, Any]:
 
 def get_studio(_request: Request) -> Response:
     """GET the page behind the "Web View" link that the SDK prints; the dashboard's address is not known here."""
-    return HTMLResponse(
-        "<!doctype html><title>Tunedeck</title><p>This run is shown in the Tunedeck dashboard.</p>"
-    )
+    return HTMLResponse("<!doctype html><title>Tunedeck</title><p>This run is shown in the Tunedeck dashboard.</p>")
 
 
 def _to_wire(request: Request) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Rows that open alike are computed in one line: the same loss and gradients as padded rows, and less to compute."""
+"""Rows that share a prefix are packed into one sequence: the loss and gradients of padded rows, and less to compute."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import numpy as np
 import pytest
 import torch
 
-from core.engine.answer_loss import answer_loss, takes_lines
-from core.engine.batches import LONGEST_LINE, Batch, make_batch
+from core.engine.answer_loss import answer_loss, can_pack
+from core.engine.batches import LONGEST_PACKED, Batch, make_batch
 from core.engine.preprocess import TokenRows
 from core.engine.trainable import load_model
 
 CPU = torch.device("cpu")
 PAD = 2
-OPENING = [1, 5, 9, 4, 7, 7, 3, 8, 11, 6, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29]
+PREFIX = [1, 5, 9, 4, 7, 7, 3, 8, 11, 6, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29]
 
 
-def rows_of(*parts: tuple[list[int], list[int]], opening: list[int] = OPENING) -> TokenRows:
-    """Make rows of the opening, a question that is not learned and an answer that is."""
-    ids = [opening + asked + answer for asked, answer in parts]
-    learned = [[False] * len(opening + asked) + [True] * len(answer) for asked, answer in parts]
+def rows_of(*parts: tuple[list[int], list[int]], prefix: list[int] = PREFIX) -> TokenRows:
+    """Make rows of the prefix, a question that is not learned and an answer that is."""
+    ids = [prefix + asked + answer for asked, answer in parts]
+    learned = [[False] * len(prefix + asked) + [True] * len(answer) for asked, answer in parts]
     offsets = np.cumsum([0, *map(len, ids)])
     return TokenRows(np.concatenate(ids).astype(np.int32), np.concatenate(learned), offsets)
 
@@ -44,43 +44,43 @@ def learn(model: Any, batch: Batch) -> tuple[float, torch.Tensor]:
 
 
 @pytest.mark.parametrize("parts", [UNEQUAL, ASKED_ALIKE], ids=["unequal rows", "the same question, other answers"])
-def test_a_line_teaches_what_padded_rows_teach(
+def test_packed_rows_teach_what_padded_rows_teach(
     tiny_model: Path, parts: tuple[tuple[list[int], list[int]], ...]
 ) -> None:
     model = load_model(tiny_model, "float32", CPU).requires_grad_(True)
-    line, padded = batch_of(rows_of(*parts)), batch_of(rows_of(*parts), share=False)
-    assert (len(line.ids), len(padded.ids)) == (1, len(parts))
-    assert line.ids.numel() < padded.ids.numel()
-    assert (line.tokens, line.learned_count) == (padded.tokens, padded.learned_count)
-    (loss, gradients), (expected, wanted) = learn(model, line), learn(model, padded)
+    packed, padded = batch_of(rows_of(*parts)), batch_of(rows_of(*parts), share=False)
+    assert (len(packed.ids), len(padded.ids)) == (1, len(parts))
+    assert packed.ids.numel() < padded.ids.numel()
+    assert (packed.tokens, packed.learned_count) == (padded.tokens, padded.learned_count)
+    (loss, gradients), (expected, wanted) = learn(model, packed), learn(model, padded)
     assert loss == pytest.approx(expected, rel=1e-5)
     assert (gradients - wanted).norm() < 1e-4 * wanted.norm()
 
 
-def test_a_row_of_a_line_sees_nothing_of_another(tiny_model: Path) -> None:
+def test_a_packed_row_sees_nothing_of_another(tiny_model: Path) -> None:
     model = load_model(tiny_model, "float32", CPU)
     alone = [answer_loss(model, batch_of(rows_of(part))).item() for part in UNEQUAL]
-    line = batch_of(rows_of(*UNEQUAL))
-    assert answer_loss(model, line).item() == pytest.approx(sum(alone), rel=1e-5)
-    assert line.visible is not None
-    leaky = Batch(line.ids, line.learned, line.tokens, line.positions, torch.ones_like(line.visible).tril())
+    packed = batch_of(rows_of(*UNEQUAL))
+    assert answer_loss(model, packed).item() == pytest.approx(sum(alone), rel=1e-5)
+    assert packed.visible is not None
+    leaky = Batch(packed.ids, packed.learned, packed.tokens, packed.positions, torch.ones_like(packed.visible).tril())
     assert answer_loss(model, leaky).item() != pytest.approx(sum(alone), rel=1e-5)
 
 
-def test_a_line_is_taken_where_fewer_tokens_outweigh_that_each_looks_at_more() -> None:
+def test_rows_are_packed_where_fewer_tokens_outweigh_that_each_looks_at_more() -> None:
     rows = rows_of(*[([31 + row, *[30] * 57], [40, 2]) for row in range(4)])
-    assert batch_of(rows).ids.shape == (1, len(OPENING) + 4 * 60)
+    assert batch_of(rows).ids.shape == (1, len(PREFIX) + 4 * 60)
 
 
 @pytest.mark.parametrize(
     ("rows", "pad_to"),
     [
-        (rows_of(*UNEQUAL, opening=[]), 0),
+        (rows_of(*UNEQUAL, prefix=[]), 0),
         (rows_of(*UNEQUAL), 64),
-        (rows_of(*[([30] * LONGEST_LINE, [40, 2])] * 2), 0),
-        (rows_of(*[([31 + row, *[30] * 90], [40, 2]) for row in range(4)], opening=OPENING[:3]), 0),
+        (rows_of(*[([30] * LONGEST_PACKED, [40, 2])] * 2), 0),
+        (rows_of(*[([31 + row, *[30] * 90], [40, 2]) for row in range(4)], prefix=PREFIX[:3]), 0),
         (rows_of(UNEQUAL[0]), 0),
-        (rows_of(([], [40, 2]), ([], [41, 2]), opening=[1]), 0),
+        (rows_of(([], [40, 2]), ([], [41, 2]), prefix=[1]), 0),
     ],
     ids=[
         "nothing shared",
@@ -91,7 +91,7 @@ def test_a_line_is_taken_where_fewer_tokens_outweigh_that_each_looks_at_more() -
         "learned from the second token",
     ],
 )
-def test_rows_are_padded_where_a_line_gains_nothing(rows: TokenRows, pad_to: int) -> None:
+def test_rows_are_padded_where_packing_gains_nothing(rows: TokenRows, pad_to: int) -> None:
     batch = batch_of(rows, pad_to=pad_to)
     assert len(batch.ids) == len(rows)
     assert batch.visible is None
@@ -99,12 +99,12 @@ def test_rows_are_padded_where_a_line_gains_nothing(rows: TokenRows, pad_to: int
 
 def test_only_a_table_of_all_pairs_takes_a_mask_of_its_own(tiny_model: Path) -> None:
     model: Any = load_model(tiny_model, "float32", CPU)
-    assert takes_lines(model)
-    model.config.sliding_window = LONGEST_LINE - 1
-    assert not takes_lines(model)
+    assert can_pack(model)
+    model.config.sliding_window = LONGEST_PACKED - 1
+    assert not can_pack(model)
     model.config.sliding_window = None
     model.config.attention_dropout = 0.1
-    assert not takes_lines(model)
+    assert not can_pack(model)
     model.config.attention_dropout = 0.0
     model.set_attn_implementation("sdpa")
-    assert not takes_lines(model)
+    assert not can_pack(model)

@@ -165,17 +165,15 @@ def test_the_same_seed_gives_the_same_losses(bench: Workbench, read_metrics: Rea
     assert first != other
 
 
-@pytest.mark.parametrize(("dropout", "lines"), [(0.0, 3), (0.1, 0)])
-def test_rows_that_open_alike_are_trained_in_one_line_but_under_dropout(
-    bench: Workbench, dropout: float, lines: int
-) -> None:
+@pytest.mark.parametrize(("dropout", "packed"), [(0.0, 3), (0.1, 0)])
+def test_rows_that_share_a_prefix_are_packed_but_under_dropout(bench: Workbench, dropout: float, packed: int) -> None:
     rows = [
         {"messages": [{"role": "system", "content": "the kettle of the harbour " * 4}, *row["messages"]]}
         for row in make_conversations(40)
     ]
     step = bench.finetune_step(rows, max_steps=3, evaluation_strategy="disable", lora_dropout=dropout)
     finetune(step)
-    assert json.loads((step.outputs / "training.json").read_text())["batches_in_line"] == lines
+    assert json.loads((step.outputs / "training.json").read_text())["packed_batches"] == packed
 
 
 def test_early_stopping_ends_a_run_that_gains_nothing(bench: Workbench, read_metrics: Read) -> None:
