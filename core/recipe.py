@@ -186,6 +186,11 @@ class Recipe:
         return self["apply_lora"] == "true"
 
     @property
+    def counted(self) -> dict[str, Value]:
+        """Every value to count rows, steps and time with: the component's default in place of one with a problem."""
+        return {name: p.default if name in self.problems else self[name] for name, p in BY_NAME.items()}
+
+    @property
     def usual_rate(self) -> Value:
         """The learning rate to fall back to: what stands below the operator's own, where that is a usual one."""
         low, high = USUAL_RATES[self.lora]
@@ -195,11 +200,11 @@ class Recipe:
 
     def whole(self, name: str) -> int:
         """Return a whole number; what has a problem counts as the component's default here."""
-        return whole({} if name in self.problems else self.values, name)
+        return whole(self.counted, name)
 
     def without(self, name: str) -> Value:
         """Return what `name` falls back to when the operator's own value is taken away."""
-        return self._below[name]
+        return self._below.get(name, BY_NAME[name].default)
 
     _below: Mapping[str, Value] = field(default_factory=dict, repr=False)
 

@@ -46,7 +46,7 @@ class Work:
 
 def measure_work(recipe: Recipe, rows: RunRows, steps: int, steps_per_epoch: int) -> Work:
     """Return what a run of so many steps goes through."""
-    padded = rows.limit if recipe["pad_to_max_length"] == "true" and rows.limit > 0 else 0
+    padded = rows.limit if recipe.counted["pad_to_max_length"] == "true" and rows.limit > 0 else 0
     epochs = steps / max(1, steps_per_epoch)
     train = float(rows.train.clip(min=padded).sum())
     validation = float(rows.splits["validation"].clip(min=padded).sum())
@@ -55,13 +55,13 @@ def measure_work(recipe: Recipe, rows: RunRows, steps: int, steps_per_epoch: int
 
 
 def _count_validations(recipe: Recipe, steps: int, steps_per_epoch: int) -> int:
-    if recipe["evaluation_strategy"] == "disable":
+    strategy, share = recipe.counted["evaluation_strategy"], recipe.counted["evaluation_steps_interval"]
+    if strategy == "disable":
         return 0
-    if recipe["evaluation_strategy"] == "epoch":
+    if strategy == "epoch":
         return math.ceil(steps / max(1, steps_per_epoch))
-    share = recipe["evaluation_steps_interval"]
     every = max(1, int(steps_per_epoch * share)) if isinstance(share, float) and share else recipe.whole("eval_steps")
-    return steps // every
+    return math.ceil(steps / every) if recipe.here else steps // every  # this machine measures after the last step, too
 
 
 def estimate(alias: str, model: str, compute: Compute, recipe: Recipe, work: Work, *, is_tested: bool) -> Estimate:

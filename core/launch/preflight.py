@@ -100,8 +100,9 @@ def make_plan(facts: LaunchFacts, draft: Draft) -> LaunchPlan:
     recipe = build_recipe(model.defaults, draft.parameters, facts.inputs, here=facts.here)
     gpus, nodes = compute.gpus or 0, recipe.whole("num_nodes_finetune")
     rows = deal_rows(dataset, find_limit(recipe, model), recipe.whole("seed"))
-    steps = total_steps(recipe.values, len(rows.train), gpus)
-    per_epoch = total_steps({**recipe.values, "max_steps": -1, "num_train_epochs": 1}, len(rows.train), gpus)
+    counted = recipe.counted
+    steps = total_steps(counted, len(rows.train), gpus)
+    per_epoch = total_steps({**counted, "max_steps": -1, "num_train_epochs": 1}, len(rows.train), gpus)
     work = measure_work(recipe, rows, steps, per_epoch)
     told = estimate(facts.settings.alias, model.name, compute, recipe, work, is_tested=rows.is_tested)
     checks = [
@@ -125,9 +126,9 @@ def make_plan(facts: LaunchFacts, draft: Draft) -> LaunchPlan:
         dataset=dataset,
         recipe=recipe,
         gpus=gpus,
-        total_batch=total_batch_size(recipe.values, gpus),
+        total_batch=total_batch_size(counted, gpus),
         total_steps=steps,
-        display_name=display_name(model.name, dataset.name, recipe.values, gpus),
+        display_name=display_name(model.name, dataset.name, counted, gpus),
         rows=len(rows.train),
         row_tokens=work.row,
         checks=tuple(check for check in checks if check is not None),
@@ -211,10 +212,8 @@ def estimate_bytes(model: BaseModel, recipe: Recipe) -> int | None:
     The tuned model is as large as the base (bf16). A full training's best and last checkpoint hold four bytes for each
     number that learns, the last one eight more for the optimiser: eight times the weights. LoRA's are a tenth.
     """
-    weights = int(model.tags.get("weights_bytes") or 0)
-    if not weights:
-        return None
-    return int(weights * (1.1 if recipe.lora else 9))
+    weights = model.tags.get("weights_bytes", "")
+    return int(int(weights) * (1.1 if recipe.lora else 9)) if weights.isdecimal() and int(weights) else None
 
 
 def _check_disk(room: Room | None, estimated: int | None) -> Check | None:

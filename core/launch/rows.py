@@ -32,8 +32,8 @@ class RunRows:
     """Whether there is a test file."""
     alone: int
     """Rows of the training file that are left out, for they are one message alone."""
-    enough: int
-    """The limit with which no row loses all its answers."""
+    least: int
+    """The smallest limit with which an answer of each split is left."""
     longest: int
     """Tokens of the longest row before it is cut."""
     measured: bool
@@ -71,7 +71,7 @@ def deal_rows(dataset: ChatDataset, limit: int, seed: int) -> RunRows:
         conversations=len(lengths),
         is_tested=dataset.test_path is not None,
         alone=dataset.rows - len(lengths),
-        enough=max((int(places.max()) + 1 for places in learned if len(places)), default=1),
+        least=max((int(places.min()) + 1 for places in learned if len(places)), default=1),
         longest=int(every.max(initial=0)),
         measured=dataset.mark != NO_TOKENIZER,
     )

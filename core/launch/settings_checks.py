@@ -9,7 +9,18 @@ from core.azureml.connection import Room
 from core.engine.memory_estimate import ModelShape, estimate_card, estimate_peak, number_size
 from core.launch.plan import Check, CheckState, Fix
 from core.launch.rows import RunRows
-from core.recipe import BY_NAME, MINIMUM_ROWS, USUAL_RATES, YOURS, Recipe, Value, smaller_batch, total_batch_size
+from core.recipe import (
+    BY_NAME,
+    MINIMUM_ROWS,
+    USUAL_RATES,
+    YOURS,
+    Recipe,
+    Value,
+    check_together,
+    check_value,
+    smaller_batch,
+    total_batch_size,
+)
 from core.words import plural
 
 OK, OPEN, WARNING, FAILED = CheckState
@@ -37,17 +48,21 @@ def check_rows(rows: RunRows) -> Check:
 def check_length(rows: RunRows, context: int | None, *, has_tokenizer: bool = True) -> Check:
     """Say what the limit of tokens cuts away. context: tokens that the model takes, None where that is not known."""
     best = min(rows.longest, context or rows.longest)
-    fix = Fix(f"Allow {best:,} tokens", {"max_seq_length": best}) if best > rows.limit > 0 else None
+    is_better = best > rows.limit > 0 and best >= rows.least
+    fix = Fix(f"Allow {best:,} tokens", {"max_seq_length": best}) if is_better else None
     hint = "" if fix else "Shorten these rows."
     about = "" if rows.measured else "about "
+    within = f" within {plural(rows.limit, 'token')}" if rows.limit > 0 else ""
     if split := rows.empty_split:
-        detail = f"No answer of the {split} rows is left within {plural(rows.limit, 'token')}."
+        if not rows.answerless[split]:
+            detail = f"There is no conversation among the {split} rows."
+            return Check("Length", FAILED, detail, "Add some, or choose other data.")
+        detail = f"No answer of the {split} rows is left{within}."
         return Check("Length", FAILED if rows.measured else OPEN, detail, hint, fix)
     answerless = sum(rows.answerless.values())
     parts = []
     if answerless:
-        rows_of_it = plural(answerless, "row")
-        parts.append(f"{rows_of_it} hold{'s' * (answerless == 1)} no answer within {rows.limit:,} tokens: left out.")
+        parts.append(f"{plural(answerless, 'row')} hold{'s' * (answerless == 1)} no answer{within}: left out.")
     if more := rows.cut - answerless:
         parts.append(f"{about}{plural(more, 'row')} longer than {rows.limit:,} tokens lose{'s' * (more == 1)} the end.")
     if not rows.measured:
@@ -68,9 +83,7 @@ def check_settings(recipe: Recipe, rows: RunRows, gpus: int, steps: int) -> list
         count = len(recipe.problems)
         more = f" And {count - 1} more." if count > 1 else ""
         name, problem = next(iter(recipe.problems.items()))
-        is_own = recipe.origins.get(name, YOURS) == YOURS
-        fix = Fix("Reset it", {name: None}) if is_own else Fix("Use the default", {name: BY_NAME[name].default})
-        return [Check("Settings", FAILED, problem + more, "", fix)]
+        return [Check("Settings", FAILED, problem + more, "", _find_reset(recipe, name))]
     found = [
         check
         for check in (
@@ -86,6 +99,18 @@ def check_settings(recipe: Recipe, rows: RunRows, gpus: int, steps: int) -> list
     return found or [Check("Settings", OK, f"{plural(steps, 'step')} of {total_batch_size(recipe.values, gpus):,}")]
 
 
+def _find_reset(recipe: Recipe, name: str) -> Fix:
+    """Take the operator's own value back where what lies below it is right, else set the component's default."""
+    reset = Fix("Reset it", {name: None})
+    if name not in recipe.values:
+        return reset
+    default, below = BY_NAME[name].default, recipe.without(name)
+    is_wrong = check_value(BY_NAME[name], below, here=recipe.here) is not None
+    if recipe.origins[name] == YOURS and not is_wrong and name not in check_together({**recipe.values, name: below}):
+        return reset
+    return Fix("Use the default", {name: default})
+
+
 def check_memory(
     shape: ModelShape | None, room: Room | None, recipe: Recipe, rows: RunRows, *, gpus: int = 0
 ) -> Check | None:
@@ -98,7 +123,7 @@ def check_memory(
     longest = max(padded, int(max(rows.train.max(), rows.splits["validation"].max(initial=0))))
     weights, needed = (
         shape.parameters * number_size(recipe["precision"]),
-        _estimate(shape, room, recipe.values, longest),
+        _estimate(shape, room, recipe.counted, longest),
     )
     if weights > room.memory:
         detail = f"The weights alone take {weights / 1e9:,.1f} GB; {where} has {room.memory / 1e9:,.1f} GB."
@@ -108,7 +133,7 @@ def check_memory(
         return Check("Memory", OK, detail)
     free = f"{room.free_memory / 1e9:,.1f} GB are free"
     detail = f"About {needed / 1e9:,.1f} GB are needed, an estimate for {where}; {free}."
-    fix = _find_smaller(shape, room, recipe, longest)
+    fix = _find_smaller(shape, room, recipe, longest, rows.least)
     hint = "" if fix else "Nothing smaller fits: end what else runs here, or pick a smaller model."
     return Check("Memory", WARNING, detail, hint, fix, confirm=True)
 
@@ -116,17 +141,20 @@ def check_memory(
 def _estimate(shape: ModelShape, room: Room, values: Mapping[str, Value], longest: int) -> int:
     if room.card:
         return estimate_card(shape, values, longest)
-    return estimate_peak(shape, values, longest, number_size(values.get("precision", "32")), room.free_memory)
+    return estimate_peak(shape, values, longest, number_size(values["precision"]), room.free_memory)
 
 
-def _find_smaller(shape: ModelShape, room: Room, recipe: Recipe, longest: int) -> Fix | None:
-    """Return the least change that fits: a smaller batch with accumulation, LoRA, shorter rows, or several of them."""
+def _find_smaller(shape: ModelShape, room: Room, recipe: Recipe, longest: int, least: int) -> Fix | None:
+    """Return the least change that fits: a smaller batch with accumulation, LoRA, shorter rows, or several of them.
+
+    least: tokens that are needed so that there are rows to train on.
+    """
     settings: dict[str, Value] = {}
     lora: dict[str, Value] = {} if recipe.lora else {"apply_lora": "true"}
     for base in ({}, lora):
-        for length in (longest, 1024, 512, 256):
+        for length in (longest, *(each for each in (1024, 512, 256) if each >= least)):
             settings = dict(base) | ({"max_seq_length": length} if length < longest else {})
-            values = {**recipe.values, **settings}
+            values = {**recipe.counted, **settings}
             while True:
                 if _estimate(shape, room, values, min(length, longest)) <= room.free_memory:
                     return Fix(_describe_settings(settings), settings)
@@ -148,11 +176,12 @@ def _describe_settings(settings: Mapping[str, Value]) -> str:
 
 
 def _check_batch(recipe: Recipe, rows: int, gpus: int) -> Check | None:
-    batch = total_batch_size(recipe.values, gpus)
-    if batch <= rows:
+    batch, devices = total_batch_size(recipe.values, gpus), max(1, gpus) * recipe.whole("num_nodes_finetune")
+    if batch <= rows or not rows:
         return None
-    smaller = max(1, min(recipe.whole("per_device_train_batch_size"), rows // max(1, gpus) // 8))
-    fix = Fix(f"Batch {smaller}", {"per_device_train_batch_size": smaller, "gradient_accumulation_steps": 1})
+    smaller = max(1, min(recipe.whole("per_device_train_batch_size"), rows // devices // 8))
+    mended: dict[str, Value] = {"per_device_train_batch_size": smaller, "gradient_accumulation_steps": 1}
+    fix = Fix(f"Batch {smaller}", mended) if devices <= rows else None
     detail = f"The total batch of {batch:,} is larger than the {plural(rows, 'row')} trained on: an epoch is one step."
     return Check("Batch", WARNING, detail, "", fix)
 
@@ -182,6 +211,8 @@ def _check_evaluation(recipe: Recipe, steps: int) -> Check | None:
         f"The run ends after {plural(steps, 'step')}, before its first evaluation at {recipe.whole('eval_steps'):,}."
     )
     hint = "Nothing is measured on other rows, no checkpoint is kept, and it cannot stop early."
+    if recipe.here:
+        hint = "Other rows are measured only once, at its end, and it cannot stop early."
     return Check("Evaluation", WARNING, detail, hint, Fix("Evaluate each epoch", {"evaluation_strategy": "epoch"}))
 
 
@@ -204,9 +235,11 @@ def _check_rate(recipe: Recipe) -> Check | None:
     detail = f"{method} learns with {low:g} to {high:g}; this is {rate:g}"
     detail += f", and alpha makes it {scale:,.0f} times as much." if scale > 1 else "."
     fix = Fix(f"Use {recipe.usual_rate:g}", {"learning_rate": recipe.usual_rate})
+    alpha = _USUAL_SCALE * recipe.whole("lora_r")
     if low <= rate <= high:
-        alpha = _USUAL_SCALE * recipe.whole("lora_r")
         fix = Fix(f"Use alpha {alpha:,}", {"lora_alpha": alpha})
+    elif isinstance(recipe.usual_rate, float) and recipe.usual_rate * scale > high:
+        fix = Fix(f"{fix.label} and alpha {alpha:,}", {**fix.settings, "lora_alpha": alpha})
     return Check("Learning rate", WARNING, detail, "It may learn nothing, or diverge.", fix, confirm=True)
 
 

@@ -240,7 +240,7 @@ def _remember_pace(work: Work[Launch], run: Run) -> None:
         measures = read_metrics(work.conn, run.name)
     except TunedeckError:
         return  # an estimate without this run is no reason to fail
-    values = [value for value in measures.get("tokens_per_second").values if math.isfinite(value) and value > 0]
+    values = [value for value in measures.get("tokens_per_second").values if 0 < value < math.inf]
     trained = measures.get("train_runtime").last
     if not values:
         return

@@ -49,11 +49,12 @@ def find_queue(
         and (here or run.compute == compute)
         and (created is None or (run.created_at is not None and run.created_at < created))
     ]
-    if len(ahead) < (1 if here else nodes):
+    at_once = 1 if here else max(1, nodes)
+    if len(ahead) < at_once:
         return Queue()
     lefts = [_estimate_left(run, estimated(run)) for run in ahead]
     known = [left for left in lefts if left is not None]
-    total = sum(known) / (1 if here else nodes) if len(known) == len(lefts) else None
+    total = sum(known) / at_once if len(known) == len(lefts) else None
     return Queue(tuple(run.title for run in sorted(ahead, key=lambda run: run.rank)), total)
 
 

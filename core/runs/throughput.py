@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -68,7 +69,8 @@ def list_paces(connection: str, model: str, compute: str, limit: int = 20) -> li
 def _parse(body: str) -> Pace | None:
     """Return a pace, None where the row makes no sense: it costs that run's word in an estimate, not the estimate."""
     try:
-        return parse_fields(Pace, json.loads(body))
+        pace = parse_fields(Pace, json.loads(body))
+        return pace if 0 < pace.tokens_per_s < math.inf and 0 < pace.row < math.inf else None
     except (ValueError, TypeError, AttributeError):
         return None
 

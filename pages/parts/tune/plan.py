@@ -96,10 +96,10 @@ def draw_launched(draft: Draft) -> bool:
 def draw_name(recipe: Recipe, plan: LaunchPlan | None) -> None:
     """Draw the total batch with its factors, and the long name the lesson would give the run."""
     gpus = plan.gpus if plan else 0
-    total = total_batch_size(recipe.values, gpus)
-    batch, accumulation = recipe["per_device_train_batch_size"], recipe["gradient_accumulation_steps"]
-    devices, nodes = max(1, gpus), recipe.values.get("num_nodes_finetune", 1)
-    machines = f"{words.plural(devices, 'device')} × {words.plural(int(nodes), 'node')}"
+    total = total_batch_size(recipe.counted, gpus)
+    batch, accumulation = recipe.whole("per_device_train_batch_size"), recipe.whole("gradient_accumulation_steps")
+    devices, nodes = max(1, gpus), recipe.whole("num_nodes_finetune")
+    machines = f"{words.plural(devices, 'device')} × {words.plural(nodes, 'node')}"
     st.text(f"Total batch {total} = {batch} per device × {accumulation} accumulation × {machines}")
     if plan is not None:
         st.text(f"{words.plural(plan.total_steps, 'step')} in all")

@@ -21,6 +21,9 @@ ORIGINS = {
 }
 
 
+_BROWSERS_LARGEST = 2**53  # from here on not every whole number is a JavaScript number
+
+
 def draw_recipe(draft: Draft, recipe: Recipe) -> None:
     """Draw the settings, basic or all, with where each value came from."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -141,7 +144,7 @@ def _to_field(parameter: Parameter, value: Value, own: Value | None) -> bool | i
     """Return a value as its field holds it: a number is text, so that 2e-3 can be typed, and stays as typed."""
     if parameter.kind == "bool":
         return value == "true"
-    if parameter.kind == "int" and isinstance(value, int):
+    if parameter.kind == "int" and isinstance(value, int) and abs(value) < _BROWSERS_LARGEST:
         return value
     if isinstance(own, str):
         return own

@@ -6,6 +6,7 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,43 @@ def test_what_is_ready_begins_to_train(
             seed(soak.seed * 100_000 + number)(check)()
             soak.add("settings", EXAMPLES)
     assert min(seen[True], seen[False]) > sum(seen.values()) / 5, f"hardly tried: {seen}"
+
+
+ODD = [None, "", "many", "nan", "1e308", 1e300, -1_000_000, True, [1], "٣"]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=str)
+def test_an_odd_value_is_named_and_all_else_goes_by_the_default(facts: dict[str, LaunchFacts], odd: object) -> None:
+    usual = plan(facts["even"], {})
+    for parameter in PARAMETERS:
+        found = plan(facts["even"], {parameter.name: odd})
+        assert found.estimate is not None
+        assert found.estimate.time_words
+        if parameter.name in found.recipe.problems:
+            assert not found.ready
+            assert any(parameter.name in check.detail for check in found.failures)
+            assert found.rows == usual.rows
+            assert found.total_steps > 0
+
+
+def test_what_a_component_of_another_version_does_not_take_counts_as_its_default(facts: dict[str, LaunchFacts]) -> None:
+    few = replace(facts["even"], inputs=("learning_rate", "num_train_epochs", "logging_steps"), here=False)
+    found = plan(few, {"logging_steps": 1})
+    assert found.ready
+    assert set(make_request(found, "tiny-otter").parameters) <= set(few.inputs or ())
+
+
+def test_what_is_wrong_in_a_models_own_defaults_is_mended_by_one_button(facts: dict[str, LaunchFacts]) -> None:
+    for defaults, own in (
+        ({"logging_steps": "many"}, {}),
+        ({"apply_early_stopping": "true"}, {"evaluation_strategy": "disable"}),
+        ({"pad_to_max_length": "true"}, {}),
+    ):
+        stands = replace(facts["even"], model=replace(facts["even"].model, defaults=dict(defaults)))
+        found = plan(stands, dict(own))
+        (check,) = (each for each in found.failures if each.title == "Settings")
+        assert check.fix is not None
+        assert plan(stands, {**own, **check.fix.settings}).ready
 
 
 def test_what_is_ready_is_accepted_by_the_workspace(conn: Connection, facts: dict[str, LaunchFacts]) -> None:

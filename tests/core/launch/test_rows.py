@@ -95,6 +95,25 @@ def test_a_limit_that_leaves_no_answer_is_refused_with_one_that_does(tmp_path: P
     run_preprocess(tmp_path / "preprocess", dataset, model, max_seq_length=allowed)
 
 
+def test_a_limit_is_offered_only_where_it_leaves_answers(model: Path) -> None:
+    rows = deal_rows(save(uneven(40), model), 8, 42)
+    check = check_length(rows, rows.least - 1)
+    assert (check.state, check.fix) == (CheckState.FAILED, None)
+    check = check_length(rows, rows.least)
+    assert check.fix is not None
+    assert check.fix.settings == {"max_seq_length": rows.least}
+
+
+def test_a_test_file_of_single_messages_is_said_to_hold_no_conversation(tmp_path: Path, model: Path) -> None:
+    alone = [{"messages": [{"role": "assistant", "content": f"Alone {number}"}]} for number in range(3)]
+    dataset = save(make_conversations(40), model, alone)
+    check = check_length(deal_rows(dataset, -1, 42), None)
+    assert (check.state, check.fix) == (CheckState.FAILED, None)
+    assert check.detail == "There is no conversation among the test rows."
+    with pytest.raises(BadInput, match="No answer of the test data"):
+        run_preprocess(tmp_path / "preprocess", dataset, model)
+
+
 def test_rows_without_an_answer_within_the_limit_are_counted(model: Path) -> None:
     rows = deal_rows(save(uneven(70), model), 60, 42)
     lost = sum(rows.answerless.values())
@@ -144,6 +163,7 @@ def rows(model: Path) -> RunRows:
     [
         ({"warmup_steps": 100}, "Warm-up", "The warm-up of 100 steps is not over when the run ends after 28."),
         ({"evaluation_strategy": "steps"}, "Evaluation", "before its first evaluation at 500."),
+        ({"learning_rate": 0.5, "lora_alpha": 2**31 - 1}, "Learning rate", "alpha makes it"),
         ({"logging_steps": 30}, "Logging", "The loss is written every 30 steps of 28: it is no curve."),
         ({"per_device_train_batch_size": 64}, "Batch", "The total batch of 64 is larger than the 28 rows"),
         ({"learning_rate": 0.5}, "Learning rate", "LoRA learns with 1e-06 to 0.01; this is 0.5."),
@@ -170,6 +190,29 @@ def check_all(settings: dict[str, Any], rows: RunRows) -> dict[str, Check]:
     recipe = build_recipe({}, settings, here=True)
     checks = check_settings(recipe, rows, 0, total_steps(recipe.values, len(rows.train), 0))
     return {check.title: check for check in checks}
+
+
+def test_no_batch_is_offered_where_the_nodes_alone_take_more_rows_than_there_are(rows: RunRows) -> None:
+    wide = build_recipe({}, {"num_nodes_finetune": 5}, here=False)
+    checks = {check.title: check for check in check_settings(wide, rows, 8, 3)}
+    assert checks["Batch"].fix is None
+    fewer = build_recipe({}, {"num_nodes_finetune": 3, "per_device_train_batch_size": 4}, here=False)
+    fix = next(check.fix for check in check_settings(fewer, rows, 8, 3) if check.title == "Batch")
+    assert fix is not None
+    assert fix.settings["per_device_train_batch_size"] == 1
+
+
+def test_memory_is_not_saved_by_a_limit_that_leaves_no_answer(model: Path) -> None:
+    asked = make_conversations(40)
+    for row in asked:
+        row["messages"][0]["content"] *= 60
+    long = deal_rows(save(asked, model), -1, 42)
+    shape = ModelShape(134_515_008, 28_311_552, 269_060_552, 576, 1536, 30, 9, 3, 64)
+    tight = Room(disk=0, memory=8 * 10**9, free_memory=1_700_000_000)
+    check = check_memory(shape, tight, build_recipe({}, {}, here=True), long)
+    assert check is not None
+    length = check.fix.settings.get("max_seq_length", long.longest) if check.fix else long.longest
+    assert int(length) >= long.least > 256
 
 
 def test_weights_that_fit_no_memory_are_refused_and_a_tight_run_is_offered_what_fits(rows: RunRows) -> None:

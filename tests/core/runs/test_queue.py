@@ -49,3 +49,7 @@ def test_this_machine_is_one_whatever_its_computes_are_called() -> None:
 def test_many_are_counted_and_not_named_and_what_nobody_estimated_has_no_minutes(count: int) -> None:
     runs = [make_run(f"run-{number}", JobState.QUEUED, number + 1) for number in range(count)]
     assert find_queue(runs, "gpu", lambda _run: None, here=False).words == f"{count} runs before this one"
+
+
+def test_a_cluster_that_may_have_no_node_has_a_queue_all_the_same() -> None:
+    assert find_queue([], "gpu", lambda _run: None, nodes=0, here=False) == Queue()

@@ -21,6 +21,7 @@ from core.home import Home
 from core.launch import drafts
 from core.local import processes
 from core.local.faults import Faults
+from core.recipe import PARAMETERS
 from core.runs import jobs
 from core.serving import endpoints, request_counts
 from tests.core.engine.test_finetune import RUINOUS
@@ -145,6 +146,16 @@ def test_a_wrong_value_is_named_and_turns_the_start_off(draft: drafts.Draft) -> 
     run_until(app, says("it takes a number"))
     run_until(app, lambda app: [one.disabled for one in app.button if one.label == "Start run"] == [True])
     drafts.save_draft(drafts.get_draft(draft.id), parameters=draft.parameters)
+
+
+@pytest.mark.parametrize("odd", ["many", 10**30, -(10**30), -5, 1e300], ids=str)
+def test_an_odd_value_of_any_setting_is_named_on_the_page(draft: drafts.Draft, odd: str | float) -> None:
+    parameters = {parameter.name: odd for parameter in PARAMETERS}
+    made = drafts.create_draft("local", **choices(draft) | {"parameters": parameters})
+    app = open_app(LAUNCH, at="local", draft=made.id, settings="All")
+    run_until(app, lambda app: "Display name" in texts(app) and buttons(app)["Start run"].disabled)
+    assert not app.exception
+    assert "Epochs (num_train_epochs) is" in read_text(app)
 
 
 def test_a_check_that_fails_is_mended_by_its_button(draft: drafts.Draft) -> None:
