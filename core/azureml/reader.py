@@ -25,19 +25,22 @@ KEPT_KEYS = 500  # a dashboard open for weeks looks at many runs
 
 @dataclass(frozen=True)
 class Snapshot(Generic[T]):
-    """The last good value of a key (None before the first), its age, and the error of the last try if that failed.
-
-    loading: a read is under way or waits for a thread. failures: tries that failed since the last good one (3 = stale).
-    phase: what the thing was in when the value was read.
-    """
+    """What is known of a key."""
 
     value: T | None
+    """The last good value; None before the first."""
     read_at: datetime | None
+    """When it was read; None before the first."""
     error: TunedeckError | None
+    """Of the last try; None if that succeeded."""
     age_s: float | None
+    """Since the value was read; None before the first."""
     loading: bool
+    """Whether a read is under way or waits for a thread."""
     failures: int = 0
+    """Tries that failed since the last good one; three make the value stale."""
     phase: object = None
+    """What the thing was in when the value was read, such as the state of a run."""
 
     @property
     def has_value(self) -> bool:
@@ -55,14 +58,17 @@ class _Entry:
     """What is known of one key. Times are of the monotonic clock; 0.0 = never."""
 
     value: Any = None
-    phase: object = None  # of the value
+    phase: object = None
+    """Of the value."""
     flight_phase: object = None
+    """Of the read under way."""
     good_at: float = 0.0
     error: TunedeckError | None = None
     failures: int = 0
     next_try_at: float = 0.0
     flying: bool = False
-    wanted: bool = False  # dropped while it flew: what it brings is old already
+    wanted: bool = False
+    """Dropped while it flew: what it brings is old already."""
     looked_at: float = 0.0
     landed: threading.Event = field(default_factory=threading.Event)
 

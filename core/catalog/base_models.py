@@ -44,17 +44,18 @@ KNOWN_MODELS = (
 
 @dataclass(frozen=True)
 class AllowList:
-    """Sizes a model permits; `sizes` None where no list could be read, then the deny-list counts.
-
-    source_name: the tag's or property's own name. problem: a sentence where a list is there and cannot be read;
-    hint: what to do about that.
-    """
+    """Sizes a model permits."""
 
     sizes: tuple[str, ...] | None
+    """None where no list could be read; then the deny-list counts."""
     source: Literal["tag", "property", "metadata", "none"] = "none"
+    """Where the list was read."""
     source_name: str = ""
+    """The tag's or property's own name."""
     problem: str | None = None
+    """A sentence where a list is there and cannot be read."""
     hint: str = ""
+    """What to do about the problem."""
 
     def permits(self, size_name: str) -> bool | None:
         """Tell whether a size is in the list, case ignored; None where there is no list."""
@@ -74,10 +75,13 @@ class BaseModel:
     licence: str
     publisher: str
     context_length: int | None
+    """Tokens; None where it is not known."""
     task: str
-    retired_on: date | None  # fine-tuning ends or ended on that day
+    retired_on: date | None
+    """The day on which fine-tuning ends or ended."""
     archived: bool
-    runs_on: str  # "" where this workspace may train it, else where it can be: "Azure"
+    runs_on: str
+    """ "" where this workspace may train it, else where it can be: "Azure"."""
     finetunable: bool
     finetune: AllowList
     inference: AllowList

@@ -83,19 +83,19 @@ SETTLED_AFTER = timedelta(seconds=3)  # what a run measured last is readable wit
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of a run. name: "queued", a step's own name, or "evaluation". state: None = not begun.
-
-    missed: why it will not come, a sentence; "" where it came or may come.
-    """
+    """One stage of a run."""
 
     name: str
+    """A step's own name, "queued" or "evaluation"."""
     title: str
     state: JobState | None = None
+    """None before it has begun."""
     job: str = ""
     started: datetime | None = None
     ended: datetime | None = None
     error: RunError | None = None
     missed: str = ""
+    """Why it will not come, a sentence; "" where it came or may come."""
 
     @property
     def state_word(self) -> str:
@@ -117,31 +117,28 @@ class Stage:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is: optimiser steps, epochs, seconds left (None while unknown).
-
-    phase: what the trainer does ("loading", "training", "evaluating", "saving"), where the workspace tells.
-    """
+    """How far a run is; None is what is not known yet."""
 
     step: int
+    """Optimiser steps taken."""
     total_steps: int | None
     epoch: float | None
     fraction: float
+    """0 to 1."""
     eta_s: float | None
+    """Seconds left."""
     phase: str = ""
+    """What the trainer does ("loading", "training", "evaluating", "saving"), where the workspace tells."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One fine-tuning run, as its workspace tells it.
-
-    name: the job's name, the identity in links. title: two words, "brave-otter". model, dataset, compute: what it was
-    started with. stages are empty in a list. gpus: GPUs per node. parameters: all of them, component defaults included.
-    recorded: True while only the ledger knows it (the job has not been confirmed by the workspace).
-    kept: the checkpoint that the output is made of, where training diverged.
-    """
+    """One fine-tuning run, as its workspace tells it. Model, compute and data are those it was started with."""
 
     name: str
+    """The job's name, the identity in links."""
     title: str
+    """Two words, "brave-otter"."""
     state: JobState
     display_name: str = ""
     experiment: str = ""
@@ -151,18 +148,23 @@ class Run:
     compute: str = ""
     dataset: str = ""
     gpus: int = 0
+    """GPUs per node."""
     parameters: Mapping[str, Value] = field(default_factory=dict)
+    """All of them, component defaults included."""
     inputs: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     created_at: datetime | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None
     stages: tuple[Stage, ...] = ()
+    """Empty in a list."""
     error: RunError | None = None
     progress: Progress | None = None
     studio_url: str = ""
     kept: str = ""
+    """The checkpoint that the output is made of, where training diverged."""
     recorded: bool = False
+    """Whether only the ledger knows it: the workspace has not confirmed the job."""
     note: str = ""
 
     @property
