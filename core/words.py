@@ -26,3 +26,11 @@ def number(value: float) -> str:
 def plural(count: int, noun: str, many: str = "") -> str:
     """(1, "error") -> "1 error"; (3, "error") -> "3 errors"."""
     return f"{number(count)} {noun if count == 1 else many or noun + 's'}"
+
+
+def exact(value: float) -> str:
+    """Return every digit of a setting, as it is typed: 0.002 -> "2e-3", 0.9 -> "0.9"."""
+    if value == 0 or 0.01 <= abs(value) < 1e6:
+        return f"{value:.10g}"
+    mantissa, _, exponent = f"{value:.9e}".partition("e")
+    return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"

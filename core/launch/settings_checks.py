@@ -21,7 +21,7 @@ from core.recipe import (
     smaller_batch,
     total_batch_size,
 )
-from core.words import plural
+from core.words import exact, plural
 
 OK, OPEN, WARNING, FAILED = CheckState
 _FEW_STEPS = 10
@@ -232,9 +232,9 @@ def _check_rate(recipe: Recipe) -> Check | None:
     if isinstance(rate, str) or low <= rate * scale <= high:
         return None
     method = "LoRA" if recipe.lora else "Full fine-tuning"
-    detail = f"{method} learns with {low:g} to {high:g}; this is {rate:g}"
+    detail = f"{method} learns with {exact(low)} to {exact(high)}; this is {exact(rate)}"
     detail += f", and alpha makes it {scale:,.0f} times as much." if scale > 1 else "."
-    fix = Fix(f"Use {recipe.usual_rate:g}", {"learning_rate": recipe.usual_rate})
+    fix = Fix(f"Use {exact(float(recipe.usual_rate))}", {"learning_rate": recipe.usual_rate})
     alpha = _USUAL_SCALE * recipe.whole("lora_r")
     if low <= rate <= high:
         fix = Fix(f"Use alpha {alpha:,}", {"lora_alpha": alpha})

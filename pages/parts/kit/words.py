@@ -6,6 +6,7 @@ import time
 from datetime import UTC, datetime
 
 from core.words import duration
+from core.words import exact as exact
 from core.words import number as number
 from core.words import plural as plural
 
@@ -106,11 +107,3 @@ def to_utc(at: datetime | str | float | None) -> datetime | None:
         return datetime.fromtimestamp(at, UTC)
     found = datetime.fromisoformat(at) if isinstance(at, str) else at
     return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
-
-
-def exact(value: float) -> str:
-    """Return every digit of a setting, as it is typed: 0.002 -> "2e-3", 0.9 -> "0.9"."""
-    if value == 0 or 0.01 <= abs(value) < 1e6:
-        return f"{value:.10g}"
-    mantissa, _, exponent = f"{value:.9e}".partition("e")
-    return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"

@@ -170,9 +170,9 @@ def test_a_check_that_fails_is_mended_by_its_button(draft: drafts.Draft) -> None
 
 def test_a_rate_that_is_likely_wrong_starts_only_after_a_tick(draft: drafts.Draft) -> None:
     high = drafts.create_draft("local", **choices(draft) | {"parameters": {"learning_rate": 0.5}})
-    app = run_until(open_page(LAUNCH, draft=high.id), says("LoRA learns with 1e-06 to 0.01; this is 0.5."))
+    app = run_until(open_page(LAUNCH, draft=high.id), says("LoRA learns with 1e-6 to 0.01; this is 0.5."))
     buttons(app)["Start run"].click().run()
-    assert "Learning rate: LoRA learns with 1e-06 to 0.01; this is 0.5." in read_text(app), "a tick in a question"
+    assert "Learning rate: LoRA learns with 1e-6 to 0.01; this is 0.5." in read_text(app), "a tick in a question"
     assert drafts.get_draft(high.id).launched == ""
 
 
