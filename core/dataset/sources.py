@@ -15,6 +15,7 @@ from core.dataset.chat_dataset import ChatDataset, find_dataset
 from core.dataset.preparation import Preparation, prepare_here, start_worker
 from core.dataset.repair import REPAIRS
 from core.dataset.store import TEST, TRAIN
+from core.dataset.token_counts import find_usable
 from core.dataset.workplace import HubPart, Request, Workplace
 from core.errors import BadInput, NotFound
 
@@ -151,8 +152,9 @@ def take_part(dataset: ChatDataset, rows: int, test_rows: int) -> ChatDataset:
 
 
 def _pick_lines(path: Path, wanted: int) -> bytes:
-    """Return `wanted` lines of a checked file, evenly from all of it, so many as fit into INLINE_BYTES."""
-    offsets = row_index.read(path)["offset"]
+    """Return `wanted` lines of a checked file that a run reads, evenly from all of it, so many as fit INLINE_BYTES."""
+    rows = row_index.read(path)
+    offsets = rows["offset"][find_usable(rows)]
     step, size, lines = max(1.0, len(offsets) / max(1, wanted)), 0, []
     with path.open("rb") as file:
         for number in range(min(wanted, len(offsets))):

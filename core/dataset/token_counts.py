@@ -101,7 +101,7 @@ def count_lengths(
     rows = row_index.read(path)
     records = numpy.zeros(len(rows), row_index.TOKENS)
     flags = numpy.zeros(len(rows), numpy.uint64)
-    usable = _find_usable(rows)
+    usable = find_usable(rows)
     refusals: dict[int, TemplateRefused] = {}
     for first, lines in row_index.iterate(path, _BATCH, meter, "Counted tokens in"):
         places = [at for at in range(first, first + len(lines)) if usable[at]]
@@ -143,11 +143,12 @@ def read_lengths(path: Path, mark: str) -> tuple[row_index.Rows, row_index.Rows]
         counted = counted[counted["tokens"] > 0]
         return counted["tokens"].astype(numpy.int64), counted["first"].astype(numpy.int64)
     rows = row_index.read(path)
-    tokens = (rows["chars"][_find_usable(rows)].astype(numpy.int64) + 3) // 4
+    tokens = (rows["chars"][find_usable(rows)].astype(numpy.int64) + 3) // 4
     return tokens, numpy.zeros(len(tokens), numpy.int64)
 
 
-def _find_usable(rows: row_index.Rows) -> row_index.Rows:
+def find_usable(rows: row_index.Rows) -> row_index.Rows:
+    """Return which rows of an index a run reads, `(rows,)`: those without errors that are no single message."""
     usable: row_index.Rows = (rows["flags"] & numpy.uint64(ERROR_FLAGS | flag("lone_message"))) == 0
     return usable
 

@@ -62,6 +62,8 @@ def read_shape(folder: Path) -> ModelShape | None:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         sizes = [math.prod(shape) for path in folder.glob("*.safetensors") for shape in _read_tensor_shapes(path)]
+        if not sizes:
+            return None
         hidden, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
         tables = 1 if config.get("tie_word_embeddings", True) else 2
         return ModelShape(

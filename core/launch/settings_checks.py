@@ -51,7 +51,7 @@ def check_length(rows: RunRows, context: int | None, *, has_tokenizer: bool = Tr
     is_better = best > rows.limit > 0 and best >= rows.least
     fix = Fix(f"Allow {best:,} tokens", {"max_seq_length": best}) if is_better else None
     hint = "" if fix else "Shorten these rows."
-    about = "" if rows.measured else "about "
+    about = "" if rows.measured else "About "
     within = f" within {plural(rows.limit, 'token')}" if rows.limit > 0 else ""
     if split := rows.empty_split:
         if not rows.answerless[split]:

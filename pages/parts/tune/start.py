@@ -38,7 +38,7 @@ def draw_ready(draft: Draft, snapshot: Snapshot[LaunchPlan]) -> None:
             link("runs", run=_start(plan).subject).go()
         open_dialog(key)
     with st.container(border=True):
-        st.header("Ready" if plan is None or plan.ready else "Not ready", anchor=False)
+        st.header(_describe_checks(plan), anchor=False)
         if plan is not None:
             with st.container(gap="xsmall"):
                 for check in sorted(plan.checks, key=lambda check: check.state != "failed"):
@@ -55,6 +55,15 @@ def draw_ready(draft: Draft, snapshot: Snapshot[LaunchPlan]) -> None:
             for _ in range(5):
                 st.skeleton(24)
         _draw_start(key, draft, plan, off="The set-up cannot be read." if plan is None and snapshot.error else "")
+
+
+def _describe_checks(plan: LaunchPlan | None) -> str:
+    """Return "Ready" only where every check is finished and none has failed."""
+    if plan is None:
+        return "Checks"
+    if plan.failures:
+        return "Not ready"
+    return "Not all is checked" if any(check.state == "open" for check in plan.checks) else "Ready"
 
 
 def describe_run(plan: LaunchPlan) -> str:

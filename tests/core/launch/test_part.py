@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,8 +20,6 @@ from tests.tiny_model import NAME, make_conversations
 
 
 def make_plan(conn: Connection, hours: float, **parameters: object) -> LaunchPlan:
-    import json
-
     data = from_upload("kettle", b"\n".join(json.dumps(row).encode() for row in make_conversations(1000)))
     draft = create_draft("local", model=NAME, compute="this-machine", dataset=data.key, parameters=parameters)
     plan = plan_launch(conn, draft)
@@ -50,6 +49,19 @@ def test_a_run_that_is_long_by_its_steps_takes_fewer_of_them(conn: Connection) -
     plan = make_plan(conn, 10.0, max_steps=6_000)
     made = try_part(plan)
     assert (made.dataset, made.parameters["max_steps"]) == (plan.draft.dataset, 100)
+
+
+def test_a_part_takes_only_rows_that_a_run_reads(conn: Connection) -> None:
+    rows = make_conversations(600)
+    for number, row in enumerate(rows):
+        if number % 12:
+            row["messages"] = [{"role": "assistant", "content": f"Alone {number}"}]
+    data = from_upload("mixed", b"\n".join(json.dumps(row).encode() for row in rows))
+    draft = create_draft("local", model=NAME, compute="this-machine", dataset=data.key)
+    plan = replace(plan_launch(conn, draft), estimate=Estimate(1e6, 1e6, CostRange(0.0, 0.0)))
+    part = plan_launch(conn, try_part(plan))
+    assert part.ready, part.failures
+    assert part.dataset.rows == 20
 
 
 def _lines(path: Path) -> list[str]:

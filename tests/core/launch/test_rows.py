@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from core.azureml.connection import Room
 from core.dataset import ChatDataset, count_tokens_with
-from core.engine.memory_estimate import ModelShape, estimate_peak
+from core.engine.memory_estimate import ModelShape, estimate_peak, read_shape
 from core.engine.preprocess import preprocess, read_rows
 from core.engine.step import Step
 from core.errors import BadInput
@@ -265,3 +266,9 @@ def test_the_estimate_of_memory_is_right_within_a_quarter_of_what_was_measured(
     values = build_recipe({}, {**settings, "per_device_train_batch_size": batch}, here=True).values
     size = 2 if values["precision"] == "16" else 4
     assert estimate_peak(shape, values, length, size, 21 * 10**9) / 1e9 == pytest.approx(peak_gb, rel=0.25)
+
+
+def test_a_model_without_weights_here_has_no_shape(tmp_path: Path, model: Path) -> None:
+    assert read_shape(model) is not None
+    shutil.copy(model / "config.json", tmp_path)
+    assert read_shape(tmp_path) is None

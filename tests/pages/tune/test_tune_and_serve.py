@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -24,10 +25,12 @@ from core.local.faults import Faults
 from core.recipe import PARAMETERS
 from core.runs import jobs
 from core.serving import endpoints, request_counts
+from tests.chat_data import from_upload
 from tests.core.engine.test_finetune import RUINOUS
 from tests.launching import plan_launch
 from tests.local_server import LocalServer
 from tests.pages.apps import buttons, open_app, run_until, texts
+from tests.tiny_model import make_conversations
 from tests.waiting import finish
 
 LAUNCH, RUNS, DEPLOY, CHAT, TEARDOWN, ACTIVITY = "launch", "runs", "deploy", "chat", "teardown", "activity"
@@ -156,6 +159,21 @@ def test_an_odd_value_of_any_setting_is_named_on_the_page(draft: drafts.Draft, o
     run_until(app, lambda app: "Display name" in texts(app) and buttons(app)["Start run"].disabled)
     assert not app.exception
     assert "Epochs (num_train_epochs) is" in read_text(app)
+
+
+def test_ready_is_said_only_once_all_is_checked(draft: drafts.Draft) -> None:
+    rows = b"\n".join(json.dumps(row).encode() for row in make_conversations(31))
+    made = drafts.create_draft("local", **choices(draft) | {"dataset": from_upload("uncounted", rows).key})
+    app, seen = open_page(LAUNCH, draft=made.id), set()
+
+    def is_ready(app: AppTest) -> bool:
+        text = read_text(app).splitlines()
+        seen.add("No row is cut" in read_text(app))
+        assert ("Ready" in text) == ("Start run" in text and "No row is cut" in read_text(app))
+        return "Ready" in text
+
+    run_until(app, is_ready)
+    assert seen == {False, True}
 
 
 def test_a_check_that_fails_is_mended_by_its_button(draft: drafts.Draft) -> None:
