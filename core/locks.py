@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
@@ -13,11 +13,17 @@ _LOOKED_AT_S = 0.2
 
 
 @contextmanager
-def held(path: Path) -> Iterator[None]:
-    """Hold the lock for the block; waits for whoever holds it."""
+def held(path: Path, on_wait: Callable[[], object] | None = None) -> Iterator[int]:
+    """Hold the lock for the block; waits for whoever holds it, and calls `on_wait` before. Raises OSError.
+
+    Yields its descriptor: a child that inherits it (`pass_fds`) holds the lock on when the block has ended.
+    """
     with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        if not _take(file):
+            if on_wait:
+                on_wait()
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield file.fileno()
 
 
 @contextmanager

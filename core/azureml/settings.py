@@ -149,5 +149,5 @@ def _read() -> list[Settings]:
         ) from problem
 
 
-def _locked() -> AbstractContextManager[None]:
+def _locked() -> AbstractContextManager[int]:
     return held(home.current().create().path / "connections.lock")

@@ -24,6 +24,7 @@ from core.dataset.store import TRAIN
 from core.dataset.worker import prepare, run_longer_checks
 from core.dataset.workplace import Workplace
 from core.errors import NotFound, TunedeckError
+from core.locks import held
 from core.programs import start_detached
 
 PREVIEWED_ROWS = 50
@@ -151,15 +152,12 @@ def start_worker(place: Workplace) -> Preparation:
     hub = home.current().path / "hub"
     quiet = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
     environment = {"HF_HOME": str(hub), **os.environ, **quiet, "TOKENIZERS_PARALLELISM": "true"}
-    lock = place.open_lock()
-    try:
+    with held(place.lock) as lock:
         arguments = ["-m", "core.dataset.worker", place.id]
         # The worker holds the lock, which is free once it has ended, however it ended.
         worker = start_detached(arguments, home.current(), place.log, environment=environment, pass_fds=[lock])
         place.write("process", {"pid": worker.pid})  # of a session of its own, so also its group
         _workers[place.id] = worker
-    finally:
-        os.close(lock)
     return read_preparation(place.id)
 
 

@@ -5,7 +5,6 @@ datasets/.preparing/<id>/   what is being fetched or checked: request.json, prog
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
@@ -111,15 +110,14 @@ class Workplace:
         hub = HubPart(**kept["hub"]) if kept.get("hub") else None
         return Request(**kept | {"tokenizer": tokenizer, "hub": hub, "codes": tuple(kept.get("codes", ()))})
 
-    def open_lock(self) -> int:
-        """Take the lock and return its descriptor, for the worker to inherit."""
-        descriptor = os.open(self.path / "alive.lock", os.O_RDWR | os.O_CREAT, 0o600)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        return descriptor
+    @property
+    def lock(self) -> Path:
+        """What the worker holds as long as it lives."""
+        return self.path / "alive.lock"
 
     def is_alive(self) -> bool:
         """Tell whether the worker lives."""
-        return is_held(self.path / "alive.lock")
+        return is_held(self.lock)
 
     def end_worker(self) -> None:
         """End the worker, if it lives: while the lock is held, the process id is the worker's."""

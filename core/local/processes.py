@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import signal
@@ -107,17 +106,13 @@ def forbid(folder: Path, attempt: int) -> bool:
 
     A shim that was launched by a server which then died may still be on its way to the lock.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = os.open(folder / shim.LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if shim.read_attempt(folder) < attempt:
-            write_atomically(folder / shim.PROCESS_NAME, json.dumps({"attempt": attempt}))
-    except BlockingIOError:
+    if is_alive(folder):  # asked of a step at each look until it has stopped: `tried` would wait each time
         return False
-    finally:
-        os.close(lock)
-    return True
+    folder.mkdir(parents=True, exist_ok=True)
+    with locks.tried(folder / shim.LOCK_NAME) as free:
+        if free and shim.read_attempt(folder) < attempt:
+            write_atomically(folder / shim.PROCESS_NAME, json.dumps({"attempt": attempt}))
+        return free
 
 
 def is_supervised(folder: Path) -> bool:

@@ -115,7 +115,10 @@ def _run(folder: Path, program: list[str], attempt: int, cwd: str | None) -> int
 
 
 def _take_lock(lock: int) -> bool:
-    """Wait a little: someone who only asks whether this folder is alive holds the lock for an instant."""
+    """Wait a little: someone who only asks whether this folder is alive holds the lock for an instant.
+
+    Not by core.locks: no block lets this lock go, but the end of the shim and of the child that inherits it.
+    """
     until = time.monotonic() + _LOCK_WAIT_S
     while True:
         try:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import fcntl
+import subprocess
 import threading
 from pathlib import Path
 
@@ -17,6 +18,15 @@ def test_a_lock_is_held_for_the_block_and_free_after_it(tmp_path: Path) -> None:
     assert not locks.is_held(path)
     with locks.held(path):
         assert locks.is_held(path)
+
+
+def test_who_must_wait_is_told_and_a_child_that_inherits_a_lock_keeps_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.lock"
+    with locks.held(path, on_wait=lambda: pytest.fail("nobody else holds it")) as lock:
+        child = subprocess.Popen(["cat"], stdin=subprocess.PIPE, pass_fds=[lock])
+    assert locks.is_held(path)
+    with locks.held(path, on_wait=lambda: child.communicate()):
+        assert child.returncode == 0
 
 
 def test_who_only_looks_does_not_make_another_give_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
