@@ -235,7 +235,12 @@ def _pause(work: Work[Launch]) -> float:
 
 
 def _remember_pace(work: Work[Launch], run: Run) -> None:
-    """Keep what the run measured for the next estimate; a run without a speed says nothing."""
+    """Keep what the run measured for the next estimate; a run without a speed says nothing.
+
+    Nor does one that pads its rows: it measures tokens without the padding, and estimates count that, too.
+    """
+    if run.parameters.get("pad_to_max_length") == "true":
+        return
     try:
         measures = read_metrics(work.conn, run.name)
     except TunedeckError:

@@ -24,6 +24,7 @@ from core.local import processes
 from core.local.faults import Faults
 from core.recipe import PARAMETERS
 from core.runs import jobs
+from core.runs.throughput import find_pace
 from core.serving import endpoints, request_counts
 from tests.chat_data import from_upload
 from tests.core.engine.test_finetune import RUINOUS
@@ -203,6 +204,14 @@ def test_a_long_run_offers_a_part_that_leads_back_to_the_whole(draft: drafts.Dra
     assert made.whole == long.id
     assert int(str(made.parameters["num_train_epochs"])) < 1_000_000
     run_until(open_page(LAUNCH, draft=made.id), says("This is a part of a longer run, to try it first."))
+
+
+def test_a_run_that_pads_its_rows_tells_estimates_no_speed(draft: drafts.Draft, run: str) -> None:
+    padded = {**draft.parameters, "pad_to_max_length": "true", "max_seq_length": 512}
+    made = drafts.create_draft("local", **choices(draft) | {"parameters": padded})
+    begun = finish(operations.start_launch(plan_launch(connection.connect(ensure_local()), made)))
+    assert find_pace(run) is not None
+    assert find_pace(begun.subject) is None
 
 
 def test_a_run_keeps_what_was_checked_before_it(run: str) -> None:
