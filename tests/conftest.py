@@ -64,6 +64,18 @@ def find_chromium() -> str:
     pytest.fail("No Chromium: set CHROMIUM, or run `apt-get install chromium`.", pytrace=False)
 
 
+@pytest.fixture(autouse=True)
+def same_environment() -> Iterator[None]:
+    """Undo what a program that was run in this process set: the trainer, say, lets nothing ask Hugging Face."""
+    before = dict(os.environ)
+    yield
+    for name in (os.environ.keys() | before.keys()) - {"PYTEST_CURRENT_TEST"}:
+        if name not in before:
+            del os.environ[name]
+        elif os.environ.get(name) != before[name]:
+            os.environ[name] = before[name]
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as driver:

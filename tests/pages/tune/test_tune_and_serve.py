@@ -502,7 +502,7 @@ def test_what_bills_stays_shown_while_the_workspace_fails_to_tell(
     faults = Faults(server.home)
     fault = faults.add("unavailable", "onlineEndpoints*", times=10_000)
     try:
-        run_until(app, shows_it_and_asked_thrice)
+        run_until(app, shows_it_and_asked_thrice, timeout_s=120.0)
         assert endpoint in read_text(app.run())
     finally:
         faults.clear()
