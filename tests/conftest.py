@@ -64,9 +64,19 @@ def find_chromium() -> str:
     pytest.fail("No Chromium: set CHROMIUM, or run `apt-get install chromium`.", pytrace=False)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def same_environment_after_a_module() -> Iterator[None]:
+    """Undo what fixtures of a module left in the environment."""
+    yield from _restore_environment()
+
+
 @pytest.fixture(autouse=True)
-def same_environment() -> Iterator[None]:
+def same_environment_after_a_test() -> Iterator[None]:
     """Undo what a program that was run in this process set: the trainer, say, lets nothing ask Hugging Face."""
+    yield from _restore_environment()
+
+
+def _restore_environment() -> Iterator[None]:
     before = dict(os.environ)
     yield
     for name in (os.environ.keys() | before.keys()) - {"PYTEST_CURRENT_TEST"}:

@@ -91,10 +91,11 @@ def open_page(page: str, **ids: str) -> AppTest:
 
 
 def read_text(app: AppTest) -> str:
-    """All that the page says, its tiles, buttons and expanders too."""
+    """All that the page says, its tiles, buttons, links and expanders too."""
     more = [f"{tile.label} {tile.value}" for tile in app.metric]
     more += [str(one.value) for one in app.code]
     more += [one.label for kind in ("button", "expander", "checkbox") for one in app.get(kind)]
+    more += [str(one.proto.label) for one in app.get("page_link")]  # type: ignore[attr-defined]
     return (texts(app) + "\n" + "\n".join(more)).replace("\\", "")
 
 
