@@ -30,7 +30,7 @@ from core.dataset.preparation import (
     read_preparation,
     read_preview,
 )
-from core.dataset.repair import REPAIRS, RowDiff, list_changes, repaired_lines
+from core.dataset.repair import REPAIRS, RowDiff, list_changes, repaired_rows
 from core.dataset.report import Report, Stats
 from core.dataset.row_pages import Page, Row, find_row, read_page, read_rows
 from core.dataset.row_shapes import PARTS, Shape
@@ -104,7 +104,7 @@ __all__ = [
     "read_rows",
     "register_data",
     "remove_old_given",
-    "repaired_lines",
+    "repaired_rows",
     "start_asset",
     "start_checks",
     "start_hub",

@@ -65,15 +65,17 @@ def list_changes(
     return changes[:first]
 
 
-def repaired_lines(dataset: ChatDataset, codes: Collection[str] = REPAIRS, file: DataFile = "train") -> Iterator[bytes]:
-    """Yield the lines of the repaired copy of a file, without line ends."""
+def repaired_rows(
+    dataset: ChatDataset, codes: Collection[str] = REPAIRS, file: DataFile = "train"
+) -> Iterator[tuple[int, bytes]]:
+    """Yield the rows of the repaired copy of a file: the line of the operator's own file, and the row as a line."""
     path = dataset.path_of(file)
-    flags = row_index.read_flags(path)
+    flags, own_lines = row_index.read_flags(path), row_index.read(path)["line"]
     for first, lines in row_index.iterate(path):
         for at, raw in enumerate(lines, first):
             after, _ = mend(raw.strip(), int(flags[at]), codes)
             if after is not None:
-                yield after
+                yield int(own_lines[at]), after
 
 
 def mend(raw: bytes, flags: int, codes: Collection[str]) -> tuple[bytes | None, tuple[str, ...]]:

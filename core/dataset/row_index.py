@@ -1,5 +1,6 @@
 """An index of the rows of a file, kept beside it in records of fixed size: a page or a jump reads a few bytes.
 
+<stem>.lines            4 bytes a row: its line in the operator's own file, where that is another than in this one
 <stem>.index            32 bytes a row: its offset, a hash of what it says, flags, its line, its characters
 <stem>.<layer>.flags    8 bytes a row: what a later check found, as the bits of findings.KINDS
 <stem>.tokens-<mark>    12 bytes a row: tokens, trained tokens and the first of these, with one tokenizer
@@ -23,6 +24,7 @@ ROW = numpy.dtype([("offset", "<u8"), ("hash", "<u8"), ("flags", "<u8"), ("line"
 TOKENS = numpy.dtype([("tokens", "<u4"), ("trained", "<u4"), ("first", "<u4")])
 Rows = NDArray[Any]
 _LAYER = numpy.dtype("<u8")
+_LINE = numpy.dtype("<u4")
 _LAYERS = ("text", "near", "template")
 _BATCH_BYTES = 8 << 20
 _LONGEST = 64 << 20
@@ -38,6 +40,23 @@ def read(path: Path) -> Rows:
     if not path_of(path).is_file():
         raise BadInput(f"The file {path.name} has not been checked yet.", "Check it first.")
     return _map(path_of(path), ROW)
+
+
+def read_lines(path: Path) -> Rows | None:
+    """Return on which lines of the operator's own file the rows stood, `(rows,)`; None where it is this very file."""
+    kept = _lines_path(path)
+    return _map(kept, _LINE) if kept.is_file() else None
+
+
+def write_lines(path: Path, lines: Rows | Sequence[int]) -> None:
+    """Keep on which lines of the operator's own file the rows stood, `(rows,)`, ascending."""
+    _write(_lines_path(path), numpy.asarray(lines, _LINE))
+
+
+def move_lines(source: Path, target: Path) -> None:
+    """Keep for a file that was moved what was kept of its lines."""
+    if _lines_path(source).is_file():
+        _lines_path(source).replace(_lines_path(target))
 
 
 def read_tokens(path: Path, mark: str) -> Rows | None:
@@ -127,6 +146,10 @@ def read_line_at(path: Path, offset: int, limit: int = _LONGEST) -> bytes:
     with path.open("rb") as file:
         file.seek(offset)
         return file.readline(limit)
+
+
+def _lines_path(path: Path) -> Path:
+    return path.with_suffix(".lines")
 
 
 def _tokens_path(path: Path, mark: str) -> Path:

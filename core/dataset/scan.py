@@ -50,12 +50,12 @@ class _Order:
 
 
 def scan_file(path: Path, meter: Meter | None = None) -> Scan:
-    """Check every line of a JSONL file, and write its row index."""
+    """Check every line of a JSONL file, and write its row index, with the lines of the operator's own file."""
     scan = Scan()
     target, size = row_index.path_of(path), path.stat().st_size
     temporary = target.with_name(f"{target.name}.part")
     with path.open("rb", buffering=0) as file, temporary.open("wb") as records, _without_gc():
-        reader = _Reader(scan)
+        reader = _Reader(scan, row_index.read_lines(path))
         for blank, lines, offset, candidates in _blocks(file):
             reader.read(blank, lines, offset, candidates).tofile(records)
             if meter:
@@ -78,8 +78,9 @@ def flags_of(row: dict[str, Any], problems: Sequence[Problem]) -> int:
 class _Reader:
     """Checks the lines of one block after the other, and makes their index records."""
 
-    def __init__(self, scan: Scan) -> None:
+    def __init__(self, scan: Scan, own_lines: row_index.Rows | None) -> None:
         self.scan = scan
+        self._own_lines = own_lines
         self.done = 0
         self._line = 0
         self._orders: dict[tuple[str, ...], _Order] = {}
@@ -89,7 +90,8 @@ class _Reader:
 
         suspicious: they may hold a control character.
         """
-        offsets, hashes, flags, numbers, sizes = [], [], [], [], []
+        offsets: list[int] = []
+        hashes, flags, numbers, sizes = [], [], [], []
         loads, hash_of, orders, counts = orjson.loads, xxhash.xxh3_64_intdigest, self._orders, self.scan.orders
         line = self._line + blank
         for view in lines:
@@ -109,7 +111,8 @@ class _Reader:
                 if not raw.strip():
                     offset += len(view) + 1
                     continue
-                number, row_flags, size = self._read_slowly(line, raw)
+                own = line if self._own_lines is None else int(self._own_lines[self.scan.rows + len(offsets)])
+                number, row_flags, size = self._read_slowly(own, raw)
             offsets.append(offset)
             hashes.append(number)
             flags.append(row_flags)
@@ -118,7 +121,10 @@ class _Reader:
             offset += len(view) + 1
         self._line, self.done = line, offset
         self.scan.rows += len(offsets)
-        return _records(offsets, hashes, flags, numbers, sizes)
+        records = _records(offsets, hashes, flags, numbers, sizes)
+        if self._own_lines is not None:
+            records["line"] = self._own_lines[self.scan.rows - len(offsets) : self.scan.rows]
+        return records
 
     def _read_slowly(self, line: int, raw: bytes) -> tuple[int, int, int]:
         """Return hash, flags and characters of a line that the fast path refused, and note what is wrong with it."""

@@ -56,9 +56,11 @@ def choose(hashes: row_index.Rows, wanted: int, seed: int) -> row_index.Rows:
 
 
 def _move(train: Path, test: Path, taken: row_index.Rows) -> None:
-    rest = train.with_suffix(".rest")
+    rest, own_lines = train.with_suffix(".rest"), numpy.array(row_index.read(train)["line"])
     with rest.open("wb") as kept, test.open("wb") as chosen:
         for first, lines in row_index.iterate(train):
             for at, raw in enumerate(lines, first):
                 (chosen if taken[at] else kept).write(raw.strip() + b"\n")
     rest.replace(train)
+    row_index.write_lines(train, own_lines[~taken])
+    row_index.write_lines(test, own_lines[taken])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from itertools import islice
@@ -23,7 +24,7 @@ from core.dataset.findings import Finding
 from core.dataset.line_check import BOM, read_line, to_line
 from core.dataset.longer_checks import run_checks
 from core.dataset.progress import Meter
-from core.dataset.repair import repaired_lines
+from core.dataset.repair import repaired_rows
 from core.dataset.report import Report, Reports
 from core.dataset.row_shapes import Shape, converter, recognise, with_mapping
 from core.dataset.scan import MAX_LINE
@@ -54,6 +55,7 @@ def prepare(place: Workplace) -> str:
         given_file = place.path / path.name
         if given_file.exists():
             given_file.replace(path)
+            row_index.move_lines(given_file, path)
             unpack(path, meter)
             if convert(path, request.file_names.get(path.name, ""), meter):
                 converted.append(path)
@@ -73,11 +75,13 @@ def _repair(request: Request, place: Workplace, meter: Meter) -> None:
     if dataset is None:
         raise NotFound("The data to repair is no longer on this machine.", "Choose the data again.")
     for file, path in dataset.files.items():
-        rows = row_index.count(path)
-        with (place.path / path.name).open("wb") as copy:
-            for done, line in enumerate(repaired_lines(dataset, request.codes, file), start=1):
-                copy.write(line + b"\n")
-                meter.tell("Repaired", done, rows)
+        rows, copy, own_lines = row_index.count(path), place.path / path.name, array("I")
+        with copy.open("wb") as lines:
+            for own_line, line in repaired_rows(dataset, request.codes, file):
+                lines.write(line + b"\n")
+                own_lines.append(own_line)
+                meter.tell("Repaired", len(own_lines), rows)
+        row_index.write_lines(copy, own_lines)
 
 
 def _copy(source: Path, target: Path, meter: Meter) -> None:

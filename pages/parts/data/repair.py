@@ -77,7 +77,7 @@ def _draw_download(dataset: ChatDataset, codes: tuple[str, ...]) -> None:
     made = reads.work(
         "repaired",
         f"{dataset.key}:{','.join(codes)}",
-        lambda: b"".join(line + b"\n" for line in datasets.repaired_lines(dataset, codes)),
+        lambda: b"".join(line + b"\n" for _, line in datasets.repaired_rows(dataset, codes)),
         alone=True,
     )
     if not ready(made, "Making the repaired file…", (), key="repaired"):

@@ -180,7 +180,7 @@ def test_a_repair_shows_what_it_changes_and_leaves_the_file_as_it_is(home: Home)
     for code in ("duplicate", "lone_message"):
         assert next(diff for diff in changes if diff.codes == (code,)).after is None
     assert [diff.codes for diff in dataset.list_changes(found, ["duplicate"])] == [("duplicate",)]
-    mended = from_upload("mended.jsonl", b"\n".join(dataset.repaired_lines(found)))
+    mended = from_upload("mended.jsonl", b"\n".join(line for _, line in dataset.repaired_rows(found)))
     assert found.train_path.read_bytes() == before
     assert (mended.findings, mended.rows + mended.test_rows) == ((), 66)
 

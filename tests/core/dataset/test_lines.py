@@ -1,0 +1,47 @@
+"""A finding names the line of the operator's own file, whatever became of the rows since."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from core import dataset
+from core.home import Home
+from tests.chat_data import from_upload, take
+
+CASES = Path(__file__).parents[2] / "data" / "chat"
+BROKEN = {60, 80, 90, 95}  # an address, a blank message, garbled text, a copy
+
+
+def lines_of(found: dataset.ChatDataset, code: str) -> list[int]:
+    return sorted(line for finding in found.findings if finding.code == code for line in finding.lines)
+
+
+def test_test_rows_that_were_taken_out_before_a_line_do_not_move_it(home: Home) -> None:
+    found = from_upload("line_numbers.jsonl", (CASES / "line_numbers.jsonl").read_bytes())
+    for code in {finding.code for finding in found.findings}:
+        assert set(lines_of(found, code)) <= BROKEN, code
+    assert {line for finding in found.findings for line in finding.lines} == BROKEN
+    assert all(f"Line {finding.lines[0]}" in finding.example for finding in found.findings)
+
+
+@pytest.mark.parametrize("file", ["train", "test"])
+def test_each_row_of_both_files_is_found_by_its_own_line(home: Home, file: dataset.DataFile) -> None:
+    given = (CASES / "line_numbers.jsonl").read_bytes().splitlines()
+    found = from_upload("line_numbers.jsonl", b"\n\n".join(given))
+    assert found.test_rows
+    for row in dataset.read_rows(found.path_of(file), limit=1000):
+        assert row.text.encode() == given[(row.line - 1) // 2]
+        assert dataset.find_row(found.path_of(file), row.line) == row
+
+
+def test_a_repaired_copy_keeps_the_lines_of_the_file_it_was_made_of(home: Home) -> None:
+    given = (CASES / "line_numbers.jsonl").read_bytes().splitlines()
+    doubled = b"\n".join([given[0], *given])
+    found = from_upload("doubled.jsonl", doubled)
+    repaired = take(dataset.start_repair(found, ["duplicate"]))
+    kept = {row.line: row.text for path in repaired.files.values() for row in dataset.read_rows(path, limit=1000)}
+    assert len(kept) == len(given) - 1
+    assert not {2, 96} & set(kept)
+    assert kept[101].encode() == given[99]
