@@ -106,9 +106,8 @@ def read_preview(preparation_id: str) -> Preview | None:
     if place is None:
         return None
     request = place.read_request()
-    given = request.paths.get(TRAIN, place.path / TRAIN)
-    path = next((path for path in (Path(given), place.path / "data" / TRAIN) if path.is_file()), None)
-    if path is None:
+    path = Path(request.paths.get(TRAIN, place.path / TRAIN))
+    if not path.is_file():
         return None
     lines = file_formats.read_first(path, request.file_names.get(TRAIN, ""), PREVIEWED_ROWS)
     return preview_lines(lines, request.mapping)
@@ -169,6 +168,5 @@ def prepare_here(place: Workplace) -> Preparation:
         place.write("result", {"sha256": key})
     except TunedeckError as error:
         place.write_error(error)
-    finally:
         place.clear()
     return read_preparation(place.id)

@@ -53,10 +53,10 @@ def write_lines(path: Path, lines: Rows | Sequence[int]) -> None:
     _write(_lines_path(path), numpy.asarray(lines, _LINE))
 
 
-def move_lines(source: Path, target: Path) -> None:
-    """Keep for a file that was moved what was kept of its lines."""
-    if _lines_path(source).is_file():
-        _lines_path(source).replace(_lines_path(target))
+def copy_lines(source: Path, target: Path) -> None:
+    """Keep for the copy of a file what was kept of its lines."""
+    if (lines := read_lines(source)) is not None:
+        write_lines(target, lines)
 
 
 def read_tokens(path: Path, mark: str) -> Rows | None:

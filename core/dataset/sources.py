@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
@@ -16,7 +17,7 @@ from core.dataset.preparation import Preparation, prepare_here, start_worker
 from core.dataset.repair import REPAIRS
 from core.dataset.store import TEST, TRAIN
 from core.dataset.token_counts import find_usable
-from core.dataset.workplace import HubPart, Request, Workplace
+from core.dataset.workplace import HubPart, Request, Workplace, link
 from core.errors import BadInput, NotFound
 
 INLINE_BYTES = 2 * 1024 * 1024  # checked in the page's own process; about 0.1 s
@@ -49,8 +50,8 @@ def start_upload(
     """Start to check a file (and its test file); a small one is finished on return, a big one takes a subprocess.
 
     tokenizer: the chosen model's folder, to count lengths in its tokens. mapping: the operator's own, of
-    row_shapes.PARTS to columns; without it the shape is recognised. test_percent and seed: how test rows are chosen if
-    there is no test file; None: 10%.
+    row_shapes.PARTS to columns; without it the shape is recognised (read_again takes one later).
+    test_percent and seed: how test rows are chosen if there is no test file; None: 10%.
     """
     name, test_name = check_name(name), check_name(test_name or name)
     place = Workplace.create(
@@ -129,6 +130,23 @@ def start_asset(
     request = Request("asset", name.removesuffix("-train"), source, tokenizer, mapping, file_names=files)
     place = Workplace.create(request)
     return _start(place, data_assets.fetch(conn, blob, place.path / TRAIN))
+
+
+def read_again(preparation_id: str, mapping: Mapping[str, str] | None = None, encoding: str = "") -> Preparation:
+    """Start to read the files of an earlier preparation once more, with another mapping or in another encoding.
+
+    What is not named stays as it was. Raises NotFound where its files are not kept any more: they are for an hour.
+    """
+    earlier = Workplace.find(preparation_id)
+    if earlier is None or not earlier.sources:
+        raise NotFound("The file as it was given is not kept any more.", "Choose it again.")
+    request = earlier.read_request()
+    mapping, encoding = mapping or request.mapping, encoding or request.encoding
+    place = Workplace.create(replace(request, mapping=mapping, encoding=encoding))
+    for path in earlier.sources:
+        link(path, place.path / path.name)
+    place.write("note", earlier.read("note"))
+    return _start(place, sum(path.stat().st_size for path in place.sources))
 
 
 def start_repair(dataset: ChatDataset, codes: Collection[str] = REPAIRS, tokenizer: Path | None = None) -> Preparation:

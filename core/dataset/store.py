@@ -5,10 +5,11 @@ datasets/<sha256>/      train.jsonl, test.jsonl, *.index, dataset.json, report-<
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -114,15 +115,36 @@ def read_findings(folder: Path, file: DataFile) -> list[Finding]:
 
 
 def move_into_place(folder: Path, sha256: str) -> None:
-    """Make a prepared folder the data set of its hash; if that exists, its files stay and it takes the new name."""
+    """Make a prepared folder the data set of its hash.
+
+    If that exists, the same rows were read before: its files stay, and it takes the new name. Where the rows stood on
+    other lines, what later checks said of them goes.
+    """
     target = folder_of(sha256)
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         folder.rename(target)
     except OSError:  # it is there already, and not empty
-        for path in folder.glob("*.json"):
-            path.replace(target / path.name)
+        if not _are_alike(folder, target):
+            for path in (*target.glob("report-*.json"), target / "text.json", target / "near.json"):
+                path.unlink(missing_ok=True)
+            _replace(folder.glob("*.index"), target)
+        _replace(folder.glob("*.json"), target)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _are_alike(folder: Path, target: Path) -> bool:
+    """Tell whether the rows of two folders with the same content stood on the same lines."""
+    for path in folder.glob("*.index"):
+        other = target / path.name
+        if not other.is_file() or not filecmp.cmp(path, other, shallow=False):
+            return False
+    return True
+
+
+def _replace(paths: Iterable[Path], target: Path) -> None:
+    for path in list(paths):
+        path.replace(target / path.name)
 
 
 def _read(path: Path) -> Any:

@@ -31,7 +31,7 @@ from core.dataset.scan import MAX_LINE
 from core.dataset.split import DEFAULT_PERCENT, VALIDATION_NOTE, split
 from core.dataset.store import TEST, TRAIN, Manifest, hash_files, move_into_place, write_manifest, write_reports
 from core.dataset.token_counts import NO_TOKENIZER
-from core.dataset.workplace import Request, Workplace
+from core.dataset.workplace import Request, Workplace, link
 from core.errors import NotFound, TunedeckError
 
 _SAMPLE_ROWS, _SAMPLE_LINE = 200, 4 << 20  # what the shape is recognised from
@@ -39,27 +39,39 @@ _BLOCK = 1 << 20
 
 
 def prepare(place: Workplace) -> str:
-    """Carry out the workplace's request, and return the data set's hash. Raises TunedeckError."""
+    """Carry out the workplace's request, and return the data set's hash. Raises TunedeckError.
+
+    The files as they were given stay in the workplace, to be read again with another mapping.
+    """
     request = place.read_request()
     meter = Meter(lambda now: place.write("progress", asdict(now)))
+    note = _gather(place, request, meter)
     folder = place.path / "data"
     folder.mkdir(exist_ok=True)
+    converted = []
+    for source in place.sources:
+        path = folder / source.name
+        link(source, path)
+        row_index.copy_lines(source, path)
+        unpack(path, meter)
+        if convert(path, request.file_names.get(path.name, ""), meter):
+            converted.append(path)
+    return _finish(folder, request, note, meter, converted)
+
+
+def _gather(place: Workplace, request: Request, meter: Meter) -> str:
+    """Bring the files into the workplace that are not there yet; return how they were split, in words."""
+    if place.sources:
+        return str(place.read("note").get("note", ""))
+    note = ""
     if request.hub is not None:
-        return _finish(folder, request, hub.fetch(request.hub, folder, meter), meter, [])
+        note = hub.fetch(request.hub, place.path, meter)
+        place.write("note", {"note": note})
     if request.kind == "repair":
         _repair(request, place, meter)
     for name, given in request.paths.items():
         _copy(get_file(given), place.path / name, meter)
-    converted = []
-    for path in (folder / TRAIN, folder / TEST):
-        given_file = place.path / path.name
-        if given_file.exists():
-            given_file.replace(path)
-            row_index.move_lines(given_file, path)
-            unpack(path, meter)
-            if convert(path, request.file_names.get(path.name, ""), meter):
-                converted.append(path)
-    return _finish(folder, request, "", meter, converted)
+    return note
 
 
 def run_longer_checks(place: Workplace, key: str) -> None:
@@ -205,11 +217,9 @@ def main(preparation_id: str) -> int:
     try:
         key = prepare(place)
         place.write("result", {"sha256": key})
-        place.clear()
         run_longer_checks(place, key)
     except TunedeckError as error:
         place.write_error(error)
-    finally:
         place.clear()
     return 0
 

@@ -1,6 +1,7 @@
 """The folder in which a data set is prepared, and the request for it.
 
-datasets/.preparing/<id>/   what is being fetched or checked: request.json, progress.json, result.json, alive.lock
+datasets/.preparing/<id>/   what is being fetched or checked: request.json, progress.json, result.json, alive.lock,
+                            and the files as they were given, for a while: they may be read again
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from core import home
+from core.dataset.store import TEST, TRAIN
 from core.errors import TunedeckError
 from core.locks import is_held
 
 _DAY_S = 24 * 3600.0
+_HOUR_S = 3600.0
 SourceKind = Literal["upload", "path", "hub", "asset", "repair"]
 
 
@@ -43,7 +46,8 @@ class Request:
 
     tokenizer: a model's folder, to count lengths with. mapping: the operator's own, of row_shapes.PARTS to columns.
     test_percent, seed: how test rows are chosen if there is no test file; None: 10%. file_names: what train.jsonl
-    and test.jsonl were called; paths: where they are, if not in the workplace. of, codes: which data set is repaired,
+    and test.jsonl were called; paths: where they are, if not in the workplace. encoding: that the operator named for
+    text that is not UTF-8. of, codes: which data set is repaired,
     and which findings.
     """
 
@@ -57,6 +61,7 @@ class Request:
     file_names: Mapping[str, str] = field(default_factory=dict)
     paths: Mapping[str, str] = field(default_factory=dict)
     hub: HubPart | None = None
+    encoding: str = ""
     of: str = ""
     codes: tuple[str, ...] = ()
 
@@ -127,6 +132,11 @@ class Workplace:
             while self.is_alive():
                 time.sleep(0.01)
 
+    @property
+    def sources(self) -> list[Path]:
+        """Return the files as they were given: the training file, and the test file if there is one."""
+        return [path for path in (self.path / TRAIN, self.path / TEST) if path.is_file()]
+
     def clear(self) -> None:
         """Remove the data; the small files that say what happened stay."""
         for path in self.path.iterdir():
@@ -136,11 +146,24 @@ class Workplace:
                 path.unlink(missing_ok=True)
 
 
+def link(source: Path, target: Path) -> None:
+    """Give a file a second name, or a copy where the disk knows no such names. Neither is ever written in place."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
 def remove_old_workplaces() -> None:
-    """Remove the folders of preparations that are older than a day."""
+    """Remove the files of preparations that are older than an hour, and all of them after a day."""
     for path in _root().glob("*"):
-        if time.time() - path.stat().st_mtime > _DAY_S and not Workplace(path.name).is_alive():
+        place, age_s = Workplace(path.name), time.time() - path.stat().st_mtime
+        if age_s < _HOUR_S or place.is_alive():
+            continue
+        if age_s > _DAY_S:
             shutil.rmtree(path, ignore_errors=True)
+        else:
+            place.clear()
 
 
 def _root() -> Path:

@@ -45,3 +45,11 @@ def test_a_repaired_copy_keeps_the_lines_of_the_file_it_was_made_of(home: Home) 
     assert len(kept) == len(given) - 1
     assert not {2, 96} & set(kept)
     assert kept[101].encode() == given[99]
+
+
+def test_the_same_rows_from_a_file_with_other_lines_are_named_by_its_lines(home: Home) -> None:
+    given = (CASES / "line_numbers.jsonl").read_bytes().splitlines()
+    first = from_upload("line_numbers.jsonl", b"\n".join(given))
+    second = from_upload("spaced.jsonl", b"\n\n".join(given))
+    assert first.key == second.key
+    assert {line for finding in second.findings for line in finding.lines} == {2 * line - 1 for line in BROKEN}

@@ -19,7 +19,7 @@ import pytest
 
 from core import dataset
 from core.azureml.connection import Connection
-from core.errors import BadInput
+from core.errors import BadInput, NotFound
 from core.home import Home
 from tests.chat_data import from_upload, take
 
@@ -230,3 +230,14 @@ def test_a_file_that_the_disk_does_not_take_is_named_and_nothing_stays(home: Hom
         "faq.jsonl could not be kept in the home folder: File too large. Free some space, and choose the file again.\n"
     )
     assert list((home.datasets / ".given").iterdir()) == []
+
+
+def test_a_file_is_read_again_with_another_mapping_without_being_given_again(home: Home) -> None:
+    first = dataset.start_upload("faq.csv", as_table(","))
+    turned = take(dataset.read_again(first.id, {"user": "answer", "assistant": "question"}))
+    assert turned.name == "faq"
+    assert dataset.read_rows(turned.train_path)[0].messages[0]["content"].startswith("a")
+    os.utime(home.datasets / ".preparing" / first.id, (0, time.time() - 2 * 3600))
+    dataset.start_upload("other.csv", as_table(","))
+    with pytest.raises(NotFound, match="not kept any more"):
+        dataset.read_again(first.id, {"user": "answer", "assistant": "question"})
