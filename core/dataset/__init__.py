@@ -32,7 +32,7 @@ from core.dataset.preparation import (
 )
 from core.dataset.repair import REPAIRS, RowDiff, list_changes, repaired_rows
 from core.dataset.report import Report, Stats
-from core.dataset.row_pages import Page, Row, find_row, read_page, read_rows
+from core.dataset.row_pages import EVERY_ROW, Kept, Order, Page, Row, find_row, has_turns, read_page, read_rows
 from core.dataset.row_shapes import PARTS, Shape
 from core.dataset.sources import (
     MAX_BROWSER_BYTES,
@@ -50,6 +50,7 @@ from core.dataset.token_counts import NO_TOKENIZER, read_lengths
 from core.dataset.versions import Comparison, compare, find_previous
 
 __all__ = [
+    "EVERY_ROW",
     "KINDS",
     "MAX_BROWSER_BYTES",
     "NO_TOKENIZER",
@@ -63,8 +64,10 @@ __all__ = [
     "DataFile",
     "Finding",
     "GivenFile",
+    "Kept",
     "Languages",
     "ModelView",
+    "Order",
     "Page",
     "Preparation",
     "PreparationState",
@@ -87,6 +90,7 @@ __all__ = [
     "find_row",
     "find_tokenizer",
     "forget_given",
+    "has_turns",
     "identify",
     "is_kept",
     "keep_given",

@@ -2,6 +2,7 @@
 
 <stem>.lines            4 bytes a row: its line in the operator's own file, where that is another than in this one
 <stem>.index            32 bytes a row: its offset, a hash of what it says, flags, its line, its characters
+<stem>.turns            4 bytes a row: how many messages it has, and which roles speak; missing in older data
 <stem>.<layer>.flags    8 bytes a row: what a later check found, as the bits of findings.KINDS
 <stem>.tokens-<mark>    12 bytes a row: tokens, trained tokens and the first of these, with one tokenizer
 """
@@ -22,6 +23,9 @@ from core.errors import BadInput
 ROW = numpy.dtype([("offset", "<u8"), ("hash", "<u8"), ("flags", "<u8"), ("line", "<u4"), ("chars", "<u4")])
 # first: the first token (from 0) that is trained on; the number of tokens where none is.
 TOKENS = numpy.dtype([("tokens", "<u4"), ("trained", "<u4"), ("first", "<u4")])
+# turns: messages, 0 where the row cannot be read. roles: which of ROLES speak, the first as the lowest bit.
+TURNS = numpy.dtype([("turns", "<u2"), ("roles", "<u2")])
+ROLES = ("system", "user", "assistant", "tool")
 Rows = NDArray[Any]
 _LAYER = numpy.dtype("<u8")
 _LINE = numpy.dtype("<u4")
@@ -68,6 +72,22 @@ def read_tokens(path: Path, mark: str) -> Rows | None:
 def write_tokens(path: Path, mark: str, counts: Rows) -> None:
     """Keep what a tokenizer counted, `(rows,)` of TOKENS."""
     _write(_tokens_path(path, mark), counts)
+
+
+def turns_path(path: Path) -> Path:
+    """Return where the turns of a file's rows are."""
+    return path.with_suffix(".turns")
+
+
+def read_turns(path: Path) -> Rows | None:
+    """Return the turns and roles of each row, `(rows,)` of TURNS, None where they were not counted."""
+    kept = turns_path(path)
+    return _map(kept, TURNS) if kept.is_file() and kept.stat().st_size == count(path) * TURNS.itemsize else None
+
+
+def pack_turns(roles: Sequence[str]) -> int:
+    """Return a record of TURNS, for the roles of a row's messages, as one number."""
+    return min(len(roles), 0xFFFF) | sum(1 << 16 + at for at, role in enumerate(ROLES) if role in roles)
 
 
 def read_layers(path: Path) -> list[Rows]:

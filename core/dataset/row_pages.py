@@ -1,12 +1,13 @@
-"""Pages of rows of a checked file, all of them, filtered or searched; each reads the rows it shows and no others."""
+"""Pages of rows of a checked file: all, filtered, sorted or searched; each reads the rows it shows and no others."""
 
 from __future__ import annotations
 
 import json
+import mmap
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy
 import orjson
@@ -17,6 +18,7 @@ from core.dataset.line_check import check_line
 
 _BLOCK = 4 << 20
 _SEARCH_BUDGET_S = 0.2
+Order = Literal["place", "longest", "shortest", "most turns", "fewest turns"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,24 @@ class Page:
     searched: int = 0
 
 
+@dataclass(frozen=True)
+class Kept:
+    """Which rows are kept of a file, and in which order. Ranges hold both their ends; 0 leaves an end open.
+
+    lengths: in tokens where the model's were counted, else in characters. turns: messages. role: one that speaks. Rows
+    that cannot be read have no length, no turns and no roles; sorted, they stand last.
+    """
+
+    lengths: tuple[int, int] = (0, 0)
+    turns: tuple[int, int] = (0, 0)
+    role: str = ""
+    order: Order = "place"
+
+
+EVERY_ROW = Kept()
+_SORTED_BY = {"longest": "length", "shortest": "length", "most turns": "turns", "fewest turns": "turns"}
+
+
 def read_rows(path: Path, offset: int = 0, limit: int = 10) -> list[Row]:
     """Return rows `offset` to `offset + limit`, without reading the rest of the file."""
     count = row_index.count(path)
@@ -66,17 +86,28 @@ def find_row(path: Path, line: int, mark: str = "") -> Row | None:
 
 
 def read_page(
-    path: Path, offset: int = 0, limit: int = 10, code: str = "", text: str = "", mark: str = "", max_length: int = -1
+    path: Path,
+    offset: int = 0,
+    limit: int = 10,
+    code: str = "",
+    text: str = "",
+    mark: str = "",
+    max_length: int = -1,
+    kept: Kept = EVERY_ROW,
 ) -> Page:
-    """Return a page of all rows, or of those with a finding, a text, or both. Within 300 ms on files of any size.
+    """Return a page of all rows, or of those with a finding, a text, and what `kept` says. Within 300 ms on any file.
 
     offset: 0, or the `next` of the page before. A search returns what it finds in 0.2 s, and continues from `next`.
     mark: of the tokenizer whose counts are shown; max_length decides which rows are too long.
     """
-    places = find_places(path, code, mark, max_length) if code else None
+    places = _choose(path, code, mark, max_length, kept)
     if text:
-        hits, after = _search(path, text, offset, limit, places)
-        count = row_index.count(path)
+        if places is None or kept.order == "place":
+            hits, after = _search(path, text, offset, limit, places)
+            count = row_index.count(path)
+        else:
+            hits, after = _search_in_order(path, text, offset, limit, places)
+            count = len(places)
         whole = offset == 0 and after is None
         return Page(tuple(read_places(path, hits, mark)), len(hits) if whole else None, after, after or count)
     total = row_index.count(path) if places is None else len(places)
@@ -84,6 +115,39 @@ def read_page(
     shown = list(chosen) if places is None else [int(places[at]) for at in chosen]
     after = offset + limit if offset + limit < total else None
     return Page(tuple(read_places(path, shown, mark)), total, after, total)
+
+
+def has_turns(path: Path) -> bool:
+    """Tell whether the turns and roles of each row are known; an earlier version did not count them."""
+    return row_index.read_turns(path) is not None
+
+
+def _choose(path: Path, code: str, mark: str, max_length: int, kept: Kept) -> row_index.Rows | None:
+    """Return the rows (from 0) of a finding that are kept, in their order; None for all in the order of the file."""
+    if not code and kept == EVERY_ROW:
+        return None
+    places = find_places(path, code, mark, max_length) if code else numpy.arange(row_index.count(path))
+    for name, (least, most) in (("length", kept.lengths), ("turns", kept.turns)):
+        if least or most:
+            values = _measure(path, name, mark)[places]
+            places = places[(values >= max(1, least)) & (values <= (most or values.max(initial=0)))]
+    if kept.role:
+        places = places[(_measure(path, "roles", mark)[places] >> row_index.ROLES.index(kept.role) & 1).astype(bool)]
+    if kept.order == "place":
+        return places
+    values = _measure(path, _SORTED_BY[kept.order], mark)[places].astype(numpy.int64)
+    if kept.order in ("longest", "most turns"):
+        return places[numpy.argsort(-values, kind="stable")]
+    return places[numpy.argsort(numpy.where(values, values, values.max(initial=0) + 1), kind="stable")]
+
+
+def _measure(path: Path, name: str, mark: str) -> row_index.Rows:
+    """Return the length, the turns or the roles of each row, 0 where it cannot be read or that was not counted."""
+    if name == "length":
+        tokens = row_index.read_tokens(path, mark) if mark else None
+        return row_index.read(path)["chars"] if tokens is None else tokens["tokens"]
+    turns = row_index.read_turns(path)
+    return numpy.zeros(row_index.count(path), numpy.uint16) if turns is None else turns[name]
 
 
 def find_places(path: Path, code: str, mark: str = "", max_length: int = -1) -> row_index.Rows:
@@ -165,6 +229,27 @@ def _search(
             at = stop_at
             if time.monotonic() - begun > _SEARCH_BUDGET_S and at < len(offsets):
                 return hits, at
+    return hits, None
+
+
+def _search_in_order(
+    path: Path, text: str, first: int, limit: int, places: row_index.Rows
+) -> tuple[list[int], int | None]:
+    """Return those of the rows at `places`, from place number `first`, that hold a text, and where to continue."""
+    if not len(places):
+        return [], None
+    offsets, size = row_index.read(path)["offset"], path.stat().st_size
+    needles, hits, begun = _needles(text), [], time.monotonic()
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        for at in range(first, len(places)):
+            place = int(places[at])
+            raw = content[int(offsets[place]) : int(offsets[place + 1]) if place + 1 < len(offsets) else size]
+            lower = raw.lower()
+            if any(needle in lower for needle in needles) and _says(raw, text):
+                hits.append(place)
+            full = len(hits) == limit or time.monotonic() - begun > _SEARCH_BUDGET_S
+            if full and at + 1 < len(places):
+                return hits, at + 1
     return hits, None
 
 

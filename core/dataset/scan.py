@@ -1,7 +1,7 @@
 """The structural check: reads every line of a file once, as fast as its JSON can be parsed, and writes the row index.
 
 A correct line costs one orjson.loads, a hash and a look at its roles; whatever is odd goes to line_check.py, which is
-slower and says what is wrong. Holds one block of the file and 32 bytes a row.
+slower and says what is wrong. Holds one block of the file and its records.
 """
 
 from __future__ import annotations
@@ -43,10 +43,11 @@ class Scan:
 
 @dataclass(frozen=True)
 class _Order:
-    """What every row with the same order of roles shares: its flags, and a seed for the hash."""
+    """What every row with the same order of roles shares: its flags, a seed for the hash, and its packed turns."""
 
     flags: int
     seed: int
+    turns: int
 
 
 def scan_file(path: Path, meter: Meter | None = None) -> Scan:
@@ -54,10 +55,17 @@ def scan_file(path: Path, meter: Meter | None = None) -> Scan:
     scan = Scan()
     target, size = row_index.path_of(path), path.stat().st_size
     temporary = target.with_name(f"{target.name}.part")
-    with path.open("rb", buffering=0) as file, temporary.open("wb") as records, _without_gc():
+    turns = row_index.turns_path(path)
+    with (
+        path.open("rb", buffering=0) as file,
+        temporary.open("wb") as records,
+        turns.open("wb") as turns_of_rows,
+        _without_gc(),
+    ):
         reader = _Reader(scan, row_index.read_lines(path))
         for blank, lines, offset, candidates in _blocks(file):
             reader.read(blank, lines, offset, candidates).tofile(records)
+            numpy.array(reader.turns, "<u4").tofile(turns_of_rows)
             if meter:
                 meter.tell("Checked", scan.rows, done=reader.done, total=size)
     temporary.replace(target)
@@ -82,6 +90,7 @@ class _Reader:
         self.scan = scan
         self._own_lines = own_lines
         self.done = 0
+        self.turns: list[int] = []  # of the rows of the last block
         self._line = 0
         self._orders: dict[tuple[str, ...], _Order] = {}
 
@@ -91,7 +100,7 @@ class _Reader:
         suspicious: they may hold a control character.
         """
         offsets: list[int] = []
-        hashes, flags, numbers, sizes = [], [], [], []
+        hashes, flags, numbers, sizes, turns = [], [], [], [], []
         loads, hash_of, orders, counts = orjson.loads, xxhash.xxh3_64_intdigest, self._orders, self.scan.orders
         line = self._line + blank
         for view in lines:
@@ -105,6 +114,7 @@ class _Reader:
                 if any(map(str.isspace, texts)) or "" in texts or (suspicious and CONTROL.search("".join(texts))):
                     raise ValueError
                 number, row_flags, size = hash_of(joined.encode(), order.seed), order.flags, len(joined)
+                row_turns = order.turns
                 counts[roles] += 1
             except (ValueError, KeyError, TypeError, IndexError):
                 raw = bytes(view)
@@ -112,41 +122,45 @@ class _Reader:
                     offset += len(view) + 1
                     continue
                 own = line if self._own_lines is None else int(self._own_lines[self.scan.rows + len(offsets)])
-                number, row_flags, size = self._read_slowly(own, raw)
+                number, row_flags, size, row_turns = self._read_slowly(own, raw)
             offsets.append(offset)
             hashes.append(number)
             flags.append(row_flags)
             numbers.append(line)
             sizes.append(size)
+            turns.append(row_turns)
             offset += len(view) + 1
-        self._line, self.done = line, offset
+        self._line, self.done, self.turns = line, offset, turns
         self.scan.rows += len(offsets)
         records = _records(offsets, hashes, flags, numbers, sizes)
         if self._own_lines is not None:
             records["line"] = self._own_lines[self.scan.rows - len(offsets) : self.scan.rows]
         return records
 
-    def _read_slowly(self, line: int, raw: bytes) -> tuple[int, int, int]:
-        """Return hash, flags and characters of a line that the fast path refused, and note what is wrong with it."""
+    def _read_slowly(self, line: int, raw: bytes) -> tuple[int, int, int, int]:
+        """Return hash, flags, characters and turns of a line that the fast path refused; note what is wrong with it."""
         if len(raw) >= MAX_LINE:
             said = f"Line {line} is longer than {MAX_LINE >> 20} MiB and was not read."
             self._note([Problem(line, "line_too_long", said)])
-            return 0, _LONG_LINE, 0
+            return 0, _LONG_LINE, 0, 0
         row, problems = check_line(line, raw)
         flags = flags_of(row, problems)
         if flags & _CONTROLS:
             problems.append(_control_problem(line, row))
         self._note(problems)
         if any(problem.blocks for problem in problems):
-            return 0, flags, 0
+            return 0, flags, 0, 0
         roles = tuple(message["role"] for message in row["messages"])
         joined = "\0".join(message.get("content") or "" for message in row["messages"])
-        order = self._orders.setdefault(roles, _Order(flags & ~_CONTROLS, zlib.crc32("\0".join(roles).encode())))
+        order = self._orders.get(roles)
+        if order is None:
+            seed = zlib.crc32("\0".join(roles).encode())
+            order = self._orders[roles] = _Order(flags & ~_CONTROLS, seed, row_index.pack_turns(roles))
         self.scan.orders[roles] += 1
         seed = order.seed
         if any(message.get("tool_calls") for message in row["messages"]):
             seed = zlib.crc32(orjson.dumps([message.get("tool_calls") for message in row["messages"]]), seed)
-        return xxhash.xxh3_64_intdigest(joined.encode(), seed), flags, len(joined)
+        return xxhash.xxh3_64_intdigest(joined.encode(), seed), flags, len(joined), order.turns
 
     def _note(self, problems: Sequence[Problem]) -> None:
         for problem in problems:

@@ -10,7 +10,7 @@ from typing import Any
 import streamlit as st
 
 from core import dataset as datasets
-from core.dataset import KINDS, ChatDataset, DataFile, Finding, Row
+from core.dataset import EVERY_ROW, KINDS, ChatDataset, DataFile, Finding, Kept, Row
 from pages.parts.kit import fields, reads, words
 from pages.parts.kit.action import action
 from pages.parts.kit.elements.tokens import draw_tokens
@@ -18,12 +18,21 @@ from pages.parts.kit.notices import ready
 from pages.parts.kit.state import set_url_id, ui, url_id
 
 CHAT, WITH_JSON, AS_MODEL = "Chat", "Chat and JSON", "As the model sees it"
-_PER_PAGE = 3
+_PAGE_SIZES = (5, 10, 25)
+_PER_PAGE = 10
 _SHOWN_CHARACTERS = 1_500  # of a message in a list; a row that is opened alone is shown to _OPENED_CHARACTERS
 _OPENED_CHARACTERS = 50_000
 _SHOWN_TOKENS = 3_000
 _ICONS = {"user": ":material/person:", "assistant": ":material/smart_toy:", "system": ":material/settings:"}
 _ALL = ""
+_ORDERS = {
+    "place": "Place in the file",
+    "longest": "Longest first",
+    "shortest": "Shortest first",
+    "most turns": "Most messages first",
+    "fewest turns": "Fewest messages first",
+}
+_SPEAKERS = {_ALL: "Any", "system": "A system message", "tool": "A tool message"}
 _TEST_ROW = "test-"  # before the line of a test row in the address: ?row=test-12
 
 
@@ -40,6 +49,8 @@ def draw(dataset: ChatDataset, findings: tuple[Finding, ...], tokenizer: Path | 
         text = _draw_search_field(chosen.text)
         code = _draw_filter(chosen.code, codes) if codes else _ALL
         line = _draw_line(chosen.line)
+        unit = "tokens" if dataset.stats.in_tokens else "characters"
+        _draw_more(chosen, unit, has_turns=datasets.has_turns(path))
     set_url_id("row", f"{_TEST_ROW if file == 'test' else ''}{line}" if line else None)
     if line:
         row = datasets.find_row(path, line, dataset.mark)
@@ -47,7 +58,8 @@ def draw(dataset: ChatDataset, findings: tuple[Finding, ...], tokenizer: Path | 
         if not rows:
             st.text(f"There is no row on line {words.number(line)}.")
     else:
-        rows = _draw_pages(dataset, path, code, text, limit)
+        _draw_kept(chosen.kept, unit)
+        rows = _draw_pages(_Asked(path, code, text, dataset.mark, limit, chosen.kept, chosen.per_page))
     for row in rows:
         _draw_row(row, view, tokenizer, limit, alone=bool(line))
 
@@ -60,11 +72,32 @@ class Chosen:
     code: str = _ALL
     text: str = ""
     line: int | None = None
+    kept: Kept = EVERY_ROW
+    per_page: int = _PER_PAGE
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What the rows of a page are read by. kept: which rows, and in which order."""
+
+    path: Path
+    code: str
+    text: str
+    mark: str
+    limit: int
+    kept: Kept
+    per_page: int
+
+    def read(self, offset: int) -> datasets.Page:
+        """Return the page that begins there."""
+        return datasets.read_page(
+            self.path, offset, self.per_page, self.code, self.text, self.mark, self.limit, self.kept
+        )
 
 
 def show_finding(code: str, file: DataFile) -> None:
     """Show the rows with a finding."""
-    ui().view["rows"] = Chosen(file, code)
+    ui().view["rows"] = Chosen(file, code, per_page=_read_chosen().per_page)
 
 
 def _read_chosen() -> Chosen:
@@ -121,29 +154,85 @@ def _draw_line(line: int | None) -> int | None:
     return line
 
 
-def _draw_pages(dataset: ChatDataset, path: Path, code: str, text: str, limit: int) -> list[Row]:
+def _draw_more(chosen: Chosen, unit: str, *, has_turns: bool) -> None:
+    """Draw the order of the rows, and by what else they are kept. unit: of their length."""
+    kept = chosen.kept
+    with st.popover("Sort and filter", icon=":material/tune:"):
+        _draw_choice("order", "Sort by", [name for name in _ORDERS if has_turns or "turns" not in name], kept.order)
+        _draw_range("lengths", f"Length in {unit}", kept.lengths)
+        if has_turns:
+            _draw_range("turns", "Messages", kept.turns)
+            _draw_choice("role", "With", list(_SPEAKERS), kept.role)
+        size = fields.place("rows-per-page", chosen.per_page, _PAGE_SIZES)
+        options = fields.follow(size, "The rows a page", _choose, "per_page")
+        st.segmented_control("Rows a page", size.among, default=size.value, required=True, **options)
+
+
+def _draw_choice(name: str, label: str, among: list[str], value: str) -> None:
+    place = fields.place(f"rows-{name}", value, among)
+    options = fields.follow(place, label, _keep, name)
+    st.selectbox(label, place.among, place.index or 0, format_func=lambda key: {**_ORDERS, **_SPEAKERS}[key], **options)
+
+
+def _draw_range(name: str, label: str, value: tuple[int, int]) -> None:
+    """Draw the least and the most of a range, of which each may be left open."""
+    with st.container(horizontal=True):
+        for end, word in enumerate(("from", "to")):
+            place = fields.place(f"rows-{name}-{word}", value[end] or None)
+            options = fields.follow(place, label, _keep_end, name, end)
+            st.number_input(f"{label} {word}", min_value=1, value=place.value, step=1, placeholder="Any", **options)
+
+
+def _keep(value: Any, name: str) -> None:
+    _choose(replace(_read_chosen().kept, **{name: value}), "kept")
+
+
+def _keep_end(value: int | None, name: str, end: int) -> None:
+    ends = list(getattr(_read_chosen().kept, name))
+    ends[end] = value or 0
+    _keep(tuple(ends), name)
+
+
+def _draw_kept(kept: Kept, unit: str) -> None:
+    """Draw which rows are kept, such as "Only rows of 100 to 200 tokens, with a system message", and the way back."""
+    ranges = [_describe_range(kept.lengths, unit), _describe_range(kept.turns, "messages")]
+    parts = [f"of {said}" for said in ranges if said] + ([f"with a {kept.role} message"] if kept.role else [])
+    if parts:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.text(f"Only rows {', '.join(parts)}.")
+            action("Show all lengths and roles", _choose, Kept(order=kept.order), "kept", key="keep-all", icon="close")
+
+
+def _describe_range(ends: tuple[int, int], unit: str) -> str:
+    least, most = map(words.number, ends)
+    if not any(ends):
+        return ""
+    if not ends[1]:
+        return f"{least} {unit} or more"
+    return f"{least} to {most} {unit}" if ends[0] else f"{most} {unit} or fewer"
+
+
+def _draw_pages(asked: _Asked) -> list[Row]:
     """Draw the way to other pages; returns the rows of this one."""
-    if text:
-        return _draw_search(dataset, path, code, text, limit)
-    first = datasets.read_page(path, 0, _PER_PAGE, code, "", dataset.mark, limit)
+    if asked.text:
+        return _draw_search(asked)
+    first = asked.read(0)
     total = first.total or 0
     if not total:
-        st.text("No row has this finding." if code else "There are no rows.")
-    pages = max(1, -(-total // _PER_PAGE))
-    at = st.pagination(pages, key=f"rows-page-{path.name}-{code}") if pages > 1 else 1
+        st.text("No row is like this." if asked.code or asked.kept != EVERY_ROW else "There are no rows.")
+    pages = max(1, -(-total // asked.per_page))
+    at = st.pagination(pages, key=f"rows-page-{hash(asked)}") if pages > 1 else 1
     st.caption(f"{words.plural(total, 'row')}, page {words.number(at)} of {words.number(pages)}")
-    if at == 1:
-        return list(first.rows)
-    return list(datasets.read_page(path, (at - 1) * _PER_PAGE, _PER_PAGE, code, "", dataset.mark, limit).rows)
+    return list((first if at == 1 else asked.read((at - 1) * asked.per_page)).rows)
 
 
-def _draw_search(dataset: ChatDataset, path: Path, code: str, text: str, limit: int) -> list[Row]:
+def _draw_search(asked: _Asked) -> list[Row]:
     """Search a slice of the file; where it ends before the file does, the operator goes on from there."""
-    asked = (str(path), code, text, limit)
+    text = asked.text
     if ui().notes.get("search", (None,))[0] != asked:
         ui().notes["search"] = (asked, [0])
     starts: list[int] = ui().notes["search"][1]
-    page = datasets.read_page(path, starts[-1], _PER_PAGE, code, text, dataset.mark, limit)
+    page = asked.read(starts[-1])
     whole = len(starts) == 1 and page.next is None
     if page.rows:
         said = f"{words.plural(len(page.rows), 'row')} found" + ("" if whole else f", page {len(starts)}")

@@ -68,6 +68,11 @@ def find_field(found: Sequence[Any], label: str) -> Any:
     return next(each for each in found if each.label == label)
 
 
+def opened(app: AppTest) -> list[int]:
+    """Return the lines of the rows that are shown."""
+    return [int(name.split()[-1]) for name in buttons(app) if name.startswith("Open ")]
+
+
 def choose(app: AppTest, label: str, value: str) -> AppTest:
     """Choose in a segmented control."""
     next(one for one in app.segmented_control if one.label == label).set_value(value)
@@ -85,7 +90,7 @@ def test_findings_are_groups_with_count_lines_example_fix_and_way_to_the_rows(pr
     app.button(key="show-train-duplicate").click()
     app.run()
     assert "line 21 · " in texts(app).split("Conversations")[1]
-    assert [button for button in buttons(app) if button.startswith("Open line")] == ["Open line 21"]
+    assert opened(app) == [21]
     assert not app.exception
 
 
@@ -124,22 +129,42 @@ def test_a_line_of_the_test_file_has_an_address_of_its_own(home: Path) -> None:
 
 def test_a_search_goes_through_the_file_page_by_page(prep: str) -> None:
     app = open_data(prep=prep, **{"from": "upload"})
-    find_field(app.text_input, "Search rows").set_value("ANSWER OF NUMBER 3")
+    find_field(app.text_input, "Search rows").set_value("ANSWER OF NUMBER")
     app.run()
-    assert [name for name in buttons(app) if name.startswith("Open")] == ["Open line 3", "Open line 31", "Open line 32"]
+    assert opened(app) == [1, 2, 3, 4, 5, 6, 8, 9, 10, 11]
     buttons(app)["Later hits"].click()
     app.run()
-    assert [name for name in buttons(app) if name.startswith("Open")] == [
-        "Open line 33",
-        "Open line 34",
-        "Open line 36",
-    ]
+    assert opened(app) == [13, 14, 15, 16, 17, 18, 19, 20, 21, 22]
     buttons(app)["Earlier hits"].click()
     app.run()
-    assert "Open line 3" in buttons(app)
+    assert opened(app)[0] == 1
     find_field(app.text_input, "Search rows").set_value("nobody said this")
     app.run()
     assert "No row holds 'nobody said this'." in texts(app)
+
+
+def test_rows_are_ten_a_page_sorted_and_kept_by_length_turns_and_role(prep: str) -> None:
+    app = open_data(prep=prep, **{"from": "upload"})
+    assert opened(app) == list(range(1, 11))
+    find_field(app.selectbox, "Sort by").set_value("longest")
+    app.run()
+    assert opened(app)[:2] == [35, 30]
+    find_field(app.number_input, "Length in tokens to").set_value(200)
+    app.run()
+    assert opened(app)[0] == 30
+    assert "Only rows of 200 tokens or fewer." in texts(app)
+    find_field(app.text_input, "Search rows").set_value("number 4")
+    app.run()
+    assert opened(app) == [40, 4]
+    find_field(app.selectbox, "With").set_value("system")
+    app.run()
+    assert "No row holds 'number 4'." in texts(app).replace("\\", "")
+    assert "of 200 tokens or fewer, with a system message." in texts(app)
+    buttons(app)["Show all lengths and roles"].click()
+    app.run()
+    assert "Only rows of" not in texts(app)
+    assert opened(app) == [40, 4]
+    assert not app.exception
 
 
 def test_rows_with_a_finding_are_shown_by_new_fields_which_no_late_report_reaches(
