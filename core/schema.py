@@ -1,4 +1,4 @@
-"""The tables of ledger.db: drafts, operations, transcripts, paces."""
+"""The tables of ledger.db: drafts, operations, transcripts, paces, edits."""
 
 from __future__ import annotations
 
@@ -70,5 +70,12 @@ STEPS: tuple[tuple[str, ...], ...] = (
             select run, connection, model, compute,
             '{"tokens_per_s": ' || printf('%!.17g', tokens_per_s) || '}', at from speeds""",
         "drop table speeds",
+    ),
+    # What waits for the next version of a data set; one edit for each place in it.
+    (
+        """create table edits (
+            id integer primary key autoincrement, dataset text not null, place text not null, body text not null,
+            unique (dataset, place)
+        )""",
     ),
 )

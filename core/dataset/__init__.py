@@ -8,7 +8,7 @@ The only door to this room. Behind it:
     is checked    file_check: scan, line_check; longer_checks: text_check, near_copies, token_counts
     is kept       chat_dataset: store, report, findings, row_index
     is shown      row_pages, versions, languages, model_view: model_process, model_reader
-    is mended     repair
+    is mended     repair, edits
 """
 
 from __future__ import annotations
@@ -17,6 +17,17 @@ from core.dataset.allowed_files import list_files, list_folders
 from core.dataset.browser_files import GivenFile, forget_given, is_kept, keep_given, remove_old_given
 from core.dataset.chat_dataset import ChatDataset, find_dataset, find_tokenizer, list_datasets, list_length_findings
 from core.dataset.data_assets import DataAsset, RegisteredData, UploadedData, list_assets, register_data, upload
+from core.dataset.edits import (
+    Edit,
+    add_answer,
+    edit_row,
+    find_answer,
+    find_edit,
+    leave_out,
+    list_edited,
+    list_edits,
+    undo,
+)
 from core.dataset.findings import KINDS, DataFile, Finding, Severity
 from core.dataset.languages import Languages, count_languages
 from core.dataset.longer_checks import Checks, count_tokens_with, read_checks, start_checks
@@ -40,6 +51,7 @@ from core.dataset.sources import (
     load_sample,
     read_again,
     start_asset,
+    start_edited,
     start_hub,
     start_path,
     start_repair,
@@ -62,6 +74,7 @@ __all__ = [
     "Comparison",
     "DataAsset",
     "DataFile",
+    "Edit",
     "Finding",
     "GivenFile",
     "Kept",
@@ -81,11 +94,15 @@ __all__ = [
     "Stats",
     "Token",
     "UploadedData",
+    "add_answer",
     "cancel_preparation",
     "compare",
     "count_languages",
     "count_tokens_with",
+    "edit_row",
+    "find_answer",
     "find_dataset",
+    "find_edit",
     "find_previous",
     "find_row",
     "find_tokenizer",
@@ -94,9 +111,12 @@ __all__ = [
     "identify",
     "is_kept",
     "keep_given",
+    "leave_out",
     "list_assets",
     "list_changes",
     "list_datasets",
+    "list_edited",
+    "list_edits",
     "list_files",
     "list_folders",
     "list_length_findings",
@@ -113,11 +133,13 @@ __all__ = [
     "repaired_rows",
     "start_asset",
     "start_checks",
+    "start_edited",
     "start_hub",
     "start_path",
     "start_repair",
     "start_upload",
     "take_part",
+    "undo",
     "upload",
     "view_as_model",
 ]

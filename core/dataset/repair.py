@@ -60,8 +60,8 @@ def list_changes(
         raw = row_index.read_line_at(path, int(rows["offset"][at]))
         after, mended = mend(raw, int(flags[at]), codes)
         if after != raw:
-            changed = None if after is None else _readable(after)
-            changes.append(RowDiff(int(rows["line"][at]), mended, _readable(raw), changed))
+            changed = None if after is None else readable(after)
+            changes.append(RowDiff(int(rows["line"][at]), mended, readable(raw), changed))
     return changes[:first]
 
 
@@ -114,7 +114,8 @@ def _mend_row(row: dict[str, Any], codes: Collection[str], mended: list[str]) ->
     return {**row, "messages": messages} if mended else row
 
 
-def _readable(raw: bytes) -> str:
+def readable(raw: bytes) -> str:
+    """Return a line as it is shown: JSON on several lines, where it is JSON."""
     text = raw.decode("utf-8", "replace").strip()
     try:
         return json.dumps(json.loads(text), ensure_ascii=False, indent=1)[:_MOST_CHARACTERS]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -13,6 +13,7 @@ from core.azureml.connection import Connection
 from core.dataset import allowed_files, data_assets, hub, row_index, store
 from core.dataset.allowed_files import SUFFIX, check_name
 from core.dataset.chat_dataset import ChatDataset, find_dataset
+from core.dataset.edits import Edit
 from core.dataset.preparation import Preparation, prepare_here, start_worker
 from core.dataset.repair import REPAIRS
 from core.dataset.store import TEST, TRAIN
@@ -152,9 +153,19 @@ def read_again(preparation_id: str, mapping: Mapping[str, str] | None = None, en
 def start_repair(dataset: ChatDataset, codes: Collection[str] = REPAIRS, tokenizer: Path | None = None) -> Preparation:
     """Start to make a repaired copy of a data set under the same name. Test rows stay test rows."""
     source, wanted = f"repaired from {dataset.source}", tuple(sorted(codes))
-    request = Request("repair", dataset.name, source, tokenizer, of=dataset.key, codes=wanted)
-    size = sum(path.stat().st_size for path in dataset.files.values())
-    return _start(Workplace.create(request), size)
+    return _start_copy(dataset, Request("repair", dataset.name, source, tokenizer, of=dataset.key, codes=wanted))
+
+
+def start_edited(dataset: ChatDataset, edits: Sequence[Edit], tokenizer: Path | None = None) -> Preparation:
+    """Start to make the next version of a data set, with edits. Test rows stay test rows, and none are made."""
+    source = f"edited from {dataset.source.removeprefix('edited from ')}"
+    percent = 0.0 if dataset.usable else None  # of data with errors they are still to be split off
+    request = Request("repair", dataset.name, source, tokenizer, None, percent, of=dataset.key, edits=tuple(edits))
+    return _start_copy(dataset, request)
+
+
+def _start_copy(dataset: ChatDataset, request: Request) -> Preparation:
+    return _start(Workplace.create(request), sum(path.stat().st_size for path in dataset.files.values()))
 
 
 def take_part(dataset: ChatDataset, rows: int, test_rows: int) -> ChatDataset:

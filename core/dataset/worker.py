@@ -18,6 +18,7 @@ from typing import BinaryIO
 from core.dataset import hub, row_index
 from core.dataset.allowed_files import get_file
 from core.dataset.chat_dataset import find_dataset
+from core.dataset.edits import edited_rows, undo
 from core.dataset.file_check import check_file, find_leakage
 from core.dataset.file_formats import convert, unpack
 from core.dataset.findings import Finding
@@ -56,7 +57,9 @@ def prepare(place: Workplace) -> str:
         unpack(path, meter)
         if convert(path, request.file_names.get(path.name, ""), meter):
             converted.append(path)
-    return _finish(folder, request, note, meter, converted)
+    key = _finish(folder, request, note, meter, converted)
+    undo(request.edits)  # they are made; had it ended before, they would wait still
+    return key
 
 
 def _gather(place: Workplace, request: Request, meter: Meter) -> str:
@@ -82,17 +85,21 @@ def run_longer_checks(place: Workplace, key: str) -> None:
 
 
 def _repair(request: Request, place: Workplace, meter: Meter) -> None:
-    """Write the repaired files of a data set into the workplace."""
+    """Write the repaired or edited files of a data set into the workplace."""
     dataset = find_dataset(request.of)
     if dataset is None:
-        raise NotFound("The data to repair is no longer on this machine.", "Choose the data again.")
+        raise NotFound("The data to change is no longer on this machine.", "Choose the data again.")
     for file, path in dataset.files.items():
         rows, copy, own_lines = row_index.count(path), place.path / path.name, array("I")
         with copy.open("wb") as lines:
-            for own_line, line in repaired_rows(dataset, request.codes, file):
+            for own_line, line in (
+                edited_rows(dataset, request.edits, file)
+                if request.edits
+                else repaired_rows(dataset, request.codes, file)
+            ):
                 lines.write(line + b"\n")
                 own_lines.append(own_line)
-                meter.tell("Repaired", len(own_lines), rows)
+                meter.tell("Copied", len(own_lines), rows)
         row_index.write_lines(copy, own_lines)
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from core import home
+from core.dataset.edits import Edit
 from core.dataset.store import TEST, TRAIN
 from core.errors import TunedeckError
 from core.locks import is_held
@@ -47,8 +48,7 @@ class Request:
     tokenizer: a model's folder, to count lengths with. mapping: the operator's own, of row_shapes.PARTS to columns.
     test_percent, seed: how test rows are chosen if there is no test file; None: 10%. file_names: what train.jsonl
     and test.jsonl were called; paths: where they are, if not in the workplace. encoding: that the operator named for
-    text that is not UTF-8. of, codes: which data set is repaired,
-    and which findings.
+    text that is not UTF-8. of: which data set is copied with the findings of `codes` repaired, or with `edits`.
     """
 
     kind: SourceKind
@@ -64,6 +64,7 @@ class Request:
     encoding: str = ""
     of: str = ""
     codes: tuple[str, ...] = ()
+    edits: tuple[Edit, ...] = ()
 
 
 class Workplace:
@@ -113,7 +114,8 @@ class Workplace:
         kept = {name: value for name, value in self.read("request").items() if name in Request.__dataclass_fields__}
         tokenizer = Path(kept["tokenizer"]) if kept.get("tokenizer") else None
         hub = HubPart(**kept["hub"]) if kept.get("hub") else None
-        return Request(**kept | {"tokenizer": tokenizer, "hub": hub, "codes": tuple(kept.get("codes", ()))})
+        codes, edits = tuple(kept.get("codes", ())), tuple(Edit(**edit) for edit in kept.get("edits", ()))
+        return Request(**kept | {"tokenizer": tokenizer, "hub": hub, "codes": codes, "edits": edits})
 
     @property
     def lock(self) -> Path:
