@@ -6,7 +6,7 @@ The only door to this room. Behind it:
     is prepared   preparation, workplace, worker
     is read       file_formats, csv_reader, row_shapes, split
     is checked    file_check: scan, line_check; longer_checks: text_check, near_copies, token_counts
-    is kept       chat_dataset: store, report, findings, row_index
+    is kept       chat_dataset: store, report, findings, set_aside, row_index
     is shown      row_pages, versions, languages, model_view: model_process, model_reader
     is mended     repair, edits
 """
@@ -15,7 +15,14 @@ from __future__ import annotations
 
 from core.dataset.allowed_files import list_files, list_folders
 from core.dataset.browser_files import GivenFile, forget_given, is_kept, keep_given, remove_old_given
-from core.dataset.chat_dataset import ChatDataset, find_dataset, find_tokenizer, list_datasets, list_length_findings
+from core.dataset.chat_dataset import (
+    ChatDataset,
+    count_rows,
+    find_dataset,
+    find_tokenizer,
+    list_datasets,
+    list_length_findings,
+)
 from core.dataset.data_assets import DataAsset, RegisteredData, UploadedData, list_assets, register_data, upload
 from core.dataset.edits import (
     Edit,
@@ -45,6 +52,7 @@ from core.dataset.repair import REPAIRS, RowDiff, list_changes, repaired_rows
 from core.dataset.report import Report, Stats
 from core.dataset.row_pages import EVERY_ROW, Kept, Order, Page, Row, find_row, has_turns, read_page, read_rows
 from core.dataset.row_shapes import PARTS, Shape
+from core.dataset.set_aside import may_be_set_aside, put_aside, take_back
 from core.dataset.sources import (
     MAX_BROWSER_BYTES,
     SAMPLE_SOURCE,
@@ -98,6 +106,7 @@ __all__ = [
     "cancel_preparation",
     "compare",
     "count_languages",
+    "count_rows",
     "count_tokens_with",
     "edit_row",
     "find_answer",
@@ -121,6 +130,8 @@ __all__ = [
     "list_folders",
     "list_length_findings",
     "load_sample",
+    "may_be_set_aside",
+    "put_aside",
     "read_again",
     "read_checks",
     "read_lengths",
@@ -138,6 +149,7 @@ __all__ = [
     "start_path",
     "start_repair",
     "start_upload",
+    "take_back",
     "take_part",
     "undo",
     "upload",

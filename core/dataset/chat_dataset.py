@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Self
 
 from core import home
 from core.dataset import row_index, row_pages, store
 from core.dataset.findings import DataFile, Finding, in_order
 from core.dataset.report import Report, Stats
 from core.dataset.row_shapes import Shape
+from core.dataset.set_aside import NOTHING, SetAside, read_set_aside
 from core.dataset.store import TEST, TRAIN
 from core.dataset.token_counts import NO_TOKENIZER, mark_of
 
@@ -20,6 +23,7 @@ class ChatDataset:
     """Chat data in the home. `key`, the hash of its content, finds it again: find_dataset(key).
 
     shape: what the source was recognised as. mark: the tokenizer that counted its lengths, NO_TOKENIZER: estimates.
+    aside: the kinds of finding that are no problem here, as the operator said; they stand in the reports all the same.
     """
 
     key: str
@@ -33,6 +37,7 @@ class ChatDataset:
     created_at: float
     shape: Shape | None = None
     mark: str = NO_TOKENIZER
+    aside: SetAside = field(default_factory=lambda: NOTHING)
 
     @property
     def folder(self) -> Path:
@@ -51,19 +56,33 @@ class ChatDataset:
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """Return the findings of both files as groups, worst first."""
+        """Return the findings of both files as groups, worst first, those that are set aside too."""
         in_test = self.test.findings if self.test else ()
         return in_order((*self.train.findings, *(replace(finding, file="test") for finding in in_test)))
+
+    def is_set_aside(self, finding: Finding) -> bool:
+        """Tell whether the operator said that a group of findings is no problem here."""
+        return finding.code in self.aside[finding.file]
+
+    def look_again(self) -> Self:
+        """Return the data set with what is set aside by now."""
+        return replace(self, aside=read_set_aside(self.folder))
+
+    @property
+    def _standing(self) -> tuple[Report, Report]:
+        """The reports of both files without what is set aside."""
+        test = self.test or Report(0)
+        return self.train.without(self.aside["train"]), test.without(self.aside["test"])
 
     @property
     def errors(self) -> int:
         """Return how many errors block its use."""
-        return self.train.errors + (self.test.errors if self.test else 0)
+        return sum(report.errors for report in self._standing)
 
     @property
     def warnings(self) -> int:
         """Return how many warnings there are, which do not block its use."""
-        return self.train.warnings + (self.test.warnings if self.test else 0)
+        return sum(report.warnings for report in self._standing)
 
     @property
     def stats(self) -> Stats:
@@ -78,7 +97,8 @@ class ChatDataset:
     @property
     def words(self) -> str:
         """Return why it cannot be used, or ""."""
-        return self.train.words or (f"In the test file: {self.test.words}" if self.test and self.test.words else "")
+        train, test = self._standing
+        return train.words or (f"In the test file: {test.words}" if test.words else "")
 
     @property
     def files(self) -> dict[DataFile, Path]:
@@ -112,6 +132,7 @@ def find_dataset(key: str, tokenizer: Path | None = None) -> ChatDataset | None:
         manifest.created_at,
         manifest.shape,
         mark,
+        read_set_aside(folder),
     )
 
 
@@ -132,6 +153,17 @@ def find_tokenizer(model_name: str, model_version: str) -> Path | None:
         return None
     folder = home.current().base_models / model_name / model_version
     return folder if (folder / "tokenizer.json").is_file() else None
+
+
+def count_rows(dataset: ChatDataset, findings: Iterable[Finding], max_length: int = -1) -> int:
+    """Return how many rows these findings are about; each counts once. max_length: at which rows are cut."""
+    found = list(findings)
+    return sum(
+        row_pages.count_rows(
+            path, [finding.code for finding in found if finding.file == file], dataset.mark, max_length
+        )
+        for file, path in dataset.files.items()
+    )
 
 
 def list_length_findings(dataset: ChatDataset, max_length: int) -> tuple[Finding, ...]:

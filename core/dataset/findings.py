@@ -128,6 +128,10 @@ KINDS: Mapping[str, Kind] = {
 }
 
 
+# Errors that are a judgement: such a row is read and trained as it is, and the operator may say that it is right so.
+JUDGED = frozenset(("no_user", "special_tokens", "result_without_call", "undeclared_tool", "bad_arguments"))
+
+
 @dataclass(frozen=True)
 class Finding:
     """A kind of finding in a file. count: rows, 1 for the whole file. lines: the first of them; () = the whole file.
@@ -166,4 +170,7 @@ def flag(*codes: str) -> int:
     return sum(1 << KINDS[code].bit for code in codes)
 
 
-ERROR_FLAGS = flag(*(kind.code for kind in KINDS.values() if kind.severity.blocks and kind.bit >= 0))
+# Of rows that no run reads.
+ERROR_FLAGS = flag(
+    *(kind.code for kind in KINDS.values() if kind.severity.blocks and kind.bit >= 0 and kind.code not in JUDGED)
+)

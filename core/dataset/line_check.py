@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from core.dataset.findings import KINDS
+from core.dataset.findings import JUDGED, KINDS
 
 BOM = b"\xef\xbb\xbf"
 CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufffe\uffff]")
@@ -37,8 +37,13 @@ class Problem:
 
     @property
     def blocks(self) -> bool:
-        """Whether the line cannot be trained on."""
+        """Whether it must be mended before the data is used."""
         return KINDS[self.code].severity.blocks
+
+    @property
+    def breaks(self) -> bool:
+        """Whether the line cannot be trained on."""
+        return self.blocks and self.code not in JUDGED
 
 
 def read_line(line: int, raw: bytes) -> tuple[dict[str, Any] | None, Problem | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
@@ -112,6 +112,10 @@ class Report:
         """Return a report with more findings; they replace those of the same kind."""
         by_code = {finding.code: finding for finding in (*self.findings, *findings)}
         return replace(self, findings=in_order(by_code.values()))
+
+    def without(self, codes: Collection[str]) -> Self:
+        """Return a report without the findings of these kinds."""
+        return replace(self, findings=tuple(finding for finding in self.findings if finding.code not in codes))
 
     def to_json(self) -> str:
         """Return the report as it is kept beside the data."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import mmap
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -164,6 +165,12 @@ def find_places(path: Path, code: str, mark: str = "", max_length: int = -1) -> 
     return row_index.find_flagged(path, code) if KINDS[code].bit >= 0 else numpy.zeros(0, numpy.int64)
 
 
+def count_rows(path: Path, codes: Iterable[str], mark: str = "", max_length: int = -1) -> int:
+    """Return how many rows have a finding of one of these kinds; each counts once."""
+    places = [find_places(path, code, mark, max_length) for code in codes]
+    return len(numpy.unique(numpy.concatenate(places))) if places else 0
+
+
 def read_places(path: Path, places: list[int], mark: str = "") -> list[Row]:
     """Return these rows (from 0)."""
     if not places:
@@ -185,7 +192,7 @@ def read_row(line: int, raw: bytes, codes: tuple[str, ...] = (), tokens: int = 0
     """Return a line as a row."""
     text = raw.decode("utf-8", "replace").strip()
     row, problems = check_line(line, raw)
-    if any(problem.blocks for problem in problems):
+    if any(problem.breaks for problem in problems):
         return Row(line, (), text, codes, tokens, trained)
     messages = tuple(_to_shown(message) for message in row["messages"])
     tools = json.dumps(row["tools"], ensure_ascii=False) if row.get("tools") else ""

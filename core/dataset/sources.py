@@ -173,7 +173,7 @@ def take_part(dataset: ChatDataset, rows: int, test_rows: int) -> ChatDataset:
     train = _pick_lines(dataset.train_path, rows)
     test = _pick_lines(dataset.test_path, test_rows) if dataset.test_path else None
     name, source = f"{dataset.name.removesuffix('-part')}-part", f"{rows:,} rows of {dataset.source}"
-    place = Workplace.create(Request("upload", name, source, test_percent=0.0))
+    place = Workplace.create(Request("upload", name, source, test_percent=0.0, of=dataset.key))
     _spool(train, place.path / TRAIN)
     if test:
         _spool(test, place.path / TEST)

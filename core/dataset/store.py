@@ -1,6 +1,7 @@
 """The data sets in the home: one folder per content hash, written once.
 
-datasets/<sha256>/      train.jsonl, test.jsonl, *.index, dataset.json, report-<tokenizer>.json, text.json, near.json
+datasets/<sha256>/      train.jsonl, test.jsonl, *.index, dataset.json, report-<tokenizer>.json, text.json, near.json,
+                        set-aside.json
 """
 
 from __future__ import annotations

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy
 
 from core.dataset import row_index, row_pages
-from core.dataset.chat_dataset import ChatDataset, list_all
+from core.dataset.chat_dataset import ChatDataset, find_dataset, list_all
 from core.dataset.row_pages import Row
+from core.dataset.set_aside import NOTHING, SetAside
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,12 @@ def find_previous(dataset: ChatDataset) -> ChatDataset | None:
         if other.name == dataset.name and other.key != dataset.key and other.created_at < dataset.created_at
     ]
     return max(earlier, key=lambda other: other.created_at, default=None)
+
+
+def find_inherited(name: str, of: str = "") -> SetAside:
+    """Return what is set aside in the data set with the key `of`, else in the newest of that name."""
+    earlier = find_dataset(of) if of else next((other for other in list_all() if other.name == name), None)
+    return earlier.aside if earlier else NOTHING
 
 
 def compare(dataset: ChatDataset, previous: ChatDataset, shown: int = 20) -> Comparison:

@@ -29,9 +29,11 @@ from core.dataset.repair import repaired_rows
 from core.dataset.report import Report, Reports
 from core.dataset.row_shapes import Shape, converter, recognise, with_mapping
 from core.dataset.scan import MAX_LINE
+from core.dataset.set_aside import write_set_aside
 from core.dataset.split import DEFAULT_PERCENT, VALIDATION_NOTE, split
 from core.dataset.store import TEST, TRAIN, Manifest, hash_files, move_into_place, write_manifest, write_reports
 from core.dataset.token_counts import NO_TOKENIZER
+from core.dataset.versions import find_inherited
 from core.dataset.workplace import Request, Workplace, link
 from core.errors import NotFound, TunedeckError
 
@@ -114,7 +116,7 @@ def _copy(source: Path, target: Path, meter: Meter) -> None:
 def _finish(folder: Path, request: Request, note: str, meter: Meter, converted: list[Path]) -> str:
     """Check, split and move into place. converted: files whose blank lines come from a conversion."""
     train, test = folder / TRAIN, folder / TEST
-    given_test = test.exists()
+    given_test, aside = test.exists(), find_inherited(request.name, request.of)
     had_mark = _strip_mark(train)
     shape = _recognise(train, request.mapping)
     _reshape(train, shape, meter)
@@ -123,7 +125,7 @@ def _finish(folder: Path, request: Request, note: str, meter: Meter, converted: 
         _reshape(test, shape, meter)
     report = check_file(train, meter=meter)
     if not given_test:
-        note = _split(train, test, request, report)
+        note = _split(train, test, request, report.without(aside["train"]))
     reports = _check_both(train, test, meter, report if test.exists() == given_test else None)
     if not any(each.errors for each in reports if each):
         closed = [path for path in converted if _close_gaps(path)]
@@ -134,6 +136,8 @@ def _finish(folder: Path, request: Request, note: str, meter: Meter, converted: 
     has_test, note = test.exists(), note or VALIDATION_NOTE
     write_reports(folder, NO_TOKENIZER, reports)
     write_manifest(folder, Manifest(request.name, request.source, note, has_test, time.time(), shape))
+    if any(aside.values()):
+        write_set_aside(folder, aside)
     sha256 = hash_files(train, test if has_test else None)
     move_into_place(folder, sha256)
     return sha256

@@ -23,8 +23,8 @@ tokenizer = forms.find_tokenizer(draft)
 
 numbers.draw_tiles(dataset, limit)
 checks.follow(dataset, tokenizer)
-findings.draw(found)
-repair.draw(dataset, found, tokenizer)
+findings.draw(dataset, found, limit)
+repair.draw(dataset, tuple(finding for finding in found if not dataset.is_set_aside(finding)), tokenizer)
 compare.draw(dataset)
 rows.draw(dataset, found, tokenizer, limit)
 

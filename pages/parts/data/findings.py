@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 import streamlit as st
 
-from core.dataset import REPAIRS, Finding, Severity
+from core import dataset as datasets
+from core.dataset import REPAIRS, ChatDataset, Finding, Severity
 from pages.parts.data.rows import show_finding
 from pages.parts.kit import words
 from pages.parts.kit.action import action
@@ -20,22 +22,29 @@ _MARKS = {
 }
 
 
-def draw(findings: tuple[Finding, ...]) -> None:
-    """Draw the findings, worst first."""
-    if not findings:
-        st.badge("No findings", icon=":material/check_circle:", color="green")
-        return
-    st.header("Findings")
-    st.text(describe(findings))
-    for finding in findings[:_AT_ONCE]:
-        _draw_one(finding)
-    if rest := findings[_AT_ONCE:]:
-        with st.expander(f"{len(rest)} more"):
-            for finding in rest:
-                _draw_one(finding)
+def draw(dataset: ChatDataset, findings: tuple[Finding, ...], limit: int) -> None:
+    """Draw the findings, worst first, and those that are set aside folded. limit: at which rows are cut."""
+    standing = [finding for finding in findings if not dataset.is_set_aside(finding)]
+    aside = [finding for finding in findings if dataset.is_set_aside(finding)]
+    if not standing:
+        st.badge("No other findings" if aside else "No findings", icon=":material/check_circle:", color="green")
+    else:
+        st.header("Findings")
+        st.text(describe(standing))
+        for finding in standing[:_AT_ONCE]:
+            _draw_one(dataset, finding)
+        if rest := standing[_AT_ONCE:]:
+            with st.expander(f"{len(rest)} more"):
+                for finding in rest:
+                    _draw_one(dataset, finding)
+    if aside:
+        rows = datasets.count_rows(dataset, aside, limit)
+        with st.expander(f"{words.plural(len(aside), 'group')} set aside, {words.plural(rows, 'row')}"):
+            for finding in aside:
+                _draw_one(dataset, finding)
 
 
-def describe(findings: tuple[Finding, ...]) -> str:
+def describe(findings: Sequence[Finding]) -> str:
     """Return "2 kinds of error, 1 kind of warning. Errors block, warnings and hints do not."."""
     kinds = Counter(finding.kind.severity for finding in findings)
     counted = ", ".join(words.plural(kinds[severity], severity.value) for severity in Severity if kinds[severity])
@@ -43,16 +52,21 @@ def describe(findings: tuple[Finding, ...]) -> str:
     return f"{counted}. " + ("Errors must be mended first." if blocks else "None of them blocks.")
 
 
-def _draw_one(finding: Finding) -> None:
+def _draw_one(dataset: ChatDataset, finding: Finding) -> None:
     kind = finding.kind
+    key = f"{finding.file}-{finding.code}"
     label, icon, colour = _MARKS[kind.severity]
     with st.container(border=True, gap="xsmall"):
         with st.container(horizontal=True, vertical_alignment="center"):
             st.badge(label, icon=icon, color=colour)  # type: ignore[arg-type]
             st.text(f"{kind.title} · {_where(finding)}", width="stretch")
             if finding.lines:
-                key = f"show-{finding.file}-{finding.code}"
-                action("Show rows", show_finding, finding.code, finding.file, key=key, icon="search")
+                action("Show rows", show_finding, finding.code, finding.file, key=f"show-{key}", icon="search")
+            of = (dataset.folder, finding.code, finding.file)
+            if dataset.is_set_aside(finding):
+                action("Count it again", datasets.take_back, *of, key=f"take-back-{key}", icon="undo")
+            elif datasets.may_be_set_aside(finding.code):
+                action("Not a problem here", datasets.put_aside, *of, key=f"aside-{key}", icon="check")
         if finding.example and finding.example != kind.title:
             st.text(words.visible(finding.example))
         repair = f" A repair can do it: {REPAIRS[kind.code]}" if kind.code in REPAIRS else ""

@@ -52,7 +52,7 @@ def draw(draft: Draft) -> ChatDataset | None:
     if not ready(loaded, "Reading the first 50 rows…", (90, 200), key="dataset"):
         return None
     data_forms.draw_shape(loaded.value.shape, source)
-    return loaded.value
+    return loaded.value.look_again()
 
 
 def _choose_source(title: str) -> None:
@@ -78,7 +78,7 @@ def _known_of(key: str) -> str:
     The same content under another name overwrites what was said of it.
     """
     folder = datasets.load_sample().train_path.parent if key == "sample" else home.current().datasets / key
-    files = sorted(path for path in folder.glob("*.json") if path.stem != "analysis")
+    files = sorted(path for path in folder.glob("*.json") if path.stem not in ("analysis", "set-aside"))
     with contextlib.suppress(FileNotFoundError):  # deleted at this moment: found gone when it is read
         return ",".join(f"{path.stem}@{path.stat().st_mtime_ns}" for path in files)
     return ""

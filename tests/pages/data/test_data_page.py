@@ -94,6 +94,25 @@ def test_findings_are_groups_with_count_lines_example_fix_and_way_to_the_rows(pr
     assert not app.exception
 
 
+def test_a_group_is_set_aside_counted_folded_and_taken_back(prep: str) -> None:
+    app = open_data(prep=prep, **{"from": "upload"})
+    assert "aside-train-not_json" not in [button.key for button in app.button], "an error that breaks a run cannot be"
+    app.button(key="aside-train-duplicate").click()
+    app.run()
+    folded = next(one for one in app.expander if "set aside" in one.label)
+    assert folded.label == "1 group set aside, 1 row"
+    assert "Copy of an earlier row" in texts(folded)
+    assert "1 warning" not in texts(app)
+    app.button(key="show-train-duplicate").click()
+    app.run()
+    assert opened(app) == [21]
+    app.button(key="take-back-train-duplicate").click()
+    app.run()
+    assert "set aside" not in texts(app)
+    assert "aside-train-duplicate" in [button.key for button in app.button]
+    assert not app.exception
+
+
 def test_a_line_is_jumped_to_and_shown_whole_by_its_address(prep: str) -> None:
     app = open_data(prep=prep, row="35", **{"from": "upload"})
     assert "line 35" in texts(app)
