@@ -33,6 +33,8 @@ from core.dataset.edits import (
     leave_out,
     list_edited,
     list_edits,
+    retype,
+    row_to_edit,
     undo,
 )
 from core.dataset.findings import KINDS, DataFile, Finding, Severity
@@ -142,6 +144,8 @@ __all__ = [
     "register_data",
     "remove_old_given",
     "repaired_rows",
+    "retype",
+    "row_to_edit",
     "start_asset",
     "start_checks",
     "start_edited",

@@ -16,10 +16,12 @@ from core.database import Database
 from core.dataset import row_index
 from core.dataset.chat_dataset import ChatDataset
 from core.dataset.findings import DataFile
-from core.dataset.line_check import check_row, to_line
+from core.dataset.line_check import check_row, read_line, to_line
 from core.dataset.repair import RowDiff, readable
-from core.dataset.row_pages import find_row
+from core.dataset.row_pages import Row, find_row, read_row
 from core.errors import BadInput, Conflict
+
+_MEND = "Nothing was kept yet: mend it here, and keep it again."
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,27 @@ def edited_rows(dataset: ChatDataset, edits: Sequence[Edit], file: DataFile = "t
     yield from ((last + number, to_line(row)) for number, row in enumerate(added, start=1))
 
 
+def row_to_edit(row: Row, edit: Edit | None) -> Row:
+    """Return a row as its next version has it so far; one that is left out as it is."""
+    return read_row(row.line, to_line(edit.row)) if edit and edit.row is not None else row
+
+
+def retype(row: Row, typed: Sequence[str]) -> dict[str, Any]:
+    """Return a row with other texts in its messages; of one that is no conversation the one text is its line.
+
+    All else of the row stays, and so does a text that a browser gives back as it was shown, with other line ends.
+    Raises BadInput for a line that cannot be read.
+    """
+    if row.messages:
+        given = row.read()
+        pairs = zip(given["messages"], typed, strict=True)
+        return given | {"messages": [_retype_message(message, text) for message, text in pairs]}
+    parsed, problem = read_line(row.line, typed[0].encode())
+    if problem:
+        raise BadInput(problem.message, _MEND)
+    return parsed or {}
+
+
 def list_edited(dataset: ChatDataset, edits: Sequence[Edit]) -> list[RowDiff]:
     """Return the rows of edits before and after."""
     found = [find_row(dataset.path_of(edit.file), edit.line) if edit.line else None for edit in edits]
@@ -114,10 +137,15 @@ def list_edited(dataset: ChatDataset, edits: Sequence[Edit]) -> list[RowDiff]:
     ]
 
 
+def _retype_message(message: dict[str, Any], text: str) -> dict[str, Any]:
+    shown = (message.get("content") or "").replace("\r\n", "\n").replace("\r", "\n")
+    return message if text == shown else message | {"content": text}
+
+
 def _check(line: int, row: Mapping[str, Any]) -> None:
     broken = next((problem for problem in check_row(line, dict(row)) if problem.blocks), None)
     if broken:
-        raise BadInput(broken.message, "Nothing was kept yet: mend it here, and keep it again.")
+        raise BadInput(broken.message, _MEND)
 
 
 def _keep(key: str, place: str, edit: Edit, over: int) -> None:

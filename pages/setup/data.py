@@ -3,7 +3,7 @@
 import streamlit as st
 
 from core import dataset as datasets
-from pages.parts.data import checks, compare, findings, forms, numbers, repair, rows, source
+from pages.parts.data import checks, compare, edits, findings, forms, numbers, repair, rows, source
 from pages.parts.kit.action import action
 from pages.parts.kit.guard import end_page
 from pages.parts.kit.links import link
@@ -23,6 +23,7 @@ tokenizer = forms.find_tokenizer(draft)
 
 numbers.draw_tiles(dataset, limit)
 checks.follow(dataset, tokenizer)
+edits.draw(dataset, tokenizer)
 findings.draw(dataset, found, limit)
 repair.draw(dataset, tuple(finding for finding in found if not dataset.is_set_aside(finding)), tokenizer)
 compare.draw(dataset)
@@ -37,6 +38,7 @@ with right:
 if not draft.model:
     draw_empty("No model is chosen yet.", link("model"), "Go to Model & compute")
 with st.container(horizontal_alignment="right"):
+    edits.remind(dataset)
     action(
         "Use this data",
         source.use,

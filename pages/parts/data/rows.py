@@ -11,6 +11,7 @@ import streamlit as st
 
 from core import dataset as datasets
 from core.dataset import EVERY_ROW, KINDS, ChatDataset, DataFile, Finding, Kept, Row
+from pages.parts.data import edits
 from pages.parts.kit import fields, reads, words
 from pages.parts.kit.action import action
 from pages.parts.kit.elements.tokens import draw_tokens
@@ -62,6 +63,8 @@ def draw(dataset: ChatDataset, findings: tuple[Finding, ...], tokenizer: Path | 
         rows = _draw_pages(_Asked(path, code, text, dataset.mark, limit, chosen.kept, chosen.per_page))
     for row in rows:
         _draw_row(row, view, tokenizer, limit, alone=bool(line))
+        if line:
+            edits.draw_row(dataset, file, row)
 
 
 @dataclass(frozen=True)

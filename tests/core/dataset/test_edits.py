@@ -103,6 +103,22 @@ def test_a_row_with_an_error_that_is_edited_makes_the_data_usable(home: Home) ->
     assert (made.usable, made.rows + made.test_rows, json.loads(read_all(made)[7])) == (True, 41, say("q", "mended"))
 
 
+def test_only_the_texts_that_were_typed_differ_in_an_edited_row(home: Home) -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+    messages = [
+        {"role": "user", "content": "one\r\ntwo", "name": "ana"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "content": "3", "tool_call_id": "1"},
+        {"role": "assistant", "content": "Three."},
+    ]
+    row = json.dumps({"messages": messages, "tools": [], "note": 1})
+    found = from_upload("tools.jsonl", "\n".join([row] * 40).encode())
+    opened = dataset.read_rows(found.train_path)[0]
+    typed = dataset.retype(opened, ["one\ntwo", "", "3", "Four."])
+    messages[3]["content"] = "Four."
+    assert typed == {"messages": messages, "tools": [], "note": 1}
+
+
 def test_an_edit_is_taken_back_and_one_in_its_place_is_not(home: Home) -> None:
     found = given()
     dataset.leave_out(found.key, "train", 3)

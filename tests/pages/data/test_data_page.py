@@ -314,3 +314,56 @@ def test_a_cancelled_check_says_that_nothing_is_kept(home: Path) -> None:
     app.run()
     assert "The check was cancelled. Nothing of it is kept." in texts(app)
     assert not app.exception
+
+
+def find_area(app: AppTest, label: str) -> Any:
+    return find_field(app.text_area, label)
+
+
+def test_an_opened_row_is_edited_or_left_out_and_a_copy_has_that(home: Path) -> None:
+    lines = [say(f"asked {number}\r\n{HOSTILE}", f"what is said to it: {number}") for number in range(40)]
+    begun = dataset.start_upload("mine.jsonl", "\n".join(lines).encode(), say("x", "y").encode())
+    key = begun.dataset.key if begun.dataset else ""
+    app = open_data(prep=begun.id, row="12", **{"from": "upload"})
+    buttons(app)["Edit this row"].click().run()
+    find_area(app, "Message 2 (assistant)").set_value("  ")
+    buttons(app)["Keep the edit"].click().run()
+    assert "Line 12: message 2 (assistant) is blank." in texts(app)
+    assert find_area(app, "Message 2 (assistant)").value == "  ", "what was typed stays"
+    find_area(app, "Message 2 (assistant)").set_value("**bold** and better")
+    find_area(app, "Message 1 (user)").set_value(f"asked 11\n{HOSTILE}")  # as a browser gives it back
+    buttons(app)["Keep the edit"].click().run()
+    assert "1 row edited, not in this data yet" in texts(app)
+    assert "1 change of yours" in texts(app)
+
+    again = open_data(prep=begun.id, row="13", **{"from": "upload"})
+    assert "1 row edited, not in this data yet" in texts(again), "a reload finds it"
+    buttons(again)["Leave this row out"].click().run()
+    assert "1 row left out, 1 row edited, not in this data yet" in texts(again)
+    next(one for one in again.button if one.label == "Undo: line 12").click().run()
+    assert [edit.word for edit in dataset.list_edits(key)] == ["left out"]
+    dataset.edit_row(key, "train", 12, json.loads(say("asked", "**bold** and better")))
+    again.run()
+    buttons(again)["Make the copy"].click().run()
+    run_until(again, lambda app: len(app.metric) == 4 and app.metric[0].value == "39")
+    assert "not in this data yet" not in texts(again)
+    run_until(again, lambda app: "are gone" in texts(app))
+    assert not again.exception
+
+
+def test_an_edit_that_was_made_meanwhile_in_another_tab_is_not_overwritten_unseen(home: Path) -> None:
+    lines = [say(f"asked {number}", f"what is said to it: {number}") for number in range(40)]
+    begun = dataset.start_upload("both.jsonl", "\n".join(lines).encode(), say("x", "y").encode())
+    key = begun.dataset.key if begun.dataset else ""
+    app = open_data(prep=begun.id, row="5", **{"from": "upload"})
+    buttons(app)["Edit this row"].click().run()
+    dataset.edit_row(key, "train", 5, json.loads(say("asked 4", "theirs")))
+    find_area(app, "Message 2 (assistant)").set_value("mine")
+    buttons(app)["Keep the edit"].click().run()
+    assert "This row was changed elsewhere meanwhile" in texts(app)
+    assert any("theirs" in str(one.value) for one in app.code)
+    assert find_area(app, "Message 2 (assistant)").value == "mine"
+    buttons(app)["Keep the edit"].click().run()
+    (edit,) = dataset.list_edits(key)
+    assert edit.row == json.loads(say("asked 4", "mine"))
+    assert not app.text_area
