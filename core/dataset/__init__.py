@@ -69,7 +69,7 @@ from core.dataset.sources import (
     take_part,
 )
 from core.dataset.token_counts import NO_TOKENIZER, read_lengths
-from core.dataset.versions import Comparison, compare, find_previous
+from core.dataset.versions import Comparison, compare, find_latest, find_previous
 
 __all__ = [
     "EVERY_ROW",
@@ -114,6 +114,7 @@ __all__ = [
     "find_answer",
     "find_dataset",
     "find_edit",
+    "find_latest",
     "find_previous",
     "find_row",
     "find_tokenizer",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy
 
 from core.dataset import row_index, row_pages
-from core.dataset.chat_dataset import ChatDataset, find_dataset, list_all
+from core.dataset.chat_dataset import ChatDataset, find_dataset, list_all, list_datasets
 from core.dataset.row_pages import Row
 from core.dataset.set_aside import NOTHING, SetAside
 
@@ -26,6 +27,22 @@ class Comparison:
     def words(self) -> str:
         """Return "120 rows are new, 3 are gone, 9,880 are the same."."""
         return f"{self.added:,} rows are new, {self.removed:,} are gone, {self.same:,} are the same."
+
+
+def find_latest(dataset: ChatDataset) -> ChatDataset:
+    """Return the newest version of a data set that can be used: itself, or what was made of it by edits and repairs."""
+    later = (
+        other
+        for other in list_datasets()
+        if other.name == dataset.name
+        and _origin_of(other) == _origin_of(dataset)
+        and other.created_at > dataset.created_at
+    )
+    return next(later, dataset)
+
+
+def _origin_of(dataset: ChatDataset) -> str:
+    return re.sub("^((edited|repaired) from )+", "", dataset.source)
 
 
 def find_previous(dataset: ChatDataset) -> ChatDataset | None:

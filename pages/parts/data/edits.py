@@ -60,7 +60,8 @@ def draw(dataset: ChatDataset, tokenizer: Path | None) -> None:
 def remind(dataset: ChatDataset) -> None:
     """Say beside "Use this data" that it has not what waits for its next version."""
     if edits := datasets.list_edits(dataset.key):
-        st.caption(f"{words.plural(len(edits), 'change')} of yours wait for the copy, and are not in this data.")
+        said = f"Not in this data: {words.plural(len(edits), 'change')}, until the copy is made."
+        st.caption(said, width="content")
 
 
 def draw_row(dataset: ChatDataset, file: DataFile, row: Row) -> None:

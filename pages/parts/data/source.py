@@ -56,6 +56,7 @@ def draw(draft: Draft) -> ChatDataset | None:
 
 
 def _choose_source(title: str) -> None:
+    set_url_id("data", None)
     ui().view["source"] = title
 
 
@@ -85,10 +86,12 @@ def _known_of(key: str) -> str:
 
 
 def _first(draft: Draft) -> str:
-    """Return the source shown first: that of a check under way, of the data already chosen, or the sample."""
+    """Return the source shown first: that of a check under way, of the data of the link or chosen, or the sample."""
     if url_id("prep"):
         begun = url_id("from") or ""
         return next((title for title, source in _SOURCES.items() if source == begun), "Used before")
+    if url_id("data"):
+        return "Used before"
     if draft.dataset:
         dataset = datasets.find_dataset(draft.dataset)
         if dataset is not None and dataset.source != datasets.SAMPLE_SOURCE:
@@ -120,16 +123,20 @@ def _draw_repair_or_known(draft: Draft) -> str | None:
         draw_empty("No data was used before on this machine.")
         return None
     keys = [dataset.key for dataset in kept]
+    wanted = url_id("data") or draft.dataset
+    if wanted not in keys and url_id("data"):
+        st.text("The data of the link is not on this machine. Here is the newest.")
     by_key = {dataset.key: dataset for dataset in kept}
     picked = st.selectbox(
         "Data on this machine",
         keys,
-        index=keys.index(draft.dataset) if draft.dataset in keys else 0,
+        index=keys.index(wanted) if wanted in keys else 0,
         format_func=lambda key: (
             f"{by_key[key].name} · {words.plural(by_key[key].rows, 'row')} · {words.moment(by_key[key].created_at)}"
         ),
         key=f"known-{draft.id}",
     )
+    set_url_id("data", picked)
     return str(picked) if picked else None
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from core import dataset, overview
 from core.azureml import tags
+from core.dataset import ChatDataset
 from core.runs import evaluation
 from core.runs.evaluation import Answer
 from core.serving import chat
@@ -74,11 +75,16 @@ def _ask_any(found: TestRows, history: Chat) -> None:
     found.ask(history, random.randrange(found.rows))
 
 
+def find_data(endpoint: EndpointView) -> ChatDataset | None:
+    """Return the data that the model behind an endpoint was trained on, where this home has it."""
+    run = reads.read(overview.read_run, endpoint.run, max_age_s=600.0).value if endpoint.run else None
+    return dataset.find_dataset(run.tags.get(tags.DATASET_KEY, "")) if run else None
+
+
 def _find_test_rows(endpoint: EndpointView) -> TestRows | None:
     """Return the test rows of the run behind an endpoint, where this home has its data."""
-    run = reads.read(overview.read_run, endpoint.run, max_age_s=600.0).value if endpoint.run else None
-    known = dataset.find_dataset(run.tags.get(tags.DATASET_KEY, "")) if run else None
-    if run is None or known is None or known.test_path is None or not known.test_rows:
+    known = find_data(endpoint)
+    if known is None or known.test_path is None or not known.test_rows:
         return None
-    result = reads.read(evaluation.read_evaluation, run.name, max_age_s=600.0).value
+    result = reads.read(evaluation.read_evaluation, endpoint.run, max_age_s=600.0).value
     return TestRows(known.test_path, known.test_rows, result.answers if result else ())

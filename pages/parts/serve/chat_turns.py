@@ -23,6 +23,7 @@ from pages.parts.kit.action import action
 from pages.parts.kit.elements.copy_button import draw_copy
 from pages.parts.kit.guard import caught
 from pages.parts.kit.notices import draw_error
+from pages.parts.serve.chat_correction import draw_correction
 from pages.parts.serve.chat_state import Chat, Reply, Turn
 
 _PATIENCE_S = 0.15
@@ -41,6 +42,7 @@ def draw_turns(history: Chat, *, can_ask: bool) -> None:
                         if can_ask and number == len(history.turns) - 1 and reply is turn.replies[0]:
                             action("Ask again", history.ask_again, key="again", type="tertiary", icon="refresh")
                         _draw_takeaway(reply, f"{history.id}-{number}-{reply.endpoint}")
+                        draw_correction(turn, reply, f"correct-{history.id}-{number}-{reply.endpoint}")
             _draw_row(turn, number)
 
 

@@ -334,7 +334,7 @@ def test_an_opened_row_is_edited_or_left_out_and_a_copy_has_that(home: Path) -> 
     find_area(app, "Message 1 (user)").set_value(f"asked 11\n{HOSTILE}")  # as a browser gives it back
     buttons(app)["Keep the edit"].click().run()
     assert "1 row edited, not in this data yet" in texts(app)
-    assert "1 change of yours" in texts(app)
+    assert "Not in this data: 1 change, until the copy is made." in texts(app)
 
     again = open_data(prep=begun.id, row="13", **{"from": "upload"})
     assert "1 row edited, not in this data yet" in texts(again), "a reload finds it"

@@ -339,6 +339,47 @@ def test_a_chat_is_found_again_by_its_link_and_another_one_begins_empty(endpoint
     assert "Is there a ferry?" not in [one.value for one in other.text]
 
 
+def test_a_corrected_answer_waits_for_the_next_version_of_the_data(endpoint: str) -> None:
+    app = run_until(open_page(CHAT, endpoint=endpoint), lambda app: app.chat_input and not app.chat_input[0].disabled)
+    app.chat_input[0].set_value("Who hires out boats?").run(timeout=60)
+    press(app, "open-correct-")
+    run_until(app, lambda app: app.text_area and app.text_area[-1].label == "The answer that was wanted")
+    app.text_area[-1].set_value(" ")
+    press(app, "keep-correct-")
+    assert "message 2 (assistant) is blank" in read_text(app)
+    app.text_area[-1].set_value("The **boat hire**.")
+    press(app, "keep-correct-")
+    assert {"Waits for the next version of 'sample':", "The **boat hire**."} <= set(texts(app).split("\n"))
+    sample = dataset.load_sample()
+    (edit,) = dataset.list_edits(sample.key)
+    asked = {"role": "user", "content": "Who hires out boats?"}
+    assert edit.row == {"messages": [asked, {"role": "assistant", "content": "The **boat hire**."}]}
+
+    shown = run_until(open_page("data", data=sample.key), says("1 row added, not in this data yet"))
+    press(shown, "make-copy")
+    run_until(shown, lambda app: len(app.metric) == 4 and app.metric[0].value == f"{sample.rows + 1:,}")
+    press(app, "open-correct-")
+    assert "Waits for" not in read_text(app), "it is made"
+    app.text_area[-1].set_value("Harbour Boats.")
+    press(app, "keep-correct-")
+    newest = dataset.find_latest(sample)
+    assert (newest.rows, len(dataset.list_edits(newest.key))) == (sample.rows + 1, 1), "later ones come to the newest"
+
+    elsewhere = sample.folder.rename(sample.folder.with_suffix(".elsewhere"))
+    press(app, "open-correct-")
+    assert "The data that this model was trained on is not on this machine" in read_text(app)
+    elsewhere.rename(sample.folder)
+    press(app, "new-chat")
+    press(app, "random-row")
+    press(app, "open-correct-")
+    assert "This is a test question." in read_text(app)
+
+
+def press(app: AppTest, key: str) -> None:
+    """Click the button whose key begins so."""
+    next(one for one in app.button if str(one.key).startswith(key)).click().run()
+
+
 def test_a_test_question_stands_beside_the_true_answer_and_the_base_models(endpoint: str) -> None:
     app = run_until(
         open_page(CHAT, endpoint=endpoint), lambda app: any(str(one.key).startswith("try-") for one in app.button)
