@@ -1,4 +1,4 @@
-"""The longer checks, in a process of their own: personal data, garbled text, near copies, tokens.
+"""The longer checks, in a process of their own: what needs a look in the texts, near copies, tokens.
 
     python -m core.dataset.longer_checks <key> [<tokenizer folder>]
 
@@ -16,19 +16,21 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy
-import orjson
 
 from core import home
 from core.dataset import near_copies, row_index, store
 from core.dataset.chat_dataset import ChatDataset, find_dataset
 from core.dataset.findings import ERROR_FLAGS, DataFile, Finding, flag
 from core.dataset.progress import Meter, Progress
-from core.dataset.text_check import check_texts, find_suspected
+from core.dataset.row_check import ASKED, check_rows, describe, find_rivals, text_of
 from core.dataset.token_counts import NO_TOKENIZER, count_both, mark_of
 from core.locks import is_held, tried
 from core.programs import start_detached
 
-_TEXT_CODES = ("mojibake", "email", "phone", "card_number", "secret_key")
+_TEXT_CODES = (
+    *("mojibake", "email", "phone", "card_number", "secret_key", "sas_token", "connection_string", "identity_number"),
+    *("prompt_marker", "cut_answer", "bidirectional", "placeholder", "inline_base64", "duplicate_keys"),
+)
 _BATCH = 64
 COUNTED_AT_ONCE = 2_000_000  # bytes: about 2 s on a busy core; the page waits for it
 _children: dict[str, subprocess.Popen[bytes]] = {}
@@ -107,17 +109,23 @@ def run_checks(dataset: ChatDataset, tokenizer: Path | None = None) -> None:
 
 
 def _check_text(path: Path, meter: Meter) -> list[Finding]:
-    """Look for personal data and garbled text in every row; writes the index's layer "text"."""
+    """Look for what needs a look in the texts of every row; writes the index's layer "text"."""
     rows = row_index.read(path)
     flags = numpy.zeros(len(rows), numpy.uint64)
+    asked = numpy.zeros(len(rows), ASKED)
     examples: dict[str, str] = {}
-    for first, texts in _read_texts(path, meter, "Looked for personal data in"):
-        for at, suspected in enumerate(check_texts(texts)):
+    for first, lines in _read_lines(path, meter, "Looked at the texts of"):
+        found, asked[first : first + len(lines)] = check_rows(lines)
+        for at, suspected in enumerate(found):
             flags[first + at] = suspected
             for code in _TEXT_CODES if suspected else ():
                 if suspected & flag(code) and code not in examples:
-                    shown = find_suspected(texts[at], code)
-                    examples[code] = f"Line {rows['line'][first + at]} holds {shown!r}."
+                    examples[code] = f"Line {rows['line'][first + at]}{describe(lines[at], code)}"
+    rivals, (later, earlier) = find_rivals(asked)
+    if len(rivals):
+        flags[rivals] |= numpy.uint64(flag("two_answers"))
+        first_line, line = rows["line"][earlier], rows["line"][later]
+        examples["two_answers"] = f"Line {line} asks what line {first_line} asks, and has another answer."
     return _keep(path, "text", flags, examples)
 
 
@@ -126,8 +134,8 @@ def _check_near(paths: Mapping[DataFile, Path], folder: Path, meter: Meter) -> d
     signatures = folder / "signatures.part"
     with signatures.open("wb") as file:
         for path in paths.values():
-            for _, texts in _read_texts(path, meter, "Compared"):
-                file.write(numpy.stack([near_copies.sign(text) for text in texts]).tobytes())
+            for _, rows in _read_lines(path, meter, "Compared"):
+                file.write(numpy.stack([near_copies.sign(text_of(row) if row else "") for row in rows]).tobytes())
     lines = numpy.concatenate([row_index.read(path)["line"] for path in paths.values()])
     pairs = near_copies.find_pairs(signatures, len(lines))
     signatures.unlink()
@@ -149,16 +157,11 @@ def _check_near(paths: Mapping[DataFile, Path], folder: Path, meter: Meter) -> d
     return findings
 
 
-def _read_texts(path: Path, meter: Meter, verb: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield the texts of conversations in batches, with the place of the first; "" for rows with errors."""
+def _read_lines(path: Path, meter: Meter, verb: str) -> Iterator[tuple[int, list[bytes]]]:
+    """Yield the lines of a file in batches, with the place of the first; b"" for rows with errors."""
     flags = row_index.read(path)["flags"]
     for first, lines in row_index.iterate(path, _BATCH, meter, verb):
-        yield first, ["" if int(flags[at]) & ERROR_FLAGS else text_of(raw) for at, raw in enumerate(lines, first)]
-
-
-def text_of(raw: bytes) -> str:
-    """Return the text of a conversation, a checked line of JSON."""
-    return "\n".join(message.get("content") or "" for message in orjson.loads(raw)["messages"])
+        yield first, [b"" if int(flags[at]) & ERROR_FLAGS else raw for at, raw in enumerate(lines, first)]
 
 
 def _keep(path: Path, layer: str, flags: row_index.Rows, examples: Mapping[str, str]) -> list[Finding]:

@@ -1,6 +1,6 @@
 """The data sets in the home: one folder per content hash, written once.
 
-datasets/<sha256>/      train.jsonl, test.jsonl, *.index, dataset.json, report-<tokenizer>.json, text.json, near.json,
+datasets/<sha256>/      train.jsonl, test.jsonl, *.index, dataset.json, report-<tokenizer>.json, text-2.json, near.json,
                         set-aside.json
 """
 
@@ -23,6 +23,8 @@ from core.dataset.token_counts import NO_TOKENIZER
 
 TRAIN, TEST = "train.jsonl", "test.jsonl"
 LongerCheck = Literal["text", "near"]  # whose findings are in files of their own
+# A new name where a check finds more than it did: what an earlier version kept is not read.
+_FILES: Mapping[LongerCheck, str] = {"text": "text-2.json", "near": "near.json"}
 
 
 @dataclass(frozen=True)
@@ -101,17 +103,17 @@ def read_reports(folder: Path, mark: str) -> Reports | None:
 def write_findings(folder: Path, check: LongerCheck, by_file: Mapping[DataFile, Sequence[Finding]]) -> None:
     """Keep what a longer check found in the files: it has ended."""
     kept = {file: [asdict(finding) for finding in findings] for file, findings in by_file.items()}
-    home.write_atomically(folder / f"{check}.json", json.dumps(kept))
+    home.write_atomically(folder / _FILES[check], json.dumps(kept))
 
 
 def has_findings(folder: Path, check: LongerCheck) -> bool:
     """Tell whether a longer check has ended."""
-    return (folder / f"{check}.json").is_file()
+    return (folder / _FILES[check]).is_file()
 
 
 def read_findings(folder: Path, file: DataFile) -> list[Finding]:
     """Return what the longer checks that have ended found in a file."""
-    kept = [_read(folder / f"{check}.json") or {} for check in ("text", "near")]
+    kept = [_read(folder / name) or {} for name in _FILES.values()]
     return [Finding.from_json(finding) for findings in kept for finding in findings.get(file, ())]
 
 

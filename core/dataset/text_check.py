@@ -1,4 +1,4 @@
-"""Looks for garbled characters and personal data in the text of conversations.
+"""Looks for what needs a look in the texts of messages: personal data, credentials, leftovers, garbled characters.
 
 A pattern is tried only on texts that pass a cheaper test.
 """
@@ -6,77 +6,55 @@ A pattern is tried only on texts that pass a cheaper test.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
 import numpy
 
+from core.dataset.credentials import find_connection_string, find_key, find_sas_token
 from core.dataset.findings import flag
+from core.dataset.identity_numbers import find_identity
+from core.dataset.leftovers import BIDIRECTIONAL, find_base64, find_placeholder, find_prompt_marker
 
-EMAIL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._%+-]{0,63}@(?:[A-Za-z0-9-]{1,63}\.)+[A-Za-z]{2,24}\b")
+# Not: git@github.com, icon@2x.png, a product of matrices a@b.transpose().
+EMAIL = re.compile(
+    r"(?<![A-Za-z0-9._%+-])(?!git@)[A-Za-z0-9][A-Za-z0-9._%+-]{0,63}@(?!\dx\.)(?:[A-Za-z0-9-]{1,63}\.)+"
+    r"[A-Za-z]{2,24}\b(?!\()"
+)
+_LOGIN = re.compile(r"://[^\s/@]*\Z")
 PHONE = re.compile(r"(?<![\w.+-])(?:\+\d{1,3}[ .-]?)?(?:\(\d{2,4}\)[ .-]?)?\d{2,8}(?:[ .-]\d{2,8}){1,4}(?![\w.-]?\d)")
 _DATE = re.compile(r"\d{1,2}[ .-]\d{1,2}[ .-]\d{4}|\d{4}[.-]\d{2}[.-]\d{2}")
 CARD = re.compile(r"(?<![\d.-])\d(?:[ -]?\d){12,18}(?![\d.-]?\d)")
-KEY = re.compile(
-    r"\b(?:sk-(?:proj-|ant-)?[A-Za-z0-9_-]{20,}|AKIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{36,}|github_pat_\w{22,}|"
-    r"hf_[A-Za-z0-9]{30,}|xox[abprs]-[A-Za-z0-9-]{10,}|AIza[0-9A-Za-z_-]{35}|"
-    r"eyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,})"
-    r"|-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----|AccountKey=[A-Za-z0-9+/]{40,}={0,2}"
-)
 # ftfy is imported where it is needed: 0.1 s, and few files are garbled.
 # UTF-8 that was read as Windows-1252 or Latin-1: the letter of a lead byte, then that of a continuation byte.
 _GARBLED = re.compile("[ÂÃâðÐÑÎÏ×ØÙÅÄã][\x80-\xbf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]|�")
-_FLAGS = {name: flag(name) for name in ("mojibake", "email", "phone", "card_number", "secret_key")}
 
 
 def check_texts(texts: Sequence[str]) -> list[int]:
-    """Return the flags of what is suspected in each conversation's text.
+    """Return the flags of what is suspected in each text, that of one message.
 
     Searches the bytes of all texts at once for what every match must hold (an "@", nine digits close together, 16
     characters without a space, the letter of a lead byte); the patterns see only the texts that have it.
     """
     parts = [text.encode("utf-8", "replace") for text in texts]
-    codes = numpy.frombuffer(b" ".join(parts) + b" ", numpy.uint8)
+    codes = numpy.frombuffer(b" ".join(parts) + _TAIL, numpy.uint8)
     starts = numpy.concatenate(([0], numpy.cumsum([len(part) + 1 for part in parts])[:-1])) if parts else numpy.zeros(1)
     flags = [0] * len(texts)
     for name, places in _suspicious(codes).items():
         for number in numpy.unique(numpy.searchsorted(starts, places, "right") - 1).tolist():
-            for code, test in _TESTS[name]:
-                if test(texts[number]):
+            for code in _TESTS[name]:
+                if _FINDERS[code](texts[number]):
                     flags[number] |= _FLAGS[code]
     return flags
 
 
-def _suspicious(codes: Any) -> dict[str, Any]:
-    """Return the places in the bytes where a match is possible, by test."""
-    digits = numpy.flatnonzero((codes - numpy.uint8(48)) < 10)
-    spaces = numpy.flatnonzero(codes <= 32)
-    leads = numpy.flatnonzero(codes[:-1] == 0xC3)
-    return {
-        "email": numpy.flatnonzero(codes == 64),
-        "digits": digits[:-8][digits[8:] - digits[:-8] <= 24],
-        "key": spaces[1:][numpy.diff(spaces) > 16] - 1,
-        "garbled": leads[_LEADS[codes[leads + 1]]],
-        "replaced": numpy.flatnonzero((codes[:-2] == 0xEF) & (codes[1:-1] == 0xBF) & (codes[2:] == 0xBD)),
-    }
-
-
 def find_suspected(text: str, code: str) -> str:
-    """Return what was suspected as an example; addresses and numbers are shortened, so that they are not spread."""
-    if code == "mojibake":
-        match = _GARBLED.search(text)
-        return text[max(0, match.start() - 10) : match.end() + 10] if match else ""
-    patterns: dict[str, tuple[re.Pattern[str], Any]] = {
-        "email": (EMAIL, None),
-        "phone": (PHONE, _is_phone),
-        "card_number": (CARD, passes_checksum),
-        "secret_key": (KEY, None),
-    }
-    pattern, test = patterns[code]
-    hits = (hit[0] for hit in pattern.finditer(text))
-    hit = next((hit for hit in hits if test is None or test(hit)), "")
-    return hit[:3] + "…" + hit[-2:] if len(hit) > 6 else hit
+    """Return what is suspected in a text, as the end of "holds …", "" if nothing.
+
+    Addresses and numbers are shortened, so that they are not spread; of a key or an identity number only its kind.
+    """
+    return _FINDERS[code](text)
 
 
 def is_garbled(text: str) -> bool:
@@ -118,20 +96,140 @@ def _badness() -> Any:
     return is_bad
 
 
-def _has_phone(text: str) -> bool:
-    return any(_is_phone(match[0]) for match in PHONE.finditer(text))
+def _suspicious(codes: Any) -> dict[str, Any]:
+    """Return the places in the bytes where a match is possible, by test. codes: ends with _TAIL."""
+    digits = numpy.flatnonzero((codes - numpy.uint8(48)) < 10)
+    spaces = numpy.flatnonzero(codes <= 32)
+    gaps = numpy.diff(spaces)
+    leads = numpy.flatnonzero(codes[:-1] == 0xC3)
+    return {
+        "digits": digits[:-8][digits[8:] - digits[:-8] <= 24],
+        "digit_run": digits[:-6][digits[6:] - digits[:-6] <= 8],
+        "key": spaces[1:][gaps > 16] - 1,
+        "long_run": _sampled_runs(codes, spaces, gaps),
+        "garbled": leads[_LEADS[codes[leads + 1]]],
+        "replaced": numpy.flatnonzero((codes[:-2] == 0xEF) & (codes[1:-1] == 0xBF) & (codes[2:] == 0xBD)),
+        "turned": _find_turned(codes),
+        **_signs(codes),
+    }
 
 
-def _has_card(text: str) -> bool:
-    return any(passes_checksum(match[0]) for match in CARD.finditer(text))
+def _signs(codes: Any) -> dict[str, Any]:
+    """Return the places of signs that begin or end what is looked for, by what stands beside them."""
+    some = (codes - numpy.uint8(58) < 4) | (codes | 32 == 123)  # : ; < =, and [ or {: a table would take twice as long
+    places = numpy.flatnonzero(some | (codes == 64) | (codes == 35))  # @, #
+    signs, after = codes[places], codes[places + 1]
+    pairs = codes[places - 2].astype(numpy.uint16) << 8 | codes[places - 1]
+    return {
+        "at": places[signs == ord("@")],
+        "brace": places[(signs == ord("{")) & (after == ord("{"))],
+        "bracket": places[(signs == ord("[")) & _table("I/YNFLCUPEO")[after]],
+        "angle": places[(signs == ord("<")) & _table("|<sepiyIYE\xef")[after]],
+        "encoded": places[(signs == ord(";")) & (after == ord("b"))],
+        "heading": places[(signs == ord("#")) & (after == ord(" ")) & _table("IHAUR")[codes[places + 2]]],
+        "turns": places[(signs == ord(":")) & _pairs("an", "nt", "AN", "NT", "AI")[pairs]],
+        "secret": places[(signs == ord("=")) & _pairs("ig", "ey", "rd", "RD", "wd", "WD")[pairs]],
+    }
+
+
+def _find_turned(codes: Any) -> Any:
+    """Return the places of U+202A to U+202E and U+2066 to U+2069."""
+    leads = numpy.flatnonzero(codes[:-2] == 0xE2)
+    second, third = codes[leads + 1], codes[leads + 2]
+    turned = (second == 0x80) & (third >= 0xAA) & (third <= 0xAE) | (second == 0x81) & (third >= 0xA6) & (third <= 0xA9)
+    return leads[turned]
+
+
+def _sampled_runs(codes: Any, spaces: Any, gaps: Any) -> Any:
+    """Return places in words of over 60 bytes where two samples in a row, 50 bytes apart, can be of base64.
+
+    The samples tell base64 from Chinese, which has no spaces either.
+    """
+    if not (gaps > 60).any():
+        return spaces[:0]
+    samples = _BASE64[codes[::_STRIDE]]
+    places = numpy.flatnonzero(samples[:-1] & samples[1:]) * _STRIDE
+    after = numpy.searchsorted(spaces, places)
+    return places[(after > 0) & (gaps[after - 1] > 60)]
+
+
+@cache
+def _pairs(*pairs: str) -> Any:
+    table = numpy.zeros(1 << 16, bool)
+    table[[int.from_bytes(pair.encode()) for pair in pairs]] = True
+    return table
+
+
+@cache
+def _table(signs: str) -> Any:
+    table = numpy.zeros(256, bool)
+    table[[ord(sign) for sign in signs]] = True
+    return table
+
+
+def _find_garbled(text: str) -> str:
+    match = _GARBLED.search(text) if is_garbled(text) else None
+    return repr(text[max(0, match.start() - 10) : match.end() + 10]) if match else ""
+
+
+def _find_email(text: str) -> str:
+    """Return the first address; what stands before an "@" in an address of the web is a password, and no name."""
+    hits = EMAIL.finditer(text)
+    return _shorten(hit[0] for hit in hits if not _LOGIN.search(text, max(0, hit.start() - 200), hit.start()))
+
+
+def _find_phone(text: str) -> str:
+    return _shorten(match[0] for match in PHONE.finditer(text) if _is_phone(match[0]))
+
+
+def _find_card(text: str) -> str:
+    return _shorten(match[0] for match in CARD.finditer(text) if passes_checksum(match[0]))
+
+
+def _find_turning(text: str) -> str:
+    match = BIDIRECTIONAL.search(text)
+    return f"U+{ord(match[0]):04X}" if match else ""
+
+
+def _shorten(hits: Iterator[str]) -> str:
+    hit = next(hits, "")
+    return repr(hit[:3] + "…" + hit[-2:]) if hit else ""
 
 
 _LEADS = numpy.zeros(256, bool)  # second bytes of the letters of _GARBLED, whose first is 0xC3
 _LEADS[[letter.encode()[1] for letter in "ÂÃâðÐÑÎÏ×ØÙÅÄã"]] = True
-_TESTS: dict[str, tuple[tuple[str, Callable[[str], Any]], ...]] = {
-    "email": (("email", EMAIL.search),),
-    "digits": (("phone", _has_phone), ("card_number", _has_card)),
-    "key": (("secret_key", KEY.search),),
-    "garbled": (("mojibake", is_garbled),),
-    "replaced": (("mojibake", is_garbled),),
+_TAIL = b"    "  # what is looked at behind the last place
+_STRIDE = 50
+_BASE64 = _table("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
+_FINDERS: dict[str, Callable[[str], str]] = {
+    "mojibake": _find_garbled,
+    "email": _find_email,
+    "phone": _find_phone,
+    "card_number": _find_card,
+    "secret_key": find_key,
+    "sas_token": find_sas_token,
+    "connection_string": find_connection_string,
+    "identity_number": find_identity,
+    "prompt_marker": find_prompt_marker,
+    "bidirectional": _find_turning,
+    "placeholder": find_placeholder,
+    "inline_base64": find_base64,
+}
+_FLAGS = {code: flag(code) for code in _FINDERS}
+_TESTS: dict[str, tuple[str, ...]] = {
+    "at": ("email", "connection_string"),
+    "digits": ("phone", "card_number"),
+    "digit_run": ("identity_number",),
+    "key": ("secret_key",),
+    "long_run": ("inline_base64",),
+    "encoded": ("inline_base64",),
+    "garbled": ("mojibake",),
+    "replaced": ("mojibake",),
+    "turned": ("bidirectional",),
+    "brace": ("placeholder",),
+    "bracket": ("placeholder", "prompt_marker"),
+    "angle": ("placeholder", "prompt_marker"),
+    "heading": ("prompt_marker",),
+    "turns": ("prompt_marker",),
+    "secret": ("sas_token", "connection_string"),
 }
