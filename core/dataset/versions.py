@@ -1,4 +1,4 @@
-"""Compares a data set with the one of the same name before it: which rows are new, gone or the same."""
+"""Compares a data set with the one of the same name before it: which rows are edited, new, gone or the same."""
 
 from __future__ import annotations
 
@@ -9,24 +9,37 @@ import numpy
 
 from core.dataset import row_index, row_pages
 from core.dataset.chat_dataset import ChatDataset, find_dataset, list_all, list_datasets
+from core.dataset.repair import RowDiff, readable
 from core.dataset.row_pages import Row
 from core.dataset.set_aside import NOTHING, SetAside
+
+# place: in its file (0: train, 1: test), from 0. at: its line and file in one number.
+_PLACED = numpy.dtype([("hash", "<u8"), ("place", "<i8"), ("file", "<i8"), ("at", "<i8")])
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Counts over both files; rows are the same if they say the same. added_rows, removed_rows: the first of each."""
+    """Counts over both files, and the first rows of each; rows are the same if they say the same.
 
+    edited: rows of a copy that say something else than those on their lines said before.
+    """
+
+    edited: int
     added: int
     removed: int
     same: int
+    edited_rows: tuple[RowDiff, ...] = ()
     added_rows: tuple[Row, ...] = ()
     removed_rows: tuple[Row, ...] = ()
 
     @property
     def words(self) -> str:
-        """Return "120 rows are new, 3 are gone, 9,880 are the same."."""
-        return f"{self.added:,} rows are new, {self.removed:,} are gone, {self.same:,} are the same."
+        """Return "120 rows are new, 3 are gone, 9,880 are the same.", with the edited ones first if there are any."""
+        counts = {"new": self.added, "gone": self.removed, "the same": self.same}
+        counts = {"edited": self.edited, **counts} if self.edited else counts
+        said = [f"{count:,} {'is' if count == 1 else 'are'} {word}" for word, count in counts.items()]
+        row = "row" if next(iter(counts.values())) == 1 else "rows"
+        return f"{', '.join(said).replace(' ', f' {row} ', 1)}."
 
 
 def find_latest(dataset: ChatDataset) -> ChatDataset:
@@ -63,21 +76,38 @@ def find_inherited(name: str, of: str = "") -> SetAside:
 
 def compare(dataset: ChatDataset, previous: ChatDataset, shown: int = 20) -> Comparison:
     """Return what changed between two data sets; a row that moved between the files is the same."""
-    now, before = _hashes(dataset), _hashes(previous)
-    same = int(numpy.isin(now, before).sum())
-    removed = int((~numpy.isin(before, now)).sum())
-    added_rows, removed_rows = _first(dataset, before, shown), _first(previous, now, shown)
-    return Comparison(len(now) - same, removed, same, added_rows, removed_rows)
+    now, before = _list_rows(dataset), _list_rows(previous)
+    new, gone = now[~numpy.isin(now["hash"], before["hash"])], before[~numpy.isin(before["hash"], now["hash"])]
+    is_copy = dataset.source != _origin_of(dataset) == _origin_of(previous)  # its rows keep their lines
+    both = numpy.intersect1d(new["at"], gone["at"]) if is_copy else ()
+    here, there = numpy.isin(new["at"], both), numpy.isin(gone["at"], both)
+    pairs = zip(_read(previous, gone[there][:shown]), _read(dataset, new[here][:shown]), strict=False)
+    return Comparison(
+        int(here.sum()),
+        int((~here).sum()),
+        int((~there).sum()),
+        len(now) - len(new),
+        tuple(RowDiff(old.line, (), readable(old.text.encode()), readable(row.text.encode())) for old, row in pairs),
+        tuple(_read(dataset, new[~here][:shown])),
+        tuple(_read(previous, gone[~there][:shown])),
+    )
 
 
-def _hashes(dataset: ChatDataset) -> row_index.Rows:
-    parts = [row_index.read(path)["hash"] for path in dataset.files.values()]
+def _list_rows(dataset: ChatDataset) -> row_index.Rows:
+    """Return the rows of both files, `(rows,)` of _PLACED."""
+    parts = []
+    for number, path in enumerate(dataset.files.values()):
+        rows = row_index.read(path)
+        part = numpy.zeros(len(rows), _PLACED)
+        part["hash"], part["place"], part["file"] = rows["hash"], numpy.arange(len(rows)), number
+        part["at"] = 2 * rows["line"].astype(numpy.int64) + number
+        parts.append(part)
     return numpy.concatenate(parts)
 
 
-def _first(dataset: ChatDataset, hashes: row_index.Rows, shown: int) -> tuple[Row, ...]:
-    rows: list[Row] = []
-    for path in dataset.files.values():
-        places = numpy.flatnonzero(~numpy.isin(row_index.read(path)["hash"], hashes))[: shown - len(rows)]
-        rows += row_pages.read_places(path, places.tolist())
-    return tuple(rows)
+def _read(dataset: ChatDataset, found: row_index.Rows) -> list[Row]:
+    of_files = (
+        row_pages.read_places(path, found["place"][found["file"] == number].tolist())
+        for number, path in enumerate(dataset.files.values())
+    )
+    return [row for rows in of_files for row in rows]

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TypeVar
+
 import streamlit as st
 
 from core import dataset as datasets
 from core.dataset import ChatDataset, Comparison, Row
+from pages.parts.data.repair import describe_change
 from pages.parts.kit import reads, words
 from pages.parts.kit.notices import ready
 
+T = TypeVar("T")
 _SHOWN = 3
 _CHARACTERS = 300
 
@@ -48,6 +53,11 @@ def _numbers(now: ChatDataset, before: ChatDataset) -> list[dict[str, str]]:
 
 
 def _draw_rows(compared: Comparison) -> None:
+    if compared.edited_rows:
+        st.markdown("**Edited**")
+        for change in _page(compared.edited_rows, compared.edited, "Edited"):
+            st.caption(f"line {change.line}")
+            st.code(words.visible(describe_change(change)), language=None, wrap_lines=True)
     new, gone = st.columns(2, gap="medium")
     for place, title, rows, count in (
         (new, "New", compared.added_rows, compared.added),
@@ -58,12 +68,17 @@ def _draw_rows(compared: Comparison) -> None:
             if not rows:
                 st.text("No row.")
                 continue
-            pages = -(-len(rows) // _SHOWN)
-            at = st.pagination(pages, key=f"compare-{title}") if pages > 1 else 1
-            for row in rows[(at - 1) * _SHOWN : at * _SHOWN]:
+            for row in _page(rows, count, title):
                 _draw_row(row)
-            if count > len(rows):
-                st.caption(f"The first {len(rows)} of {words.number(count)} are shown.")
+
+
+def _page(rows: Sequence[T], count: int, title: str) -> Sequence[T]:
+    """Draw the way to other pages and say how many rows there are; returns those of this page."""
+    pages = -(-len(rows) // _SHOWN)
+    at = st.pagination(pages, key=f"compare-{title}") if pages > 1 else 1
+    if count > len(rows):
+        st.caption(f"The first {len(rows)} of {words.number(count)} are shown.")
+    return rows[(at - 1) * _SHOWN : at * _SHOWN]
 
 
 def _draw_row(row: Row) -> None:

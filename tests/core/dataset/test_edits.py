@@ -74,6 +74,10 @@ def test_the_next_version_has_the_edits_and_every_other_row_on_its_line_and_side
     assert dataset.list_edits(found.key) == [], "they are made"
     assert read_all(found) == lines
     assert dataset.find_previous(made) == found
+    compared = dataset.compare(made, found)
+    assert compared.words == "1 row is edited, 1 is new, 1 is gone, 38 are the same."
+    assert [(row.line, "a better answer" in (row.after or "")) for row in compared.edited_rows] == [(tested, True)]
+    assert ([row.line for row in compared.added_rows], [row.line for row in compared.removed_rows]) == ([41], [out])
 
 
 def test_an_edited_row_is_checked_like_every_other(home: Home) -> None:

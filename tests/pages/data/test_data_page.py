@@ -347,7 +347,8 @@ def test_an_opened_row_is_edited_or_left_out_and_a_copy_has_that(home: Path) -> 
     buttons(again)["Make the copy"].click().run()
     run_until(again, lambda app: len(app.metric) == 4 and app.metric[0].value == "39")
     assert "not in this data yet" not in texts(again)
-    run_until(again, lambda app: "are gone" in texts(app))
+    run_until(again, lambda app: "1 row is edited, 0 are new, 1 is gone, 39 are the same." in texts(app))
+    assert any("**bold** and better" in str(one.value) for one in again.code)
     assert not again.exception
 
 
