@@ -129,7 +129,7 @@ def move_into_place(folder: Path, sha256: str) -> None:
         folder.rename(target)
     except OSError:  # it is there already, and not empty
         if not _are_alike(folder, target):
-            for path in (*target.glob("report-*.json"), target / "text.json", target / "near.json"):
+            for path in (*target.glob("report-*.json"), *(target / name for name in _FILES.values())):
                 path.unlink(missing_ok=True)
             _replace(folder.glob("*.index"), target)
         _replace(folder.glob("*.json"), target)
