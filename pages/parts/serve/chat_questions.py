@@ -9,9 +9,11 @@ from pathlib import Path
 
 from core import dataset, overview
 from core.azureml import tags
+from core.azureml.reader import Snapshot
 from core.dataset import ChatDataset
 from core.runs import evaluation
 from core.runs.evaluation import Answer
+from core.runs.states import Run
 from core.serving import chat
 from core.serving.chat import Message
 from core.serving.endpoints import EndpointView
@@ -75,9 +77,15 @@ def _ask_any(found: TestRows, history: Chat) -> None:
     found.ask(history, random.randrange(found.rows))
 
 
+def find_run(endpoint: EndpointView) -> Snapshot[Run] | None:
+    """Return what is known of the run that made the model behind an endpoint, None where it names none."""
+    return reads.read(overview.read_run, endpoint.run, max_age_s=600.0) if endpoint.run else None
+
+
 def find_data(endpoint: EndpointView) -> ChatDataset | None:
     """Return the data that the model behind an endpoint was trained on, where this home has it."""
-    run = reads.read(overview.read_run, endpoint.run, max_age_s=600.0).value if endpoint.run else None
+    found = find_run(endpoint)
+    run = found.value if found else None
     return dataset.find_dataset(run.tags.get(tags.DATASET_KEY, "")) if run else None
 
 

@@ -18,7 +18,7 @@ _RAW_KEPT = 20_000
 
 @dataclass
 class Reply:
-    """What one endpoint said to one question."""
+    """What one endpoint said to one question. wanted: what the operator wrote in its place."""
 
     endpoint: str
     answer: str = ""
@@ -26,6 +26,7 @@ class Reply:
     exchange: Exchange | None = None
     error: TunedeckError | None = None
     stopped: bool = False
+    wanted: str = ""
 
     def to_record(self) -> dict[str, Any]:
         """Return it as it is kept; a very long raw answer is cut."""
@@ -39,6 +40,7 @@ class Reply:
             "exchange": kept,
             "error": _error_record(self.error),
             "stopped": self.stopped,
+            "wanted": self.wanted,
         }
 
     @classmethod
@@ -52,6 +54,7 @@ class Reply:
             Exchange(**exchange) if exchange else None,
             TunedeckError(*error) if error else None,
             bool(record.get("stopped")),
+            record.get("wanted", ""),
         )
 
 

@@ -42,7 +42,7 @@ def draw_turns(history: Chat, *, can_ask: bool) -> None:
                         if can_ask and number == len(history.turns) - 1 and reply is turn.replies[0]:
                             action("Ask again", history.ask_again, key="again", type="tertiary", icon="refresh")
                         _draw_takeaway(reply, f"{history.id}-{number}-{reply.endpoint}")
-                        draw_correction(turn, reply, f"correct-{history.id}-{number}-{reply.endpoint}")
+                        draw_correction(history, turn, reply, f"correct-{history.id}-{number}-{reply.endpoint}")
             _draw_row(turn, number)
 
 
@@ -70,6 +70,9 @@ def _draw_reply(reply: Reply, key: str, *, named: bool) -> None:
         st.caption("Stopped before the first word." if reply.stopped else "The answer is empty.")
     if line := stats_words(reply.stats, reply.stopped):
         st.caption(words.plain(line))
+    if reply.wanted:
+        st.caption("What you wrote in its place:")
+        st.text(reply.wanted)
 
 
 def _draw_row(turn: Turn, number: int) -> None:

@@ -350,6 +350,8 @@ def test_a_corrected_answer_waits_for_the_next_version_of_the_data(endpoint: str
     app.text_area[-1].set_value("The **boat hire**.")
     press(app, "keep-correct-")
     assert {"Waits for the next version of 'sample':", "The **boat hire**."} <= set(texts(app).split("\n"))
+    chat = open_page(CHAT, endpoint=endpoint, chat=str(app.query_params["chat"]))
+    assert "What you wrote in its place:" in texts(chat), "the chat keeps it"
     sample = dataset.load_sample()
     (edit,) = dataset.list_edits(sample.key)
     asked = {"role": "user", "content": "Who hires out boats?"}
