@@ -16,6 +16,7 @@ _CODE_LINE = re.compile(
 _ITEM = re.compile(r"[ \t]*(?:[-*•+–—]|\(?\d{1,3}[.)、]|\(?\w[.)])[ \t]*\S")
 _WIDE = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _SENTENCE_END = re.compile(r"\w{4,}[\"”’»)]{0,2}[.!?؟۔]+[\"”’»)\]]{0,2}(?=\s)|[。！？]")
+_QUOTED = re.compile(r"[\"”»’*_] ?(?:[-~]|\N{EN DASH}|\N{EM DASH}) ?[\w. ]{2,40}$")  # "…" - Ann Lee
 _AFTER_MARK = re.compile(r"[.!?؟۔]\s|[。！？]")  # that of an abbreviation, too
 _ENDS = ".!?…。！？؟۔;；"
 # Words that another word follows: no sentence ends with one.
@@ -44,7 +45,7 @@ def is_cut(text: str) -> bool:
     if text[0] in "{[" and text[1:2] in ('"', "{", "["):
         return text.count(text[0]) > text.count("}" if text[0] == "{" else "]")
     line = text[text.rfind("\n") + 1 :]
-    if _CODE_LINE.search(line) or text.endswith("```"):
+    if _CODE_LINE.search(line) or _QUOTED.search(line):
         return False
     return _ends_open(text, line, last) or _ends_in_sentence(text, line)
 
@@ -64,7 +65,7 @@ def _ends_open(text: str, line: str, last: str) -> bool:
     if _WIDE.match(last):
         return size >= SURE and line.endswith(_LEADING_WIDE)
     words = line.split()
-    return size >= SURE and len(words) > 4 and words[-1] in _LEADING
+    return size >= SURE and len(words) > 4 and words[-1].casefold() in _LEADING
 
 
 def _ends_in_sentence(text: str, line: str) -> bool:
@@ -74,16 +75,24 @@ def _ends_in_sentence(text: str, line: str) -> bool:
         return False
     if _ITEM.match(line):
         items = [other.rstrip() for other in text.split("\n")[:-1] if _ITEM.match(other)]
-        return len(items) > 1 and all(item[-1] in _ENDS for item in items) and _size(line) >= 20
+        return len(items) > 1 and all(item[-1] in _ENDS for item in items) and _size(line) * len(items) >= 40
     rest = _AFTER_MARK.split(line)[-1]
-    if len(rest.split()) < 3 and len(_WIDE.findall(rest)) < 4:
+    if len(rest.split()) < 3 and len(_WIDE.findall(rest)) < 3:
         return False
     if _SENTENCE_END.search(line):
         return True
     if not _is_prose(line, words):
         return False
+    if _follows_sentences(text):
+        return _size(line) >= 30
     earlier = _SENTENCE_END.search(text) is not None
     return _size(line) >= (60 if earlier else 2 * LONG) and (earlier or line.count(",") * 6 <= len(words))
+
+
+def _follows_sentences(text: str) -> bool:
+    """Tell whether every paragraph but the last one ends as a sentence does, and so the last one should."""
+    earlier = [line.rstrip() for line in text.split("\n")[:-1] if line.strip()]
+    return len(earlier) > 1 and all(line[-1] in _ENDS for line in earlier)
 
 
 def _is_prose(line: str, words: list[str]) -> bool:
@@ -92,7 +101,7 @@ def _is_prose(line: str, words: list[str]) -> bool:
     if wide * 2 > len(line):
         return line.count("、") * 8 < len(line)
     capitals = sum(word[:1].isupper() for word in words)
-    return len(words) >= 9 and capitals * 2 <= len(words) and line.count(",") * 4 <= len(words)
+    return len(words) >= 6 and capitals * 2 <= len(words) and line.count(",") * 4 <= len(words)
 
 
 def _size(text: str) -> int:

@@ -23,7 +23,7 @@ _TURNS = re.compile(r"(?mi)^(?:human|user): ?\S(?s:.*?)^assistant:")
 _BRACES = re.compile(r"(?<![\w\\{$^_=}(\"'])\{\{ ?[^\W\d][\w .-]{1,40} ?\}\}(?![}\w])")
 _BRACES_LINE = re.compile(r"\{%|\\|\$|</|/>|=>| = |\(\)|;$|:\s*\{\{[^}]*\}\}\s*$|[\"']\{\{")
 _BRACKETS = re.compile(
-    r"\[(?:(?:INSERT|YOUR|Insert|Your|YOUR_|INSERT_)[ _]?[\w' -]{2,40}|(?:FIRST|LAST|FULL|CUSTOMER|CLIENT|USER|COMPANY|"
+    r"\[(?:(?:INSERT|YOUR)[ _][A-Z][A-Z0-9' _-]{1,40}|(?:FIRST|LAST|FULL|CUSTOMER|CLIENT|USER|COMPANY|"
     r"PRODUCT|PERSON)[ _]?NAME|NAME|PHONE[ _]NUMBER|EMAIL[ _]ADDRESS|ORDER[ _](?:NUMBER|ID))\](?![(:\[])"
 )
 _ANGLES = re.compile(r"<(?:placeholder|(?:insert|your|enter) [a-z][a-z ]{2,40}|(?:INSERT|YOUR)[ _][A-Z][A-Z _]{2,40})>")
