@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from itertools import islice
+
+from core.dataset.leftovers import line_around
 
 _KEYS = {
     "an Anthropic key": r"\bsk-ant-[A-Za-z0-9_-]{20,}",
@@ -19,6 +22,7 @@ _ANY_KEY = re.compile("|".join(_KEYS.values()))
 
 _SIGNATURE = re.compile(r"\bsig=[A-Za-z0-9%+/_-]{20,}")
 _SIGNED = re.compile(r"(?:^|[?&;\s])(?:sv|se)=\w")
+_LOOKED_AT = 100  # passwords in one text
 _ADDRESS = 600  # characters around a signature that can be of the same address
 
 _ACCOUNT_KEY = re.compile(r"\b(?:AccountKey|SharedAccessKey)=[A-Za-z0-9+/]{20,}")
@@ -63,10 +67,8 @@ def find_connection_string(text: str) -> str:
         return "an account's key"
     if any(_is_login(match[1], match[2]) for match in _LOGIN.finditer(text)):
         return "an address with a password"
-    for match in _PASSWORD.finditer(text):
-        begin = text.rfind("\n", 0, match.start()) + 1
-        end = text.find("\n", match.end())
-        line = text[begin : end if end >= 0 else len(text)]
+    for match in islice(_PASSWORD.finditer(text), _LOOKED_AT):
+        line = line_around(text, match)
         if ";" in line and _SERVER.search(line) and _is_login(match[1], line):
             return "a connection string with a password"
     return ""

@@ -15,7 +15,7 @@ _CODE_LINE = re.compile(
 )
 _ITEM = re.compile(r"[ \t]*(?:[-*•+–—]|\(?\d{1,3}[.)、]|\(?\w[.)])[ \t]*\S")
 _WIDE = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
-_SENTENCE_END = re.compile(r"\w{4,}[\"”’»)]{0,2}[.!?؟۔]+[\"”’»)\]]{0,2}(?=\s)|[。！？]")
+_SENTENCE_END = re.compile(r"\w{4}[\"”’»)]{0,2}[.!?؟۔]+[\"”’»)\]]{0,2}(?=\s)|[。！？]")
 _QUOTED = re.compile(r"[\"”»’*_] ?(?:[-~]|\N{EN DASH}|\N{EM DASH}) ?[\w. ]{2,40}$")  # "…" - Ann Lee
 _AFTER_MARK = re.compile(r"[.!?؟۔]\s|[。！？]")  # that of an abbreviation, too
 _ENDS = ".!?…。！？؟۔;；"

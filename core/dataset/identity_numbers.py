@@ -29,7 +29,7 @@ _IBAN_LENGTHS = {
     **dict.fromkeys(("MT",), 31),
 }
 _SPANISH = re.compile(
-    r"(?<![\w.-])(?:([XYZ])[ -]?)?(\d{1,2}(?:\.?\d{3}){2}|\d{7,8})[ -]?([A-HJ-NP-TV-Z])(?![\w-])"
+    r"(?<![\w.-])(?:([XYZ])[ -]?)?(\d{1,2}(?:\.?\d{3}){2}|\d{7,8})-?([A-HJ-NP-TV-Z])(?![\w-])"
 )  # DNI: 8 digits and a letter; NIE: X, Y or Z, 7 digits and a letter
 _LETTERS = "TRWAGMYFPDXBNJZSQVHLCKE"
 _CHINESE = re.compile(

@@ -15,10 +15,10 @@ _MARKER = re.compile(
 )
 # Marks of a whole message: an answer's heading can be of documentation, a speaker's name of a play.
 _EDGES = re.compile(
-    r"\A\s*(?:### Response:|(?:Human|Assistant|ASSISTANT|HUMAN|AI): )|"
+    r"\A\s*(?:### Response:|(?:Human|Assistant|ASSISTANT|HUMAN): )|"
     r"(?m:^)(?:### Response:|(?:Human|Assistant|HUMAN|ASSISTANT|AI):)\s*\Z"
 )
-_TURNS = re.compile(r"(?mi)^(?:human|user): ?\S(?s:.*?)^assistant:")
+_ASKS, _ANSWERS = re.compile(r"(?mi)^(?:human|user): ?\S"), re.compile(r"(?mi)^assistant:")
 
 _BRACES = re.compile(r"(?<![\w\\{$^_=}(\"'])\{\{ ?[^\W\d][\w .-]{1,40} ?\}\}(?![}\w])")
 _BRACES_LINE = re.compile(r"\{%|\\|\$|</|/>|=>| = |\(\)|;$|:\s*\{\{[^}]*\}\}\s*$|[\"']\{\{")
@@ -34,6 +34,8 @@ _TEMPLATES = re.compile(
     r"花括号|قالب|قوالب"
 )
 
+_NEAR = 400  # characters before and after
+
 _DATA_ADDRESS = re.compile(r"data:[a-z]{1,20}/[\w.+-]{1,60}(?:;[\w=-]{1,40})*;base64,[A-Za-z0-9+/]{16}")
 _BASE64 = re.compile(r"(?<![A-Za-z0-9+/_-])(?:[A-Za-z0-9+/]{200,}|(?:[A-Za-z0-9+/]{60,128}\r?\n){3,})")
 
@@ -44,15 +46,15 @@ def find_prompt_marker(text: str) -> str:
     match = _MARKER.search(plain) or _EDGES.search(plain)
     if match:
         return repr(match[0].strip())
-    return "the turns of a talk as text" if _TURNS.search(plain) else ""
+    asks = _ASKS.search(plain)
+    return "the turns of a talk as text" if asks and _ANSWERS.search(plain, asks.end()) else ""
 
 
 def find_placeholder(text: str) -> str:
     """Return the placeholder that a text holds, "" if none."""
     plain = without_code(text)
     for match in _BRACES.finditer(plain):
-        begin, end = plain.rfind("\n", 0, match.start()) + 1, plain.find("\n", match.end())
-        if not _BRACES_LINE.search(plain[begin : end if end >= 0 else len(plain)]):
+        if not _BRACES_LINE.search(line_around(plain, match)):
             return repr(match[0])
     found = _ANGLES.search(plain) or (None if _USAGE.search(plain) else _BRACKETS.search(plain))
     return repr(found[0]) if found else ""
@@ -70,6 +72,12 @@ def find_base64(text: str) -> str:
     runs = (match[0] for match in _BASE64.finditer(text))
     sizes = [len(run) for run in runs if _is_mixed(run)]
     return f"{sizes[0]:,} characters of base64" if sizes else ""
+
+
+def line_around(text: str, match: re.Match[str]) -> str:
+    """Return the line that a match is on, of a very long one what is near."""
+    before = text[max(0, match.start() - _NEAR) : match.start()].rpartition("\n")[2]
+    return before + match[0] + text[match.end() : match.end() + _NEAR].partition("\n")[0]
 
 
 def without_code(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import random
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -99,6 +100,7 @@ PLANTED: dict[str, Sequence[str]] = {
         "身份证号11010519491231002X。",
         "РНОКПП 3184710691",
         "Мій ідентифікаційний код: 3184710691",
+        "078-05-1120",
         "CPF 529.982.247-25",
     ],
     "secret_key": [
@@ -155,6 +157,33 @@ def test_nothing_is_found_in_clean_conversations_of_five_languages() -> None:
     ]
     assert wrong[:10] == []
     assert len(find_rivals(asked)[0]) == 0
+
+
+HOSTILE = [
+    "A",
+    "a ",
+    "{{a}} {%",
+    "user: a\n",
+    "pwd=abc;",
+    "- a.\n",
+    "```\n",
+    "[YOUR ",
+    "a.b@",
+    "1234567 ",
+    "data:a/b;c",
+    "字",
+]
+
+
+@pytest.mark.parametrize("part", HOSTILE)
+def test_a_text_of_one_part_over_and_over_takes_no_longer_than_its_length_asks_for(part: str) -> None:
+    lines = [row("What is it?", part * (size // len(part)) + " and the") for size in (50_000, 800_000)]
+    spent = []
+    for line in lines:
+        begun = time.process_time()
+        check_rows([line])
+        spent.append(time.process_time() - begun)
+    assert spent[1] < 16 * 4 * spent[0] + 0.5, spent
 
 
 def test_a_talk_about_templates_may_show_their_placeholders() -> None:
