@@ -24,6 +24,7 @@ class ChatDataset:
 
     shape: what the source was recognised as. mark: the tokenizer that counted its lengths, NO_TOKENIZER: estimates.
     aside: the kinds of finding that are no problem here, as the operator said; they stand in the reports all the same.
+    of: the key of the data set that it was copied from, repaired or edited.
     """
 
     key: str
@@ -38,6 +39,7 @@ class ChatDataset:
     shape: Shape | None = None
     mark: str = NO_TOKENIZER
     aside: SetAside = field(default_factory=lambda: NOTHING)
+    of: str = ""
 
     @property
     def folder(self) -> Path:
@@ -133,6 +135,7 @@ def find_dataset(key: str, tokenizer: Path | None = None) -> ChatDataset | None:
         manifest.shape,
         mark,
         read_set_aside(folder),
+        manifest.of,
     )
 
 

@@ -29,7 +29,7 @@ _FILES: Mapping[LongerCheck, str] = {"text": "text-2.json", "near": "near.json"}
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a data set's folder says of itself. created_at: seconds since 1970."""
+    """What a data set's folder says of itself. created_at: seconds since 1970. of: what it was copied from."""
 
     name: str
     source: str
@@ -37,6 +37,7 @@ class Manifest:
     has_test: bool
     created_at: float
     shape: Shape | None = None
+    of: str = ""
 
 
 def folder_of(sha256: str) -> Path:

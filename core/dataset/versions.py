@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 import numpy
@@ -43,19 +42,17 @@ class Comparison:
 
 
 def find_latest(dataset: ChatDataset) -> ChatDataset:
-    """Return the newest version of a data set that can be used: itself, or what was made of it by edits and repairs."""
-    later = (
-        other
-        for other in list_datasets()
-        if other.name == dataset.name
-        and _origin_of(other) == _origin_of(dataset)
-        and other.created_at > dataset.created_at
-    )
-    return next(later, dataset)
+    """Return the newest copy of a data set that can be used, also a copy of a copy; itself where there is none."""
+    family = _find_family(dataset)
+    return next((other for other in list_datasets() if other.of and other.key in family), dataset)
 
 
-def _origin_of(dataset: ChatDataset) -> str:
-    return re.sub("^((edited|repaired) from )+", "", dataset.source)
+def _find_family(dataset: ChatDataset) -> set[str]:
+    """Return the keys of a data set, of what it was copied from, and of all copies of these."""
+    links, family = {(other.key, other.of) for other in list_all() if other.of}, {dataset.key}
+    while grown := {key for link in links if family & set(link) for key in link} - family:
+        family |= grown
+    return family
 
 
 def find_previous(dataset: ChatDataset) -> ChatDataset | None:
@@ -78,8 +75,8 @@ def compare(dataset: ChatDataset, previous: ChatDataset, shown: int = 20) -> Com
     """Return what changed between two data sets; a row that moved between the files is the same."""
     now, before = _list_rows(dataset), _list_rows(previous)
     new, gone = now[~numpy.isin(now["hash"], before["hash"])], before[~numpy.isin(before["hash"], now["hash"])]
-    is_copy = dataset.source != _origin_of(dataset) == _origin_of(previous)  # its rows keep their lines
-    both = numpy.intersect1d(new["at"], gone["at"]) if is_copy else ()
+    keeps_lines = dataset.of and previous.key in _find_family(dataset)
+    both = numpy.intersect1d(new["at"], gone["at"]) if keeps_lines else ()
     here, there = numpy.isin(new["at"], both), numpy.isin(gone["at"], both)
     pairs = zip(_read(previous, gone[there][:shown]), _read(dataset, new[here][:shown]), strict=False)
     return Comparison(

@@ -135,7 +135,7 @@ def _finish(folder: Path, request: Request, note: str, meter: Meter, converted: 
         reports = reports[0].with_findings([mark]), reports[1]
     has_test, note = test.exists(), note or VALIDATION_NOTE
     write_reports(folder, NO_TOKENIZER, reports)
-    write_manifest(folder, Manifest(request.name, request.source, note, has_test, time.time(), shape))
+    write_manifest(folder, Manifest(request.name, request.source, note, has_test, time.time(), shape, request.of))
     if any(aside.values()):
         write_set_aside(folder, aside)
     sha256 = hash_files(train, test if has_test else None)

@@ -45,6 +45,8 @@ def _draw(history: Chat, turn: Turn, reply: Reply, key: str) -> None:
     kept = datasets.find_answer(dataset.key, turn.prompt)
     if kept:
         _draw_kept(dataset, kept, history, reply, key)
+    elif reply.wanted:
+        st.caption("What you wrote before is in a version already, or was undone. To change it there, edit its row.")
     with st.form(f"{key}-form", border=False):
         answer = _answer_of(kept) if kept else reply.wanted or reply.answer
         st.text_area("The answer that was wanted", answer, key=f"{key}-answer", height=160)

@@ -80,6 +80,25 @@ def test_the_next_version_has_the_edits_and_every_other_row_on_its_line_and_side
     assert ([row.line for row in compared.added_rows], [row.line for row in compared.removed_rows]) == ([41], [out])
 
 
+def test_a_copy_that_is_made_twice_is_one_version(home: Home) -> None:
+    """As it is where the first was ended after the copy stood in its place and before its edits were forgotten."""
+    found = given()
+    keys = set()
+    for _ in range(2):
+        dataset.edit_row(found.key, "train", first_line(found, "train"), say("q", "better"))
+        keys.add(make(found).key)
+        assert dataset.list_edits(found.key) == []
+    (key,) = keys
+    assert dataset.find_latest(found).key == key
+
+
+def test_data_of_another_source_is_no_version_of_it(home: Home) -> None:
+    found = given()
+    other = from_upload("other/faq.jsonl", (json.dumps(say("q", "a")) + "\n").encode() * 40)
+    assert other.name == found.name
+    assert dataset.find_latest(found) == found
+
+
 def test_an_edited_row_is_checked_like_every_other(home: Home) -> None:
     found = given()
     line = first_line(found, "train")
