@@ -4,7 +4,6 @@ import streamlit as st
 
 from core import dataset as datasets
 from pages.parts.data import checks, compare, edits, findings, forms, numbers, repair, rows, source
-from pages.parts.kit.action import action
 from pages.parts.kit.guard import end_page
 from pages.parts.kit.links import link
 from pages.parts.kit.notices import draw_empty
@@ -14,14 +13,16 @@ st.title("Data")
 draft = choices.draw_or_get_draft()
 
 dataset = source.draw(draft)
+source.draw_use(draft, dataset)
 if dataset is None:
     end_page()
 
-limit = numbers.read_limit(draft)
+recipe, limit = numbers.read_recipe(draft)
 found = (*dataset.findings, *datasets.list_length_findings(dataset, limit))
 tokenizer = forms.find_tokenizer(draft)
 
 numbers.draw_tiles(dataset, limit)
+numbers.draw_cost(draft, dataset, recipe, limit)
 checks.follow(dataset, tokenizer)
 edits.draw(dataset, tokenizer)
 findings.draw(dataset, found, limit)
@@ -37,16 +38,3 @@ with right:
 
 if not draft.model:
     draw_empty("No model is chosen yet.", link("model"), "Go to Model & compute")
-with st.container(horizontal_alignment="right"):
-    edits.remind(dataset)
-    action(
-        "Use this data",
-        source.use,
-        draft.id,
-        dataset.key,
-        key="use-data",
-        type="primary",
-        icon="arrow_forward",
-        off=dataset.words,
-        then=link("launch"),
-    )

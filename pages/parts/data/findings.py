@@ -54,23 +54,30 @@ def describe(findings: Sequence[Finding]) -> str:
 
 def _draw_one(dataset: ChatDataset, finding: Finding) -> None:
     kind = finding.kind
-    key = f"{finding.file}-{finding.code}"
     label, icon, colour = _MARKS[kind.severity]
-    with st.container(border=True, gap="xsmall"):
-        with st.container(horizontal=True, vertical_alignment="center"):
-            st.badge(label, icon=icon, color=colour)  # type: ignore[arg-type]
-            st.text(f"{kind.title} · {_where(finding)}", width="stretch")
-            if finding.lines:
-                action("Show rows", show_finding, finding.code, finding.file, key=f"show-{key}", icon="search")
-            of = (dataset.folder, finding.code, finding.file)
-            if dataset.is_set_aside(finding):
-                action("Count it again", datasets.take_back, *of, key=f"take-back-{key}", icon="undo")
-            elif datasets.may_be_set_aside(finding.code):
-                action("Not a problem here", datasets.put_aside, *of, key=f"aside-{key}", icon="check")
-        if finding.example and finding.example != kind.title:
-            st.text(words.visible(finding.example))
-        repair = f" A repair can do it: {REPAIRS[kind.code]}" if kind.code in REPAIRS else ""
-        st.caption(words.plain(f"Fix: {kind.fix}{repair}"))
+    with st.container(border=True):
+        said, ways = st.columns([7, 2], vertical_alignment="center")
+        with said, st.container(gap="xsmall"):
+            with st.container(horizontal=True, vertical_alignment="center"):
+                st.badge(label, icon=icon, color=colour)  # type: ignore[arg-type]
+                st.text(f"{kind.title} · {_where(finding)}", width="stretch")
+            if finding.example and finding.example != kind.title:
+                st.text(words.visible(finding.example))
+            repair = f" A repair can do it: {REPAIRS[kind.code]}" if kind.code in REPAIRS else ""
+            st.caption(words.plain(f"Fix: {kind.fix}{repair}"))
+        with ways, st.container(gap="xsmall"):
+            _draw_ways(dataset, finding)
+
+
+def _draw_ways(dataset: ChatDataset, finding: Finding) -> None:
+    """Draw what can be done about a finding here."""
+    key, of = f"{finding.file}-{finding.code}", (dataset.folder, finding.code, finding.file)
+    if finding.lines:
+        action("Show rows", show_finding, finding.code, finding.file, key=f"show-{key}", icon="search", width="stretch")
+    if dataset.is_set_aside(finding):
+        action("Count it again", datasets.take_back, *of, key=f"take-back-{key}", icon="undo", width="stretch")
+    elif datasets.may_be_set_aside(finding.code):
+        action("Not a problem here", datasets.put_aside, *of, key=f"aside-{key}", icon="check", width="stretch")
 
 
 def _where(finding: Finding) -> str:

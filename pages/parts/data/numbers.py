@@ -3,33 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import streamlit as st
 
 from core import dataset as datasets
-from core import recipe
 from core.azureml.settings import LOCAL
 from core.catalog import base_models
+from core.catalog.prices import PRICE_UNKNOWN
 from core.dataset import ChatDataset
 from core.launch.drafts import Draft
+from core.launch.estimate import measure_work
+from core.launch.preflight import find_limit
+from core.launch.rows import deal_rows
+from core.recipe import Recipe, build_recipe
 from pages.parts.kit import charts, reads, words
 from pages.parts.kit.notices import ready
 from pages.parts.kit.tiles import draw_tile
+from pages.parts.tune.plan import read_current_plan
 
 _LISTED = 6
 
 
-def read_limit(draft: Draft) -> int:
-    """Return after how many tokens a row is cut, -1 where that is not known."""
+def read_recipe(draft: Draft) -> tuple[Recipe | None, int]:
+    """Return the settings of a draft, and after how many tokens these cut a row; None and -1 while not known."""
     if not draft.model:
-        return -1
+        return None, -1
     model = reads.read(base_models.get_base_model, draft.model, draft.model_version or "latest", max_age_s=300.0).value
     if model is None:
-        return -1
-    settings = recipe.build_recipe(model.defaults, draft.parameters, here=draft.connection == LOCAL)
-    asked = settings.whole("max_seq_length")
-    limits = [limit for limit in (asked, model.context_length or -1) if limit > 0]
-    return min(limits, default=-1)
+        return None, -1
+    recipe = build_recipe(model.defaults, draft.parameters, here=draft.connection == LOCAL)
+    return recipe, find_limit(recipe, model)
 
 
 def draw_tiles(dataset: ChatDataset, limit: int) -> None:
@@ -44,6 +48,34 @@ def draw_tiles(dataset: ChatDataset, limit: int) -> None:
         cut = words.number(stats.count_longer(limit)) if limit > 0 else "0"
         draw_tile("Cut rows", cut, help=_cut_help(limit))
     st.caption(words.plain(f"{dataset.name} · {dataset.source} · {dataset.split_note}".rstrip(" ·")))
+
+
+def draw_cost(draft: Draft, dataset: ChatDataset, recipe: Recipe | None, limit: int) -> None:
+    """Draw what a run goes through and what it costs: "1.23 M tokens × 3 epochs = 3.69 M; 2 to 4 min, $0.00 on …"."""
+    if recipe is None or not dataset.usable:
+        return
+    rows = deal_rows(dataset, limit, recipe.whole("seed"))
+    tokens, steps = measure_work(recipe, rows, 1, 1).tokens, recipe.whole("max_steps")
+    said = f"{'' if rows.measured else 'About '}{words.amount(tokens)} tokens"
+    if steps > 0:
+        said += f" an epoch, {words.plural(steps, 'step')}"
+    else:
+        epochs = recipe.whole("num_train_epochs")
+        said += f" × {words.plural(epochs, 'epoch')} = {words.amount(tokens * epochs)}"
+    st.text(f"{said}; {_describe_cost(replace(draft, dataset=dataset.key))}")
+    st.caption("Not counted: what is cut off, and the rows that validate.")
+
+
+def _describe_cost(draft: Draft) -> str:
+    """Return "2 to 4 min, $0.00 on this-machine.", or why that is not known. Never waits."""
+    if not draft.compute:
+        return f"{PRICE_UNKNOWN} until a compute is chosen."
+    snapshot = read_current_plan(draft)
+    if snapshot.value is None or snapshot.value.estimate is None:
+        return f"{PRICE_UNKNOWN}: {snapshot.error.message}" if snapshot.error else "time and price are being read…"
+    told, free = snapshot.value.estimate, snapshot.value.compute.price.is_free
+    listed = "" if free or told.cost.low is None else " List price, not your bill."
+    return f"{told.time_words}, {told.cost_words} on {snapshot.value.compute.name}.{listed}"
 
 
 def draw_lengths(dataset: ChatDataset, limit: int) -> None:

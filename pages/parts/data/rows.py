@@ -161,11 +161,13 @@ def _draw_more(chosen: Chosen, unit: str, *, has_turns: bool) -> None:
     """Draw the order of the rows, and by what else they are kept. unit: of their length."""
     kept = chosen.kept
     with st.popover("Sort and filter", icon=":material/tune:"):
-        _draw_choice("order", "Sort by", [name for name in _ORDERS if has_turns or "turns" not in name], kept.order)
+        with st.container(horizontal=True):
+            _draw_choice("order", "Sort by", [name for name in _ORDERS if has_turns or "turns" not in name], kept.order)
+            if has_turns:
+                _draw_choice("role", "With", list(_SPEAKERS), kept.role)
         _draw_range("lengths", f"Length in {unit}", kept.lengths)
         if has_turns:
             _draw_range("turns", "Messages", kept.turns)
-            _draw_choice("role", "With", list(_SPEAKERS), kept.role)
         size = fields.place("rows-per-page", chosen.per_page, _PAGE_SIZES)
         options = fields.follow(size, "The rows a page", _choose, "per_page")
         st.segmented_control("Rows a page", size.among, default=size.value, required=True, **options)

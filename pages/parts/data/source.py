@@ -12,11 +12,13 @@ from core.azureml.reader import Snapshot
 from core.dataset import ChatDataset, Preview
 from core.errors import BadInput
 from core.launch.drafts import Draft
+from pages.parts.data import edits
 from pages.parts.data import findings as data_findings
 from pages.parts.data import forms as data_forms
 from pages.parts.kit import fields, reads, words
 from pages.parts.kit.action import action
 from pages.parts.kit.elements.file_field import let_go
+from pages.parts.kit.links import link
 from pages.parts.kit.live import live
 from pages.parts.kit.notices import draw_empty, draw_error, ready
 from pages.parts.kit.state import set_url_id, ui, url_id
@@ -187,6 +189,26 @@ def _draw_preview(preview: Preview) -> None:
             st.text(words.visible(said))
 
 
-def use(draft_id: str, key: str) -> None:
-    """Save the data set in the draft."""
+def draw_use(draft: Draft, dataset: ChatDataset | None) -> None:
+    """Draw the button that takes the data, always in view, and why it is off."""
+    with st.bottom, st.container(horizontal=True, vertical_alignment="center"):
+        action(
+            "Use this data",
+            _use,
+            draft.id,
+            dataset.key if dataset else "",
+            key="use-data",
+            type="primary",
+            icon="arrow_forward",
+            off=dataset.words if dataset else "There is no data to use yet.",
+            then=link("launch"),
+            shortcut="Ctrl+Enter",
+        )
+        if dataset and dataset.usable:
+            st.caption(words.plain(f"{dataset.name} · {words.plural(dataset.rows, 'row')}"), width="content")
+        if dataset:
+            edits.remind(dataset)
+
+
+def _use(draft_id: str, key: str) -> None:
     choices.save(draft_id, dataset=key)

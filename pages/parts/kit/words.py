@@ -60,6 +60,14 @@ def format_rate(value: float | None) -> str:
     return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
 
 
+def amount(value: float) -> str:
+    """207865 -> "207,865"; 1234567 -> "1.23 M"."""
+    if value < 999_500:
+        return number(value)
+    millions = value / 1e6
+    return f"{number(millions) if millions >= 99.95 else f'{millions:.3g}'} M"
+
+
 def size(size_bytes: float) -> str:
     """269_000_000 -> "269 MB"."""
     for unit in ("B", "kB", "MB"):

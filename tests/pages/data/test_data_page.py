@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -214,6 +215,20 @@ def test_the_models_view_counts_learned_and_cut_tokens(prep: str) -> None:
     choose(app, "Show as", "As the model sees it")
     run_until(app, lambda app: "cut off at 512. Underlined: learned." in texts(app))
     assert "The first 3,000 tokens are shown." in texts(app)
+    assert not app.exception
+
+
+def test_what_a_run_goes_through_and_what_it_costs_stands_beside_the_numbers(home: Path) -> None:
+    """About 2 s: the price is the local workspace's."""
+    lines = [say(f"what is {number}", f"it is {number}") for number in range(100)]
+    begun = dataset.start_upload("costs.jsonl", "\n".join(lines).encode(), say("x", "y").encode())
+    app = run_until(open_data(prep=begun.id, **{"from": "upload"}), lambda app: "epochs = " in texts(app))
+    tokens, total = re.search(r"([\d,]+) tokens × 2 epochs = ([\d,]+); price unknown until", texts(app)).groups()  # type: ignore[union-attr]
+    assert 2 * int(tokens.replace(",", "")) == int(total.replace(",", ""))
+    draft = drafts.create_draft("local", model="tiny-chat", model_version="1", compute="this-machine")
+    app = open_app("data", at="local", draft=draft.id, prep=begun.id, **{"from": "upload"})
+    run_until(app, lambda app: re.search(r"= [\d,]+; .* (s|min), \$0.00 on this-machine\.", texts(app)) is not None)
+    assert "List price" not in texts(app)
     assert not app.exception
 
 

@@ -40,7 +40,7 @@ def test_the_preselected_set_up_takes_three_clicks_to_launch(page: Page, dashboa
     click(page, "Use these")
     expect_page(page, "Data")
     expect(page.get_by_role("button", name="Use this data")).to_be_enabled()
-    click(page, "Use this data")
+    page.keyboard.press("Control+Enter")
     expect_page(page, "Launch")
     assert "draft=" in page.url
     open_from_menu(page, "Data")
