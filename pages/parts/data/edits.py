@@ -64,6 +64,11 @@ def remind(dataset: ChatDataset) -> None:
         st.caption(said, width="content")
 
 
+def is_open() -> bool:
+    """Tell whether a row is being edited."""
+    return ui().view.get("edit") is not None
+
+
 def draw_row(dataset: ChatDataset, file: DataFile, row: Row) -> None:
     """Draw what waits for a row that is opened, and how to change it."""
     edit = datasets.find_edit(dataset.key, file, row.line)

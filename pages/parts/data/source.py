@@ -18,6 +18,7 @@ from pages.parts.data import forms as data_forms
 from pages.parts.kit import fields, reads, words
 from pages.parts.kit.action import action
 from pages.parts.kit.elements.file_field import let_go
+from pages.parts.kit.elements.key_hint import style_keys
 from pages.parts.kit.links import link
 from pages.parts.kit.live import live
 from pages.parts.kit.notices import draw_empty, draw_error, ready
@@ -202,12 +203,13 @@ def draw_use(draft: Draft, dataset: ChatDataset | None) -> None:
             icon="arrow_forward",
             off=dataset.words if dataset else "There is no data to use yet.",
             then=link("launch"),
-            shortcut="Ctrl+Enter",
+            shortcut=None if edits.is_open() else "Ctrl+Enter",  # which keeps the edit, too
         )
         if dataset and dataset.usable:
             st.caption(words.plain(f"{dataset.name} · {words.plural(dataset.rows, 'row')}"), width="content")
         if dataset:
             edits.remind(dataset)
+        style_keys()
 
 
 def _use(draft_id: str, key: str) -> None:

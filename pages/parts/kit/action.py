@@ -65,8 +65,6 @@ def action(
     elif in_form:
         clicked = st.form_submit_button(label, on_click=run_callback, args=(key, fn, args, then), **options)
     else:
-        if shortcut:  # Streamlit 1.67 draws the key in a primary button at 3.5:1 (light) and 2.8:1 (dark)
-            st.html(f"<style>.st-key-{key} kbd {{ opacity: 1 }}</style>")
         clicked = st.button(label, on_click=run_callback, args=(key, fn, args, then), shortcut=shortcut, **options)
     if off:
         st.caption(words.plain(off))
