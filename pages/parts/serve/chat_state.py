@@ -33,14 +33,14 @@ class Reply:
         kept = None
         if self.exchange is not None:
             kept = asdict(self.exchange) | {"answer": self.exchange.answer[:_RAW_KEPT]}
-        return {
+        wanted = {"wanted": self.wanted} if self.wanted else {}
+        return wanted | {
             "endpoint": self.endpoint,
             "answer": self.answer,
             "stats": asdict(self.stats) if self.stats else None,
             "exchange": kept,
             "error": _error_record(self.error),
             "stopped": self.stopped,
-            "wanted": self.wanted,
         }
 
     @classmethod
