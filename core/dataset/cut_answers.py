@@ -17,6 +17,7 @@ _ITEM = re.compile(r"[ \t]*(?:[-*•+–—]|\(?\d{1,3}[.)、]|\(?\w[.)])[ \t]*\
 _WIDE = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _SENTENCE_END = re.compile(r"\w{4}[\"”’»)]{0,2}[.!?؟۔]+[\"”’»)\]]{0,2}(?=\s)|[。！？]")
 _QUOTED = re.compile(r"[\"”»’*_] ?(?:[-~]|\N{EN DASH}|\N{EM DASH}) ?[\w. ]{2,40}$")  # "…" - Ann Lee
+_LABEL = re.compile(r"[\w ]{2,25}[:：]")  # Source: …
 _AFTER_MARK = re.compile(r"[.!?؟۔]\s|[。！？]")  # that of an abbreviation, too
 _ENDS = ".!?…。！？؟۔;；"
 # Words that another word follows: no sentence ends with one.
@@ -84,7 +85,7 @@ def _ends_in_sentence(text: str, line: str) -> bool:
     if not _is_prose(line, words):
         return False
     if _follows_sentences(text):
-        return _size(line) >= 30
+        return _size(line) >= 30 and not _LABEL.match(line)
     earlier = _SENTENCE_END.search(text) is not None
     return _size(line) >= (60 if earlier else 2 * LONG) and (earlier or line.count(",") * 6 <= len(words))
 

@@ -11,7 +11,7 @@ BIDIRECTIONAL = re.compile("[\u202a-\u202e\u2066-\u2069]")  # but for the marks 
 _CODE = re.compile(r"```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|`[^`\n]+`", re.DOTALL)
 _MARKER = re.compile(
     r"(?m)^[ \t]*### Instruction:|\[/?INST\]|<</?SYS>>|<[|｜][A-Za-z][\w▁]{1,30}[|｜]>|</?(?:start|end)_of_turn>|"
-    r"^[ \t]*### (?:Human|Assistant|User): ?|\ABEGINNING OF CONVERSATION:"
+    r"^[ \t]*### (?:Human|Assistant|User|System):|\n[ \t]*\n(?:Human|HUMAN|Assistant|ASSISTANT): ?\S"
 )
 # Marks of a whole message: an answer's heading can be of documentation, a speaker's name of a play.
 _EDGES = re.compile(
@@ -29,7 +29,7 @@ _BRACKETS = re.compile(
 _ANGLES = re.compile(r"<(?:placeholder|(?:insert|your|enter) [a-z][a-z ]{2,40}|(?:INSERT|YOUR)[ _][A-Z][A-Z _]{2,40})>")
 _USAGE = re.compile(r"(?i)\[options\]|\busage:")
 _TEMPLATES = re.compile(
-    r"(?i)jinja|handlebars|mustache|\bvue\b|vue\.?js|angular|\bhelm\b|liquid|django|ansible|latex|\bjsx\b|\breact\b|"
+    r"(?i)jinja|handlebars|mustache|\bvue\b|vue\.?js|angular|\bhelm\b|liquid|wiki|django|ansible|latex|\bjsx\b|\breact\b|"
     r"\btemplat|placeholder|merge field|curly|\bbraces\b|plantilla|marcador|llaves|шаблон|заповнювач|дужк|模板|占位符|"
     r"花括号|قالب|قوالب"
 )
@@ -46,6 +46,8 @@ def find_prompt_marker(text: str) -> str:
     match = _MARKER.search(plain) or _EDGES.search(plain)
     if match:
         return repr(match[0].strip())
+    if "</s>" in plain and "<s>" not in plain:  # where both are, they strike a text out
+        return "'</s>'"
     asks = _ASKS.search(plain)
     return "the turns of a talk as text" if asks and _ANSWERS.search(plain, asks.end()) else ""
 

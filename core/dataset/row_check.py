@@ -41,10 +41,11 @@ def check_rows(lines: Sequence[bytes]) -> tuple[list[int], Any]:
         contents = [message.get("content") or "" for message in messages]
         texts += contents
         owners += [at] * len(contents)
-        answers = [place for place, message in enumerate(messages) if message["role"] == "assistant"]
+        roles = [message["role"] for message in messages]
+        answers = [place for place, role in enumerate(roles) if role == "assistant"]
         if any(is_cut(contents[place]) and not messages[place].get("tool_calls") for place in answers):
             flags[at] |= _CUT
-        if answers and (last := answers[-1]):
+        if answers and "user" in roles[: (last := answers[-1])]:
             asked[at] = _hash_question(row, contents, last), _hash_answer(messages[last], contents[last])
     for at, found in zip(owners, check_texts(texts), strict=True):
         flags[at] |= found

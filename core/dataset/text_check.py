@@ -125,8 +125,9 @@ def _signs(codes: Any) -> dict[str, Any]:
         "brace": places[(signs == ord("{")) & (after == ord("{"))],
         "bracket": places[(signs == ord("[")) & _table("I/YNFLCUPEO")[after]],
         "angle": places[(signs == ord("<")) & _table("|<sepiyIYE\xef")[after]],
+        "closing": places[(signs == ord("<")) & (after == ord("/")) & (codes[places + 2] == ord("s"))],
         "encoded": places[(signs == ord(";")) & (after == ord("b"))],
-        "heading": places[(signs == ord("#")) & (after == ord(" ")) & _table("IHAUR")[codes[places + 2]]],
+        "heading": places[(signs == ord("#")) & (after == ord(" ")) & _table("IHAURS")[codes[places + 2]]],
         "turns": places[(signs == ord(":")) & _pairs("an", "nt", "AN", "NT", "AI")[pairs]],
         "secret": places[(signs == ord("=")) & _pairs("ig", "ey", "rd", "RD", "wd", "WD")[pairs]],
     }
@@ -229,6 +230,7 @@ _TESTS: dict[str, tuple[str, ...]] = {
     "brace": ("placeholder",),
     "bracket": ("placeholder", "prompt_marker"),
     "angle": ("placeholder", "prompt_marker"),
+    "closing": ("prompt_marker",),
     "heading": ("prompt_marker",),
     "turns": ("prompt_marker",),
     "secret": ("sas_token", "connection_string"),

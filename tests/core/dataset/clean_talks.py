@@ -99,6 +99,8 @@ ALSO = [
     "### Instructions\n\nOpen the gate.",
     "red, green, blue, yellow, white, black, grey, brown, pink, purple, orange, teal, olive, navy, lime",
     "Dear Ann,\n\nThe mill turns again, and the gate is repaired. Thank you for waiting.\n\nBest regards,\nTom Reed",
+    "The mill stands at the harbour.\n\nIt was built of oak.\n\nSource: a short history of the mills at the harbour",
+    "It was <s>three</s> two metres high.",
     "“The wheel turns while the water falls, and nothing is lost on the way to the sea.” - Ann Lee",
     "Dear Sir,\n\nI write to ask for the key of the mill. I shall be there at ten.\n\nYours,\n[Your Name]",
     "Roses are red,\nthe harbour is wide,\nthe mill wheel is turning\nalong with the tide",

@@ -35,6 +35,9 @@ PLANTED: dict[str, Sequence[str]] = {
         "It is north.\n\nHuman:",
         "<|user|>\nName a mill.<|assistant|>",
         "<|im_start|>user",
+        "It is north.</s>",
+        "It is north.\n\nHuman: And then?",
+        "### System:\nBe brief.",
         "<start_of_turn>user\nName a mill.<end_of_turn>",
         "### Human: Name a mill.\n### Assistant: North.",
         "USER: Name a mill.\nASSISTANT: North.",
@@ -222,6 +225,7 @@ def test_keys_in_texts_and_of_other_objects_are_not_taken_for_duplicates() -> No
 
 def test_one_question_with_two_answers_is_found_in_all_its_rows() -> None:
     lines = [row("a?", "b."), row("a?", "c."), row("d?", "e."), row("a?", "b."), row("a?", "b.", "d?", "e."), b""]
+    lines += [row("a?", "b.").replace(b"user", b"system"), row("a?", "c.").replace(b"user", b"system")]
     rivals, first = find_rivals(check_rows(lines)[1])
     assert (rivals.tolist(), first) == ([0, 1], (1, 0))
     assert len(find_rivals(check_rows([b""])[1])[0]) == 0
