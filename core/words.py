@@ -28,6 +28,11 @@ def plural(count: int, noun: str, many: str = "") -> str:
     return f"{number(count)} {noun if count == 1 else many or noun + 's'}"
 
 
+def plural_is(count: int, noun: str = "") -> str:
+    """(1, "row") -> "1 row is"; (3, "row") -> "3 rows are"; (3,) -> "3 are"."""
+    return f"{plural(count, noun) if noun else number(count)} {'is' if count == 1 else 'are'}"
+
+
 def exact(value: float) -> str:
     """Return every digit of a setting, as it is typed: 0.002 -> "2e-3", 0.9 -> "0.9"."""
     if value == 0 or 0.01 <= abs(value) < 1e6:

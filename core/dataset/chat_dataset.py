@@ -11,11 +11,12 @@ from typing import Self
 from core import home
 from core.dataset import row_index, row_pages, store
 from core.dataset.findings import DataFile, Finding, in_order
-from core.dataset.report import Report, Stats
+from core.dataset.report import Report, Stats, Unit
 from core.dataset.row_shapes import Shape
 from core.dataset.set_aside import NOTHING, SetAside, read_set_aside
 from core.dataset.store import TEST, TRAIN
 from core.dataset.token_counts import NO_TOKENIZER, mark_of
+from core.words import plural_is
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,10 @@ class ChatDataset:
     def look_again(self) -> Self:
         """Return the data set with what is set aside by now."""
         return replace(self, aside=read_set_aside(self.folder))
+
+    def unit_of(self, file: DataFile) -> Unit:
+        """Return what the rows of a file are called by their number: "line", or "row" where lines mean nothing."""
+        return self.test.unit if file == "test" and self.test else self.train.unit
 
     @property
     def _standing(self) -> tuple[Report, Report]:
@@ -173,14 +178,13 @@ def list_length_findings(dataset: ChatDataset, max_length: int) -> tuple[Finding
     """Return what a cut at `max_length` tokens does to the training rows: which lose their end, which every answer."""
     if max_length <= 0:
         return ()
-    lost = f"{dataset.stats.count_cut(max_length):,} are lost"
-    effects = {
-        "too_long": f"are cut at {max_length:,} {dataset.stats.length_unit}: {lost}.",
-        "no_trained_tokens": f"hold no answer before token {max_length:,}: nothing is learned from them.",
-    }
-    path, findings = dataset.train_path, []
-    for code, effect in effects.items():
+    path, lost = dataset.train_path, plural_is(dataset.stats.count_cut(max_length))
+    findings = []
+    for code in ("too_long", "no_trained_tokens"):
         places = row_pages.find_places(path, code, dataset.mark, max_length)
+        cut = f"{plural_is(len(places), 'row')} cut at {max_length:,} {dataset.stats.length_unit}: {lost} lost."
+        them = "that row" if len(places) == 1 else "these rows"
+        silent = f"Nothing is learned from {them}: no answer stands before token {max_length:,}."
         if len(places):
-            findings.append(row_index.make_finding(path, places, code, f"{len(places):,} rows {effect}"))
+            findings.append(row_index.make_finding(path, places, code, cut if code == "too_long" else silent))
     return tuple(findings)

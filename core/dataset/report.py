@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from core.dataset.findings import Finding, Severity, in_order
 
 ESTIMATE_UNIT = "tokens (estimate: characters / 4)"
 EXACT_UNIT = "tokens"
+Unit = Literal["line", "row"]
 
 
 @dataclass(frozen=True)
@@ -79,11 +80,12 @@ class Stats:
 
 @dataclass(frozen=True)
 class Report:
-    """What a check found in a file."""
+    """What a check found in a file. unit: what its rows are called by their number, "row" where lines mean nothing."""
 
     rows: int
     findings: tuple[Finding, ...] = ()
     stats: Stats = field(default_factory=Stats)
+    unit: Unit = "line"
 
     @property
     def errors(self) -> int:
@@ -106,7 +108,8 @@ class Report:
         count = "1 error" if self.errors == 1 else f"{self.errors:,} errors"
         if self.errors == 1 or not all(finding.lines for finding in errors):
             return f"Fix {count} first."
-        return f"Fix {count} first. Line {min(finding.lines[0] for finding in errors):,} is the first."
+        first = min(finding.lines[0] for finding in errors)
+        return f"Fix {count} first. {self.unit.capitalize()} {first:,} is the first."
 
     def with_findings(self, findings: Iterable[Finding]) -> Self:
         """Return a report with more findings; they replace those of the same kind."""
@@ -126,7 +129,7 @@ class Report:
         """Return a kept report. Earlier versions kept more, which follows from the findings."""
         kept = json.loads(text)
         findings = tuple(Finding.from_json(finding) for finding in kept.get("findings", ()))
-        return cls(kept["rows"], findings, Stats.from_json(kept["stats"]))
+        return cls(kept["rows"], findings, Stats.from_json(kept["stats"]), kept.get("unit", "line"))
 
 
 Reports = tuple[Report, Report | None]  # of the training file, and of the test file where there is one

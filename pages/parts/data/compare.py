@@ -32,7 +32,7 @@ def draw(dataset: ChatDataset) -> None:
             return
         st.table(_numbers(dataset, previous), hide_index=True, alt=compared.value.words)
         st.text(compared.value.words)
-        _draw_rows(compared.value)
+        _draw_rows(compared.value, dataset.unit_of("train"), previous.unit_of("train"))
 
 
 def _numbers(now: ChatDataset, before: ChatDataset) -> list[dict[str, str]]:
@@ -52,16 +52,16 @@ def _numbers(now: ChatDataset, before: ChatDataset) -> list[dict[str, str]]:
     ]
 
 
-def _draw_rows(compared: Comparison) -> None:
+def _draw_rows(compared: Comparison, unit: str, unit_before: str) -> None:
     if compared.edited_rows:
         st.markdown("**Edited**")
         for change in _page(compared.edited_rows, compared.edited, "Edited"):
-            st.caption(f"line {change.line}")
+            st.caption(f"{unit} {words.number(change.line)}")
             st.code(words.visible(describe_change(change)), language=None, wrap_lines=True)
     new, gone = st.columns(2, gap="medium")
-    for place, title, rows, count in (
-        (new, "New", compared.added_rows, compared.added),
-        (gone, "Gone", compared.removed_rows, compared.removed),
+    for place, title, rows, count, called in (
+        (new, "New", compared.added_rows, compared.added, unit),
+        (gone, "Gone", compared.removed_rows, compared.removed, unit_before),
     ):
         with place:
             st.markdown(f"**{title}**")
@@ -69,7 +69,7 @@ def _draw_rows(compared: Comparison) -> None:
                 st.text("No row.")
                 continue
             for row in _page(rows, count, title):
-                _draw_row(row)
+                _draw_row(row, called)
 
 
 def _page(rows: Sequence[T], count: int, title: str) -> Sequence[T]:
@@ -81,8 +81,8 @@ def _page(rows: Sequence[T], count: int, title: str) -> Sequence[T]:
     return rows[(at - 1) * _SHOWN : at * _SHOWN]
 
 
-def _draw_row(row: Row) -> None:
+def _draw_row(row: Row, unit: str) -> None:
     with st.container(border=True):
-        st.caption(f"line {row.line}")
+        st.caption(f"{unit} {words.number(row.line)}")
         said = "\n".join(f"{one['role']}: {one['content']}" for one in row.messages) or row.text
         st.text(words.visible(said[:_CHARACTERS]) + ("…" if len(said) > _CHARACTERS else ""))

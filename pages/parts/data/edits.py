@@ -91,7 +91,8 @@ def draw_row(dataset: ChatDataset, file: DataFile, row: Row) -> None:
 def _draw_edit(dataset: ChatDataset, edit: Edit, where: str = "") -> None:
     (change,) = datasets.list_edited(dataset, [edit])
     with st.container(horizontal=True, vertical_alignment="center"):
-        place = f"line {edit.line}" + (" of the test rows" if edit.file == "test" else "") if edit.line else "a new row"
+        place = f"{dataset.unit_of(edit.file)} {words.number(edit.line)}" if edit.line else "a new row"
+        place += " of the test rows" if edit.line and edit.file == "test" else ""
         st.caption(f"{place} · {edit.word}{where}", width="stretch")
         action(f"Undo: {place}", datasets.undo, [edit], key=f"undo-{edit.id}{where}", icon="undo", type="tertiary")
     if edit.row is not None:

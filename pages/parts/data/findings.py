@@ -45,9 +45,10 @@ def draw(dataset: ChatDataset, findings: tuple[Finding, ...], limit: int) -> Non
 
 
 def describe(findings: Sequence[Finding]) -> str:
-    """Return "2 kinds of error, 1 kind of warning. Errors block, warnings and hints do not."."""
+    """Return "2 kinds of error, 1 kind of warning. Errors must be mended first."."""
     kinds = Counter(finding.kind.severity for finding in findings)
-    counted = ", ".join(words.plural(kinds[severity], severity.value) for severity in Severity if kinds[severity])
+    found = [severity for severity in Severity if kinds[severity]]
+    counted = ", ".join(f"{words.plural(kinds[severity], 'kind')} of {severity.value}" for severity in found)
     blocks = any(severity.blocks for severity in kinds)
     return f"{counted}. " + ("Errors must be mended first." if blocks else "None of them blocks.")
 
@@ -60,7 +61,7 @@ def _draw_one(dataset: ChatDataset, finding: Finding) -> None:
         with said, st.container(gap="xsmall"):
             with st.container(horizontal=True, vertical_alignment="center"):
                 st.badge(label, icon=icon, color=colour)  # type: ignore[arg-type]
-                st.text(f"{kind.title} · {_where(finding)}", width="stretch")
+                st.text(f"{kind.title} · {_where(finding, dataset.unit_of(finding.file))}", width="stretch")
             if finding.example and finding.example != kind.title:
                 st.text(words.visible(finding.example))
             repair = f" A repair can do it: {REPAIRS[kind.code]}" if kind.code in REPAIRS else ""
@@ -80,7 +81,7 @@ def _draw_ways(dataset: ChatDataset, finding: Finding) -> None:
         action("Not a problem here", datasets.put_aside, *of, key=f"aside-{key}", icon="check", width="stretch")
 
 
-def _where(finding: Finding) -> str:
+def _where(finding: Finding, unit: str) -> str:
     """Return "3 rows: line 7, 12, 40 of the test file"."""
     file = " of the test file" if finding.file == "test" else ""
     if not finding.lines:
@@ -89,5 +90,5 @@ def _where(finding: Finding) -> str:
     shown = ", ".join(words.number(line) for line in lines[:_FIRST_LINES])
     more = "…" if len(lines) > _FIRST_LINES else ""
     if finding.count == 1:
-        return f"line {shown}{file}"
-    return f"{words.plural(finding.count, 'row')}: line {shown}{more}{file}"
+        return f"{unit} {shown}{file}"
+    return f"{words.plural(finding.count, 'row')}: {unit} {shown}{more}{file}"

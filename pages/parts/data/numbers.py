@@ -94,7 +94,7 @@ def draw_lengths(dataset: ChatDataset, limit: int) -> None:
         share = cut / max(1, stats.total_length)
         st.text(
             f"{words.plural(stats.count_longer(limit), 'row')} longer than {words.number(limit)}: "
-            f"{words.number(cut)} tokens ({share:.1%}) are cut off."
+            f"{words.plural(cut, 'token')} ({share:.1%}) {'is' if cut == 1 else 'are'} cut off."
         )
 
 

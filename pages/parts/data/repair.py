@@ -52,7 +52,8 @@ def _draw_changes(dataset: ChatDataset, codes: tuple[str, ...], file: DataFile) 
     at = st.pagination(pages, key=f"changes-page-{file}") if pages > 1 else 1
     for change in changes[(at - 1) * _SHOWN : at * _SHOWN]:
         titles = ", ".join(datasets.KINDS[code].title for code in change.codes)
-        st.caption(words.plain(f"line {change.line} · {titles}" + (" · left out" if change.after is None else "")))
+        place = f"{dataset.unit_of(file)} {words.number(change.line)}"
+        st.caption(words.plain(f"{place} · {titles}" + (" · left out" if change.after is None else "")))
         st.code(words.visible(describe_change(change)), language=None, wrap_lines=True)
     if len(changes) == 20:
         st.caption("The first 20 changes are shown. The copy has them all.")

@@ -44,25 +44,25 @@ def draw(dataset: ChatDataset, findings: tuple[Finding, ...], tokenizer: Path | 
     with st.container(horizontal=True, vertical_alignment="bottom"):
         file: DataFile = _draw_file(chosen.file) if dataset.test_path else "train"
         view = str(st.segmented_control("Show as", (CHAT, WITH_JSON, AS_MODEL), default=CHAT, required=True, key="as"))
-    path = dataset.path_of(file)
+    path, unit = dataset.path_of(file), dataset.unit_of(file)
     codes = {finding.code: finding for finding in findings if finding.file == file and finding.lines}
     with st.container(horizontal=True, vertical_alignment="bottom"):
         text = _draw_search_field(chosen.text)
         code = _draw_filter(chosen.code, codes) if codes else _ALL
-        line = _draw_line(chosen.line)
-        unit = "tokens" if dataset.stats.in_tokens else "characters"
-        _draw_more(chosen, unit, has_turns=datasets.has_turns(path))
+        line = _draw_line(chosen.line, unit)
+        measure = "tokens" if dataset.stats.in_tokens else "characters"
+        _draw_more(chosen, measure, has_turns=datasets.has_turns(path))
     set_url_id("row", f"{_TEST_ROW if file == 'test' else ''}{line}" if line else None)
     if line:
         row = datasets.find_row(path, line, dataset.mark)
         rows = [row] if row else []
         if not rows:
-            st.text(f"There is no row on line {words.number(line)}.")
+            st.text(f"There is no {'row on line' if unit == 'line' else unit} {words.number(line)}.")
     else:
-        _draw_kept(chosen.kept, unit)
+        _draw_kept(chosen.kept, measure)
         rows = _draw_pages(_Asked(path, code, text, dataset.mark, limit, chosen.kept, chosen.per_page))
     for row in rows:
-        _draw_row(row, view, tokenizer, limit, alone=bool(line))
+        _draw_row(row, unit, view, tokenizer, limit, alone=bool(line))
         if line:
             edits.draw_row(dataset, file, row)
 
@@ -151,9 +151,9 @@ def _draw_filter(code: str, codes: dict[str, Finding]) -> str:
     return str(field.value)
 
 
-def _draw_line(line: int | None) -> int | None:
-    options = fields.follow(fields.place("rows-line", line), "The line", _choose, "line")
-    st.number_input("Go to line", min_value=1, value=line, step=1, placeholder="All", **options)
+def _draw_line(line: int | None, unit: str) -> int | None:
+    options = fields.follow(fields.place("rows-line", line), f"The {unit}", _choose, "line")
+    st.number_input(f"Go to {unit}", min_value=1, value=line, step=1, placeholder="All", **options)
     return line
 
 
@@ -260,19 +260,20 @@ def _draw_search(asked: _Asked) -> list[Row]:
     return list(page.rows)
 
 
-def _draw_row(row: Row, view: str, tokenizer: Path | None, limit: int, *, alone: bool) -> None:
+def _draw_row(row: Row, unit: str, view: str, tokenizer: Path | None, limit: int, *, alone: bool) -> None:
+    name = f"{unit} {words.number(row.line)}"
     with st.container(border=True):
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.caption(words.plain(_describe(row)), width="stretch")
+            st.caption(words.plain(_describe(row, name)), width="stretch")
             if alone:
                 action("Show all rows", _open, None, key="close-row", icon="close")
             else:
-                action(f"Open line {row.line}", _open, row.line, key=f"open-row-{row.line}", icon="open_in_full")
+                action(f"Open {name}", _open, row.line, key=f"open-row-{row.line}", icon="open_in_full")
         longest = _OPENED_CHARACTERS if alone else _SHOWN_CHARACTERS
         if not row.messages:
             st.text(_shorten(row.text, longest))
         elif view == AS_MODEL:
-            _draw_as_model(row, tokenizer, limit)
+            _draw_as_model(row, name, tokenizer, limit)
         elif view == WITH_JSON:
             chat, raw = st.columns(2, gap="medium")
             with chat:
@@ -283,8 +284,8 @@ def _draw_row(row: Row, view: str, tokenizer: Path | None, limit: int, *, alone:
             _draw_chat(row, longest)
 
 
-def _describe(row: Row) -> str:
-    parts = [f"line {row.line}"]
+def _describe(row: Row, name: str) -> str:
+    parts = [name]
     if row.tokens:
         parts.append(f"{words.plural(row.tokens, 'token')}, {words.number(row.trained)} learned")
     if not row.messages:
@@ -303,7 +304,7 @@ def _draw_chat(row: Row, longest: int) -> None:
             st.code(_shorten(_pretty(row.tools), longest), language=None, wrap_lines=True)
 
 
-def _draw_as_model(row: Row, tokenizer: Path | None, limit: int) -> None:
+def _draw_as_model(row: Row, name: str, tokenizer: Path | None, limit: int) -> None:
     if tokenizer is None:
         st.text("The chosen model's tokenizer is not on this machine, so its tokens cannot be shown.")
         return
@@ -319,7 +320,7 @@ def _draw_as_model(row: Row, tokenizer: Path | None, limit: int) -> None:
     said = f"{words.plural(len(seen.tokens), 'token')}, {words.number(seen.learned)} learned"
     said += f", {words.number(seen.cut)} cut off at {words.number(limit)}" if seen.cut else ""
     st.caption(f"{said}. Underlined: learned. Struck out: cut off. The rest is read, not learned.")
-    draw_tokens(shown, key=f"tokens-{row.line}", alt=f"Line {row.line} as the model sees it: {said}.")
+    draw_tokens(shown, key=f"tokens-{row.line}", alt=f"{name.capitalize()} as the model sees it: {said}.")
     if len(seen.tokens) > len(shown):
         st.caption(f"The first {words.number(len(shown))} tokens are shown.")
 

@@ -9,6 +9,7 @@ from core.words import duration
 from core.words import exact as exact
 from core.words import number as number
 from core.words import plural as plural
+from core.words import plural_is as plural_is
 
 _ESCAPED = str.maketrans({character: "\\" + character for character in "\\`*_{}[]()#+!|<>~$:@."})
 

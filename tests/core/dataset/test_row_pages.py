@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy
 import pytest
 
+from core import dataset
 from core.dataset import row_index
 from core.dataset.file_check import check_file
+from core.dataset.report import Report
 from core.dataset.row_pages import EVERY_ROW, Kept, Order, has_turns, read_page
 from core.dataset.scan import scan_file
+from core.home import Home
 
 SYSTEM, TOOL = {"role": "system", "content": "Be short."}, {"role": "tool", "content": "12"}
 
@@ -104,3 +108,25 @@ def test_a_page_of_a_large_file_comes_within_300_ms_however_it_is_chosen(tmp_pat
             read_page(path, 500, kept=kept, **asked)
             took.append(time.process_time() - begun)
     assert numpy.max(took) < 0.3, took
+
+
+def test_what_a_cut_does_is_said_of_one_row_and_of_several(home: Home) -> None:
+    texts = ["a" * 400, *("short" for _ in range(20))]
+    begun = dataset.start_upload("cut.jsonl", "\n".join(row(f"q{at}", text) for at, text in enumerate(texts)).encode())
+    assert begun.dataset is not None
+    unit = begun.dataset.stats.length_unit
+    (one,) = dataset.list_length_findings(begun.dataset, 100)
+    assert one.example == f"1 row is cut at 100 {unit}: 1 is lost."
+    (most,) = dataset.list_length_findings(begun.dataset, 1)
+    assert most.example.startswith(f"{begun.dataset.rows} rows are cut at 1 {unit}: ")
+    assert most.example.endswith(" are lost.")
+    assert dataset.list_length_findings(begun.dataset, -1) == ()
+
+
+def test_rows_of_a_file_whose_lines_mean_nothing_are_named_as_rows(home: Home) -> None:
+    begun = dataset.start_upload("broken.jsonl", "\n".join([row("a", "b"), "{", "{", *[row("c", "d")] * 9]).encode())
+    assert begun.dataset is not None
+    assert begun.dataset.words == "Fix 2 errors first. Line 2 is the first."
+    report = Report.from_json(replace(begun.dataset.train, unit="row").to_json())
+    assert report.words == "Fix 2 errors first. Row 2 is the first."
+    assert replace(begun.dataset, train=report).unit_of("test") == "row"
