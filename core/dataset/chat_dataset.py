@@ -10,8 +10,8 @@ from typing import Self
 
 from core import home
 from core.dataset import row_index, row_pages, store
-from core.dataset.findings import DataFile, Finding, in_order
-from core.dataset.report import Report, Stats, Unit
+from core.dataset.findings import DataFile, Finding, Unit, in_order
+from core.dataset.report import Report, Stats
 from core.dataset.row_shapes import Shape
 from core.dataset.set_aside import NOTHING, SetAside, read_set_aside
 from core.dataset.store import TEST, TRAIN

@@ -119,7 +119,7 @@ def retype(row: Row, typed: Sequence[str]) -> dict[str, Any]:
         return given | {"messages": [_retype_message(message, text) for message, text in pairs]}
     parsed, problem = read_line(row.line, typed[0].encode())
     if problem:
-        raise BadInput(problem.message, _MEND)
+        raise BadInput(problem.said(), _MEND)
     return parsed or {}
 
 

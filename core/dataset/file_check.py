@@ -9,43 +9,43 @@ from pathlib import Path
 import numpy
 
 from core.dataset import row_index
-from core.dataset.findings import Finding, in_order
+from core.dataset.findings import Finding, Unit, in_order
 from core.dataset.progress import Meter
 from core.dataset.report import ESTIMATE_UNIT, Report, Stats
 from core.dataset.scan import Scan, scan_file
 from core.recipe import MINIMUM_ROWS
 
 
-def check_file(path: Path, minimum_rows: int = MINIMUM_ROWS, meter: Meter | None = None) -> Report:
-    """Check a JSONL chat file, and write its row index; lengths are estimated."""
+def check_file(path: Path, minimum_rows: int = MINIMUM_ROWS, meter: Meter | None = None, unit: Unit = "line") -> Report:
+    """Check a JSONL chat file, and write its row index; lengths are estimated. unit: what findings call a row by."""
     if refusal := _refuse(path):
         row_index.path_of(path).write_bytes(b"")  # no rows
-        return Report(0, (refusal,))
+        return Report(0, (refusal,), unit=unit)
     scan = scan_file(path, meter)
     findings = [
-        row_index.make_finding(path, row_index.find_flagged(path, code), code, problem.message)
+        row_index.make_finding(path, row_index.find_flagged(path, code), code, problem.said(unit))
         for code, problem in scan.examples.items()
     ]
-    findings += _check_whole(path, scan.rows, minimum_rows)
-    return Report(scan.rows, in_order(findings), _count(path, scan))
+    findings += _check_whole(path, scan.rows, minimum_rows, unit)
+    return Report(scan.rows, in_order(findings), _count(path, scan), unit)
 
 
-def find_leakage(train: Path, test: Path) -> Finding | None:
+def find_leakage(train: Path, test: Path, unit: Unit = "line") -> Finding | None:
     """Flag the rows of a checked test file that training holds too; return the finding."""
     hashes = row_index.read(test)["hash"]
     leaked = numpy.isin(hashes, row_index.read(train)["hash"]) & (hashes != 0)
-    return _mark(test, leaked, "leakage", "is in the training file too", "are in the training file too")
+    return _mark(test, leaked, "leakage", "is in the training file too", "are in the training file too", unit)
 
 
-def _find_copies(path: Path) -> Finding | None:
+def _find_copies(path: Path, unit: Unit) -> Finding | None:
     """Flag the rows that say the same as an earlier one; return the finding."""
     hashes = numpy.array(row_index.read(path)["hash"])
     copies = hashes != 0
     copies[numpy.unique(hashes, return_index=True)[1]] = False
-    return _mark(path, copies, "duplicate", "is a copy of an earlier row", "are copies of an earlier row")
+    return _mark(path, copies, "duplicate", "is a copy of an earlier row", "are copies of an earlier row", unit)
 
 
-def _mark(path: Path, chosen: row_index.Rows, code: str, one_is: str, many_are: str) -> Finding | None:
+def _mark(path: Path, chosen: row_index.Rows, code: str, one_is: str, many_are: str, unit: Unit) -> Finding | None:
     """Flag the chosen rows, `(rows,)` of bool, in the index of a file; return the finding."""
     places = numpy.flatnonzero(chosen)
     if not len(places):
@@ -53,7 +53,7 @@ def _mark(path: Path, chosen: row_index.Rows, code: str, one_is: str, many_are: 
     row_index.add_flag(path, places, code)
     count = f"1 row {one_is}" if len(places) == 1 else f"{len(places):,} rows {many_are}"
     first = row_index.read(path)["line"][places[0]]
-    return row_index.make_finding(path, places, code, f"{count}. Line {first:,} is the first.")
+    return row_index.make_finding(path, places, code, f"{count}. {unit.capitalize()} {first:,} is the first.")
 
 
 def _count(path: Path, scan: Scan) -> Stats:
@@ -69,13 +69,13 @@ def _count(path: Path, scan: Scan) -> Stats:
     return Stats(turns=dict(sorted(turns.items())), roles=dict(roles)).with_lengths(lengths, ESTIMATE_UNIT)
 
 
-def _check_whole(path: Path, rows: int, minimum_rows: int) -> Iterator[Finding]:
+def _check_whole(path: Path, rows: int, minimum_rows: int, unit: Unit) -> Iterator[Finding]:
     if not rows:
         yield Finding("empty_file", "The file is empty.")
     elif rows < minimum_rows:
         has = "1 row" if rows == 1 else f"{rows} rows"
         yield Finding("too_few_rows", f"The file has {has}; training needs at least {minimum_rows}.")
-    if copies := _find_copies(path):
+    if copies := _find_copies(path, unit):
         yield copies
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 from core.recipe import MINIMUM_ROWS
 
 DataFile = Literal["train", "test"]  # which of a data set's files
+Unit = Literal["line", "row"]  # what a row is called by: its line, or its number where lines mean nothing
 KEPT_LINES = 50  # of each finding; its other rows are counted, and found by their flags
 
 

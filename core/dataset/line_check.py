@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from core.dataset.findings import JUDGED, KINDS
+from core.dataset.findings import JUDGED, KINDS, Unit
 
 BOM = b"\xef\xbb\xbf"
 CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufffe\uffff]")
@@ -23,17 +23,27 @@ _JSON_MISTAKES = {
     "Invalid control character at": "a line break or tab stands inside a text",
     "Invalid \\escape": "a backslash stands before a letter that cannot be escaped",
     "Invalid \\uXXXX escape": "a \\u is not followed by four digits",
+    "Unexpected UTF-8 BOM": "a byte order mark stands before the object",
 }
+_OTHER_MISTAKE = "something stands where it must not"
 _TYPES = {list: "a list", dict: "an object", str: "a text", bool: "true or false", int: "a number", float: "a number"}
+
+
+class _NotANumberError(ValueError):
+    """NaN or Infinity, of which JSON knows none."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong with a line (from 1): the code of a kind of finding, and a sentence."""
+    """What is wrong with a line (from 1): the code of a kind of finding, and what follows the place in a sentence."""
 
     line: int
     code: str
     message: str
+
+    def said(self, unit: Unit = "line") -> str:
+        """Return the whole sentence: "Row 5: message 2 (user) is blank."."""
+        return f"{unit.capitalize()} {self.line:,}{self.message}"
 
     @property
     def blocks(self) -> bool:
@@ -53,15 +63,17 @@ def read_line(line: int, raw: bytes) -> tuple[dict[str, Any] | None, Problem | N
         row = json.loads(text, parse_constant=_refuse_constant)
     except UnicodeDecodeError as error:
         what = f"byte 0x{raw[error.start]:02x} at position {error.start + 1}"
-        return None, Problem(line, "not_utf8", f"Line {line} is not UTF-8 text: {what}.")
+        return None, Problem(line, "not_utf8", f" is not UTF-8 text: {what}.")
     except json.JSONDecodeError as error:
-        return None, Problem(line, "not_json", f"Line {line} is not JSON: {_explain_json(text, error)}.")
+        return None, Problem(line, "not_json", f" is not JSON: {_explain_json(text, error)}.")
     except RecursionError:
-        return None, Problem(line, "too_deep", f"Line {line} is nested too deeply.")
-    except ValueError as error:
-        return None, Problem(line, "not_json", f"Line {line} is not JSON: {error} is not a number in JSON.")
+        return None, Problem(line, "too_deep", " is nested too deeply.")
+    except _NotANumberError as error:
+        return None, Problem(line, "not_json", f" is not JSON: {error} is not a number in JSON.")
+    except ValueError:  # what is left: Python reads no whole number of that many digits
+        return None, Problem(line, "not_json", " holds a number with too many digits.")
     if not isinstance(row, dict):
-        return None, Problem(line, "not_object", f"Line {line} is {_type_of(row)}, not an object.")
+        return None, Problem(line, "not_object", f" is {_type_of(row)}, not an object.")
     return row, None
 
 
@@ -84,19 +96,19 @@ def check_row(line: int, row: dict[str, Any]) -> list[Problem]:
     if UNREADABLE in row:
         problem = row[UNREADABLE]
         said = problem.get("said") if isinstance(problem, dict) else "cannot be read"
-        return [Problem(line, "bad_table_row", f"Line {line} {said}.")]
+        return [Problem(line, "bad_table_row", f" {said}.")]
     if "messages" not in row:
         names = ", ".join(f'"{name}"' for name in list(row)[:4]) or "nothing"
-        return [Problem(line, "no_messages", f'Line {line} has no "messages"; it has {names}.')]
+        return [Problem(line, "no_messages", f' has no "messages"; it has {names}.')]
     messages = row["messages"]
     if not isinstance(messages, list):
-        said = f'Line {line}: "messages" is {_type_of(messages)}, not a list.'
+        said = f': "messages" is {_type_of(messages)}, not a list.'
         return [Problem(line, "no_messages", said)]
     if not messages:
-        return [Problem(line, "empty_messages", f'Line {line}: "messages" is empty.')]
+        return [Problem(line, "empty_messages", ': "messages" is empty.')]
     mistakes = [_check_message(message) for message in messages]
     problems = [
-        Problem(line, mistake[0], f"Line {line}: message {number} {mistake[1]}.")
+        Problem(line, mistake[0], f": message {number} {mistake[1]}.")
         for number, mistake in enumerate(mistakes, start=1)
         if mistake
     ]
@@ -116,7 +128,7 @@ def _explain_json(text: str, error: json.JSONDecodeError) -> str:
         if body[error.pos : error.pos + 1] == "'":
             return f"character {at} has a single quote; JSON needs double quotes"
         return f"a name is missing at character {at}"
-    mistake = next((said for start, said in _JSON_MISTAKES.items() if error.msg.startswith(start)), error.msg.lower())
+    mistake = next((said for start, said in _JSON_MISTAKES.items() if error.msg.startswith(start)), _OTHER_MISTAKE)
     return f"{mistake} at character {at}"
 
 
@@ -141,19 +153,19 @@ def _check_message(message: Any) -> tuple[str, str] | None:
 
 def _check_order(line: int, roles: list[str]) -> list[Problem]:
     if "assistant" not in roles:
-        return [Problem(line, "no_assistant", f"Line {line} has no assistant message: there is nothing to learn.")]
+        return [Problem(line, "no_assistant", " has no assistant message: there is nothing to learn.")]
     problems = []
     if len(roles) == 1:
-        said = f"Line {line} is one message alone; the service leaves such rows out of the training."
+        said = " is one message alone; the service leaves such rows out of the training."
         problems.append(Problem(line, "lone_message", said))
     if roles[-1] != "assistant":
-        said = f"Line {line} ends with a {roles[-1]} message; only answers are learned."
+        said = f" ends with a {roles[-1]} message; only answers are learned."
         problems.append(Problem(line, "ends_without_answer", said))
     if "system" in roles[1:]:
-        said = f"Line {line} has a system message that is not the first."
+        said = " has a system message that is not the first."
         problems.append(Problem(line, "system_not_first", said))
     if any(first == second for first, second in itertools.pairwise(roles) if first in ("user", "assistant")):
-        said = f"Line {line} has two messages of one role in a row; some models refuse that."
+        said = " has two messages of one role in a row; some models refuse that."
         problems.append(Problem(line, "roles_repeat", said))
     return problems
 
@@ -180,4 +192,4 @@ def _type_of(value: Any) -> str:
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(name)
+    raise _NotANumberError(name)

@@ -20,7 +20,8 @@ import numpy
 from core import home
 from core.dataset import near_copies, row_index, store
 from core.dataset.chat_dataset import ChatDataset, find_dataset
-from core.dataset.findings import ERROR_FLAGS, DataFile, Finding, flag
+from core.dataset.findings import ERROR_FLAGS, DataFile, Finding, Unit, flag
+from core.dataset.line_check import Problem
 from core.dataset.progress import Meter, Progress
 from core.dataset.row_check import ASKED, check_rows, describe, find_rivals, text_of
 from core.dataset.token_counts import NO_TOKENIZER, count_both, mark_of
@@ -99,16 +100,18 @@ def run_checks(dataset: ChatDataset, tokenizer: Path | None = None) -> None:
         meter = Meter(lambda now: home.write_atomically(folder / "analysis.json", json.dumps(asdict(now))))
         if not store.has_findings(folder, "text"):
             store.write_findings(
-                folder, "text", {file: _check_text(path, meter) for file, path in dataset.files.items()}
+                folder,
+                "text",
+                {file: _check_text(path, meter, dataset.train.unit) for file, path in dataset.files.items()},
             )
         if tokenizer and not store.has_reports(folder, mark_of(tokenizer)):
             _count_tokens(dataset, tokenizer, meter)
         if not store.has_findings(folder, "near"):
-            store.write_findings(folder, "near", _check_near(dataset.files, folder, meter))
+            store.write_findings(folder, "near", _check_near(dataset.files, folder, meter, dataset.train.unit))
         (folder / "analysis.json").unlink(missing_ok=True)
 
 
-def _check_text(path: Path, meter: Meter) -> list[Finding]:
+def _check_text(path: Path, meter: Meter, unit: Unit) -> list[Finding]:
     """Look for what needs a look in the texts of every row; writes the index's layer "text"."""
     rows = row_index.read(path)
     flags = numpy.zeros(len(rows), numpy.uint64)
@@ -120,16 +123,19 @@ def _check_text(path: Path, meter: Meter) -> list[Finding]:
             flags[first + at] = suspected
             for code in _TEXT_CODES if suspected else ():
                 if suspected & flag(code) and code not in examples:
-                    examples[code] = f"Line {rows['line'][first + at]}{describe(lines[at], code)}"
+                    examples[code] = Problem(int(rows["line"][first + at]), code, describe(lines[at], code)).said(unit)
     rivals, (later, earlier) = find_rivals(asked)
     if len(rivals):
         flags[rivals] |= numpy.uint64(flag("two_answers"))
         first_line, line = rows["line"][earlier], rows["line"][later]
-        examples["two_answers"] = f"Line {line} asks what line {first_line} asks, and has another answer."
+        said = f" asks what {unit} {first_line:,} asks, and has another answer."
+        examples["two_answers"] = Problem(int(line), "two_answers", said).said(unit)
     return _keep(path, "text", flags, examples)
 
 
-def _check_near(paths: Mapping[DataFile, Path], folder: Path, meter: Meter) -> dict[DataFile, list[Finding]]:
+def _check_near(
+    paths: Mapping[DataFile, Path], folder: Path, meter: Meter, unit: Unit
+) -> dict[DataFile, list[Finding]]:
     """Look for rows that are nearly the same, in both files together; writes each index's layer "near"."""
     signatures = folder / "signatures.part"
     with signatures.open("wb") as file:
@@ -150,8 +156,9 @@ def _check_near(paths: Mapping[DataFile, Path], folder: Path, meter: Meter) -> d
             if 0 <= place < len(copies) and not copies[place]:
                 code = "near_leakage" if in_training else "near_duplicate"
                 flags[place] = flag(code)
-                other = f"{lines[pair.earlier]} of the training file" if in_training else f"{lines[pair.earlier]}"
-                examples.setdefault(code, f"Line {lines[pair.row]} is nearly the same as line {other}.")
+                other = f"{unit} {lines[pair.earlier]:,}" + (" of the training file" if in_training else "")
+                problem = Problem(int(lines[pair.row]), code, f" is nearly the same as {other}.")
+                examples.setdefault(code, problem.said(unit))
         findings[file_name] = _keep(path, "near", flags, examples)
         begin += len(copies)
     return findings

@@ -133,7 +133,7 @@ def preview_lines(lines: list[bytes], mapping: Mapping[str, str] | None = None) 
 
 def _group(code: str, problems: list[Problem]) -> Finding:
     lines = tuple(dict.fromkeys(problem.line for problem in problems))
-    return Finding(code, problems[0].message, len(lines), lines)
+    return Finding(code, problems[0].said(), len(lines), lines)
 
 
 def _read_error(result: Mapping[str, str]) -> TunedeckError:

@@ -6,16 +6,15 @@ import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy
 from numpy.typing import NDArray
 
-from core.dataset.findings import Finding, Severity, in_order
+from core.dataset.findings import Finding, Severity, Unit, in_order
 
 ESTIMATE_UNIT = "tokens (estimate: characters / 4)"
 EXACT_UNIT = "tokens"
-Unit = Literal["line", "row"]
 
 
 @dataclass(frozen=True)

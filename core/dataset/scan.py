@@ -140,7 +140,7 @@ class _Reader:
     def _read_slowly(self, line: int, raw: bytes) -> tuple[int, int, int, int]:
         """Return hash, flags, characters and turns of a line that the fast path refused; note what is wrong with it."""
         if len(raw) >= MAX_LINE:
-            said = f"Line {line} is longer than {MAX_LINE >> 20} MiB and was not read."
+            said = f" is longer than {MAX_LINE >> 20} MiB and was not read."
             self._note([Problem(line, "line_too_long", said)])
             return 0, _LONG_LINE, 0, 0
         row, problems = check_line(line, raw)
@@ -171,7 +171,7 @@ def _control_problem(line: int, row: dict[str, Any]) -> Problem:
     for number, message in enumerate(row["messages"]):
         content = message.get("content") if isinstance(message, dict) else None
         if isinstance(content, str) and (control := CONTROL.search(content)):
-            said = f"Line {line}: message {number + 1} holds the control character U+{ord(control[0]):04X}."
+            said = f": message {number + 1} holds the control character U+{ord(control[0]):04X}."
             return Problem(line, "control_characters", said)
     raise ValueError(f"line {line} holds no control character")
 

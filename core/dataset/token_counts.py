@@ -86,7 +86,9 @@ def _count_file(report: Report, path: Path, tokenizer: Path, meter: Meter | None
         if len(places := row_index.find_flagged(path, code)):
             line = int(row_index.read(path)["line"][places[0]])
             words = f": {refusals[line].words}" if code.endswith("refused") else ""
-            findings.append(row_index.make_finding(path, places, code, f"Line {line} {said}{words}"))
+            findings.append(
+                row_index.make_finding(path, places, code, f"{report.unit.capitalize()} {line:,} {said}{words}")
+            )
     return counted.with_findings(findings)
 
 

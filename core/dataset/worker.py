@@ -202,7 +202,7 @@ def _check_both(train: Path, test: Path, meter: Meter, first: Report | None = No
     first = first or check_file(train, meter=meter)
     if not test.exists():
         return first, None
-    second, leakage = check_file(test, minimum_rows=1, meter=meter), find_leakage(train, test)
+    second, leakage = check_file(test, 1, meter, first.unit), find_leakage(train, test, first.unit)
     return first, second.with_findings([leakage] if leakage else [])
 
 

@@ -59,12 +59,14 @@ def test_an_answer_that_calls_tools_needs_no_content(content: str | None) -> Non
             "Line 7: message 2 (assistant) holds half of a character (a lone surrogate).",
         ),
         (row(said("user")), "Line 7 has no assistant message: there is nothing to learn."),
+        ("\ufeff" + GOOD, "Line 7 is not JSON: a byte order mark stands before the object at character 1."),
+        (GOOD.replace('"Hi"', "9" * 5000), "Line 7 holds a number with too many digits."),
         (GOOD.encode().replace(b"Hi", b"H\xe9"), "Line 7 is not UTF-8 text: byte 0xe9 at position 45."),
     ],
 )
 def test_a_broken_row_says_what_and_where(text: str | bytes, message: str) -> None:
     found = find(text)
-    assert [(problem.message, problem.blocks) for problem in found] == [(message, True)]
+    assert [(problem.said(), problem.blocks) for problem in found] == [(message, True)]
     assert found[0].line == 7
 
 
@@ -80,6 +82,11 @@ def test_what_only_some_models_refuse_is_a_warning(text: str, message: str) -> N
     found = find(text)
     assert [problem.blocks for problem in found] == [False]
     assert message in found[0].message
+
+
+def test_a_row_is_called_by_its_number_where_lines_mean_nothing() -> None:
+    problem = find(row(said("user", " "), said("assistant")), 1234)[0]
+    assert problem.said("row") == "Row 1,234: message 1 (user) is blank."
 
 
 def test_deep_nesting_does_not_end_the_check() -> None:

@@ -73,6 +73,6 @@ def test_a_line_too_long_to_read_is_named_and_the_next_ones_are_read(tmp_path: P
     path = tmp_path / "x.jsonl"
     path.write_bytes(b"\n".join([good, b'{"a": "' + b"x" * (2 * MAX_LINE + 100), good, good]))
     scan = scan_file(path)
-    assert scan.examples["line_too_long"].message == "Line 2 is longer than 32 MiB and was not read."
+    assert scan.examples["line_too_long"].said() == "Line 2 is longer than 32 MiB and was not read."
     assert numpy.flatnonzero(row_index.read(path)["flags"] & numpy.uint64(flag("line_too_long"))).tolist() == [1]
     assert [(row.line, bool(row.messages)) for row in read_rows(path, 2, 5)] == [(3, True), (4, True)]
