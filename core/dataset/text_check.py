@@ -101,15 +101,16 @@ def _suspicious(codes: Any) -> dict[str, Any]:
     digits = numpy.flatnonzero((codes - numpy.uint8(48)) < 10)
     spaces = numpy.flatnonzero(codes <= 32)
     gaps = numpy.diff(spaces)
-    leads = numpy.flatnonzero(codes[:-1] == 0xC3)
+    leads = numpy.flatnonzero(codes >= 0xC3)
+    lead, second, third = codes[leads], codes[leads + 1], codes[leads + 2]
     return {
         "digits": digits[:-8][digits[8:] - digits[:-8] <= 24],
         "digit_run": digits[:-6][digits[6:] - digits[:-6] <= 8],
         "key": spaces[1:][gaps > 16] - 1,
         "long_run": _sampled_runs(codes, spaces, gaps),
-        "garbled": leads[_LEADS[codes[leads + 1]]],
-        "replaced": numpy.flatnonzero((codes[:-2] == 0xEF) & (codes[1:-1] == 0xBF) & (codes[2:] == 0xBD)),
-        "turned": _find_turned(codes),
+        "garbled": leads[(lead == 0xC3) & _LEADS[second]],
+        "replaced": leads[(lead == 0xEF) & (second == 0xBF) & (third == 0xBD)],
+        "turned": leads[(lead == 0xE2) & (second & 0xFE == 0x80) & _TURNING[(second & 1) * 128 + (third & 127)]],
         **_signs(codes),
     }
 
@@ -131,14 +132,6 @@ def _signs(codes: Any) -> dict[str, Any]:
         "turns": places[(signs == ord(":")) & _pairs("an", "nt", "AN", "NT", "AI")[pairs]],
         "secret": places[(signs == ord("=")) & _pairs("ig", "ey", "rd", "RD", "wd", "WD")[pairs]],
     }
-
-
-def _find_turned(codes: Any) -> Any:
-    """Return the places of U+202A to U+202E and U+2066 to U+2069."""
-    leads = numpy.flatnonzero(codes[:-2] == 0xE2)
-    second, third = codes[leads + 1], codes[leads + 2]
-    turned = (second == 0x80) & (third >= 0xAA) & (third <= 0xAE) | (second == 0x81) & (third >= 0xA6) & (third <= 0xA9)
-    return leads[turned]
 
 
 def _sampled_runs(codes: Any, spaces: Any, gaps: Any) -> Any:
@@ -199,6 +192,8 @@ def _shorten(hits: Iterator[str]) -> str:
 
 _LEADS = numpy.zeros(256, bool)  # second bytes of the letters of _GARBLED, whose first is 0xC3
 _LEADS[[letter.encode()[1] for letter in "ÂÃâðÐÑÎÏ×ØÙÅÄã"]] = True
+_TURNING = numpy.zeros(256, bool)  # third bytes of U+202A to U+202E, and of U+2066 to U+2069 in the other half
+_TURNING[0x2A:0x2F] = _TURNING[128 + 0x26 : 128 + 0x2A] = True
 _TAIL = b"    "  # what is looked at behind the last place
 _STRIDE = 50
 _BASE64 = _table("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")

@@ -52,5 +52,5 @@ def _stands_still(now: Checks, asked: str) -> bool:
 def _missing(now: Checks) -> str:
     """Return the first check that is not through, as the subject of a sentence."""
     if not now.text:
-        return "The check for personal data and garbled text"
+        return "The look at the texts"
     return "The count of tokens" if not now.tokens else "The search for near copies"
