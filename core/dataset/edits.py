@@ -67,7 +67,7 @@ def edit_row(key: str, file: DataFile, line: int, row: Mapping[str, Any], over: 
     over: the id of the edit that this one takes the place of, 0: of none. Raises BadInput where the row could not be
     trained on, Conflict where another edit waits for it by now.
     """
-    _check(line, row)
+    _check(row)
     _keep(key, f"{file}-{line}", Edit(0, file, line, row), over)
 
 
@@ -75,7 +75,7 @@ def add_answer(key: str, asked: Sequence[Mapping[str, Any]], answer: str, over: 
     """Add a conversation of which the last answer alone is learned; see edit_row."""
     before = [dict(said) | ({"weight": 0} if said["role"] == "assistant" else {}) for said in asked]
     row = {"messages": [*before, {"role": "assistant", "content": answer}]}
-    _check(0, row)
+    _check(row)
     _keep(key, f"answer-{_digest(asked)}", Edit(0, "train", 0, row), over)
 
 
@@ -119,7 +119,7 @@ def retype(row: Row, typed: Sequence[str]) -> dict[str, Any]:
         return given | {"messages": [_retype_message(message, text) for message, text in pairs]}
     parsed, problem = read_line(row.line, typed[0].encode())
     if problem:
-        raise BadInput(problem.said(), _MEND)
+        raise BadInput(f"This row{problem.message}", _MEND)
     return parsed or {}
 
 
@@ -142,10 +142,10 @@ def _retype_message(message: dict[str, Any], text: str) -> dict[str, Any]:
     return message if text == shown else message | {"content": text}
 
 
-def _check(line: int, row: Mapping[str, Any]) -> None:
-    broken = next((problem for problem in check_row(line, dict(row)) if problem.blocks), None)
+def _check(row: Mapping[str, Any]) -> None:
+    broken = next((problem for problem in check_row(0, dict(row)) if problem.breaks), None)
     if broken:
-        raise BadInput(broken.message, _MEND)
+        raise BadInput(f"This row{broken.message}", _MEND)
 
 
 def _keep(key: str, place: str, edit: Edit, over: int) -> None:

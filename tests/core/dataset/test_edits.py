@@ -102,7 +102,7 @@ def test_data_of_another_source_is_no_version_of_it(home: Home) -> None:
 def test_an_edited_row_is_checked_like_every_other(home: Home) -> None:
     found = given()
     line = first_line(found, "train")
-    with pytest.raises(BadInput, match=r"message 2 \(assistant\) is blank"):
+    with pytest.raises(BadInput, match=r"This row: message 2 \(assistant\) is blank"):
         dataset.edit_row(found.key, "train", line, say("question", " "))
     assert dataset.list_edits(found.key) == []
     dataset.edit_row(found.key, "train", line, say("question \x07", "a strange answer"))
