@@ -54,9 +54,12 @@ def draw_cost(draft: Draft, dataset: ChatDataset, recipe: Recipe | None, limit: 
     """Draw what a run goes through and what it costs: "1.23 M tokens × 3 epochs = 3.69 M; 2 to 4 min, $0.00 on …"."""
     if recipe is None or not dataset.usable:
         return
-    rows = deal_rows(dataset, limit, recipe.whole("seed"))
-    tokens, steps = measure_work(recipe, rows, 1, 1).tokens, recipe.whole("max_steps")
-    said = f"{'' if rows.measured else 'About '}{words.amount(tokens)} tokens"
+    asked = (dataset.key, dataset.mark, limit, recipe.whole("seed"), recipe.counted["pad_to_max_length"])
+    measured = reads.work("tokens-of-a-run", ":".join(map(str, asked)), lambda: _count_tokens(dataset, recipe, limit))
+    if not ready(measured, "Counting what a run goes through…", (24,), key="tokens-of-a-run"):
+        return
+    tokens, steps = measured.value, recipe.whole("max_steps")
+    said = f"{'' if dataset.stats.in_tokens else 'About '}{words.amount(tokens)} tokens"
     if steps > 0:
         said += f" an epoch, {words.plural(steps, 'step')}"
     else:
@@ -64,6 +67,11 @@ def draw_cost(draft: Draft, dataset: ChatDataset, recipe: Recipe | None, limit: 
         said += f" × {words.plural(epochs, 'epoch')} = {words.amount(tokens * epochs)}"
     st.text(f"{said}; {_describe_cost(replace(draft, dataset=dataset.key))}")
     st.caption("Not counted: what is cut off, and the rows that validate.")
+
+
+def _count_tokens(dataset: ChatDataset, recipe: Recipe, limit: int) -> float:
+    """Return the tokens of one epoch; takes 0.1 s for 200,000 rows."""
+    return measure_work(recipe, deal_rows(dataset, limit, recipe.whole("seed")), 1, 1).tokens
 
 
 def _describe_cost(draft: Draft) -> str:
