@@ -44,22 +44,27 @@ def mark_learned(offsets: Sequence[Span], answers: Sequence[Span]) -> list[bool]
 
 
 def find_answers(template: ChatTemplate, messages: Sequence[Message], text: str, tools: Tools = None) -> list[Span]:
-    """Return where in the rendered `text` the assistant speaks, as ranges of characters; raises TemplateRefused.
+    """Return where in the rendered `text` the assistant's learned answers stand, as ranges of characters.
 
-    What follows the prompt for an answer is the answer, to the end of the token that ends it. White space after that
-    belongs to the next turn.
+    An answer of weight 0 is read and not learned. What follows the prompt for an answer is the answer, to the end of
+    the token that ends it. White space after that belongs to the next turn. Raises TemplateRefused.
     """
     marked = _Marked(template, messages, text, tools)
     spans: list[Span] = []
     served: Span | None = (0, 0)
     for index, message in enumerate(messages):
-        if message["role"] == "assistant":
+        if is_learned(message):
             served = served and _find_as_served(template, messages[: index + 1], text, tools)
             begin, end = served or marked.find(index)
             if begin == end and str(message.get("content") or "").strip():
                 raise TemplateRefused("it does not show an answer")
             spans.append((begin - _count_given(message, text, begin, end), end))
     return spans
+
+
+def is_learned(message: Message) -> bool:
+    """Return whether a message is an answer to learn from: one of the assistant whose weight is not 0 (nor false)."""
+    return bool(message["role"] == "assistant" and message.get("weight") != 0)
 
 
 def find_left_out(template: ChatTemplate, messages: Sequence[Message], text: str, tools: Tools = None) -> set[LeftOut]:

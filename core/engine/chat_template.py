@@ -176,10 +176,10 @@ def _compile(folder: Path, source: str) -> jinja2.Template:
 
 
 def _tell(message: Message) -> Message:
-    """Return a message as a template is given it: no key without a value, a thought under each name in use."""
+    """Return a message as a template is given it: no key without a value, no weight, a thought under each name."""
     if len(message) == 2 and message.get("role") and message.get("content") is not None:  # as most are
         return message
-    told = {key: value for key, value in message.items() if value is not None}
+    told = {key: value for key, value in message.items() if value is not None and key != "weight"}
     thought = next((told[name] for name in THOUGHTS if name in told), None)
     if thought is not None:  # as transformers does
         told = {"thinking": thought, **told, "reasoning_content": thought}

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from core.engine.answers import is_learned
 from core.engine.chat_template import Message, Tools
 from core.engine.chat_tokens import check_messages, find_tools
 from core.engine.splits import deal
@@ -23,7 +24,7 @@ SHOWN = 5
 class ChatFile:
     """Usable conversations with the line each stands on, and its tools.
 
-    dropped: rows that are empty or hold a single message.
+    dropped: rows that are empty, hold a single message, or no answer to learn from.
     """
 
     name: str
@@ -63,7 +64,8 @@ class ChatFile:
 def read_chat_file(path: Path) -> ChatFile:
     """Read and check a file; raises NotFound, or BadInput naming the first lines that are wrong.
 
-    Rows with no conversation (null, empty, or one message alone) are left out, as the service does.
+    Rows with no conversation (null, empty, or one message alone) are left out, as the service does; those without an
+    answer to learn from too.
     """
     if not path.is_file():
         raise NotFound(f"The data file {path.name} was not found.", detail=str(path))
@@ -80,7 +82,7 @@ def read_chat_file(path: Path) -> ChatFile:
                 given = find_tools(row)
                 columns |= row.keys() - KNOWN_COLUMNS - ({"tools"} if given else set())
                 messages = row["messages"]
-                if not messages or len(messages) < 2:
+                if len(messages) < 2 or not any(map(is_learned, messages)):
                     dropped += 1
                     continue
                 conversations.append(messages)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from core.engine.answers import is_learned
 from core.engine.chat_template import BadConversation, Message, Tools
 from core.engine.chat_tokens import ChatTokens, Conversation, check_messages, find_tools, load_chat_tokens
 from core.engine.compute_speed import Threads, choose_number_format
@@ -189,7 +190,7 @@ def _encode(tokens: ChatTokens, rows: list[_Row]) -> list[Conversation]:
 
 def _pick_questions(rows: list[_Row], options: Options) -> list[Question]:
     """Draw rows at random, the same for the same seed, in the file's order."""
-    answered = [row for row in rows if row.messages[-1]["role"] == "assistant" and row.messages[-1].get("content")]
+    answered = [row for row in rows if is_learned(row.messages[-1]) and row.messages[-1].get("content")]
     drawn = random.Random(options.seed).sample(answered, min(options.answers, len(answered)))
     return [
         Question(line, messages[:-1], str(messages[-1]["content"]), tools)

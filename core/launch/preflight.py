@@ -28,7 +28,7 @@ from core.launch.export import write_script
 from core.launch.pipeline import get_component
 from core.launch.plan import Check, CheckState, Estimate, LaunchPlan
 from core.launch.rows import deal_rows
-from core.launch.settings_checks import check_length, check_memory, check_rows, check_settings
+from core.launch.settings_checks import check_length, check_memory, check_rows, check_settings, check_weights
 from core.recipe import Recipe, build_recipe, display_name, total_batch_size, total_steps
 
 OK, OPEN, WARNING, FAILED = CheckState
@@ -114,6 +114,7 @@ def make_plan(facts: LaunchFacts, draft: Draft) -> LaunchPlan:
         _check_disk(facts.room, estimate_bytes(model, recipe)),
         check_memory(facts.shape, facts.room, recipe, rows, gpus=gpus),
         check_rows(rows) if dataset.usable else Check("Data", FAILED, dataset.words, "Correct or replace the data."),
+        check_weights(dataset, here=facts.here),
         check_length(rows, model.context_length, has_tokenizer=facts.has_tokenizer),
         *check_settings(recipe, rows, gpus, steps),
         _check_dropped(recipe, model),

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from core.azureml.connection import Room
+from core.dataset import ChatDataset
 from core.engine.memory_estimate import ModelShape, estimate_card, estimate_peak, number_size
 from core.launch.plan import Check, CheckState, Fix
 from core.launch.rows import RunRows
@@ -43,6 +44,15 @@ def check_rows(rows: RunRows) -> Check:
     if not rows.is_tested:
         return Check("Data", WARNING, "There are no test rows.", "The run is not evaluated at its end.")
     return Check("Data", OK, detail)
+
+
+def check_weights(dataset: ChatDataset, *, here: bool) -> Check | None:
+    """Warn of answers that are not to be learned, where they are: Azure's component knows no weights."""
+    rows = sum(finding.count for finding in dataset.findings if finding.code == "weight_zero")
+    if here or not rows:
+        return None
+    detail = f"{plural(rows, 'row')} hold{'s' * (rows == 1)} answers with weight 0, which are learned on Azure too."
+    return Check("Weights", WARNING, detail, "Remove these answers, or train on this machine.", confirm=True)
 
 
 def check_length(rows: RunRows, context: int | None, *, has_tokenizer: bool = True) -> Check:

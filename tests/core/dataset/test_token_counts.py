@@ -23,6 +23,7 @@ from tests.core.engine.templates import FAMILIES
 from tests.tiny_model import build_tiny_model, write_jsonl
 
 SEED = 20_261_125
+CHAT = Path(__file__).parents[2] / "data" / "chat"
 SMOLLM2 = (
     "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\n"
     "You are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n' }}{% endif %}"
@@ -106,6 +107,22 @@ def test_one_message_alone_counts_for_nothing_as_it_is_not_trained_on(tmp_path: 
     records, refused = count_lengths(path, tiny)
     assert records["tokens"][0] > records["trained"][0] > 0
     assert (records["tokens"][1], records["trained"][1], refused) == (0, 0, {})
+
+
+def test_answers_of_weight_0_are_counted_and_shown_as_the_trainer_learns_them(tmp_path: Path, tiny: Path) -> None:
+    path = Path(shutil.copy(CHAT / "weight_zero.jsonl", tmp_path / "train.jsonl"))
+    check_file(path)
+    records, refused = count_lengths(path, tiny)
+    rows = [json.loads(line)["messages"] for line in path.read_text(encoding="utf-8").splitlines()]
+    encoded = load_chat_tokens(tiny).encode_conversations(rows)
+    assert not refused
+    assert records["trained"].tolist() == [sum(row.learned) for row in encoded]
+    assert records["first"].tolist() == [row.learned.index(True) for row in encoded]
+    for messages, row in zip(rows, encoded, strict=True):
+        view = view_as_model(messages, tiny)
+        assert [token.id for token in view.tokens] == row.ids
+        assert [token.learned for token in view.tokens] == row.learned
+        assert "".join(token.text for token in view.tokens if token.learned) == "ok<|im_end|>"
 
 
 ASKED = {"role": "user", "content": "Look it up."}

@@ -46,6 +46,21 @@ def test_only_what_the_assistant_says_and_the_end_of_it_is_learned(tiny_model: P
     assert learned_text(tokens, row) == [" It is blue.\n<|im_end|>", "ü 🎣<|im_end|>"]
 
 
+@pytest.mark.parametrize("weight", [0, 0.0, False])
+def test_an_answer_of_weight_0_is_read_but_not_learned(tiny_model: Path, weight: object) -> None:
+    tokens = load_chat_tokens(tiny_model)
+    weighed = [*TALK[:2], TALK[2] | {"weight": weight}, TALK[3], TALK[4] | {"weight": 1}]
+    [plain], [row] = tokens.encode_conversations([TALK]), tokens.encode_conversations([weighed])
+    assert row.ids == plain.ids
+    assert learned_text(tokens, row) == ["ü 🎣<|im_end|>"]
+
+
+def test_a_template_is_not_told_the_weight_of_an_answer(tiny_model: Path, tmp_path: Path) -> None:
+    template = "{% for m in messages %}{{ m | tojson }}<|im_end|>{% endfor %}"
+    tokens = other_template(tiny_model, tmp_path / "model", template)
+    assert tokens.template.render([TALK[4] | {"weight": 1}]) == tokens.template.render([TALK[4]])
+
+
 def test_ids_are_those_of_transformers(tiny_model: Path) -> None:
     from transformers import AutoTokenizer
 

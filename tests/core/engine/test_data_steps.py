@@ -143,6 +143,14 @@ def test_four_fifths_are_trained_on_and_no_split_is_empty(tmp_path: Path, rows: 
         assert min(parts.values()) > 0
 
 
+def test_rows_all_of_whose_answers_have_weight_0_are_left_out_as_single_messages_are(tmp_path: Path) -> None:
+    rows = make_conversations(5)
+    unlearned = [message | {"weight": 0} for message in rows[1]["messages"]]
+    file = write_jsonl(tmp_path / "train.jsonl", [rows[0], {"messages": unlearned}, *rows[2:]])
+    read = read_chat_file(file)
+    assert (read.dropped, read.lines) == (1, [1, 3, 4, 5])
+
+
 def test_rows_are_cut_at_max_seq_length_and_those_without_an_answer_left_out(bench: Workbench) -> None:
     long = {"messages": [{"role": "user", "content": "kettle " * 200}, {"role": "assistant", "content": "It is blue."}]}
     wordy = {

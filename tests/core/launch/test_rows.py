@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from core.azureml.connection import Room
 from core.dataset import ChatDataset, count_tokens_with
+from core.dataset.findings import Finding
 from core.engine.memory_estimate import ModelShape, estimate_peak, read_shape
 from core.engine.preprocess import preprocess, read_rows
 from core.engine.step import Step
@@ -19,7 +21,7 @@ from core.home import Home
 from core.launch.estimate import measure_work
 from core.launch.plan import Check, CheckState
 from core.launch.rows import RunRows, deal_rows
-from core.launch.settings_checks import check_length, check_memory, check_rows, check_settings
+from core.launch.settings_checks import check_length, check_memory, check_rows, check_settings, check_weights
 from core.recipe import build_recipe, total_steps
 from tests.chat_data import from_upload
 from tests.tiny_model import build_tiny_model, make_conversations
@@ -272,3 +274,18 @@ def test_a_model_without_weights_here_has_no_shape(tmp_path: Path, model: Path) 
     assert read_shape(model) is not None
     shutil.copy(model / "config.json", tmp_path)
     assert read_shape(tmp_path) is None
+
+
+def test_answers_of_weight_0_are_warned_of_where_azure_trains_alone(model: Path) -> None:
+    rows: list[Any] = make_conversations(40)
+    assert check_weights(save(rows, model), here=False) is None
+    for row in rows[:3]:
+        row["messages"][-1]["weight"] = 0
+    dataset = save(rows, model)
+    found = Finding("weight_zero", "Line 1 has an answer of weight 0.", 3, (1, 2, 3))
+    weighed = replace(dataset, train=dataset.train.with_findings([found]))
+    assert check_weights(weighed, here=True) is None
+    told = check_weights(weighed, here=False)
+    assert told is not None
+    assert (told.state, told.confirm) == (CheckState.WARNING, True)
+    assert told.detail == "3 rows hold answers with weight 0, which are learned on Azure too."
