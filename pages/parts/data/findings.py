@@ -66,7 +66,7 @@ def _draw_one(dataset: ChatDataset, finding: Finding) -> None:
                 st.text(words.visible(finding.example))
             repair = f" A repair can do it: {REPAIRS[kind.code]}" if kind.code in REPAIRS else ""
             st.caption(words.plain(f"Fix: {kind.fix}{repair}"))
-        with ways, st.container(gap="xsmall"):
+        with ways, st.container(horizontal=True, gap="xsmall"):
             _draw_ways(dataset, finding)
 
 

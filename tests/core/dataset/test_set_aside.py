@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,14 @@ def test_what_breaks_a_run_cannot_be_set_aside(home: Path) -> None:
     with pytest.raises(BadInput, match="'Not JSON' cannot be set aside"):
         dataset.put_aside(found.folder, "not_json", "train")
     assert not found.look_again().usable
+
+
+def test_an_error_that_is_a_judgement_blocks_until_it_is_set_aside(home: Path) -> None:
+    found = make("judged.jsonl")
+    judged = replace(found, train=found.train.with_findings([Finding("no_user", "", 1, (3,))]))
+    assert (judged.usable, judged.words) == (False, "Fix 1 error first.")
+    dataset.put_aside(found.folder, "no_user", "train")
+    assert (judged.look_again().usable, judged.look_again().words) == (True, "")
 
 
 def test_errors_that_are_a_judgement_leave_their_rows_readable() -> None:
