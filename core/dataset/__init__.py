@@ -4,7 +4,7 @@ The only door to this room. Behind it:
 
     comes from    sources: browser_files, allowed_files, hub, data_assets
     is prepared   preparation, workplace, worker
-    is read       file_formats, csv_reader, row_shapes, split
+    is read       reading: file_formats, csv_reader, row_shapes, columns; split
     is checked    file_check: scan, line_check; longer_checks: row_check, near_copies, token_counts
                   row_check: duplicate_keys, cut_answers, text_check: credentials, identity_numbers, leftovers
     is kept       chat_dataset: store, report, findings, set_aside, row_index
@@ -23,7 +23,9 @@ from core.dataset.chat_dataset import (
     find_tokenizer,
     list_datasets,
     list_length_findings,
+    read_columns,
 )
+from core.dataset.columns import Column, Columns
 from core.dataset.data_assets import DataAsset, RegisteredData, UploadedData, list_assets, register_data, upload
 from core.dataset.edits import (
     Edit,
@@ -48,13 +50,14 @@ from core.dataset.preparation import (
     PreparationState,
     Preview,
     cancel_preparation,
+    read_first_as,
     read_preparation,
     read_preview,
 )
 from core.dataset.repair import REPAIRS, RowDiff, list_changes, repaired_rows
 from core.dataset.report import Report, Stats
 from core.dataset.row_pages import EVERY_ROW, Kept, Order, Page, Row, find_row, has_turns, read_page, read_rows
-from core.dataset.row_shapes import PARTS, Shape
+from core.dataset.row_shapes import MESSAGE_KEYS, PARTS, Shape
 from core.dataset.set_aside import may_be_set_aside, put_aside, take_back
 from core.dataset.sources import (
     MAX_BROWSER_BYTES,
@@ -76,12 +79,15 @@ __all__ = [
     "EVERY_ROW",
     "KINDS",
     "MAX_BROWSER_BYTES",
+    "MESSAGE_KEYS",
     "NO_TOKENIZER",
     "PARTS",
     "REPAIRS",
     "SAMPLE_SOURCE",
     "ChatDataset",
     "Checks",
+    "Column",
+    "Columns",
     "Comparison",
     "DataAsset",
     "DataFile",
@@ -138,6 +144,8 @@ __all__ = [
     "put_aside",
     "read_again",
     "read_checks",
+    "read_columns",
+    "read_first_as",
     "read_lengths",
     "read_page",
     "read_preparation",

@@ -10,6 +10,7 @@ from typing import Self
 
 from core import home
 from core.dataset import row_index, row_pages, store
+from core.dataset.columns import Columns
 from core.dataset.findings import DataFile, Finding, Unit, in_order
 from core.dataset.report import Report, Stats
 from core.dataset.row_shapes import Shape
@@ -133,7 +134,7 @@ def find_dataset(key: str, tokenizer: Path | None = None) -> ChatDataset | None:
         manifest.source,
         folder / TRAIN,
         folder / TEST if manifest.has_test else None,
-        train.with_findings(store.read_findings(folder, "train")),
+        train.with_findings((*_judge(manifest.shape), *store.read_findings(folder, "train"))),
         test.with_findings(store.read_findings(folder, "test")) if test else None,
         manifest.split_note,
         manifest.created_at,
@@ -142,6 +143,18 @@ def find_dataset(key: str, tokenizer: Path | None = None) -> ChatDataset | None:
         read_set_aside(folder),
         manifest.of,
     )
+
+
+def _judge(shape: Shape | None) -> list[Finding]:
+    """Return what stands against data for how its rows were read: a guess is not used before it is confirmed."""
+    if shape is None or not shape.columns or (shape.is_recognised and shape.sure):
+        return []
+    return [Finding("guessed_shape" if shape.is_recognised else "unread_shape", shape.words)]
+
+
+def read_columns(dataset: ChatDataset) -> Columns | None:
+    """Return the columns of the rows as they were given, None where an earlier version did not keep them."""
+    return store.read_columns(dataset.folder)
 
 
 def list_all() -> list[ChatDataset]:

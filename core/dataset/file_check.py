@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy
 
 from core.dataset import row_index
-from core.dataset.findings import Finding, Unit, in_order
+from core.dataset.findings import ERROR_FLAGS, Finding, Unit, in_order
 from core.dataset.progress import Meter
 from core.dataset.report import ESTIMATE_UNIT, Report, Stats
 from core.dataset.scan import Scan, scan_file
@@ -17,11 +17,19 @@ from core.recipe import MINIMUM_ROWS
 
 
 def check_file(path: Path, minimum_rows: int = MINIMUM_ROWS, meter: Meter | None = None, unit: Unit = "line") -> Report:
-    """Check a JSONL chat file, and write its row index; lengths are estimated. unit: what findings call a row by."""
-    if refusal := _refuse(path):
-        row_index.path_of(path).write_bytes(b"")  # no rows
-        return Report(0, (refusal,), unit=unit)
-    scan = scan_file(path, meter)
+    """Check a JSONL chat file, and write its row index; lengths are estimated."""
+    if refusal := refuse(path):
+        return Report(0, (refusal,))
+    return check_scanned(path, scan_file(path, meter), minimum_rows, unit)
+
+
+def has_errors(path: Path) -> bool:
+    """Tell whether a row of a scanned file has an error."""
+    return bool((row_index.read(path)["flags"] & numpy.uint64(ERROR_FLAGS)).any())
+
+
+def check_scanned(path: Path, scan: Scan, minimum_rows: int, unit: Unit = "line") -> Report:
+    """Return what a scan found in a file, and what only the whole file shows."""
     findings = [
         row_index.make_finding(path, row_index.find_flagged(path, code), code, problem.said(unit))
         for code, problem in scan.examples.items()
@@ -79,8 +87,15 @@ def _check_whole(path: Path, rows: int, minimum_rows: int, unit: Unit) -> Iterat
         yield copies
 
 
-def _refuse(path: Path) -> Finding | None:
-    """Return what makes a file one whose lines need not be read."""
+def refuse(path: Path) -> Finding | None:
+    """Return what makes a file one whose lines need not be read; it then has an index without rows."""
+    refusal = _judge(path)
+    if refusal:
+        row_index.path_of(path).write_bytes(b"")
+    return refusal
+
+
+def _judge(path: Path) -> Finding | None:
     with path.open("rb") as file:
         start = file.read(256)
     if start.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in start[:200]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
 from core.dataset.csv_reader import BLANK, read_table
+from core.dataset.findings import Unit
 from core.dataset.line_check import BOM, to_line
 from core.dataset.progress import Meter
 from core.errors import BadInput
@@ -29,6 +30,19 @@ _FREE_BYTES = 1 << 30  # left on the disk
 _MOST_TIMES_LARGER = 300  # text compresses to a twentieth; a file that grows this much was made to fill the disk
 
 # pyarrow is imported where it is needed: 35 MB and 0.15 s for the few files that are Parquet or zstandard.
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a file came to be JSON lines. unit: what its rows are named by. mended: sentences on what was mended."""
+
+    unit: Unit = "line"
+    mended: tuple[str, ...] = ()
+
+
+def mend_lines(_path: Path, _meter: Meter | None = None) -> Reading:
+    """Return what could be mended in lines that are no JSON: nothing yet."""
+    return Reading()
 
 
 def unpack(path: Path, meter: Meter | None = None) -> None:
@@ -52,15 +66,15 @@ def unpack(path: Path, meter: Meter | None = None) -> None:
         raise BadInput("The file is packed twice.", "Unpack it once, and choose it again.")
 
 
-def convert(path: Path, name: str = "", meter: Meter | None = None) -> bool:
-    """Replace a table or a JSON list by JSONL; returns whether there was anything to do. Raises BadInput.
+def convert(path: Path, name: str = "", meter: Meter | None = None) -> Reading:
+    """Replace a table or a JSON list by JSONL. Raises BadInput.
 
     The rows of a CSV keep their lines: blank lines follow a row that took several.
     name: what the file was called; its suffix tells a table from lines of text.
     """
     reader = _reader(path, name)
     if reader is None:
-        return False
+        return Reading()
     total = reader.count() if meter else 0
     converted = path.with_suffix(".converted")
     try:
@@ -73,7 +87,7 @@ def convert(path: Path, name: str = "", meter: Meter | None = None) -> bool:
         converted.unlink(missing_ok=True)
         raise
     converted.replace(path)
-    return True
+    return Reading()
 
 
 def read_first(path: Path, name: str, rows: int) -> list[bytes]:

@@ -15,8 +15,9 @@ from core import errors, home
 from core.dataset import file_formats
 from core.dataset.allowed_files import show
 from core.dataset.chat_dataset import ChatDataset, find_dataset
+from core.dataset.columns import Columns
 from core.dataset.findings import Finding, in_order
-from core.dataset.line_check import BOM, Problem, check_row, read_line
+from core.dataset.line_check import BOM, Problem, check_row, read_line, to_line
 from core.dataset.progress import Progress
 from core.dataset.row_pages import Row, read_row
 from core.dataset.row_shapes import Shape, converter, recognise, with_mapping
@@ -122,13 +123,22 @@ def preview_lines(lines: list[bytes], mapping: Mapping[str, str] | None = None) 
     change, rows = converter(shape), []
     problems: dict[str, list[Problem]] = {}
     for (number, raw), (row, unreadable) in zip(numbered, read, strict=True):
-        if row is not None and not shape.is_contract:
-            row = change(row)
-            raw = json.dumps(row).encode()
-        for problem in [unreadable] if unreadable else check_row(number, row or {}):
+        changed = row if row is None else change(row)
+        if row is not None and changed is None:
+            continue  # the mapping leaves it out
+        if changed is not row:
+            raw = to_line(changed)
+        for problem in [unreadable] if unreadable else check_row(number, changed or {}):
             problems.setdefault(problem.code, []).append(problem)
         rows.append(read_row(number, raw))
     return Preview(shape, tuple(rows), in_order(_group(code, group) for code, group in problems.items()))
+
+
+def read_first_as(columns: Columns, mapping: Mapping[str, str]) -> Row | None:
+    """Return the first row of data as a mapping makes it, None where that leaves all of the first rows out."""
+    change = converter(with_mapping(mapping))
+    changed = (change(json.loads(text)) for text in columns.first)
+    return next((read_row(1, to_line(row)) for row in changed if row is not None), None)
 
 
 def _group(code: str, problems: list[Problem]) -> Finding:

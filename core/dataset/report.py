@@ -98,14 +98,14 @@ class Report:
 
     @property
     def words(self) -> str:
-        """Return "Fix 3 errors first. Line 7 is the first.", what is wrong with the model, or ""."""
+        """Return "Fix 3 errors first. Line 7 is the first.", what is wrong with the whole file, or ""."""
         errors = [finding for finding in self.findings if finding.kind.severity.blocks]
         if not errors:
             return ""
-        if errors[0].code == "bad_model":
+        if not errors[0].lines:
             return errors[0].example
         count = "1 error" if self.errors == 1 else f"{self.errors:,} errors"
-        if self.errors == 1 or not all(finding.lines for finding in errors):
+        if self.errors == 1:
             return f"Fix {count} first."
         first = min(finding.lines[0] for finding in errors)
         return f"Fix {count} first. {self.unit.capitalize()} {first:,} is the first."

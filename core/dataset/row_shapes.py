@@ -54,6 +54,9 @@ class Shape:
     reason: str
     mapping: Mapping[str, str] = field(default_factory=dict)
     columns: tuple[str, ...] = ()
+    sure: bool = True
+    offer: Mapping[str, str] = field(default_factory=dict)
+    offer_words: str = ""
 
     @property
     def is_contract(self) -> bool:
@@ -73,7 +76,27 @@ class Shape:
     @classmethod
     def from_json(cls, kept: Mapping[str, Any]) -> Self:
         """Return a kept shape. Earlier versions kept more of how it was recognised."""
-        return cls(kept["name"], kept["title"], kept["reason"], kept["mapping"], tuple(kept["columns"]))
+        return cls(
+            kept["name"], kept["title"], kept["reason"], kept["mapping"], tuple(kept["columns"]), kept.get("sure", True)
+        )
+
+
+MESSAGE_KEYS: Mapping[str, str] = {
+    "role": "Role",
+    "from": "Role",
+    "content": "Text",
+    "value": "Text",
+    "text": "Text",
+    "name": "Name of a tool",
+    "tool_calls": "Calls of tools",
+    "tool_call_id": "Call that is answered",
+}
+
+
+def read_message_keys(row: Any, shape: Shape) -> list[dict[str, Any]]:
+    """Return the messages of a row as they were given, by which their keys are counted."""
+    chat = _as_list(row.get(shape.mapping.get("chat", "")))
+    return [one for one in chat if isinstance(one, dict)] if isinstance(chat, list) else []
 
 
 PARTS = ("chat", "system", "user", "context", "assistant", "tools")
@@ -103,7 +126,7 @@ def with_mapping(mapping: Mapping[str, str], columns: Iterable[str] = ()) -> Sha
 
 def converter(shape: Shape) -> Callable[[Any], Any]:
     """Return a function that converts a row to the contract's shape, and returns a row that does not fit as it is."""
-    if not shape.is_recognised:
+    if not shape.is_recognised or shape.is_contract:
         return lambda row: row
     change = _from_chat if "chat" in shape.mapping else _from_columns
     return lambda row: row if isinstance(row, dict) and UNREADABLE in row else change(row, shape.mapping)
@@ -161,7 +184,7 @@ def _judge_pair(sample: list[dict[str, Any]], columns: tuple[str, ...]) -> Shape
     if len(texts) == 2:
         reason = f'"{texts[0]}" and "{texts[1]}" are the only columns of text: taken in their order.'
         mapping = {"user": texts[0], "assistant": texts[1]}
-        return Shape("columns", "Question and answer columns", reason, mapping, columns)
+        return Shape("columns", "Question and answer columns", reason, mapping, columns, sure=False)
     return None
 
 

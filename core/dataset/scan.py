@@ -21,12 +21,14 @@ import orjson
 import xxhash
 
 from core.dataset import row_index
+from core.dataset.columns import Filled
 from core.dataset.findings import flag
 from core.dataset.line_check import CONTROL, Problem, check_line
 from core.dataset.progress import Meter
 
 BLOCK = 1 << 18  # stays in a core's cache: with 1 MiB reading took half as long again
 MAX_LINE = 32 << 20  # a longer line is not read: no conversation is that long, and one line must not fill the memory
+_PLAIN = ("role", "content")  # the keys of a message that the fast pass takes
 _BLANK = re.compile(rb"[ \t\r\n]*")
 _CONTROLS = flag("control_characters")
 _LONG_LINE = flag("line_too_long")
@@ -34,11 +36,16 @@ _LONG_LINE = flag("line_too_long")
 
 @dataclass
 class Scan:
-    """What one pass over a file found. examples: the first problem of each kind. orders: rows by order of roles."""
+    """What one pass over a file found. examples: the first problem of each kind. orders: rows by order of roles.
+
+    columns, keys: what rows and messages are filled in with.
+    """
 
     rows: int = 0
     examples: dict[str, Problem] = field(default_factory=dict)
     orders: Counter[tuple[str, ...]] = field(default_factory=Counter)
+    columns: Filled = field(default_factory=Filled)
+    keys: Filled = field(default_factory=Filled)
 
 
 @dataclass(frozen=True)
@@ -102,20 +109,28 @@ class _Reader:
         offsets: list[int] = []
         hashes, flags, numbers, sizes, turns = [], [], [], [], []
         loads, hash_of, orders, counts = orjson.loads, xxhash.xxh3_64_intdigest, self._orders, self.scan.orders
+        names, plain = self.scan.columns.orders, 0
         line = self._line + blank
         for view in lines:
             line += 1
             try:
-                messages = loads(view)["messages"]
+                row = loads(view)
+                messages = row["messages"]
                 texts = [message["content"] for message in messages]
                 roles = tuple([message["role"] for message in messages])
                 order = orders[roles]
                 joined = "\0".join(texts)
+                if sum(map(len, messages)) != 2 * len(messages):
+                    raise ValueError  # other keys than these two
                 if any(map(str.isspace, texts)) or "" in texts or (suspicious and CONTROL.search("".join(texts))):
                     raise ValueError
                 number, row_flags, size = hash_of(joined.encode(), order.seed), order.flags, len(joined)
                 row_turns = order.turns
                 counts[roles] += 1
+                names[tuple(row)] += 1
+                if len(row) > 1 and not all(row.values()):
+                    self.scan.columns.note_empty(row)
+                plain += len(roles)
             except (ValueError, KeyError, TypeError, IndexError):
                 raw = bytes(view)
                 if not raw.strip():
@@ -132,6 +147,7 @@ class _Reader:
             offset += len(view) + 1
         self._line, self.done, self.turns = line, offset, turns
         self.scan.rows += len(offsets)
+        self.scan.keys.orders[_PLAIN] += plain
         records = _records(offsets, hashes, flags, numbers, sizes)
         if self._own_lines is not None:
             records["line"] = self._own_lines[self.scan.rows - len(offsets) : self.scan.rows]
@@ -144,6 +160,8 @@ class _Reader:
             self._note([Problem(line, "line_too_long", said)])
             return 0, _LONG_LINE, 0, 0
         row, problems = check_line(line, raw)
+        if row:
+            self._count_names(row)
         flags = flags_of(row, problems)
         if flags & _CONTROLS:
             problems.append(_control_problem(line, row))
@@ -161,6 +179,13 @@ class _Reader:
         if any(message.get("tool_calls") for message in row["messages"]):
             seed = zlib.crc32(orjson.dumps([message.get("tool_calls") for message in row["messages"]]), seed)
         return xxhash.xxh3_64_intdigest(joined.encode(), seed), flags, len(joined), order.turns
+
+    def _count_names(self, row: dict[str, Any]) -> None:
+        self.scan.columns.add(row)
+        messages = row.get("messages")
+        for message in messages if isinstance(messages, list) else ():
+            if isinstance(message, dict):
+                self.scan.keys.add(message)
 
     def _note(self, problems: Sequence[Problem]) -> None:
         for problem in problems:

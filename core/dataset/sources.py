@@ -43,16 +43,14 @@ def start_upload(
     content: bytes | BinaryIO,
     test: bytes | BinaryIO | None = None,
     tokenizer: Path | None = None,
-    mapping: Mapping[str, str] | None = None,
     test_percent: float | None = None,
     seed: int = 0,
     test_name: str = "",
 ) -> Preparation:
     """Start to check a file (and its test file); a small one is finished on return, a big one takes a subprocess.
 
-    tokenizer: the chosen model's folder, to count lengths in its tokens. mapping: the operator's own, of
-    row_shapes.PARTS to columns; without it the shape is recognised (read_again takes one later).
-    test_percent and seed: how test rows are chosen if there is no test file; None: 10%.
+    tokenizer: the chosen model's folder, to count lengths in its tokens. test_percent and seed: how test rows are
+    chosen if there is no test file; None: 10%. What its rows look like is recognised: read_again takes a mapping.
     """
     name, test_name = check_name(name), check_name(test_name or name)
     place = Workplace.create(
@@ -61,9 +59,8 @@ def start_upload(
             _title(name, "upload"),
             f"uploaded file {name}",
             tokenizer,
-            mapping,
-            _check_percent(test_percent),
-            seed,
+            test_percent=_check_percent(test_percent),
+            seed=seed,
             file_names={TRAIN: name, TEST: test_name},
         )
     )
@@ -75,7 +72,6 @@ def start_path(
     path: str | Path,
     test: str | Path | None = None,
     tokenizer: Path | None = None,
-    mapping: Mapping[str, str] | None = None,
     test_percent: float | None = None,
     seed: int = 0,
 ) -> Preparation:
@@ -86,9 +82,8 @@ def start_path(
         _title(given[TRAIN].name, "path"),
         f"file {given[TRAIN]}",
         tokenizer,
-        mapping,
-        _check_percent(test_percent),
-        seed,
+        test_percent=_check_percent(test_percent),
+        seed=seed,
         file_names={name: file.name for name, file in given.items()},
         paths={name: str(file) for name, file in given.items()},
     )
@@ -102,7 +97,6 @@ def start_hub(
     percent: float = 100,
     test_split: str | None = None,
     tokenizer: Path | None = None,
-    mapping: Mapping[str, str] | None = None,
     rows: int | None = None,
 ) -> Preparation:
     """Start to fetch the first `percent`, or the first `rows`, of a Hugging Face data set's split in a subprocess.
@@ -114,7 +108,7 @@ def start_hub(
     hub.check(part)
     source = f"Hugging Face: {part.name}, {part.split}" + (f"[:{rows}]" if rows else f"[0%:{percent:g}%]")
     title = Path(part.name).name
-    return start_worker(Workplace.create(Request("hub", title, source, tokenizer, mapping, hub=part)))
+    return start_worker(Workplace.create(Request("hub", title, source, tokenizer, hub=part)))
 
 
 def start_asset(
@@ -122,13 +116,12 @@ def start_asset(
     name: str,
     version: str,
     tokenizer: Path | None = None,
-    mapping: Mapping[str, str] | None = None,
 ) -> Preparation:
     """Fetch a data asset from the workspace's default datastore, then start to check it. Blocks while it is fetched."""
     blob = data_assets.get_blob(conn, name, version)
     file_name = check_name(blob)
     source, files = f"data asset {name}:{version}", {TRAIN: file_name}
-    request = Request("asset", name.removesuffix("-train"), source, tokenizer, mapping, file_names=files)
+    request = Request("asset", name.removesuffix("-train"), source, tokenizer, file_names=files)
     place = Workplace.create(request)
     return _start(place, data_assets.fetch(conn, blob, place.path / TRAIN))
 
@@ -136,7 +129,8 @@ def start_asset(
 def read_again(preparation_id: str, mapping: Mapping[str, str] | None = None, encoding: str = "") -> Preparation:
     """Start to read the files of an earlier preparation once more, with another mapping or in another encoding.
 
-    What is not named stays as it was. Raises NotFound where its files are not kept any more: they are for an hour.
+    mapping: of row_shapes.PARTS to columns. What is not named stays as it was. Raises NotFound where its files are not
+    kept any more: they are for an hour.
     """
     earlier = Workplace.find(preparation_id)
     if earlier is None or not earlier.sources:

@@ -1,6 +1,7 @@
 """The data sets in the home: one folder per content hash, written once.
 
-datasets/<sha256>/      train.jsonl, test.jsonl, *.index, dataset.json, report-<tokenizer>.json, text-2.json, near.json,
+datasets/<sha256>/      train.jsonl, test.jsonl, *.index, dataset.json, columns.json, report-<tokenizer>.json,
+                        text-2.json, near.json,
                         set-aside.json
 """
 
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from core import home
+from core.dataset.columns import Columns
 from core.dataset.findings import DataFile, Finding
 from core.dataset.report import Report, Reports
 from core.dataset.row_shapes import Shape
@@ -73,6 +75,17 @@ def read_manifest(folder: Path) -> Manifest | None:
         return None
     shape = kept.pop("shape", None)
     return Manifest(**kept, shape=Shape.from_json(shape) if shape else None)
+
+
+def write_columns(folder: Path, columns: Columns) -> None:
+    """Keep what the columns of the given rows held."""
+    home.write_atomically(folder / "columns.json", json.dumps(asdict(columns), ensure_ascii=False))
+
+
+def read_columns(folder: Path) -> Columns | None:
+    """Return what the columns of the given rows held, None where an earlier version did not keep it."""
+    kept = _read(folder / "columns.json")
+    return Columns.from_json(kept) if kept else None
 
 
 def write_reports(folder: Path, mark: str, reports: Reports) -> None:

@@ -9,35 +9,40 @@ import shutil
 import sys
 import time
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
 
 from core.dataset import hub, row_index
 from core.dataset.allowed_files import get_file
 from core.dataset.chat_dataset import find_dataset
 from core.dataset.edits import edited_rows, undo
 from core.dataset.file_check import check_file, find_leakage
-from core.dataset.file_formats import convert, unpack
+from core.dataset.file_formats import Reading, convert, unpack
 from core.dataset.findings import Finding
-from core.dataset.line_check import BOM, read_line, to_line
+from core.dataset.line_check import BOM
 from core.dataset.longer_checks import run_checks
 from core.dataset.progress import Meter
+from core.dataset.reading import read_as_chat
 from core.dataset.repair import repaired_rows
-from core.dataset.report import Report, Reports
-from core.dataset.row_shapes import Shape, converter, recognise, with_mapping
-from core.dataset.scan import MAX_LINE
+from core.dataset.report import Report
 from core.dataset.set_aside import write_set_aside
 from core.dataset.split import DEFAULT_PERCENT, VALIDATION_NOTE, split
-from core.dataset.store import TEST, TRAIN, Manifest, hash_files, move_into_place, write_manifest, write_reports
+from core.dataset.store import (
+    TEST,
+    TRAIN,
+    Manifest,
+    hash_files,
+    move_into_place,
+    write_columns,
+    write_manifest,
+    write_reports,
+)
 from core.dataset.token_counts import NO_TOKENIZER
 from core.dataset.versions import find_inherited
 from core.dataset.workplace import Request, Workplace, link
 from core.errors import NotFound, TunedeckError
 
-_SAMPLE_ROWS, _SAMPLE_LINE = 200, 4 << 20  # what the shape is recognised from
 _BLOCK = 1 << 20
 
 
@@ -51,15 +56,14 @@ def prepare(place: Workplace) -> str:
     note = _gather(place, request, meter)
     folder = place.path / "data"
     folder.mkdir(exist_ok=True)
-    converted = []
+    readings: dict[str, Reading] = {}
     for source in place.sources:
         path = folder / source.name
         link(source, path)
         row_index.copy_lines(source, path)
         unpack(path, meter)
-        if convert(path, request.file_names.get(path.name, ""), meter):
-            converted.append(path)
-    key = _finish(folder, request, note, meter, converted)
+        readings[path.name] = convert(path, request.file_names.get(path.name, ""), meter)
+    key = _finish(folder, request, note, meter, readings)
     undo(request.edits)  # they are made; had it ended before, they would wait still
     return key
 
@@ -113,34 +117,46 @@ def _copy(source: Path, target: Path, meter: Meter) -> None:
             meter.tell("Read", done=copy.tell(), total=total)
 
 
-def _finish(folder: Path, request: Request, note: str, meter: Meter, converted: list[Path]) -> str:
-    """Check, split and move into place. converted: files whose blank lines come from a conversion."""
-    train, test = folder / TRAIN, folder / TEST
-    given_test, aside = test.exists(), find_inherited(request.name, request.of)
+def _finish(folder: Path, request: Request, note: str, meter: Meter, readings: Mapping[str, Reading]) -> str:
+    """Read, check, split and move into place. readings: how each file came to be JSON lines."""
+    train, test, aside = folder / TRAIN, folder / TEST, find_inherited(request.name, request.of)
     had_mark = _strip_mark(train)
-    shape = _recognise(train, request.mapping)
-    _reshape(train, shape, meter)
-    if given_test:
+    read = read_as_chat(train, readings[TRAIN], meter, request.mapping)
+    first, second, left_out = read.report, None, read.left_out
+    if test.exists():
         _strip_mark(test)
-        _reshape(test, shape, meter)
-    report = check_file(train, meter=meter)
-    if not given_test:
-        note = _split(train, test, request, report.without(aside["train"]))
-    reports = _check_both(train, test, meter, report if test.exists() == given_test else None)
-    if not any(each.errors for each in reports if each):
-        closed = [path for path in converted if _close_gaps(path)]
-        reports = _check_both(train, test, meter) if closed else reports
+        given = read_as_chat(test, readings[TEST], meter, shape=read.shape, minimum_rows=1)
+        second, left_out = given.report, left_out + given.left_out
+    else:
+        note = _split(train, test, request, first.without(aside["train"]))
+        if test.exists():
+            first, second = _check_again(train, first, meter), check_file(test, 1, meter, first.unit)
+    if second is not None and (leakage := find_leakage(train, test, second.unit)):
+        second = second.with_findings([leakage])
     if had_mark:
-        mark = Finding("byte_order_mark", "The file begins with a byte order mark.")
-        reports = reports[0].with_findings([mark]), reports[1]
-    has_test, note = test.exists(), note or VALIDATION_NOTE
-    write_reports(folder, NO_TOKENIZER, reports)
-    write_manifest(folder, Manifest(request.name, request.source, note, has_test, time.time(), shape, request.of))
+        first = first.with_findings([Finding("byte_order_mark", "The file begins with a byte order mark.")])
+    note = " ".join((note or VALIDATION_NOTE, *_say_left_out(left_out)))
+    write_columns(folder, read.columns)
+    write_reports(folder, NO_TOKENIZER, (first, second))
+    has_test = second is not None
+    write_manifest(folder, Manifest(request.name, request.source, note, has_test, time.time(), read.shape, request.of))
     if any(aside.values()):
         write_set_aside(folder, aside)
-    sha256 = hash_files(train, test if has_test else None)
+    sha256 = hash_files(train, test if second is not None else None)
     move_into_place(folder, sha256)
     return sha256
+
+
+def _check_again(path: Path, report: Report, meter: Meter) -> Report:
+    """Check a file of which some rows were moved away; what was mended in all of it is still said."""
+    kept = [finding for finding in report.findings if finding.code == "mended_file"]
+    return check_file(path, meter=meter, unit=report.unit).with_findings(kept)
+
+
+def _say_left_out(rows: int) -> list[str]:
+    if not rows:
+        return []
+    return [f"{'1 row is' if rows == 1 else f'{rows:,} rows are'} left out, as the mapping says."]
 
 
 def _split(train: Path, test: Path, request: Request, report: Report) -> str:
@@ -149,61 +165,6 @@ def _split(train: Path, test: Path, request: Request, report: Report) -> str:
         return "The test rows are split off when the errors are gone."
     percent = DEFAULT_PERCENT if request.test_percent is None else request.test_percent
     return split(train, test, percent, request.seed)
-
-
-def _recognise(path: Path, mapping: Mapping[str, str] | None) -> Shape:
-    """Return the shape of a file's rows, from its first ones, or as the operator set it."""
-    with path.open("rb") as file:
-        rows = (read_line(0, raw)[0] for raw in _first_lines(file))
-        shape = recognise(islice(rows, _SAMPLE_ROWS))
-    return with_mapping(mapping, shape.columns) if mapping else shape
-
-
-def _first_lines(file: BinaryIO) -> Iterator[bytes]:
-    """Yield the lines of a file's first bytes that are not blank; leading blank lines cost nothing."""
-    head = file.read(4 * _SAMPLE_LINE)
-    left = len(head.lstrip())
-    file.seek(len(head) - left)
-    while left > 0 and (raw := file.readline(_SAMPLE_LINE)):
-        left -= len(raw)
-        if raw.strip():
-            yield raw
-
-
-def _reshape(path: Path, shape: Shape, meter: Meter) -> None:
-    """Convert every row of a file to the contract's shape; a line that is no row stays, for the check to name."""
-    if shape.is_contract or not shape.is_recognised:
-        return
-    change, reshaped, size = converter(shape), path.with_suffix(".shaped"), path.stat().st_size
-    with path.open("rb") as source, reshaped.open("wb") as target:
-        for number, raw in enumerate(iter(lambda: source.readline(MAX_LINE), b"")):
-            row, _ = read_line(0, raw) if raw.strip() else (None, None)
-            target.write(raw if row is None else to_line(change(row)) + b"\n")
-            if number % 500 == 0:
-                meter.tell("Reshaped", number, 0, source.tell(), size)
-    reshaped.replace(path)
-
-
-def _close_gaps(path: Path) -> bool:
-    """Remove the blank lines that keep line numbers true, once there is no error to look up; tell if there were any."""
-    rows = row_index.read(path)
-    if not len(rows) or rows["line"][-1] == len(rows):
-        return False
-    closed = path.with_suffix(".closed")
-    with closed.open("wb") as file:
-        for _, lines in row_index.iterate(path):
-            file.write(b"".join(raw.strip() + b"\n" for raw in lines))
-    closed.replace(path)
-    return True
-
-
-def _check_both(train: Path, test: Path, meter: Meter, first: Report | None = None) -> Reports:
-    """Check both files; first: the report of the training file, if it has not changed since."""
-    first = first or check_file(train, meter=meter)
-    if not test.exists():
-        return first, None
-    second, leakage = check_file(test, 1, meter, first.unit), find_leakage(train, test, first.unit)
-    return first, second.with_findings([leakage] if leakage else [])
 
 
 def _strip_mark(path: Path) -> bool:

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from core import dataset as datasets
-from pages.parts.data import checks, compare, edits, findings, forms, numbers, repair, rows, source
+from pages.parts.data import checks, columns, compare, edits, findings, forms, numbers, repair, rows, source
 from pages.parts.kit.guard import end_page
 from pages.parts.kit.links import link
 from pages.parts.kit.notices import draw_empty
@@ -16,6 +16,8 @@ dataset = source.draw(draft)
 source.draw_use(draft, dataset)
 if dataset is None:
     end_page()
+
+columns.draw(dataset, source.find_preparation())
 
 recipe, limit = numbers.read_recipe(draft)
 found = (*dataset.findings, *datasets.list_length_findings(dataset, limit))

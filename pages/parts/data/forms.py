@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,24 +10,16 @@ import streamlit as st
 
 from core import dataset as datasets
 from core.azureml.reader import Snapshot
-from core.dataset import Preparation, Preview, Shape
+from core.dataset import Preparation, Preview
 from core.errors import BadInput, NotFound
 from core.launch.drafts import Draft
 from pages.parts.kit import reads, words
 from pages.parts.kit.action import action
 from pages.parts.kit.elements.file_field import MOST_MB, draw_file
 from pages.parts.kit.notices import draw_empty, draw_error, ready
-from pages.parts.kit.state import set_url_id, ui
+from pages.parts.kit.state import set_url_id, ui, url_id
 
 _TYPES = ["jsonl", "json", "csv", "tsv", "parquet", "gz", "zst"]
-_PART_WORDS = {
-    "chat": "List of messages",
-    "system": "System message",
-    "user": "Question",
-    "context": "Added to the question",
-    "assistant": "Answer",
-    "tools": "Tools",
-}
 FILES = ("train-file", "test-file")
 
 
@@ -46,6 +37,19 @@ def remember(preparation: Preparation, source: str) -> None:
     set_url_id("from", source)
     if not preparation.state.finished:
         look_ahead(preparation.id)
+
+
+def remember_again(earlier_id: str, preparation: Preparation) -> None:
+    """Keep a check of files that were read before in its place."""
+    ui().notes.setdefault("read-again", {})[earlier_id] = preparation
+    remember(preparation, url_id("from") or "upload")
+
+
+def _newest(preparation: Preparation) -> Preparation:
+    """Return the check of the same files that was begun last."""
+    while (later := ui().notes.get("read-again", {}).get(preparation.id)) is not None:
+        preparation = later
+    return preparation
 
 
 def look_ahead(preparation_id: str) -> Snapshot[Preview | None]:
@@ -67,13 +71,13 @@ def draw_upload(draft: Draft) -> None:
     split = Split() if test else draw_split("upload")
     if train is None:
         return
-    mapping, tokenizer = known_mapping("upload", train.id), find_tokenizer(draft)
-    key = f"{train.id}:{test.id if test else ''}:{split}:{mapping}"
+    tokenizer = find_tokenizer(draft)
+    key = f"{train.id}:{test.id if test else ''}:{split}"
 
     def take() -> Preparation:
         with train.path.open("rb") as rows, test.path.open("rb") if test else nullcontext() as test_rows:
             return datasets.start_upload(
-                train.name, rows, test_rows, tokenizer, mapping, split.percent, split.seed, test.name if test else ""
+                train.name, rows, test_rows, tokenizer, split.percent, split.seed, test.name if test else ""
             )
 
     taken = reads.work("upload", key, take)
@@ -81,7 +85,7 @@ def draw_upload(draft: Draft) -> None:
         draw_error(taken.error, key="upload")
         set_url_id("prep", None)
     elif taken.value is not None:
-        remember(taken.value, "upload")
+        remember(_newest(taken.value), "upload")
     else:
         st.caption("Taking the file…")
 
@@ -118,8 +122,7 @@ def _take_path(draft: Draft) -> None:
     train, test = str(st.session_state["path-train"]), st.session_state["path-test"] or None
     percent, seed = (st.session_state.get(f"split-{each}-path") for each in ("percent", "seed"))
     split = Split() if test or percent is None else Split(float(percent), int(seed or 0))
-    mapping = known_mapping("path", train)
-    remember(datasets.start_path(train, test, find_tokenizer(draft), mapping, split.percent, split.seed), "path")
+    remember(datasets.start_path(train, test, find_tokenizer(draft), split.percent, split.seed), "path")
 
 
 def draw_hub(draft: Draft) -> None:
@@ -150,8 +153,7 @@ def _fetch(draft: Draft) -> None:
             float(st.session_state["hub-percent"]),
             given["test"] or None,
             find_tokenizer(draft),
-            known_mapping("hub", given["name"]),
-            rows,
+            rows=rows,
         ),
         "hub",
     )
@@ -188,11 +190,11 @@ def _take_asset(draft: Draft) -> None:
     if conn is None:
         raise NotFound("No workspace is chosen.", "Choose one on the page Connect.")
     name, _, version = asked.rpartition(":")
-    tokenizer, mapping = find_tokenizer(draft), known_mapping("asset", asked)
+    tokenizer = find_tokenizer(draft)
     key = f"{draft.connection}:{asked}"
     reads.end_work("asset", key)
     set_url_id("prep", None)
-    reads.run_once("asset", key, lambda: datasets.start_asset(conn, name, version, tokenizer, mapping))
+    reads.run_once("asset", key, lambda: datasets.start_asset(conn, name, version, tokenizer))
 
 
 def draw_split(source: str) -> Split:
@@ -204,39 +206,6 @@ def draw_split(source: str) -> Split:
         "Rows that say the same stay on one side. A run without test rows (0%) is split 80/10/10 by the service."
     )
     return Split(float(percent), int(seed))
-
-
-def draw_shape(shape: Shape | None, source: str) -> None:
-    """Draw as what the rows were recognised and why, and let the operator say otherwise."""
-    if shape is None:
-        return
-    st.caption(words.plain(shape.words))
-    if not shape.columns or shape.is_contract:
-        return
-    with st.expander("Correct which column is what", expanded=not shape.is_recognised, icon=":material/tune:"):
-        with st.form(f"mapping-{source}", border=False), st.container(horizontal=True):
-            for part in datasets.PARTS:
-                options = ["", *shape.columns]
-                at = options.index(shape.mapping[part]) if shape.mapping.get(part) in options else 0
-                st.selectbox(_PART_WORDS[part], options, at, key=f"map-{source}-{part}", format_func=_or_none)
-            action("Read it so", _map, source, key=f"map-{source}", icon="sync", in_form=True)
-        then = "" if source == "upload" else " Then fetch or read it once more, above."
-        st.caption(f"Choose a question and an answer, or a list of messages.{then}")
-
-
-def _map(source: str) -> None:
-    given = {part: str(st.session_state.get(f"map-{source}-{part}") or "") for part in datasets.PARTS}
-    chosen = {part: column for part, column in given.items() if column}
-    if "chat" not in chosen and not {"user", "assistant"} <= set(chosen):
-        raise BadInput("A question and an answer are needed.", "Or choose the column that holds the list of messages.")
-    ui().notes[f"mapping-{source}"] = (ui().notes.get(f"taken-{source}"), chosen)
-
-
-def known_mapping(source: str, taken: str) -> Mapping[str, str] | None:
-    """Return the operator's own mapping of parts to columns for what is taken now, None where none was made."""
-    ui().notes[f"taken-{source}"] = taken
-    of, chosen = ui().notes.get(f"mapping-{source}", (None, None))
-    return chosen if of == taken else None
 
 
 def find_tokenizer(draft: Draft) -> Path | None:

@@ -54,13 +54,18 @@ def draw(draft: Draft) -> ChatDataset | None:
     loaded = load(prepared, draft)
     if not ready(loaded, "Reading the first 50 rows…", (90, 200), key="dataset"):
         return None
-    data_forms.draw_shape(loaded.value.shape, source)
     return loaded.value.look_again()
 
 
 def _choose_source(title: str) -> None:
     set_url_id("data", None)
     ui().view["source"] = title
+
+
+def find_preparation() -> str | None:
+    """Return the preparation that the data shown came from, None where it is kept data: that is not read again."""
+    title = ui().view.get("source")
+    return url_id("prep") if title and _SOURCES[title] == url_id("from") else None
 
 
 def load(key: str, draft: Draft) -> Snapshot[ChatDataset]:

@@ -86,6 +86,7 @@ def test_a_sharegpt_file_is_taken_and_its_shape_kept(home: Home) -> None:
 
 def test_a_mapping_is_taken_with_an_upload(home: Home) -> None:
     rows = "\n".join(json.dumps({"x": f"a{n}", "y": f"q{n}", "z": "t"}) for n in range(12))
-    started = dataset.start_upload("x.jsonl", rows.encode(), mapping={"user": "y", "assistant": "x"})
+    started = dataset.start_upload("x.jsonl", rows.encode())
+    started = dataset.read_again(started.id, {"user": "y", "assistant": "x"})
     assert started.dataset is not None
     assert dataset.read_rows(started.dataset.train_path)[0].messages[0] == {"role": "user", "content": "q0"}
