@@ -145,11 +145,7 @@ def _retype_message(message: dict[str, Any], text: str) -> dict[str, Any]:
 def _check(row: Mapping[str, Any]) -> None:
     broken = next((problem for problem in check_row(0, dict(row)) if problem.breaks), None)
     if broken:
-<<<<<<< HEAD
         raise BadInput(f"This row{broken.message}", _MEND)
-=======
-        raise BadInput(broken.said("row"), _MEND)
->>>>>>> 6e4c5df (Show the columns of the data with what is not used of them, and use a guess only when it is confirmed)
 
 
 def _keep(key: str, place: str, edit: Edit, over: int) -> None:

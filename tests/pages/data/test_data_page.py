@@ -350,11 +350,7 @@ def test_an_opened_row_is_edited_or_left_out_and_a_copy_has_that(home: Path) -> 
     buttons(app)["Edit this row"].click().run()
     find_area(app, "Message 2 (assistant)").set_value("  ")
     buttons(app)["Keep the edit"].click().run()
-<<<<<<< HEAD
     assert "This row: message 2 (assistant) is blank." in texts(app)
-=======
-    assert "Row 12: message 2 (assistant) is blank." in texts(app)
->>>>>>> 6e4c5df (Show the columns of the data with what is not used of them, and use a guess only when it is confirmed)
     assert find_area(app, "Message 2 (assistant)").value == "  ", "what was typed stays"
     find_area(app, "Message 2 (assistant)").set_value("**bold** and better")
     find_area(app, "Message 1 (user)").set_value(f"asked 11\n{HOSTILE}")  # as a browser gives it back
