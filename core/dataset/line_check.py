@@ -5,14 +5,41 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
 from core.dataset.findings import JUDGED, KINDS, Unit
+from core.dataset.tool_check import check_tools
 
 BOM = b"\xef\xbb\xbf"
 CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufffe\uffff]")
 UNREADABLE = "tunedeck: unreadable row"  # the only key of what stands for a table's row that could not be read
+_SPACES = "".join(chr(code) for code in range(0x3001) if chr(code).isspace())
+# Format characters, fillers and variation selectors: a text of them alone cannot be seen.
+_INVISIBLE = "".join(
+    chr(code)
+    for begin, end in (
+        *((0xAD, 0xAD), (0x34F, 0x34F), (0x61C, 0x61C), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F)),
+        *((0x200B, 0x200F), (0x202A, 0x202E), (0x2060, 0x206F), (0x2800, 0x2800), (0x3164, 0x3164)),
+        *((0xFE00, 0xFE0F), (0xFEFF, 0xFEFF), (0xFFA0, 0xFFA0), (0xE0000, 0xE007F)),
+    )
+    for code in range(begin, end + 1)
+)
+_UNSEEN = _SPACES + _INVISIBLE
+BLANK_STARTS = frozenset(("", *_UNSEEN))  # what a text begins with that may be blank
+MISSING = frozenset(("nan", "NaN", "None", "null"))  # how a source's missing value looks as a text
+KNOWN_KEYS = frozenset(
+    ("role", "content", "name", "tool_calls", "tool_call_id", "weight", "reasoning_content", "thinking", "reasoning")
+)
+# What a row with the same order of roles has as well, if it is plain: each message has a role and a text, and no more.
+ORDER_CODES = (
+    *("no_user", "starts_with_answer", "lone_message", "ends_without_answer", "system_not_first", "roles_repeat"),
+)
+_SHORT = 16  # characters; an answer that gives a greeting back is no echo
+_PARTS = {"image": "an image", "audio": "audio", "input_audio": "audio", "video": "a video", "file": "a file"}
 _ROLES = ("system", "user", "assistant", "tool")
 _JSON_MISTAKES = {
     "Expecting ',' delimiter": "a comma is missing",
@@ -87,7 +114,12 @@ def to_line(row: Any) -> bytes:
 
 def check_line(line: int, raw: bytes) -> tuple[dict[str, Any], list[Problem]]:
     """Return the object on a line, {} where there is none, and what is wrong with it."""
-    row, problem = read_line(line, raw)
+    try:
+        row, problem = orjson.loads(raw), None
+    except ValueError:
+        row = None
+    if not isinstance(row, dict):
+        row, problem = read_line(line, raw)
     return row or {}, [problem] if problem else check_row(line, row or {})
 
 
@@ -112,7 +144,10 @@ def check_row(line: int, row: dict[str, Any]) -> list[Problem]:
         for number, mistake in enumerate(mistakes, start=1)
         if mistake
     ]
-    return problems or _check_order(line, [message["role"] for message in messages])
+    return problems or [
+        *_check_order(line, messages),
+        *(Problem(line, code, f": message {number} {said}.") for code, number, said in _look_at_messages(row)),
+    ]
 
 
 def _explain_json(text: str, error: json.JSONDecodeError) -> str:
@@ -139,22 +174,85 @@ def _check_message(message: Any) -> tuple[str, str] | None:
     role, content = message.get("role"), message.get("content")
     if role not in _ROLES:
         return "unknown_role", f"has the role '{role}'" if isinstance(role, str) else "has no role"
-    if content is None and role == "assistant" and message.get("tool_calls"):
-        return None
+    if message.get("weight") not in (None, 0, 1):
+        return "odd_weight", f"({role}) has a weight that is neither 0 nor 1"
+    may_be_blank = role == "tool" or (role == "assistant" and message.get("tool_calls"))
+    if content is None:
+        return None if role == "assistant" and may_be_blank else ("no_content", f"({role}) has no content")
     if not isinstance(content, str):
-        said = "has no content" if content is None else f"has {_type_of(content)} as its content"
-        return "no_content", f"({role}) {said}"
-    if not content.strip() and not (role == "assistant" and message.get("tool_calls")):
-        return "blank_content", f"({role}) is blank"
+        return _check_parts(role, content)
+    if is_blank(content) and not may_be_blank:
+        if not content.strip():
+            return "blank_content", f"({role}) is blank"
+        code = "invisible_answer" if role == "assistant" else "blank_content"
+        return code, f"({role}) has only characters that cannot be seen"
     if any("\ud800" <= character <= "\udfff" for character in content):
         return "lone_surrogate", f"({role}) holds half of a character (a lone surrogate)"
     return None
 
 
-def _check_order(line: int, roles: list[str]) -> list[Problem]:
+def is_blank(text: str) -> bool:
+    """Tell whether nothing of a text can be seen."""
+    return not text.strip(_UNSEEN)
+
+
+def part_text(part: Any) -> str | None:
+    """Return the text of a part of a content, None for a part that is no text."""
+    if isinstance(part, dict) and part.get("type", "text") in ("text", "input_text", "output_text"):
+        part = part.get("text")
+    return part if isinstance(part, str) else None
+
+
+def _check_parts(role: str, content: Any) -> tuple[str, str]:
+    """Return what is wrong with a content that is no text."""
+    parts = content if isinstance(content, list) else []
+    for part in parts:
+        kind = part.get("type") if isinstance(part, dict) and part_text(part) is None else None
+        if isinstance(kind, str):
+            named = next((said for start, said in _PARTS.items() if kind.startswith(start)), f'a part "{kind}"')
+            return "not_a_text_part", f"({role}) has {named} in its content"
+    if parts and all(part_text(part) is not None for part in parts):
+        return "content_not_text", f"({role}) has its text in parts"
+    return "content_not_text", f"({role}) has {_type_of(content)} as its content"
+
+
+def _look_at_messages(row: dict[str, Any]) -> Iterator[tuple[str, int, str]]:
+    """Yield the code, the message (from 1) and the rest of the sentence for what needs a look in sound messages."""
+    before: dict[str, Any] = {}
+    for number, message in enumerate(row["messages"], start=1):
+        role, content = message["role"], message.get("content")
+        if content in MISSING:
+            yield "literal_nan", number, f'({role}) is "{content}": a missing value written as text'
+        if role == "assistant" and before.get("role") == "user" and is_echo(content, before.get("content")):
+            yield "echo", number, "(assistant) is the same as the question before it"
+        if role == "assistant" and message.get("weight") is not None and message["weight"] == 0:
+            yield "weight_zero", number, "(assistant) has the weight 0: it is not learned"
+        unknown = [key for key, value in message.items() if key not in KNOWN_KEYS and value is not None]
+        if unknown:
+            yield "unknown_keys", number, f'has "{unknown[0]}", which nothing reads'
+        before = message
+    yield from check_tools(row)
+
+
+def is_echo(answer: Any, question: Any) -> bool:
+    """Tell whether an answer only repeats its question; a greeting given back is none."""
+    if answer != question or not isinstance(answer, str):
+        return False
+    wide = sum(character >= "\u2e80" for character in answer)  # a sign of Chinese says as much as a syllable or more
+    return len(answer) + 2 * wide >= _SHORT or any(mark in answer for mark in "?？؟")
+
+
+def _check_order(line: int, messages: Sequence[dict[str, Any]]) -> list[Problem]:
+    roles = [message["role"] for message in messages]
     if "assistant" not in roles:
         return [Problem(line, "no_assistant", " has no assistant message: there is nothing to learn.")]
+    if all(message.get("weight") in (0, False) for message in messages if message["role"] == "assistant"):
+        return [Problem(line, "no_assistant", " has only answers whose weight is 0: there is nothing to learn.")]
     problems = []
+    if len(roles) > 1 and "user" not in roles:
+        problems.append(Problem(line, "no_user", " has no user message: nothing says what the answer answers."))
+    elif len(roles) > 1 and next(role for role in roles if role != "system") == "assistant":
+        problems.append(Problem(line, "starts_with_answer", " starts with an answer; some models refuse that."))
     if len(roles) == 1:
         said = " is one message alone; the service leaves such rows out of the training."
         problems.append(Problem(line, "lone_message", said))

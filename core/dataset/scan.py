@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from operator import eq
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,7 +24,7 @@ import xxhash
 from core.dataset import row_index
 from core.dataset.columns import Filled
 from core.dataset.findings import flag
-from core.dataset.line_check import CONTROL, Problem, check_line
+from core.dataset.line_check import BLANK_STARTS, CONTROL, MISSING, ORDER_CODES, Problem, check_line, is_blank
 from core.dataset.progress import Meter
 
 BLOCK = 1 << 18  # stays in a core's cache: with 1 MiB reading took half as long again
@@ -32,6 +33,7 @@ _PLAIN = ("role", "content")  # the keys of a message that the fast pass takes
 _BLANK = re.compile(rb"[ \t\r\n]*")
 _CONTROLS = flag("control_characters")
 _LONG_LINE = flag("line_too_long")
+_OF_ORDER = flag(*ORDER_CODES)
 
 
 @dataclass
@@ -120,9 +122,13 @@ class _Reader:
                 roles = tuple([message["role"] for message in messages])
                 order = orders[roles]
                 joined = "\0".join(texts)
-                if sum(map(len, messages)) != 2 * len(messages):
-                    raise ValueError  # other keys than these two
-                if any(map(str.isspace, texts)) or "" in texts or (suspicious and CONTROL.search("".join(texts))):
+                if (
+                    sum(map(len, messages)) != 2 * len(texts)
+                    or (not BLANK_STARTS.isdisjoint([text[:1] for text in texts]) and any(map(is_blank, texts)))
+                    or any(map(eq, texts, texts[1:]))
+                    or (min(map(len, texts)) < 5 and not MISSING.isdisjoint(texts))
+                    or (suspicious and CONTROL.search("".join(texts)))
+                ):
                     raise ValueError
                 number, row_flags, size = hash_of(joined.encode(), order.seed), order.flags, len(joined)
                 row_turns = order.turns
@@ -166,14 +172,16 @@ class _Reader:
         if flags & _CONTROLS:
             problems.append(_control_problem(line, row))
         self._note(problems)
-        if any(problem.blocks for problem in problems):
+        if any(problem.breaks for problem in problems):
             return 0, flags, 0, 0
         roles = tuple(message["role"] for message in row["messages"])
         joined = "\0".join(message.get("content") or "" for message in row["messages"])
         order = self._orders.get(roles)
         if order is None:
             seed = zlib.crc32("\0".join(roles).encode())
-            order = self._orders[roles] = _Order(flags & ~_CONTROLS, seed, row_index.pack_turns(roles))
+            order = _Order(flags & _OF_ORDER, seed, row_index.pack_turns(roles))
+            if "tool" not in roles:  # whether a result has its call, no order tells
+                self._orders[roles] = order
         self.scan.orders[roles] += 1
         seed = order.seed
         if any(message.get("tool_calls") for message in row["messages"]):

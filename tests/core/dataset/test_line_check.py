@@ -84,6 +84,100 @@ def test_what_only_some_models_refuse_is_a_warning(text: str, message: str) -> N
     assert message in found[0].message
 
 
+CALL = {"id": "c1", "type": "function", "function": {"name": "tide", "arguments": "{}"}}
+CALLS = said("assistant", "") | {"tool_calls": [CALL]}
+RESULT = said("tool", "3 m") | {"tool_call_id": "c1"}
+WEATHER = [{"type": "function", "function": {"name": "weather"}}]
+
+
+def called(arguments: Any) -> dict[str, Any]:
+    return CALLS | {"tool_calls": [CALL | {"function": {"name": "tide", "arguments": arguments}}]}
+
+
+def with_tools(tools: Any, *messages: Any) -> str:
+    return json.dumps({"messages": messages, "tools": tools})
+
+
+def many(text: str) -> dict[str, Any]:
+    return said("user", [{"type": "text", "text": text}])
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "message"),
+    [
+        (row(said("system"), said("assistant")), "no_user", "has no user message"),
+        (row(said("system"), said("assistant", "a"), said("user"), said("assistant", "b")), "starts_with_answer", ""),
+        (row(said("user"), said("assistant", "\u200b\u2060 ")), "invisible_answer", "message 2 (assistant) has only"),
+        (row(said("user", "\ufeff"), said("assistant")), "blank_content", "cannot be seen"),
+        (
+            row(said("user"), said("assistant", 4)),
+            "content_not_text",
+            "message 2 (assistant) has a number as its content",
+        ),
+        (row(said("user"), said("assistant", True)), "content_not_text", "has true or false as its content"),
+        (row(said("user"), said("assistant", {"a": 1})), "content_not_text", "has an object as its content"),
+        (row(many("Hi"), said("assistant")), "content_not_text", "message 1 (user) has its text in parts"),
+        (
+            row(said("user", [{"type": "image_url", "image_url": {}}]), said("assistant")),
+            "not_a_text_part",
+            "message 1 (user) has an image in its content",
+        ),
+        (row(said("user"), said("tool"), said("assistant", "b")), "result_without_call", "message 2 (tool)"),
+        (
+            row(said("user"), CALLS, RESULT | {"tool_call_id": "c2"}, said("assistant")),
+            "result_without_call",
+            "message 3",
+        ),
+        (row(said("user"), CALLS, said("user"), said("assistant", "b")), "unanswered_call", "message 2 calls a tool"),
+        (row(said("user"), CALLS, said("assistant", "b")), "unanswered_call", "message 2 calls a tool"),
+        (with_tools(WEATHER, said("user"), CALLS), "undeclared_tool", 'message 2 calls "tide"'),
+        (with_tools(json.dumps(WEATHER), said("user"), CALLS), "undeclared_tool", 'message 2 calls "tide"'),
+        (row(said("user"), called("{'height': 3}")), "bad_arguments", "message 2 calls a tool with arguments"),
+        (row(said("user"), called([1])), "bad_arguments", "message 2 calls a tool with arguments"),
+        (
+            row(said("user"), said("assistant", "b") | {"weight": 0.5}),
+            "odd_weight",
+            "message 2 (assistant) has a weight",
+        ),
+        (row(said("user"), said("assistant", "b") | {"weight": "1"}), "odd_weight", "neither 0 nor 1"),
+        (row(said("user"), said("assistant", "b") | {"weight": 0}), "no_assistant", "only answers whose weight is 0"),
+        (
+            row(said("user", "What is it?"), said("assistant", "What is it?")),
+            "echo",
+            "message 2 (assistant) is the same",
+        ),
+        (row(said("user"), said("assistant", "nan")), "literal_nan", 'message 2 (assistant) is "nan"'),
+        (row(said("user"), said("assistant", "b") | {"mood": "glad"}), "unknown_keys", 'message 2 has "mood"'),
+    ],
+)
+def test_what_is_learned_wrongly_is_named_by_its_kind(text: str, code: str, message: str) -> None:
+    found = [problem for problem in find(text) if problem.code == code]
+    assert len(found) == 1
+    assert message in found[0].message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        row(said("user"), CALLS),
+        row(said("user"), CALLS, RESULT, said("assistant", "b")),
+        row(said("user"), CALLS, RESULT | {"content": ""}, said("assistant", "b")),
+        row(said("user"), called({"height": 3}), RESULT, said("assistant", "b")),
+        row(
+            said("user"), said("assistant", '<tool_call>{"name": "tide"}</tool_call>'), said("tool"), said("assistant")
+        ),
+        with_tools(WEATHER, said("user"), said("assistant", "b")),
+        row(said("user"), said("assistant", "b") | {"weight": 1, "mood": None, "reasoning_content": "Hm."}),
+        row(said("user", "你好"), said("assistant", "你好")),
+        row(said("user", "Hello!"), said("assistant", "Hello!")),
+        row(said("user", "\u200fمرحبا"), said("assistant", "\u200eأهلا")),
+        row(said("user", "❤️"), said("assistant", "👩‍🚀")),
+    ],
+)
+def test_what_is_right_has_no_findings(text: str) -> None:
+    assert find(text) == []
+
+
 def test_a_row_is_called_by_its_number_where_lines_mean_nothing() -> None:
     problem = find(row(said("user", " "), said("assistant")), 1234)[0]
     assert problem.said("row") == "Row 1,234: message 1 (user) is blank."

@@ -21,8 +21,14 @@ from core.dataset.scan import BLOCK, MAX_LINE, flags_of, scan_file
 VALUES: Any = some.recursive(
     some.none() | some.booleans() | some.integers() | some.text(max_size=4), lambda inner: some.lists(inner, max_size=3)
 )
+TEXTS: Any = some.sampled_from(["nan", "\u200b", " ", "x", "Is this an echo?"]) | some.text(max_size=8)
+EXTRA: Any = {
+    "weight": some.sampled_from([0, 1, 0.5]),
+    "mood": some.none() | some.just("glad"),
+    "tool_calls": some.just([{"function": {"name": "tide", "arguments": "{}"}}]),
+}
 ROLES: Any = some.sampled_from(["user", "assistant", "system", "tool", "human", ""]) | VALUES
-MESSAGES: Any = some.fixed_dictionaries({"role": ROLES, "content": some.text(max_size=8) | VALUES})
+MESSAGES: Any = some.fixed_dictionaries({"role": ROLES, "content": TEXTS | VALUES}, optional=EXTRA)
 ROWS: Any = some.fixed_dictionaries({"messages": some.lists(MESSAGES | VALUES, max_size=5) | VALUES}) | VALUES
 GOOD = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}
 
