@@ -29,8 +29,7 @@ _INVISIBLE = "".join(
     for code in range(begin, end + 1)
 )
 _UNSEEN = _SPACES + _INVISIBLE
-BLANK_STARTS = frozenset(("", *_UNSEEN))  # what a text begins with that may be blank
-MISSING = frozenset(("nan", "NaN", "None", "null"))  # how a source's missing value looks as a text
+MISSING = frozenset(("", "nan", "NaN", "None", "null"))  # how a source's missing value looks as a text
 KNOWN_KEYS = frozenset(
     ("role", "content", "name", "tool_calls", "tool_call_id", "weight", "reasoning_content", "thinking", "reasoning")
 )
@@ -193,7 +192,7 @@ def _check_message(message: Any) -> tuple[str, str] | None:
 
 def is_blank(text: str) -> bool:
     """Tell whether nothing of a text can be seen."""
-    return not text.strip(_UNSEEN)
+    return text[:1] in _UNSEEN and not text.strip(_UNSEEN)
 
 
 def part_text(part: Any) -> str | None:
@@ -221,7 +220,7 @@ def _look_at_messages(row: dict[str, Any]) -> Iterator[tuple[str, int, str]]:
     before: dict[str, Any] = {}
     for number, message in enumerate(row["messages"], start=1):
         role, content = message["role"], message.get("content")
-        if content in MISSING:
+        if content and content in MISSING:
             yield "literal_nan", number, f'({role}) is "{content}": a missing value written as text'
         if role == "assistant" and before.get("role") == "user" and is_echo(content, before.get("content")):
             yield "echo", number, "(assistant) is the same as the question before it"

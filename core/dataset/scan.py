@@ -24,7 +24,7 @@ import xxhash
 from core.dataset import row_index
 from core.dataset.columns import Filled
 from core.dataset.findings import flag
-from core.dataset.line_check import BLANK_STARTS, CONTROL, MISSING, ORDER_CODES, Problem, check_line, is_blank
+from core.dataset.line_check import CONTROL, MISSING, ORDER_CODES, Problem, check_line, is_blank
 from core.dataset.progress import Meter
 
 BLOCK = 1 << 18  # stays in a core's cache: with 1 MiB reading took half as long again
@@ -124,9 +124,10 @@ class _Reader:
                 joined = "\0".join(texts)
                 if (
                     sum(map(len, messages)) != 2 * len(texts)
-                    or (not BLANK_STARTS.isdisjoint([text[:1] for text in texts]) and any(map(is_blank, texts)))
-                    or any(map(eq, texts, texts[1:]))
+                    or any(map(str.isspace, texts))
                     or (min(map(len, texts)) < 5 and not MISSING.isdisjoint(texts))
+                    or any(map(eq, texts, texts[1:]))
+                    or (not joined.isascii() and any(map(is_blank, texts)))
                     or (suspicious and CONTROL.search("".join(texts)))
                 ):
                     raise ValueError

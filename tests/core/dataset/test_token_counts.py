@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from core.dataset.file_check import check_file
-from core.dataset.findings import Finding, JUDGED
+from core.dataset.findings import JUDGED, Finding
 from core.dataset.model_view import view_as_model
 from core.dataset.token_counts import count_both, count_lengths, count_lines
 from core.engine.chat_template import BadConversation
