@@ -7,7 +7,6 @@ would swallow all that follows.
 from __future__ import annotations
 
 import csv
-import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,37 +19,47 @@ from core.errors import BadInput
 _MAX_FIELD = (
     4 << 20
 )  # characters; no conversation is that long, and at most so much is read again after a missing quote
-BLANK = object()  # a line on which no row begins
 _READ_AGAIN = 32 << 20  # characters; a file that needs more of this is no table
 _LONGEST_LINE = 32 << 20
 _SHOWN = 500
+_SEPARATOR = re.compile(r"(?:\ufeff)?[\"']?sep=(.)[\"']?\s*$", re.IGNORECASE)
+_QUOTED = re.compile(r'"[^"]*"')
 _NO_UTF8 = re.compile("[\udc80-\udcff]")  # bytes that are not UTF-8, as "surrogateescape" keeps them
 
 
-def read_table(path: Path, delimiter: str) -> Iterator[Any]:
-    """Yield something for every line: a row as a dict, BLANK, or {UNREADABLE: why a row cannot be read}.
+def read_table(path: Path, delimiter: str = "") -> Iterator[tuple[int, Any]]:
+    """Yield each row with the line on which it begins: a dict, or {UNREADABLE: why it cannot be read}.
 
-    Written a line each, they keep the line numbers of the file. Raises BadInput if it is no table at all.
+    delimiter: found in the first lines if empty; a first line `sep=;` says it, as Excel writes it. Raises BadInput if
+    the file is no table at all.
     """
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        table = _Table(file, delimiter)
+        said = _SEPARATOR.match(file.readline(_LONGEST_LINE))
+        if not said:
+            file.seek(0)
+        line = 2 if said else 1
+        table = _Table(file, said[1] if said else delimiter or _find_delimiter(path))
         names = _check_header(table.read())
-        yield from itertools.repeat(BLANK, table.lines)
+        line += table.lines
         while (record := table.read()) is not None:
             problem = record.problem
             if record.cells and len(record.cells) != len(names):
                 fields = "1 field" if len(record.cells) == 1 else f"{len(record.cells):,} fields"
                 problem = f"has {fields}; the header has {len(names)}"
             if problem:
-                yield {UNREADABLE: {"said": problem, "text": table.first_line}}
+                yield line, {UNREADABLE: {"said": problem, "text": table.first_line}}
                 if not record.ends:
                     table.go_back()
-                yield from itertools.repeat(BLANK, table.lines - 1)
             elif record.cells:
-                yield dict(zip(names, record.cells, strict=True))
-                yield from itertools.repeat(BLANK, table.lines - 1)
-            else:
-                yield from itertools.repeat(BLANK, table.lines)
+                yield line, dict(zip(names, record.cells, strict=True))
+            line += table.lines
+
+
+def _find_delimiter(path: Path) -> str:
+    """Return what separates the fields: what splits the header, outside its quotes, into the most of them."""
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        header = _QUOTED.sub("", file.readline(_SHOWN * 100))
+    return max(",;\t|", key=header.count)
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,17 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import zlib
+from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise, repeat
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
-from core.dataset.csv_reader import BLANK, read_table
+from core.dataset import row_index
+from core.dataset.csv_reader import read_table
 from core.dataset.findings import Unit
 from core.dataset.line_check import BOM, to_line
 from core.dataset.progress import Meter
@@ -67,9 +70,8 @@ def unpack(path: Path, meter: Meter | None = None) -> None:
 
 
 def convert(path: Path, name: str = "", meter: Meter | None = None) -> Reading:
-    """Replace a table or a JSON list by JSONL. Raises BadInput.
+    """Replace a table or a JSON list by JSONL, and keep on which line of the file each row begins. Raises BadInput.
 
-    The rows of a CSV keep their lines: blank lines follow a row that took several.
     name: what the file was called; its suffix tells a table from lines of text.
     """
     reader = _reader(path, name)
@@ -77,17 +79,27 @@ def convert(path: Path, name: str = "", meter: Meter | None = None) -> Reading:
         return Reading()
     total = reader.count() if meter else 0
     converted = path.with_suffix(".converted")
+    lines = array("I")
     try:
         with converted.open("wb") as file:
-            for number, row in enumerate(reader.rows):
+            for number, (line, row) in enumerate(reader.rows):
                 file.write(_as_line(row) + b"\n")
+                lines.append(line)
                 if meter and number % 1000 == 0:
-                    meter.tell("Converted", number, total)
+                    meter.tell("Converted", line, total)
     except (BadInput, OSError):
         converted.unlink(missing_ok=True)
         raise
     converted.replace(path)
-    return Reading()
+    return Reading(keep_lines(path, lines) if reader.unit == "line" else "row")
+
+
+def keep_lines(path: Path, lines: array[int]) -> Unit:
+    """Keep on which lines the rows of a file began if these tell them apart; return what to call a row by."""
+    if any(line <= before for before, line in pairwise(lines)):
+        return "row"
+    row_index.write_lines(path, lines)
+    return "line"
 
 
 def read_first(path: Path, name: str, rows: int) -> list[bytes]:
@@ -100,9 +112,18 @@ def read_first(path: Path, name: str, rows: int) -> list[bytes]:
         return _first_of_packed(path, kind, name, rows)
     reader = _reader(path, name)
     if reader is not None:
-        return _take(map(_as_line, reader.rows), rows)
+        return _take(_on_lines(reader.rows), rows)
     with path.open("rb") as file:
         return _take(iter(lambda: file.readline(_MAX_MEMBER), b""), rows)
+
+
+def _on_lines(rows: Iterator[tuple[int, Any]]) -> Iterator[bytes]:
+    """Yield rows as lines of JSONL, each on the line where it begins, as far as lines tell them apart."""
+    at = 0
+    for line, row in rows:
+        yield from repeat(b"", line - at - 1)
+        yield _as_line(row)
+        at = max(line, at + 1)
 
 
 def _take(lines: Iterator[bytes], rows: int) -> list[bytes]:
@@ -172,10 +193,14 @@ def _size(path: Path) -> str:
 
 @dataclass(frozen=True)
 class _Reader:
-    """The rows of a file, blank ones too, and how many: 0 if that cannot be known without reading them all."""
+    """The rows of a file, each with the line on which it begins, or its number where the unit is "row".
 
-    rows: Iterator[Any]
+    count: how many lines or rows there are, 0 if that cannot be known without reading them all.
+    """
+
+    rows: Iterator[tuple[int, Any]]
     count: Callable[[], int] = int
+    unit: Unit = "line"
 
 
 def _reader(path: Path, name: str) -> _Reader | None:
@@ -183,22 +208,19 @@ def _reader(path: Path, name: str) -> _Reader | None:
     with path.open("rb") as file:
         start = file.read(_CHUNK)
     if start.startswith(b"PAR1"):
-        return _Reader(_read_parquet(path), lambda: _count_parquet(path))
+        return _Reader(enumerate(_read_parquet(path), start=1), lambda: _count_parquet(path), "row")
     if _is_list(start, len(start) < _CHUNK):
         return _Reader(_read_list(path))
-    if _is_one_object(start, name):
-        return _Reader(_read_one(path))
     suffixes = name.lower().split(".")
+    if "json" in suffixes and _is_one_object(path, start):
+        return _Reader(_read_one(path))
     text = start.removeprefix(BOM).lstrip()
     if {"csv", "tsv"} & set(suffixes) and not text.startswith((b"{", b"[")):
-        rows = read_table(path, "\t" if "tsv" in suffixes else _delimiter(start))
-        return _Reader(rows, lambda: _count_lines(path))
+        return _Reader(read_table(path, "\t" if "tsv" in suffixes else ""), lambda: _count_lines(path))
     return None
 
 
 def _as_line(row: Any) -> bytes:
-    if row is BLANK:
-        return b""
     try:
         return to_line(row)
     except (TypeError, ValueError):  # dates, decimals and bytes of a table
@@ -218,33 +240,60 @@ def _is_list(start: bytes, whole: bool) -> bool:
     return whole and not rest.strip() and first.startswith(b"[{")
 
 
-def _is_one_object(start: bytes, name: str) -> bool:
-    """Tell whether a .json file is one object written over several lines."""
-    first = start.removeprefix(BOM).lstrip().partition(b"\n")[0].strip()
-    return name.lower().split(".")[-1] == "json" and first == b"{"
+def _is_one_object(path: Path, start: bytes) -> bool:
+    """Tell whether a file is one object, over several lines or on its only one."""
+    text = start.removeprefix(BOM).lstrip()
+    if text.partition(b"\n")[0].strip() == b"{":
+        return True
+    if not text.startswith(b"{"):
+        return False
+    with path.open("rb") as file:
+        first, rest = file.readline(_MAX_MEMBER), file.read(_CHUNK)
+    try:
+        return not rest.strip() and isinstance(json.loads(first), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
-def _read_one(path: Path) -> Iterator[Any]:
+def _read_one(path: Path) -> Iterator[tuple[int, Any]]:
     """Yield the members of the list in an object, as some exports write it: {"data": [...]}."""
     if path.stat().st_size > _MAX_MEMBER:
         raise BadInput("The file is one object of more than 32 MiB.", "Write one object per line.")
     try:
-        whole = json.loads(path.read_text(encoding="utf-8-sig"))
+        text = path.read_text(encoding="utf-8-sig")
+        whole = json.loads(text)
     except json.JSONDecodeError as error:
-        said = f"The JSON file cannot be read at line {error.lineno}, character {error.colno}: {error.msg.lower()}."
+        said = f"The JSON file cannot be read at line {error.lineno}, character {error.colno}."
         raise BadInput(said, "Mend the file, or write one object per line.", str(error)) from error
-    except (UnicodeDecodeError, RecursionError) as error:
-        raise BadInput(
-            "The JSON file is not UTF-8 text, or nested too deeply.", "Save it again.", str(error)
-        ) from error
-    lists = [value for value in whole.values() if isinstance(value, list)]
-    lists = [] if "messages" in whole or "conversations" in whole else lists
-    yield from lists[0] if len(lists) == 1 else [whole]
+    except UnicodeDecodeError as error:
+        raise BadInput("The JSON file is not UTF-8 text.", "Save it as UTF-8.", str(error)) from error
+    except RecursionError as error:
+        raise BadInput("The JSON file is nested too deeply.", "Write one object per line.", str(error)) from error
+    lists = [key for key, value in whole.items() if isinstance(value, list)]
+    if len(lists) != 1 or "messages" in whole or "conversations" in whole:
+        yield 1, whole
+        return
+    at, line = 0, 1
+    for begin, member in _members(text, lists[0]):
+        line += text.count("\n", at, begin)
+        at = begin
+        yield line, member
 
 
-def _delimiter(start: bytes) -> str:
-    header = start.partition(b"\n")[0].decode("utf-8", "replace")
-    return max(",;\t|", key=header.count)
+def _members(text: str, name: str) -> Iterator[tuple[int, Any]]:
+    """Yield the members of the list of this name in an object that was read before, each with where it begins."""
+    decode, skip = json.JSONDecoder().raw_decode, re.compile(r"[\s,:]*")
+    at, key = text.index("{") + 1, None
+    while key != name or text[at] != "[":  # a key may stand twice
+        key, at = decode(text, skip.match(text, at).end())  # type: ignore[union-attr]  # matches the empty string
+        at = skip.match(text, at).end()  # type: ignore[union-attr]
+        if key != name or text[at] != "[":
+            _, at = decode(text, at)
+    at = skip.match(text, at + 1).end()  # type: ignore[union-attr]
+    while text[at] != "]":
+        member, end = decode(text, at)
+        yield at, member
+        at = skip.match(text, end).end()  # type: ignore[union-attr]
 
 
 def _read_parquet(path: Path) -> Iterator[Any]:
@@ -309,15 +358,18 @@ def without_nulls(row: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
-def _read_list(path: Path) -> Iterator[Any]:
-    """Yield the members of a JSON list, one in memory at a time."""
-    decoder = json.JSONDecoder()
+def _read_list(path: Path) -> Iterator[tuple[int, Any]]:
+    """Yield the members of a JSON list, one in memory at a time, each with the line on which it begins."""
+    decoder, begin = json.JSONDecoder(), re.compile(r"\s*,?\s*")
     with path.open(encoding="utf-8-sig", errors="strict") as file:
         try:
-            text, ended = file.read(_CHUNK).lstrip()[1:], False
+            text, ended = file.read(_CHUNK), False
+            at = text.index("[") + 1
+            line, text = 1 + text.count("\n", 0, at), text[at:]
             count = 0
             while True:
-                text = text.lstrip().removeprefix(",").lstrip()
+                at = begin.match(text).end()  # type: ignore[union-attr]  # matches the empty string
+                line, text = line + text.count("\n", 0, at), text[at:]
                 if text.startswith("]"):
                     return
                 try:
@@ -327,8 +379,8 @@ def _read_list(path: Path) -> Iterator[Any]:
                         raise BadInput(*_list_words(count, error)) from error
                     text, ended = _more(file, text)
                     continue
-                count, text = count + 1, text[end:]
-                yield member
+                yield line, member
+                count, line, text = count + 1, line + text.count("\n", 0, end), text[end:]
         except RecursionError as error:
             said = f"The JSON list is nested too deeply after its object {count}."
             raise BadInput(said, "Write one object per line.", str(error)) from error
@@ -343,5 +395,5 @@ def _more(file: TextIO, text: str) -> tuple[str, bool]:
 
 
 def _list_words(count: int, error: json.JSONDecodeError) -> tuple[str, str, str]:
-    said = f"The JSON list cannot be read after its object {count}: {error.msg.lower()}."
+    said = f"The JSON list cannot be read after its object {count}."
     return said, "Mend the file, or write one object per line.", str(error)[:2000]
