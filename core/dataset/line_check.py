@@ -29,6 +29,7 @@ _INVISIBLE = "".join(
     for code in range(begin, end + 1)
 )
 _UNSEEN = _SPACES + _INVISIBLE
+_UNSEEN_SIGNS = frozenset(("", *_UNSEEN))
 MISSING = frozenset(("", "nan", "NaN", "None", "null"))  # how a source's missing value looks as a text
 KNOWN_KEYS = frozenset(
     ("role", "content", "name", "tool_calls", "tool_call_id", "weight", "reasoning_content", "thinking", "reasoning")
@@ -192,7 +193,7 @@ def _check_message(message: Any) -> tuple[str, str] | None:
 
 def is_blank(text: str) -> bool:
     """Tell whether nothing of a text can be seen."""
-    return text[:1] in _UNSEEN and not text.strip(_UNSEEN)
+    return text[:1] in _UNSEEN_SIGNS and not text.strip(_UNSEEN)
 
 
 def part_text(part: Any) -> str | None:

@@ -14,11 +14,11 @@ from typing import Any
 from core.dataset import row_index
 from core.dataset.chat_dataset import ChatDataset
 from core.dataset.findings import KINDS, DataFile, flag
-from core.dataset.line_check import CONTROL, check_row, read_line, to_line
+from core.dataset.line_check import CONTROL, check_row, part_text, read_line, to_line
 from core.dataset.row_shapes import contract_role
 from core.dataset.text_check import restore
 
-_REFUSALS = ("template_refused", "tools_refused")  # of one model; another may take the row
+_REFUSALS = ("template_refused", "tools_refused", "special_tokens")  # of one model; another may take the row
 # What a repair does with a row that has a finding.
 REPAIRS: Mapping[str, str] = {
     kind.code: "The line is left out."
@@ -26,6 +26,7 @@ REPAIRS: Mapping[str, str] = {
     if kind.severity.blocks and kind.bit >= 0 and kind.code not in _REFUSALS
 } | {
     "unknown_role": "Other names of these roles are replaced; else the line is left out.",
+    "content_not_text": "It becomes its text; parts of text are joined.",
     "ends_without_answer": "What follows the last answer is left out.",
     "system_not_first": "System messages are joined at the start.",
     "roles_repeat": "They are joined into one message.",
@@ -130,6 +131,25 @@ def _change_texts(change: Callable[[str], str], messages: Messages) -> Messages:
     ]
 
 
+def _write_contents(messages: Messages) -> Messages:
+    return [
+        message
+        if isinstance(message.get("content", ""), str | None)
+        else message | {"content": _as_text(message["content"])}
+        for message in messages
+    ]
+
+
+def _as_text(content: Any) -> Any:
+    """Return a content as a text: parts of text joined, else as JSON writes it; one that has other parts as it is."""
+    parts = content if isinstance(content, list) else []
+    texts = [text for part in parts if (text := part_text(part)) is not None]
+    if parts and len(texts) == len(parts):
+        return "\n".join(texts)
+    has_others = any(isinstance(part, dict) and "type" in part for part in parts)
+    return content if has_others else json.dumps(content, ensure_ascii=False)
+
+
 def _rename_roles(messages: Messages) -> Messages:
     return [
         {**message, "role": contract_role(message["role"])} if "role" in message else message for message in messages
@@ -166,6 +186,7 @@ def _end_with_answer(messages: Messages) -> Messages:
 
 _MENDERS: tuple[tuple[str, Callable[[Messages], Messages]], ...] = (
     ("unknown_role", _rename_roles),
+    ("content_not_text", _write_contents),
     ("control_characters", partial(_change_texts, partial(CONTROL.sub, ""))),
     ("mojibake", partial(_change_texts, restore)),
     ("system_not_first", _put_system_first),
