@@ -100,3 +100,22 @@ def test_rows_of_two_groups_count_once(home: Path) -> None:
     groups = [*found.findings, Finding("too_long", "", 21, (1,)), Finding("byte_order_mark", "")]
     assert [finding.code for finding in found.findings] == ["duplicate"]
     assert dataset.count_rows(found, groups, 1) == 21
+
+
+def test_rows_of_an_error_that_is_set_aside_are_shown_and_counted(home: Path) -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+    unasked = {
+        "messages": [{"role": "system", "content": "Be kind."}, {"role": "assistant", "content": "Hello there."}]
+    }
+    calling = [{"role": "user", "content": "Look."}, {"role": "assistant", "content": "", "tool_calls": [call]}]
+    calling += [{"role": "tool", "tool_call_id": "1", "content": "3"}, {"role": "assistant", "content": "Three."}]
+    found = make("unasked.jsonl", json.dumps(unasked), json.dumps({"messages": calling, "tools": []}))
+    judged = {finding.code for finding in found.findings if finding.kind.severity is Severity.ERROR}
+    assert {"no_user"} <= judged <= JUDGED
+    assert not found.usable
+    for code in judged:
+        dataset.put_aside(found.folder, code, "train")
+    assert found.look_again().usable
+    assert [len(row.messages) for row in dataset.read_rows(found.train_path, 20, 2)] == [2, 4]
+    lengths, _ = dataset.read_lengths(found.train_path, found.mark)
+    assert len(lengths) == found.rows == 22
