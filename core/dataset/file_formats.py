@@ -43,11 +43,6 @@ class Reading:
     mended: tuple[str, ...] = ()
 
 
-def mend_lines(_path: Path, _meter: Meter | None = None) -> Reading:
-    """Return what could be mended in lines that are no JSON: nothing yet."""
-    return Reading()
-
-
 def unpack(path: Path, meter: Meter | None = None) -> None:
     """Replace a gzip or zstandard file by its content; other files stay as they are. Raises BadInput."""
     kind = _packing(path)

@@ -16,8 +16,9 @@ from typing import Any, BinaryIO
 from core.dataset import row_index
 from core.dataset.columns import Columns, Filled, describe
 from core.dataset.file_check import check_scanned, has_errors, refuse
-from core.dataset.file_formats import Reading, mend_lines
+from core.dataset.file_formats import Reading
 from core.dataset.findings import Finding
+from core.dataset.lenient_json import mend_lines
 from core.dataset.line_check import read_line, to_line
 from core.dataset.progress import Meter
 from core.dataset.report import Report

@@ -55,3 +55,19 @@ def test_a_delimiter_inside_of_a_quoted_header_does_not_count(home: Home) -> Non
     lines = ['"prompt";"completion"', *(f'"a, b, {n}";"c, d, {n}"' for n in range(12))]
     rows = rows_by_line(from_upload("faq.csv", "\n".join(lines).encode()))
     assert [one["content"] for one in json.loads(rows[2])["messages"]] == ["a, b, 0", "c, d, 0"]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("trailing_commas.jsonl", "lines had a comma too many."),
+        ("pretty_printed.jsonl", "objects were written over several lines."),
+        ("bom_in_the_middle.jsonl", "1 line held a byte order mark."),
+    ],
+)
+def test_lines_that_are_not_quite_json_are_read_and_it_is_said(home: Home, name: str, said: str) -> None:
+    given = (CASES / name).read_text(encoding="utf-8").splitlines()
+    found = upload(name)
+    assert found.usable
+    assert list(rows_by_line(found)) == [at for at, line in enumerate(given, 1) if line.lstrip("\ufeff")[:1] == "{"]
+    assert any(said in finding.example for finding in found.findings if finding.code == "mended_file")

@@ -1,0 +1,177 @@
+"""Reads rows from lines that are not quite JSON: joined, ended by commas, over several lines, or written by Python.
+
+What cannot be read so stays as it is. Knows nothing of conversations.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from array import array
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+from core.dataset import row_index
+from core.dataset.file_formats import Reading, keep_lines
+from core.dataset.progress import Meter
+
+LONGEST = 32 << 20  # characters of one object; no conversation is that long
+_READ_AGAIN = 64 << 20  # characters; a file that needs more of this is not made of objects
+_LONGEST_PYTHON = 1 << 20  # characters; ast takes hundreds of bytes for each
+_NO_UTF8 = re.compile("[\udc80-\udcff]")  # bytes that are not UTF-8, as "surrogateescape" keeps them
+_MARK = "\ufeff"
+_DECODE = json.JSONDecoder().raw_decode
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*+"')
+_LAST_COMMA = re.compile(r'("(?:[^"\\]|\\.)*+")|,(?=\s*[}\]])')
+_BETWEEN = re.compile(r"[\s,\ufeff]*")
+_SAID = {
+    "joined": ("1 line held several objects.", "{:,} lines held several objects."),
+    "commas": ("1 line had a comma too many.", "{:,} lines had a comma too many."),
+    "lines": ("1 object was written over several lines.", "{:,} objects were written over several lines."),
+    "marks": ("1 line held a byte order mark.", "{:,} lines held a byte order mark."),
+    "python": ("1 line was written as Python writes it.", "{:,} lines were written as Python writes them."),
+}
+
+
+def mend_lines(path: Path, meter: Meter | None = None) -> Reading:
+    """Rewrite a file whose lines are not all JSON with what can be read, and keep on which lines its rows began.
+
+    Nothing is written where nothing can be mended.
+    """
+    own, lines, mended = row_index.read_lines(path), array("I"), path.with_suffix(".mended")
+    with (
+        path.open(encoding="utf-8", errors="surrogateescape") as file,
+        mended.open("w", encoding="utf-8", errors="surrogateescape", newline="\n") as target,
+    ):
+        lenient = Lenient(file)
+        for number, (line, row) in enumerate(lenient.rows()):
+            lines.append(line)
+            target.write(row + "\n")
+            if meter and number % 1000 == 0:
+                meter.tell("Mended", number)
+    if not lenient.counts or own is not None:
+        mended.unlink()
+        return Reading()
+    mended.replace(path)
+    return Reading(keep_lines(path, lines), lenient.said())
+
+
+@dataclass
+class Lenient:
+    """Reads the lines of a text, any of the three line ends. counts: what was mended, by its key in _SAID."""
+
+    file: TextIO
+    counts: Counter[str] = field(default_factory=Counter)
+    _again: list[str] = field(default_factory=list)  # lines to read again, the next one last
+    _read_again: int = 0
+    _line: int = 0
+
+    def rows(self) -> Iterator[tuple[int, str]]:
+        """Yield each row as a line of JSON, or as it stands if it cannot be read, with the line where it begins."""
+        while text := self._next():
+            line = self._line
+            if not text.strip(" \t\r\n" + _MARK):
+                continue
+            for row in self._read(text):
+                yield line, row
+
+    def said(self) -> tuple[str, ...]:
+        """Return in sentences what was mended."""
+        return tuple(_SAID[key][many > 1].format(many) for key, many in self.counts.items())
+
+    def _read(self, text: str) -> list[str]:
+        if _reads(text) or _NO_UTF8.search(text):
+            return [text.strip()]
+        if rows := self._read_line(text) or self._read_over_lines(text):
+            return rows
+        return [text.strip("\r\n")]
+
+    def _read_line(self, text: str) -> list[str]:
+        """Return the objects on a line, none if it holds anything else."""
+        bare, without = text.replace(_MARK, ""), _without_commas(text.replace(_MARK, ""))
+        for said, tried in (("", bare), ("commas", without)):
+            if rows := _split(tried):
+                self.counts["joined"] += len(rows) > 1
+                self.counts["commas"] += said == "commas" or bare.rstrip().endswith(",")
+                self.counts["marks"] += bare != text
+                self.counts = +self.counts
+                return rows
+        if row := _read_python(bare):
+            self.counts["python"] += 1
+            return [row]
+        return []
+
+    def _read_over_lines(self, text: str) -> list[str]:
+        """Return the object that begins on a line and ends on a later one, none if there is no such."""
+        if text.lstrip(_MARK + " \t")[:1] != "{" or self._read_again > _READ_AGAIN:
+            return []
+        held, depth, size = [text], _depth(text), len(text)
+        while depth > 0 and size < LONGEST and (more := self._next()):
+            held.append(more)
+            depth, size = depth + _depth(more), size + len(more)
+        if (
+            depth == 0
+            and not _NO_UTF8.search("".join(held))
+            and (rows := _split(_without_commas("".join(held).replace(_MARK, ""))))
+        ):
+            self.counts["lines"] += 1
+            return rows
+        self._again += held[:0:-1]
+        self._line -= len(held) - 1
+        self._read_again += size
+        return []
+
+    def _next(self) -> str:
+        line = self._again.pop() if self._again else self.file.readline(LONGEST)
+        self._line += bool(line)
+        return line
+
+
+def _reads(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _split(text: str) -> list[str]:
+    """Return the objects of a text each on a line of its own, none if there is anything else in it."""
+    rows, at = [], _BETWEEN.match(text).end()  # type: ignore[union-attr]  # matches the empty string
+    while at < len(text):
+        try:
+            row, end = _DECODE(text, at)
+        except (ValueError, RecursionError):
+            return []
+        if not isinstance(row, dict):
+            return []
+        rows.append(json.dumps(row) if "\n" in text[at:end] else text[at:end])
+        at = _BETWEEN.match(text, end).end()  # type: ignore[union-attr]
+    return rows
+
+
+def _without_commas(text: str) -> str:
+    """Leave out the commas before a closing bracket, outside of strings."""
+    return _LAST_COMMA.sub(lambda found: found[1] or "", text)
+
+
+def _depth(text: str) -> int:
+    """Return how many more brackets a line opens than it closes."""
+    bare = _STRING.sub("", text)
+    return bare.count("{") + bare.count("[") - bare.count("}") - bare.count("]")
+
+
+def _read_python(text: str) -> str:
+    """Return a dict or list that Python wrote as JSON, empty if it is none."""
+    text = text.strip().rstrip(",")
+    if len(text) > _LONGEST_PYTHON or text[:1] not in ("{", "[") or ("'" not in text and "None" not in text):
+        return ""
+    try:
+        value: Any = ast.literal_eval(text)
+        return json.dumps(value, allow_nan=False) if isinstance(value, (dict, list)) else ""
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return ""
