@@ -54,7 +54,7 @@ from core.dataset.preparation import (
     read_preparation,
     read_preview,
 )
-from core.dataset.repair import REPAIRS, RowDiff, list_changes, repaired_rows
+from core.dataset.repair import REPAIRS, RowDiff, count_changes, list_changes, repaired_rows
 from core.dataset.report import Report, Stats
 from core.dataset.row_pages import EVERY_ROW, Kept, Order, Page, Row, find_row, has_turns, read_page, read_rows
 from core.dataset.row_shapes import MESSAGE_KEYS, PARTS, Shape
@@ -114,6 +114,7 @@ __all__ = [
     "add_answer",
     "cancel_preparation",
     "compare",
+    "count_changes",
     "count_languages",
     "count_rows",
     "count_tokens_with",

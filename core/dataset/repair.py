@@ -66,6 +66,22 @@ def list_changes(
     return changes[:first]
 
 
+def count_changes(dataset: ChatDataset, codes: Collection[str]) -> dict[str, tuple[int, int]]:
+    """Return by code how many rows of both files its repair changes, and how many it leaves out."""
+    counts = {}
+    for code in codes:
+        changed = left_out = 0
+        for path in dataset.files.values():
+            offsets, flags = row_index.read(path)["offset"], row_index.read_flags(path)
+            for at in row_index.find_flagged(path, code):
+                raw = row_index.read_line_at(path, int(offsets[at])).strip()
+                after, _ = mend(raw, int(flags[at]), (code,))
+                left_out += after is None
+                changed += after is not None and after != raw
+        counts[code] = changed, left_out
+    return counts
+
+
 def repaired_rows(
     dataset: ChatDataset, codes: Collection[str] = REPAIRS, file: DataFile = "train"
 ) -> Iterator[tuple[int, bytes]]:

@@ -16,6 +16,7 @@ from pages.parts.kit.notices import ready
 from pages.parts.kit.state import ui
 
 _SHOWN = 3
+_MANY = 0.05  # of all rows; a repair that leaves out more is the operator's to choose
 _DOWNLOADED_BYTES = 20_000_000  # a browser's download is made in memory
 
 
@@ -26,7 +27,12 @@ def draw(dataset: ChatDataset, findings: tuple[Finding, ...], tokenizer: Path | 
         return
     with st.expander("Repair", icon=":material/build:"):
         st.text("A repair makes a copy. Rows that cannot be used are left out of it, what is safe to mend is mended.")
-        chosen = tuple(finding.code for finding in mendable.values() if _draw_choice(finding))
+        codes = tuple(mendable)
+        made = reads.work("repairs", f"{dataset.key}:{','.join(codes)}", lambda: datasets.count_changes(dataset, codes))
+        if not ready(made, "Counting what each repair changes…", (), key="repairs"):
+            return
+        rows = dataset.rows + dataset.test_rows
+        chosen = tuple(code for code, finding in mendable.items() if _draw_choice(finding, rows, *made.value[code]))
         if not chosen:
             st.text("Nothing is chosen.")
             return
@@ -36,9 +42,11 @@ def draw(dataset: ChatDataset, findings: tuple[Finding, ...], tokenizer: Path | 
         _draw_changes(dataset, chosen, "test" if all(mendable[code].file == "test" for code in chosen) else "train")
 
 
-def _draw_choice(finding: Finding) -> bool:
-    label = f"{finding.kind.title} ({words.plural(finding.count, 'row')}). {REPAIRS[finding.code]}"
-    return bool(st.checkbox(words.plain(label), value=True, key=f"mend-{finding.code}"))
+def _draw_choice(finding: Finding, rows: int, changed: int, left_out: int) -> bool:
+    many = left_out > _MANY * rows
+    label = f"{finding.kind.title}: changes {words.plural(changed, 'row')}, leaves out {words.number(left_out)}."
+    label += f" {REPAIRS[finding.code]}" + (f" Not ticked: it leaves out over {_MANY:.0%} of the rows." if many else "")
+    return bool(st.checkbox(words.plain(label), value=not many, key=f"mend-{finding.code}"))
 
 
 def _draw_changes(dataset: ChatDataset, codes: tuple[str, ...], file: DataFile) -> None:
