@@ -33,6 +33,7 @@ _SAID = {
     "commas": ("1 line had a comma too many.", "{:,} lines had a comma too many."),
     "lines": ("1 object was written over several lines.", "{:,} objects were written over several lines."),
     "marks": ("1 line held a byte order mark.", "{:,} lines held a byte order mark."),
+    "returns": ("The lines ended in carriage returns alone.", ""),
     "python": ("1 line was written as Python writes it.", "{:,} lines were written as Python writes them."),
 }
 
@@ -53,6 +54,8 @@ def mend_lines(path: Path, meter: Meter | None = None) -> Reading:
             target.write(row + "\n")
             if meter and number % 1000 == 0:
                 meter.tell("Mended", number)
+        if "\r" in (file.newlines if isinstance(file.newlines, tuple) else (file.newlines,)):
+            lenient.counts["returns"] = 1
     if not lenient.counts or own is not None:
         mended.unlink()
         return Reading()

@@ -79,7 +79,7 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 def write_columns(folder: Path, columns: Columns) -> None:
     """Keep what the columns of the given rows held."""
-    home.write_atomically(folder / "columns.json", json.dumps(asdict(columns), ensure_ascii=False))
+    home.write_atomically(folder / "columns.json", json.dumps(asdict(columns), ensure_ascii=True))
 
 
 def read_columns(folder: Path) -> Columns | None:
