@@ -1,52 +1,62 @@
-"""The shapes of chat data, how they are recognised, and how a row becomes messages.
+"""What rows of chat data look like, and how a row becomes messages.
 
-The contract is the service's: a list `messages` of {role, content}; of other columns only `tools` is kept.
+The contract is the service's: a list `messages` of {role, content}; of other columns only `tools` is kept. The known
+forms are a table, known_forms.py; how messages are read is in message_reading.py.
 """
 
 from __future__ import annotations
 
-import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from core.dataset.form import ANSWERS, CHAT_COLUMNS, QUESTIONS, Fits, Form, is_prose, is_text
+from core.dataset.known_forms import FORMS
 from core.dataset.line_check import UNREADABLE
+from core.dataset.message_reading import (
+    MESSAGE_KEYS,
+    as_list,
+    contract_role,
+    list_raw,
+    list_roles,
+    normalise,
+    read_chat,
+    read_content,
+    style_of,
+)
 
-_ROLE_NAMES = {
-    "human": "user",
-    "user": "user",
-    "prompter": "user",
-    "question": "user",
-    "gpt": "assistant",
-    "assistant": "assistant",
-    "bot": "assistant",
-    "model": "assistant",
-    "chatgpt": "assistant",
-    "bard": "assistant",
-    "ai": "assistant",
-    "answer": "assistant",
-    "system": "system",
-    "developer": "system",
-    "tool": "tool",
-    "function": "tool",
-    "observation": "tool",
-    "function_response": "tool",
-}
-_CONTENT_KEYS = ("content", "value", "text")
-_ROLE_KEYS = ("role", "from")
-_CHAT_COLUMNS = ("messages", "conversations", "conversation", "dialogue", "chat")
-_MESSAGE_KEYS = ("role", "content", "name", "tool_calls", "tool_call_id")
-_PROMPTS = ("prompt", "question", "query", "input", "instruction", "user", "human", "problem")
-_ANSWERS = ("completion", "response", "answer", "output", "assistant", "chosen", "target", "solution", "reply")
-_EMPTY = (None, "")
+__all__ = [
+    "MESSAGE_KEYS",
+    "PARTS",
+    "Shape",
+    "contract_role",
+    "converter",
+    "read_message_keys",
+    "recognise",
+    "with_mapping",
+]
+
+PARTS = ("chat", "system", "history", "user", "context", "assistant", "tools", "label")
+_MESSAGE_PARTS = ("history", "chat", "user", "assistant")
+_RIVAL_QUESTIONS = ("instruction", "question", "prompt", "query", "problem")
+_RIVAL_ANSWERS = (*ANSWERS.split(), "solution", "explanation")
+_NO_CHAT = ("prompt", "completion", "history", "chosen", "rejected", "tools", "functions")  # lists, but not all of it
+_IDENTIFIER = re.compile(
+    r"(^|_|\b)(id|ids|uuid|guid|hash|sha|md5|url|uri|link|date|time|timestamp|path|source)$", re.IGNORECASE
+)
+_GOOD = (1, "1", "true", "yes", "good")
+_KNOWN_ROLES = ("system", "user", "assistant", "tool")
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What rows look like. mapping: part ("system", "user", "context", "assistant", "chat", "tools") -> column.
+    """What rows look like. mapping: part, one of PARTS, -> column; {}: rows are not converted.
 
-    reason: how it was recognised. columns: all of them, for an operator who corrects the mapping.
+    reason: how it was recognised, or what it is and what can be done. columns: all of them, for an operator who
+    corrects the mapping. sure: otherwise the mapping is a guess, to be confirmed. offer: a mapping that the operator
+    may choose, offer_words: what it does ("Train on the chosen answers").
     """
 
     name: str
@@ -66,196 +76,282 @@ class Shape:
     @property
     def is_recognised(self) -> bool:
         """Tell whether rows can be converted."""
-        return self.name != "unknown"
+        return bool(self.mapping)
 
     @property
     def words(self) -> str:
         """Return what was recognised and how, as sentences."""
-        return f"{f'Recognised as {self.title}' if self.is_recognised else self.title}. {self.reason}"
+        known = "Recognised as" if self.sure else "A guess:"
+        return f"{f'{known} {self.title}' if self.is_recognised else self.title}. {self.reason}"
 
     @classmethod
     def from_json(cls, kept: Mapping[str, Any]) -> Self:
-        """Return a kept shape. Earlier versions kept more of how it was recognised."""
-        return cls(
-            kept["name"], kept["title"], kept["reason"], kept["mapping"], tuple(kept["columns"]), kept.get("sure", True)
+        """Return a kept shape. Earlier versions kept more of how it was recognised, and no doubt or offer."""
+        sure, offer, words = kept.get("sure", True), kept.get("offer", {}), kept.get("offer_words", "")
+        columns = tuple(kept["columns"])
+        return cls(kept["name"], kept["title"], kept["reason"], kept["mapping"], columns, sure, offer, words)
+
+
+class _Sample:
+    """Sample rows, asked which of their columns hold what. lower: lower-case name -> column."""
+
+    def __init__(self, rows: list[dict[str, Any]]) -> None:
+        self.rows = rows
+        self.columns = tuple(Counter(name for row in rows for name in row))
+        self.lower = {name.lower().strip(): name for name in reversed(self.columns)}
+
+    def count(self, column: str, fits: Fits) -> int:
+        """Return in how many rows a column holds what it should."""
+        return sum(fits(row[column]) for row in self.rows if column in row)
+
+    def find(self, names: str, fits: Fits, share: float = 0.5) -> str | None:
+        """Return the first column of these names that holds what it should, None if none does. "*": any column."""
+        columns = (
+            self.chat_columns() if names == "*" else [self.lower[name] for name in names.split() if name in self.lower]
+        )
+        return next(
+            (column for column in columns if (count := self.count(column, fits)) and count >= share * len(self.rows)),
+            None,
         )
 
+    def chat_columns(self) -> list[str]:
+        """Return all columns, those that are named like a conversation first."""
+        named = [self.lower[name] for name in CHAT_COLUMNS.split() if name in self.lower]
+        return named + [name for name in self.columns if name not in named and name.lower() not in _NO_CHAT]
 
-MESSAGE_KEYS: Mapping[str, str] = {
-    "role": "Role",
-    "from": "Role",
-    "content": "Text",
-    "value": "Text",
-    "text": "Text",
-    "name": "Name of a tool",
-    "tool_calls": "Calls of tools",
-    "tool_call_id": "Call that is answered",
-}
-
-
-def read_message_keys(row: Any, shape: Shape) -> list[dict[str, Any]]:
-    """Return the messages of a row as they were given, by which their keys are counted."""
-    chat = _as_list(row.get(shape.mapping.get("chat", "")))
-    return [one for one in chat if isinstance(one, dict)] if isinstance(chat, list) else []
-
-
-PARTS = ("chat", "system", "user", "context", "assistant", "tools")
+    def map(self, mapping: Mapping[str, str], found: Mapping[str, str]) -> dict[str, str]:
+        """Return part -> column for the parts that these rows have. found: the columns of what a form needs."""
+        chosen: dict[str, str] = {}
+        for part, names in mapping.items():
+            known = found.get(names) or next((self.lower[name] for name in names.split() if name in self.lower), None)
+            if known and known not in chosen.values():
+                chosen[part] = known
+        return chosen
 
 
 def recognise(rows: Iterable[Any]) -> Shape:
     """Return the shape of sample rows; its name is "unknown" if none fits."""
-    sample = [row for row in rows if isinstance(row, dict) and UNREADABLE not in row]
-    columns = tuple(Counter(name for row in sample for name in row))
-    if not sample:
+    sample = _Sample([row for row in rows if isinstance(row, dict) and UNREADABLE not in row])
+    if not sample.rows:
         return Shape("unknown", "Not recognised", "No row could be read as an object.")
-    for judge in (_judge_chat, _judge_alpaca, _judge_pair):
-        if shape := judge(sample, columns):
-            return shape
-    named = ", ".join(f'"{name}"' for name in columns[:6])
-    reason = f"The columns are {named}: none holds a list of messages, and no two look like a question and its answer."
-    return Shape("unknown", "Not recognised", reason, {}, columns)
+    for form in FORMS:
+        found = {names: sample.find(names, fits, form.share) for names, fits in form.needs.items()}
+        if all(found.values()):
+            return _to_shape(form, sample, {names: column for names, column in found.items() if column})
+    return _guess(sample)
 
 
 def with_mapping(mapping: Mapping[str, str], columns: Iterable[str] = ()) -> Shape:
     """Return the shape of an operator's own mapping of parts to columns."""
     given = {part: column for part, column in mapping.items() if column}
-    name = "sharegpt" if "chat" in given else "columns"
     said = ", ".join(f'{part} is "{column}"' for part, column in given.items())
-    return Shape(name, "Your mapping", f"As you set it: {said}.", given, tuple(columns))
+    return Shape("mapping", "Your mapping", f"As you set it: {said}.", given, tuple(columns))
 
 
 def converter(shape: Shape) -> Callable[[Any], Any]:
-    """Return a function that converts a row to the contract's shape, and returns a row that does not fit as it is."""
-    if not shape.is_recognised or shape.is_contract:
+    """Return a function that converts a row to the contract's shape; None: the row is labelled bad, and left out.
+
+    A row that is in that shape, or fits no shape, comes back as the same object.
+    """
+    if not shape.is_recognised:
         return lambda row: row
-    change = _from_chat if "chat" in shape.mapping else _from_columns
-    return lambda row: row if isinstance(row, dict) and UNREADABLE in row else change(row, shape.mapping)
+    if shape.is_contract:
+        return _mend
+    mapping = dict(shape.mapping)
+    return lambda row: _convert(row, mapping) if isinstance(row, dict) and UNREADABLE not in row else row
 
 
-def _judge_chat(sample: list[dict[str, Any]], columns: tuple[str, ...]) -> Shape | None:
-    """Recognise a column of lists of messages, preferably `messages`."""
-    order = sorted(
-        columns, key=lambda name: (name not in _CHAT_COLUMNS, _CHAT_COLUMNS.index(name) if name in _CHAT_COLUMNS else 0)
-    )
-    for column in order:
-        fits = [keys for row in sample if (keys := _message_keys(_as_list(row.get(column))))]
-        if not fits or len(fits) * 2 < len(sample):
-            continue
-        (role, content), _ = Counter(fits).most_common(1)[0]
-        mapping = {"chat": column} | ({"tools": "tools"} if "tools" in columns else {})
-        as_text = any(isinstance(row.get(column), str) for row in sample)
-        contract = column == "messages" and (role, content) == ("role", "content") and not as_text
-        if "system" in columns and not contract:
-            mapping["system"] = "system"
-        name, title = ("messages", "Messages") if contract else ("sharegpt", "ShareGPT")
-        if not contract and (role, content) == ("role", "content"):
-            title = f'Messages in "{column}"'
-        reason = (
-            f'"{column}" holds lists of objects with "{role}" and "{content}" in {len(fits)} of {len(sample)} rows.'
-        )
-        return Shape(name, title, reason, mapping, columns)
-    return None
-
-
-def _judge_alpaca(_sample: list[dict[str, Any]], columns: tuple[str, ...]) -> Shape | None:
-    if not {"instruction", "output"} <= set(columns):
-        return None
-    mapping = {"user": "instruction", "context": "input", "assistant": "output", "system": "system"}
-    mapping = {part: column for part, column in mapping.items() if column in columns}
-    named = '"instruction", "input" and "output"' if "input" in columns else '"instruction" and "output"'
-    reason = f"It has the columns {named}."
-    return Shape("alpaca", "Alpaca", reason, mapping, columns)
-
-
-def _judge_pair(sample: list[dict[str, Any]], columns: tuple[str, ...]) -> Shape | None:
-    """Recognise a question and an answer by their columns' names, or as the only two columns of text."""
-    texts = [name for name in columns if sum(isinstance(row.get(name), str) for row in sample) * 2 >= len(sample)]
-    lower = {name.lower().strip(): name for name in texts}
-    prompt = _first(lower, _PROMPTS)
-    answer = _first({key: name for key, name in lower.items() if name != prompt}, _ANSWERS)
-    if prompt and answer:
-        plain = (prompt, answer) == ("prompt", "completion")
-        name, title = ("prompt", "Prompt and completion") if plain else ("columns", "Question and answer columns")
-        mapping = {"user": prompt, "assistant": answer}
-        if "system" in lower:
-            mapping["system"] = lower["system"]
-        reason = f'The columns "{prompt}" and "{answer}" hold texts, and are named like a question and its answer.'
-        return Shape(name, title, reason, mapping, columns)
-    if len(texts) == 2:
-        reason = f'"{texts[0]}" and "{texts[1]}" are the only columns of text: taken in their order.'
-        mapping = {"user": texts[0], "assistant": texts[1]}
-        return Shape("columns", "Question and answer columns", reason, mapping, columns, sure=False)
-    return None
-
-
-def _first(names: Mapping[str, str], wanted: tuple[str, ...]) -> str | None:
-    exact = next((names[word] for word in wanted if word in names), None)
-    return exact or next((name for word in wanted for key, name in names.items() if word in key.split("_")), None)
-
-
-def _as_list(value: Any) -> Any:
-    """Return the list that a text of JSON holds, as in tables; else the value itself."""
-    if isinstance(value, str) and value.lstrip().startswith("["):
-        try:
-            return json.loads(value)
-        except (ValueError, RecursionError):
-            return value
-    return value
-
-
-def _message_keys(value: Any) -> tuple[str, str] | None:
-    """Return the keys of role and content in a list of messages, None if the value is no such list."""
-    if not isinstance(value, list) or not value or not isinstance(value[0], dict):
-        return None
-    role = next((key for key in _ROLE_KEYS if key in value[0]), None)
-    content = next((key for key in _CONTENT_KEYS if key in value[0]), None)
-    return (role, content) if role and content else None
-
-
-def _from_chat(row: Any, mapping: Mapping[str, str]) -> Any:
+def read_message_keys(row: Any, shape: Shape) -> list[dict[str, Any]]:
+    """Return the messages of a row with the keys that they have in the file."""
     if not isinstance(row, dict):
+        return []
+    columns = [shape.mapping[part] for part in _MESSAGE_PARTS if part in shape.mapping]
+    return [message for column in columns for message in list_raw(row.get(column))]
+
+
+def _to_shape(form: Form, sample: _Sample, found: Mapping[str, str]) -> Shape:
+    if not form.mapping:
+        offer = sample.map(form.offer, found)
+        offered = offer if "chat" in offer or {"user", "assistant"} <= set(offer) else {}
+        words = form.offer_words if offered else ""
+        return Shape(form.name, form.title, form.reads, {}, sample.columns, True, offered, words)
+    mapping = sample.map(form.mapping, found)
+    if "chat" in mapping:
+        return _to_chat_shape(form, sample, mapping)
+    named = [f'"{column}"' for column in mapping.values()]
+    reason = f"It has the columns {_list(named)}.{_say_order(mapping)}"
+    rivals = [*_find_rivals(sample, mapping, "user"), *_find_rivals(sample, mapping, "assistant")]
+    if rivals:
+        reason += f" But {_list(rivals)} may be the question or the answer as well."
+    return Shape(form.name, form.title, reason, mapping, sample.columns, sure=not rivals)
+
+
+def _to_chat_shape(form: Form, sample: _Sample, mapping: dict[str, str]) -> Shape:
+    column = mapping["chat"]
+    values = [row[column] for row in sample.rows if column in row]
+    styles = Counter(style for value in values if (style := style_of(value)))
+    style, count = styles.most_common(1)[0]
+    among = f"in {count} of {len(sample.rows)} rows"
+    if "/" not in style:
+        held = {"pairs": "lists of a question and its answer", "texts": "lists of texts"}
+        reason = f'"{column}" holds {held.get(style, "texts of several speakers")} {among}.'
+        return Shape(form.name, form.title, reason, mapping, sample.columns)
+    role, content = style.split("/")
+    reason = f'"{column}" holds lists of objects with "{role}" and "{content}" {among}.'
+    roles = Counter(role for value in values for role in list_roles(value))
+    unknown = sum(count for role, count in roles.items() if role not in _KNOWN_ROLES)
+    if unknown * 2 > roles.total():
+        odd = [f'"{role}"' for role, _ in roles.most_common(4) if role not in _KNOWN_ROLES]
+        reason += f" Its roles are {_list(odd)}, which say neither who asks nor who answers."
+        return Shape(form.name, form.title, reason, mapping, sample.columns, sure=False)
+    name, title = form.name, form.title
+    if _is_contract(sample, mapping, style):
+        name = "messages"
+    elif name == "chat" and column != "messages":
+        title = f'Messages in "{column}"'
+    return Shape(name, title, reason, mapping, sample.columns)
+
+
+def _is_contract(sample: _Sample, mapping: Mapping[str, str], style: str) -> bool:
+    """Tell whether most rows need no change; the others are mended where the check finds an error."""
+    if mapping["chat"] != "messages" or style != "role/content" or "system" in mapping:
+        return False
+    if mapping.get("tools", "tools") != "tools":
+        return False
+    changed = sum(_mend(row) is not row for row in sample.rows)
+    return changed * 2 < len(sample.rows)
+
+
+def _find_rivals(sample: _Sample, mapping: Mapping[str, str], part: str) -> list[str]:
+    """Return the columns, in quotes, beside a question or an answer that could be it as well."""
+    names = _RIVAL_QUESTIONS if part == "user" else _RIVAL_ANSWERS
+    columns = [sample.lower[name] for name in names if name in sample.lower]
+    return [f'"{name}"' for name in columns if name not in mapping.values() and sample.count(name, is_text)]
+
+
+def _guess(sample: _Sample) -> Shape:
+    """Guess a question and an answer from parts of columns' names, or from the only two columns of text."""
+    texts = [
+        name
+        for name in sample.columns
+        if not _IDENTIFIER.search(name) and sample.count(name, is_prose) * 2 >= len(sample.rows)
+    ]
+    user = _find_word(texts, QUESTIONS)
+    assistant = _find_word([name for name in texts if name != user], ANSWERS)
+    reason = f'"{user}" and "{assistant}" are named somewhat like a question and its answer.'
+    if not (user and assistant) and len(texts) == 2:
+        user, assistant = texts
+        reason = f'"{user}" and "{assistant}" are the only columns of text: taken in their order.'
+    if user and assistant:
+        mapping = {"user": user, "assistant": assistant}
+        return Shape("columns", "Question and answer columns", reason, mapping, sample.columns, sure=False)
+    named = ", ".join(f'"{name}"' for name in sample.columns[:6])
+    reason = f"The columns are {named}: none holds a list of messages, and no two look like a question and its answer."
+    return Shape("unknown", "Not recognised", reason, {}, sample.columns)
+
+
+def _find_word(columns: list[str], words: str) -> str | None:
+    parts = {name: re.split(r"[\W_]+", name.lower()) for name in columns}
+    return next((name for word in words.split() for name in columns if word in parts[name]), None)
+
+
+def _say_order(mapping: Mapping[str, str]) -> str:
+    if "context" not in mapping or "user" not in mapping:
+        return ""
+    upper, lower = [mapping[part] for part in mapping if part in ("user", "context")]
+    return f' "{upper}" stands above "{lower}" in the question.'
+
+
+def _list(names: list[str]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else "".join(names)
+
+
+def _mend(row: Any) -> Any:
+    """Return a row of the contract with what is odd in its messages mended: the same row where nothing is."""
+    if not isinstance(row, dict) or not isinstance(messages := row.get("messages"), list):
         return row
-    chat = _as_list(row.get(mapping["chat"]))
-    if not isinstance(chat, list):
+    mended, tools = normalise(messages), row.get("tools")
+    row = row if mended is messages else {**row, "messages": mended}
+    if not isinstance(tools, str):
         return row
-    messages = [_message(message) for message in chat]
-    system = row.get(mapping.get("system", ""))
-    if isinstance(system, str) and system.strip():
-        messages.insert(0, {"role": "system", "content": system})
+    return _with_tools({key: value for key, value in row.items() if key != "tools"}, row, {})
+
+
+def _convert(row: dict[str, Any], mapping: Mapping[str, str]) -> Any:
+    if "label" in mapping and not _is_good(row.get(mapping["label"])):
+        return None
+    messages: list[Any] = []
+    if "history" in mapping:
+        messages += read_chat(row.get(mapping["history"])) or []
+    if "chat" in mapping:
+        chat = _read_chat(row.get(mapping["chat"]), keep=mapping["chat"] == "messages")
+        if chat is None:
+            return row  # for the check to name
+        messages += chat
+    asked = _read_question(row, mapping) if "user" in mapping else []
+    answered = _read_turn(row.get(mapping["assistant"]), "assistant") if "assistant" in mapping else []
+    if any(isinstance(one, dict) and one.get("role") == "user" for one in answered):
+        asked = []  # the answer is the whole conversation
+    messages += asked + answered
+    _add_system(messages, row.get(mapping.get("system", "")))
     return _with_tools({"messages": messages}, row, mapping)
 
 
-def _message(message: Any) -> Any:
-    """Return a message under the contract's keys; anything else comes back as it is, for the check to name."""
-    if not isinstance(message, dict):
-        return message
-    role = next((message[key] for key in _ROLE_KEYS if key in message), None)
-    content = next((message[key] for key in _CONTENT_KEYS if key in message), None)
-    converted = {"role": contract_role(role), "content": content}
-    return converted | {key: message[key] for key in _MESSAGE_KEYS[2:] if message.get(key) not in _EMPTY}
+def _read_chat(value: Any, *, keep: bool) -> list[Any] | None:
+    """Return a conversation. keep: leave keys of messages that nothing reads, for the check to name."""
+    return normalise(value) if keep and isinstance(value, list) else read_chat(value)
 
 
-def contract_role(role: Any) -> Any:
-    """Return the contract's name of a role, "user" for "human"; anything else comes back as it is."""
-    return _ROLE_NAMES.get(role.lower().strip(), role) if isinstance(role, str) else role
+def _read_question(row: Mapping[str, Any], mapping: Mapping[str, str]) -> list[Any]:
+    question = row.get(mapping["user"])
+    context = read_content(_lines(as_list(row.get(mapping.get("context", "")))))
+    if not isinstance(context, str) or not context.strip():
+        return _read_turn(question, "user")
+    if not isinstance(question, str) or not question.strip():
+        return _read_turn(context, "user")
+    both = [question if part == "user" else context for part in mapping if part in ("user", "context")]
+    return [{"role": "user", "content": "\n\n".join(both)}]
 
 
-def _from_columns(row: Any, mapping: Mapping[str, str]) -> Any:
-    if not isinstance(row, dict):
-        return row
-    parts = {part: row.get(column) for part, column in mapping.items()}
-    question, context = parts.get("user"), parts.get("context")
-    if isinstance(question, str) and isinstance(context, str) and context.strip():
-        question = f"{question}\n\n{context}"
-    messages = [{"role": "user", "content": question}, {"role": "assistant", "content": parts.get("assistant")}]
-    system = parts.get("system")
-    if isinstance(system, str) and system.strip():
-        messages.insert(0, {"role": "system", "content": system})
-    return _with_tools({"messages": messages}, row, mapping)
+def _lines(context: Any) -> Any:
+    """Return a context as a text: numbers as they are written, choices one below the other."""
+    if isinstance(context, list) and all(is_text(one) for one in context):
+        return "\n".join(map(str, context))
+    return str(context) if isinstance(context, (int, float)) else context
+
+
+def _read_turn(value: Any, role: str) -> list[Any]:
+    """Return what is asked or answered: a text is a message of this role, messages stay messages."""
+    held = as_list(value)
+    chat = read_chat(held) if isinstance(held, (list, dict)) and ("/" in style_of(held)) else None
+    return chat if chat is not None else [{"role": role, "content": read_content(value)}]
+
+
+def _add_system(messages: list[Any], system: Any) -> None:
+    """Put a row's system text first; a system message among its messages goes before it, as in other tools."""
+    held = as_list(system)
+    if isinstance(held, dict):
+        held = held.get("parts", held.get("content", held.get("text")))
+    text = read_content(held)
+    if not isinstance(text, str) or not text.strip():
+        return
+    first = messages[0] if messages else None
+    if not (isinstance(first, dict) and first.get("role") == "system"):
+        messages.insert(0, {"role": "system", "content": text})
 
 
 def _with_tools(converted: dict[str, Any], row: Mapping[str, Any], mapping: Mapping[str, str]) -> dict[str, Any]:
-    tools = row.get(mapping.get("tools", "tools"))
-    if tools not in (None, "", []):
-        converted["tools"] = _as_list(tools)
-    return converted
+    column = mapping.get("tools", "tools")
+    asked = row.get(mapping.get("user", ""))
+    tools = as_list(row.get(column) or (asked.get("tools") if isinstance(asked, dict) else None))
+    if isinstance(tools, dict):
+        tools = [tools]
+    if tools in (None, "", []):
+        return converted
+    if column.lower() == "functions" and isinstance(tools, list):
+        tools = [{"type": "function", "function": function} for function in tools]
+    return converted | {"tools": tools}
+
+
+def _is_good(label: Any) -> bool:
+    return (label.lower().strip() if isinstance(label, str) else label) in _GOOD

@@ -48,7 +48,8 @@ def test_each_shape_becomes_the_contract_and_says_why(row: dict[str, Any], name:
 
 def test_two_columns_that_are_named_like_nothing_are_taken_with_a_doubt() -> None:
     assert "taken in their order" in recognise([{"left": "q", "right": "a"}]).reason
-    assert "named like a question and its answer" in recognise([{"question": "q", "answer": "a"}]).reason
+    assert not recognise([{"left": "q", "right": "a"}]).sure
+    assert not recognise([{"my_question": "q", "an_answer": "a", "third": "t"}]).sure
 
 
 def test_tools_and_tool_calls_are_kept() -> None:
