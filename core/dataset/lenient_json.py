@@ -17,6 +17,7 @@ from typing import Any, TextIO
 
 from core.dataset import row_index
 from core.dataset.file_formats import Reading, keep_lines
+from core.dataset.form import is_messages
 from core.dataset.progress import Meter
 
 LONGEST = 32 << 20  # characters of one object; no conversation is that long
@@ -34,6 +35,7 @@ _SAID = {
     "lines": ("1 object was written over several lines.", "{:,} objects were written over several lines."),
     "marks": ("1 line held a byte order mark.", "{:,} lines held a byte order mark."),
     "returns": ("The lines ended in carriage returns alone.", ""),
+    "lists": ("1 line was a list of messages.", "{:,} lines were lists of messages."),
     "python": ("1 line was written as Python writes it.", "{:,} lines were written as Python writes them."),
 }
 
@@ -87,11 +89,20 @@ class Lenient:
         return tuple(_SAID[key][many > 1].format(many) for key, many in self.counts.items())
 
     def _read(self, text: str) -> list[str]:
-        if _reads(text) or _NO_UTF8.search(text):
+        if _NO_UTF8.search(text):
             return [text.strip()]
+        if _reads(text):
+            return [self._name_list(text.strip())]
         if rows := self._read_line(text) or self._read_over_lines(text):
             return rows
         return [text.strip("\r\n")]
+
+    def _name_list(self, text: str) -> str:
+        """Return a line of JSON; a list of messages as an object that holds it."""
+        if not text.startswith("[") or not is_messages(json.loads(text)):
+            return text
+        self.counts["lists"] += 1
+        return f'{{"messages": {text}}}'
 
     def _read_line(self, text: str) -> list[str]:
         """Return the objects on a line, none if it holds anything else."""

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from core.dataset.row_shapes import converter, recognise, with_mapping
-from core.home import REPOSITORY
+from core.home import REPOSITORY, Home
+from tests.chat_data import from_upload
 
 FOLDER = REPOSITORY / "tests" / "data" / "chat"
 
@@ -123,3 +124,10 @@ def test_rows_that_are_as_the_service_wants_them_come_back_as_they_are(name: str
     shape = recognise(rows)
     assert shape.is_contract
     assert all(converter(shape)(row) is row for row in rows)
+
+
+def test_a_list_of_messages_a_line_is_a_conversation_a_line(home: Home) -> None:
+    name = "list_of_messages_a_line.jsonl"
+    found = from_upload(name, (FOLDER / name).read_bytes())
+    assert found.usable
+    assert [finding.code for finding in found.findings] == ["mended_file"]
