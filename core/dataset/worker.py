@@ -10,7 +10,7 @@ import sys
 import time
 from array import array
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from core.dataset import hub, row_index
@@ -19,7 +19,7 @@ from core.dataset.chat_dataset import find_dataset
 from core.dataset.edits import edited_rows, undo
 from core.dataset.file_check import check_file, find_leakage
 from core.dataset.file_formats import Reading, convert, unpack
-from core.dataset.findings import Finding
+from core.dataset.findings import Finding, Unit
 from core.dataset.line_check import BOM
 from core.dataset.longer_checks import run_checks
 from core.dataset.progress import Meter
@@ -62,10 +62,19 @@ def prepare(place: Workplace) -> str:
         link(source, path)
         row_index.copy_lines(source, path)
         unpack(path, meter)
-        readings[path.name] = convert(path, request.file_names.get(path.name, ""), meter)
+        reading = convert(path, request.file_names.get(path.name, ""), meter)
+        readings[path.name] = replace(reading, unit=_find_unit(request, path.name) or reading.unit)
     key = _finish(folder, request, note, meter, readings)
     undo(request.edits)  # they are made; had it ended before, they would wait still
     return key
+
+
+def _find_unit(request: Request, file_name: str) -> Unit | None:
+    """Return what rows are named by that did not come in a file of the operator's; None: as that file has it."""
+    if request.hub is not None:
+        return "row"
+    of = find_dataset(request.of) if request.of else None
+    return of.unit_of("train" if file_name == TRAIN else "test") if of else None
 
 
 def _gather(place: Workplace, request: Request, meter: Meter) -> str:

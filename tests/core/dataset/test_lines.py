@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from core import dataset
@@ -53,3 +56,19 @@ def test_the_same_rows_from_a_file_with_other_lines_are_named_by_its_lines(home:
     second = from_upload("spaced.jsonl", b"\n\n".join(given))
     assert first.key == second.key
     assert {line for finding in second.findings for line in finding.lines} == {2 * line - 1 for line in BROKEN}
+
+
+def test_rows_of_a_file_without_lines_are_named_by_their_number_in_copies_too(home: Home) -> None:
+    out = io.BytesIO()
+    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "an answer"}]
+    rows = [
+        {"messages": turns if number in (3, 17) else [{**turns[0], "content": f"q{number}"}, turns[1]]}
+        for number in range(40)
+    ]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), out)
+    found = from_upload("talks.parquet", out.getvalue())
+    assert [finding.example for finding in found.findings if finding.code == "duplicate"] == [
+        "1 row is a copy of an earlier row. Row 18 is the first."
+    ]
+    repaired = take(dataset.start_repair(found, ["duplicate"]))
+    assert {repaired.unit_of(file) for file in repaired.files} == {"row"}
