@@ -11,11 +11,13 @@ from __future__ import annotations
 import gc
 import json
 import math
+import re
 import resource
 import select
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,11 +35,15 @@ _IDLE_S = 120.0
 
 
 class _Rendered(NamedTuple):
-    """The text that a model is trained on, the spans of the answers in it, and what of the row is not in it."""
+    """The text that a model is trained on, the spans of the answers in it, and what of the row is not in it.
+
+    special: tokens of the model that stand in the row's own texts.
+    """
 
     text: str
     answers: list[Span]
     left_out: set[LeftOut]
+    special: list[str]
 
 
 @dataclass(frozen=True)
@@ -51,10 +57,36 @@ class _Model:
         """Return a row as a model is trained on it; raises TemplateRefused."""
         messages, tools = row["messages"], find_tools(row)
         if self.template is None:
-            return _Rendered("\n".join(message.get("content") or "" for message in messages), [], set())
+            return _Rendered("\n".join(message.get("content") or "" for message in messages), [], set(), [])
         text = self.template.render(messages, tools)
         left_out = find_left_out(self.template, messages, text, tools)
-        return _Rendered(text, find_answers(self.template, messages, text, tools), left_out)
+        answers = find_answers(self.template, messages, text, tools)
+        return _Rendered(text, answers, left_out, self.find_special(messages))
+
+    def find_special(self, messages: list[dict[str, Any]]) -> list[str]:
+        """Return the special tokens that stand in the texts of messages, in their order."""
+        found: dict[str, None] = {}
+        for text in _list_texts(messages):
+            seen = dict.fromkeys(self._special.findall(text)) if self._special else ()
+            ids = self.tokenizer.encode(text, add_special_tokens=False).ids if seen else ()
+            # A tokenizer may take one for text, as within a word.
+            found |= dict.fromkeys(token for token in seen if self.tokenizer.token_to_id(token) in ids)
+        return list(found)
+
+    @cached_property
+    def _special(self) -> re.Pattern[str] | None:
+        """What the special tokens look like, the longer of two before the shorter."""
+        tokens = sorted(filter(str.strip, self.template.markers if self.template else ()), key=len, reverse=True)
+        return re.compile("|".join(map(re.escape, tokens))) if tokens else None
+
+
+def _list_texts(said: Any) -> Iterator[str]:
+    """Yield the texts of messages, those of their calls too."""
+    if isinstance(said, str):
+        yield said
+    elif isinstance(said, dict | list):
+        for part in said.values() if isinstance(said, dict) else said:
+            yield from _list_texts(part)
 
 
 @lru_cache(maxsize=1)
@@ -89,7 +121,7 @@ def _view(model: _Model, row: dict[str, Any]) -> dict[str, Any]:
     if model.template is None:
         raise BadModel("it has no chat template.")
     try:
-        text, answers, _ = model.render(row)
+        text, answers, *_ = model.render(row)
     except TemplateRefused as error:
         return {"refused": [error.words, error.detail]}
     encoding = model.tokenizer.encode(text, add_special_tokens=False)
@@ -114,7 +146,7 @@ def _counts(encoding: Any, rendered: _Rendered) -> list[Any]:
     learned = mark_learned(encoding.offsets, rendered.answers)
     places = numpy.flatnonzero(learned)
     first = int(places[0]) if len(places) else len(encoding)
-    return [len(encoding), len(places), first, sorted(rendered.left_out)]
+    return [len(encoding), len(places), first, sorted(rendered.left_out), rendered.special]
 
 
 def _limit_processor(seconds: float) -> None:

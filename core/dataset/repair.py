@@ -6,6 +6,7 @@ A repair is safe if it removes nothing that could be learned, or leaves out a ro
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -17,8 +18,9 @@ from core.dataset.findings import KINDS, DataFile, flag
 from core.dataset.line_check import CONTROL, check_row, part_text, read_line, to_line
 from core.dataset.row_shapes import contract_role
 from core.dataset.text_check import restore
+from core.dataset.token_counts import read_special
 
-_REFUSALS = ("template_refused", "tools_refused", "special_tokens")  # of one model; another may take the row
+_REFUSALS = ("template_refused", "tools_refused")  # of one model; another may take the row
 # What a repair does with a row that has a finding.
 REPAIRS: Mapping[str, str] = {
     kind.code: "The line is left out."
@@ -27,6 +29,7 @@ REPAIRS: Mapping[str, str] = {
 } | {
     "unknown_role": "Other names of these roles are replaced; else the line is left out.",
     "content_not_text": "It becomes its text; parts of text are joined.",
+    "special_tokens": "They are taken out of the texts; a row is left out where nothing else stands in one.",
     "ends_without_answer": "What follows the last answer is left out.",
     "system_not_first": "System messages are joined at the start.",
     "roles_repeat": "They are joined into one message.",
@@ -55,11 +58,11 @@ def list_changes(
 ) -> list[RowDiff]:
     """Return the first rows that a repair changes, before and after; reads these rows and few others."""
     path = dataset.path_of(file)
-    rows, flags = row_index.read(path), row_index.read_flags(path)
+    rows, flags, special = row_index.read(path), row_index.read_flags(path), read_special(path)
     changes: list[RowDiff] = []
     for at in row_index.find_flagged(path, *codes)[: 4 * first]:
         raw = row_index.read_line_at(path, int(rows["offset"][at]))
-        after, mended = mend(raw, int(flags[at]), codes)
+        after, mended = mend(raw, int(flags[at]), codes, special)
         if after != raw:
             changed = None if after is None else readable(after)
             changes.append(RowDiff(int(rows["line"][at]), mended, readable(raw), changed))
@@ -72,10 +75,10 @@ def count_changes(dataset: ChatDataset, codes: Collection[str]) -> dict[str, tup
     for code in codes:
         changed = left_out = 0
         for path in dataset.files.values():
-            offsets, flags = row_index.read(path)["offset"], row_index.read_flags(path)
+            offsets, flags, special = row_index.read(path)["offset"], row_index.read_flags(path), read_special(path)
             for at in row_index.find_flagged(path, code):
                 raw = row_index.read_line_at(path, int(offsets[at])).strip()
-                after, _ = mend(raw, int(flags[at]), (code,))
+                after, _ = mend(raw, int(flags[at]), (code,), special)
                 left_out += after is None
                 changed += after is not None and after != raw
         counts[code] = changed, left_out
@@ -87,18 +90,21 @@ def repaired_rows(
 ) -> Iterator[tuple[int, bytes]]:
     """Yield the rows of the repaired copy of a file: the line of the operator's own file, and the row as a line."""
     path = dataset.path_of(file)
-    flags, own_lines = row_index.read_flags(path), row_index.read(path)["line"]
+    flags, own_lines, special = row_index.read_flags(path), row_index.read(path)["line"], read_special(path)
     for first, lines in row_index.iterate(path):
         for at, raw in enumerate(lines, first):
-            after, _ = mend(raw.strip(), int(flags[at]), codes)
+            after, _ = mend(raw.strip(), int(flags[at]), codes, special)
             if after is not None:
                 yield int(own_lines[at]), after
 
 
-def mend(raw: bytes, flags: int, codes: Collection[str]) -> tuple[bytes | None, tuple[str, ...]]:
+def mend(
+    raw: bytes, flags: int, codes: Collection[str], special: Collection[str] = ()
+) -> tuple[bytes | None, tuple[str, ...]]:
     """Return a line as it should be, None to leave it out, and which findings that repairs.
 
-    flags: what was found in it. codes: which findings to repair.
+    flags: what was found in it. codes: which findings to repair. special: tokens of the model that its file's texts
+    hold. A row of which that leaves a message without a text is left out.
     """
     for code in ("duplicate", "leakage"):
         if code in codes and flags & flag(code):
@@ -107,8 +113,10 @@ def mend(raw: bytes, flags: int, codes: Collection[str]) -> tuple[bytes | None, 
     if row is None:
         return _leave_out(raw, [problem.code] if problem else [], codes)
     mended: list[str] = []
-    row = _mend_row(row, codes, mended)
+    row = _mend_row(row, codes, mended, special)
     broken = [problem.code for problem in check_row(0, row) if problem.blocks]
+    if "special_tokens" in mended and "blank_content" in broken:
+        return None, ("special_tokens",)
     if broken or (len(row["messages"]) == 1 and "lone_message" in codes):
         return _leave_out(raw, broken or ["lone_message"], codes)
     return (to_line(row), tuple(mended)) if mended else (raw, ())
@@ -120,11 +128,14 @@ def _leave_out(raw: bytes, broken: list[str], codes: Collection[str]) -> tuple[b
     return (None, wanted) if wanted else (raw, ())
 
 
-def _mend_row(row: dict[str, Any], codes: Collection[str], mended: list[str]) -> dict[str, Any]:
+def _mend_row(
+    row: dict[str, Any], codes: Collection[str], mended: list[str], special: Collection[str]
+) -> dict[str, Any]:
     messages = row.get("messages")
     if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
         return row
-    for code, change in _MENDERS:
+    menders: list[tuple[str, Callable[[Messages], Messages]]] = [("special_tokens", partial(_take_out, special))]
+    for code, change in (*menders, *_MENDERS):
         if code in codes and (changed := change(messages)) != messages:
             messages = changed
             mended.append(code)
@@ -145,6 +156,15 @@ def _change_texts(change: Callable[[str], str], messages: Messages) -> Messages:
         {**message, "content": change(message["content"])} if isinstance(message.get("content"), str) else message
         for message in messages
     ]
+
+
+def _take_out(tokens: Collection[str], said: Any) -> Any:
+    """Return messages without these tokens in their texts, those of calls among them."""
+    if isinstance(said, str):
+        return re.sub("|".join(map(re.escape, sorted(tokens, key=len, reverse=True))), "", said) if tokens else said
+    if isinstance(said, dict):
+        return {key: _take_out(tokens, value) for key, value in said.items()}
+    return [_take_out(tokens, each) for each in said] if isinstance(said, list) else said
 
 
 def _write_contents(messages: Messages) -> Messages:

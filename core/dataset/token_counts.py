@@ -6,6 +6,7 @@ While no model is chosen, file_check estimates lengths.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +15,10 @@ from typing import NamedTuple
 import numpy
 import orjson
 
+from core import home
 from core.dataset import row_index
 from core.dataset.findings import ERROR_FLAGS, Finding, flag
+from core.dataset.line_check import Problem
 from core.dataset.model_process import BadModel, ask, name_of
 from core.dataset.progress import Meter
 from core.dataset.report import EXACT_UNIT, Report, Reports
@@ -25,23 +28,28 @@ from core.engine.chat_tokens import find_tools
 from core.errors import BadInput
 
 NO_TOKENIZER = "estimate"
-_VERSION = b"3"  # of what is counted and found: what an earlier one kept is counted anew
+_VERSION = b"4"  # of what is counted and found: what an earlier one kept is counted anew
 _BATCH = 128  # an encoding holds about 150 bytes a token: 128 rows of ultrachat take 25 MB
-_SAID = {  # finding -> what is said of the first such row
-    "tools_left_out": "has calls, results or descriptions of tools that the model's template does not show.",
-    "thoughts_left_out": "has a thought that the model's template leaves out.",
-    "template_refused": "is refused by the model's chat template",
-    "tools_refused": "has tools, and is refused by the model's chat template",
+_SAID = {  # finding -> what follows the place in the sentence about the first such row
+    "tools_left_out": " has calls, results or descriptions of tools that the model's template does not show.",
+    "thoughts_left_out": " has a thought that the model's template leaves out.",
+    "template_refused": " is refused by the model's chat template",
+    "tools_refused": " has tools, and is refused by the model's chat template",
+    "special_tokens": " has special tokens of the model in its texts",
 }
 
 
 class Counts(NamedTuple):
-    """Tokens of a row, those that are trained on, which is the first of these, and what its template leaves out."""
+    """Tokens of a row, those that are trained on, which is the first of these, and what its template leaves out.
+
+    special: tokens of the model that stand in the row's own texts.
+    """
 
     tokens: int
     trained: int
     first: int
     left_out: Sequence[LeftOut] = ()
+    special: Sequence[str] = ()
 
 
 def mark_of(folder: Path | None) -> str:
@@ -77,25 +85,20 @@ def count_both(
 
 
 def _count_file(report: Report, path: Path, tokenizer: Path, meter: Meter | None) -> Report:
-    records, refusals = count_lengths(path, tokenizer, meter)
+    records, examples = count_lengths(path, tokenizer, meter)
     tokens = records["tokens"][records["tokens"] > 0].astype(numpy.int64)
     trained = int(records["trained"].sum(dtype=numpy.int64))
     counted = replace(report, stats=report.stats.with_lengths(tokens, EXACT_UNIT, trained))
-    findings = []
-    for code, said in _SAID.items():
-        if len(places := row_index.find_flagged(path, code)):
-            line = int(row_index.read(path)["line"][places[0]])
-            words = f": {refusals[line].words}" if code.endswith("refused") else ""
-            findings.append(
-                row_index.make_finding(path, places, code, f"{report.unit.capitalize()} {line:,} {said}{words}")
-            )
-    return counted.with_findings(findings)
+    return counted.with_findings(
+        [
+            row_index.make_finding(path, row_index.find_flagged(path, code), code, problem.said(report.unit))
+            for code, problem in examples.items()
+        ]
+    )
 
 
-def count_lengths(
-    path: Path, tokenizer: Path, meter: Meter | None = None
-) -> tuple[row_index.Rows, dict[int, TemplateRefused]]:
-    """Write and return the token counts of each row, and by their lines the rows that the template refuses.
+def count_lengths(path: Path, tokenizer: Path, meter: Meter | None = None) -> tuple[row_index.Rows, dict[str, Problem]]:
+    """Write and return the token counts of each row, and by code the first row that has a finding with this model.
 
     A row with errors counts as 0, as does a single message, which is not trained on. Counts are of the whole row,
     whatever maximum length is set.
@@ -104,20 +107,44 @@ def count_lengths(
     records = numpy.zeros(len(rows), row_index.TOKENS)
     flags = numpy.zeros(len(rows), numpy.uint64)
     usable = find_usable(rows)
-    refusals: dict[int, TemplateRefused] = {}
+    examples: dict[str, Problem] = {}
+    special: set[str] = set()
     for first, lines in row_index.iterate(path, _BATCH, meter, "Counted tokens in"):
         places = [at for at in range(first, first + len(lines)) if usable[at]]
         counts = count_lines(tokenizer, [lines[at - first] for at in places])
         for place, result in zip(places, counts, strict=True):
-            if isinstance(result, TemplateRefused):
-                refusals[int(rows["line"][place])] = result
-                flags[place] = flag("tools_refused" if _has_tools(lines[place - first]) else "template_refused")
-            else:
+            if isinstance(result, Counts):
                 records[place] = result[:3]
-                flags[place] = flag(*(f"{part}_left_out" for part in result.left_out))
+                special.update(result.special)
+            found = _describe(lines[place - first], result)
+            flags[place] = flag(*found)
+            for code, said in found.items():
+                examples.setdefault(code, Problem(int(rows["line"][place]), code, said))
     row_index.write_tokens(path, mark_of(tokenizer), records)
     row_index.write_layer(path, "template", flags)
-    return records, refusals
+    home.write_atomically(_special_path(path), json.dumps(sorted(special)))
+    return records, examples
+
+
+def _describe(line: bytes, result: Counts | TemplateRefused) -> dict[str, str]:
+    """Return what a row has with the model: by the code of a finding what follows the row's place in a sentence."""
+    if isinstance(result, TemplateRefused):
+        code = "tools_refused" if _has_tools(line) else "template_refused"
+        return {code: f"{_SAID[code]}: {result.words}"}
+    found = {code: _SAID[code] for code in (f"{part}_left_out" for part in result.left_out)}
+    if result.special:
+        found["special_tokens"] = f"{_SAID['special_tokens']}: {', '.join(result.special)}."
+    return found
+
+
+def read_special(path: Path) -> tuple[str, ...]:
+    """Return the special tokens that the last model's count found in the texts of a file."""
+    kept = _special_path(path)
+    return tuple(json.loads(kept.read_text(encoding="utf-8"))) if kept.is_file() else ()
+
+
+def _special_path(path: Path) -> Path:
+    return path.with_suffix(".special.json")
 
 
 def count_lines(tokenizer: Path, lines: Sequence[bytes]) -> list[Counts | TemplateRefused]:

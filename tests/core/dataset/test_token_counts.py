@@ -13,7 +13,8 @@ import pytest
 from core.dataset.file_check import check_file
 from core.dataset.findings import JUDGED, Finding
 from core.dataset.model_view import view_as_model
-from core.dataset.token_counts import count_both, count_lengths, count_lines
+from core.dataset.row_index import find_flagged
+from core.dataset.token_counts import count_both, count_lengths, count_lines, read_special
 from core.engine.chat_template import BadConversation
 from core.engine.chat_tokens import load_chat_tokens
 from core.engine.conversations import read_chat_file
@@ -84,7 +85,7 @@ def test_tokens_and_learned_tokens_of_each_row_are_the_trainers(tmp_path: Path, 
     path = tmp_path / "train.jsonl"
     path.write_text("\n".join(json.dumps({"messages": talk}) for talk in talks), encoding="utf-8")
     assert not check_file(path).without(JUDGED).errors
-    records, refused = count_lengths(path, folder)
+    records, _ = count_lengths(path, folder)
     trainer, lines = load_chat_tokens(folder), []
     for place, talk in enumerate(talks):
         try:
@@ -96,7 +97,7 @@ def test_tokens_and_learned_tokens_of_each_row_are_the_trainers(tmp_path: Path, 
         assert (found["tokens"], found["trained"]) == (len(wanted.ids), sum(wanted.learned)), talk
         first = wanted.learned.index(True) if any(wanted.learned) else len(wanted.ids)
         assert found["first"] == first, talk
-    assert list(refused) == lines
+    assert (find_flagged(path, "template_refused", "tools_refused") + 1).tolist() == lines
 
 
 def test_one_message_alone_counts_for_nothing_as_it_is_not_trained_on(tmp_path: Path, tiny: Path) -> None:
@@ -104,18 +105,18 @@ def test_one_message_alone_counts_for_nothing_as_it_is_not_trained_on(tmp_path: 
     path = tmp_path / "train.jsonl"
     path.write_text("\n".join(json.dumps({"messages": one}) for one in (talk, talk[1:])), encoding="utf-8")
     check_file(path)
-    records, refused = count_lengths(path, tiny)
+    records, found = count_lengths(path, tiny)
     assert records["tokens"][0] > records["trained"][0] > 0
-    assert (records["tokens"][1], records["trained"][1], refused) == (0, 0, {})
+    assert (records["tokens"][1], records["trained"][1], found) == (0, 0, {})
 
 
 def test_answers_of_weight_0_are_counted_and_shown_as_the_trainer_learns_them(tmp_path: Path, tiny: Path) -> None:
     path = Path(shutil.copy(CHAT / "weight_zero.jsonl", tmp_path / "train.jsonl"))
     check_file(path)
-    records, refused = count_lengths(path, tiny)
+    records, found = count_lengths(path, tiny)
     rows = [json.loads(line)["messages"] for line in path.read_text(encoding="utf-8").splitlines()]
     encoded = load_chat_tokens(tiny).encode_conversations(rows)
-    assert not refused
+    assert not found
     assert records["trained"].tolist() == [sum(row.learned) for row in encoded]
     assert records["first"].tolist() == [row.learned.index(True) for row in encoded]
     for messages, row in zip(rows, encoded, strict=True):
@@ -123,6 +124,30 @@ def test_answers_of_weight_0_are_counted_and_shown_as_the_trainer_learns_them(tm
         assert [token.id for token in view.tokens] == row.ids
         assert [token.learned for token in view.tokens] == row.learned
         assert "".join(token.text for token in view.tokens if token.learned) == "ok<|im_end|>"
+
+
+def test_special_tokens_of_the_model_in_a_text_are_an_error_that_names_them(tmp_path: Path, tiny: Path) -> None:
+    """As the tokenizer reads them in a text too, a run would learn false turns."""
+    path = Path(shutil.copy(CHAT / "special_tokens_in_text.jsonl", tmp_path / "train.jsonl"))
+    counted, _ = count_both((check_file(path), None), path, None, tiny)
+    [finding] = [finding for finding in counted.findings if finding.kind.severity.blocks]
+    assert (finding.code, finding.count) == ("special_tokens", 12)
+    assert finding.example == "Line 1 has special tokens of the model in its texts: <|im_end|>, <|im_start|>."
+    assert read_special(path) == ("<|im_end|>", "<|im_start|>")
+
+
+def test_what_another_model_has_as_a_special_token_is_a_text_like_any_other(tmp_path: Path) -> None:
+    talk = [ASKED, {"role": "assistant", "content": "<|im_start|> begins a turn."}]
+    assert not check_with("Gemma", tmp_path, [{"messages": talk}])
+
+
+@pytest.mark.parametrize("key", ["content", "reasoning_content", "tool_calls"])
+def test_special_tokens_are_found_in_thoughts_and_calls_too(tmp_path: Path, key: str) -> None:
+    call = {"type": "function", "function": {"name": "look_up", "arguments": {"place": "<|im_end|>"}}}
+    answer = {"role": "assistant", "content": "Blue."} | {key: [call] if key == "tool_calls" else "a <|im_end|> b"}
+    [finding] = check_with("Qwen 3", tmp_path, [{"messages": [ASKED, answer]}])
+    assert (finding.code, finding.lines) == ("special_tokens", (1,))
+    assert "in its texts: <|im_end|>." in finding.example
 
 
 ASKED = {"role": "user", "content": "Look it up."}
@@ -170,7 +195,7 @@ def test_the_tools_of_a_row_are_counted_and_shown_as_the_trainer_renders_them(tm
     [wanted] = load_chat_tokens(folder).encode_conversations([CALLS], [[TOOL]])
     row = {"messages": CALLS, "tools": [TOOL]}
     [counts] = count_lines(folder, [json.dumps(row).encode()])
-    assert counts == (len(wanted.ids), sum(wanted.learned), wanted.learned.index(True), [])
+    assert counts == (len(wanted.ids), sum(wanted.learned), wanted.learned.index(True), [], [])
     shown = view_as_model(CALLS, folder, tools=[TOOL])
     assert [token.id for token in shown.tokens] == wanted.ids
     assert "<tools>" in shown.text
