@@ -100,6 +100,4 @@ def _judge(path: Path) -> Finding | None:
         start = file.read(256)
     if start.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in start[:200]:
         return Finding("not_text", "The file is not UTF-8 text: it looks like UTF-16 or binary.")
-    if start.split(b"\n")[0].strip() in (b"[", b"[{"):
-        return Finding("json_list", "The file is one JSON list, not one object per line (JSONL).")
     return None

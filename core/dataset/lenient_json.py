@@ -35,15 +35,15 @@ _SAID = {
     "lines": ("1 object was written over several lines.", "{:,} objects were written over several lines."),
     "marks": ("1 line held a byte order mark.", "{:,} lines held a byte order mark."),
     "returns": ("The lines ended in carriage returns alone.", ""),
-    "lists": ("1 line was a list of messages.", "{:,} lines were lists of messages."),
+    "lists": ("", ""),  # a list of messages a line is a known form
     "python": ("1 line was written as Python writes it.", "{:,} lines were written as Python writes them."),
 }
 
 
-def mend_lines(path: Path, meter: Meter | None = None) -> Reading:
+def mend_lines(path: Path, meter: Meter | None = None) -> Reading | None:
     """Rewrite a file whose lines are not all JSON with what can be read, and keep on which lines its rows began.
 
-    Nothing is written where nothing can be mended.
+    None: nothing can be mended, and nothing is written.
     """
     own, lines, mended = row_index.read_lines(path), array("I"), path.with_suffix(".mended")
     with (
@@ -60,7 +60,7 @@ def mend_lines(path: Path, meter: Meter | None = None) -> Reading:
             lenient.counts["returns"] = 1
     if not lenient.counts or own is not None:
         mended.unlink()
-        return Reading()
+        return None
     mended.replace(path)
     return Reading(keep_lines(path, lines), lenient.said())
 
@@ -86,7 +86,7 @@ class Lenient:
 
     def said(self) -> tuple[str, ...]:
         """Return in sentences what was mended."""
-        return tuple(_SAID[key][many > 1].format(many) for key, many in self.counts.items())
+        return tuple(said.format(many) for key, many in self.counts.items() if (said := _SAID[key][many > 1]))
 
     def _read(self, text: str) -> list[str]:
         if _NO_UTF8.search(text):
@@ -116,7 +116,7 @@ class Lenient:
                 return rows
         if row := _read_python(bare):
             self.counts["python"] += 1
-            return [row]
+            return [self._name_list(row)]
         return []
 
     def _read_over_lines(self, text: str) -> list[str]:

@@ -268,10 +268,10 @@ def _list(names: list[str]) -> str:
 
 def _mend(row: Any) -> Any:
     """Return a row of the contract with what is odd in its messages mended: the same row where nothing is."""
-    if not isinstance(row, dict) or not isinstance(messages := row.get("messages"), list):
+    if not isinstance(row, dict) or not isinstance(messages := as_list(row.get("messages")), list):
         return row
     mended, tools = normalise(messages), row.get("tools")
-    row = row if mended is messages else {**row, "messages": mended}
+    row = row if mended is row["messages"] else {**row, "messages": mended}
     if not isinstance(tools, str):
         return row
     return _with_tools({key: value for key, value in row.items() if key != "tools"}, row, {})

@@ -25,7 +25,7 @@ EMAIL = re.compile(
 _LOGIN = re.compile(r"://[^\s/@]*\Z")
 PHONE = re.compile(r"(?<![\w.+-])(?:\+\d{1,3}[ .-]?)?(?:\(\d{2,4}\)[ .-]?)?\d{2,8}(?:[ .-]\d{2,8}){1,4}(?![\w.-]?\d)")
 _DATE = re.compile(r"\d{3}-\d{2}-\d{4}\Z|\d{1,2}[ .-]\d{1,2}[ .-]\d{4}|\d{4}[.-]\d{2}[.-]\d{2}")
-CARD = re.compile(r"(?<![\d.-])\d(?:[ -]?\d){12,18}(?![\d.-]?\d)")
+CARD = re.compile(r"(?<![A-Za-z\d_.-])\d(?:[ -]?\d){12,18}(?![A-Za-z_]|[\d.-]?\d)")  # no part of a hash in hex
 # ftfy is imported where it is needed: 0.1 s, and few files are garbled.
 # UTF-8 that was read as Windows-1252 or Latin-1: the letter of a lead byte, then that of a continuation byte.
 _GARBLED = re.compile("[ÂÃâðÐÑÎÏ×ØÙÅÄã][\x80-\xbf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]|�")
