@@ -45,6 +45,7 @@ class Kind:
 
 ERROR, WARNING, HINT = Severity
 _ROW = '{"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]}'
+_OR_MODEL = "or choose a model whose template takes them."
 KINDS: Mapping[str, Kind] = {
     kind.code: kind
     for kind in (
@@ -70,9 +71,11 @@ KINDS: Mapping[str, Kind] = {
         Kind("no_assistant", 10, ERROR, "Nothing to learn", "Add an answer to learn from, or remove the line."),
         Kind("too_deep", 11, ERROR, "Nested too deeply", "Remove the line."),
         Kind("line_too_long", 12, ERROR, "Line too long to read", "Write one object per line."),
-        Kind("template_refused", 13, ERROR, "Refused by the model's chat template", "Change the order of the roles."),
+        Kind(
+            "template_refused", 13, ERROR, "Refused by the model's chat template", "Change what it names, or the model."
+        ),
         Kind("bad_table_row", 14, ERROR, "Not a row of the table", "Quote fields with commas, quotes or line breaks."),
-        Kind("tools_refused", 15, ERROR, "Tools refused by the template", "Write them as text, or change the model."),
+        Kind("tools_refused", 15, ERROR, "Tools refused by the template", f"Write them into the texts, {_OR_MODEL}"),
         Kind("no_user", 16, ERROR, "No question", "Add what the answer answers, or remove the row."),
         Kind("invisible_answer", 17, ERROR, "Answer that cannot be seen", "Write an answer, or remove the row."),
         Kind("content_not_text", 18, ERROR, "Content is not text", "Write it as a text."),
@@ -95,14 +98,14 @@ KINDS: Mapping[str, Kind] = {
         Kind("no_trained_tokens", 30, WARNING, "Loses every answer when cut", "Raise that limit, or remove the rows."),
         Kind("lone_message", 31, WARNING, "Single message, not trained on", "Add the question."),
         Kind(
-            "tools_left_out", 32, WARNING, "Tools left out by the template", "Write them as text, or change the model."
+            "tools_left_out", 32, WARNING, "Tools left out by the template", f"Write them into the texts, {_OR_MODEL}"
         ),
         Kind(
             "thoughts_left_out",
             33,
             WARNING,
             "Thoughts left out by the template",
-            "End the row with their answer, or change the model.",
+            f"End the row with their answer, {_OR_MODEL}",
         ),
         Kind("starts_with_answer", 34, WARNING, "Starts with an answer", "Put the question before it, or remove it."),
         Kind("duplicate_keys", 35, WARNING, "A key twice in one object", "Keep one: of two, the last is read."),

@@ -13,9 +13,11 @@ from typing import Any
 import orjson
 
 from core.dataset.model_process import ask
+from core.engine.chat_tokens import has_tools
 from core.errors import BadInput
 
-_REFUSED_HINT = "Change the roles or their order in this row, or choose another model."
+_HINT = "Change what it names in this row, or choose another model."
+_TOOLS_HINT = "Write the tools into the texts, or choose a model whose template takes them."
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,8 @@ def view_as_model(
     answer = ask(folder, question)
     if "refused" in answer:
         said, detail = answer["refused"]
-        raise BadInput("The model's chat template refuses this row.", _REFUSED_HINT, f"{said}\n{detail}".strip())
+        hint = _TOOLS_HINT if has_tools({"messages": messages, "tools": tools}) else _HINT
+        raise BadInput(f"The model's chat template refuses this row: {said.rstrip('.')}.", hint, detail)
     text, learned = answer["text"], answer["learned"]
     tokens, shown = [], 0
     for place, (number, end) in enumerate(zip(answer["ids"], answer["ends"], strict=True)):

@@ -24,11 +24,12 @@ from core.dataset.progress import Meter
 from core.dataset.report import EXACT_UNIT, Report, Reports
 from core.engine.answers import LeftOut
 from core.engine.chat_template import TemplateRefused
-from core.engine.chat_tokens import find_tools
+from core.engine.chat_tokens import has_tools
 from core.errors import BadInput
+from core.words import plural
 
 NO_TOKENIZER = "estimate"
-_VERSION = b"4"  # of what is counted and found: what an earlier one kept is counted anew
+_VERSION = b"5"  # of what is counted and found: what an earlier one kept is counted anew
 _BATCH = 128  # an encoding holds about 150 bytes a token: 128 rows of ultrachat take 25 MB
 _SAID = {  # finding -> what follows the place in the sentence about the first such row
     "tools_left_out": " has calls, results or descriptions of tools that the model's template does not show.",
@@ -109,6 +110,7 @@ def count_lengths(path: Path, tokenizer: Path, meter: Meter | None = None) -> tu
     usable = find_usable(rows)
     examples: dict[str, Problem] = {}
     special: set[str] = set()
+    emptied = 0
     for first, lines in row_index.iterate(path, _BATCH, meter, "Counted tokens in"):
         places = [at for at in range(first, first + len(lines)) if usable[at]]
         counts = count_lines(tokenizer, [lines[at - first] for at in places])
@@ -116,10 +118,17 @@ def count_lengths(path: Path, tokenizer: Path, meter: Meter | None = None) -> tu
             if isinstance(result, Counts):
                 records[place] = result[:3]
                 special.update(result.special)
+                emptied += "answers" in result.left_out
             found = _describe(lines[place - first], result)
             flags[place] = flag(*found)
             for code, said in found.items():
                 examples.setdefault(code, Problem(int(rows["line"][place]), code, said))
+    if emptied:
+        taught = (
+            f"In {plural(emptied, 'row')} a call is learned as an empty answer: the token that ends it, and no more."
+        )
+        left_out = examples["tools_left_out"]
+        examples["tools_left_out"] = replace(left_out, message=f"{left_out.message} {taught}")
     row_index.write_tokens(path, mark_of(tokenizer), records)
     row_index.write_layer(path, "template", flags)
     home.write_atomically(_special_path(path), json.dumps(sorted(special)))
@@ -129,9 +138,9 @@ def count_lengths(path: Path, tokenizer: Path, meter: Meter | None = None) -> tu
 def _describe(line: bytes, result: Counts | TemplateRefused) -> dict[str, str]:
     """Return what a row has with the model: by the code of a finding what follows the row's place in a sentence."""
     if isinstance(result, TemplateRefused):
-        code = "tools_refused" if _has_tools(line) else "template_refused"
+        code = "tools_refused" if has_tools(orjson.loads(line)) else "template_refused"
         return {code: f"{_SAID[code]}: {result.words}"}
-    found = {code: _SAID[code] for code in (f"{part}_left_out" for part in result.left_out)}
+    found = {code: said for code, said in _SAID.items() if code.removesuffix("_left_out") in result.left_out}
     if result.special:
         found["special_tokens"] = f"{_SAID['special_tokens']}: {', '.join(result.special)}."
     return found
@@ -180,10 +189,3 @@ def find_usable(rows: row_index.Rows) -> row_index.Rows:
     """Return which rows of an index a run reads, `(rows,)`: those without errors that are no single message."""
     usable: row_index.Rows = (rows["flags"] & numpy.uint64(ERROR_FLAGS | flag("lone_message"))) == 0
     return usable
-
-
-def _has_tools(line: bytes) -> bool:
-    row = orjson.loads(line)
-    return bool(find_tools(row)) or any(
-        message["role"] == "tool" or "tool_calls" in message for message in row["messages"]
-    )

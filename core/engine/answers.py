@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -18,10 +18,11 @@ from typing import Any, Literal
 from core.engine.chat_template import THOUGHTS, BadTemplate, ChatTemplate, Message, TemplateRefused, Tools
 
 Span = tuple[int, int]
-LeftOut = Literal["tools", "thoughts"]
+LeftOut = Literal["tools", "thoughts", "answers"]
 _FIRST_MARK, _LAST_MARK = 0x100000, 0x10FFFF  # for private use; a text that holds one is found out by _Marked.whole
 _MARKS = re.compile(f"[{chr(_FIRST_MARK)}-{chr(_LAST_MARK)}]")
 _CONTENT, _THOUGHT, _CALL, _LAST_CALL, _BEGIN = range(_KINDS := 5)
+_ALL = range(_KINDS)
 _MOST_MESSAGES = (_LAST_MARK - _FIRST_MARK) // _KINDS - 1
 _TOOLS = chr(_LAST_MARK)
 _END_OF_THOUGHT, _LONGEST_OPENING = "</think>", 100
@@ -70,6 +71,7 @@ def is_learned(message: Message) -> bool:
 def find_left_out(template: ChatTemplate, messages: Sequence[Message], text: str, tools: Tools = None) -> set[LeftOut]:
     """Return what of a conversation is not in its rendered text: tools with their calls and results, or thoughts.
 
+    "answers": one that is learned calls tools without a text, and nothing is left of it but the token that ends it.
     Nothing where marks change what the template writes: then it cannot be told.
     """
     if not tools and not any(map(_may_be_left_out, messages)):
@@ -88,7 +90,15 @@ def find_left_out(template: ChatTemplate, messages: Sequence[Message], text: str
         given |= {
             mark: kinds[mark] for mark in _MARKS.findall(json.dumps(message, ensure_ascii=False)) if mark in kinds
         }
-    return {kind for mark, kind in given.items() if mark not in shown}
+    left_out = {kind for mark, kind in given.items() if mark not in shown}
+    emptied = any(is_learned(message) and _is_emptied(message, index, shown) for index, message in enumerate(messages))
+    return left_out | {"answers"} if emptied else left_out
+
+
+def _is_emptied(message: Message, index: int, shown: Collection[str]) -> bool:
+    """Tell whether an answer calls tools, says nothing beside, and is not shown."""
+    says_nothing = not str(message.get("content") or "").strip()
+    return bool(message.get("tool_calls")) and says_nothing and not {_mark(index, kind) for kind in _ALL} & set(shown)
 
 
 def _find_as_served(template: ChatTemplate, messages: Sequence[Message], text: str, tools: Tools) -> Span | None:
@@ -212,7 +222,7 @@ class _Marked:
         An answer that is the last may end in another token than the same answer before a question.
         """
         places = self.whole.places
-        last = max((_mark(index, kind) for kind in range(_KINDS)), key=lambda mark: places.get(mark, -1))
+        last = max((_mark(index, kind) for kind in _ALL), key=lambda mark: places.get(mark, -1))
         answer = str(self._given[index].get("content")).rpartition(_END_OF_THOUGHT)[2]
         tag = len(_find_closing_tag(answer.rstrip()))
         after = self._text[places.get(last, begin) + tag :].lstrip()

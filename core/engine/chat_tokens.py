@@ -115,6 +115,12 @@ def find_tools(row: Mapping[str, Any]) -> Tools:
     return tools if isinstance(tools, list) and tools and all(isinstance(tool, dict) for tool in tools) else None
 
 
+def has_tools(row: Mapping[str, Any]) -> bool:
+    """Tell whether a row of chat data has tools, calls or results."""
+    used = (message["role"] == "tool" or message.get("tool_calls") for message in row["messages"])
+    return bool(find_tools(row)) or any(used)
+
+
 def check_messages(messages: object) -> str | None:
     """Return what is wrong with a list of chat messages, as a sentence, or None."""
     if not isinstance(messages, list) or not messages:

@@ -6,14 +6,21 @@ import json
 import random
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from core.dataset.line_check import check_line
 from core.dataset.model_view import view_as_model
 from core.dataset.token_counts import count_lines
+from core.engine.chat_template import TemplateRefused
 from core.engine.chat_tokens import load_chat_tokens
+from core.engine.conversations import read_chat_file
 from core.errors import BadInput
-from tests.tiny_model import TEMPLATE, build_tiny_model
+from tests.core.engine.talks import CALLS
+from tests.core.engine.talks import make_talk as make_talk_with_tools
+from tests.core.engine.templates import FAMILIES
+from tests.tiny_model import TEMPLATE, build_tiny_model, write_jsonl
 
 SEED = 20_261_123
 PHI = (
@@ -88,6 +95,38 @@ def test_learned_tokens_are_the_trainers_own(folder: Path, name: str) -> None:
         assert short.cut == max(0, len(wanted.ids) - limit)
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+def test_tools_calls_thoughts_and_weights_are_shown_as_they_are_trained(tmp_path: Path, name: str) -> None:
+    """The file is read as the trainer reads it, the row as the page does; what one refuses the other does too."""
+    folder, chance = FAMILIES[name].write(tmp_path / "model", marks=False), random.Random(SEED)
+    talks = [make_whole_talk(chance) for _ in range(120)]
+    talks = [talk for talk in talks if check_line(1, json.dumps(talk).encode())[1] == [] and len(talk["messages"]) > 1]
+    read = read_chat_file(write_jsonl(tmp_path / "train.jsonl", talks))
+    trainer, equal = load_chat_tokens(folder), 0
+    assert len(read.conversations) == len(talks) > 30
+    for talk, messages, tools in zip(talks, read.conversations, read.tools, strict=True):
+        try:
+            [wanted] = trainer.encode_conversations([messages], [tools])
+        except TemplateRefused:
+            with pytest.raises(BadInput, match="refuses this row"):
+                view_as_model(talk["messages"], folder, tools=talk.get("tools"))
+            continue
+        found = view_as_model(talk["messages"], folder, tools=talk.get("tools"))
+        assert [token.id for token in found.tokens] == wanted.ids, talk
+        assert [token.learned for token in found.tokens] == wanted.learned, talk
+        equal += 1
+    assert equal > 10
+
+
+def make_whole_talk(chance: random.Random) -> dict[str, Any]:
+    """Return a row with tools, calls, results and thoughts, some of whose answers have a weight."""
+    talk = make_talk_with_tools(chance)
+    for message in talk["messages"]:
+        if message["role"] == "assistant" and chance.random() < 0.2:
+            message["weight"] = chance.choice((0, 1))
+    return talk
+
+
 def test_a_template_kept_by_name_in_the_configuration_is_found(folder: Path) -> None:
     (folder / "chat_template.jinja").unlink()
     path = folder / "tokenizer_config.json"
@@ -106,8 +145,11 @@ def test_a_refusal_is_a_sentence_with_the_templates_words_as_detail(folder: Path
     (folder / "chat_template.jinja").write_text("{{ raise_exception('roles must alternate') }}", encoding="utf-8")
     with pytest.raises(BadInput) as caught:
         view_as_model([{"role": "user", "content": "a"}], folder)
-    assert caught.value.message == "The model's chat template refuses this row."
-    assert caught.value.detail == "roles must alternate"
+    assert caught.value.message == "The model's chat template refuses this row: roles must alternate."
+    assert caught.value.hint == "Change what it names in this row, or choose another model."
+    with pytest.raises(BadInput) as caught:
+        view_as_model(CALLS, folder)
+    assert caught.value.hint == "Write the tools into the texts, or choose a model whose template takes them."
     (folder / "tokenizer.json").unlink()
     with pytest.raises(BadInput, match="The model's tokenizer is not on this machine"):
         view_as_model([{"role": "user", "content": "a"}], folder)

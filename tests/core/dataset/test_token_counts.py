@@ -169,8 +169,29 @@ def test_rows_whose_tools_the_template_does_not_show_are_one_finding(tmp_path: P
     [finding] = check_with(family, tmp_path, rows)
     assert (finding.code, finding.count, finding.lines) == ("tools_left_out", 3, (2, 3, 4))
     assert finding.example.startswith("Line 2 has calls, results or descriptions of tools")
-    assert finding.kind.fix == "Write them as text, or change the model."
+    assert finding.example.endswith(
+        "In 3 rows a call is learned as an empty answer: the token that ends it, and no more."
+    )
+    assert finding.kind.fix == "Write them into the texts, or choose a model whose template takes them."
     assert not finding.kind.severity.blocks
+
+
+@pytest.mark.parametrize(
+    ("name", "emptied"),
+    [
+        ("tool_calls", 6),
+        ("tool_calls_null_content", 15),
+        ("tool_calls_empty_content", 12),
+        ("tool_result_empty", 0),
+    ],
+)
+def test_rows_of_calls_are_one_finding_where_the_template_knows_no_tools(
+    tmp_path: Path, name: str, emptied: int
+) -> None:
+    rows = [json.loads(line) for line in (CHAT / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
+    [finding] = check_with("SmolLM2", tmp_path, rows)
+    assert (finding.code, finding.count) == ("tools_left_out", len(rows))
+    assert (f" In {emptied} rows a call is learned as an empty answer" in finding.example) == bool(emptied)
 
 
 def test_rows_whose_tools_the_template_refuses_are_one_finding_that_blocks(tmp_path: Path) -> None:

@@ -140,7 +140,12 @@ def test_a_call_is_learned_where_the_template_shows_it(models: dict[str, ChatTok
 
 def test_tools_that_a_template_does_not_show_are_named(models: dict[str, ChatTokens]) -> None:
     for name in ("SmolLM2", "Phi-4"):
-        assert left_out(models[name], CALLS) == {"tools"}, name
+        assert left_out(models[name], CALLS) == {"tools", "answers"}, name
+        assert learned_texts(models[name], CALLS)[0] == "<|im_end|>", "an empty answer is learned"
+        says = [CALLS[0], CALLS[1] | {"content": "Wait."}, *CALLS[2:]]
+        assert left_out(models[name], says) == {"tools"}, name
+        unlearned = [CALLS[0], CALLS[1] | {"weight": 0}, *CALLS[2:]]
+        assert left_out(models[name], unlearned) == {"tools"}, name
     assert left_out(models["R1"], CALLS) == set()
     assert left_out(models["R1"], CALLS, [TOOL]) == {"tools"}, "what the tools are is not shown"
     two = [CALLS[0], CALLS[1] | {"tool_calls": [CALL, CALL]}, *CALLS[2:]]
