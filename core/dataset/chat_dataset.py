@@ -15,7 +15,7 @@ from core.dataset.findings import DataFile, Finding, Unit, in_order
 from core.dataset.report import Report, Stats
 from core.dataset.row_shapes import Shape
 from core.dataset.set_aside import NOTHING, SetAside, read_set_aside
-from core.dataset.store import TEST, TRAIN
+from core.dataset.store import TEST, TRAIN, Manifest
 from core.dataset.token_counts import NO_TOKENIZER, mark_of
 from core.words import plural_is
 
@@ -134,7 +134,7 @@ def find_dataset(key: str, tokenizer: Path | None = None) -> ChatDataset | None:
         manifest.source,
         folder / TRAIN,
         folder / TEST if manifest.has_test else None,
-        train.with_findings((*_judge(manifest.shape), *store.read_findings(folder, "train"))),
+        train.with_findings((*_judge(manifest), *store.read_findings(folder, "train"))),
         test.with_findings(store.read_findings(folder, "test")) if test else None,
         manifest.split_note,
         manifest.created_at,
@@ -145,11 +145,12 @@ def find_dataset(key: str, tokenizer: Path | None = None) -> ChatDataset | None:
     )
 
 
-def _judge(shape: Shape | None) -> list[Finding]:
-    """Return what stands against data for how its rows were read: a guess is not used before it is confirmed."""
+def _judge(manifest: Manifest) -> list[Finding]:
+    """Return what is to be said of how rows were read: a guess is not used before it is confirmed."""
+    shape, mended = manifest.shape, [Finding("mended_file", " ".join(manifest.mended))] if manifest.mended else []
     if shape is None or not shape.columns or (shape.is_recognised and shape.sure):
-        return []
-    return [Finding("guessed_shape" if shape.is_recognised else "unread_shape", shape.words)]
+        return mended
+    return [Finding("guessed_shape" if shape.is_recognised else "unread_shape", shape.words), *mended]
 
 
 def read_columns(dataset: ChatDataset) -> Columns | None:

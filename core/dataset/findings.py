@@ -52,7 +52,6 @@ KINDS: Mapping[str, Kind] = {
         Kind("empty_file", -1, ERROR, "The file is empty", "Choose a file with one conversation per line."),
         Kind("too_few_rows", -1, ERROR, "Too few rows", f"Add rows: training needs at least {MINIMUM_ROWS}."),
         Kind("not_text", -1, ERROR, "The file is not UTF-8 text", "Save it as UTF-8."),
-        Kind("byte_order_mark", -1, WARNING, "Byte order mark", "None: it is left out of the copy that is used."),
         Kind("unread_shape", -1, ERROR, "Not read as conversations", "Say which column is what, or choose other data."),
         Kind("guessed_shape", -1, ERROR, "Which column is what is a guess", "Look at the columns, and confirm them."),
         Kind("other_encoding", -1, ERROR, "Not UTF-8 text", "Read it in the encoding that it looks like."),

@@ -17,7 +17,6 @@ from core.dataset import row_index
 from core.dataset.columns import Columns, Filled, describe
 from core.dataset.file_check import check_scanned, has_errors, refuse
 from core.dataset.file_formats import Reading
-from core.dataset.findings import Finding
 from core.dataset.lenient_json import mend_lines
 from core.dataset.line_check import read_line, to_line
 from core.dataset.progress import Meter
@@ -32,12 +31,13 @@ _UNREADABLE = ("not_json", "not_object")
 
 @dataclass(frozen=True)
 class ReadFile:
-    """A file that was read. left_out: rows that the mapping leaves out."""
+    """A file that was read. left_out: rows that the mapping leaves out. mended: sentences on what was mended."""
 
     report: Report
     shape: Shape
     columns: Columns
     left_out: int = 0
+    mended: tuple[str, ...] = ()
 
 
 @dataclass
@@ -106,11 +106,9 @@ def read_as_chat(
     report = check_scanned(path, scan, minimum_rows, given.unit)
     if not found.is_recognised and found.columns:  # said once, of the whole file
         report = replace(report, findings=tuple(one for one in report.findings if one.code != "no_messages"))
-    if given.mended:
-        report = report.with_findings([Finding("mended_file", " ".join(given.mended))])
     rows, messages = (scan.columns, scan.keys) if shaped is None else (shaped.rows, shaped.messages)
     looked_at = [(row, read_message_keys(row, found)) for row in sample]
-    return ReadFile(report, found, describe(rows, messages, looked_at), shaped.left_out if shaped else 0)
+    return ReadFile(report, found, describe(rows, messages, looked_at), shaped.left_out if shaped else 0, given.mended)
 
 
 def _look(path: Path, shape: Shape, meter: Meter) -> tuple[Scan | None, _Shaped | None]:

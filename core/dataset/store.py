@@ -31,7 +31,10 @@ _FILES: Mapping[LongerCheck, str] = {"text": "text-2.json", "near": "near.json"}
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a data set's folder says of itself. created_at: seconds since 1970. of: what it was copied from."""
+    """What a data set's folder says of itself. created_at: seconds since 1970. of: what it was copied from.
+
+    mended: sentences on what was mended when the given files were read.
+    """
 
     name: str
     source: str
@@ -40,6 +43,7 @@ class Manifest:
     created_at: float
     shape: Shape | None = None
     of: str = ""
+    mended: tuple[str, ...] = ()
 
 
 def folder_of(sha256: str) -> Path:
@@ -74,7 +78,8 @@ def read_manifest(folder: Path) -> Manifest | None:
     if kept is None:
         return None
     shape = kept.pop("shape", None)
-    return Manifest(**kept, shape=Shape.from_json(shape) if shape else None)
+    mended = tuple(kept.pop("mended", ()))
+    return Manifest(**kept, shape=Shape.from_json(shape) if shape else None, mended=mended)
 
 
 def write_columns(folder: Path, columns: Columns) -> None:
@@ -151,7 +156,10 @@ def move_into_place(folder: Path, sha256: str) -> None:
 
 
 def _are_alike(folder: Path, target: Path) -> bool:
-    """Tell whether the rows of two folders with the same content stood on the same lines."""
+    """Tell whether the rows of two folders with the same content stood on the same lines, and are named by them."""
+    now, before = read_reports(folder, NO_TOKENIZER), read_reports(target, NO_TOKENIZER)
+    if now is None or before is None or now[0].unit != before[0].unit:
+        return False
     for path in folder.glob("*.index"):
         other = target / path.name
         if not other.is_file() or not filecmp.cmp(path, other, shallow=False):

@@ -19,7 +19,7 @@ from core.dataset.chat_dataset import find_dataset
 from core.dataset.edits import edited_rows, undo
 from core.dataset.file_check import check_file, find_leakage
 from core.dataset.file_formats import Reading, convert, unpack
-from core.dataset.findings import Finding, Unit
+from core.dataset.findings import Unit
 from core.dataset.line_check import BOM
 from core.dataset.longer_checks import run_checks
 from core.dataset.progress import Meter
@@ -129,37 +129,33 @@ def _copy(source: Path, target: Path, meter: Meter) -> None:
 def _finish(folder: Path, request: Request, note: str, meter: Meter, readings: Mapping[str, Reading]) -> str:
     """Read, check, split and move into place. readings: how each file came to be JSON lines."""
     train, test, aside = folder / TRAIN, folder / TEST, find_inherited(request.name, request.of)
-    had_mark = _strip_mark(train)
+    mark = ["The file began with a byte order mark."] if _strip_mark(train) else []
     read = read_as_chat(train, readings[TRAIN], meter, request.mapping)
-    first, second, left_out = read.report, None, read.left_out
+    first, second, left_out, mended = read.report, None, read.left_out, [*mark, *read.mended]
     if test.exists():
         _strip_mark(test)
         given = read_as_chat(test, readings[TEST], meter, shape=read.shape, minimum_rows=1)
         second, left_out = given.report, left_out + given.left_out
+        mended += [f"In the test file: {said}" for said in given.mended]
     else:
         note = _split(train, test, request, first.without(aside["train"]))
         if test.exists():
-            first, second = _check_again(train, first, meter), check_file(test, 1, meter, first.unit)
+            second = check_file(test, 1, meter, first.unit)
+            first = check_file(train, meter=meter, unit=first.unit)
     if second is not None and (leakage := find_leakage(train, test, second.unit)):
         second = second.with_findings([leakage])
-    if had_mark:
-        first = first.with_findings([Finding("byte_order_mark", "The file begins with a byte order mark.")])
     note = " ".join((note or VALIDATION_NOTE, *_say_left_out(left_out)))
     write_columns(folder, read.columns)
     write_reports(folder, NO_TOKENIZER, (first, second))
-    has_test = second is not None
-    write_manifest(folder, Manifest(request.name, request.source, note, has_test, time.time(), read.shape, request.of))
+    has_test, said = second is not None, tuple(mended)
+    write_manifest(
+        folder, Manifest(request.name, request.source, note, has_test, time.time(), read.shape, request.of, said)
+    )
     if any(aside.values()):
         write_set_aside(folder, aside)
     sha256 = hash_files(train, test if second is not None else None)
     move_into_place(folder, sha256)
     return sha256
-
-
-def _check_again(path: Path, report: Report, meter: Meter) -> Report:
-    """Check a file of which some rows were moved away; what was mended in all of it is still said."""
-    kept = [finding for finding in report.findings if finding.code == "mended_file"]
-    return check_file(path, meter=meter, unit=report.unit).with_findings(kept)
 
 
 def _say_left_out(rows: int) -> list[str]:

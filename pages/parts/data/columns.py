@@ -77,7 +77,8 @@ def _draw_mapping(shape: Shape, held: Columns, preparation_id: str) -> None:
         names = [column.name for column in held.columns]
         with st.container(horizontal=True):
             chosen = {part: _draw_part(part, names, shape, preparation_id) for part in datasets.PARTS}
-        mapping = {part: column for part, column in chosen.items() if column}
+        # In the order of the form: whether a context stands above its question or below it.
+        mapping = {part: column for part in {**shape.mapping, **chosen} if (column := chosen[part])}
         _draw_first(held, mapping)
         action("Read it so", _read_so, preparation_id, mapping, key="read-so", icon="sync")
 

@@ -114,7 +114,7 @@ def test_a_file_that_cannot_be_used_says_why(home: Home, content: bytes, said: s
 def test_a_byte_order_mark_and_windows_line_ends_are_only_remarked(home: Home) -> None:
     found = from_upload("x.jsonl", b"\xef\xbb\xbf" + as_file(rows(40), "\r\n"))
     assert [(finding.example, finding.kind.severity) for finding in found.findings] == [
-        ("The file begins with a byte order mark.", Severity.WARNING)
+        ("The file began with a byte order mark.", Severity.HINT)
     ]
     assert found.usable
     assert not found.train_path.read_bytes().startswith(b"\xef\xbb\xbf")

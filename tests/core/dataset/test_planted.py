@@ -294,11 +294,10 @@ def of_the_file() -> Iterator[Plant]:
     yield Plant("empty_file", b"\n \n\r\n", {"empty_file": ()})
     yield Plant("too_few_rows", among(lines[:3], {}), {"too_few_rows": ()})
     yield Plant("not_text", bytes(range(256)) * 40, {"not_text": ()})
-    yield Plant("byte_order_mark", b"\xef\xbb\xbf" + whole, {"byte_order_mark": ()})
     pretty = "\n".join(json.dumps(json.loads(line), indent=1) for line in lines).encode()
     python = "\n".join(repr(json.loads(line)) for line in lines).encode()
     joined, commas = whole.replace(b"}\n{", b"}{"), b",\n".join(lines) + b",\n"
-    for content in (joined, pretty, commas, python):
+    for content in (b"\xef\xbb\xbf" + whole, joined, pretty, commas, python):
         yield Plant("mended_file", content, {"mended_file": ()})
 
 
