@@ -158,6 +158,11 @@ class Finding:
         return cls(kept["code"], kept["example"], kept["count"], tuple(kept["lines"]))
 
 
+def read_kept(kept: Iterable[Mapping[str, Any]]) -> list[Finding]:
+    """Return kept findings but those of kinds that only earlier versions knew."""
+    return [Finding.from_json(finding) for finding in kept if finding["code"] in KINDS]
+
+
 def _place(finding: Finding) -> tuple[int, bool, int, str]:
     return finding.kind.severity.rank, bool(finding.lines), -finding.count, finding.code
 

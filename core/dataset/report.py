@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy
 from numpy.typing import NDArray
 
-from core.dataset.findings import Finding, Severity, Unit, in_order
+from core.dataset.findings import Finding, Severity, Unit, in_order, read_kept
 
 ESTIMATE_UNIT = "tokens (estimate: characters / 4)"
 EXACT_UNIT = "tokens"
@@ -127,7 +127,7 @@ class Report:
     def from_json(cls, text: str) -> Self:
         """Return a kept report. Earlier versions kept more, which follows from the findings."""
         kept = json.loads(text)
-        findings = tuple(Finding.from_json(finding) for finding in kept.get("findings", ()))
+        findings = tuple(read_kept(kept.get("findings", ())))
         return cls(kept["rows"], findings, Stats.from_json(kept["stats"]), kept.get("unit", "line"))
 
 

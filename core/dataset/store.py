@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from core import home
 from core.dataset.columns import Columns
-from core.dataset.findings import DataFile, Finding
+from core.dataset.findings import DataFile, Finding, read_kept
 from core.dataset.report import Report, Reports
 from core.dataset.row_shapes import Shape
 from core.dataset.token_counts import NO_TOKENIZER
@@ -133,7 +133,7 @@ def has_findings(folder: Path, check: LongerCheck) -> bool:
 def read_findings(folder: Path, file: DataFile) -> list[Finding]:
     """Return what the longer checks that have ended found in a file."""
     kept = [_read(folder / name) or {} for name in _FILES.values()]
-    return [Finding.from_json(finding) for findings in kept for finding in findings.get(file, ())]
+    return [finding for findings in kept for finding in read_kept(findings.get(file, ()))]
 
 
 def move_into_place(folder: Path, sha256: str) -> None:

@@ -255,3 +255,13 @@ def test_an_upload_goes_once_under_its_hash_and_is_one_version(conn: Connection)
     assert (asset.tags["rows"], asset.tags["source"]) == (str(sample.rows), "bundled sample")
     other = from_upload("sample.jsonl", as_file(rows(40)))
     assert dataset.register_data(conn, other, dataset.upload(conn, other)).version == "2"
+
+
+def test_a_finding_of_a_kind_that_is_no_more_is_passed_over(home: Home) -> None:
+    found = from_upload("x.jsonl", as_file(rows(40)))
+    [report] = [path for path in found.folder.iterdir() if '"findings": []' in path.read_text(errors="replace")]
+    gone = '"findings": [{"code": "byte_order_mark", "example": "It has one.", "count": 1, "lines": []}]'
+    report.write_text(report.read_text().replace('"findings": []', gone, 1))
+    again = dataset.find_dataset(found.key)
+    assert again is not None
+    assert again.findings == ()

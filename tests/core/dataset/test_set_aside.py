@@ -97,7 +97,7 @@ def test_errors_that_are_a_judgement_leave_their_rows_readable() -> None:
 
 def test_rows_of_two_groups_count_once(home: Path) -> None:
     found = make("both.jsonl", COPY)
-    groups = [*found.findings, Finding("too_long", "", 21, (1,)), Finding("byte_order_mark", "")]
+    groups = [*found.findings, Finding("too_long", "", 21, (1,)), Finding("mended_file", "")]
     assert [finding.code for finding in found.findings] == ["duplicate"]
     assert dataset.count_rows(found, groups, 1) == 21
 
