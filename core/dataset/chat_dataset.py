@@ -148,7 +148,7 @@ def find_dataset(key: str, tokenizer: Path | None = None) -> ChatDataset | None:
 def _judge(manifest: Manifest) -> list[Finding]:
     """Return what is to be said of how rows were read: a guess is not used before it is confirmed."""
     shape, mended = manifest.shape, [Finding("mended_file", " ".join(manifest.mended))] if manifest.mended else []
-    if shape is None or not shape.columns or (shape.is_recognised and shape.sure):
+    if shape is None or not shape.columns or shape.is_sure:
         return mended
     return [Finding("guessed_shape" if shape.is_recognised else "unread_shape", shape.words), *mended]
 

@@ -110,6 +110,7 @@ def _describe(name: str, filled: int, objects: Sequence[Mapping[str, Any]]) -> C
 
 
 def _shorten(text: str) -> str:
+    text = " ".join(text[: 10 * _SAMPLE_CHARACTERS].split())
     return text if len(text) <= _SAMPLE_CHARACTERS else text[:_SAMPLE_CHARACTERS] + "…"
 
 

@@ -79,6 +79,11 @@ class Shape:
         return bool(self.mapping)
 
     @property
+    def is_sure(self) -> bool:
+        """Tell whether rows were read, and not by a guess."""
+        return self.is_recognised and self.sure
+
+    @property
     def words(self) -> str:
         """Return what was recognised and how, as sentences."""
         known = "Recognised as" if self.sure else "A guess:"

@@ -154,7 +154,8 @@ class _Reader:
             offset += len(view) + 1
         self._line, self.done, self.turns = line, offset, turns
         self.scan.rows += len(offsets)
-        self.scan.keys.orders[_PLAIN] += plain
+        if plain:
+            self.scan.keys.orders[_PLAIN] += plain
         records = _records(offsets, hashes, flags, numbers, sizes)
         if self._own_lines is not None:
             records["line"] = self._own_lines[self.scan.rows - len(offsets) : self.scan.rows]

@@ -56,11 +56,15 @@ def _find_family(dataset: ChatDataset) -> set[str]:
 
 
 def find_previous(dataset: ChatDataset) -> ChatDataset | None:
-    """Return the last data set of the same name that was made before this one, None if there is none."""
+    """Return the last data set of the same name that was made before this one, None if there is none.
+
+    Rows that were not read yet, or by a guess that was not confirmed, are no version of these.
+    """
     earlier = [
         other
         for other in list_all()
         if other.name == dataset.name and other.key != dataset.key and other.created_at < dataset.created_at
+        if other.shape is None or other.shape.is_sure
     ]
     return max(earlier, key=lambda other: other.created_at, default=None)
 

@@ -26,6 +26,7 @@ from core.dataset.progress import Meter
 from core.dataset.reading import read_as_chat
 from core.dataset.repair import repaired_rows
 from core.dataset.report import Report
+from core.dataset.row_shapes import Shape
 from core.dataset.set_aside import write_set_aside
 from core.dataset.split import DEFAULT_PERCENT, VALIDATION_NOTE, split
 from core.dataset.store import (
@@ -138,7 +139,7 @@ def _finish(folder: Path, request: Request, note: str, meter: Meter, readings: M
         second, left_out = given.report, left_out + given.left_out
         mended += [f"In the test file: {said}" for said in given.mended]
     else:
-        note = _split(train, test, request, first.without(aside["train"]))
+        note = _split(train, test, request, first.without(aside["train"]), read.shape)
         if test.exists():
             second = check_file(test, 1, meter, first.unit)
             first = check_file(train, meter=meter, unit=first.unit)
@@ -164,8 +165,10 @@ def _say_left_out(rows: int) -> list[str]:
     return [f"{'1 row is' if rows == 1 else f'{rows:,} rows are'} left out, as the mapping says."]
 
 
-def _split(train: Path, test: Path, request: Request, report: Report) -> str:
+def _split(train: Path, test: Path, request: Request, report: Report, shape: Shape) -> str:
     """Split test rows off a checked file, if nothing is wrong with it; returns what was done, in words."""
+    if not shape.is_recognised and shape.columns:
+        return "The test rows are split off when it is known which column is what."
     if report.errors:
         return "The test rows are split off when the errors are gone."
     percent = DEFAULT_PERCENT if request.test_percent is None else request.test_percent

@@ -1,0 +1,61 @@
+"""Which column is what: a guess is confirmed, a wrong one corrected, and what is not used is named."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from core import dataset
+from core.home import Home
+from core.launch import drafts
+from core.local import control
+from tests.pages.apps import buttons, open_app, run_until, texts
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory, base_models: Path) -> Iterator[Path]:
+    path = tmp_path_factory.mktemp("columns-home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TUNEDECK_HOME", str(path))
+        patch.setenv("TUNEDECK_BASE_MODELS", str(base_models))
+        yield path
+        control.stop(Home(path))
+
+
+def open_upload(rows: list[dict[str, Any]]) -> AppTest:
+    begun = dataset.start_upload("given.jsonl", "\n".join(map(json.dumps, rows)).encode())
+    draft = drafts.create_draft("local", model="tiny-chat", model_version="1")
+    app = open_app("data", at="local", draft=draft.id, prep=begun.id, **{"from": "upload"})
+    return run_until(app, lambda app: len(app.metric) == 4)
+
+
+def is_usable(app: AppTest) -> bool:
+    return not buttons(app)["Use this data"].disabled
+
+
+def test_a_guess_is_used_when_it_is_confirmed_and_not_before(home: Path) -> None:
+    app = open_upload([{"left": f"Is berth {number} free?", "right": f"Berth {number} is."} for number in range(30)])
+    assert not is_usable(app)
+    assert "Confirm which column is what" in [expander.label for expander in app.expander]
+    assert "Berth 0 is." in texts(app), "the first conversation is shown as it would be read"
+    buttons(app)["Read it so"].click()
+    run_until(app.run(), is_usable)
+    assert "As you set it" in texts(app)
+
+
+def test_better_answers_are_trained_on_only_when_that_is_said(home: Path) -> None:
+    rows = [
+        {"prompt": f"Is berth {number} free?", "chosen": f"Yes, {number}.", "rejected": f"Find out, {number}."}
+        for number in range(30)
+    ]
+    app = open_upload(rows)
+    assert not is_usable(app)
+    buttons(app)["Train on the chosen answers"].click()
+    run_until(app.run(), lambda app: is_usable(app) and "Find out, 1." not in texts(app))
+    assert "Yes, 1." in texts(app)
+    assert 'Not used: "rejected" (100% of rows)' in texts(app)
