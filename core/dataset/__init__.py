@@ -57,7 +57,18 @@ from core.dataset.preparation import (
 )
 from core.dataset.repair import REPAIRS, RowDiff, count_changes, list_changes, repaired_rows
 from core.dataset.report import Report, Stats
-from core.dataset.row_pages import EVERY_ROW, Kept, Order, Page, Row, find_row, has_turns, read_page, read_rows
+from core.dataset.row_pages import (
+    EVERY_ROW,
+    Kept,
+    Order,
+    Page,
+    Row,
+    find_row,
+    has_turns,
+    read_page,
+    read_rows,
+    words_of,
+)
 from core.dataset.row_shapes import MESSAGE_KEYS, PARTS, Shape
 from core.dataset.set_aside import may_be_set_aside, put_aside, take_back
 from core.dataset.sources import (
@@ -170,4 +181,5 @@ __all__ = [
     "undo",
     "upload",
     "view_as_model",
+    "words_of",
 ]

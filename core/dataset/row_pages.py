@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import mmap
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +17,8 @@ import orjson
 from core.dataset import row_index
 from core.dataset.findings import KINDS
 from core.dataset.line_check import check_line
+from core.dataset.tool_check import calls_of, read_call
+from core.engine.chat_template import THOUGHTS
 
 _BLOCK = 4 << 20
 _SEARCH_BUDGET_S = 0.2
@@ -26,6 +29,8 @@ Order = Literal["place", "longest", "shortest", "most turns", "fewest turns"]
 class Row:
     """One line of the file; `messages` is empty if it cannot be read as chat.
 
+    messages: each with "role" and "content", and where it has some with its "thought", its "calls" of tools, and for
+    a result the "tool" that gave it.
     codes: what was found in it. tokens, trained: as counted with the model's tokenizer, else 0.
     """
 
@@ -36,6 +41,11 @@ class Row:
     tokens: int = 0
     trained: int = 0
     tools: str = ""
+
+    @property
+    def said(self) -> str:
+        """Return what each message says, with its role; the text of a line that cannot be read."""
+        return "\n".join(f"{message['role']}: {words_of(message)}" for message in self.messages) or self.text
 
     def read(self) -> dict[str, Any]:
         """Return the row as it stands in its file; only for a row that has messages."""
@@ -194,16 +204,38 @@ def read_row(line: int, raw: bytes, codes: tuple[str, ...] = (), tokens: int = 0
     row, problems = check_line(line, raw)
     if any(problem.breaks for problem in problems):
         return Row(line, (), text, codes, tokens, trained)
-    messages = tuple(_to_shown(message) for message in row["messages"])
+    called = {str(call.get("id")): str(read_call(call)[0]) for each in row["messages"] for call in calls_of(each)}
+    messages = tuple(_to_shown(message, called) for message in row["messages"])
     tools = json.dumps(row["tools"], ensure_ascii=False) if row.get("tools") else ""
     return Row(line, messages, text, codes, tokens, trained, tools)
 
 
-def _to_shown(message: dict[str, Any]) -> dict[str, str]:
-    content = message.get("content")
-    if not content:
-        content = json.dumps(message.get("tool_calls"), ensure_ascii=False)
-    return {"role": message["role"], "content": content}
+def words_of(message: Mapping[str, str]) -> str:
+    """Return all that a message of a row says: its thought, its content, its calls."""
+    return "\n".join(message[name] for name in ("thought", "content", "calls") if message.get(name))
+
+
+def _to_shown(message: dict[str, Any], called: Mapping[str, str]) -> dict[str, str]:
+    """Return what is shown of a message. called: the tools by the ids of the calls before it."""
+    thought = next((message[name] for name in THOUGHTS if isinstance(message.get(name), str)), "")
+    tool = str(message.get("name") or called.get(str(message.get("tool_call_id")), ""))
+    beside = {
+        "thought": thought,
+        "calls": "\n".join(map(_describe_call, calls_of(message))),
+        "tool": tool if message["role"] == "tool" else "",
+    }
+    said = {"role": message["role"], "content": message.get("content") or ""}
+    return said | {name: text for name, text in beside.items() if text}
+
+
+def _describe_call(call: Mapping[str, Any]) -> str:
+    """Return a call as it is written in a program: look_up(place="here", days=3)."""
+    name, given = read_call(call)
+    with suppress(ValueError):
+        given = json.loads(given) if isinstance(given, str) else given
+    if not isinstance(given, dict):
+        return f"{name}({'' if given is None else given})"
+    return f"{name}({', '.join(f'{key}={json.dumps(value, ensure_ascii=False)}' for key, value in given.items())})"
 
 
 def _search(
@@ -291,5 +323,5 @@ def _find(ascending: row_index.Rows, wanted: int) -> int | None:
 def _says(raw: bytes, text: str) -> bool:
     """Tell whether the messages of a row hold the text, or its line if it is no chat."""
     row = read_row(0, raw)
-    said = " ".join(message["content"] for message in row.messages) or row.text
+    said = " ".join(map(words_of, row.messages)) or row.text
     return text.casefold() in said.casefold()

@@ -18,8 +18,7 @@ def check_tools(row: Mapping[str, Any]) -> Iterator[tuple[str, int, str]]:
     messages, declared = row["messages"], _declared_names(row.get("tools"))
     for number, message in enumerate(messages, start=1):
         for call in calls_of(message):
-            function = call["function"] if isinstance(call.get("function"), dict) else call
-            name, arguments = function.get("name"), function.get("arguments")
+            name, arguments = read_call(call)
             if declared and isinstance(name, str) and name not in declared:
                 yield "undeclared_tool", number, f'calls "{name}", which is not among the row\'s tools'
             if not _are_arguments(arguments):
@@ -31,6 +30,12 @@ def calls_of(message: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the tool calls of a message."""
     calls = message.get("tool_calls")
     return [call for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
+
+
+def read_call(call: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Return the name of the tool that a call is to, and its arguments."""
+    function = call["function"] if isinstance(call.get("function"), dict) else call
+    return function.get("name"), function.get("arguments")
 
 
 def _match_results(messages: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, int, str]]:

@@ -107,7 +107,7 @@ def _draw_first(held: Columns, mapping: Mapping[str, str]) -> None:
         return
     for message in row.messages:
         with st.chat_message(message["role"]):
-            st.text(words.visible(message["content"][:_SHOWN_CHARACTERS]))
+            st.text(words.visible(datasets.words_of(message)[:_SHOWN_CHARACTERS]))
     if not row.messages:
         st.text(words.visible(row.text[:_SHOWN_CHARACTERS]))
 

@@ -84,5 +84,4 @@ def _page(rows: Sequence[T], count: int, title: str) -> Sequence[T]:
 def _draw_row(row: Row, unit: str) -> None:
     with st.container(border=True):
         st.caption(f"{unit} {words.number(row.line)}")
-        said = "\n".join(f"{one['role']}: {one['content']}" for one in row.messages) or row.text
-        st.text(words.visible(said[:_CHARACTERS]) + ("…" if len(said) > _CHARACTERS else ""))
+        st.text(words.visible(row.said[:_CHARACTERS]) + ("…" if len(row.said) > _CHARACTERS else ""))

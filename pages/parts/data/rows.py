@@ -298,7 +298,17 @@ def _draw_chat(row: Row, longest: int) -> None:
     for message in row.messages:
         role = message["role"]
         with st.chat_message(role, avatar=_ICONS.get(role, ":material/build:")):
-            st.text(_shorten(message["content"], longest))
+            if "tool" in message:
+                st.caption(words.plain(f"Result of {message['tool']}"))
+            if "thought" in message:
+                st.caption("Thought")
+                st.text(_shorten(message["thought"], longest))
+                st.caption("Said")
+            if message["content"] or "calls" not in message:
+                st.text(_shorten(message["content"], longest))
+            if "calls" in message:
+                st.caption("Calls")
+                st.code(_shorten(message["calls"], longest), language=None, wrap_lines=True)
     if row.tools:
         with st.expander("Tools"):
             st.code(_shorten(_pretty(row.tools), longest), language=None, wrap_lines=True)

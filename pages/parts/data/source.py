@@ -189,7 +189,7 @@ def _draw_preview(preview: Preview) -> None:
     if preview.findings:
         st.text(f"In the first {len(preview.rows)} rows: {data_findings.describe(preview.findings)}")
     for row in preview.rows[:_PREVIEWED]:
-        said = "\n".join(f"{one['role']}: {one['content'][:300]}" for one in row.messages) or row.text[:600]
+        said = "\n".join(f"{one['role']}: {datasets.words_of(one)[:300]}" for one in row.messages) or row.text[:600]
         with st.container(border=True):
             st.caption(f"line {row.line}")
             st.text(words.visible(said))

@@ -53,7 +53,8 @@ class TestRows:
 
     def _read(self, row: int) -> tuple[list[Message], str]:
         found = list(dataset.read_rows(self.path, row, 1))
-        return chat.split_row(found[0].messages) if found and found[0].messages else ([], "")
+        said = [{"role": each["role"], "content": each["content"]} for each in found[0].messages] if found else []
+        return chat.split_row(said)
 
 
 def _same(one: Sequence[Mapping[str, object]], other: Sequence[Message]) -> bool:

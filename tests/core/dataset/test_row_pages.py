@@ -130,3 +130,23 @@ def test_rows_of_a_file_whose_lines_mean_nothing_are_named_as_rows(home: Home) -
     report = Report.from_json(replace(begun.dataset.train, unit="row").to_json())
     assert report.words == "Fix 2 errors first. Row 2 is the first."
     assert replace(begun.dataset, train=report).unit_of("test") == "row"
+
+
+def test_calls_thoughts_and_results_are_shown_beside_what_is_said(tmp_path: Path) -> None:
+    def call(arguments: Any) -> dict[str, Any]:
+        return {"id": "c1", "type": "function", "function": {"name": "tide", "arguments": arguments}}
+
+    answer = {"role": "assistant", "content": "Wait.", "reasoning_content": "When?", "tool_calls": [call({"hour": 14})]}
+    silent = {"role": "assistant", "content": None, "tool_calls": [call('{"place": "Hafen"}'), call("no JSON")]}
+    result = {"role": "tool", "tool_call_id": "c1", "content": "3 cm"}
+    path = tmp_path / "x.jsonl"
+    path.write_text(row("q", "a", after=(answer, result, silent)), encoding="utf-8")
+    check_file(path)
+    [found] = read_page(path).rows
+    assert found.messages[2:] == (
+        {"role": "assistant", "content": "Wait.", "thought": "When?", "calls": "tide(hour=14)"},
+        {"role": "tool", "content": "3 cm", "tool": "tide"},
+        {"role": "assistant", "content": "", "calls": 'tide(place="Hafen")\ntide(no JSON)'},
+    )
+    for text in ("wait", "when?", "tide", "hafen"):
+        assert read_page(path, text=text).total == 1, text

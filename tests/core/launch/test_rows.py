@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import pytest
 
 from core.azureml.connection import Room
 from core.dataset import ChatDataset, count_tokens_with
-from core.dataset.findings import Finding
 from core.engine.memory_estimate import ModelShape, estimate_peak, read_shape
 from core.engine.preprocess import preprocess, read_rows
 from core.engine.step import Step
@@ -280,12 +278,30 @@ def test_answers_of_weight_0_are_warned_of_where_azure_trains_alone(model: Path)
     rows: list[Any] = make_conversations(40)
     assert check_weights(save(rows, model), here=False) is None
     for row in rows[:3]:
-        row["messages"][-1]["weight"] = 0
+        answer = {"role": "assistant", "content": "Not this.", "weight": 0}
+        row["messages"] = [*row["messages"][:1], answer, *row["messages"]]
     dataset = save(rows, model)
-    found = Finding("weight_zero", "Line 1 has an answer of weight 0.", 3, (1, 2, 3))
-    weighed = replace(dataset, train=dataset.train.with_findings([found]))
-    assert check_weights(weighed, here=True) is None
-    told = check_weights(weighed, here=False)
+    assert dataset.usable
+    assert check_weights(dataset, here=True) is None
+    told = check_weights(dataset, here=False)
     assert told is not None
     assert (told.state, told.confirm) == (CheckState.WARNING, True)
     assert told.detail == "3 rows hold answers with weight 0, which are learned on Azure too."
+
+
+@pytest.mark.parametrize("limit", [-1, 60])
+def test_rows_that_hold_nothing_but_answers_of_weight_0_are_told_and_trained_as_none(
+    tmp_path: Path, model: Path, limit: int
+) -> None:
+    rows: list[Any] = make_conversations(40)
+    for row in rows[5:12]:
+        row["messages"][-1]["weight"] = 0
+    dataset = save(rows, model)
+    assert [(finding.code, finding.count) for finding in dataset.findings if finding.kind.severity.blocks] == [
+        ("no_assistant", 7)
+    ]
+    told = deal_rows(dataset, limit, 42)
+    outputs = run_preprocess(tmp_path / "preprocess", dataset, model, max_seq_length=limit, seed=42)
+    assert told.conversations == 33
+    for name, lengths in told.splits.items():
+        assert read_rows(outputs / f"{name}.safetensors").lengths.tolist() == lengths.tolist(), name
