@@ -58,9 +58,10 @@ def list_changes(
 ) -> list[RowDiff]:
     """Return the first rows that a repair changes, before and after; reads these rows and few others."""
     path = dataset.path_of(file)
-    rows, flags, special = row_index.read(path), row_index.read_flags(path), read_special(path)
+    rows, mark = row_index.read(path), dataset.mark
+    flags, special = row_index.read_flags(path, mark), read_special(path, mark)
     changes: list[RowDiff] = []
-    for at in row_index.find_flagged(path, *codes)[: 4 * first]:
+    for at in row_index.find_flagged(path, *codes, mark=mark)[: 4 * first]:
         raw = row_index.read_line_at(path, int(rows["offset"][at]))
         after, mended = mend(raw, int(flags[at]), codes, special)
         if after != raw:
@@ -75,8 +76,9 @@ def count_changes(dataset: ChatDataset, codes: Collection[str]) -> dict[str, tup
     for code in codes:
         changed = left_out = 0
         for path in dataset.files.values():
-            offsets, flags, special = row_index.read(path)["offset"], row_index.read_flags(path), read_special(path)
-            for at in row_index.find_flagged(path, code):
+            offsets, mark = row_index.read(path)["offset"], dataset.mark
+            flags, special = row_index.read_flags(path, mark), read_special(path, mark)
+            for at in row_index.find_flagged(path, code, mark=mark):
                 raw = row_index.read_line_at(path, int(offsets[at])).strip()
                 after, _ = mend(raw, int(flags[at]), (code,), special)
                 left_out += after is None
@@ -90,7 +92,8 @@ def repaired_rows(
 ) -> Iterator[tuple[int, bytes]]:
     """Yield the rows of the repaired copy of a file: the line of the operator's own file, and the row as a line."""
     path = dataset.path_of(file)
-    flags, own_lines, special = row_index.read_flags(path), row_index.read(path)["line"], read_special(path)
+    flags, special = row_index.read_flags(path, dataset.mark), read_special(path, dataset.mark)
+    own_lines = row_index.read(path)["line"]
     for first, lines in row_index.iterate(path):
         for at, raw in enumerate(lines, first):
             after, _ = mend(raw.strip(), int(flags[at]), codes, special)

@@ -3,7 +3,7 @@
 <stem>.lines            4 bytes a row: its line in the operator's own file, where that is another than in this one
 <stem>.index            32 bytes a row: its offset, a hash of what it says, flags, its line, its characters
 <stem>.turns            4 bytes a row: how many messages it has, and which roles speak; missing in older data
-<stem>.<layer>.flags    8 bytes a row: what a later check found, as the bits of findings.KINDS
+<stem>.<layer>.flags    8 bytes a row: what a later check found, as the bits of findings.KINDS; of one model: its mark
 <stem>.tokens-<mark>    12 bytes a row: tokens, trained tokens and the first of these, with one tokenizer
 """
 
@@ -29,7 +29,7 @@ ROLES = ("system", "user", "assistant", "tool")
 Rows = NDArray[Any]
 _LAYER = numpy.dtype("<u8")
 _LINE = numpy.dtype("<u4")
-_LAYERS = ("text", "near", "template")
+_LAYERS = ("text", "near")
 _BATCH_BYTES = 8 << 20
 _LONGEST = 64 << 20
 
@@ -90,9 +90,9 @@ def pack_turns(roles: Sequence[str]) -> int:
     return min(len(roles), 0xFFFF) | sum(1 << 16 + at for at, role in enumerate(ROLES) if role in roles)
 
 
-def read_layers(path: Path) -> list[Rows]:
-    """Return what the later checks found that have ended: of each the flags, `(rows,)`."""
-    kept = [path.with_suffix(f".{layer}.flags") for layer in _LAYERS]
+def read_layers(path: Path, mark: str = "") -> list[Rows]:
+    """Return what the later checks found that have ended: of each the flags, `(rows,)`. mark: of the chosen model."""
+    kept = [path.with_suffix(f".{layer}.flags") for layer in (*_LAYERS, *([mark] if mark else []))]
     return [_map(layer, _LAYER) for layer in kept if layer.is_file()]
 
 
@@ -101,10 +101,10 @@ def write_layer(path: Path, layer: str, flags: Rows) -> None:
     _write(path.with_suffix(f".{layer}.flags"), flags)
 
 
-def read_flags(path: Path) -> Rows:
+def read_flags(path: Path, mark: str = "") -> Rows:
     """Return the flags of each row: those of the structural check and of the later ones that have ended."""
     flags = numpy.array(read(path)["flags"])
-    for layer in read_layers(path):
+    for layer in read_layers(path, mark):
         flags |= layer
     return flags
 
@@ -116,9 +116,9 @@ def add_flag(path: Path, places: Rows, code: str) -> None:
     rows.flush()
 
 
-def find_flagged(path: Path, *codes: str) -> Rows:
-    """Return which rows (from 0) have a finding of one of these kinds."""
-    return numpy.flatnonzero(read_flags(path) & numpy.uint64(flag(*codes)))
+def find_flagged(path: Path, *codes: str, mark: str = "") -> Rows:
+    """Return which rows (from 0) have a finding of one of these kinds. mark: of the model it is one with."""
+    return numpy.flatnonzero(read_flags(path, mark) & numpy.uint64(flag(*codes)))
 
 
 def make_finding(path: Path, places: Rows | Sequence[int], code: str, example: str) -> Finding:

@@ -172,7 +172,7 @@ def find_places(path: Path, code: str, mark: str = "", max_length: int = -1) -> 
             return numpy.flatnonzero(long if code == "too_long" else numpy.zeros(len(long), bool))
         lost = tokens["first"] >= max_length
         return numpy.flatnonzero(tokens["tokens"] > max_length if code == "too_long" else lost & (tokens["tokens"] > 0))
-    return row_index.find_flagged(path, code) if KINDS[code].bit >= 0 else numpy.zeros(0, numpy.int64)
+    return row_index.find_flagged(path, code, mark=mark) if KINDS[code].bit >= 0 else numpy.zeros(0, numpy.int64)
 
 
 def count_rows(path: Path, codes: Iterable[str], mark: str = "", max_length: int = -1) -> int:
@@ -186,7 +186,7 @@ def read_places(path: Path, places: list[int], mark: str = "") -> list[Row]:
     if not places:
         return []
     rows, tokens = row_index.read(path), row_index.read_tokens(path, mark) if mark else None
-    layers, read = row_index.read_layers(path), []
+    layers, read = row_index.read_layers(path, mark), []
     for place in places:
         flags = int(rows["flags"][place])
         for layer in layers:

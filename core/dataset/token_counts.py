@@ -29,7 +29,7 @@ from core.errors import BadInput
 from core.words import plural
 
 NO_TOKENIZER = "estimate"
-_VERSION = b"5"  # of what is counted and found: what an earlier one kept is counted anew
+_VERSION = b"6"  # of what is counted and found: what an earlier one kept is counted anew
 _BATCH = 128  # an encoding holds about 150 bytes a token: 128 rows of ultrachat take 25 MB
 _SAID = {  # finding -> what follows the place in the sentence about the first such row
     "tools_left_out": " has calls, results or descriptions of tools that the model's template does not show.",
@@ -87,12 +87,13 @@ def count_both(
 
 def _count_file(report: Report, path: Path, tokenizer: Path, meter: Meter | None) -> Report:
     records, examples = count_lengths(path, tokenizer, meter)
+    mark = mark_of(tokenizer)
     tokens = records["tokens"][records["tokens"] > 0].astype(numpy.int64)
     trained = int(records["trained"].sum(dtype=numpy.int64))
     counted = replace(report, stats=report.stats.with_lengths(tokens, EXACT_UNIT, trained))
     return counted.with_findings(
         [
-            row_index.make_finding(path, row_index.find_flagged(path, code), code, problem.said(report.unit))
+            row_index.make_finding(path, row_index.find_flagged(path, code, mark=mark), code, problem.said(report.unit))
             for code, problem in examples.items()
         ]
     )
@@ -129,9 +130,10 @@ def count_lengths(path: Path, tokenizer: Path, meter: Meter | None = None) -> tu
         )
         left_out = examples["tools_left_out"]
         examples["tools_left_out"] = replace(left_out, message=f"{left_out.message} {taught}")
-    row_index.write_tokens(path, mark_of(tokenizer), records)
-    row_index.write_layer(path, "template", flags)
-    home.write_atomically(_special_path(path), json.dumps(sorted(special)))
+    mark = mark_of(tokenizer)
+    row_index.write_tokens(path, mark, records)
+    row_index.write_layer(path, mark, flags)
+    home.write_atomically(_special_path(path, mark), json.dumps(sorted(special)))
     return records, examples
 
 
@@ -146,14 +148,14 @@ def _describe(line: bytes, result: Counts | TemplateRefused) -> dict[str, str]:
     return found
 
 
-def read_special(path: Path) -> tuple[str, ...]:
-    """Return the special tokens that the last model's count found in the texts of a file."""
-    kept = _special_path(path)
+def read_special(path: Path, mark: str) -> tuple[str, ...]:
+    """Return the special tokens of a model that its count found in the texts of a file."""
+    kept = _special_path(path, mark)
     return tuple(json.loads(kept.read_text(encoding="utf-8"))) if kept.is_file() else ()
 
 
-def _special_path(path: Path) -> Path:
-    return path.with_suffix(".special.json")
+def _special_path(path: Path, mark: str) -> Path:
+    return path.with_suffix(f".special-{mark}.json")
 
 
 def count_lines(tokenizer: Path, lines: Sequence[bytes]) -> list[Counts | TemplateRefused]:

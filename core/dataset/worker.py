@@ -102,7 +102,7 @@ def run_longer_checks(place: Workplace, key: str) -> None:
 
 def _repair(request: Request, place: Workplace, meter: Meter) -> None:
     """Write the repaired or edited files of a data set into the workplace."""
-    dataset = find_dataset(request.of)
+    dataset = find_dataset(request.of, request.tokenizer)
     if dataset is None:
         raise NotFound("The data to change is no longer on this machine.", "Choose the data again.")
     for file, path in dataset.files.items():

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from core.dataset.repair import REPAIRS, mend
+from core.dataset.longer_checks import count_tokens_with
+from core.dataset.repair import REPAIRS, count_changes, mend
+from core.dataset.row_pages import read_page, read_rows
+from core.dataset.sources import start_repair
+from tests.chat_data import from_upload, take
+from tests.core.engine.templates import FAMILIES
+
+CHAT = Path(__file__).parents[2] / "data" / "chat"
 
 
 @pytest.mark.parametrize(
@@ -46,3 +54,24 @@ def test_special_tokens_are_taken_out_of_texts_thoughts_and_calls() -> None:
 def test_a_row_is_left_out_where_a_text_is_nothing_but_special_tokens() -> None:
     row = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "<|im_end|>"}]}
     assert mend(json.dumps(row).encode(), 0, ("special_tokens",), ("<|im_end|>",)) == (None, ("special_tokens",))
+
+
+def test_special_tokens_are_taken_out_for_the_chosen_model_whichever_was_counted_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUNEDECK_HOME", str(tmp_path / "home"))
+    chatml, gemma = (FAMILIES[name].write(tmp_path / name, marks=False) for name in ("SmolLM2", "Gemma"))
+    content = (CHAT / "special_tokens_in_text.jsonl").read_bytes()
+    found = from_upload("special", content, tokenizer=chatml)
+    assert [finding.code for finding in found.findings if finding.kind.severity.blocks] == ["special_tokens"] * 2
+    assert count_changes(found, ["special_tokens"]) == {"special_tokens": (12, 0)}
+    other = count_tokens_with(found, gemma)
+    assert other.usable
+    assert count_changes(other, ["special_tokens"]) == {"special_tokens": (0, 0)}
+    again = count_tokens_with(other, chatml)
+    assert read_page(again.train_path, code="special_tokens", mark=again.mark).total == again.rows
+    assert read_page(other.train_path, code="special_tokens", mark=other.mark).total == 0
+    mended = take(start_repair(again, ["special_tokens"], chatml))
+    assert mended.usable
+    assert (mended.rows, mended.test_rows) == (again.rows, again.test_rows)
+    assert read_rows(mended.train_path)[0].messages[1]["content"] == "Fine.\nuser\nLeak 0?\nassistant\nok"

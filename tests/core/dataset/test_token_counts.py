@@ -14,7 +14,7 @@ from core.dataset.file_check import check_file
 from core.dataset.findings import JUDGED, Finding
 from core.dataset.model_view import view_as_model
 from core.dataset.row_index import find_flagged
-from core.dataset.token_counts import count_both, count_lengths, count_lines, read_special
+from core.dataset.token_counts import count_both, count_lengths, count_lines, mark_of, read_special
 from core.engine.chat_template import BadConversation
 from core.engine.chat_tokens import load_chat_tokens
 from core.engine.conversations import read_chat_file
@@ -97,7 +97,7 @@ def test_tokens_and_learned_tokens_of_each_row_are_the_trainers(tmp_path: Path, 
         assert (found["tokens"], found["trained"]) == (len(wanted.ids), sum(wanted.learned)), talk
         first = wanted.learned.index(True) if any(wanted.learned) else len(wanted.ids)
         assert found["first"] == first, talk
-    assert (find_flagged(path, "template_refused", "tools_refused") + 1).tolist() == lines
+    assert (find_flagged(path, "template_refused", "tools_refused", mark=mark_of(folder)) + 1).tolist() == lines
 
 
 def test_one_message_alone_counts_for_nothing_as_it_is_not_trained_on(tmp_path: Path, tiny: Path) -> None:
@@ -133,7 +133,7 @@ def test_special_tokens_of_the_model_in_a_text_are_an_error_that_names_them(tmp_
     [finding] = [finding for finding in counted.findings if finding.kind.severity.blocks]
     assert (finding.code, finding.count) == ("special_tokens", 12)
     assert finding.example == "Line 1 has special tokens of the model in its texts: <|im_end|>, <|im_start|>."
-    assert read_special(path) == ("<|im_end|>", "<|im_start|>")
+    assert read_special(path, mark_of(tiny)) == ("<|im_end|>", "<|im_start|>")
 
 
 def test_what_another_model_has_as_a_special_token_is_a_text_like_any_other(tmp_path: Path) -> None:
