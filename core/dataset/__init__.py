@@ -4,7 +4,7 @@ The only door to this room. Behind it:
 
     comes from    sources: browser_files, allowed_files, hub, data_assets
     is prepared   preparation, workplace, worker
-    is read       reading: file_formats, csv_reader, lenient_json, columns, split
+    is read       reading: file_formats, csv_reader, encodings, lenient_json, columns, split
                   row_shapes: known_forms, message_reading
     is checked    file_check: scan, line_check; longer_checks: row_check, near_copies, token_counts
                   row_check: duplicate_keys, cut_answers, text_check: credentials, identity_numbers, leftovers
@@ -41,6 +41,7 @@ from core.dataset.edits import (
     row_to_edit,
     undo,
 )
+from core.dataset.encodings import name_of
 from core.dataset.findings import KINDS, DataFile, Finding, Severity
 from core.dataset.languages import Languages, count_languages
 from core.dataset.longer_checks import Checks, count_tokens_with, read_checks, start_checks
@@ -154,6 +155,7 @@ __all__ = [
     "list_length_findings",
     "load_sample",
     "may_be_set_aside",
+    "name_of",
     "put_aside",
     "read_again",
     "read_checks",

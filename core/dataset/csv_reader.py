@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from core.dataset.encodings import NO_UTF8
 from core.dataset.line_check import UNREADABLE
 from core.errors import BadInput
 
@@ -24,7 +25,6 @@ _LONGEST_LINE = 32 << 20
 _SHOWN = 500
 _SEPARATOR = re.compile(r"(?:\ufeff)?[\"']?sep=(.)[\"']?\s*$", re.IGNORECASE)
 _QUOTED = re.compile(r'"[^"]*"')
-_NO_UTF8 = re.compile("[\udc80-\udcff]")  # bytes that are not UTF-8, as "surrogateescape" keeps them
 
 
 def read_table(path: Path, delimiter: str = "") -> Iterator[tuple[int, Any]]:
@@ -101,7 +101,7 @@ class _Table:
             return None
         except csv.Error as error:
             return _Record([], f"cannot be read: {_in_words(error)}")
-        if odd := next((byte for cell in cells if not cell.isascii() and (byte := _NO_UTF8.search(cell))), None):
+        if odd := next((byte for cell in cells if not cell.isascii() and (byte := NO_UTF8.search(cell))), None):
             return _Record([], f"is not UTF-8 text: byte 0x{ord(odd[0]) - 0xDC00:02x}", ends=True)
         return _Record(cells)
 

@@ -91,13 +91,13 @@ def refuse(path: Path) -> Finding | None:
     """Return what makes a file one whose lines need not be read; it then has an index without rows."""
     refusal = _judge(path)
     if refusal:
-        row_index.path_of(path).write_bytes(b"")
+        row_index.write_empty(path)
     return refusal
 
 
 def _judge(path: Path) -> Finding | None:
     with path.open("rb") as file:
         start = file.read(256)
-    if start.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in start[:200]:
-        return Finding("not_text", "The file is not UTF-8 text: it looks like UTF-16 or binary.")
+    if b"\0" in start[:200]:
+        return Finding("not_text", "The file is not text: its first bytes hold zeros.")
     return None

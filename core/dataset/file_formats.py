@@ -17,7 +17,7 @@ from itertools import islice, pairwise, repeat
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
-from core.dataset import row_index
+from core.dataset import encodings, row_index
 from core.dataset.csv_reader import read_table
 from core.dataset.findings import Unit
 from core.dataset.line_check import BOM, to_line
@@ -37,10 +37,14 @@ _MOST_TIMES_LARGER = 300  # text compresses to a twentieth; a file that grows th
 
 @dataclass(frozen=True)
 class Reading:
-    """How a file came to be JSON lines. unit: what its rows are named by. mended: sentences on what was mended."""
+    """How a file came to be JSON lines. unit: what its rows are named by. mended: sentences on what was mended.
+
+    other: why it was not read: it is in another encoding.
+    """
 
     unit: Unit = "line"
     mended: tuple[str, ...] = ()
+    other: encodings.Other | None = None
 
 
 def unpack(path: Path, meter: Meter | None = None) -> None:
@@ -64,14 +68,18 @@ def unpack(path: Path, meter: Meter | None = None) -> None:
         raise BadInput("The file is packed twice.", "Unpack it once, and choose it again.")
 
 
-def convert(path: Path, name: str = "", meter: Meter | None = None) -> Reading:
+def convert(path: Path, name: str = "", meter: Meter | None = None, encoding: str = "") -> Reading:
     """Replace a table or a JSON list by JSONL, and keep on which line of the file each row begins. Raises BadInput.
 
-    name: what the file was called; its suffix tells a table from lines of text.
+    name: what the file was called; its suffix tells a table from lines of text. encoding: what a text is in that is not
+    UTF-8; UTF-16 and UTF-32 are known by their mark.
     """
+    mended = _decode(path, encoding, meter)
     reader = _reader(path, name)
     if reader is None:
-        return Reading()
+        return Reading(mended=mended, other=encodings.find_wide(path))
+    if reader.unit == "line" and (other := encodings.look(path, not reader.takes_odd_bytes)):
+        return Reading(other=other)
     total = reader.count() if meter else 0
     converted = path.with_suffix(".converted")
     lines = array("I")
@@ -86,7 +94,16 @@ def convert(path: Path, name: str = "", meter: Meter | None = None) -> Reading:
         converted.unlink(missing_ok=True)
         raise
     converted.replace(path)
-    return Reading(keep_lines(path, lines) if reader.unit == "line" else "row")
+    return Reading(keep_lines(path, lines) if reader.unit == "line" else "row", mended)
+
+
+def _decode(path: Path, encoding: str, meter: Meter | None) -> tuple[str, ...]:
+    """Make a text UTF-8 that says or of which is said that it is not; return in a sentence what was done."""
+    codec = encodings.find_mark(path) or (encoding if encoding and encodings.look(path) else "")
+    if not codec:
+        return ()
+    encodings.decode(path, codec, meter)
+    return (f"The file was {encodings.name_of(codec)}; it is read as that.",)
 
 
 def keep_lines(path: Path, lines: array[int]) -> Unit:
@@ -97,14 +114,16 @@ def keep_lines(path: Path, lines: array[int]) -> Unit:
     return "line"
 
 
-def read_first(path: Path, name: str, rows: int) -> list[bytes]:
+def read_first(path: Path, name: str, rows: int, encoding: str = "") -> list[bytes]:
     """Return the first rows of a file of any format as lines of JSONL, with the blank lines between them.
 
     Reads no more than that. Raises BadInput.
     """
     kind = _packing(path)
     if kind is not None:
-        return _first_of_packed(path, kind, name, rows)
+        return _first_of_packed(path, kind, name, rows, encoding)
+    if codec := encodings.find_mark(path) or encoding:
+        return _first_of_decoded(path, codec, name, rows)
     reader = _reader(path, name)
     if reader is not None:
         return _take(_on_lines(reader.rows), rows)
@@ -132,14 +151,25 @@ def _take(lines: Iterator[bytes], rows: int) -> list[bytes]:
     return taken
 
 
-def _first_of_packed(path: Path, kind: str, name: str, rows: int) -> list[bytes]:
+def _first_of_decoded(path: Path, codec: str, name: str, rows: int) -> list[bytes]:
+    """Make the first 4 MiB UTF-8 beside the file, and read these."""
+    part = path.with_suffix(".utf-8")
+    try:
+        with path.open("rb") as source:
+            part.write_text(source.read(4 << 20).decode(codec, "replace"), encoding="utf-8", newline="")
+        return read_first(part, name, rows)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _first_of_packed(path: Path, kind: str, name: str, rows: int, encoding: str) -> list[bytes]:
     """Unpack the first 4 MiB beside the file, and read these."""
     part = path.with_suffix(".first")
     try:
         with path.open("rb") as source:
             part.write_bytes(_open_packed(source, kind).read(4 << 20))
         if _packing(part) is None and part.read_bytes()[:4] != b"PAR1":
-            return read_first(part, name, rows)
+            return read_first(part, name, rows, encoding)
         return []
     except (OSError, EOFError, zlib.error) as error:
         raise BadInput(f"The {kind} file is damaged.", "Pack it again, or choose it unpacked.", str(error)) from error
@@ -190,12 +220,14 @@ def _size(path: Path) -> str:
 class _Reader:
     """The rows of a file, each with the line on which it begins, or its number where the unit is "row".
 
-    count: how many lines or rows there are, 0 if that cannot be known without reading them all.
+    count: how many lines or rows there are, 0 if that cannot be known without reading them all. takes_odd_bytes:
+    it reads past bytes that are not UTF-8.
     """
 
     rows: Iterator[tuple[int, Any]]
     count: Callable[[], int] = int
     unit: Unit = "line"
+    takes_odd_bytes: bool = False
 
 
 def _reader(path: Path, name: str) -> _Reader | None:
@@ -211,7 +243,8 @@ def _reader(path: Path, name: str) -> _Reader | None:
         return _Reader(_read_one(path))
     text = start.removeprefix(BOM).lstrip()
     if {"csv", "tsv"} & set(suffixes) and not text.startswith((b"{", b"[")):
-        return _Reader(read_table(path, "\t" if "tsv" in suffixes else ""), lambda: _count_lines(path))
+        rows = read_table(path, "\t" if "tsv" in suffixes else "")
+        return _Reader(rows, lambda: _count_lines(path), takes_odd_bytes=True)
     return None
 
 

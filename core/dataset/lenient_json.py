@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from core.dataset import row_index
+from core.dataset.encodings import NO_UTF8
 from core.dataset.file_formats import Reading, keep_lines
 from core.dataset.form import is_messages
 from core.dataset.progress import Meter
@@ -23,7 +24,6 @@ from core.dataset.progress import Meter
 LONGEST = 32 << 20  # characters of one object; no conversation is that long
 _READ_AGAIN = 64 << 20  # characters; a file that needs more of this is not made of objects
 _LONGEST_PYTHON = 1 << 20  # characters; ast takes hundreds of bytes for each
-_NO_UTF8 = re.compile("[\udc80-\udcff]")  # bytes that are not UTF-8, as "surrogateescape" keeps them
 _MARK = "\ufeff"
 _DECODE = json.JSONDecoder().raw_decode
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*+"')
@@ -89,7 +89,7 @@ class Lenient:
         return tuple(said.format(many) for key, many in self.counts.items() if (said := _SAID[key][many > 1]))
 
     def _read(self, text: str) -> list[str]:
-        if _NO_UTF8.search(text):
+        if NO_UTF8.search(text):
             return [text.strip()]
         if _reads(text):
             return [self._name_list(text.strip())]
@@ -129,7 +129,7 @@ class Lenient:
             depth, size = depth + _depth(more), size + len(more)
         if (
             depth == 0
-            and not _NO_UTF8.search("".join(held))
+            and not NO_UTF8.search("".join(held))
             and (rows := _split(_without_commas("".join(held).replace(_MARK, ""))))
         ):
             self.counts["lines"] += 1

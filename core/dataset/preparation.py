@@ -50,7 +50,8 @@ class PreparationState(StrEnum):
 class Preparation:
     """Data being fetched or checked. words: "Checked 120,000 of 207,865 rows · 14 s left".
 
-    fraction: how much is done, from 0 to 1. dataset: where it is done. error: why it failed.
+    fraction: how much is done, from 0 to 1. dataset: where it is done. error: why it failed. looks_like: the codec that
+    a file seems to be in which is not UTF-8.
     """
 
     id: str
@@ -59,6 +60,7 @@ class Preparation:
     fraction: float | None = None
     dataset: ChatDataset | None = None
     error: TunedeckError | None = None
+    looks_like: str = ""
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,8 @@ def read_preparation(preparation_id: str) -> Preparation:
         return Preparation(place.id, PreparationState.CANCELLED, "Cancelled.")
     if "sha256" in result:
         dataset = find_dataset(result["sha256"], request.tokenizer)
-        return Preparation(place.id, PreparationState.DONE, "Checked.", 1.0, dataset)
+        looks_like = str(place.read("encoding").get("looks_like", ""))
+        return Preparation(place.id, PreparationState.DONE, "Checked.", 1.0, dataset, looks_like=looks_like)
     if result or not alive:
         error = _read_error(result) if result else _explain_end(place)
         return Preparation(place.id, PreparationState.FAILED, error.message, error=error)
@@ -110,7 +113,8 @@ def read_preview(preparation_id: str) -> Preview | None:
     path = Path(request.paths.get(TRAIN, place.path / TRAIN))
     if not path.is_file():
         return None
-    lines = file_formats.read_first(path, request.file_names.get(TRAIN, ""), PREVIEWED_ROWS)
+    name = request.file_names.get(TRAIN, "")
+    lines = file_formats.read_first(path, name, PREVIEWED_ROWS, request.encoding)
     return preview_lines(lines, request.mapping)
 
 

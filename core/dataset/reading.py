@@ -15,8 +15,10 @@ from typing import Any, BinaryIO
 
 from core.dataset import row_index
 from core.dataset.columns import Columns, Filled, describe
+from core.dataset.encodings import Other, look
 from core.dataset.file_check import check_scanned, has_errors, refuse
 from core.dataset.file_formats import Reading
+from core.dataset.findings import Finding
 from core.dataset.lenient_json import mend_lines
 from core.dataset.line_check import read_line, to_line
 from core.dataset.progress import Meter
@@ -26,18 +28,22 @@ from core.dataset.scan import MAX_LINE, Scan, scan_file
 from core.recipe import MINIMUM_ROWS
 
 _SAMPLE_ROWS, _SAMPLE_LINE = 200, 4 << 20  # what the shape is recognised from
-_UNREADABLE = ("not_json", "not_object")
+_UNREADABLE = ("not_utf8", "not_json", "not_object")
 
 
 @dataclass(frozen=True)
 class ReadFile:
-    """A file that was read. left_out: rows that the mapping leaves out. mended: sentences on what was mended."""
+    """A file that was read. left_out: rows that the mapping leaves out. mended: sentences on what was mended.
+
+    looks_like: the codec that it is in, where it was not read for that.
+    """
 
     report: Report
     shape: Shape
     columns: Columns
     left_out: int = 0
     mended: tuple[str, ...] = ()
+    looks_like: str = ""
 
 
 @dataclass
@@ -89,11 +95,16 @@ def read_as_chat(
 
     given: how it came to be JSON lines. mapping: the operator's own. shape: that of its rows, where it is known.
     """
+    if given.other:
+        return _refuse(path, given.other)
     if refusal := refuse(path):
         return ReadFile(Report(0, (refusal,)), shape or recognise([]), Columns())
     found, sample = _recognise(path, mapping, shape)
     scan, shaped = _look(path, found, meter)
-    if _count_unreadable(path, scan, shaped) and (mended := mend_lines(path, meter)):
+    unreadable = _count_unreadable(path, scan, shaped)
+    if unreadable and (other := look(path)):
+        return _refuse(path, other)
+    if unreadable and (mended := mend_lines(path, meter)):
         given = Reading(mended.unit, (*given.mended, *mended.mended))
         found, sample = _recognise(path, mapping, shape)
         scan, shaped = _look(path, found, meter)
@@ -109,6 +120,13 @@ def read_as_chat(
     rows, messages = (scan.columns, scan.keys) if shaped is None else (shaped.rows, shaped.messages)
     looked_at = [(row, read_message_keys(row, found)) for row in sample]
     return ReadFile(report, found, describe(rows, messages, looked_at), shaped.left_out if shaped else 0, given.mended)
+
+
+def _refuse(path: Path, other: Other) -> ReadFile:
+    """Return a file that was not read, for it is in another encoding."""
+    row_index.write_empty(path)
+    report = Report(0, (Finding("other_encoding", other.said),))
+    return ReadFile(report, recognise([]), Columns(), looks_like=other.encoding)
 
 
 def _look(path: Path, shape: Shape, meter: Meter) -> tuple[Scan | None, _Shaped | None]:

@@ -39,6 +39,11 @@ def path_of(path: Path) -> Path:
     return path.with_suffix(".index")
 
 
+def write_empty(path: Path) -> None:
+    """Write the index of a file whose rows are not read."""
+    path_of(path).write_bytes(b"")
+
+
 def read(path: Path) -> Rows:
     """Return the index of a file, `(rows,)` of ROW; mapped, not read. Raises BadInput where it was not checked."""
     if not path_of(path).is_file():

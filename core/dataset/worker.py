@@ -63,9 +63,9 @@ def prepare(place: Workplace) -> str:
         link(source, path)
         row_index.copy_lines(source, path)
         unpack(path, meter)
-        reading = convert(path, request.file_names.get(path.name, ""), meter)
+        reading = convert(path, request.file_names.get(path.name, ""), meter, request.encoding)
         readings[path.name] = replace(reading, unit=_find_unit(request, path.name) or reading.unit)
-    key = _finish(folder, request, note, meter, readings)
+    key = _finish(place, request, note, meter, readings)
     undo(request.edits)  # they are made; had it ended before, they would wait still
     return key
 
@@ -127,16 +127,17 @@ def _copy(source: Path, target: Path, meter: Meter) -> None:
             meter.tell("Read", done=copy.tell(), total=total)
 
 
-def _finish(folder: Path, request: Request, note: str, meter: Meter, readings: Mapping[str, Reading]) -> str:
+def _finish(place: Workplace, request: Request, note: str, meter: Meter, readings: Mapping[str, Reading]) -> str:
     """Read, check, split and move into place. readings: how each file came to be JSON lines."""
-    train, test, aside = folder / TRAIN, folder / TEST, find_inherited(request.name, request.of)
+    folder, aside = place.path / "data", find_inherited(request.name, request.of)
+    train, test, looks_like = folder / TRAIN, folder / TEST, ""
     mark = ["The file began with a byte order mark."] if _strip_mark(train) else []
     read = read_as_chat(train, readings[TRAIN], meter, request.mapping)
     first, second, left_out, mended = read.report, None, read.left_out, [*mark, *read.mended]
     if test.exists():
         _strip_mark(test)
         given = read_as_chat(test, readings[TEST], meter, shape=read.shape, minimum_rows=1)
-        second, left_out = given.report, left_out + given.left_out
+        second, left_out, looks_like = given.report, left_out + given.left_out, given.looks_like
         mended += [f"In the test file: {said}" for said in given.mended]
     else:
         note = _split(train, test, request, first.without(aside["train"]), read.shape)
@@ -145,6 +146,7 @@ def _finish(folder: Path, request: Request, note: str, meter: Meter, readings: M
             first = check_file(train, meter=meter, unit=first.unit)
     if second is not None and (leakage := find_leakage(train, test, second.unit)):
         second = second.with_findings([leakage])
+    place.write("encoding", {"looks_like": read.looks_like or looks_like})
     note = " ".join((note or VALIDATION_NOTE, *_say_left_out(left_out)))
     write_columns(folder, read.columns)
     write_reports(folder, NO_TOKENIZER, (first, second))

@@ -116,6 +116,18 @@ def _is_enough(mapping: Mapping[str, str]) -> bool:
     return "chat" in mapping or {"user", "assistant"} <= set(mapping)
 
 
+def draw_encoding(preparation_id: str | None) -> None:
+    """Draw the way to read a file in the encoding that it looks like, where that is not UTF-8."""
+    if preparation_id is None or not (codec := datasets.read_preparation(preparation_id).looks_like):
+        return
+    label = f"Read it as {datasets.name_of(codec)}"
+    action(label, _read_in, preparation_id, codec, key="read-encoding", icon="sync")
+
+
+def _read_in(preparation_id: str, codec: str) -> None:
+    forms.remember_again(preparation_id, datasets.read_again(preparation_id, encoding=codec))
+
+
 def _read_so(preparation_id: str, mapping: Mapping[str, str]) -> None:
     if not _is_enough(mapping):
         raise BadInput("A question and an answer are needed.", "Or choose the column that holds the list of messages.")

@@ -64,7 +64,7 @@ def test_a_quote_that_is_never_closed_costs_its_line_alone(home: Home) -> None:
 
 
 def test_a_row_that_is_not_utf8_is_told_too(home: Home) -> None:
-    content = "\n".join(["question,answer", *GOOD]).encode().replace(b"answer 7", b"answer \xe9")
+    content = "\n".join(["question,answer", *GOOD, "où,là"]).encode().replace(b"answer 7", b"answer \xe9")
     found = take(home, content)
     assert findings(found) == [("bad_table_row", (9,), "Line 9 is not UTF-8 text: byte 0xe9.")]
 

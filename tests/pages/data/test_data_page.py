@@ -23,7 +23,8 @@ HOSTILE = "<img src=x onerror=alert(1)> **bold** ![i](http://127.0.0.1:1/x.png) 
 
 
 def say(question: str, answer: str) -> str:
-    return json.dumps({"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]})
+    messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    return json.dumps({"messages": messages}, ensure_ascii=False)
 
 
 def planted() -> bytes:
@@ -390,3 +391,15 @@ def test_an_edit_that_was_made_meanwhile_in_another_tab_is_not_overwritten_unsee
     (edit,) = dataset.list_edits(key)
     assert edit.row == json.loads(say("asked 4", "mine"))
     assert not app.text_area
+
+
+def test_a_file_in_another_encoding_is_read_in_it_by_a_button(home: Path) -> None:
+    given = "\n".join(say(f"Où est le café {number} ?", f"Là-bas, près du café {number}.") for number in range(20))
+    begun = dataset.start_upload("french.jsonl", given.encode("cp1252"))
+    app = open_data(prep=begun.id, **{"from": "upload"})
+    assert "Not UTF-8 text · whole file" in texts(app)
+    buttons(app)["Read it as Windows-1252"].click()
+    app = run_until(app, lambda app: not buttons(app)["Use this data"].disabled)
+    assert "The file was Windows-1252; it is read as that." in texts(app)
+    assert "Read it as Windows-1252" not in buttons(app)
+    assert not app.exception
