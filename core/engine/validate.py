@@ -14,6 +14,11 @@ from core.engine.step import Step, run, write_json
 from core.errors import BadInput
 
 SHOWN = 5
+_LEFT_OUT = {
+    "tools": "the model's chat template leaves out tools",
+    "thoughts": "the model's chat template leaves out thoughts",
+    "answers": "a call is learned as an empty answer, for the template does not show it,",
+}
 
 
 def validate(step: Step) -> None:
@@ -37,7 +42,7 @@ def validate(step: Step) -> None:
         report[split] = chat_file.facts() | {"left_out": left_out}
         step.say(f"{split}: {chat_file.words()}")
         for part, rows in left_out.items():
-            step.say(f"{split}: the model's chat template leaves out {part} in {rows} of these.")
+            step.say(f"{split}: {_LEFT_OUT[part]} in {rows} of these.")
     write_json(step.outputs / "validation_info.json", {"model": model_dir.name, "data": report})
 
 

@@ -42,8 +42,9 @@ def test_what_the_template_leaves_out_is_told_before_the_training(
 ) -> None:
     validate_rows(bench, [*make_conversations(12), *[{"messages": CALLS, "tools": [TOOL]}] * 3])
     info = json.loads((bench.folder / "validate" / "outputs" / "validation_info.json").read_text())
-    assert info["data"]["train"]["left_out"] == {"tools": 3}
-    assert "train: the model's chat template leaves out tools in 3 of these." in capsys.readouterr().out
+    assert info["data"]["train"]["left_out"] == {"tools": 3, "answers": 3}
+    assert "train: the model's chat template leaves out tools in 3 of these." in (said := capsys.readouterr().out)
+    assert "train: a call is learned as an empty answer, for the template does not show it, in 3 of these." in said
 
 
 def test_a_row_whose_answer_the_template_does_not_show_is_named(bench: Workbench) -> None:
