@@ -5,11 +5,12 @@ The forms themselves are a table: refused_forms.py and known_forms.py.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from core.dataset.message_reading import contract_role, style_of
+from core.dataset.message_reading import as_list, contract_role, is_call, list_roles, style_of
 
 Fits = Callable[[Any], bool]  # whether a value is what a column of a form holds
 
@@ -22,6 +23,9 @@ QUESTIONS = "question prompt instruction query problem input user human input_te
 ANSWERS = "answer completion response output assistant solution target reply generation output_text gpt targets"
 LABELS = "label kto_tag"
 _EMPTY: tuple[Any, ...] = (None, "", [], {})
+_TEMPLATED = re.compile(
+    r"\[INST\]|<\|im_start\|>|<start_of_turn>|<\|start_header_id\|>|<\|(?:user|assistant)\|>|(?m:^)### Response:"
+)
 CHOSEN, REJECTED = "chosen chosen_response preferred_output", "rejected rejected_response non_preferred_output"
 
 
@@ -40,6 +44,21 @@ def is_prose(value: Any) -> bool:
     return isinstance(value, str)
 
 
+def is_wordy(value: Any) -> bool:
+    """Whether it is a text with a letter in it: no number or date of a table."""
+    return isinstance(value, str) and any(map(str.isalpha, value[:200]))
+
+
+def is_templated(value: Any) -> bool:
+    """Whether it is a text that a model's template was filled in to."""
+    return isinstance(value, str) and _TEMPLATED.search(value) is not None
+
+
+def is_choice(value: Any) -> bool:
+    """Whether it names one of several choices by its number or letter."""
+    return isinstance(value, int) or (isinstance(value, str) and len(value.strip("() .")) == 1)
+
+
 def is_flag(value: Any) -> bool:
     """Whether it says good or bad."""
     return value in (0, 1) or (isinstance(value, str) and value.lower() in ("true", "false"))
@@ -50,6 +69,11 @@ def is_list(value: Any) -> bool:
     return isinstance(value, list)
 
 
+def is_several(value: Any) -> bool:
+    """Whether it is a list of answers, each of which could stand alone."""
+    return isinstance(value, list) and not is_calls(value)
+
+
 def is_object(value: Any) -> bool:
     """Whether it is an object."""
     return isinstance(value, dict)
@@ -58,6 +82,17 @@ def is_object(value: Any) -> bool:
 def is_messages(value: Any) -> bool:
     """Whether it is a list of messages that name their roles, or one such message."""
     return "/" in style_of(value)
+
+
+def is_asked(value: Any) -> bool:
+    """Whether it is messages of which the last one waits for an answer."""
+    return is_messages(value) and list(list_roles(value))[-1:] in (["user"], ["tool"])
+
+
+def is_calls(value: Any) -> bool:
+    """Whether it is a list of calls of tools, or the text of one."""
+    calls = as_list(value)
+    return isinstance(calls, list) and any(map(is_call, calls)) and all(map(is_call, calls))
 
 
 def is_question(value: Any) -> bool:

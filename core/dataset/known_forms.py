@@ -15,15 +15,20 @@ from core.dataset.form import (
     QUESTIONS,
     Form,
     is_any,
+    is_asked,
+    is_calls,
+    is_choice,
     is_list,
     is_messages,
     is_prose,
     is_question,
     is_style,
+    is_templated,
     is_text,
 )
 from core.dataset.refused_forms import REFUSED
 
+_REQUESTS, _REPLIES = "messages prompt input inputs request", "completion output outputs response answer reply"
 _READ_AS_CHAT = "Each message under its role."
 
 
@@ -59,6 +64,22 @@ _CHATS = (
         "The messages of the prompt, then those of the completion.",
         {"prompt": is_messages, "completion": is_messages},
         {**BESIDE, "user": "prompt", "assistant": "completion"},
+    ),
+    Form(
+        "logged",
+        "A request and its answer",
+        "`messages`, `input` or `request`: messages that end with a question; `output`, `response` or `completion`",
+        "The messages of the request, then the answer.",
+        {_REQUESTS: is_asked, _REPLIES: is_question},
+        {**BESIDE, "user": _REQUESTS, "assistant": _REPLIES},
+    ),
+    Form(
+        "calls",
+        "Questions and calls (xLAM)",
+        "a question, `answers`: calls of tools, `tools`",
+        "A question, and the calls that answer it.",
+        {QUESTIONS: is_text, "answers": is_calls},
+        {**BESIDE, "user": QUESTIONS, "assistant": "answers"},
     ),
     Form(
         "sharegpt",
@@ -143,6 +164,13 @@ _PAIRS = (
         {"question": is_text, "choices": is_list, "solution explanation": is_text},
         {**BESIDE, "user": "question", "context": "choices", "assistant": "solution explanation"},
     ),
+    Form(
+        "quiz",
+        "Questions with choices, answered by a number or letter",
+        "`question`, `choices` or `options`, `answer` or `answerKey`: a number or letter",
+        "The answer only says which choice is right. Write that choice itself in a column of its own.",
+        {"question": is_text, "choices options": is_any, "answer answerkey answer_idx": is_choice},
+    ),
     _pair("System, question and response (OpenOrca)", "question", "response", "`system_prompt` is the system message."),
     _pair("Prompt and completion", "prompt", "completion", name="prompt"),
     _pair("Prompt and generation (Metharme)", "prompt", "generation"),
@@ -182,6 +210,13 @@ _LEFT = (
         "`text`, `label`",
         "The rows have classes, not answers. Say which column is the question and which the answer, if they are words.",
         {"text sentence": is_prose, "label labels": is_any},
+    ),
+    Form(
+        "templated",
+        "Texts in a model's template",
+        "`text` with marks such as `[INST]` or `<|im_start|>`",
+        "What is asked and answered stands between the marks of one model. Write it as `messages`, without them.",
+        {"text content plain_text prompt": is_templated},
     ),
     Form(
         "plain_text",

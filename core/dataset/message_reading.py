@@ -5,6 +5,7 @@ What cannot be read stays as it is, for the check to name. It does not know whic
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +25,8 @@ _QUESTION_KEYS = ("human", "user", "question", "prompt", "instruction", "query",
 _ANSWER_KEYS = ("assistant", "gpt", "bot", "answer", "response", "output", "ai", "model")
 _KEPT_KEYS = ("name", "tool_calls", "tool_call_id", "weight")
 _EMPTY: tuple[Any, ...] = (None, "")
+_LONGEST_PYTHON = 1 << 20  # characters; ast takes hundreds of bytes for each
+_BETWEEN_OBJECTS = re.compile(r"\}\s+\{(?=')")  # as NumPy writes a list: no comma between
 _ODD_KEYS = ("function_call", "train")
 
 _USED_AS = {
@@ -46,7 +49,7 @@ MESSAGE_KEYS: Mapping[str, str] = {
     **{key.upper(): use for key, use in _USED_AS.items()},
 }
 
-_SPEAKERS = "Human|HUMAN|User|USER|Assistant|ASSISTANT|System|SYSTEM|Bot|AI|GPT|ChatGPT"
+_SPEAKERS = "FUNCTION RESPONSE|Human|HUMAN|User|USER|Assistant|ASSISTANT|System|SYSTEM|Bot|AI|GPT|ChatGPT"
 # How speakers may begin in a text, the strictest first: an answer may itself hold "User:" on a line.
 _TRANSCRIPTS = tuple(
     re.compile(rf"(?:\A\s*|{before})(?:#{{1,4}} ?)?({_SPEAKERS}) ?: ?")
@@ -65,8 +68,23 @@ def as_list(value: Any) -> Any:
         try:
             return json.loads(value)
         except (ValueError, RecursionError):
-            return value
+            return _read_python(value)
     return value
+
+
+def is_call(value: Any) -> bool:
+    """Tell whether a value is a call of a tool by its name."""
+    return isinstance(value, dict) and isinstance(value.get("name"), str) and "arguments" in value
+
+
+def _read_python(text: str) -> Any:
+    """Return the list or object that a text holds as Python writes it, also a list of NumPy's; else the text."""
+    if len(text) > _LONGEST_PYTHON or "'" not in text:
+        return text
+    try:
+        return ast.literal_eval(_BETWEEN_OBJECTS.sub("}, {", text.strip()))
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return text
 
 
 def style_of(value: Any) -> str:
@@ -79,7 +97,7 @@ def style_of(value: Any) -> str:
     if isinstance(value, str):
         return "transcript" if read_transcript(value) else ""
     if isinstance(value, dict):
-        return style_of(value["messages"]) if "messages" in value else _keys_style(value)
+        return style_of(inner) if (inner := _unwrap(value)) is not None else _keys_style(value)
     if not isinstance(value, list) or not value:
         return ""
     if all(isinstance(one, str) for one in value):
@@ -95,7 +113,7 @@ def read_chat(value: Any) -> list[Any] | None:
     if isinstance(value, str):
         return read_transcript(value)
     if isinstance(value, dict):
-        return read_chat(value["messages"]) if "messages" in value else read_messages([value])
+        return read_chat(inner) if (inner := _unwrap(value)) is not None else read_messages([value])
     if not isinstance(value, list):
         return None
     match style_of(value):
@@ -112,8 +130,16 @@ def list_raw(value: Any) -> list[dict[str, Any]]:
     """Return the messages of a conversation with the keys that they have in the file."""
     value = as_list(value)
     if isinstance(value, dict):
-        return list_raw(value["messages"]) if "messages" in value else [value] if _keys_style(value) else []
+        return list_raw(inner) if (inner := _unwrap(value)) is not None else [value] if _keys_style(value) else []
     return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
+def _unwrap(value: Mapping[str, Any]) -> Any:
+    """Return the messages in an object around them, as requests to a service and their answers have; None: in none."""
+    if isinstance(choices := value.get("choices"), list) and choices:
+        return _unwrap(choices[0]) if isinstance(choices[0], dict) else None
+    held = value.get("messages", value.get("message"))
+    return held if isinstance(held, (list, dict)) else None
 
 
 def list_roles(value: Any) -> Iterator[Any]:
@@ -158,12 +184,17 @@ def read_transcript(text: str) -> list[dict[str, Any]] | None:
         if len(marks) > 1 and marks[0].start() == 0:
             ends = [mark.start() for mark in marks[1:]] + [len(text)]
             messages = [
-                {"role": contract_role(mark[1]), "content": text[mark.end() : end].strip()}
+                {"role": contract_role(mark[1].replace(" ", "_")), "content": _said(text[mark.end() : end])}
                 for mark, end in zip(marks, ends, strict=True)
             ]
             if {"user", "assistant"} <= {message["role"] for message in messages}:
                 return messages
     return None
+
+
+def _said(text: str) -> str:
+    """Return what a speaker says, without the mark of a model's end that some files have there."""
+    return text.strip().removesuffix("<|endoftext|>").rstrip()
 
 
 def read_content(content: Any) -> Any:

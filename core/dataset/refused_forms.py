@@ -24,6 +24,7 @@ from core.dataset.form import (
     is_object,
     is_prose,
     is_question,
+    is_several,
     is_style,
     is_text,
 )
@@ -107,8 +108,8 @@ REFUSED = (
         "Each row has two answers, of which one is better in a way that this file says elsewhere. "
         "Keep the better one in a column of its own.",
         {
-            "conversation_a response_a answer_a output_1 response_0 response_j": is_any,
-            "conversation_b response_b answer_b output_2 response_1 response_k": is_any,
+            "conversation_a response_a answer_a answer_0 output_1 response_0 response_j": is_any,
+            "conversation_b response_b answer_b answer_1 output_2 response_1 response_k": is_any,
         },
     ),
     Form(
@@ -122,9 +123,9 @@ REFUSED = (
     Form(
         "ranked",
         "Several answers to a question",
-        "a question, `answers`, `completions` or `responses`: lists",
+        "a question, `answers`, `completions`, `responses` or `generations`: lists",
         "Each question has several answers, better and worse ones. Keep the best one in a column of its own.",
-        {f"instruction {QUESTIONS}": is_any, "answers completions responses": is_list},
+        {f"instruction {QUESTIONS}": is_any, "answers completions responses generations": is_several},
     ),
     Form(
         "extracts",

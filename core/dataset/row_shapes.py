@@ -12,18 +12,20 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from core.dataset.form import ANSWERS, CHAT_COLUMNS, QUESTIONS, Fits, Form, is_prose, is_text
+from core.dataset.form import ANSWERS, CHAT_COLUMNS, QUESTIONS, Fits, Form, is_text, is_wordy
 from core.dataset.known_forms import FORMS
 from core.dataset.line_check import UNREADABLE
 from core.dataset.message_reading import (
     MESSAGE_KEYS,
     as_list,
     contract_role,
+    is_call,
     list_raw,
     list_roles,
     normalise,
     read_chat,
     read_content,
+    read_messages,
     style_of,
 )
 
@@ -239,7 +241,7 @@ def _guess(sample: _Sample) -> Shape:
     texts = [
         name
         for name in sample.columns
-        if not _IDENTIFIER.search(name) and sample.count(name, is_prose) * 2 >= len(sample.rows)
+        if not _IDENTIFIER.search(name) and sample.count(name, is_wordy) * 2 >= len(sample.rows)
     ]
     user = _find_word(texts, QUESTIONS)
     assistant = _find_word([name for name in texts if name != user], ANSWERS)
@@ -309,7 +311,7 @@ def _read_chat(value: Any, *, keep: bool) -> list[Any] | None:
 
 def _read_question(row: Mapping[str, Any], mapping: Mapping[str, str]) -> list[Any]:
     question = row.get(mapping["user"])
-    context = read_content(_lines(as_list(row.get(mapping.get("context", "")))))
+    context = read_content(_lines(row.get(mapping.get("context", ""))))
     if not isinstance(context, str) or not context.strip():
         return _read_turn(question, "user")
     if not isinstance(question, str) or not question.strip():
@@ -328,8 +330,10 @@ def _lines(context: Any) -> Any:
 def _read_turn(value: Any, role: str) -> list[Any]:
     """Return what is asked or answered: a text is a message of this role, messages stay messages."""
     held = as_list(value)
-    chat = read_chat(held) if isinstance(held, (list, dict)) and ("/" in style_of(held)) else None
-    return chat if chat is not None else [{"role": role, "content": read_content(value)}]
+    if role == "assistant" and isinstance(held, list) and held and all(map(is_call, held)):
+        return read_messages([{"role": "function_call", "content": held}])
+    named = isinstance(held, (list, dict)) and "/" in style_of(held) and set(list_roles(held)) <= set(_KNOWN_ROLES)
+    return read_chat(held) or [] if named else [{"role": role, "content": read_content(value)}]
 
 
 def _add_system(messages: list[Any], system: Any) -> None:
@@ -337,7 +341,7 @@ def _add_system(messages: list[Any], system: Any) -> None:
     held = as_list(system)
     if isinstance(held, dict):
         held = held.get("parts", held.get("content", held.get("text")))
-    text = read_content(held)
+    text = read_content(held) or system
     if not isinstance(text, str) or not text.strip():
         return
     first = messages[0] if messages else None

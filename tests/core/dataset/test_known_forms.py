@@ -21,6 +21,8 @@ CALL = {
 }
 RESULT = {"role": "tool", "content": "7", "tool_call_id": "call_2_0"}
 SHAREGPT = [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]
+SYSTEM_OF_JSON = {"role": "system", "content": '{"tone": "dry"}'}
+QUIZ = "Questions with choices, answered by a number or letter"
 HH, HH_BAD = "\n\nHuman: q\n\nAssistant: a", "\n\nHuman: q\n\nAssistant: no"
 
 READ: list[tuple[str, dict[str, Any], list[Any]]] = [
@@ -41,7 +43,24 @@ READ: list[tuple[str, dict[str, Any], list[Any]]] = [
         {"conversations": [{"role": "user", "value": "q"}, {"role": "bot", "value": "a"}]},
         QA,
     ),
+    ("A request and its answer", {"input": [S, Q], "output": A, "id": 1}, [S, *QA]),
+    ("A request and its answer", {"messages": [Q], "response": "a"}, QA),
+    ("A request and its answer", {"inputs": {"messages": [Q]}, "outputs": {"choices": [{"message": A}]}}, QA),
+    (
+        "Questions and calls (xLAM)",
+        {"query": "q", "answers": '[{"name": "tide", "arguments": {"hour": 0}}]', "tools": "[]"},
+        [Q, {**CALL, "tool_calls": [CALL["tool_calls"][0] | {"id": "call_1_0"}]}],
+    ),
     ("ShareGPT", {"conversations": SHAREGPT, "system": "s"}, [S, *QA]),
+    ("ShareGPT", {"conversations": str(SHAREGPT)}, QA),
+    ("ShareGPT", {"conversations": str(SHAREGPT).replace("}, {", "}\n {")}, QA),
+    ("Alpaca", {"instruction": "Sort.", "input": "[3, 1]", "output": "a"}, [Q | {"content": "Sort.\n\n[3, 1]"}, A]),
+    ("Prompt and completion", {"prompt": "q", "completion": "a", "system": '{"tone": "dry"}'}, [SYSTEM_OF_JSON, *QA]),
+    (
+        "Texts with speakers",
+        {"chat": "USER: q\n\n\nASSISTANT: a <|endoftext|>\n\n\nFUNCTION RESPONSE: 7\n\n\nASSISTANT: a <|endoftext|>"},
+        [*QA, {"role": "tool", "content": "7"}, A],
+    ),
     ("ShareGPT", {"items": SHAREGPT, "id": "x"}, QA),
     ("ShareGPT", {"conversations": json.dumps(SHAREGPT)}, QA),
     (
@@ -167,6 +186,16 @@ REFUSED: list[tuple[str, dict[str, Any], list[Any] | None]] = [
     ("Critiques and revisions", {"scores": "1", "critiques": "x", "instruction": "q", "answer": "x"}, None),
     ("Critiques and revisions", {"scores": "1", "critiques": "x", "instruction": "q", "revision": "a"}, QA),
     ("Reflections", {"instruction": "q", "output": "x", "reflection": "y", "corrected": "a"}, QA),
+    ("Several answers to a question", {"instruction": "q", "generations": ["a", "b"]}, None),
+    (QUIZ, {"question": "q", "choices": ["a", "b"], "answer": 1}, None),
+    (QUIZ, {"question": "q", "choices": {"text": ["a", "b"]}, "answerKey": "B"}, None),
+    ("Two answers to choose from", {"question": "q", "answer_0": "a", "answer_1": "b", "score_0": 1}, None),
+    ("Texts in a model's template", {"text": "<s>[INST] q [/INST] a </s>"}, None),
+    (
+        "Texts in a model's template",
+        {"text": "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\na<|im_end|>"},
+        None,
+    ),
     ("Texts and their classes", {"text": "q", "label": 3}, None),
     ("Plain text", {"text": "The sky is blue.", "url": "x"}, None),
     ("Questions without answers", {"prompt": "The sky is"}, None),
