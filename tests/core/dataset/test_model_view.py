@@ -38,6 +38,8 @@ HIDES_EARLIER = (  # as templates of reasoning models do: an earlier answer is w
     "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
 )
 TEMPLATES = {"chatml": TEMPLATE, "phi": PHI, "trims": TRIMS, "hides earlier": HIDES_EARLIER}
+NAMES = ("tool_calls", "tool_calls_null_content", "tool_calls_empty_content", "tool_result_empty", "reasoning_content")
+FILES = [Path(__file__).parents[2] / "data" / "chat" / f"{name}.jsonl" for name in (*NAMES, "weight_zero")]
 PIECES = [
     "hello",
     " ",
@@ -100,6 +102,7 @@ def test_tools_calls_thoughts_and_weights_are_shown_as_they_are_trained(tmp_path
     """The file is read as the trainer reads it, the row as the page does; what one refuses the other does too."""
     folder, chance = FAMILIES[name].write(tmp_path / "model", marks=False), random.Random(SEED)
     talks = [make_whole_talk(chance) for _ in range(120)]
+    talks += [json.loads(line) for path in FILES for line in path.read_text(encoding="utf-8").splitlines()]
     talks = [talk for talk in talks if check_line(1, json.dumps(talk).encode())[1] == [] and len(talk["messages"]) > 1]
     read = read_chat_file(write_jsonl(tmp_path / "train.jsonl", talks))
     trainer, equal = load_chat_tokens(folder), 0

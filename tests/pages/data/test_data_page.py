@@ -218,6 +218,26 @@ def test_what_a_row_says_is_text_with_its_unseen_characters_written_out(prep: st
     assert not app.exception
 
 
+def test_thoughts_calls_and_results_stand_beside_what_is_said(home: Path) -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "tide", "arguments": '{"hour": 14}'}}
+    turns = [
+        {"role": "user", "content": "Tide?"},
+        {"role": "assistant", "content": "Wait.", "reasoning_content": "At 14?", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c1", "content": "3 cm"},
+        {"role": "assistant", "content": "Three."},
+    ]
+    rows = [json.dumps({"messages": turns}), *(say(f"question {number}", "an answer") for number in range(20))]
+    begun = dataset.start_upload("calls.jsonl", "\n".join(rows).encode(), say("a", "b").encode())
+    app = open_data(prep=begun.id, row="1", **{"from": "upload"})
+    chat = [[str(one.value) for one in (*said.caption, *said.text, *said.code)] for said in app.chat_message]
+    assert chat[-4:] == [
+        ["Tide?"],
+        ["Thought", "Said", "Calls", "At 14?", "Wait.", "tide(hour=14)"],
+        ["Result of tide", "3 cm"],
+        ["Three."],
+    ]
+
+
 def test_the_models_view_counts_learned_and_cut_tokens(prep: str) -> None:
     app = open_data(prep=prep, row="35", **{"from": "upload"})
     choose(app, "Show as", "As the model sees it")
