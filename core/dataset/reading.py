@@ -29,6 +29,8 @@ from core.recipe import MINIMUM_ROWS
 
 _SAMPLE_ROWS, _SAMPLE_LINE = 200, 4 << 20  # what the shape is recognised from
 _UNREADABLE = ("not_utf8", "not_json", "not_object")
+# What can be wrong with a file whatever its rows are; the rest is said of conversations.
+_OF_ANY_FILE = (*_UNREADABLE, "too_deep", "line_too_long", "bad_table_row", "empty_file", "too_few_rows", "duplicate")
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ def read_as_chat(
     assert scan is not None
     report = check_scanned(path, scan, minimum_rows, given.unit)
     if not found.is_recognised and found.columns:  # said once, of the whole file
-        report = replace(report, findings=tuple(one for one in report.findings if one.code != "no_messages"))
+        report = replace(report, findings=tuple(one for one in report.findings if one.code in _OF_ANY_FILE))
     rows, messages = (scan.columns, scan.keys) if shaped is None else (shaped.rows, shaped.messages)
     looked_at = [(row, read_message_keys(row, found)) for row in sample]
     return ReadFile(report, found, describe(rows, messages, looked_at), shaped.left_out if shaped else 0, given.mended)

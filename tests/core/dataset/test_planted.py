@@ -297,7 +297,7 @@ def of_the_file() -> Iterator[Plant]:
     pretty = "\n".join(json.dumps(json.loads(line), indent=1) for line in lines).encode()
     python = "\n".join(repr(json.loads(line)) for line in lines).encode()
     joined, commas = whole.replace(b"}\n{", b"}{"), b",\n".join(lines) + b",\n"
-    for content in (b"\xef\xbb\xbf" + whole, joined, pretty, commas, python):
+    for content in (b"\xef\xbb\xbf" + whole, whole.decode().encode("utf-16"), joined, pretty, commas, python):
         yield Plant("mended_file", content, {"mended_file": ()})
 
 
@@ -310,9 +310,18 @@ def of_columns() -> Iterator[Plant]:
     }
     for code, some in rows.items():
         yield Plant(code, among(list(map(written, some)), {}), {code: ()})
+    image = [
+        {"messages": [user([{"type": "image"}, {"type": "text", "text": question}])], "images": ["a.png"]}
+        for question, _ in pairs
+    ]
+    yield Plant("unread_shape", among(list(map(written, image)), {}), {"unread_shape": ()})
     identifiers = [written({"row_id": f"r{at}", "file_id": f"f{at}"}) for at in range(ROWS)]
     yield Plant("unread_shape", among(identifiers, {}), {"unread_shape": ()})
+    spanish = "".join(f"¿Dónde está el faro {at}?,Está al final del muelle número {at}.\n" for at in range(ROWS))
     ukrainian = "".join(f"Де стоїть маяк {at}?,Він стоїть наприкінці пірса {at}.\n" for at in range(ROWS))
+    for text, encoding in ((spanish, "latin-1"), (ukrainian, "cp1251"), (ukrainian, "koi8-u"), (spanish, "utf-16-le")):
+        content = f"question,answer\n{text}".encode(encoding)
+        yield Plant("other_encoding", content, {"other_encoding": ()}, "planted.csv")
     wide = f"question,answer\nOne?,Two.,Three.\n{ukrainian}".encode()
     yield Plant("bad_table_row", wide, {"bad_table_row": [2]}, "planted.csv")
 
@@ -353,4 +362,4 @@ def test_a_planted_defect_is_found_for_what_it_is_and_nothing_else(
 
 
 def test_every_kind_of_finding_is_planted() -> None:
-    assert {one.code for one in PLANTED} == set(KINDS) - {"other_encoding"}
+    assert {one.code for one in PLANTED} == set(KINDS)
