@@ -4,7 +4,7 @@ The only door to this room. Behind it:
 
     comes from    sources: browser_files, allowed_files, hub, data_assets
     is prepared   preparation, workplace, worker
-    is read       reading: file_formats, csv_reader, encodings, lenient_json, columns, split
+    is read       reading: file_formats: other_files, encodings, csv_reader; lenient_json, columns, split
                   row_shapes: known_forms, message_reading
     is checked    file_check: scan, line_check; longer_checks: row_check, near_copies, token_counts
                   row_check: duplicate_keys, cut_answers, text_check: credentials, identity_numbers, leftovers

@@ -132,7 +132,9 @@ def _in_words(error: csv.Error) -> str:
         return "a closing double quote is missing"
     if "expected after" in said:
         return "a double quote stands inside a field; inside quotes it is written twice"
-    return "a field is longer than 4 MiB, or a closing double quote is missing" if "field larger" in said else said
+    if "field larger" in said:
+        return "a field is longer than 4 MiB, or a closing double quote is missing"
+    return "a line break or a sign stands where none can"
 
 
 def _check_header(record: _Record | None) -> list[str]:

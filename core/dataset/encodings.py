@@ -33,6 +33,7 @@ NO_UTF8 = re.compile("[\udc80-\udcff]")
 _OTHER = re.compile("[^\0-\x7f]")
 _LAST_LATIN = "\u024f"
 _ENOUGH = 0.9  # of the characters that are not ASCII, in the letters of one language
+_FEW_LINES = 3
 _MANY_LINES = 0.1  # with bytes that are not UTF-8: the file is in another encoding, though none fits
 _COMMON = "“”‘’‚„–—…«»€£°§·•©®™´½№×"
 _NO_BREAK = "\u00a0"  # a space of Windows; elsewhere its byte is a letter or odd
@@ -153,12 +154,11 @@ def look(path: Path, all_of_it: bool = False) -> Other | None:
             first = line, ord(odd[0]) - 0xDC00
         if odd and len(sample) < _SAMPLE_BYTES:
             sample += text.encode("utf-8", "surrogateescape")
-    if not bad or (good >= bad and not all_of_it):
+    many = bad_lines > _MANY_LINES * lines
+    if not bad or (not all_of_it and (good >= bad or (bad_lines < _FEW_LINES and not many))):
         return None
     encoding = guess(bytes(sample)) if good < bad else ""
-    if encoding or all_of_it or bad_lines > _MANY_LINES * lines:
-        return Other(encoding, *first)
-    return None
+    return Other(encoding, *first) if encoding or all_of_it or many else None
 
 
 def _numbered(path: Path) -> Iterator[tuple[int, str]]:

@@ -15,6 +15,9 @@ from core.dataset.report import ESTIMATE_UNIT, Report, Stats
 from core.dataset.scan import Scan, scan_file
 from core.recipe import MINIMUM_ROWS
 
+_UNREADABLE = ("not_utf8", "not_json", "not_object", "bad_table_row")
+_NEARLY_ALL = 0.9  # of the rows; what they have in common is said once, of the file
+
 
 def check_file(path: Path, minimum_rows: int = MINIMUM_ROWS, meter: Meter | None = None, unit: Unit = "line") -> Report:
     """Check a JSONL chat file, and write its row index; lengths are estimated."""
@@ -30,12 +33,26 @@ def has_errors(path: Path) -> bool:
 
 def check_scanned(path: Path, scan: Scan, minimum_rows: int, unit: Unit = "line") -> Report:
     """Return what a scan found in a file, and what only the whole file shows."""
+    whole = _find_unreadable(path, scan, unit)
     findings = [
         row_index.make_finding(path, row_index.find_flagged(path, code), code, problem.said(unit))
         for code, problem in scan.examples.items()
+        if whole is None or code not in _UNREADABLE
     ]
+    findings += [whole] if whole else []
     findings += _check_whole(path, scan.rows, minimum_rows, unit)
     return Report(scan.rows, in_order(findings), _count(path, scan), unit)
+
+
+def _find_unreadable(path: Path, scan: Scan, unit: Unit) -> Finding | None:
+    """Return the one finding of a file nearly none of whose rows can be read; no repair leaves them out."""
+    unreadable = len(row_index.find_flagged(path, *_UNREADABLE))
+    if scan.rows < MINIMUM_ROWS or unreadable <= _NEARLY_ALL * scan.rows:
+        return None
+    first = min((scan.examples[code] for code in _UNREADABLE if code in scan.examples), key=lambda one: one.line)
+    all_of_it = unreadable == scan.rows
+    many = f"None of the {scan.rows:,} {unit}s can" if all_of_it else f"{unreadable:,} of {scan.rows:,} {unit}s cannot"
+    return Finding(first.code, f"{many} be read. {first.said(unit)}")
 
 
 def find_leakage(train: Path, test: Path, unit: Unit = "line") -> Finding | None:

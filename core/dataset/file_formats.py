@@ -21,6 +21,7 @@ from core.dataset import encodings, row_index
 from core.dataset.csv_reader import read_table
 from core.dataset.findings import Unit
 from core.dataset.line_check import BOM, to_line
+from core.dataset.other_files import refuse_other
 from core.dataset.progress import Meter
 from core.errors import BadInput
 
@@ -74,6 +75,7 @@ def convert(path: Path, name: str = "", meter: Meter | None = None, encoding: st
     name: what the file was called; its suffix tells a table from lines of text. encoding: what a text is in that is not
     UTF-8; UTF-16 and UTF-32 are known by their mark.
     """
+    refuse_other(path)
     mended = _decode(path, encoding, meter)
     reader = _reader(path, name)
     if reader is None:
@@ -107,8 +109,11 @@ def _decode(path: Path, encoding: str, meter: Meter | None) -> tuple[str, ...]:
 
 
 def keep_lines(path: Path, lines: array[int]) -> Unit:
-    """Keep on which lines the rows of a file began if these tell them apart; return what to call a row by."""
-    if any(line <= before for before, line in pairwise(lines)):
+    """Keep on which lines the rows of a file began if these tell most apart; return what to call a row by.
+
+    Of rows that share a line the first is found by it.
+    """
+    if 2 * sum(line == before for before, line in pairwise(lines)) > len(lines):
         return "row"
     row_index.write_lines(path, lines)
     return "line"

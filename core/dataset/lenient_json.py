@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy
+
 from core.dataset import row_index
 from core.dataset.encodings import NO_UTF8
 from core.dataset.file_formats import Reading, keep_lines
@@ -58,11 +60,19 @@ def mend_lines(path: Path, meter: Meter | None = None) -> Reading | None:
                 meter.tell("Mended", number)
         if "\r" in (file.newlines if isinstance(file.newlines, tuple) else (file.newlines,)):
             lenient.counts["returns"] = 1
-    if not lenient.counts or own is not None:
+    if not lenient.counts:
         mended.unlink()
         return None
+    if own is not None:
+        lines = array("I", own[numpy.searchsorted(_list_filled(path), lines)])
     mended.replace(path)
     return Reading(keep_lines(path, lines), lenient.said())
+
+
+def _list_filled(path: Path) -> array[int]:
+    """Return the numbers of the lines that are not blank."""
+    with path.open(encoding="utf-8", errors="surrogateescape") as file:
+        return array("I", (number for number, text in enumerate(file, start=1) if text.strip()))
 
 
 @dataclass

@@ -107,7 +107,7 @@ def read_as_chat(
     if unreadable and (other := look(path)):
         return _refuse(path, other)
     if unreadable and (mended := mend_lines(path, meter)):
-        given = Reading(mended.unit, (*given.mended, *mended.mended))
+        given = Reading("row" if given.unit == "row" else mended.unit, (*given.mended, *mended.mended))
         found, sample = _recognise(path, mapping, shape)
         scan, shaped = _look(path, found, meter)
     if scan is not None and found.is_contract and has_errors(path):

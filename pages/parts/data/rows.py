@@ -61,8 +61,9 @@ def draw(dataset: ChatDataset, findings: tuple[Finding, ...], tokenizer: Path | 
     else:
         _draw_kept(chosen.kept, measure)
         rows = _draw_pages(_Asked(path, code, text, dataset.mark, limit, chosen.kept, chosen.per_page))
-    for row in rows:
-        _draw_row(row, unit, view, tokenizer, limit, alone=bool(line))
+    for before, row in zip([None, *rows], rows, strict=False):
+        first = before is None or before.line != row.line  # of rows that share a line, this one is found by it
+        _draw_row(row, unit, view, tokenizer, limit, alone=bool(line), opens=first)
         if line:
             edits.draw_row(dataset, file, row)
 
@@ -260,14 +261,14 @@ def _draw_search(asked: _Asked) -> list[Row]:
     return list(page.rows)
 
 
-def _draw_row(row: Row, unit: str, view: str, tokenizer: Path | None, limit: int, *, alone: bool) -> None:
+def _draw_row(row: Row, unit: str, view: str, tokenizer: Path | None, limit: int, *, alone: bool, opens: bool) -> None:
     name = f"{unit} {words.number(row.line)}"
     with st.container(border=True):
         with st.container(horizontal=True, vertical_alignment="center"):
             st.caption(words.plain(_describe(row, name)), width="stretch")
             if alone:
                 action("Show all rows", _open, None, key="close-row", icon="close")
-            else:
+            elif opens:
                 action(f"Open {name}", _open, row.line, key=f"open-row-{row.line}", icon="open_in_full")
         longest = _OPENED_CHARACTERS if alone else _SHOWN_CHARACTERS
         if not row.messages:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from core import dataset
-from core.dataset import ChatDataset
+from core.dataset import ChatDataset, row_index
+from core.dataset.lenient_json import mend_lines
 from core.home import Home
 from tests.chat_data import from_upload
 
@@ -71,3 +72,109 @@ def test_lines_that_are_not_quite_json_are_read_and_it_is_said(home: Home, name:
     assert found.usable
     assert list(rows_by_line(found)) == [at for at, line in enumerate(given, 1) if line.lstrip("\ufeff")[:1] == "{"]
     assert any(said in finding.example for finding in found.findings if finding.code == "mended_file")
+
+
+def say(question: str, answer: str) -> str:
+    messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    return json.dumps({"messages": messages})
+
+
+GOOD = [say(f"Is berth {n} free?", f"Yes, berth {n} is.") for n in range(20)]
+
+
+def questions(found: ChatDataset) -> list[str]:
+    """Return what each row asks, in the order of the lines."""
+    rows = [row for path in found.files.values() for row in dataset.read_rows(path, limit=1000)]
+    return [row.messages[0]["content"] for row in sorted(rows, key=lambda row: row.line)]
+
+
+def mended(found: ChatDataset) -> str:
+    return next(finding.example for finding in found.findings if finding.code == "mended_file")
+
+
+@pytest.mark.parametrize("between", ["", " ", ", "])
+def test_objects_that_share_a_line_are_rows_of_that_line(home: Home, between: str) -> None:
+    lines = [*GOOD[:4], between.join(GOOD[4:7]), *GOOD[7:]]
+    found = from_upload("a.jsonl", "\n".join(lines).encode())
+    assert found.usable
+    assert sorted(questions(found)) == sorted(f"Is berth {n} free?" for n in range(20))
+    assert found.unit_of("train") == "line"
+    assert sorted(rows_by_line(found)) == list(range(1, 19))
+    assert mended(found) == "1 line held several objects."
+
+
+def test_objects_that_all_share_one_line_are_named_by_their_numbers(home: Home) -> None:
+    found = from_upload("a.jsonl", " ".join(GOOD).encode())
+    assert (found.usable, found.unit_of("train")) == (True, "row")
+    assert sorted(rows_by_line(found)) == list(range(1, 21))
+
+
+def test_lines_that_end_in_carriage_returns_are_lines(home: Home) -> None:
+    found = from_upload("a.jsonl", "\r".join(GOOD).encode())
+    assert found.usable
+    assert rows_by_line(found) == dict(enumerate(GOOD, start=1))
+    assert mended(found) == "The lines ended in carriage returns alone."
+
+
+def test_rows_as_python_writes_them_are_read(home: Home) -> None:
+    found = from_upload("a.jsonl", "\n".join(str(json.loads(row) | {"seen": None}) for row in GOOD).encode())
+    assert found.usable
+    assert {line: json.loads(row)["messages"] for line, row in rows_by_line(found).items()} == {
+        line: json.loads(row)["messages"] for line, row in enumerate(GOOD, start=1)
+    }
+    assert mended(found) == "20 lines were written as Python writes them."
+
+
+def test_a_mark_in_the_middle_is_dropped_from_the_text(home: Home) -> None:
+    assert not [row for row in rows_by_line(upload("bom_in_the_middle.jsonl")).values() if "\ufeff" in row]
+
+
+def test_a_list_of_messages_a_line_is_a_conversation(home: Home) -> None:
+    given = (CASES / "list_of_messages_a_line.jsonl").read_text(encoding="utf-8").splitlines()
+    found = upload("list_of_messages_a_line.jsonl")
+    assert found.usable
+    assert [json.loads(row)["messages"] for row in rows_by_line(found).values()] == [json.loads(line) for line in given]
+
+
+def test_a_system_column_that_few_rows_fill_is_read_in_a_table_as_in_json(home: Home) -> None:
+    table, lines = upload("system_sparse.csv"), upload("system_sparse.jsonl")
+    assert table.usable
+    assert [json.loads(row) for row in rows_by_line(table).values()] == [
+        json.loads(row) for row in rows_by_line(lines).values()
+    ]
+
+
+def test_rows_that_were_moved_before_keep_their_lines_when_they_are_mended(tmp_path: Path) -> None:
+    path = tmp_path / "train.jsonl"
+    path.write_text(f"{GOOD[0]}\n\n{GOOD[1]}{GOOD[2]}\n{GOOD[3]},\n", encoding="utf-8")
+    row_index.write_lines(path, [4, 8, 15])
+    reading = mend_lines(path)
+    assert reading is not None
+    kept = row_index.read_lines(path)
+    assert kept is not None
+    assert kept.tolist() == [4, 8, 8, 15]
+    assert path.read_text(encoding="utf-8").splitlines() == GOOD[:4]
+
+
+@pytest.mark.parametrize(
+    ("lines", "code", "said"),
+    [
+        (
+            ["just a text"] * 30,
+            "not_json",
+            "None of the 30 lines can be read. Line 1 is not JSON: a value is missing at character 1.",
+        ),
+        (
+            [*GOOD[:1], *["[1, 2]"] * 29],
+            "not_object",
+            "29 of 30 lines cannot be read. Line 2 is a list, not an object.",
+        ),
+    ],
+)
+def test_lines_that_nearly_all_cannot_be_read_are_one_finding_that_no_repair_deletes(
+    home: Home, lines: list[str], code: str, said: str
+) -> None:
+    found = from_upload("a.jsonl", "\n".join(lines).encode())
+    unreadable = [finding for finding in found.findings if finding.code in ("not_json", "not_object")]
+    assert [(finding.code, finding.example, finding.lines) for finding in unreadable] == [(code, said, ())]
+    assert not found.usable
