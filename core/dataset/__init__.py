@@ -56,7 +56,7 @@ from core.dataset.preparation import (
     read_preparation,
     read_preview,
 )
-from core.dataset.repair import REPAIRS, RowDiff, count_changes, list_changes, repaired_rows
+from core.dataset.repair import ASKED_FOR, REPAIRS, Effect, RowDiff, count_changes, list_changes, repaired_rows
 from core.dataset.report import Report, Stats
 from core.dataset.row_pages import (
     EVERY_ROW,
@@ -89,6 +89,7 @@ from core.dataset.token_counts import NO_TOKENIZER, read_lengths
 from core.dataset.versions import Comparison, compare, find_latest, find_previous
 
 __all__ = [
+    "ASKED_FOR",
     "EVERY_ROW",
     "KINDS",
     "MAX_BROWSER_BYTES",
@@ -105,6 +106,7 @@ __all__ = [
     "DataAsset",
     "DataFile",
     "Edit",
+    "Effect",
     "Finding",
     "GivenFile",
     "Kept",

@@ -19,6 +19,7 @@ from core.dataset.line_check import CONTROL, check_row, part_text, read_line, to
 from core.dataset.row_shapes import contract_role
 from core.dataset.text_check import restore
 from core.dataset.token_counts import read_special
+from core.dataset.tool_check import check_tools
 
 _REFUSALS = ("template_refused", "tools_refused")  # of one model; another may take the row
 # What a repair does with a row that has a finding.
@@ -29,6 +30,8 @@ REPAIRS: Mapping[str, str] = {
 } | {
     "unknown_role": "Other names of these roles are replaced; else the line is left out.",
     "content_not_text": "It becomes its text; parts of text are joined.",
+    "odd_weight": "It becomes 0 or 1 where it says so; else it is removed, and the answer is learned.",
+    "result_without_call": "The result is taken out; a row that is not whole without it is left out.",
     "special_tokens": "They are taken out of the texts; a row is left out where nothing else stands in one.",
     "ends_without_answer": "What follows the last answer is left out.",
     "system_not_first": "System messages are joined at the start.",
@@ -39,6 +42,9 @@ REPAIRS: Mapping[str, str] = {
     "mojibake": "The characters are restored.",
     "lone_message": "The row is left out, as the service does.",
 }
+# Errors that may be right so, and whose repair only leaves rows out: it is done where it is asked for, never by itself.
+ASKED_FOR = frozenset(("no_user", "undeclared_tool", "bad_arguments"))
+_WEIGHTS = {"0": 0, "1": 1, "true": 1, "false": 0}
 _MOST_CHARACTERS = 20_000  # of a row that is shown
 Messages = list[dict[str, Any]]
 
@@ -51,6 +57,15 @@ class RowDiff:
     codes: tuple[str, ...]
     before: str
     after: str | None
+
+
+@dataclass(frozen=True)
+class Effect:
+    """How many rows of both files a repair changes and leaves out. share: of a file's rows left out, the larger one."""
+
+    changed: int = 0
+    left_out: int = 0
+    share: float = 0.0
 
 
 def list_changes(
@@ -70,21 +85,25 @@ def list_changes(
     return changes[:first]
 
 
-def count_changes(dataset: ChatDataset, codes: Collection[str]) -> dict[str, tuple[int, int]]:
-    """Return by code how many rows of both files its repair changes, and how many it leaves out."""
-    counts = {}
-    for code in codes:
-        changed = left_out = 0
-        for path in dataset.files.values():
-            offsets, mark = row_index.read(path)["offset"], dataset.mark
-            flags, special = row_index.read_flags(path, mark), read_special(path, mark)
-            for at in row_index.find_flagged(path, code, mark=mark):
-                raw = row_index.read_line_at(path, int(offsets[at])).strip()
-                after, _ = mend(raw, int(flags[at]), (code,), special)
-                left_out += after is None
-                changed += after is not None and after != raw
-        counts[code] = changed, left_out
-    return counts
+def count_changes(dataset: ChatDataset, codes: Collection[str]) -> dict[str, Effect]:
+    """Return by code what its repair does to the rows of both files; reads those in which it was found."""
+    return {code: _count_effect(dataset, code) for code in codes}
+
+
+def _count_effect(dataset: ChatDataset, code: str) -> Effect:
+    changed, left_out, share = 0, 0, 0.0
+    for path in dataset.files.values():
+        offsets, mark = row_index.read(path)["offset"], dataset.mark
+        flags, special = row_index.read_flags(path, mark), read_special(path, mark)
+        gone = 0
+        for at in row_index.find_flagged(path, code, mark=mark):
+            raw = row_index.read_line_at(path, int(offsets[at])).strip()
+            after, _ = mend(raw, int(flags[at]), (code,), special)
+            gone += after is None
+            changed += after is not None and after != raw
+        left_out += gone
+        share = max(share, gone / max(1, len(offsets)))
+    return Effect(changed, left_out, share)
 
 
 def repaired_rows(
@@ -120,9 +139,10 @@ def mend(
     broken = [problem.code for problem in check_row(0, row) if problem.blocks]
     if "special_tokens" in mended and "blank_content" in broken:
         return None, ("special_tokens",)
-    if broken or (len(row["messages"]) == 1 and "lone_message" in codes):
-        return _leave_out(raw, broken or ["lone_message"], codes)
-    return (to_line(row), tuple(mended)) if mended else (raw, ())
+    if not broken and len(row["messages"]) == 1:
+        broken = ["lone_message"]
+    after, left_out = _leave_out(raw, broken, codes)
+    return (to_line(row), tuple(mended)) if mended and after is not None else (after, left_out)
 
 
 def _leave_out(raw: bytes, broken: list[str], codes: Collection[str]) -> tuple[bytes | None, tuple[str, ...]]:
@@ -189,6 +209,27 @@ def _as_text(content: Any) -> Any:
     return content if has_others else json.dumps(content, ensure_ascii=False)
 
 
+def _write_weights(messages: Messages) -> Messages:
+    """Return messages with the weights 0 and 1 only, whatever they are written as; any other is none."""
+    written = []
+    for message in messages:
+        rest = {key: value for key, value in message.items() if key != "weight"}
+        weight = message.get("weight")
+        meant = weight if weight is None else _WEIGHTS.get(str(weight).strip().lower().removesuffix(".0"))
+        written.append(message if weight is None else rest if meant is None else {**message, "weight": meant})
+    return written
+
+
+def _take_out_results(messages: Messages) -> Messages:
+    """Return messages without results that nothing asked for, where that leaves nothing else to find."""
+    if not all("role" in message for message in messages):
+        return messages
+    alone = {at for code, at, _ in check_tools({"messages": messages}) if code == "result_without_call"}
+    rest = [message for at, message in enumerate(messages, start=1) if at not in alone]
+    before, after = ({problem.code for problem in check_row(0, {"messages": some})} for some in (messages, rest))
+    return rest if after <= before - {"result_without_call"} else messages
+
+
 def _rename_roles(messages: Messages) -> Messages:
     return [
         {**message, "role": contract_role(message["role"])} if "role" in message else message for message in messages
@@ -226,9 +267,11 @@ def _end_with_answer(messages: Messages) -> Messages:
 _MENDERS: tuple[tuple[str, Callable[[Messages], Messages]], ...] = (
     ("unknown_role", _rename_roles),
     ("content_not_text", _write_contents),
+    ("odd_weight", _write_weights),
     ("control_characters", partial(_change_texts, partial(CONTROL.sub, ""))),
     ("mojibake", partial(_change_texts, restore)),
     ("system_not_first", _put_system_first),
     ("roles_repeat", _join_repeats),
     ("ends_without_answer", _end_with_answer),
+    ("result_without_call", _take_out_results),
 )

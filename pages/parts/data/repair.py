@@ -8,7 +8,7 @@ from pathlib import Path
 import streamlit as st
 
 from core import dataset as datasets
-from core.dataset import REPAIRS, ChatDataset, DataFile, Finding, RowDiff
+from core.dataset import ASKED_FOR, REPAIRS, ChatDataset, DataFile, Effect, Finding, RowDiff
 from pages.parts.data import forms as data_forms
 from pages.parts.kit import reads, words
 from pages.parts.kit.action import action
@@ -16,37 +16,42 @@ from pages.parts.kit.notices import ready
 from pages.parts.kit.state import ui
 
 _SHOWN = 3
-_MANY = 0.05  # of all rows; a repair that leaves out more is the operator's to choose
+_MANY = 0.05  # of a file's rows; a repair that leaves out more is the operator's to choose
 _DOWNLOADED_BYTES = 20_000_000  # a browser's download is made in memory
 
 
 def draw(dataset: ChatDataset, findings: tuple[Finding, ...], tokenizer: Path | None) -> None:
     """Draw which findings can be mended, what that changes, and the repaired file."""
-    mendable = {finding.code: finding for finding in findings if finding.code in REPAIRS and finding.lines}
-    if not mendable:
+    mendable = [finding for finding in findings if finding.code in REPAIRS and finding.lines]
+    codes = tuple(dict.fromkeys(finding.code for finding in mendable))
+    if not codes:
         return
     with st.expander("Repair", icon=":material/build:"):
         st.text("A repair makes a copy. Rows that cannot be used are left out of it, what is safe to mend is mended.")
-        codes = tuple(mendable)
         made = reads.work("repairs", f"{dataset.key}:{','.join(codes)}", lambda: datasets.count_changes(dataset, codes))
         if not ready(made, "Counting what each repair changes…", (), key="repairs"):
             return
-        rows = dataset.rows + dataset.test_rows
-        chosen = tuple(code for code, finding in mendable.items() if _draw_choice(finding, rows, *made.value[code]))
+        chosen = tuple(code for code in codes if _draw_choice(code, made.value[code]))
         if not chosen:
             st.text("Nothing is chosen.")
             return
         with st.container(horizontal=True):  # above the changes, which would push it away when they come
             action("Use a repaired copy", _apply, dataset, chosen, tokenizer, key="repair", icon="content_copy")
-            _draw_download(dataset, chosen)
-        _draw_changes(dataset, chosen, "test" if all(mendable[code].file == "test" for code in chosen) else "train")
+            for file in dataset.files:
+                _draw_download(dataset, chosen, file)
+        of_training = any(finding.file == "train" for finding in mendable if finding.code in chosen)
+        _draw_changes(dataset, chosen, "train" if of_training else "test")
 
 
-def _draw_choice(finding: Finding, rows: int, changed: int, left_out: int) -> bool:
-    many = left_out > _MANY * rows
-    label = f"{finding.kind.title}: changes {words.plural(changed, 'row')}, leaves out {words.number(left_out)}."
-    label += f" {REPAIRS[finding.code]}" + (f" Not ticked: it leaves out over {_MANY:.0%} of the rows." if many else "")
-    return bool(st.checkbox(words.plain(label), value=not many, key=f"mend-{finding.code}"))
+def _draw_choice(code: str, effect: Effect) -> bool:
+    left_alone = ""
+    if effect.share > _MANY:
+        left_alone = f" Not ticked: it leaves out over {_MANY:.0%} of a file's rows."
+    elif code in ASKED_FOR:
+        left_alone = " Not ticked: such rows may be right so."
+    does = f"changes {words.plural(effect.changed, 'row')}, leaves out {words.number(effect.left_out)}"
+    label = f"{datasets.KINDS[code].title}: {does}. {REPAIRS[code]}{left_alone}"
+    return bool(st.checkbox(words.plain(label), value=not left_alone, key=f"mend-{code}"))
 
 
 def _draw_changes(dataset: ChatDataset, codes: tuple[str, ...], file: DataFile) -> None:
@@ -79,25 +84,27 @@ def _apply(dataset: ChatDataset, codes: tuple[str, ...], tokenizer: Path | None)
     ui().view["source"] = "Used before"
 
 
-def _draw_download(dataset: ChatDataset, codes: tuple[str, ...]) -> None:
-    if dataset.train_path.stat().st_size > _DOWNLOADED_BYTES:
-        st.caption("The file is too large for a browser's download. Use the copy; it lies in the home folder.")
+def _draw_download(dataset: ChatDataset, codes: tuple[str, ...], file: DataFile) -> None:
+    what, ending = ("file", "") if file == "train" else ("test file", "-test")
+    if dataset.path_of(file).stat().st_size > _DOWNLOADED_BYTES:
+        st.caption(f"The {what} is too large for a browser's download. Use the copy; it lies in the home folder.")
         return
+    key = f"repaired{ending}"
     made = reads.work(
-        "repaired",
+        key,
         f"{dataset.key}:{','.join(codes)}",
-        lambda: b"".join(line + b"\n" for _, line in datasets.repaired_rows(dataset, codes)),
+        lambda: b"".join(line + b"\n" for _, line in datasets.repaired_rows(dataset, codes, file)),
         alone=True,
     )
-    if not ready(made, "Making the repaired file…", (), key="repaired"):
+    if not ready(made, f"Making the repaired {what}…", (), key=key):
         return
     # Made before the click: Streamlit 1.67 forgets what a click makes when two ticks end before the browser fetches it.
     st.download_button(
-        "Download the repaired file",
+        f"Download the repaired {what}",
         made.value,
-        f"{dataset.name}-repaired.jsonl",
+        f"{dataset.name}{ending}-repaired.jsonl",
         "application/jsonl",
         icon=":material/download:",
-        key="repaired",
+        key=key,
         on_click="ignore",
     )

@@ -207,7 +207,7 @@ def test_tokens_of_the_chosen_model_in_a_text_block_it(home: Home, tmp_path: Pat
 
 def test_contents_that_are_numbers_are_kept_as_texts_by_the_repair(home: Home) -> None:
     found = upload("content_numbers.jsonl")
-    assert dataset.count_changes(found, ["content_not_text"]) == {"content_not_text": (15, 0)}
+    assert dataset.count_changes(found, ["content_not_text"]) == {"content_not_text": dataset.Effect(15)}
     mended = take(dataset.start_repair(found, ["content_not_text"], None))
     assert mended.usable
     assert first_row(mended) == [("user", "2*0"), ("assistant", "0")]

@@ -178,7 +178,7 @@ def test_a_repair_shows_what_it_changes_and_leaves_the_file_as_it_is(home: Home)
     assert restored.after is not None
     assert "The café is open, it’s late." in restored.after
     counted = dataset.count_changes(found, ("mojibake", "duplicate"))
-    assert counted == {"mojibake": (1, 0), "duplicate": (0, 1)}
+    assert counted == {"mojibake": dataset.Effect(1), "duplicate": dataset.Effect(0, 1, 1 / 80)}
     for code in ("duplicate", "lone_message"):
         assert next(diff for diff in changes if diff.codes == (code,)).after is None
     assert [diff.codes for diff in dataset.list_changes(found, ["duplicate"])] == [("duplicate",)]

@@ -280,6 +280,35 @@ def test_a_repair_shows_what_it_changes_as_a_diff_and_makes_the_next_version(pre
     assert not app.exception
 
 
+def test_a_repair_that_leaves_out_many_rows_or_rows_that_may_be_right_is_not_ticked_by_itself(home: Path) -> None:
+    lines = [say(f"question {number}", f"the answer of {number}") for number in range(60)]
+    lines[3] = '{"messages": ['
+    lines[10:14] = [say(f"question {number}", " ") for number in range(10, 14)]
+    alone = [{"role": "system", "content": "Be kind."}, {"role": "assistant", "content": "Hello."}]
+    lines[20] = json.dumps({"messages": alone})
+    begun = dataset.start_upload("many.jsonl", "\n".join(lines).encode(), say("x", "y").encode())
+    app = run_until(open_data(prep=begun.id, **{"from": "upload"}), lambda app: len(choices_of(app)) == 3)
+    choices = choices_of(app)
+    assert {key: choice.value for key, choice in choices.items()} == {
+        "mend-not_json": True,
+        "mend-blank_content": False,
+        "mend-no_user": False,
+    }
+    many, judged = (choices[f"mend-{code}"].label.replace("\\", "") for code in ("blank_content", "no_user"))
+    assert many.startswith("Blank message: changes 0 rows, leaves out 4. ")
+    assert many.endswith("Not ticked: it leaves out over 5% of a file's rows.")
+    assert judged.endswith("Not ticked: such rows may be right so.")
+    run_until(app, lambda app: {"Download the repaired file", "Download the repaired test file"} <= downloads_of(app))
+
+
+def choices_of(app: AppTest) -> dict[str, Any]:
+    return {str(one.key): one for one in app.checkbox if str(one.key).startswith("mend-")}
+
+
+def downloads_of(app: AppTest) -> set[str]:
+    return {one.proto.label for one in app.get("download_button")}
+
+
 def test_the_longer_checks_run_by_themselves_and_what_they_find_is_shown(home: Path) -> None:
     """About 3 s: a process of its own looks for personal data."""
     lines = [say(f"q {number} of many", f"a {number} to all") for number in range(30)]
