@@ -1,0 +1,106 @@
+"""Rules for answers: what becomes of the next requests that match, before anybody else is asked about them."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is sent back."""
+
+    status: int
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, content: Any, status: int = 200, **headers: str) -> Answer:
+        """Return an answer in JSON."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return cls(status, json.dumps(content).encode(), {"Content-Type": "application/json", **named})
+
+    @classmethod
+    def error(cls, status: int, code: str, message: str, **headers: str) -> Answer:
+        """Return an error in the envelope of the resource manager."""
+        return cls.of({"error": {"code": code, "message": message}}, status, **headers)
+
+
+@dataclass
+class Rule:
+    """What happens to the next `times` requests whose "GET https://host/path" holds the pattern.
+
+    status: 0 for a delay alone, after which the request goes its way.
+    """
+
+    pattern: str
+    status: int = 0
+    body: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
+    delay_s: float = 0.0
+    times: int = 1
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request and what it was answered with. ruled: whether by a rule."""
+
+    method: str
+    url: str
+    status: int
+    ruled: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.status}{' by a rule' if self.ruled else ''} {self.method} {self.url}"
+
+
+class Rules:
+    """The rules that stand, and the requests that came; for many threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._rules: list[Rule] = []
+        self._asked: list[Asked] = []
+
+    def add(self, pattern: str, status: int = 0, **choices: Any) -> None:
+        """Let the next requests that match be answered so: see Rule."""
+        with self._lock:
+            self._rules.append(Rule(pattern, status, **choices))
+
+    def clear(self) -> None:
+        """Forget all rules."""
+        with self._lock:
+            self._rules.clear()
+
+    def take(self, method: str, url: str) -> Answer | None:
+        """Return what a rule answers a request, after its delay; None where it goes its way."""
+        with self._lock:
+            rule = next(
+                (rule for rule in self._rules if rule.times and re.search(rule.pattern, f"{method} {url}")), None
+            )
+            if rule is None:
+                return None
+            rule.times -= 1
+        time.sleep(rule.delay_s)
+        headers = {"Content-Type": "application/json", **rule.headers}
+        return Answer(rule.status, rule.body.encode(), headers) if rule.status else None
+
+    def note(self, asked: Asked) -> None:
+        """Remember a request."""
+        with self._lock:
+            self._asked.append(asked)
+
+    def asked(self, pattern: str = "", since: int = 0) -> list[Asked]:
+        """Return the requests that match, but for the first `since` of all."""
+        with self._lock:
+            return [each for each in self._asked[since:] if re.search(pattern, f"{each.method} {each.url}")]
+
+    def __len__(self) -> int:
+        """Return how many requests came."""
+        with self._lock:
+            return len(self._asked)

@@ -1,0 +1,102 @@
+"""The stand-in as a whole: a local workspace with Azure's manners, the proxy before it, `az`, an operator's home."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.azureml.settings import Settings, make_settings
+from core.home import Home
+from tests.azure import az
+from tests.azure.behind import GROUP, SUBSCRIPTION, WORKSPACE, Behind
+from tests.azure.certificates import make_certificates
+from tests.azure.login import TENANT, Login
+from tests.azure.proxy import Azure, Proxy
+from tests.azure.rules import Rules
+from tests.local_server import LocalServer
+from tests.tiny_model import build_tiny_model
+
+SIZE = "Standard_NC24ads_A100_v4"
+ALLOWED = str([SIZE, "Standard_NC48ads_A100_v4"])
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """A running stand-in. home: the operator's, which knows of Azure only what the operator tells it."""
+
+    azure: Azure
+    proxy: Proxy
+    workspace: LocalServer
+    home: Home
+    programs: Path
+    authority: Path
+
+    @property
+    def login(self) -> Login:
+        return self.azure.login
+
+    @property
+    def rules(self) -> Rules:
+        return self.azure.rules
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Return what an operator's process needs to find the stand-in in the place of Azure."""
+        return {
+            "PATH": os.pathsep.join((str(self.programs), os.environ.get("PATH", os.defpath))),
+            "HTTPS_PROXY": self.proxy.url,
+            "NO_PROXY": "127.0.0.1,localhost",
+            "REQUESTS_CA_BUNDLE": str(self.authority),
+            "SSL_CERT_FILE": str(self.authority),
+            "AZURE_POD_IDENTITY_AUTHORITY_HOST": self.proxy.url,
+            "TUNEDECK_HOME": str(self.home.path),
+        }
+
+    def settings(self) -> Settings:
+        """Return the workspace as the operator would fill it in."""
+        return make_settings(SUBSCRIPTION, GROUP, WORKSPACE, TENANT)
+
+    def az(self, **choices: str) -> None:
+        """Change what `az` says: see tests/azure/az.py."""
+        az.choose(self.programs, **choices)
+
+    def az_starts(self) -> int:
+        """Return how often `az` was started."""
+        return az.count_starts(self.programs)
+
+    def advance(self, seconds: float) -> None:
+        """Put the workspace's clock forward: provisioning takes minutes there."""
+        answer = self.workspace.request("PUT", "/profile/clock", json={"advanceSeconds": seconds})
+        assert answer.status_code == 200, answer.text
+
+
+def tiny_model_for_azure(base_models: Path) -> None:
+    """Build the tiny model as one that asks for a GPU, and for DeepSpeed as the service's own models do."""
+    build_tiny_model(
+        base_models,
+        defaults={"apply_deepspeed": "true", "deepspeed_stage": 2},
+        tags={"finetune_compute_allow_list": ALLOWED, "inference_compute_allow_list": ALLOWED},
+    )
+
+
+@contextmanager
+def running_stand_in(folder: Path, module: str = "core.local") -> Iterator[StandIn]:
+    """Serve a stand-in for the block, everything of it in `folder`. module: what serves the workspace behind it."""
+    tiny_model_for_azure(folder / "base-models")
+    served = {"TUNEDECK_BASE_MODELS": str(folder / "base-models"), "TUNEDECK_PROFILE": "azure"}
+    workspace = LocalServer(Home(folder / "azure"), served, module=module)
+    certificates = make_certificates(folder)
+    user = {"state": "signed in", "tenant": TENANT, "user": "ada@contoso.com", "subscription": SUBSCRIPTION}
+    programs = az.install(folder / "programs", **user)
+    azure = Azure(Behind(workspace.home))
+    proxy = Proxy(azure, certificates.server_context())
+    try:
+        workspace.start()
+        home = Home(folder / "operator").create()
+        yield StandIn(azure, proxy, workspace, home, programs, certificates.authority)
+    finally:
+        proxy.close()
+        workspace.stop()
