@@ -15,13 +15,23 @@ _KEYS = {
     "a Hugging Face token": r"\bhf_[A-Za-z0-9]{30,}",
     "a Slack token": r"\bxox[abprs]-[A-Za-z0-9-]{10,}",
     "a Google API key": r"\bAIza[0-9A-Za-z_-]{35}",
+    "a GitLab token": r"\bglpat-[A-Za-z0-9_-]{20,}",
+    "a token of npm": r"\bnpm_[A-Za-z0-9]{36}\b",
+    "a token of PyPI": r"\bpypi-AgE[A-Za-z0-9_-]{40,}",
+    "a Stripe key": r"\b[rs]k_live_[A-Za-z0-9]{20,}",
+    "a SendGrid key": r"\bSG\.[A-Za-z0-9_-]{20,}\.[A-Za-z0-9_-]{40,}",
     "a JSON web token": r"\beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}",
     "a private key": r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----",
 }
 _ANY_KEY = re.compile("|".join(_KEYS.values()))
 
+# A long value with letters and digits, behind a name of a secret. What is Shared… is a part of a connection string.
+_VALUE = re.compile(r"[:=]\s?['\"]?(?=[A-Za-z+/_-]*\d)(?=[\d+/_-]*[A-Za-z])[A-Za-z0-9+/_-]{32,}")
+_SECRET = re.compile(r"(?i)(?<!shared)(?:secret|api|access|auth)[_-]?(?:key|token)['\"]?\s?\Z")
+
 _SIGNATURE = re.compile(r"\bsig=[A-Za-z0-9%+/_-]{20,}")
 _SIGNED = re.compile(r"(?:^|[?&;\s])(?:sv|se)=\w")
+_NAME = 24  # characters before a value in which its name stands
 _LOOKED_AT = 100  # passwords in one text
 _ADDRESS = 600  # characters around a signature that can be of the same address
 
@@ -46,9 +56,10 @@ _NO_HOST = re.compile(r"localhost|127\.|host|server|db$|[<{$\[]", re.IGNORECASE)
 
 def find_key(text: str) -> str:
     """Return what kind of key a text holds, "" if none."""
-    if not _ANY_KEY.search(text):
-        return ""
-    return next(kind for kind, pattern in _KEYS.items() if re.search(pattern, text))
+    if _ANY_KEY.search(text):
+        return next(kind for kind, pattern in _KEYS.items() if re.search(pattern, text))
+    values = (match.start() for match in _VALUE.finditer(text))
+    return "a secret key" if any(_SECRET.search(text, max(0, at - _NAME), at) for at in values) else ""
 
 
 def find_sas_token(text: str) -> str:

@@ -30,7 +30,9 @@ _INVISIBLE = "".join(
 )
 _UNSEEN = _SPACES + _INVISIBLE
 _UNSEEN_SIGNS = frozenset(("", *_UNSEEN))
-MISSING = frozenset(("", "nan", "NaN", "None", "null"))  # how a source's missing value looks as a text
+MISSING = frozenset(
+    ("", "nan", "NaN", "NAN", "NaT", "<NA>", "None", "null", "NULL")
+)  # how a source's missing value looks as a text
 KNOWN_KEYS = frozenset(
     ("role", "content", "name", "tool_calls", "tool_call_id", "weight", "reasoning_content", "thinking", "reasoning")
 )

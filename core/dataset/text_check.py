@@ -23,12 +23,18 @@ EMAIL = re.compile(
     r"[A-Za-z]{2,24}\b(?!\()"
 )
 _LOGIN = re.compile(r"://[^\s/@]*\Z")
-PHONE = re.compile(r"(?<![\w.+-])(?:\+\d{1,3}[ .-]?)?(?:\(\d{2,4}\)[ .-]?)?\d{2,8}(?:[ .-]\d{2,8}){1,4}(?![\w.-]?\d)")
+PHONE = re.compile(
+    r"(?<![\w.+-])(?:\+\d{9,15}|(?:\+\d{1,3}[ .-]?)?(?:\(\d{2,4}\)[ .-]?)?\d{2,8}(?:[ .-]\d{2,8}){1,4})"
+    r"(?![\w.-]?\d)"
+)
+_LOCAL = re.compile(r"\d{3}[ .-]\d{3}[ .-]\d{4}|1[3-9]\d[ -]\d{4}[ -]\d{4}")  # of America, of China
 _DATE = re.compile(r"\d{3}-\d{2}-\d{4}\Z|\d{1,2}[ .-]\d{1,2}[ .-]\d{4}|\d{4}[.-]\d{2}[.-]\d{2}")
 CARD = re.compile(r"(?<![A-Za-z\d_.-])\d(?:[ -]?\d){12,18}(?![A-Za-z_]|[\d.-]?\d)")  # no part of a hash in hex
 # ftfy is imported where it is needed: 0.1 s, and few files are garbled.
 # UTF-8 that was read as Windows-1252 or Latin-1: the letter of a lead byte, then that of a continuation byte.
-_GARBLED = re.compile("[ÂÃâðÐÑÎÏ×ØÙÅÄã][\x80-\xbf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]|�")
+_REPLACED = ("\ufffd", "ï¿½", "пїЅ")  # the replacement character, and how it looks when it is garbled itself
+_CYRILLIC = re.compile(r"(?!(.)\1{4})[À-ÖØ-öø-ÿ]{5}")  # read as Latin-1: no language has five such letters in a row
+_GARBLED = re.compile("[ÂÃâðÐÑÎÏ×ØÙÅÄã][\x80-\xbf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]")
 
 
 def check_texts(texts: Sequence[str]) -> list[int]:
@@ -59,7 +65,7 @@ def find_suspected(text: str, code: str) -> str:
 
 def is_garbled(text: str) -> bool:
     """Tell whether a text shows UTF-8 that was read as another encoding, or a replacement character."""
-    if "\ufffd" in text:
+    if any(sign in text for sign in _REPLACED) or _CYRILLIC.search(text):
         return True
     return _GARBLED.search(text) is not None and _badness()(text)
 
@@ -86,7 +92,7 @@ def _is_phone(number: str) -> bool:
     digits = sum(digit.isdigit() for digit in number)
     if not 9 <= digits <= 15 or _DATE.match(number) or len({digit for digit in number if digit.isdigit()}) < 3:
         return False
-    return number.lstrip().startswith(("+", "(", "0")) or re.fullmatch(r"\d{3}[ .-]\d{3}[ .-]\d{4}", number) is not None
+    return number.lstrip().startswith(("+", "(", "0")) or _LOCAL.fullmatch(number) is not None
 
 
 @cache
@@ -109,7 +115,7 @@ def _suspicious(codes: Any) -> dict[str, Any]:
         "key": spaces[1:][gaps > 16] - 1,
         "long_run": _sampled_runs(codes, spaces, gaps),
         "garbled": leads[(lead == 0xC3) & _LEADS[second]],
-        "replaced": leads[(lead == 0xEF) & (second == 0xBF) & (third == 0xBD)],
+        "replaced": leads[((lead == 0xEF) & (second == 0xBF) & (third == 0xBD)) | ((lead == 0xD0) & (second == 0x85))],
         "turned": leads[(lead == 0xE2) & (second & 0xFE == 0x80) & _TURNING[(second & 1) * 128 + (third & 127)]],
         **_signs(codes),
     }
@@ -162,8 +168,11 @@ def _table(signs: str) -> Any:
 
 
 def _find_garbled(text: str) -> str:
-    match = _GARBLED.search(text) if is_garbled(text) else None
-    return repr(text[max(0, match.start() - 10) : match.end() + 10]) if match else ""
+    if not is_garbled(text):
+        return ""
+    places = [text.find(sign) for sign in _REPLACED if sign in text]
+    places += [match.start() for pattern in (_CYRILLIC, _GARBLED) if (match := pattern.search(text))]
+    return repr(text[max(0, places[0] - 10) : places[0] + 12])
 
 
 def _find_email(text: str) -> str:
@@ -191,7 +200,7 @@ def _shorten(hits: Iterator[str]) -> str:
 
 
 _LEADS = numpy.zeros(256, bool)  # second bytes of the letters of _GARBLED, whose first is 0xC3
-_LEADS[[letter.encode()[1] for letter in "ÂÃâðÐÑÎÏ×ØÙÅÄã"]] = True
+_LEADS[[letter.encode()[1] for letter in "ÂÃâðÐÑÎÏ×ØÙÅÄãï"]] = True
 _TURNING = numpy.zeros(256, bool)  # third bytes of U+202A to U+202E, and of U+2066 to U+2069 in the other half
 _TURNING[0x2A:0x2F] = _TURNING[128 + 0x26 : 128 + 0x2A] = True
 _TAIL = b"    "  # what is looked at behind the last place
