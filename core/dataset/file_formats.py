@@ -12,7 +12,7 @@ import re
 import zlib
 from array import array
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice, pairwise, repeat
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
@@ -27,7 +27,7 @@ from core.errors import BadInput
 
 SUFFIXES = ("jsonl", "json", "csv", "tsv", "parquet", "gz", "zst", "txt")
 _BATCH_ROWS = 100
-_CHUNK = 1 << 16
+_CHUNK, _END = 1 << 16, "\n"
 _MOST_LINES = 5_000  # of a preview
 _MAX_MEMBER = 32 << 20  # characters of one object; no conversation is that long
 _FREE_BYTES = 1 << 30  # left on the disk
@@ -40,12 +40,18 @@ _MOST_TIMES_LARGER = 300  # text compresses to a twentieth; a file that grows th
 class Reading:
     """How a file came to be JSON lines. unit: what its rows are named by. mended: sentences on what was mended.
 
-    other: why it was not read: it is in another encoding.
+    other: why it was not read: it is in another encoding. damaged: why not, if it is a JSON list that cannot be read to
+    its end.
     """
 
     unit: Unit = "line"
     mended: tuple[str, ...] = ()
     other: encodings.Other | None = None
+    damaged: BadInput | None = None
+
+
+class _DamagedListError(BadInput):
+    """A JSON list that cannot be read to its end, though perhaps its lines can."""
 
 
 def unpack(path: Path, meter: Meter | None = None) -> None:
@@ -92,11 +98,23 @@ def convert(path: Path, name: str = "", meter: Meter | None = None, encoding: st
                 lines.append(line)
                 if meter and number % 1000 == 0:
                     meter.tell("Converted", line, total)
+    except _DamagedListError as error:
+        converted.unlink(missing_ok=True)
+        damaged = BadInput(error.message, error.hint, error.detail)
+        if path.stat().st_size > _MAX_MEMBER and not _begins_with_a_line(path):
+            raise damaged from error
+        return Reading(mended=mended, damaged=damaged)
     except (BadInput, OSError):
         converted.unlink(missing_ok=True)
         raise
     converted.replace(path)
-    return Reading(keep_lines(path, lines) if reader.unit == "line" else "row", mended)
+    return Reading(keep_lines(path, lines) if reader.unit == "line" else "row", (*mended, *reader.mended))
+
+
+def _begins_with_a_line(path: Path) -> bool:
+    """Tell whether a file has lines: a list of many megabytes on one is not read by them."""
+    with path.open("rb") as file:
+        return b"\n" in file.read(_CHUNK)
 
 
 def _decode(path: Path, encoding: str, meter: Meter | None) -> tuple[str, ...]:
@@ -226,13 +244,14 @@ class _Reader:
     """The rows of a file, each with the line on which it begins, or its number where the unit is "row".
 
     count: how many lines or rows there are, 0 if that cannot be known without reading them all. takes_odd_bytes:
-    it reads past bytes that are not UTF-8.
+    it reads past bytes that are not UTF-8. mended: sentences, once all rows are read.
     """
 
     rows: Iterator[tuple[int, Any]]
     count: Callable[[], int] = int
     unit: Unit = "line"
     takes_odd_bytes: bool = False
+    mended: list[str] = field(default_factory=list)
 
 
 def _reader(path: Path, name: str) -> _Reader | None:
@@ -242,7 +261,8 @@ def _reader(path: Path, name: str) -> _Reader | None:
     if start.startswith(b"PAR1"):
         return _Reader(enumerate(_read_parquet(path), start=1), lambda: _count_parquet(path), "row")
     if _is_list(start, len(start) < _CHUNK):
-        return _Reader(_read_list(path))
+        mended: list[str] = []
+        return _Reader(_read_list(path, mended), mended=mended)
     suffixes = name.lower().split(".")
     if "json" in suffixes and _is_one_object(path, start):
         return _Reader(_read_one(path))
@@ -391,9 +411,12 @@ def without_nulls(row: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
-def _read_list(path: Path) -> Iterator[tuple[int, Any]]:
-    """Yield the members of a JSON list, one in memory at a time, each with the line on which it begins."""
-    decoder, begin = json.JSONDecoder(), re.compile(r"\s*,?\s*")
+def _read_list(path: Path, mended: list[str]) -> Iterator[tuple[int, Any]]:
+    """Yield the members of a JSON list, one in memory at a time, each with the line on which it begins.
+
+    Another list may follow, where files were joined; `mended` says so.
+    """
+    decoder, begin, between = json.JSONDecoder(), re.compile(r"\s*,?\s*"), re.compile(r"\][\s,]*")
     with path.open(encoding="utf-8-sig", errors="strict") as file:
         try:
             text, ended = file.read(_CHUNK), False
@@ -404,12 +427,21 @@ def _read_list(path: Path) -> Iterator[tuple[int, Any]]:
                 at = begin.match(text).end()  # type: ignore[union-attr]  # matches the empty string
                 line, text = line + text.count("\n", 0, at), text[at:]
                 if text.startswith("]"):
-                    return
+                    text += file.read(_CHUNK)
+                    at = between.match(text).end()  # type: ignore[union-attr]  # begins with a bracket
+                    if at == len(text):
+                        return
+                    if text[at] != "[":
+                        said = f"After the JSON list more follows on line {line + text.count(_END, 0, at):,}."
+                        raise _DamagedListError(said, "Write one object per line.")
+                    mended[:] = ["Several lists were joined in the file."]
+                    line, text = line + text.count(_END, 0, at), text[at + 1 :]
+                    continue
                 try:
                     member, end = decoder.raw_decode(text)
                 except json.JSONDecodeError as error:
                     if ended or len(text) > _MAX_MEMBER:
-                        raise BadInput(*_list_words(count, error)) from error
+                        raise _DamagedListError(*_list_words(count, error)) from error
                     text, ended = _more(file, text)
                     continue
                 yield line, member

@@ -35,6 +35,7 @@ _SAID = {
     "joined": ("1 line held several objects.", "{:,} lines held several objects."),
     "commas": ("1 line had a comma too many.", "{:,} lines had a comma too many."),
     "lines": ("1 object was written over several lines.", "{:,} objects were written over several lines."),
+    "damaged": ("The JSON list is damaged. Its objects were read one by one.",) * 2,
     "marks": ("1 line held a byte order mark.", "{:,} lines held a byte order mark."),
     "returns": ("The lines ended in carriage returns alone.", ""),
     "lists": ("", ""),  # a list of messages a line is a known form
@@ -42,17 +43,17 @@ _SAID = {
 }
 
 
-def mend_lines(path: Path, meter: Meter | None = None) -> Reading | None:
+def mend_lines(path: Path, meter: Meter | None = None, *, is_list: bool = False) -> Reading | None:
     """Rewrite a file whose lines are not all JSON with what can be read, and keep on which lines its rows began.
 
-    None: nothing can be mended, and nothing is written.
+    is_list: they are the lines of a JSON list that is damaged. None: nothing can be mended, and nothing is written.
     """
     own, lines, mended = row_index.read_lines(path), array("I"), path.with_suffix(".mended")
     with (
         path.open(encoding="utf-8", errors="surrogateescape") as file,
         mended.open("w", encoding="utf-8", errors="surrogateescape", newline="\n") as target,
     ):
-        lenient = Lenient(file)
+        lenient = Lenient(file, is_list=is_list)
         for number, (line, row) in enumerate(lenient.rows()):
             lines.append(line)
             target.write(row + "\n")
@@ -81,6 +82,7 @@ class Lenient:
 
     file: TextIO
     counts: Counter[str] = field(default_factory=Counter)
+    is_list: bool = False
     _again: list[str] = field(default_factory=list)  # lines to read again, the next one last
     _read_again: int = 0
     _line: int = 0
@@ -89,6 +91,7 @@ class Lenient:
         """Yield each row as a line of JSON, or as it stands if it cannot be read, with the line where it begins."""
         while text := self._next():
             line = self._line
+            text = _without_ends(text) if self.is_list else text
             if not text.strip(" \t\r\n" + _MARK):
                 continue
             for row in self._read(text):
@@ -101,18 +104,21 @@ class Lenient:
     def _read(self, text: str) -> list[str]:
         if NO_UTF8.search(text):
             return [text.strip()]
-        if _reads(text):
-            return [self._name_list(text.strip())]
-        if rows := self._read_line(text) or self._read_over_lines(text):
-            return rows
-        return [text.strip("\r\n")]
+        rows = self._take_list(text.strip()) if _reads(text) else self._read_line(text) or self._read_over_lines(text)
+        self.counts["damaged"] |= self.is_list and bool(rows)
+        self.counts = +self.counts
+        return rows or [text.strip("\r\n")]
 
-    def _name_list(self, text: str) -> str:
-        """Return a line of JSON; a list of messages as an object that holds it."""
-        if not text.startswith("[") or not is_messages(json.loads(text)):
-            return text
-        self.counts["lists"] += 1
-        return f'{{"messages": {text}}}'
+    def _take_list(self, text: str) -> list[str]:
+        """Return a line of JSON; a list of messages as an object that holds it, a list of other objects as these."""
+        value = json.loads(text) if text.startswith("[") else None
+        if is_messages(value):
+            self.counts["lists"] += 1
+            return [f'{{"messages": {text}}}']
+        if not value or not all(isinstance(one, dict) for one in value):
+            return [text]
+        self.counts["joined"] += 1
+        return [json.dumps(one, ensure_ascii="\\ud" in text) for one in value]
 
     def _read_line(self, text: str) -> list[str]:
         """Return the objects on a line, none if it holds anything else."""
@@ -120,14 +126,16 @@ class Lenient:
         for said, tried in (("", bare), ("commas", without)):
             if rows := _split(tried):
                 self.counts["joined"] += len(rows) > 1
-                self.counts["commas"] += said == "commas" or bare.rstrip().endswith(",")
+                self.counts["commas"] += said == "commas" or (not self.is_list and bare.rstrip().endswith(","))
                 self.counts["marks"] += bare != text
-                self.counts = +self.counts
                 return rows
+        if _reads(without):
+            self.counts["commas"] += 1
+            return self._take_list(without.strip())
         if row := _read_python(bare):
             self.counts["python"] += 1
-            return [self._name_list(row)]
-        return []
+            return self._take_list(row)
+        return _split_begun(bare) if self.is_list else []
 
     def _read_over_lines(self, text: str) -> list[str]:
         """Return the object that begins on a line and ends on a later one, none if there is no such."""
@@ -142,8 +150,10 @@ class Lenient:
             and not NO_UTF8.search("".join(held))
             and (rows := _split(_without_commas("".join(held).replace(_MARK, ""))))
         ):
-            self.counts["lines"] += 1
+            self.counts["lines"] += not self.is_list
             return rows
+        if _is_one_object(held):
+            return [" ".join(line.strip() for line in held)]
         self._again += held[:0:-1]
         self._line -= len(held) - 1
         self._read_again += size
@@ -153,6 +163,21 @@ class Lenient:
         line = self._again.pop() if self._again else self.file.readline(LONGEST)
         self._line += bool(line)
         return line
+
+
+def _without_ends(text: str) -> str:
+    """Return a line of a list without the bracket that opens or closes the list."""
+    bare, depth = text.strip(), _depth(text)
+    if not bare.strip("[], "):
+        return ""
+    if depth > 0 and bare.startswith("["):
+        return bare[1:]
+    return bare[:-1] if depth < 0 and bare.endswith("]") else text
+
+
+def _is_one_object(lines: list[str]) -> bool:
+    """Tell whether lines that cannot be read are those of one object, which begins on a line of its own."""
+    return lines[0].strip() == "{" and lines[0] not in lines[1:]
 
 
 def _reads(text: str) -> bool:
@@ -176,6 +201,22 @@ def _split(text: str) -> list[str]:
         rows.append(json.dumps(row) if "\n" in text[at:end] else text[at:end])
         at = _BETWEEN.match(text, end).end()  # type: ignore[union-attr]
     return rows
+
+
+def _split_begun(text: str) -> list[str]:
+    """Return the objects with which a line of a list begins, and what follows them; none if it begins with no two."""
+    rows, at = [], 1 if text.startswith("[") else 0
+    while True:
+        at = _BETWEEN.match(text, at).end()  # type: ignore[union-attr]  # matches the empty string
+        try:
+            row, end = _DECODE(text, at)
+        except (ValueError, RecursionError):
+            break
+        if not isinstance(row, dict):
+            break
+        rows.append(text[at:end])
+        at = end
+    return [*rows, text[at:].strip()] if len(rows) > 1 else []
 
 
 def _without_commas(text: str) -> str:

@@ -99,6 +99,8 @@ def read_as_chat(
     """
     if given.other:
         return _refuse(path, given.other)
+    if given.damaged:
+        given = _read_damaged(path, given, meter)
     if refusal := refuse(path):
         return ReadFile(Report(0, (refusal,)), shape or recognise([]), Columns())
     found, sample = _recognise(path, mapping, shape)
@@ -122,6 +124,15 @@ def read_as_chat(
     rows, messages = (scan.columns, scan.keys) if shaped is None else (shaped.rows, shaped.messages)
     looked_at = [(row, read_message_keys(row, found)) for row in sample]
     return ReadFile(report, found, describe(rows, messages, looked_at), shaped.left_out if shaped else 0, given.mended)
+
+
+def _read_damaged(path: Path, given: Reading, meter: Meter) -> Reading:
+    """Read a damaged JSON list by its lines. Raises BadInput where none can be read."""
+    mended = mend_lines(path, meter, is_list=True)
+    if mended is None:
+        assert given.damaged is not None
+        raise given.damaged
+    return Reading(mended.unit, (*given.mended, *mended.mended))
 
 
 def _refuse(path: Path, other: Other) -> ReadFile:

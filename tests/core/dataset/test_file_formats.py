@@ -85,7 +85,7 @@ GOOD = [say(f"Is berth {n} free?", f"Yes, berth {n} is.") for n in range(20)]
 def questions(found: ChatDataset) -> list[str]:
     """Return what each row asks, in the order of the lines."""
     rows = [row for path in found.files.values() for row in dataset.read_rows(path, limit=1000)]
-    return [row.messages[0]["content"] for row in sorted(rows, key=lambda row: row.line)]
+    return [row.messages[0]["content"] if row.messages else row.text for row in sorted(rows, key=lambda row: row.line)]
 
 
 def mended(found: ChatDataset) -> str:
@@ -178,3 +178,57 @@ def test_lines_that_nearly_all_cannot_be_read_are_one_finding_that_no_repair_del
     unreadable = [finding for finding in found.findings if finding.code in ("not_json", "not_object")]
     assert [(finding.code, finding.example, finding.lines) for finding in unreadable] == [(code, said, ())]
     assert not found.usable
+
+
+def write_list(rows: list[str], indent: int | None = None) -> str:
+    return json.dumps([json.loads(row) for row in rows], indent=indent)
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_lists_that_were_joined_are_read_to_the_last(home: Home, indent: int | None) -> None:
+    joined = "\n".join([write_list(GOOD[:8], indent), write_list(GOOD[8:], indent)])
+    found = from_upload("a.json", joined.encode())
+    assert found.usable
+    assert sorted(questions(found)) == sorted(f"Is berth {n} free?" for n in range(20))
+    assert "joined" in mended(found) or "several objects" in mended(found)
+
+
+def test_a_list_that_ends_too_early_keeps_its_whole_objects(home: Home) -> None:
+    whole = write_list(GOOD, 1)
+    found = from_upload("a.json", whole[: whole.rindex("assistant")].encode())
+    line = whole[: whole.rindex('{\n  "messages"')].count("\n") + 1
+    assert [(one.code, one.lines) for one in found.findings if one.kind.severity.blocks] == [("not_json", (line,))]
+    assert mended(found).startswith("The JSON list is damaged. Its objects were read one by one.")
+    assert len(rows_by_line(found)) == 20
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_commas_too_many_in_a_list_are_dropped(home: Home, indent: int | None) -> None:
+    given = write_list(GOOD, indent)
+    given = given.replace("}\n  ]", "},\n  ]") if indent else given.replace("}]}", "},]}")
+    found = from_upload("a.json", given.encode())
+    assert found.usable
+    assert sorted(questions(found)) == sorted(f"Is berth {n} free?" for n in range(20))
+
+
+@pytest.mark.parametrize("between", [", ", ",\n "])
+def test_a_list_as_python_writes_it_is_read(home: Home, between: str) -> None:
+    given = "[" + between.join(str(json.loads(row)) for row in GOOD) + "]"
+    found = from_upload("a.json", given.encode())
+    assert found.usable
+    assert sorted(questions(found)) == sorted(f"Is berth {n} free?" for n in range(20))
+
+
+def test_one_broken_object_of_a_list_is_one_finding_on_the_line_where_it_begins(home: Home) -> None:
+    given = write_list(GOOD, 1)
+    begin = given.index('"Is berth 7 free?"')
+    found = from_upload("a.json", (given[:begin] + "Is " + given[begin:]).encode())
+    line = given[: given.rindex('{\n  "messages"', 0, begin)].count("\n") + 1
+    assert [(one.code, one.lines) for one in found.findings if one.kind.severity.blocks] == [("not_json", (line,))]
+    assert len(rows_by_line(found)) == 20
+
+
+def test_a_list_on_one_line_that_ends_too_early_keeps_its_whole_objects(home: Home) -> None:
+    found = from_upload("a.json", write_list(GOOD)[:-5].encode())
+    assert [(one.code, one.lines) for one in found.findings if one.kind.severity.blocks] == [("not_json", (20,))]
+    assert questions(found)[:19] == [f"Is berth {n} free?" for n in range(19)]

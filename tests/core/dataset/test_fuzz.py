@@ -23,8 +23,10 @@ import pytest
 from core.dataset import sources
 from core.errors import BadInput
 from core.home import Home
+from core.locks import is_held
 from tests.chat_data import from_upload
 from tests.soak import Soak
+from tests.waiting import wait_until
 
 SLOWEST_S = 5.0  # of processor time
 STARTED = 100  # one file in so many goes through a process of its own, as large ones do in a dashboard
@@ -170,6 +172,7 @@ def test_no_file_crashes_hangs_or_fills_the_memory(home: Home, monkeypatch: pyte
     with Soak("chat-files", quick=500, long=10_000, what="files that nobody should have, as chat data") as soak:
         for number, chance in soak.rounds():
             if number % 10 == 0:  # each preparation looks for old ones, which are not what is measured here
+                wait_until(lambda: no_worker_writes(home), lambda: list(home.datasets.rglob("*")))
                 shutil.rmtree(home.datasets)
                 home.datasets.mkdir()
             kind = chance.choices([kind for _, kind in KINDS], weights)[0]
@@ -181,6 +184,11 @@ def test_no_file_crashes_hangs_or_fills_the_memory(home: Home, monkeypatch: pyte
             soak.worst("slowest, s of processor time", round(took, 1))
             assert took < SLOWEST_S, (number, kind.__name__, len(content))
             assert read_peak() - before < 300 << 20, (number, kind.__name__, len(content))
+
+
+def no_worker_writes(home: Home) -> bool:
+    """Tell whether the longer checks have ended too: they go on after a file is taken."""
+    return not any(is_held(lock) for lock in home.datasets.glob(".preparing/*/alive.lock"))
 
 
 def read_peak() -> int:
