@@ -105,7 +105,7 @@ class Lenient:
         if NO_UTF8.search(text):
             return [text.strip()]
         rows = self._take_list(text.strip()) if _reads(text) else self._read_line(text) or self._read_over_lines(text)
-        self.counts["damaged"] |= self.is_list and bool(rows)
+        self.counts["damaged"] |= self.is_list and bool(rows) and _reads(rows[0])
         self.counts = +self.counts
         return rows or [text.strip("\r\n")]
 

@@ -146,7 +146,7 @@ def list_roles(value: Any) -> Iterator[Any]:
     """Yield the roles that are named in a conversation, under the contract's names where these are known."""
     for message in list_raw(value):
         key = _find(message, _ROLE_KEYS)
-        role = message[key] if key else None
+        role = message[key] if key and isinstance(message[key], str) else None
         yield "assistant" if _is_call_role(role) else contract_role(role)
 
 

@@ -191,8 +191,8 @@ def test_parquet_and_a_json_list_are_taken_too(home: Home) -> None:
         found = from_upload(name, content)
         assert (found.usable, found.rows, found.test_rows) == (True, 36, 4), name
         assert sorted(messages_of(found, found.train_path)) == sorted(messages_of(wanted, wanted.train_path))
-    with pytest.raises(BadInput, match="The JSON list cannot be read after its object 40"):
-        from_upload("cut.json", whole[:-1])
+    with pytest.raises(BadInput, match="The JSON list cannot be read after its object 0"):
+        from_upload("cut.json", b"[{" + whole[2:40])
     with pytest.raises(BadInput, match="The Parquet file cannot be read"):
         from_upload("cut.parquet", buffer.getvalue()[:100])
 

@@ -232,3 +232,9 @@ def test_a_list_on_one_line_that_ends_too_early_keeps_its_whole_objects(home: Ho
     found = from_upload("a.json", write_list(GOOD)[:-5].encode())
     assert [(one.code, one.lines) for one in found.findings if one.kind.severity.blocks] == [("not_json", (20,))]
     assert questions(found)[:19] == [f"Is berth {n} free?" for n in range(19)]
+
+
+def test_a_list_whose_end_is_missing_is_read_and_called_damaged(home: Home) -> None:
+    found = from_upload("a.json", write_list(GOOD, 1)[:-1].encode())
+    assert (found.usable, len(rows_by_line(found))) == (True, 20)
+    assert mended(found).startswith("The JSON list is damaged.")

@@ -91,3 +91,10 @@ def test_a_mapping_is_taken_with_an_upload(home: Home) -> None:
     started = dataset.read_again(started.id, {"user": "y", "assistant": "x"})
     assert started.dataset is not None
     assert dataset.read_rows(started.dataset.train_path)[0].messages[0] == {"role": "user", "content": "q0"}
+
+
+@pytest.mark.parametrize("role", [{}, [], 3])
+def test_a_role_that_is_no_text_is_a_finding(home: Home, role: Any) -> None:
+    messages = [{"role": role, "content": "What is open?"}, {"role": "assistant", "content": "Berth 3."}]
+    found = from_upload("a.jsonl", "\n".join([json.dumps({"messages": messages})] * 12).encode())
+    assert "unknown_role" in [finding.code for finding in found.findings]
