@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from core.dataset.encodings import NO_UTF8
+from core.dataset.form import CHAT_COLUMNS
 from core.dataset.line_check import UNREADABLE
 from core.errors import BadInput
 
@@ -23,6 +24,7 @@ _MAX_FIELD = (
 _READ_AGAIN = 32 << 20  # characters; a file that needs more of this is no table
 _LONGEST_LINE = 32 << 20
 _SHOWN = 500
+_ALONE = ("text", *CHAT_COLUMNS.split())  # columns that need no other
 _SEPARATOR = re.compile(r"(?:\ufeff)?[\"']?sep=(.)[\"']?\s*$", re.IGNORECASE)
 _QUOTED = re.compile(r'"[^"]*"')
 
@@ -145,6 +147,6 @@ def _check_header(record: _Record | None) -> list[str]:
     doubled = sorted({name for name in header if header.count(name) > 1})
     if doubled:
         raise BadInput(f"The table's first line names the column '{doubled[0]}' twice.", "Give each its own name.")
-    if len(header) < 2:
+    if len(header) < 2 and "".join(header).lower().strip() not in _ALONE:
         raise BadInput("The table's first line names fewer than two columns.", "Begin with a line of column names.")
     return header

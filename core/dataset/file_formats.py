@@ -11,7 +11,7 @@ import os
 import re
 import zlib
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice, pairwise, repeat
 from pathlib import Path
@@ -21,6 +21,7 @@ from core.dataset import encodings, row_index
 from core.dataset.csv_reader import read_table
 from core.dataset.findings import Unit
 from core.dataset.line_check import BOM, to_line
+from core.dataset.message_reading import as_list
 from core.dataset.other_files import refuse_other
 from core.dataset.progress import Meter
 from core.errors import BadInput
@@ -28,6 +29,7 @@ from core.errors import BadInput
 SUFFIXES = ("jsonl", "json", "csv", "tsv", "parquet", "gz", "zst", "txt")
 _BATCH_ROWS = 100
 _CHUNK, _END = 1 << 16, "\n"
+_FEWEST_NAMED = 10  # objects alike under names of their own are rows
 _MOST_LINES = 5_000  # of a preview
 _MAX_MEMBER = 32 << 20  # characters of one object; no conversation is that long
 _FREE_BYTES = 1 << 30  # left on the disk
@@ -277,7 +279,12 @@ def _as_line(row: Any) -> bytes:
     try:
         return to_line(row)
     except (TypeError, ValueError):  # dates, decimals and bytes of a table
-        return json.dumps(row, default=str).encode()
+        return json.dumps(row, default=_say).encode()
+
+
+def _say(value: Any) -> str:
+    """Return what JSON has no words for; of a picture or a sound, only how long it is."""
+    return f"{len(value):,} bytes" if isinstance(value, bytes) else str(value)
 
 
 def _is_list(start: bytes, whole: bool) -> bool:
@@ -322,6 +329,9 @@ def _read_one(path: Path) -> Iterator[tuple[int, Any]]:
         raise BadInput("The JSON file is not UTF-8 text.", "Save it as UTF-8.", str(error)) from error
     except RecursionError as error:
         raise BadInput("The JSON file is nested too deeply.", "Write one object per line.", str(error)) from error
+    if rows := _turn(whole):
+        yield from ((1, row) for row in rows)
+        return
     lists = [key for key, value in whole.items() if isinstance(value, list)]
     if len(lists) != 1 or "messages" in whole or "conversations" in whole:
         yield 1, whole
@@ -331,6 +341,26 @@ def _read_one(path: Path) -> Iterator[tuple[int, Any]]:
         line += text.count("\n", at, begin)
         at = begin
         yield line, member
+
+
+def _turn(whole: dict[str, Any]) -> list[Any]:
+    """Return the rows of a table that is written by its columns, as pandas does, or under its rows' names; else []."""
+    values = list(whole.values())
+    if len(values) < 2:
+        return []
+    if all(isinstance(value, list) and value and not isinstance(value[0], dict) for value in values):
+        return (
+            [dict(zip(whole, row, strict=True)) for row in zip(*values, strict=True)] if _same(map(len, values)) else []
+        )
+    if not all(isinstance(value, dict) and value for value in values) or not _same(map(tuple, values)):
+        return []
+    if next(iter(values[0])) == "0":
+        return [{name: column[at] for name, column in whole.items()} for at in values[0]]
+    return values if len(values) >= _FEWEST_NAMED else []
+
+
+def _same(values: Iterable[Any]) -> bool:
+    return len(set(values)) == 1
 
 
 def _members(text: str, name: str) -> Iterator[tuple[int, Any]]:
@@ -440,6 +470,9 @@ def _read_list(path: Path, mended: list[str]) -> Iterator[tuple[int, Any]]:
                 try:
                     member, end = decoder.raw_decode(text)
                 except json.JSONDecodeError as error:
+                    if ended and not count and isinstance(python := as_list(f"[{text}"), list):
+                        yield from ((1, member) for member in python)
+                        return
                     if ended or len(text) > _MAX_MEMBER:
                         raise _DamagedListError(*_list_words(count, error)) from error
                     text, ended = _more(file, text)

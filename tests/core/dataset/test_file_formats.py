@@ -238,3 +238,23 @@ def test_a_list_whose_end_is_missing_is_read_and_called_damaged(home: Home) -> N
     found = from_upload("a.json", write_list(GOOD, 1)[:-1].encode())
     assert (found.usable, len(rows_by_line(found))) == (True, 20)
     assert mended(found).startswith("The JSON list is damaged.")
+
+
+BY_COLUMNS = {"question": [f"q{n}" for n in range(12)], "answer": [f"a{n}" for n in range(12)]}
+ROWS = [dict(zip(BY_COLUMNS, row, strict=True)) for row in zip(*BY_COLUMNS.values(), strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("columns.json", json.dumps(BY_COLUMNS)),
+        ("frame.json", json.dumps({name: dict(enumerate(cells)) for name, cells in BY_COLUMNS.items()})),
+        ("named.json", json.dumps({f"row {at}": row for at, row in enumerate(ROWS)})),
+        ("python.txt", str(ROWS)),
+        ("alone.csv", "messages\n" + "".join(f"\"[{{'human': 'q{n}', 'gpt': 'a{n}'}}]\"\n" for n in range(12))),
+    ],
+)
+def test_rows_are_read_however_a_program_wrote_them_together(home: Home, name: str, content: str) -> None:
+    rows = rows_by_line(from_upload(name, content.encode()))
+    texts = [tuple(one["content"] for one in json.loads(row)["messages"]) for row in rows.values()]
+    assert sorted(texts) == sorted(zip(*BY_COLUMNS.values(), strict=True))
