@@ -31,7 +31,7 @@ _SHOWN_CHARACTERS = 600
 def draw(dataset: ChatDataset, preparation_id: str | None) -> None:
     """Draw the columns, what is not used of them, and the mapping. preparation_id: whose files can be read again."""
     shape, held = dataset.shape, datasets.read_columns(dataset)
-    if shape is None:
+    if shape is None or not shape.columns:  # no row could be read, which the findings say
         return
     st.header("Columns")
     st.text(words.visible(shape.words))
