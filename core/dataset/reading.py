@@ -114,9 +114,11 @@ def read_as_chat(
         scan, shaped = _look(path, found, meter)
     if scan is not None and found.is_contract and has_errors(path):
         shaped = _reshape(path, found, meter)  # odd rows among the others: another name of a role, parts of texts
-    if shaped is not None:
+    if shaped is not None and (scan is None or shaped.changed):
         shaped.settle(path)
-        scan = scan_file(path, meter) if scan is None or shaped.changed else scan
+        scan = scan_file(path, meter)
+    elif shaped is not None:  # it is scanned as it stands, with its blank lines
+        shaped.path.unlink()
     assert scan is not None
     report = check_scanned(path, scan, minimum_rows, given.unit)
     if not found.is_recognised and found.columns:  # said once, of the whole file

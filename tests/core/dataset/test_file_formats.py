@@ -258,3 +258,14 @@ def test_rows_are_read_however_a_program_wrote_them_together(home: Home, name: s
     rows = rows_by_line(from_upload(name, content.encode()))
     texts = [tuple(one["content"] for one in json.loads(row)["messages"]) for row in rows.values()]
     assert sorted(texts) == sorted(zip(*BY_COLUMNS.values(), strict=True))
+
+
+def test_blank_lines_among_lines_that_cannot_be_read_move_no_row(home: Home) -> None:
+    lines = [
+        json.dumps({"messages": [{"role": "user", "content": f"q{n}"}, {"role": "assistant", "content": f"a{n}"}]})
+        for n in range(12)
+    ]
+    found = from_upload("gaps.jsonl", "\n".join([*lines[:6], "and so on", "", *lines[6:]]).encode())
+    rows = rows_by_line(found)
+    assert [(one.code, one.lines) for one in found.findings] == [("not_json", (7,))]
+    assert json.loads(rows[9]) == json.loads(lines[6])
