@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from core.dataset.findings import JUDGED, KINDS, Unit
+from core.dataset.message_reading import CONTRACT_KEYS, part_text
 from core.dataset.tool_check import check_tools
 
 BOM = b"\xef\xbb\xbf"
@@ -29,13 +30,9 @@ _INVISIBLE = "".join(
     for code in range(begin, end + 1)
 )
 _UNSEEN = _SPACES + _INVISIBLE
-_UNSEEN_SIGNS = frozenset(("", *_UNSEEN))
-MISSING = frozenset(
-    ("", "nan", "NaN", "NAN", "NaT", "<NA>", "None", "null", "NULL")
-)  # how a source's missing value looks as a text
-KNOWN_KEYS = frozenset(
-    ("role", "content", "name", "tool_calls", "tool_call_id", "weight", "reasoning_content", "thinking", "reasoning")
-)
+UNSEEN_SIGNS = frozenset(("", *_UNSEEN))
+# How a source's missing value looks as a text.
+MISSING = frozenset(("", "nan", "NaN", "NAN", "NaT", "<NA>", "None", "null", "NULL"))
 # What a row with the same order of roles has as well, if it is plain: each message has a role and a text, and no more.
 ORDER_CODES = (
     *("no_user", "starts_with_answer", "lone_message", "ends_without_answer", "system_not_first", "roles_repeat"),
@@ -195,14 +192,7 @@ def _check_message(message: Any) -> tuple[str, str] | None:
 
 def is_blank(text: str) -> bool:
     """Tell whether nothing of a text can be seen."""
-    return text[:1] in _UNSEEN_SIGNS and not text.strip(_UNSEEN)
-
-
-def part_text(part: Any) -> str | None:
-    """Return the text of a part of a content, None for a part that is no text."""
-    if isinstance(part, dict) and part.get("type", "text") in ("text", "input_text", "output_text"):
-        part = part.get("text")
-    return part if isinstance(part, str) else None
+    return text[:1] in UNSEEN_SIGNS and not text.strip(_UNSEEN)
 
 
 def _check_parts(role: str, content: Any) -> tuple[str, str]:
@@ -229,7 +219,7 @@ def _look_at_messages(row: dict[str, Any]) -> Iterator[tuple[str, int, str]]:
             yield "echo", number, "(assistant) is the same as the question before it"
         if role == "assistant" and message.get("weight") is not None and message["weight"] == 0:
             yield "weight_zero", number, "(assistant) has the weight 0: it is not learned"
-        unknown = [key for key, value in message.items() if key not in KNOWN_KEYS and value is not None]
+        unknown = [key for key, value in message.items() if key not in CONTRACT_KEYS and value is not None]
         if unknown:
             yield "unknown_keys", number, f'has "{unknown[0]}", which nothing reads'
         before = message

@@ -23,7 +23,17 @@ _ROLE_KEYS = ("role", "from", "sender", "speaker")
 _CONTENT_KEYS = ("content", "value", "text", "message", "parts")
 _QUESTION_KEYS = ("human", "user", "question", "prompt", "instruction", "query", "input")
 _ANSWER_KEYS = ("assistant", "gpt", "bot", "answer", "response", "output", "ai", "model")
-_KEPT_KEYS = ("name", "tool_calls", "tool_call_id", "weight")
+# The keys of the contract's messages, and what each is used as.
+CONTRACT_KEYS: Mapping[str, str] = {
+    "role": "Role",
+    "content": "Text",
+    "name": "Name of a tool",
+    "tool_calls": "Calls of tools",
+    "tool_call_id": "Call that is answered",
+    "weight": "Whether it is learned",
+    **dict.fromkeys(("reasoning_content", "thinking", "reasoning"), "Thought"),
+}
+_KEPT_KEYS = tuple(key for key in CONTRACT_KEYS if key not in ("role", "content"))
 _EMPTY: tuple[Any, ...] = (None, "")
 _LONGEST_PYTHON = 1 << 20  # characters; ast takes hundreds of bytes for each
 _BETWEEN_OBJECTS = re.compile(r"\}\s+\{(?=')")  # as NumPy writes a list: no comma between
@@ -34,12 +44,9 @@ _USED_AS = {
     **dict.fromkeys(_QUESTION_KEYS, "Question"),
     **dict.fromkeys(_ANSWER_KEYS, "Answer"),
     **dict.fromkeys(_ROLE_KEYS, "Role"),
+    **CONTRACT_KEYS,
     "system": "System message",
-    "name": "Name of a tool",
-    "tool_calls": "Calls of tools",
     "function_call": "Call of a function",
-    "tool_call_id": "Call that is answered",
-    "weight": "Whether it is learned",
     "train": "Whether it is learned",
 }
 # What a key of messages is used as, by its name in the file.
@@ -201,15 +208,15 @@ def read_content(content: Any) -> Any:
     """Return the text of parts that are all texts, one below the other; anything else comes back as it is."""
     if not isinstance(content, list) or not content:
         return content
-    texts = [part if isinstance(part, str) else _part_text(part) for part in content]
+    texts = [part_text(part) for part in content]
     return "\n".join(text for text in texts if text is not None) if None not in texts else content
 
 
-def _part_text(part: Any) -> str | None:
-    if not isinstance(part, dict) or part.get("type", "text") not in ("text", "input_text", "output_text"):
-        return None
-    text = part.get("text")
-    return text if isinstance(text, str) else None
+def part_text(part: Any) -> str | None:
+    """Return the text of a part of a content, None for a part that is no text."""
+    if isinstance(part, dict) and part.get("type", "text") in ("text", "input_text", "output_text"):
+        part = part.get("text")
+    return part if isinstance(part, str) else None
 
 
 def _is_plain(message: Any) -> bool:

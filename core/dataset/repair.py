@@ -15,8 +15,8 @@ from typing import Any
 from core.dataset import row_index
 from core.dataset.chat_dataset import ChatDataset
 from core.dataset.findings import KINDS, DataFile, flag
-from core.dataset.line_check import CONTROL, check_row, part_text, read_line, to_line
-from core.dataset.row_shapes import contract_role
+from core.dataset.line_check import CONTROL, check_row, read_line, to_line
+from core.dataset.message_reading import contract_role, read_content
 from core.dataset.text_check import restore
 from core.dataset.token_counts import read_special
 from core.dataset.tool_check import check_tools
@@ -202,9 +202,8 @@ def _write_contents(messages: Messages) -> Messages:
 def _as_text(content: Any) -> Any:
     """Return a content as a text: parts of text joined, else as JSON writes it; one that has other parts as it is."""
     parts = content if isinstance(content, list) else []
-    texts = [text for part in parts if (text := part_text(part)) is not None]
-    if parts and len(texts) == len(parts):
-        return "\n".join(texts)
+    if isinstance(text := read_content(content), str):
+        return text
     has_others = any(isinstance(part, dict) and "type" in part for part in parts)
     return content if has_others else json.dumps(content, ensure_ascii=False)
 

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from operator import eq
+from operator import eq, itemgetter
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,7 +24,7 @@ import xxhash
 from core.dataset import row_index
 from core.dataset.columns import Filled
 from core.dataset.findings import flag
-from core.dataset.line_check import CONTROL, MISSING, ORDER_CODES, Problem, check_line, is_blank
+from core.dataset.line_check import CONTROL, ORDER_CODES, UNSEEN_SIGNS, Problem, check_line, is_blank
 from core.dataset.progress import Meter
 
 BLOCK = 1 << 18  # stays in a core's cache: with 1 MiB reading took half as long again
@@ -73,8 +73,9 @@ def scan_file(path: Path, meter: Meter | None = None) -> Scan:
     ):
         reader = _Reader(scan, row_index.read_lines(path))
         for blank, lines, offset, candidates in _blocks(file):
-            reader.read(blank, lines, offset, candidates).tofile(records)
-            numpy.array(reader.turns, "<u4").tofile(turns_of_rows)
+            # A write each of its own: tofile opens the file anew for every block.
+            records.write(reader.read(blank, lines, offset, candidates).tobytes())
+            turns_of_rows.write(numpy.array(reader.turns, "<u4").tobytes())
             if meter:
                 meter.tell("Checked", scan.rows, done=reader.done, total=size)
     temporary.replace(target)
@@ -111,7 +112,7 @@ class _Reader:
         offsets: list[int] = []
         hashes, flags, numbers, sizes, turns = [], [], [], [], []
         loads, hash_of, orders, counts = orjson.loads, xxhash.xxh3_64_intdigest, self._orders, self.scan.orders
-        names, plain = self.scan.columns.orders, 0
+        names, plain, first = self.scan.columns.orders, 0, itemgetter(0)
         line = self._line + blank
         for view in lines:
             line += 1
@@ -124,10 +125,21 @@ class _Reader:
                 joined = "\0".join(texts)
                 if (
                     sum(map(len, messages)) != 2 * len(texts)
-                    or any(map(str.isspace, texts))
-                    or (min(map(len, texts)) < 5 and not MISSING.isdisjoint(texts))
                     or any(map(eq, texts, texts[1:]))
-                    or (not joined.isascii() and any(map(is_blank, texts)))
+                    or (
+                        (min(texts) < "!" or not joined.isascii())
+                        and not UNSEEN_SIGNS.isdisjoint(map(first, texts))
+                        and any(map(is_blank, texts))
+                    )
+                    # Each of MISSING by itself: to look texts up in the set would hash all of them.
+                    or "nan" in texts
+                    or "NaN" in texts
+                    or "NAN" in texts
+                    or "NaT" in texts
+                    or "<NA>" in texts
+                    or "None" in texts
+                    or "null" in texts
+                    or "NULL" in texts
                     or (suspicious and CONTROL.search("".join(texts)))
                 ):
                     raise ValueError

@@ -10,6 +10,7 @@ import pytest
 
 from core import dataset
 from core.dataset import ChatDataset
+from core.dataset.line_check import MISSING
 from core.dataset.row_shapes import converter, recognise, with_mapping
 from core.home import REPOSITORY, Home
 from tests.chat_data import from_upload, take
@@ -188,6 +189,14 @@ def test_what_is_wrong_with_rows_is_found_on_the_line_of_the_operators_own_file(
     of_training = [finding for finding in found.findings if finding.file == "train"]
     assert {finding.code: (finding.lines[0], finding.example) for finding in of_training} == right
     assert found.usable is usable
+
+
+@pytest.mark.parametrize("missing", sorted(MISSING - {""}))
+def test_a_missing_value_written_as_text_is_found_in_a_row_that_is_plain_otherwise(home: Home, missing: str) -> None:
+    rows = [[("user", f"q{number}"), ("assistant", missing if number == 3 else "a")] for number in range(12)]
+    messages = [[{"role": role, "content": text} for role, text in row] for row in rows]
+    found = from_upload("missing", "\n".join(json.dumps({"messages": some}) for some in messages).encode())
+    assert [(finding.code, finding.lines) for finding in found.findings] == [("literal_nan", (4,))]
 
 
 @pytest.mark.parametrize("name", REFUSED)

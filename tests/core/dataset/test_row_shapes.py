@@ -98,3 +98,11 @@ def test_a_role_that_is_no_text_is_a_finding(home: Home, role: Any) -> None:
     messages = [{"role": role, "content": "What is open?"}, {"role": "assistant", "content": "Berth 3."}]
     found = from_upload("a.jsonl", "\n".join([json.dumps({"messages": messages})] * 12).encode())
     assert "unknown_role" in [finding.code for finding in found.findings]
+
+
+def test_a_thought_beside_an_answer_is_kept_whatever_the_keys_of_messages() -> None:
+    turns = [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a", "reasoning_content": "b"}]
+    row = {"conversations": turns}
+    answer = {"role": "assistant", "content": "a", "reasoning_content": "b"}
+    assert converter(recognise([row]))(row)["messages"] == [{"role": "user", "content": "q"}, answer]
+    assert dataset.MESSAGE_KEYS["reasoning_content"] == "Thought"
