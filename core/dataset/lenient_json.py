@@ -21,6 +21,7 @@ from core.dataset import row_index
 from core.dataset.encodings import NO_UTF8
 from core.dataset.file_formats import Reading, keep_lines
 from core.dataset.form import is_messages
+from core.dataset.line_check import to_line
 from core.dataset.progress import Meter
 
 LONGEST = 32 << 20  # characters of one object; no conversation is that long
@@ -38,6 +39,10 @@ _SAID = {
     "damaged": ("The JSON list is damaged. Its objects were read one by one.",) * 2,
     "marks": ("1 line held a byte order mark.", "{:,} lines held a byte order mark."),
     "returns": ("The lines ended in carriage returns alone.", ""),
+    "numbers": (
+        "1 line held NaN or Infinity, which JSON does not know: they are empty.",
+        "{:,} lines held NaN or Infinity, which JSON does not know: they are empty.",
+    ),
     "lists": ("", ""),  # a list of messages a line is a known form
     "python": ("1 line was written as Python writes it.", "{:,} lines were written as Python writes them."),
 }
@@ -111,6 +116,9 @@ class Lenient:
 
     def _take_list(self, text: str) -> list[str]:
         """Return a line of JSON; a list of messages as an object that holds it, a list of other objects as these."""
+        if (numbers := _without_constants(text)) != text:
+            self.counts["numbers"] += 1
+            text = numbers
         value = json.loads(text) if text.startswith("[") else None
         if is_messages(value):
             self.counts["lists"] += 1
@@ -118,7 +126,7 @@ class Lenient:
         if not value or not all(isinstance(one, dict) for one in value):
             return [text]
         self.counts["joined"] += 1
-        return [json.dumps(one, ensure_ascii="\\ud" in text) for one in value]
+        return [to_line(one).decode() for one in value]
 
     def _read_line(self, text: str) -> list[str]:
         """Return the objects on a line, none if it holds anything else."""
@@ -186,6 +194,15 @@ def _reads(text: str) -> bool:
     except (ValueError, RecursionError):
         return False
     return True
+
+
+def _without_constants(text: str) -> str:
+    """Return a line of JSON with null for NaN and Infinity, which Python writes though JSON does not know them."""
+    found: list[str] = []
+    if "NaN" not in text and "Infinity" not in text:
+        return text
+    value = json.loads(text, parse_constant=found.append)
+    return to_line(value).decode() if found else text
 
 
 def _split(text: str) -> list[str]:

@@ -269,3 +269,12 @@ def test_blank_lines_among_lines_that_cannot_be_read_move_no_row(home: Home) -> 
     rows = rows_by_line(found)
     assert [(one.code, one.lines) for one in found.findings] == [("not_json", (7,))]
     assert json.loads(rows[9]) == json.loads(lines[6])
+
+
+def test_numbers_that_json_does_not_know_are_no_values(home: Home) -> None:
+    lines = [json.dumps(json.loads(row) | {"score": float("nan")}) for row in GOOD]
+    found = from_upload("a.jsonl", "\n".join([*lines, say("NaN", "Infinity")]).encode())
+    assert found.usable
+    assert json.loads(rows_by_line(found)[1])["score"] is None
+    assert json.loads(rows_by_line(found)[21]) == json.loads(say("NaN", "Infinity"))
+    assert mended(found) == "20 lines held NaN or Infinity, which JSON does not know: they are empty."
