@@ -107,8 +107,13 @@ def make_conversations(
 def write_jsonl(path: Path, rows: list[Any]) -> Path:
     """Write rows as JSON Lines."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    path.write_text(to_jsonl(rows), encoding="utf-8")
     return path
+
+
+def to_jsonl(rows: list[Any]) -> str:
+    """Return rows as JSON Lines."""
+    return "".join(json.dumps(row) + "\n" for row in rows)
 
 
 def _make_tokenizer() -> Tokenizer:

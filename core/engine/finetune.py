@@ -40,6 +40,8 @@ def finetune(step: Step) -> None:
     settings = read_settings(step.parameters)
     touch_ahead(step.path("model_dir"))
     step.report_progress("loading")
+    for note in step.config.get("notes", []):
+        step.say(note)
     warnings.simplefilter("ignore", FutureWarning)  # libraries talking to each other, in a log an operator reads
     os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
 

@@ -168,6 +168,8 @@ class PipelinePlan:
     gpus: int
     outputs: dict[str, str]
     """Which output of the component each output of the pipeline is."""
+    notes: list[str] = field(default_factory=list)
+    """Lines that the trainer's log begins with: what was asked and is not done."""
 
 
 @dataclass(frozen=True)

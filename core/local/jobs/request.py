@@ -88,6 +88,7 @@ def _read_pipeline(backend: Backend, name: str, properties: Document) -> tuple[P
     node = _only_node(backend, properties)
     values, uris = _node_inputs(node, properties)
     _check_refused(uris)
+    notes = _leave_out_deepspeed(values) if backend.profile.is_azure else []
     if problems := component.check_inputs(values):
         raise WireError(400, "BadRequest", " ".join(problems), [("InvalidInput", problem) for problem in problems])
     default_compute = _last(
@@ -112,12 +113,21 @@ def _read_pipeline(backend: Backend, name: str, properties: Document) -> tuple[P
         cores=min(size.cores, backend.machine.cores),
         gpus=min(size.gpus, int(values.get("number_of_gpu_to_use_finetuning", "1"))),
         outputs=_bound_outputs(node, properties),
+        notes=notes,
     )
     steps = tuple(
         Step(f"{name}_{number}", step.name, step.title, step.program, RunState(step.name))
         for number, step in enumerate(component.STEPS, 1)
     )
     return plan, computes["compute_finetune"], steps
+
+
+def _leave_out_deepspeed(values: dict[str, str]) -> list[str]:
+    """Take DeepSpeed out of the literals, and say so: a region's models ask for it by default."""
+    if values.get("apply_deepspeed") != "true":
+        return []
+    values["apply_deepspeed"] = "false"
+    return ["DeepSpeed (apply_deepspeed) is ignored: it spreads a model over GPUs, and this trainer is one process."]
 
 
 def _only_node(backend: Backend, properties: Document) -> Document:

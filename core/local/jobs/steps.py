@@ -78,6 +78,7 @@ def _config(backend: Backend, job: Job, plan: PipelinePlan, step: Step) -> Docum
             "base": plan.base,
             "cores": plan.cores,
             "go_on": step.attempt > 1,
+            "notes": plan.notes,
         },
         "convert": {"model_dir": str(folders["finetune"] / "model"), "base": plan.base},
     }

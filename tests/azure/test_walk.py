@@ -1,0 +1,125 @@
+"""The whole way on Azure, in the order an operator goes it: all is real but the data centre and the bill."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from core.azureml.access import check_access
+from core.catalog import base_models, compute
+from core.errors import BadInput
+from core.operations import list_receipts, start_create_compute, start_deploy, start_launch, start_teardown
+from core.runs import jobs
+from core.runs.logs import read_log
+from core.runs.metrics import read_metrics
+from core.runs.states import FINE_TUNE, Run
+from core.serving import chat, endpoints
+from core.teardown.inventory import list_inventory
+from core.teardown.plan import plan_teardown
+from tests.azure.behind import WORKSPACE_PATH
+from tests.azure.prices import PER_HOUR
+from tests.azure.sites import PRICES, PUBLIC
+from tests.azure.stand_in import SIZE, running_stand_in
+from tests.azure.walking import COMPUTE, Walk, walking
+from tests.tiny_model import NAME
+
+ENDPOINT = "kettle-1"
+QUESTION = [{"role": "user", "content": "What is the kettle 3?"}]
+
+
+@pytest.fixture
+def walk(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Walk]:
+    """An operator at a stand-in whose trainer and scorer are the real ones."""
+    with running_stand_in(tmp_path_factory.mktemp("azure")) as azure:
+        for name, value in azure.environment.items():
+            monkeypatch.setenv(name, value)
+        with walking(azure) as operator:
+            yield operator
+
+
+@pytest.mark.slow
+def test_a_model_is_found_tuned_served_asked_and_taken_down_with_its_price_beside_it(walk: Walk) -> None:
+    """Takes 40 s: the tiny model is trained, and served, by the real engine."""
+    assert {line.state for line in check_access(walk.conn.settings)} == {"ok"}
+    assert walk.conn.costs_money
+    pick_a_compute(walk)
+    run = tune(walk)
+    serve_and_ask(walk, run)
+    take_down(walk)
+    check_what_was_asked(walk)
+
+
+def pick_a_compute(walk: Walk) -> None:
+    (model,) = base_models.list_base_models(walk.conn, "tiny")
+    assert (model.name, model.runs_on, model.finetunable) == (NAME, "", True)
+    sizes = compute.list_allowed_sizes(compute.list_sizes(walk.conn), model.finetune)
+    prices = {size.name: compute.price_of(walk.conn, size) for size in sizes}
+    assert {name: price.per_hour for name, price in prices.items()} == {name: PER_HOUR[name] for name in prices}
+    picked = compute.suggest_size(sizes, compute.list_quota(walk.conn))
+    assert (picked.name, prices[picked.name].words) == (SIZE, "$3.67/h")
+    until = datetime.now(UTC) + timedelta(hours=8)
+    walk.finish(start_create_compute(walk.conn.alias, COMPUTE, picked.name, delete_at=until))
+    made = compute.get_compute(walk.conn, COMPUTE)
+    assert (made.state, made.price.words, made.nodes) == ("Succeeded", "$3.67/h", 0)
+
+
+def tune(walk: Walk) -> Run:
+    plan = walk.plan()
+    assert plan.ready, plan.failures
+    assert plan.recipe["apply_deepspeed"] == "true"
+    assert plan.estimate is not None
+    assert (plan.estimate.cost.low or 0) > 0, plan.estimate
+    ended = walk.finish(start_launch(plan))
+    run = jobs.get_run(walk.conn, ended.subject)
+    assert (run.state, run.error) == ("Completed", None)
+    assert {stage.state_word for stage in run.stages[:6]} == {"Completed"}
+    assert run.parameters["apply_deepspeed"] == "true"
+    log = read_log(walk.conn, run, FINE_TUNE).text
+    assert "DeepSpeed (apply_deepspeed) is ignored: it spreads a model over GPUs" in log
+    assert run.stages[6].state_word == "Completed", "it was evaluated"
+    assert len(read_metrics(walk.conn, run.name).get("loss").points) == 4
+    return run
+
+
+def serve_and_ask(walk: Walk, run: Run) -> None:
+    until = datetime.now(UTC) + timedelta(hours=8)
+    walk.finish(start_deploy(walk.conn.alias, run.name, "kettle", ENDPOINT, SIZE, until))
+    endpoint = endpoints.get_endpoint(walk.conn, ENDPOINT)
+    assert endpoint.live
+    assert endpoint.scoring_uri == f"https://{ENDPOINT}.eastus.inference.ml.azure.com/score"
+    said = list(chat.stream_chat(walk.conn, endpoint, QUESTION, chat.Sampling(max_tokens=8)))
+    assert len(said) > 2, "it comes in pieces"
+    assert said[-1].stats is not None
+    assert said[-1].stats.tokens == 8
+
+
+def take_down(walk: Walk) -> None:
+    inventory = list_inventory(walk.conn)
+    assert inventory.words == "$3.67/h"
+    assert [item.key for item in inventory.billing] == [f"endpoint:{ENDPOINT}"]
+    plan = plan_teardown(walk.conn, inventory, [f"endpoint:{ENDPOINT}", f"compute:{COMPUTE}"])
+    assert plan.sentences == ("This ends billing of $3.67/h. It cannot be undone.",)
+    with pytest.raises(BadInput, match="The name does not match"):
+        start_teardown(plan, "kettle")
+    walk.finish(start_teardown(plan, plan.confirm))
+    receipt = list_receipts()[0]
+    assert [(gone.kind, gone.name) for gone in receipt.gone] == [("endpoint", ENDPOINT), ("compute", COMPUTE)]
+    assert (receipt.per_hour_before, receipt.per_hour_after) == (PER_HOUR[SIZE], 0.0)
+
+
+def check_what_was_asked(walk: Walk) -> None:
+    """Hold that all went to Azure's own names, and that nothing that costs was sent twice."""
+    hosts = {each.url.split("/")[2] for each in walk.azure.rules.asked()}
+    endpoint = f"{ENDPOINT}.eastus.inference.ml.azure.com"
+    assert hosts == {PUBLIC.management, PUBLIC.api, PUBLIC.blobs, PRICES, endpoint}
+    things = (
+        "computes/gpu",
+        r"jobs/[^/]+(?<!-evaluation)",
+        "jobs/[^/]+-evaluation",
+        "onlineEndpoints/.+/deployments/.+",
+    )
+    for thing in things:
+        sent = walk.azure.rules.asked(rf"^PUT .*{WORKSPACE_PATH}/{thing}\?")
+        assert [each.status for each in sent] == [201], sent

@@ -1,0 +1,76 @@
+"""An operator who has connected to the stand-in, and waits there for nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from core.azureml.connection import Connection, connect
+from core.azureml.settings import save_settings
+from core.catalog.compute import get_compute
+from core.errors import NotFound
+from core.launch.drafts import create_draft
+from core.launch.plan import LaunchPlan
+from core.operations import Operation, get_operation, start_create_compute, start_runner
+from tests.azure.stand_in import SIZE, StandIn
+from tests.chat_data import from_upload
+from tests.launching import plan_launch
+from tests.tiny_model import NAME, make_conversations, to_jsonl
+from tests.waiting import wait_until
+
+COMPUTE = "gpu"
+
+
+@dataclass(frozen=True)
+class Walk:
+    """One operator, the stand-in around, and the runner that carries out what the operator starts."""
+
+    azure: StandIn
+    conn: Connection
+
+    def finish(self, operation: Operation, state: str = "done") -> Operation:
+        """Wait for the end of an operation, putting the workspace's clock forward; return it as it ended."""
+
+        def look() -> Operation | None:
+            self.azure.advance(60)
+            now = get_operation(operation.id)
+            return now if now.finished else None
+
+        ended = wait_until(look, lambda: get_operation(operation.id), timeout_s=120, every_s=0.1)
+        assert ended.state == state, (ended.title, ended.error, ended.note, ended.steps)
+        return ended
+
+    def ensure_compute(self) -> None:
+        """Create the compute, unless an earlier test of the module did."""
+        try:
+            get_compute(self.conn, COMPUTE)
+        except NotFound:
+            self.finish(start_create_compute(self.conn.alias, COMPUTE, SIZE))
+
+    def plan(self, **parameters: Any) -> LaunchPlan:
+        """Return a launch of the tiny model on a dozen conversations, as its page checks it."""
+        data = from_upload("kettle", to_jsonl(make_conversations(12)).encode())
+        draft = create_draft(
+            self.conn.alias,
+            model=NAME,
+            model_version="1",
+            compute=COMPUTE,
+            dataset=data.key,
+            parameters={"max_steps": 4, **parameters},
+        )
+        return plan_launch(self.conn, draft)
+
+
+@contextmanager
+def walking(azure: StandIn) -> Iterator[Walk]:
+    """Connect, and carry out what is started for the block; this process is the operator's already."""
+    settings = azure.settings()
+    save_settings(settings)
+    runner = start_runner(azure.home)
+    try:
+        yield Walk(azure, connect(settings, home=azure.home))
+    finally:
+        runner.stopping.set()
+        wait_until(lambda: not runner.alive)
