@@ -16,7 +16,7 @@ Fits = Callable[[Any], bool]  # whether a value is what a column of a form holds
 
 CHAT_COLUMNS = "messages conversations conversation contents chat_messages dialogue dialog chat items turns"
 SYSTEM = "system system_prompt system_message system_instruction systeminstruction"
-HISTORY = "history"
+HISTORY = "history chat_history conversation_history"
 TOOLS = "tools functions"
 CONTEXT = "input context article passage document"
 QUESTIONS = "question prompt instruction query problem input user human input_text inputs"
@@ -82,6 +82,11 @@ def is_object(value: Any) -> bool:
 def is_messages(value: Any) -> bool:
     """Whether it is a list of messages that name their roles, or one such message."""
     return "/" in style_of(value)
+
+
+def is_chat(value: Any) -> bool:
+    """Whether it is a conversation in any style, or none at all."""
+    return value in _EMPTY or style_of(value) != ""
 
 
 def is_asked(value: Any) -> bool:

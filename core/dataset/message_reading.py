@@ -120,7 +120,9 @@ def read_chat(value: Any) -> list[Any] | None:
     if isinstance(value, str):
         return read_transcript(value)
     if isinstance(value, dict):
-        return read_chat(inner) if (inner := _unwrap(value)) is not None else read_messages([value])
+        if (inner := _unwrap(value)) is not None:
+            return read_chat(inner)
+        return _read_pair(value) if _keys_style(value) == "pairs" else read_messages([value])
     if not isinstance(value, list):
         return None
     match style_of(value):

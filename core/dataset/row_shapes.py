@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from core.dataset.form import ANSWERS, CHAT_COLUMNS, QUESTIONS, Fits, Form, is_text, is_wordy
+from core.dataset.form import ANSWERS, CHAT_COLUMNS, HISTORY, QUESTIONS, SYSTEM, Fits, Form, is_chat, is_text, is_wordy
 from core.dataset.known_forms import FORMS
 from core.dataset.line_check import UNREADABLE
 from core.dataset.message_reading import (
@@ -124,15 +124,21 @@ class _Sample:
     def chat_columns(self) -> list[str]:
         """Return all columns, those that are named like a conversation first."""
         named = [self.lower[name] for name in CHAT_COLUMNS.split() if name in self.lower]
-        return named + [name for name in self.columns if name not in named and name.lower() not in _NO_CHAT]
+        asked, answered = (any(name in self.lower for name in names.split()) for names in (QUESTIONS, ANSWERS))
+        unfit = (*_NO_CHAT, *HISTORY.split()) if asked and answered else _NO_CHAT
+        return named + [name for name in self.columns if name not in named and name.lower() not in unfit]
 
     def map(self, mapping: Mapping[str, str], found: Mapping[str, str]) -> dict[str, str]:
         """Return part -> column for the parts that these rows have. found: the columns of what a form needs."""
         chosen: dict[str, str] = {}
         for part, names in mapping.items():
-            known = found.get(names) or next((self.lower[name] for name in names.split() if name in self.lower), None)
-            if known and known not in chosen.values():
-                chosen[part] = known
+            named = [self.lower[name] for name in names.split() if name in self.lower]
+            columns = [found[names]] if names in found else named
+            left = [name for name in columns if name not in chosen.values()]
+            if part == "history":
+                left = [name for name in left if self.count(name, is_chat)]
+            if left:
+                chosen[part] = left[0]
         return chosen
 
 
@@ -241,7 +247,9 @@ def _guess(sample: _Sample) -> Shape:
     texts = [
         name
         for name in sample.columns
-        if not _IDENTIFIER.search(name) and sample.count(name, is_wordy) * 2 >= len(sample.rows)
+        if not _IDENTIFIER.search(name)
+        and name.lower() not in SYSTEM.split()
+        and sample.count(name, is_wordy) * 2 >= len(sample.rows)
     ]
     user = _find_word(texts, QUESTIONS)
     assistant = _find_word([name for name in texts if name != user], ANSWERS)
@@ -300,7 +308,7 @@ def _convert(row: dict[str, Any], mapping: Mapping[str, str]) -> Any:
     if any(isinstance(one, dict) and one.get("role") == "user" for one in answered):
         asked = []  # the answer is the whole conversation
     messages += asked + answered
-    _add_system(messages, row.get(mapping.get("system", "")))
+    _add_system(messages, _cell(row, mapping, "system"))
     return _with_tools({"messages": messages}, row, mapping)
 
 
@@ -311,7 +319,7 @@ def _read_chat(value: Any, *, keep: bool) -> list[Any] | None:
 
 def _read_question(row: Mapping[str, Any], mapping: Mapping[str, str]) -> list[Any]:
     question = row.get(mapping["user"])
-    context = read_content(_lines(row.get(mapping.get("context", ""))))
+    context = read_content(_lines(_cell(row, mapping, "context")))
     if not isinstance(context, str) or not context.strip():
         return _read_turn(question, "user")
     if not isinstance(question, str) or not question.strip():
@@ -351,7 +359,7 @@ def _add_system(messages: list[Any], system: Any) -> None:
 
 def _with_tools(converted: dict[str, Any], row: Mapping[str, Any], mapping: Mapping[str, str]) -> dict[str, Any]:
     column = mapping.get("tools", "tools")
-    asked = row.get(mapping.get("user", ""))
+    asked = _cell(row, mapping, "user")
     tools = as_list(row.get(column) or (asked.get("tools") if isinstance(asked, dict) else None))
     if isinstance(tools, dict):
         tools = [tools]
@@ -360,6 +368,11 @@ def _with_tools(converted: dict[str, Any], row: Mapping[str, Any], mapping: Mapp
     if column.lower() == "functions" and isinstance(tools, list):
         tools = [{"type": "function", "function": function} for function in tools]
     return converted | {"tools": tools}
+
+
+def _cell(row: Mapping[str, Any], mapping: Mapping[str, str], part: str) -> Any:
+    """Return what a row has for a part, None where none is mapped: pandas leaves a column without a name."""
+    return row.get(mapping[part]) if part in mapping else None
 
 
 def _is_good(label: Any) -> bool:
