@@ -104,6 +104,7 @@ def _try(title: str, step: Callable[[], str]) -> AccessLine:
 
 
 def _sign_in(conn: Connection) -> str:
+    conn.credential.forget()  # another account may have signed in since
     claims = clouds.read_claims(conn.call("read", "the sign-in", conn.credential.get_token, conn.cloud.scope).token)
     user = claims.get("upn") or claims.get("name") or claims.get("appid") or "?"
     until = clouds.expiry_of(claims)

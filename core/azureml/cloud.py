@@ -30,6 +30,7 @@ from urllib.parse import urlsplit
 from azure.core.credentials import AccessToken, TokenCredential
 from azure.core.exceptions import ClientAuthenticationError
 
+from core.azureml.tokens import KeptTokens
 from core.home import Home
 
 CURRENT_CLOUD = "AZUREML_CURRENT_CLOUD"  # read and written by azure-ai-ml
@@ -180,6 +181,9 @@ class LocalCredential:
         }
         return AccessToken(jwt.encode(claims, self._home.secret(), algorithm="HS256"), now + self.lifetime_s)
 
+    def forget(self) -> None:
+        """Do nothing: each token is made anew."""
+
 
 @dataclass(frozen=True)
 class DeviceCode:
@@ -206,7 +210,7 @@ class AzureCredential:
         self.tenant_id = tenant_id
         self.sign_in = sign_in
         self._lock = threading.Lock()
-        self._proved: TokenCredential | None = None
+        self._proved: KeptTokens | None = None
 
     def get_token(self, *scopes: str, **options: Any) -> AccessToken:
         """Return a token, in the workspace's tenant where that is known."""
@@ -217,14 +221,19 @@ class AzureCredential:
             options.setdefault("tenant_id", self.tenant_id)
         return self._prove().get_token(*scopes, **options)
 
-    def _prove(self) -> TokenCredential:
+    def forget(self) -> None:
+        """Ask for each token anew from now on: a service refused one."""
+        if self._proved:
+            self._proved.forget()
+
+    def _prove(self) -> KeptTokens:
         with self._lock:
             if self._proved is None:
                 self._proved = self._find()
             return self._proved
 
-    def _find(self) -> TokenCredential:
-        default = self._default
+    def _find(self) -> KeptTokens:
+        default = KeptTokens(self._default)
         options: dict[str, Any] = {"tenant_id": self.tenant_id} if self.tenant_id else {}
         try:
             default.get_token(AZURE_SCOPE, **options)
@@ -233,7 +242,7 @@ class AzureCredential:
                 raise
         else:
             return default
-        asked = self._interactive(self.sign_in)
+        asked = KeptTokens(self._interactive(self.sign_in))
         asked.get_token(AZURE_SCOPE, **options)
         return asked
 

@@ -149,7 +149,7 @@ class Connection:
         try:
             return fn(*args, **kwargs)
         except service_exceptions() as error:
-            raise self._with_suggestion(translate(error, self.place, doing, what)) from error
+            raise self._completed(translate(error, self.place, doing, what)) from error
 
     def submit(self, what: str, job: Any, check: Callable[[dict[str, Any]], None]) -> Any:
         """Send a job; `check` is shown the properties that are about to be sent, and keeps them back by raising.
@@ -190,7 +190,7 @@ class Connection:
         if answer.ok:
             return answer
         failure = read_answer(answer.status_code, answer.headers, answer.text)
-        raise self._with_suggestion(explain(failure, self.place, doing, what))
+        raise self._completed(explain(failure, self.place, doing, what))
 
     def facts(self) -> WorkspaceFacts:
         """Ask the workspace who and where it is."""
@@ -275,8 +275,10 @@ class Connection:
             )
         return self.credential.get_token(self.cloud.scope).token
 
-    def _with_suggestion(self, error: TunedeckError) -> TunedeckError:
-        """Add the closest name where the workspace itself was not found."""
+    def _completed(self, error: TunedeckError) -> TunedeckError:
+        """Add the closest name where the workspace itself was not found; keep no token that was refused."""
+        if isinstance(error, SignInFailed):
+            self.credential.forget()
         if not isinstance(error, NotFound) or not error.message.startswith("Workspace "):
             return error
         group = self.workspace_path.rsplit("/workspaces/", 1)[0]

@@ -43,6 +43,8 @@ class Login:
     """Whether the operator has typed the device code on the other device."""
     refusal: str = ""
     """What every request for a token is refused with: "AADSTS700082: The refresh token …", as the service says it."""
+    code_scope: str = ""
+    """What the device code was asked for: the request for its token does not say that again."""
 
     def answer(self, host: str, path: str, form: dict[str, str]) -> Answer:
         """Answer a request to the login host. form: of its body or query."""
@@ -56,10 +58,11 @@ class Login:
         if path.endswith("openid-configuration"):
             return Answer.of(_endpoints(host, tenant))
         if path.endswith("/devicecode"):
-            return self._give_code()
+            return self._give_code(form.get("scope", ""))
         return self._give_token(tenant, form) if path.endswith("/token") else Answer(404)
 
-    def _give_code(self) -> Answer:
+    def _give_code(self, scope: str) -> Answer:
+        self.code_scope = scope
         return Answer.of(
             {
                 "user_code": CODE,
@@ -80,7 +83,7 @@ class Login:
         if grant == "client_credentials" and form.get("client_secret") != CLIENT_SECRET:
             return _refuse(WRONG_SECRET)
         home = TENANT if tenant in ("common", "organizations") else tenant
-        scope = form.get("scope", "")
+        scope = form.get("scope") or self.code_scope
         audience = (scope.split() or [""])[0].removesuffix("/.default")
         who = {"appid": form["client_id"]} if grant == "client_credentials" else {"upn": self.user, "oid": "ada"}
         given: dict[str, Any] = {
