@@ -47,7 +47,7 @@ def make_database(folder: Path) -> bytes:
     [
         ("a.jsonl", POINTER, "is a Git LFS pointer: " + POINTED),
         ("a.parquet", POINTER, "is a Git LFS pointer: " + POINTED),
-        ("a.jsonl.gz", gzip.compress(POINTER), "is a Git LFS pointer: " + POINTED),
+        ("a.jsonl.gz", gzip.compress(POINTER, mtime=0), "is a Git LFS pointer: " + POINTED),
         ("a.csv", b"/annex/objects/MD5E-s123--ab.csv\n", "is a git-annex pointer: " + POINTED),
         ("a.csv", b"../.git/annex/objects/x/y/MD5E-s123--ab", "is a git-annex pointer: " + POINTED),
         ("a.json", b"\n<!DOCTYPE html>\n<html><body>Sign in</body></html>", "is a web page, not the data."),
