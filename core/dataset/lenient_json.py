@@ -31,6 +31,7 @@ _MARK = "\ufeff"
 _DECODE = json.JSONDecoder().raw_decode
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*+"')
 _LAST_COMMA = re.compile(r'("(?:[^"\\]|\\.)*+")|,(?=\s*[}\]])')
+_ESCAPE = re.compile(r'(\\["\\/bfnrtu])|\\')
 _BETWEEN = re.compile(r"[\s,\ufeff]*")
 _SAID = {
     "joined": ("1 line held several objects.", "{:,} lines held several objects."),
@@ -42,6 +43,10 @@ _SAID = {
     "numbers": (
         "1 line held NaN or Infinity, which JSON does not know: they are empty.",
         "{:,} lines held NaN or Infinity, which JSON does not know: they are empty.",
+    ),
+    "escapes": (
+        "1 line held a tab or a backslash that was not written as JSON does.",
+        "{:,} lines held tabs or backslashes that were not written as JSON does.",
     ),
     "lists": ("", ""),  # a list of messages a line is a known form
     "python": ("1 line was written as Python writes it.", "{:,} lines were written as Python writes them."),
@@ -143,6 +148,9 @@ class Lenient:
         if row := _read_python(bare):
             self.counts["python"] += 1
             return self._take_list(row)
+        if row := _read_unescaped(bare):
+            self.counts["escapes"] += 1
+            return self._take_list(row)
         return _split_begun(bare) if self.is_list else []
 
     def _read_over_lines(self, text: str) -> list[str]:
@@ -203,6 +211,16 @@ def _without_constants(text: str) -> str:
         return text
     value = json.loads(text, parse_constant=found.append)
     return to_line(value).decode() if found else text
+
+
+def _read_unescaped(text: str) -> str:
+    """Return a line in whose texts tabs or backslashes stand as they are as JSON, "" if it is no such."""
+    doubled = _ESCAPE.sub(lambda found: found[1] or r"\\", text.strip().rstrip(","))
+    try:
+        value = json.loads(doubled, strict=False)
+    except (ValueError, RecursionError):
+        return ""
+    return json.dumps(value) if isinstance(value, (dict, list)) else ""
 
 
 def _split(text: str) -> list[str]:

@@ -260,6 +260,18 @@ def test_rows_are_read_however_a_program_wrote_them_together(home: Home, name: s
     assert sorted(texts) == sorted(zip(*BY_COLUMNS.values(), strict=True))
 
 
+def test_tabs_and_backslashes_that_stand_as_they_are_in_texts_are_read(home: Home) -> None:
+    line = (
+        '{"messages": [{"role": "user", "content": "q\t%d"}, {"role": "assistant", "content": "\\(x\\) \\\\ %d\\n"}]}'
+    )
+    found = from_upload("loose.jsonl", "\n".join(line % (n, n) for n in range(12)).encode())
+    assert [one.example for one in found.findings] == [
+        "12 lines held tabs or backslashes that were not written as JSON does."
+    ]
+    texts = [one["content"] for one in json.loads(rows_by_line(found)[1])["messages"]]
+    assert texts == ["q\t0", "\\(x\\) \\ 0\n"]
+
+
 def test_blank_lines_among_lines_that_cannot_be_read_move_no_row(home: Home) -> None:
     lines = [
         json.dumps({"messages": [{"role": "user", "content": f"q{n}"}, {"role": "assistant", "content": f"a{n}"}]})
