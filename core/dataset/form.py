@@ -71,7 +71,7 @@ def is_list(value: Any) -> bool:
 
 def is_several(value: Any) -> bool:
     """Whether it is a list of answers, each of which could stand alone."""
-    return isinstance(value, list) and not is_calls(value)
+    return isinstance(value, list) and value != [] and not is_calls(value) and not is_messages(value)
 
 
 def is_object(value: Any) -> bool:

@@ -125,7 +125,10 @@ REFUSED = (
         "Several answers to a question",
         "a question, `answers`, `completions`, `responses` or `generations`: lists",
         "Each question has several answers, better and worse ones. Keep the best one in a column of its own.",
-        {f"instruction {QUESTIONS}": is_any, "answers completions responses generations": is_several},
+        {
+            f"instruction {QUESTIONS}": is_any,
+            "answers completions responses generations answer response output": is_several,
+        },
     ),
     Form(
         "extracts",

@@ -191,6 +191,7 @@ REFUSED: list[tuple[str, dict[str, Any], list[Any] | None]] = [
     ("Critiques and revisions", {"scores": "1", "critiques": "x", "instruction": "q", "revision": "a"}, QA),
     ("Reflections", {"instruction": "q", "output": "x", "reflection": "y", "corrected": "a"}, QA),
     ("Several answers to a question", {"instruction": "q", "generations": ["a", "b"]}, None),
+    ("Several answers to a question", {"question": "q", "answer": ["a"]}, None),
     (QUIZ, {"question": "q", "choices": ["a", "b"], "answer": 1}, None),
     (QUIZ, {"question": "q", "choices": {"text": ["a", "b"]}, "answerKey": "B"}, None),
     ("Two answers to choose from", {"question": "q", "answer_0": "a", "answer_1": "b", "score_0": 1}, None),
