@@ -44,7 +44,7 @@ def read_with_pandas(path: Path, _tokenizer: Path | None) -> dict[str, float]:
 
 
 def check_structure(path: Path, _tokenizer: Path | None) -> dict[str, float]:
-    from core.dataset.file_check import check_file
+    from core.dataset.checks.file_check import check_file
 
     report = check_file(path)
     if report.findings:
@@ -53,7 +53,7 @@ def check_structure(path: Path, _tokenizer: Path | None) -> dict[str, float]:
 
 
 def check_text(path: Path, _tokenizer: Path | None) -> dict[str, float]:
-    from core.dataset.row_check import check_rows
+    from core.dataset.checks.row_check import check_rows
 
     rows = 0
     for lines in _batches(path, TEXT_ROWS):
@@ -78,7 +78,7 @@ def check_template(path: Path, tokenizer: Path | None) -> dict[str, float]:
 
 def count_tokens(path: Path, tokenizer: Path | None) -> dict[str, float]:
     """Render every row with the model's template, and count its tokens, in the process that does so."""
-    from core.dataset.token_counts import count_lines
+    from core.dataset.model.token_counts import count_lines
 
     assert tokenizer is not None
     tokens = 0
@@ -89,8 +89,8 @@ def count_tokens(path: Path, tokenizer: Path | None) -> dict[str, float]:
 
 def look(path: Path, _tokenizer: Path | None) -> dict[str, float]:
     """First rows and findings of a file that was never seen; then pages and searches of a checked one, in ms."""
-    from core.dataset.file_check import check_file
-    from core.dataset.file_formats import read_first
+    from core.dataset.checks.file_check import check_file
+    from core.dataset.files.file_formats import read_first
     from core.dataset.preparation import preview_lines
     from core.dataset.row_pages import read_page
 

@@ -9,6 +9,8 @@ from core import dataset
 from core.dataset import ChatDataset, Preparation
 from tests.waiting import wait_until
 
+CASES = Path(__file__).parent / "data" / "chat"  # small files, each of a kind of which something was read wrong
+
 
 def from_upload(
     name: str, content: bytes | BinaryIO, test: bytes | BinaryIO | None = None, tokenizer: Path | None = None

@@ -4,12 +4,10 @@ The only door to this room. Behind it:
 
     comes from    sources: browser_files, allowed_files, hub, data_assets
     is prepared   preparation, workplace, worker
-    is read       reading: file_formats: other_files, encodings, csv_reader; lenient_json, columns, split
-                  row_shapes: known_forms, message_reading
-    is checked    file_check: scan, line_check; longer_checks: row_check, near_copies, token_counts
-                  row_check: duplicate_keys, cut_answers, text_check: credentials, identity_numbers, leftovers
-    is kept       chat_dataset: store, report, findings, set_aside, row_index
-    is shown      row_pages, versions, languages, model_view: model_process, model_reader
+    is read       files/ as JSON lines, forms/ as conversations; reading, columns, split
+    is checked    checks/; findings is the table of what can be found
+    is kept       chat_dataset: store, report, set_aside, row_index
+    is shown      row_pages, versions, languages; model/ as the chosen model has it
     is mended     repair, edits
 """
 
@@ -26,6 +24,7 @@ from core.dataset.chat_dataset import (
     list_length_findings,
     read_columns,
 )
+from core.dataset.checks.longer_checks import Checks, count_tokens_with, read_checks, start_checks
 from core.dataset.columns import Column, Columns
 from core.dataset.data_assets import DataAsset, RegisteredData, UploadedData, list_assets, register_data, upload
 from core.dataset.edits import (
@@ -41,12 +40,13 @@ from core.dataset.edits import (
     row_to_edit,
     undo,
 )
-from core.dataset.encodings import name_of
+from core.dataset.files.encodings import name_of
 from core.dataset.findings import KINDS, DataFile, Finding, Severity
+from core.dataset.forms.row_shapes import MESSAGE_KEYS, PARTS, Shape
 from core.dataset.languages import Languages, count_languages
-from core.dataset.longer_checks import Checks, count_tokens_with, read_checks, start_checks
-from core.dataset.model_process import identify
-from core.dataset.model_view import ModelView, Token, view_as_model
+from core.dataset.model.model_process import identify
+from core.dataset.model.model_view import ModelView, Token, view_as_model
+from core.dataset.model.token_counts import NO_TOKENIZER, read_lengths
 from core.dataset.preparation import (
     Preparation,
     PreparationState,
@@ -70,7 +70,6 @@ from core.dataset.row_pages import (
     read_rows,
     words_of,
 )
-from core.dataset.row_shapes import MESSAGE_KEYS, PARTS, Shape
 from core.dataset.set_aside import may_be_set_aside, put_aside, take_back
 from core.dataset.sources import (
     MAX_BROWSER_BYTES,
@@ -85,7 +84,6 @@ from core.dataset.sources import (
     start_upload,
     take_part,
 )
-from core.dataset.token_counts import NO_TOKENIZER, read_lengths
 from core.dataset.versions import Comparison, compare, find_latest, find_previous
 
 __all__ = [

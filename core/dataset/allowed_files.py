@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from core import home
-from core.dataset.file_formats import SUFFIXES
+from core.dataset.files.file_formats import SUFFIXES
 from core.errors import BadInput, NotFound, TunedeckError
 
 LONGEST_NAME = 255  # bytes: what file systems take

@@ -12,11 +12,11 @@ from core import home
 from core.dataset import row_index, row_pages, store
 from core.dataset.columns import Columns
 from core.dataset.findings import DataFile, Finding, Unit, in_order
+from core.dataset.forms.row_shapes import Shape
+from core.dataset.model.token_counts import NO_TOKENIZER, mark_of
 from core.dataset.report import Report, Stats
-from core.dataset.row_shapes import Shape
 from core.dataset.set_aside import NOTHING, SetAside, read_set_aside
 from core.dataset.store import TEST, TRAIN, Manifest
-from core.dataset.token_counts import NO_TOKENIZER, mark_of
 from core.words import plural_is
 
 

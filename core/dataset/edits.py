@@ -15,8 +15,8 @@ from core import home
 from core.database import Database
 from core.dataset import row_index
 from core.dataset.chat_dataset import ChatDataset
+from core.dataset.checks.line_check import check_row, read_line, to_line
 from core.dataset.findings import DataFile
-from core.dataset.line_check import check_row, read_line, to_line
 from core.dataset.repair import RowDiff, readable
 from core.dataset.row_pages import Row, find_row, read_row
 from core.errors import BadInput, Conflict

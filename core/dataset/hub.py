@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from core.dataset.allowed_files import show
-from core.dataset.file_formats import without_nulls
-from core.dataset.line_check import to_line
+from core.dataset.checks.line_check import to_line
+from core.dataset.files.file_formats import without_nulls
 from core.dataset.progress import Meter
 from core.dataset.split import VALIDATION_NOTE
 from core.dataset.store import TEST, TRAIN

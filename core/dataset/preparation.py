@@ -12,15 +12,15 @@ from enum import StrEnum
 from pathlib import Path
 
 from core import errors, home
-from core.dataset import file_formats
 from core.dataset.allowed_files import show
 from core.dataset.chat_dataset import ChatDataset, find_dataset
+from core.dataset.checks.line_check import BOM, Problem, check_row, read_line, to_line
 from core.dataset.columns import Columns
+from core.dataset.files import file_formats
 from core.dataset.findings import Finding, in_order
-from core.dataset.line_check import BOM, Problem, check_row, read_line, to_line
+from core.dataset.forms.row_shapes import Shape, converter, recognise, with_mapping
 from core.dataset.progress import Progress
 from core.dataset.row_pages import Row, read_row
-from core.dataset.row_shapes import Shape, converter, recognise, with_mapping
 from core.dataset.store import TRAIN
 from core.dataset.worker import prepare, run_longer_checks
 from core.dataset.workplace import Workplace

@@ -14,17 +14,17 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from core.dataset import row_index
+from core.dataset.checks.file_check import check_scanned, has_errors, refuse
+from core.dataset.checks.line_check import read_line, to_line
+from core.dataset.checks.scan import MAX_LINE, Scan, scan_file
 from core.dataset.columns import Columns, Filled, describe
-from core.dataset.encodings import Other, look
-from core.dataset.file_check import check_scanned, has_errors, refuse
-from core.dataset.file_formats import Reading
+from core.dataset.files.encodings import Other, look
+from core.dataset.files.file_formats import Reading
+from core.dataset.files.lenient_json import mend_lines
 from core.dataset.findings import Finding
-from core.dataset.lenient_json import mend_lines
-from core.dataset.line_check import read_line, to_line
+from core.dataset.forms.row_shapes import Shape, converter, read_message_keys, recognise, with_mapping
 from core.dataset.progress import Meter
 from core.dataset.report import Report
-from core.dataset.row_shapes import Shape, converter, read_message_keys, recognise, with_mapping
-from core.dataset.scan import MAX_LINE, Scan, scan_file
 from core.recipe import MINIMUM_ROWS
 
 _SAMPLE_ROWS, _SAMPLE_LINE = 200, 4 << 20  # what the shape is recognised from

@@ -14,12 +14,12 @@ from typing import Any
 
 from core.dataset import row_index
 from core.dataset.chat_dataset import ChatDataset
+from core.dataset.checks.line_check import CONTROL, check_row, read_line, to_line
+from core.dataset.checks.text_check import restore
+from core.dataset.checks.tool_check import check_tools
 from core.dataset.findings import KINDS, DataFile, flag
-from core.dataset.line_check import CONTROL, check_row, read_line, to_line
-from core.dataset.message_reading import contract_role, read_content
-from core.dataset.text_check import restore
-from core.dataset.token_counts import read_special
-from core.dataset.tool_check import check_tools
+from core.dataset.forms.message_reading import contract_role, read_content
+from core.dataset.model.token_counts import read_special
 
 _REFUSALS = ("template_refused", "tools_refused")  # of one model; another may take the row
 # What a repair does with a row that has a finding.

@@ -15,9 +15,9 @@ import numpy
 import orjson
 
 from core.dataset import row_index
+from core.dataset.checks.line_check import check_line
+from core.dataset.checks.tool_check import calls_of, read_call
 from core.dataset.findings import KINDS
-from core.dataset.line_check import check_line
-from core.dataset.tool_check import calls_of, read_call
 from core.engine.chat_template import THOUGHTS
 
 _BLOCK = 4 << 20

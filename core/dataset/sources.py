@@ -14,10 +14,10 @@ from core.dataset import allowed_files, data_assets, hub, row_index, store
 from core.dataset.allowed_files import SUFFIX, check_name
 from core.dataset.chat_dataset import ChatDataset, find_dataset
 from core.dataset.edits import Edit
+from core.dataset.model.token_counts import find_usable
 from core.dataset.preparation import Preparation, prepare_here, start_worker
 from core.dataset.repair import REPAIRS
 from core.dataset.store import TEST, TRAIN
-from core.dataset.token_counts import find_usable
 from core.dataset.workplace import HubPart, Request, Workplace, link
 from core.errors import BadInput, NotFound
 

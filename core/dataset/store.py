@@ -19,9 +19,9 @@ from typing import Any, Literal
 from core import home
 from core.dataset.columns import Columns
 from core.dataset.findings import DataFile, Finding, read_kept
+from core.dataset.forms.row_shapes import Shape
+from core.dataset.model.token_counts import NO_TOKENIZER
 from core.dataset.report import Report, Reports
-from core.dataset.row_shapes import Shape
-from core.dataset.token_counts import NO_TOKENIZER
 
 TRAIN, TEST = "train.jsonl", "test.jsonl"
 LongerCheck = Literal["text", "near"]  # whose findings are in files of their own

@@ -16,17 +16,18 @@ from pathlib import Path
 from core.dataset import hub, row_index
 from core.dataset.allowed_files import get_file
 from core.dataset.chat_dataset import find_dataset
+from core.dataset.checks.file_check import check_file, find_leakage
+from core.dataset.checks.line_check import BOM
+from core.dataset.checks.longer_checks import run_checks
 from core.dataset.edits import edited_rows, undo
-from core.dataset.file_check import check_file, find_leakage
-from core.dataset.file_formats import Reading, convert, unpack
+from core.dataset.files.file_formats import Reading, convert, unpack
 from core.dataset.findings import Unit
-from core.dataset.line_check import BOM
-from core.dataset.longer_checks import run_checks
+from core.dataset.forms.row_shapes import Shape
+from core.dataset.model.token_counts import NO_TOKENIZER
 from core.dataset.progress import Meter
 from core.dataset.reading import read_as_chat
 from core.dataset.repair import repaired_rows
 from core.dataset.report import Report
-from core.dataset.row_shapes import Shape
 from core.dataset.set_aside import write_set_aside
 from core.dataset.split import DEFAULT_PERCENT, VALIDATION_NOTE, split
 from core.dataset.store import (
@@ -39,7 +40,6 @@ from core.dataset.store import (
     write_manifest,
     write_reports,
 )
-from core.dataset.token_counts import NO_TOKENIZER
 from core.dataset.versions import find_inherited
 from core.dataset.workplace import Request, Workplace, link
 from core.errors import NotFound, TunedeckError

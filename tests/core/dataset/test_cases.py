@@ -10,8 +10,8 @@ import pytest
 
 from core import dataset
 from core.dataset import ChatDataset
-from core.dataset.line_check import MISSING
-from core.dataset.row_shapes import converter, recognise, with_mapping
+from core.dataset.checks.line_check import MISSING
+from core.dataset.forms.row_shapes import converter, recognise, with_mapping
 from core.home import REPOSITORY, Home
 from tests.chat_data import from_upload, take
 from tests.core.engine.templates import FAMILIES

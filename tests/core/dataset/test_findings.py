@@ -11,8 +11,8 @@ import numpy
 import pytest
 
 from core import dataset
-from core.dataset.near_copies import find_pairs, sign
-from core.dataset.text_check import check_texts, passes_checksum, restore
+from core.dataset.checks.near_copies import find_pairs, sign
+from core.dataset.checks.text_check import check_texts, passes_checksum, restore
 from core.home import Home
 from tests.chat_data import from_upload
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 
 import pyarrow
 import pyarrow.parquet
@@ -11,9 +10,8 @@ import pytest
 
 from core import dataset
 from core.home import Home
-from tests.chat_data import from_upload, take
+from tests.chat_data import CASES, from_upload, take
 
-CASES = Path(__file__).parents[2] / "data" / "chat"
 BROKEN = {60, 80, 90, 95}  # an address, a blank message, garbled text, a copy
 
 

@@ -8,14 +8,12 @@ from typing import Any
 
 import pytest
 
-from core.dataset.longer_checks import count_tokens_with
+from core.dataset.checks.longer_checks import count_tokens_with
 from core.dataset.repair import REPAIRS, Effect, count_changes, mend
 from core.dataset.row_pages import read_page, read_rows
 from core.dataset.sources import start_repair
-from tests.chat_data import from_upload, take
+from tests.chat_data import CASES, from_upload, take
 from tests.core.engine.templates import FAMILIES
-
-CHAT = Path(__file__).parents[2] / "data" / "chat"
 
 
 @pytest.mark.parametrize(
@@ -100,7 +98,7 @@ def test_special_tokens_are_taken_out_for_the_chosen_model_whichever_was_counted
 ) -> None:
     monkeypatch.setenv("TUNEDECK_HOME", str(tmp_path / "home"))
     chatml, gemma = (FAMILIES[name].write(tmp_path / name, marks=False) for name in ("SmolLM2", "Gemma"))
-    content = (CHAT / "special_tokens_in_text.jsonl").read_bytes()
+    content = (CASES / "special_tokens_in_text.jsonl").read_bytes()
     found = from_upload("special", content, tokenizer=chatml)
     assert [finding.code for finding in found.findings if finding.kind.severity.blocks] == ["special_tokens"] * 2
     assert count_changes(found, ["special_tokens"]) == {"special_tokens": Effect(12)}

@@ -13,10 +13,10 @@ import pytest
 
 from core import dataset
 from core.dataset import row_index
-from core.dataset.file_check import check_file
+from core.dataset.checks.file_check import check_file
+from core.dataset.checks.scan import scan_file
 from core.dataset.report import Report
 from core.dataset.row_pages import EVERY_ROW, Kept, Order, has_turns, read_page
-from core.dataset.scan import scan_file
 from core.home import Home
 
 SYSTEM, TOOL = {"role": "system", "content": "Be short."}, {"role": "tool", "content": "12"}

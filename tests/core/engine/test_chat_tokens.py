@@ -15,7 +15,7 @@ from core.engine.import_model import import_model
 from core.engine.validate import validate
 from core.errors import BadInput
 from core.runs.failures import explain
-from tests.core.dataset.test_model_process import LOOP, REFUSED, UNREADABLE
+from tests.core.dataset.model.test_model_process import LOOP, REFUSED, UNREADABLE
 from tests.core.engine.conftest import Workbench
 from tests.core.engine.talks import CALLS
 from tests.tiny_model import make_conversations, write_jsonl

@@ -16,7 +16,7 @@ import pytest
 import requests
 
 from core.engine.finetune import finetune
-from tests.core.dataset.test_model_process import LOOP
+from tests.core.dataset.model.test_model_process import LOOP
 from tests.core.engine.conftest import REPOSITORY, Workbench
 from tests.waiting import wait_until
 

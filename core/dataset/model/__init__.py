@@ -1,0 +1,1 @@
+"""What a chosen model makes of rows: its template and tokens, in a process with limits."""
