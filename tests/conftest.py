@@ -35,8 +35,10 @@ def pytest_unconfigure() -> None:
 LONGEST = (
     "e2e/test_whole_way",
     "e2e/test_pages",
+    "azure/test_pages",
     "tune/test_tune_and_serve",
     "kit/test_fields",
+    "azure/test_walk",
     "engine/test_finetune",
     "setup/test_setup_browser",
     "kit/test_keyboard",

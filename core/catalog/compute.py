@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -16,6 +17,7 @@ from core.catalog.prices import Price, read_estimated_price, retail_price
 DENIED_SIZES = ("standard_nc6", "standard_nc12", "standard_nc24", "standard_nc24r")
 _COMPUTE_API = "2023-08-01-preview"
 _SIZES_KEPT_S = 600
+_PRICES_AT_ONCE = 4
 _KINDS = {"amlcompute": "cluster", "computeinstance": "instance"}
 
 
@@ -160,7 +162,19 @@ def list_allowed_sizes(sizes: Sequence[Size], allow_list: AllowList, *, online: 
         if (size.supports_online if online else size.supports_training)
         and check_size(size.name, allow_list, "") is None
     ]
-    return sorted(permitted, key=lambda size: (size.price.per_hour is None, size.price.per_hour or 0.0, size.name))
+    return sorted(permitted, key=_cheapest_first)
+
+
+def with_prices(conn: Connection, sizes: Sequence[Size]) -> list[Size]:
+    """Return the sizes with their list prices, cheapest known price first. One request for each price not kept yet."""
+    with ThreadPoolExecutor(_PRICES_AT_ONCE) as pool:
+        prices = list(pool.map(lambda size: price_of(conn, size), sizes))
+    priced = [replace(size, price=price) for size, price in zip(sizes, prices, strict=True)]
+    return sorted(priced, key=_cheapest_first)
+
+
+def _cheapest_first(size: Size) -> tuple[bool, float, str]:
+    return size.price.per_hour is None, size.price.per_hour or 0.0, size.name
 
 
 def suggest_size(sizes: Sequence[Size], quotas: Sequence[Quota]) -> Size:

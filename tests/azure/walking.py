@@ -13,12 +13,12 @@ from core.catalog.compute import get_compute
 from core.errors import NotFound
 from core.launch.drafts import create_draft
 from core.launch.plan import LaunchPlan
-from core.operations import Operation, get_operation, start_create_compute, start_runner
+from core.operations import Operation, start_create_compute, start_runner
 from tests.azure.stand_in import SIZE, StandIn
 from tests.chat_data import from_upload
 from tests.launching import plan_launch
 from tests.tiny_model import NAME, make_conversations, to_jsonl
-from tests.waiting import wait_until
+from tests.waiting import finish, wait_until
 
 COMPUTE = "gpu"
 
@@ -31,16 +31,9 @@ class Walk:
     conn: Connection
 
     def finish(self, operation: Operation, state: str = "done") -> Operation:
-        """Wait for the end of an operation, putting the workspace's clock forward; return it as it ended."""
-
-        def look() -> Operation | None:
-            self.azure.advance(60)
-            now = get_operation(operation.id)
-            return now if now.finished else None
-
-        ended = wait_until(look, lambda: get_operation(operation.id), timeout_s=120, every_s=0.1)
-        assert ended.state == state, (ended.title, ended.error, ended.note, ended.steps)
-        return ended
+        """Wait for the end of an operation while the workspace's minutes hurry by; return it as it ended."""
+        with self.azure.hurried():
+            return finish(operation, state)
 
     def ensure_compute(self) -> None:
         """Create the compute, unless an earlier test of the module did."""

@@ -116,22 +116,29 @@ def environment_of(home: Path, base_models: Path, quota_cores: int | None = 16) 
 def launch(home: Path, base_models: Path, quota_cores: int | None = 16) -> Dashboard:
     """Start a local workspace and a dashboard on free ports; both answer when this returns, and a page was drawn."""
     home.mkdir(parents=True, exist_ok=True)
-    port = free_port()
     environment = environment_of(home, base_models, quota_cores)
     server = Program("local workspace", [sys.executable, "-m", "core.local", "serve"], environment, home / "server.out")
+    server.start()
+    app, url = start_app(home, environment)
+    dashboard = Dashboard(home, url, server, app)
+    wait_until((home / "server.json").exists, dashboard.report)
+    return dashboard
+
+
+def start_app(home: Path, environment: dict[str, str]) -> tuple[Program, str]:
+    """Start a dashboard on a free port; it answers when this returns, and a page was drawn. Return its address too."""
+    port = free_port()
     app = Program(
         "dashboard",
         [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port), "--server.headless", "true"],
         environment,
         home / "dashboard.out",
     )
-    dashboard = Dashboard(home, f"http://127.0.0.1:{port}", server, app)
-    server.start()
+    url = f"http://127.0.0.1:{port}"
     app.start()
-    wait_until((home / "server.json").exists, dashboard.report)
-    wait_until(lambda: answers(f"{dashboard.url}/_stcore/health"), dashboard.report)
+    wait_until(lambda: answers(f"{url}/_stcore/health"), app.tail)
     run_script_once(port, time.monotonic() + 60)  # as `make run` does
-    return dashboard
+    return app, url
 
 
 @pytest.fixture(scope="module")

@@ -30,6 +30,8 @@ from pages.parts.kit.notices import draw_empty, draw_error, draw_loading, ready
 from pages.parts.kit.state import set_url_id, ui, url_id
 from pages.parts.serve.delete_at import choose_end, end_after
 
+_SIZES_SHOWN = 12
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -174,7 +176,9 @@ def _choose_size(run: Run) -> Size | None:
     if not usable:
         st.text(f"No size here may serve '{run.model}'.")
         return None
-    by_name = {size.name: size for size in usable[:12]}
+    shown = usable[:_SIZES_SHOWN]
+    priced = reads.read(compute.with_prices, tuple(shown), max_age_s=3600.0).value or shown
+    by_name = {size.name: size for size in priced}
     name = st.radio(
         "Size of the machine that answers",
         list(by_name),

@@ -62,14 +62,12 @@ def _unread(found: Snapshot[RequestCount]) -> str:
 
 def _find_rate(endpoint: EndpointView) -> str:
     """Return what all deployments cost an hour at list price."""
-    sizes = reads.read(compute.list_sizes, max_age_s=300.0).value
-    if sizes is None:
+    found = [
+        (reads.read(compute.size_price, one.size, max_age_s=3600.0), one.instances) for one in endpoint.deployments
+    ]
+    if any(price.loading and not price.has_value for price, _ in found):
         return "…"
-    prices = []
-    for one in endpoint.deployments:
-        size = compute.find_size(sizes, one.size)
-        prices.append(size.price.times(one.instances) if size else Price(None))
-    total, unknown = total_per_hour(prices)
+    total, unknown = total_per_hour([(price.value or Price(None)).times(instances) for price, instances in found])
     if not unknown:
         return total.words
     return f"{total.words} + {unknown} unknown" if total.per_hour else "price unknown"

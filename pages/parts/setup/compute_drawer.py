@@ -37,7 +37,8 @@ def look_for_new(draft: Draft) -> None:
 
 def draw(draft: Draft, model: BaseModel, sizes: Sequence[Size], taken: Collection[str]) -> None:
     """Draw the button, the drawer while it is open, and how far the last creation is. taken: names that exist."""
-    usable = computing.list_allowed_sizes(sizes, model.finetune)
+    allowed = computing.list_allowed_sizes(sizes, model.finetune)
+    usable = reads.read(computing.with_prices, tuple(allowed), max_age_s=3600.0).value or allowed
     reads.read(computing.list_quota, max_age_s=60.0)  # known by the time the drawer opens
     off = "" if usable else "This region has no size that the model permits."
     action("Create compute", open_dialog, _KEY, key="open-create-compute", icon="add", off=off)
@@ -95,7 +96,7 @@ def _draw_form(draft: Draft, usable: Sequence[Size], taken: Collection[str]) -> 
     st.segmented_control(
         "Delete it after", list(LIFETIMES), default="8 h" if billed else "Never", required=True, key="compute-lifetime"
     )
-    price = read_price(size)
+    price = size.price
     draw_price(price, billed)
     problem = _quota_problem(size, int(maximum))
     label = "Create compute"
@@ -150,13 +151,6 @@ def _describe(usable: Sequence[Size], name: str) -> str:
 def _billed(draft: Draft) -> bool:
     found = reads.find_connection(draft.connection)
     return bool(found and found.costs_money)
-
-
-def read_price(size: Size) -> Price:
-    """Return the price that the workspace gave, else what the price list says once it has answered."""
-    if size.price.per_hour is not None:
-        return size.price
-    return reads.read(computing.price_of, size, max_age_s=3600.0).value or size.price
 
 
 def draw_price(price: Price, billed: bool) -> None:

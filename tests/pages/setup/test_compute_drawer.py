@@ -18,15 +18,18 @@ AZURE = Settings("ml-dev", "azure", "11111111-2222-3333-4444-555555555555", "rg-
 
 
 def draw_price() -> None:
+    from core.catalog import compute
     from core.catalog.compute import Size
     from core.catalog.prices import Price
+    from pages.parts.kit import reads
     from pages.parts.kit.state import ui
     from pages.parts.setup import compute_drawer
     from tests.core.catalog.price_list import SIZE
 
     ui().alias = "ml-dev"
-    size = Size(SIZE, "NCADSA100v4", 24, 220.0, 1, Price(None), True, True)
-    compute_drawer.draw_price(compute_drawer.read_price(size), billed=True)
+    unpriced = Size(SIZE, "NCADSA100v4", 24, 220.0, 1, Price(None), True, True)
+    size = (reads.read(compute.with_prices, (unpriced,)).value or [unpriced])[0]
+    compute_drawer.draw_price(size.price, billed=True)
 
 
 def test_a_size_whose_price_the_workspace_leaves_out_is_looked_up_in_the_price_list(
