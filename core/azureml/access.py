@@ -7,10 +7,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from core import home as homes
 from core.azureml import cloud as clouds
-from core.azureml.cloud import SignIn
-from core.azureml.connection import Connection, connect
+from core.azureml import connection as connections
+from core.azureml.connection import Connection
+from core.azureml.identities import Identity, SignIn
 from core.azureml.local_process import ensure_local
+from core.azureml.service_errors import explain, read_refusal
 from core.azureml.settings import Settings
 from core.errors import ServiceRefused, TunedeckError
 
@@ -45,7 +48,8 @@ def check_access(
 ) -> list[AccessLine]:
     """Prove, step by step, that a workspace can be used; blocks. The local one is started if it does not run.
 
-    `on_line` hears each line as it is known.
+    `on_line` hears each line as it is known. With `sign_in` the operator signs in, whatever identity the machine has;
+    the workspace is used as before until that has been done.
     """
     if settings.kind == "local":
         try:
@@ -55,7 +59,13 @@ def check_access(
             if on_line:
                 on_line(failed)
             return [failed]
-    return prove_access(connect(settings, sign_in=sign_in), on_line)
+    if sign_in is None:
+        return prove_access(connections.connect(settings), on_line)
+    conn = Connection(settings, homes.current(), sign_in)
+    lines = prove_access(conn, on_line)
+    if lines[0].state == "ok":
+        connections.keep(conn)
+    return lines
 
 
 def prove_access(conn: Connection, on_line: OnLine | None = None) -> list[AccessLine]:
@@ -76,6 +86,8 @@ def prove_access(conn: Connection, on_line: OnLine | None = None) -> list[Access
             # Without a sign-in or a workspace the later steps would fail for the same reason.
             blocked = line.state == "failed" and title in NEEDED
         add(line)
+        for identity in conn.credential.identities if title == "Sign-in" else ():
+            add(_identity_line(conn, identity))
     for line in _prove_roles(conn) if conn.costs_money and not blocked else []:
         add(line)
     return lines
@@ -104,11 +116,21 @@ def _try(title: str, step: Callable[[], str]) -> AccessLine:
 
 
 def _sign_in(conn: Connection) -> str:
-    conn.credential.forget()  # another account may have signed in since
+    conn.credential.look_anew()  # another account may have signed in since
     claims = clouds.read_claims(conn.call("read", "the sign-in", conn.credential.get_token, conn.cloud.scope).token)
-    user = claims.get("upn") or claims.get("name") or claims.get("appid") or "?"
     until = clouds.expiry_of(claims)
-    return f"Signed in as {user}, token valid until {until:%H:%M} UTC." if until else f"Signed in as {user}."
+    valid = f", token valid until {until:%H:%M} UTC" if until else ""
+    return f"Signed in as {clouds.whom(claims)} by {conn.credential.source}, tenant {claims.get('tid')}{valid}."
+
+
+def _identity_line(conn: Connection, identity: Identity) -> AccessLine:
+    """Say what one source of identities of this machine answered; none of them has to."""
+    if identity.credential:
+        return AccessLine(identity.source, "ok", f"{identity.account}, tenant {identity.tenant}.")
+    if not identity.refused:
+        return AccessLine(identity.source, "skipped", "No identity here.", service=identity.problem)
+    cause = explain(read_refusal(identity.problem), conn.place, "read", "the sign-in")
+    return AccessLine(identity.source, "skipped", cause.message, cause.hint, identity.problem)
 
 
 def _workspace(conn: Connection) -> str:

@@ -1,4 +1,4 @@
-"""The clouds a connection can speak to, and the credentials that open them.
+"""The clouds a connection can speak to, the local one's credential, and what a token says.
 
 What azure-ai-ml keeps for the whole process, and what guards it:
 
@@ -18,24 +18,21 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import urlsplit
 
 # Not late: threads that load this package and a module in it at once may end in Python's _DeadlockError.
-from azure.core.credentials import AccessToken, TokenCredential
+from azure.core.credentials import AccessToken
 from azure.core.exceptions import ClientAuthenticationError
 
-from core.azureml.tokens import KeptTokens
 from core.home import Home
 
 CURRENT_CLOUD = "AZUREML_CURRENT_CLOUD"  # read and written by azure-ai-ml
 LOCAL_CLOUD = "TunedeckLocal"
-AZURE_SCOPE = "https://management.azure.com/.default"
 AZURE_JOB_AUDIENCE = "https://ml.azure.com"
 _lock = threading.RLock()
 _sending = threading.local()  # `release`: what a thread that sends a job calls once the variable has been read
@@ -184,86 +181,9 @@ class LocalCredential:
     def forget(self) -> None:
         """Do nothing: each token is made anew."""
 
-
-@dataclass(frozen=True)
-class DeviceCode:
-    """What the operator types, where, and until when."""
-
-    code: str
-    url: str
-    expires_at: datetime
-
-
-@dataclass(frozen=True)
-class SignIn:
-    """How to sign in where no credential of the machine works; the code is delivered to `on_code`."""
-
-    method: Literal["browser", "device_code"]
-    on_code: Callable[[DeviceCode], None] | None = None
-    timeout_s: int = 300
-
-
-class AzureCredential:
-    """The Azure credentials of this machine, proved by a token on first use; else the operator's sign-in, if asked."""
-
-    def __init__(self, tenant_id: str | None, sign_in: SignIn | None = None) -> None:
-        self.tenant_id = tenant_id
-        self.sign_in = sign_in
-        self._lock = threading.Lock()
-        self._proved: KeptTokens | None = None
-
-    def get_token(self, *scopes: str, **options: Any) -> AccessToken:
-        """Return a token, in the workspace's tenant where that is known."""
-        check_scopes(AZURE, scopes)
-        if scopes[0].startswith(AZURE.job_audience):
-            let_go_of_cloud()
-        if self.tenant_id:
-            options.setdefault("tenant_id", self.tenant_id)
-        return self._prove().get_token(*scopes, **options)
-
-    def forget(self) -> None:
-        """Ask for each token anew from now on: a service refused one."""
-        if self._proved:
-            self._proved.forget()
-
-    def _prove(self) -> KeptTokens:
-        with self._lock:
-            if self._proved is None:
-                self._proved = self._find()
-            return self._proved
-
-    def _find(self) -> KeptTokens:
-        default = KeptTokens(self._default)
-        options: dict[str, Any] = {"tenant_id": self.tenant_id} if self.tenant_id else {}
-        try:
-            default.get_token(AZURE_SCOPE, **options)
-        except ClientAuthenticationError:
-            if self.sign_in is None:
-                raise
-        else:
-            return default
-        asked = KeptTokens(self._interactive(self.sign_in))
-        asked.get_token(AZURE_SCOPE, **options)
-        return asked
-
-    @cached_property
-    def _default(self) -> TokenCredential:
-        from azure.identity import DefaultAzureCredential
-
-        return DefaultAzureCredential(additionally_allowed_tenants=["*"], process_timeout=10)
-
-    def _interactive(self, sign_in: SignIn) -> TokenCredential:
-        from azure.identity import DeviceCodeCredential, InteractiveBrowserCredential
-
-        tenant = {"tenant_id": self.tenant_id} if self.tenant_id else {}
-        if sign_in.method == "browser":
-            return InteractiveBrowserCredential(timeout=sign_in.timeout_s, **tenant)
-
-        def deliver(url: str, code: str, expires_at: datetime) -> None:
-            if sign_in.on_code:
-                sign_in.on_code(DeviceCode(code, url, expires_at))
-
-        return DeviceCodeCredential(timeout=sign_in.timeout_s, prompt_callback=deliver, **tenant)
+    look_anew = forget
+    source = "this home"
+    identities: tuple[()] = ()
 
 
 def read_claims(token: str) -> dict[str, Any]:
@@ -274,6 +194,12 @@ def read_claims(token: str) -> dict[str, Any]:
         return dict(jwt.decode(token, options={"verify_signature": False, "verify_aud": False, "verify_exp": False}))
     except jwt.PyJWTError:
         return {}
+
+
+def whom(claims: dict[str, Any]) -> str:
+    """Return the name of a token's owner: a person's address, else an application's id."""
+    names = ("upn", "preferred_username", "unique_name", "name", "app_displayname", "appid", "azp", "oid")
+    return next((str(claims[name]) for name in names if claims.get(name)), "?")
 
 
 def expiry_of(claims: dict[str, Any]) -> datetime | None:

@@ -17,7 +17,8 @@ from core import home as homes
 from core.azureml import cloud as clouds
 from core.azureml import storage
 from core.azureml.client import build_client, checking_job, patience_of
-from core.azureml.cloud import AzureCredential, LocalCredential, SignIn
+from core.azureml.cloud import LocalCredential
+from core.azureml.identities import AzureCredential, SignIn
 from core.azureml.service_errors import Place, explain, read_answer, service_exceptions, translate
 from core.azureml.settings import Settings
 from core.errors import NotFound, SignInFailed, TunedeckError
@@ -206,7 +207,7 @@ class Connection:
             resource_group=settings.resource_group,
             subscription_id=settings.subscription_id,
             region=found.location,
-            user=str(claims.get("upn") or claims.get("name") or claims.get("appid") or claims.get("oid") or ""),
+            user=clouds.whom(claims),
             tenant=str(claims.get("tid") or ""),
             tracking_url=_to_tracking_url(found.mlflow_tracking_uri or ""),
             machine=self._machine_words(),
@@ -331,17 +332,20 @@ _connections: dict[tuple[Settings, str], Connection] = {}
 _connections_lock = threading.Lock()
 
 
-def connect(settings: Settings, *, sign_in: SignIn | None = None, home: Home | None = None) -> Connection:
-    """Return the one Connection of these settings in this process; at once, nothing is imported or sent yet.
-
-    With `sign_in`, a workspace on Azure is signed in to anew at its next call.
-    """
+def connect(settings: Settings, *, home: Home | None = None) -> Connection:
+    """Return the one Connection of these settings in this process; at once, nothing is imported or sent yet."""
     home = home or homes.current()
     key = (settings, str(home.path))
     with _connections_lock:
-        if key not in _connections or sign_in is not None:
-            _connections[key] = Connection(settings, home, sign_in)
+        if key not in _connections:
+            _connections[key] = Connection(settings, home)
         return _connections[key]
+
+
+def keep(conn: Connection) -> None:
+    """Let this be the one Connection of its settings: the operator has signed in to it."""
+    with _connections_lock:
+        _connections[conn.settings, str(conn.home.path)] = conn
 
 
 def _to_tracking_url(uri: str) -> str:

@@ -335,15 +335,26 @@ def read_failure(error: Exception) -> Failure:
         return read_answer(error.response.status_code, error.response.headers, error.response.text)
     if isinstance(error, requests.RequestException):
         return Failure(NO_ANSWER, message=str(error), detail=f"{type(error).__name__}: {error}")
+    if isinstance(error, core.ClientAuthenticationError) and (error.response is None or "AADSTS" in str(error)):
+        return read_refusal(str(error))
     if isinstance(error, core.HttpResponseError) and error.response is not None:
         return _failure_of_answer(error)
     detail = f"{type(error).__name__}: {error}"
     if isinstance(error, core.ServiceRequestError | core.ServiceResponseError):
         return Failure(NO_ANSWER, message=str(error), detail=detail)
-    if isinstance(error, core.ClientAuthenticationError):
-        return Failure(NO_TOKEN, message=str(error).splitlines()[0], detail=detail)
     # What is left are the SDK's own checks, made before anything is sent.
     return Failure(NOT_SENT, type(error).__name__, str(getattr(error, "message", "") or error), detail)
+
+
+def read_refusal(words: str) -> Failure:
+    """Return what is said where there is no token; the code is that of the login host, where it gave one."""
+    codes = re.findall(r"AADSTS\d+", words)
+    return Failure(NO_TOKEN, codes[0] if codes else "", words.splitlines()[0] if words else "", words)
+
+
+def refuses_device_code(words: str) -> bool:
+    """Tell whether these words of the login host are a policy that no device code can satisfy."""
+    return bool(re.search(r"AADSTS(53003|53000|50005)\b", words))
 
 
 def read_answer(status: int, headers: Mapping[str, str], body: str) -> Failure:

@@ -46,6 +46,10 @@ def draw_local() -> None:
 def draw_azure() -> None:
     """Draw the form, and the proof of access once it was asked for."""
     known = find_settings(url_id("ws") or "")
+    checked = ui().notes.get("checked") or (known.alias if known else None)
+    check = access.find(checked) if checked else None
+    if check and _is_busy(check):
+        live(lambda: _draw_code(check), key="code", run_every=0.7)
     with st.form("azure", border=True):
         st.header("Your Azure workspace")
         st.text_input(
@@ -69,10 +73,9 @@ def draw_azure() -> None:
         uploaded = st.file_uploader("The workspace's config.json", type="json", max_upload_size=1)
         off = "" if uploaded else "Choose the file first."
         action("Check access with this file", _check_file, uploaded, key="check-file", icon="upload_file", off=off)
-    checked = ui().notes.get("checked") or (known.alias if known else None)
-    if checked and (check := access.find(checked)):
+    if check:
         st.header("Access")
-        done = reads.find_work("access", checked)
+        done = reads.find_work("access", check.settings.alias)
         live(lambda: _draw_check(check), key="access", run_every=0.7 if done and done.loading else None)
         if done and done.error:
             draw_error(done.error, key="access")
@@ -152,18 +155,29 @@ def _check(settings: Settings, method: str = "") -> None:
 def _draw_check(check: access.AccessCheck) -> object:
     """Draw the lines so far; the token tells when the work has ended."""
     lines = [(line.title, _state_of(line), _text(line), None) for line in list(check.lines)]
-    done = reads.find_work("access", check.settings.alias)
-    busy = done is not None and done.loading
+    busy = _is_busy(check)
     if busy:
         lines.append(("Checking", "running", "", None))
     draw_steps(lines, key="access")
     if said := [f"{line.title}\n{line.service}" for line in list(check.lines) if line.service]:
         with st.expander("Details"):
             st.code("\n\n".join(said), language=None, wrap_lines=True)
-    if check.code and busy:
-        st.text(f"Open {check.code.url} and type this code. It ends {words.moment(check.code.expires_at)}.")
-        st.code(check.code.code, language=None)
     return busy
+
+
+def _draw_code(check: access.AccessCheck) -> object:
+    """Draw the code above all else: it is typed elsewhere while it stands here."""
+    if check.code and _is_busy(check) and not check.lines:
+        st.text(f"Type this code on the page that opens. It ends {words.moment(check.code.expires_at)}.")
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.code(check.code.code, language=None, width=220)
+            st.link_button("Open the sign-in page", check.code.url, icon=":material/open_in_new:")
+    return None
+
+
+def _is_busy(check: access.AccessCheck) -> bool:
+    done = reads.find_work("access", check.settings.alias)
+    return done is not None and done.loading
 
 
 def _state_of(line: AccessLine) -> str:
@@ -185,10 +199,18 @@ def _draw_outcome(check: access.AccessCheck, allowed: bool) -> None:
         if lacking := [line.title.lower() for line in check.lines if line.state == "failed"]:
             draw_warning(f"You can use this workspace, but not for everything: {', '.join(lacking)}.", key="lacking")
         _draw_use(settings.alias, "Use this workspace")
-        return
+    off = "Your company's policy refuses device codes (AADSTS53003, 53000 or 50005). Sign in with the browser."
     with st.container(horizontal=True):
         action("Sign in with the browser", _check, settings, "browser", key="sign-in-browser", icon="login")
-        action("Sign in with a code", _check, settings, "device_code", key="sign-in-code", icon="pin")
+        action(
+            "Sign in with a code",
+            _check,
+            settings,
+            "device_code",
+            key="sign-in-code",
+            icon="pin",
+            off=off if check.code_refused else "",
+        )
 
 
 def _title(alias: str) -> str:

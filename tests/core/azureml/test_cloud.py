@@ -16,8 +16,9 @@ import pytest
 from azure.core.exceptions import ClientAuthenticationError
 
 from core.azureml import cloud as clouds
-from core.azureml.cloud import AZURE, AzureCredential, LocalCredential, local_cloud
+from core.azureml.cloud import AZURE, LocalCredential, local_cloud
 from core.azureml.connection import connect
+from core.azureml.identities import AzureCredential
 from core.azureml.settings import Settings
 from core.errors import SignInFailed
 from core.home import REPOSITORY, Home
@@ -98,13 +99,12 @@ def test_the_machines_own_credential_is_proved_by_a_token_for_the_resource_manag
 
 
 def test_without_any_credential_the_operator_reads_what_to_do(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    """About 2 s: the chain asks each of the machine's command line tools."""
     monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", "http://127.0.0.1:9")  # where no metadata service answers
     with pytest.raises(SignInFailed) as caught:
         connect(AZURE_SETTINGS).http("GET", "/subscriptions")
     assert caught.value.message == "No sign-in for Azure was found on this machine."
     assert "az login" in caught.value.hint
-    assert "AzureCliCredential" in caught.value.detail
+    assert "Azure CLI: Azure CLI not found on path" in caught.value.detail
 
 
 def test_a_token_goes_to_hosts_of_its_own_cloud_only(home: Home) -> None:
