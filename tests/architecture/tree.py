@@ -30,7 +30,7 @@ PHRASES = {
     "pages/parts/operate/": "the pieces of Teardown and Activity",
     "core/": "everything that knows no screen; its own files are the ground",
     "core/dataset/sample/": "the bundled data set: 302 conversations of a boat hire that does not exist",
-    "tests/": "mirrors core and pages; contract/ is the SDK against the local workspace, e2e/ a real browser",
+    "tests/": "mirrors core and pages; contract/ is the SDK on the local workspace, azure/ a stand-in, e2e/ a browser",
     "benchmarks/": "`make bench`: page times and memory",
     "docs/": "decisions/ with their reasons, reliability.md with what was measured, pictures/",
     ".streamlit/": "theme and server settings of the dashboard",

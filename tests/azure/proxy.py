@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from tests.azure.behind import Behind, find_token_fault
+from tests.azure.directory import find_answer
 from tests.azure.login import Login
 from tests.azure.prices import answer_prices
 from tests.azure.rules import Answer, Asked, Rules
@@ -51,6 +52,8 @@ class Azure:
             return Answer(403, _NO_ROLE.encode(), code)
         if not self._is_open(site, host, parts.path) and (fault := find_token_fault(site, authorization)):
             return fault
+        if host == site.management and (known := find_answer(parts.path)):
+            return known
         return site, self.behind.send(site, host, method, target, headers, body)
 
     @staticmethod

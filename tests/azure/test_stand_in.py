@@ -14,7 +14,7 @@ from core.azureml.connection import Connection
 from core.azureml.identities import SOURCES, DeviceCode, SignIn
 from core.catalog import compute
 from core.errors import Throttled, TunedeckError
-from tests.azure.behind import WORKSPACE_PATH
+from tests.azure.behind import SUBSCRIPTION, WORKSPACE_PATH
 from tests.azure.login import CLIENT_SECRET, EXPIRED_LOGIN, OTHER_TENANT, TENANT
 from tests.azure.prices import PER_HOUR
 from tests.azure.sites import PUBLIC, SITES, Site
@@ -139,6 +139,18 @@ def test_the_workspace_is_in_a_region_of_each_cloud(azure: StandIn, site: Site) 
     assert requests.get(f"https://{site.api}/discovery").json()["history"] == f"https://{site.api}"
     signed_in = requests.get(f"https://{site.login}/{TENANT}/v2.0/.well-known/openid-configuration").json()
     assert signed_in["token_endpoint"] == f"https://{site.login}/{TENANT}/oauth2/v2.0/token"
+
+
+def test_the_clouds_and_the_subscriptions_of_who_asks_are_listed(azure: StandIn, conn: Connection) -> None:
+    clouds = requests.get(f"https://{PUBLIC.management}/metadata/endpoints?api-version=2022-09-01").json()
+    found = {cloud["name"]: (cloud["resourceManager"], cloud["authentication"]["loginEndpoint"]) for cloud in clouds}
+    assert found == {site.name: (f"https://{site.management}/", f"https://{site.login}/") for site in SITES}
+    subscriptions = conn.http("GET", "/subscriptions", params={"api-version": "2022-12-01"}).json()["value"]
+    assert [(each["subscriptionId"], each["tenantId"]) for each in subscriptions] == [(SUBSCRIPTION, TENANT)]
+    assert len(conn.http("GET", "/tenants", params={"api-version": "2022-12-01"}).json()["value"]) == 2
+    group = WORKSPACE_PATH.split("/resourceGroups/")[0]
+    listed = conn.http("GET", f"{group}/providers/Microsoft.MachineLearningServices/workspaces").json()["value"]
+    assert [each["id"] for each in listed] == [WORKSPACE_PATH]
 
 
 def test_files_go_to_the_storage_account_by_identity_and_else_by_its_key(azure: StandIn) -> None:

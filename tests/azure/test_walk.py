@@ -42,7 +42,7 @@ def walk(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
 @pytest.mark.slow
 def test_a_model_is_found_tuned_served_asked_and_taken_down_with_its_price_beside_it(walk: Walk) -> None:
     """Takes 40 s: the tiny model is trained, and served, by the real engine."""
-    assert {line.state for line in check_access(walk.conn.settings)} == {"ok"}
+    assert "failed" not in {line.state for line in check_access(walk.conn.settings)}
     assert walk.conn.costs_money
     pick_a_compute(walk)
     run = tune(walk)
@@ -114,6 +114,7 @@ def check_what_was_asked(walk: Walk) -> None:
     hosts = {each.url.split("/")[2] for each in walk.azure.rules.asked()}
     endpoint = f"{ENDPOINT}.eastus.inference.ml.azure.com"
     assert hosts == {PUBLIC.management, PUBLIC.api, PUBLIC.blobs, PRICES, endpoint}
+    assert walk.azure.az_starts() <= 3, "one for each of the resource manager, its jobs and the storage"
     things = (
         "computes/gpu",
         r"jobs/[^/]+(?<!-evaluation)",

@@ -1,0 +1,40 @@
+"""What the resource manager knows above a workspace: the clouds, the tenants, and the subscriptions of who asks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.azure.behind import SUBSCRIPTION
+from tests.azure.login import OTHER_TENANT, TENANT
+from tests.azure.rules import Answer
+from tests.azure.sites import SITES, Site
+
+
+def find_answer(path: str) -> Answer | None:
+    """Return the answer to a path of the directory, None for another path."""
+    if path == "/metadata/endpoints":
+        return Answer.of([_cloud(site) for site in SITES])
+    if path == "/tenants":
+        names = {TENANT: "Contoso", OTHER_TENANT: "Fabrikam"}
+        tenants = [{"id": f"/tenants/{key}", "tenantId": key, "displayName": name} for key, name in names.items()]
+        return Answer.of({"value": tenants})
+    if path == "/subscriptions":
+        own = {"id": f"/subscriptions/{SUBSCRIPTION}", "subscriptionId": SUBSCRIPTION, "tenantId": TENANT}
+        return Answer.of({"value": [{**own, "displayName": "ML development", "state": "Enabled"}]})
+    return None
+
+
+def _cloud(site: Site) -> dict[str, Any]:
+    """Describe a cloud as the resource manager does since 2019."""
+    return {
+        "name": site.name,
+        "portal": f"https://{site.studio}",
+        "resourceManager": f"https://{site.management}/",
+        "authentication": {
+            "loginEndpoint": f"https://{site.login}/",
+            "audiences": [f"{audience}/" for audience in site.audiences()],
+            "tenant": "common",
+            "identityProvider": "AAD",
+        },
+        "suffixes": {"storage": site.storage},
+    }
