@@ -218,9 +218,12 @@ def _draw_price(choice: Choice) -> None:
         st.text(f"{price.words} until you delete it.")
         return
     hours = (choice.delete_at - datetime.now(UTC)).total_seconds() / 3600
-    amount = money(price.per_hour * hours, price.currency) if price.per_hour is not None else "price unknown"
     until = words.moment(choice.delete_at)
-    st.text(f"Until {until}: about {amount}." + ("" if price.is_free else " List price, not your bill."))
+    if price.per_hour is None:
+        st.text(f"Until {until}: {price.words}.")
+    else:
+        amount = money(price.per_hour * hours, price.currency)
+        st.text(f"Until {until}: about {amount}." + ("" if price.is_free else " List price, not your bill."))
     st.caption(f"Tunedeck deletes it at {until}, while it runs; the time is written on the endpoint as a tag.")
 
 
