@@ -18,8 +18,9 @@ from core.azureml import cloud as clouds
 from core.azureml import storage
 from core.azureml.client import build_client, checking_job, patience_of
 from core.azureml.cloud import LocalCredential
+from core.azureml.failures import Place
 from core.azureml.identities import AzureCredential, SignIn
-from core.azureml.service_errors import Place, explain, read_answer, service_exceptions, translate
+from core.azureml.service_errors import explain, read_answer, service_exceptions, translate
 from core.azureml.settings import Settings
 from core.errors import NotFound, SignInFailed, TunedeckError
 from core.home import Home

@@ -200,18 +200,22 @@ class AzureCredential:
         """Have the operator sign in, now and not again by itself: a page that reads must not open a window."""
         from azure.identity import DeviceCodeCredential, InteractiveBrowserCredential
 
-        options = {**_in_tenant(self.tenant_id), "timeout": sign_in.timeout_s, "disable_automatic_authentication": True}
+        options: dict[str, Any] = {"timeout": sign_in.timeout_s, "disable_automatic_authentication": True}
+        options |= _in_tenant(self.tenant_id)
 
         def deliver(url: str, code: str, expires_at: datetime) -> None:
             if sign_in.on_code:
                 sign_in.on_code(DeviceCode(code, url, expires_at))
 
-        asked = (
-            InteractiveBrowserCredential(**options)
-            if sign_in.method == "browser"
-            else DeviceCodeCredential(prompt_callback=deliver, **options)
-        )
-        asked.authenticate(scopes=[AZURE.scope])
+        try:
+            asked = (
+                InteractiveBrowserCredential(**options)
+                if sign_in.method == "browser"
+                else DeviceCodeCredential(prompt_callback=deliver, **options)
+            )
+            asked.authenticate(scopes=[AZURE.scope])
+        except ValueError as wrong:  # a tenant that can be none
+            raise ClientAuthenticationError(str(wrong)) from wrong
         return KeptTokens(asked)
 
 

@@ -143,7 +143,8 @@ class Handler(BaseHTTPRequestHandler):
         return Answer(200, "".join(f"{asked}\n" for asked in rules.asked()).encode(), {"Content-Type": "text/plain"})
 
     def _send(self, answer: Answer) -> None:
-        self.send_response(answer.status)
+        # With send_response the answer would have a second Date, this machine's.
+        (self.send_response_only if "Date" in answer.headers else self.send_response)(answer.status)
         for name, value in answer.headers.items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(answer.body)))

@@ -9,7 +9,7 @@ from azure.core.exceptions import ClientAuthenticationError
 
 from core.azureml import access, connection
 from core.azureml.identities import AzureCredential, DeviceCode, SignIn, ask_machine, choose
-from core.azureml.service_errors import refuses_device_code
+from core.azureml.sign_in_rules import refuses_device_code
 from core.errors import SignInFailed
 from tests.azure.login import CLIENT_SECRET, TENANT
 from tests.azure.stand_in import StandIn

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from core.azureml import access
 from core.azureml.access import AccessLine
 from core.azureml.identities import DeviceCode, SignIn
-from core.azureml.service_errors import refuses_device_code
 from core.azureml.settings import Settings
+from core.azureml.sign_in_rules import refuses_device_code
 from pages.parts.kit import reads
 
 

@@ -1,0 +1,231 @@
+"""Words for what a workspace answers, or why it does not: read from the top, the first rule that fits speaks."""
+
+from __future__ import annotations
+
+from core.azureml.failures import NO_ANSWER, NO_TOKEN, NOT_SENT, Rule
+from core.azureml.sign_in_rules import NETWORK, POLICIES, SIGN_IN
+from core.errors import (
+    AccessDenied,
+    BadInput,
+    Conflict,
+    LocalWorkspaceDown,
+    NotFound,
+    QuotaExceeded,
+    ServiceFailed,
+    ServiceRefused,
+    SignInFailed,
+    Throttled,
+    Unreachable,
+)
+
+_QUOTA = r"quota|ClusterMinNodesExceed"
+RULES: tuple[Rule, ...] = (
+    Rule(
+        Unreachable,
+        "The connection to {service} ended before it answered.",
+        "Read again, and look whether the change was made before you repeat it.",
+        (NO_ANSWER,),
+        code=r"Connection aborted|ConnectionReset|RemoteDisconnected|IncompleteRead|Connection broken",
+    ),
+    Rule(
+        LocalWorkspaceDown,
+        "The local workspace does not answer on {address}.",
+        "Start it: `python -m core.local serve`. Runs and data are kept.",
+        (NO_ANSWER,),
+        local=True,
+    ),
+    *NETWORK,
+    Rule(
+        Unreachable,
+        "Azure does not answer ({address}).",
+        "Check the network of this machine, then read again. Nothing is lost.",
+        (NO_ANSWER,),
+    ),
+    *SIGN_IN,
+    *POLICIES,
+    Rule(
+        QuotaExceeded,
+        "Quota for {family}: needs {needed} cores, {free} free.",
+        "Ask for quota, or pick a size of another family.",
+        code=r"family vCPU quota of \d+ .*maps to \d+ vCPUs",
+    ),
+    Rule(
+        QuotaExceeded,
+        "Quota for {quota_size}: needs {quota_needed} cores, {quota_free} free of {quota_limit}.",
+        "Delete a deployment that is not used, pick a smaller size, or ask for quota.",
+        code=r"quota available for \S+ .*usage/limit: \d+/\d+\. Additional needed: \d+",
+    ),
+    Rule(
+        QuotaExceeded,
+        "There is not enough quota to {doing} {what}.",
+        "Ask for quota, pick a smaller size, or delete what is not used.",
+        code=_QUOTA,
+    ),
+    Rule(
+        ServiceRefused,
+        "There is no free machine to {doing} {what}.",
+        "Try again in some minutes, or pick another size or region.",
+        code=r"OutOfCapacity|AllocationFailed|SkuNotAvailable",
+    ),
+    Rule(
+        ServiceRefused,
+        "The image for {what} could not be built.",
+        "Read its build log, then try again.",
+        code=r"ImageBuildFailure",
+        local=True,
+    ),
+    Rule(
+        ServiceRefused,
+        "The image for {what} could not be built.",
+        "Read its build log. If the registry refused, run `az ml workspace sync-keys`; then try again.",
+        code=r"ImageBuildFailure",
+    ),
+    Rule(
+        ServiceRefused,
+        "The container of {what} did not come up: {message}",
+        "Read its log. Delete this deployment, then take a larger size or wait longer before the first probe.",
+        code=r"ResourceNotReady",
+    ),
+    Rule(
+        SignInFailed,
+        "The sign-in is for tenant '{tenant}'; this workspace is in '{wanted_tenant}'.",
+        "Run `az login --tenant {wanted_tenant}`, then check again.",
+        code=r"InvalidAuthenticationTokenTenant.*wrong issuer .*sts\.windows\.net.*sts\.windows\.net",
+    ),
+    Rule(
+        SignInFailed,
+        "The sign-in has expired.",
+        "Sign in again. Runs and endpoints are not affected.",
+        (401,),
+        code=r"Expired",
+        local=False,
+    ),
+    Rule(
+        SignInFailed,
+        "The local workspace on {address} says that this home's token has expired (401).",
+        "Read again: each token is made anew. If it stays so, look at this machine's clock.",
+        (401,),
+        code=r"ExpiredAuth",
+        local=True,
+    ),
+    Rule(
+        SignInFailed,
+        "The local workspace on {address} did not accept this home's token (401).",
+        "Another home may be served there. Check TUNEDECK_HOME, then start it again: `python -m core.local serve`.",
+        (401,),
+        local=True,
+    ),
+    Rule(
+        SignInFailed,
+        "Azure did not accept the sign-in (401).",
+        "Sign in again.",
+        (401,),
+    ),
+    Rule(
+        SignInFailed,
+        "The credential of '{workspace}' was asked for a token of another cloud. Nothing was sent.",
+        "Connect the workspace again.",
+        (NO_TOKEN,),
+        code=r"asked of the credential of",
+    ),
+    Rule(
+        SignInFailed,
+        "No sign-in for Azure was found on this machine.",
+        "Run `az login`, or sign in with the browser or a device code.",
+        (NO_TOKEN,),
+    ),
+    Rule(
+        NotFound,
+        "Subscription '{subscription_id}' was not found, or you have no role in it.",
+        "Check the id, and the tenant you are signed in to.",
+        (400, 403, 404),
+        code=r"SubscriptionNotFound|InvalidSubscriptionId",
+    ),
+    Rule(
+        AccessDenied,
+        "You may not {doing} {what} in '{workspace}'.",
+        "Ask its owner for the role AzureML Compute Operator, or Contributor.",  # AzureML Data Scientist leaves it out
+        (403,),
+        code=r"workspaces/computes/(write|delete)",
+    ),
+    Rule(
+        AccessDenied,
+        "You may not {doing} {what} in '{workspace}'.",
+        "Ask its owner for the role Monitoring Reader.",
+        (403,),
+        code=r"Microsoft\.Insights/metrics/read",
+    ),
+    Rule(
+        AccessDenied,
+        "You may not {doing} {what} in '{workspace}'.",
+        "Ask its owner for the role AzureML Data Scientist.",
+        (403,),
+    ),
+    Rule(
+        NotFound,
+        "Resource group '{resource_group}' was not found in subscription '{subscription_id}'.",
+        "Check the name and the subscription.",
+        (404,),
+        code=r"ResourceGroupNotFound",
+    ),
+    Rule(
+        NotFound,
+        "Workspace '{workspace}' was not found in resource group '{resource_group}'.",
+        "Check the name.",
+        (404,),
+        code=r"/workspaces/{workspace}'|workspace '?{workspace}'? (was|could) not",
+    ),
+    Rule(
+        NotFound,
+        "{What} was not found in workspace '{workspace}'.",
+        "It may have been deleted. Pick another.",
+        (404,),
+    ),
+    Rule(
+        Conflict,
+        "{What} is there already, or something else uses it (409).",
+        "Look at what is there, then try again or choose another name.",
+        (409,),
+    ),
+    Rule(
+        Conflict,
+        "{What} was changed by someone else in the meantime (412).",
+        "Read it again, then repeat the change.",
+        (412,),
+    ),
+    Rule(
+        Throttled,
+        "{Service} asks for a pause (429).",
+        "Tunedeck waits {pause} s and reads again. Nothing is lost.",
+        (429,),
+    ),
+    Rule(
+        BadInput,
+        "{What} cannot be sent as it is: {message}",
+        "Change what it names, then try again.",
+        (NOT_SENT,),
+    ),
+    Rule(
+        ServiceRefused,
+        "{Service} refused to {doing} {what}: {message}",
+        "Change what it names, then try again.",
+        (400, 405, 413, 422),
+    ),
+    Rule(
+        ServiceRefused,
+        "{Service} does not know how to {doing} {what} (501).",
+        "This needs another version of the service.",
+        (501,),
+    ),
+    Rule(
+        ServiceFailed,
+        "{Service} failed to {doing} {what} ({status}).",
+        "Try again in a minute. If it stays, the request id is in the details.",
+        (408, 500, 502, 503, 504),
+    ),
+    Rule(
+        ServiceRefused,
+        "{Service} could not {doing} {what}: {message}",
+        "The details hold the service's own words.",
+    ),
+)
