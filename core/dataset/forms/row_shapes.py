@@ -51,7 +51,16 @@ __all__ = [
     "with_mapping",
 ]
 
-PARTS = ("chat", "system", "history", "user", "context", "assistant", "tools", "label")
+PARTS = {
+    "chat": "List of messages",
+    "system": "System message",
+    "history": "Earlier turns",
+    "user": "Question",
+    "context": "Added to the question",
+    "assistant": "Answer",
+    "tools": "Tools",
+    "label": "Only rows where this is true",
+}
 _MESSAGE_PARTS = ("history", "chat", "user", "assistant")
 _RIVAL_QUESTIONS = ("instruction", "question", "prompt", "query", "problem")
 _RIVAL_ANSWERS = (*ANSWERS.split(), "solution", "explanation")
@@ -59,6 +68,7 @@ _NO_CHAT = ("prompt", "completion", "history", "chosen", "rejected", "tools", "f
 _IDENTIFIER = re.compile(
     r"(^|_|\b)(id|ids|uuid|guid|hash|sha|md5|url|uri|link|date|time|timestamp|path|source)$", re.IGNORECASE
 )
+_SET = "mapping"
 _GOOD = (1, "1", "true", "yes", "good")
 _KNOWN_ROLES = ("system", "user", "assistant", "tool")
 
@@ -99,8 +109,9 @@ class Shape:
     @property
     def words(self) -> str:
         """Return what was recognised and how, as sentences."""
-        known = "Recognised as" if self.sure else "A guess:"
-        return f"{f'{known} {self.title}' if self.is_recognised else self.title}. {self.reason}"
+        if self.name == _SET or not self.is_recognised:
+            return f"{self.title}. {self.reason}"
+        return f"{'Recognised as' if self.sure else 'A guess:'} {self.title}. {self.reason}"
 
     @classmethod
     def from_json(cls, kept: Mapping[str, Any]) -> Self:
@@ -168,8 +179,8 @@ def recognise(rows: Iterable[Any]) -> Shape:
 def with_mapping(mapping: Mapping[str, str], columns: Iterable[str] = ()) -> Shape:
     """Return the shape of an operator's own mapping of parts to columns."""
     given = {part: column for part, column in mapping.items() if column}
-    said = ", ".join(f'{part} is "{column}"' for part, column in given.items())
-    return Shape("mapping", "Your mapping", f"As you set it: {said}.", given, tuple(columns))
+    said = ", ".join(f'{PARTS[part].lower()}: "{column}"' for part, column in given.items())
+    return Shape(_SET, "Read as you set it", f"{said[:1].upper()}{said[1:]}.", given, tuple(columns))
 
 
 def converter(shape: Shape) -> Callable[[Any], Any]:

@@ -13,16 +13,6 @@ from pages.parts.data import forms
 from pages.parts.kit import words
 from pages.parts.kit.action import action
 
-_PART_WORDS = {
-    "chat": "List of messages",
-    "system": "System message",
-    "history": "Earlier turns",
-    "user": "Question",
-    "context": "Added to the question",
-    "assistant": "Answer",
-    "tools": "Tools",
-    "label": "Only rows where this is true",
-}
 _UNUSED, _MESSAGES = "not used", "messages"
 _NAMED = 6
 _SHOWN_CHARACTERS = 600
@@ -64,7 +54,7 @@ def _row(column: Column, used_as: str, among: int, unit: str) -> dict[str, str]:
 
 
 def _use_of(shape: Shape, column: str) -> str:
-    parts = [_PART_WORDS.get(part, part) for part, used in shape.mapping.items() if used == column]
+    parts = [datasets.PARTS.get(part, part) for part, used in shape.mapping.items() if used == column]
     return ", ".join(parts)
 
 
@@ -88,7 +78,7 @@ def _draw_part(part: str, names: Iterable[str], shape: Shape, preparation_id: st
     begun = shape.mapping.get(part, "")
     at = options.index(begun) if begun in options else 0
     key = f"map-{preparation_id}-{part}"
-    return str(st.selectbox(_PART_WORDS[part], options, at, key=key, format_func=_or_none))
+    return str(st.selectbox(datasets.PARTS[part], options, at, key=key, format_func=_or_none))
 
 
 def _or_none(column: str) -> str:

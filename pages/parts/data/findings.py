@@ -46,7 +46,7 @@ def draw(dataset: ChatDataset, findings: tuple[Finding, ...], limit: int) -> Non
 
 def describe(findings: Sequence[Finding]) -> str:
     """Return "2 kinds of error, 1 kind of warning. Errors must be mended first."."""
-    kinds = Counter(finding.kind.severity for finding in findings)
+    kinds = Counter(kind.severity for kind in {finding.code: finding.kind for finding in findings}.values())
     found = [severity for severity in Severity if kinds[severity]]
     counted = ", ".join(f"{words.plural(kinds[severity], 'kind')} of {severity.value}" for severity in found)
     blocks = any(severity.blocks for severity in kinds)

@@ -45,7 +45,7 @@ def test_a_guess_is_used_when_it_is_confirmed_and_not_before(home: Path) -> None
     assert "Berth 0 is." in texts(app), "the first conversation is shown as it would be read"
     buttons(app)["Read it so"].click()
     run_until(app.run(), is_usable)
-    assert "As you set it" in texts(app)
+    assert 'Read as you set it. Question: "left", answer: "right".' in texts(app)
 
 
 def test_better_answers_are_trained_on_only_when_that_is_said(home: Path) -> None:

@@ -329,6 +329,18 @@ def folder(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def test_a_kind_that_both_files_have_is_counted_once(home: Path) -> None:
+    """Two groups of one kind are shown, one for each file."""
+    unlearned = say("where is the key {}", "it hangs by door {}").replace('"assistant"', '"assistant", "weight": 0')
+    learned = say("and the lamp?", "beside it").removeprefix('{"messages": [')
+    row = unlearned.removesuffix("]}") + ", " + learned
+    rows = [row.replace("{}", str(number)) for number in range(20)]
+    begun = dataset.start_upload("unlearned.jsonl", "\n".join(rows[:15]).encode(), "\n".join(rows[15:]).encode())
+    app = open_data(prep=begun.id, **{"from": "upload"})
+    assert "1 kind of hint. None of them blocks." in texts(app)
+    assert "5 rows: line 1, 2, 3, 4, 5 of the test file" in texts(app)
+
+
 def test_a_file_of_the_server_is_read_its_mapping_corrected_and_split_as_asked(folder: Path) -> None:
     app = open_data()
     choose(app, "Where the data comes from", "Path")
@@ -353,7 +365,7 @@ def test_a_file_of_the_server_is_read_its_mapping_corrected_and_split_as_asked(f
     app.run()
     run_until(app, lambda app: len(app.metric) == 4 and app.metric[1].value == "10")
     assert app.metric[0].value == "30"
-    assert "Your mapping" in texts(app)
+    assert "Read as you set it" in texts(app)
     assert "and the seed 7" in texts(app)
     assert not app.exception
 
