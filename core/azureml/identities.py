@@ -5,6 +5,7 @@ Asking the machine opens no window and waits for nobody longer than WAIT_S. It d
 
 from __future__ import annotations
 
+import logging
 import os
 import queue
 import threading
@@ -20,6 +21,8 @@ from azure.core.exceptions import AzureError, ClientAuthenticationError
 from core.azureml.cloud import AZURE, check_scopes, let_go_of_cloud, read_claims, whom
 from core.azureml.tokens import KeptTokens
 
+# Each source that has no identity would warn in the log, at each look; what it says is in Identity.problem.
+logging.getLogger("azure.identity").setLevel(logging.ERROR)
 WAIT_S = 5.0
 _ANY_TENANT: dict[str, Any] = {"additionally_allowed_tenants": ["*"]}
 

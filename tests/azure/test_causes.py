@@ -5,8 +5,10 @@ from __future__ import annotations
 import email.utils
 import json
 import re
+import threading
 import time
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -185,6 +187,28 @@ def test_a_proxy_that_is_not_there_is_named(
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     error = refusal(conn)
     assert error.message == "The proxy of HTTPS_PROXY did not let the request to Azure through."
+
+
+def test_a_proxy_that_asks_for_a_password_is_named(
+    azure: StandIn, conn: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Proxy(BaseHTTPRequestHandler):
+        def do_CONNECT(self) -> None:
+            self.send_response(407, "Proxy Authentication Required")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            """Keep the test's output quiet."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{server.server_port}")
+    try:
+        assert refusal(conn).message == "The proxy asks for a name and a password (407)."
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def test_a_name_that_dns_does_not_know_is_named(azure: StandIn, conn: Connection) -> None:
