@@ -34,262 +34,107 @@ def _words(text: str) -> list[str]:
 
 
 _ENGLISH = _Language(
-    [
-        "the keeper of the lamps",
-        "our neighbour",
-        "a young botanist",
-        "the council",
-        "my grandmother",
-        "the clockmaker",
-        "an old sailor",
-        "the night conductor",
-        "a visiting painter",
-        "the harbour office",
-    ],
+    _words(
+        "the keeper of the lamps|our neighbour|a young botanist|the council|my grandmother|the clockmaker|"
+        "an old sailor|the night conductor|a visiting painter|the harbour office"
+    ),
     _words("mends|counts|paints|carries|describes|measures|lends|records|sorts|weighs"),
-    [
-        "the copper kettle",
-        "old maps of the river",
-        "seven folded letters",
-        "the winter apples",
-        "a box of stamps",
-        "the blue curtains",
-        "every second lantern",
-        "the broken compass",
-        "a list of birds",
-        "the wooden bridge",
-    ],
-    [
-        "before the tide turns",
-        "behind the mill",
-        "in the quiet garden",
-        "on market days",
-        "near the northern gate",
-        "under the arches",
-        "after the first snow",
-        "at half past six",
-        "along the canal",
-        "between two storms",
-    ],
-    [
-        "because the winter was long",
-        "since nobody else had time",
-        "so that the children can see it",
-        "although it costs a little",
-        "while the rain lasts",
-        "as the rules have said since 1987",
-        "which saves 12% of the oil",
-        "and nobody minds",
-    ],
+    _words(
+        "the copper kettle|old maps of the river|seven folded letters|the winter apples|a box of stamps|"
+        "the blue curtains|every second lantern|the broken compass|a list of birds|the wooden bridge"
+    ),
+    _words(
+        "before the tide turns|behind the mill|in the quiet garden|on market days|near the northern gate|"
+        "under the arches|after the first snow|at half past six|along the canal|between two storms"
+    ),
+    _words(
+        "because the winter was long|since nobody else had time|so that the children can see it|"
+        "although it costs a little|while the rain lasts|as the rules have said since 1987|"
+        "which saves 12% of the oil|and nobody minds"
+    ),
     ("{who} {does} {what} {where}, {why}.", "{where}, {who} {does} {what}.", "{who} {does} {what}, {why}."),
     ("Why does it matter that {who} {does} {what} {where}?", "Please explain how {who} {does} {what} {where}."),
     ("You are a patient guide.", "Answer briefly and kindly.", "You know the town well."),
 )
 _UKRAINIAN = _Language(
-    [
-        "доглядач маяка",
-        "наша сусідка",
-        "молодий ботанік",
-        "міська рада",
-        "моя бабуся",
-        "годинникар",
-        "старий моряк",
-        "нічний провідник",
-        "художниця з Полтави",
-        "портова контора",
-    ],
+    _words(
+        "доглядач маяка|наша сусідка|молодий ботанік|міська рада|моя бабуся|годинникар|старий моряк|нічний провідник|"
+        "художниця з Полтави|портова контора"
+    ),
     _words("лагодить|рахує|малює|переносить|описує|вимірює|позичає|записує|сортує|зважує"),
-    [
-        "мідний чайник",
-        "старі карти річки",
-        "сім згорнутих листів",
-        "зимові яблука",
-        "коробку марок",
-        "блакитні завіси",
-        "кожен другий ліхтар",
-        "зламаний компас",
-        "перелік птахів",
-        "дерев'яний міст",
-    ],
-    [
-        "перед припливом",
-        "за млином",
-        "у тихому саду",
-        "у базарні дні",
-        "біля північної брами",
-        "під арками",
-        "після першого снігу",
-        "о пів на сьому",
-        "уздовж каналу",
-        "між двома бурями",
-    ],
-    [
-        "бо зима була довга",
-        "адже більше ніхто не має часу",
-        "щоб побачили діти",
-        "хоча це трохи коштує",
-        "доки триває дощ",
-        "як велять правила з 1987 року",
-        "що заощаджує 12 % олії",
-        "і ніхто не проти",
-    ],
+    _words(
+        "мідний чайник|старі карти річки|сім згорнутих листів|зимові яблука|коробку марок|блакитні завіси|"
+        "кожен другий ліхтар|зламаний компас|перелік птахів|дерев'яний міст"
+    ),
+    _words(
+        "перед припливом|за млином|у тихому саду|у базарні дні|біля північної брами|під арками|після першого снігу|"
+        "о пів на сьому|уздовж каналу|між двома бурями"
+    ),
+    _words(
+        "бо зима була довга|адже більше ніхто не має часу|щоб побачили діти|хоча це трохи коштує|доки триває дощ|"
+        "як велять правила з 1987 року|що заощаджує 12 % олії|і ніхто не проти"
+    ),
     ("{who} {does} {what} {where}, {why}.", "{where} {who} {does} {what}.", "{who} {does} {what}, {why}."),
     ("Чому важливо, що {who} {does} {what} {where}?", "Поясніть, будь ласка, як {who} {does} {what} {where}."),
     ("Ви терплячий провідник.", "Відповідайте стисло й люб'язно.", "Ви добре знаєте місто."),
 )
 _CHINESE = _Language(
-    [
-        "守灯人",
-        "我们的邻居",
-        "年轻的植物学家",
-        "镇议会",
-        "我的祖母",
-        "钟表匠",
-        "老水手",
-        "夜班列车员",
-        "来访的画家",
-        "港务处",
-    ],
+    _words("守灯人|我们的邻居|年轻的植物学家|镇议会|我的祖母|钟表匠|老水手|夜班列车员|来访的画家|港务处"),
     _words("修理|清点|描绘|搬运|描述|测量|出借|登记|整理|称量"),
-    [
-        "铜水壶",
-        "旧河道图",
-        "七封折好的信",
-        "冬天的苹果",
-        "一盒邮票",
-        "蓝色的窗帘",
-        "每隔一盏的灯笼",
-        "坏了的罗盘",
-        "鸟类名单",
-        "木桥",
-    ],
-    [
-        "在涨潮之前",
-        "在磨坊后面",
-        "在安静的花园里",
-        "在赶集的日子",
-        "在北门附近",
-        "在拱廊下面",
-        "在初雪之后",
-        "在六点半",
-        "沿着运河",
-        "在两场风暴之间",
-    ],
-    [
-        "因为冬天很长",
-        "因为别人都没有时间",
-        "好让孩子们看见",
-        "虽然要花一点钱",
-        "趁雨还没有停",
-        "按照1987年以来的规定",
-        "这样能省12%的灯油",
-        "没有人介意",
-    ],
+    _words("铜水壶|旧河道图|七封折好的信|冬天的苹果|一盒邮票|蓝色的窗帘|每隔一盏的灯笼|坏了的罗盘|鸟类名单|木桥"),
+    _words(
+        "在涨潮之前|在磨坊后面|在安静的花园里|在赶集的日子|在北门附近|在拱廊下面|在初雪之后|在六点半|沿着运河|在两场风暴之间"
+    ),
+    _words(
+        "因为冬天很长|因为别人都没有时间|好让孩子们看见|虽然要花一点钱|趁雨还没有停|按照1987年以来的规定|这样能省12%的灯油|没有人介意"
+    ),
     ("{who}{where}{does}{what}，{why}。", "{where}，{who}{does}{what}。", "{who}{does}{what}，{why}。"),
     ("为什么{who}{where}{does}{what}很重要？", "请说明{who}{where}怎样{does}{what}。"),
     ("你是一位耐心的向导。", "请简短而友好地回答。", "你很熟悉这座小镇。"),
     "",
 )
 _ARABIC = _Language(
-    [
-        "حارس المنارة",
-        "جارنا",
-        "عالم النبات الشاب",
-        "مجلس المدينة",
-        "جدي",
-        "صانع الساعات",
-        "بحار عجوز",
-        "مفتش القطار الليلي",
-        "رسام زائر",
-        "مكتب الميناء",
-    ],
+    _words(
+        "حارس المنارة|جارنا|عالم النبات الشاب|مجلس المدينة|جدي|صانع الساعات|بحار عجوز|مفتش القطار الليلي|رسام زائر|"
+        "مكتب الميناء"
+    ),
     _words("يصلح|يعد|يرسم|ينقل|يصف|يقيس|يعير|يسجل|يرتب|يزن"),
-    [
-        "إبريق النحاس",
-        "خرائط النهر القديمة",
-        "سبع رسائل مطوية",
-        "تفاح الشتاء",
-        "علبة طوابع",
-        "الستائر الزرقاء",
-        "نصف المصابيح",
-        "البوصلة المكسورة",
-        "قائمة الطيور",
-        "الجسر الخشبي",
-    ],
-    [
-        "قبل المد",
-        "خلف الطاحونة",
-        "في الحديقة الهادئة",
-        "في أيام السوق",
-        "قرب البوابة الشمالية",
-        "تحت الأقواس",
-        "بعد أول ثلج",
-        "في السادسة والنصف",
-        "على طول القناة",
-        "بين عاصفتين",
-    ],
-    [
-        "لأن الشتاء كان طويلا",
-        "إذ لا وقت عند غيره",
-        "حتى يراه الأطفال",
-        "وإن كان ذلك يكلف قليلا",
-        "ما دام المطر يهطل",
-        "كما تنص القواعد منذ عام 1987",
-        "مما يوفر 12٪ من الزيت",
-        "ولا أحد يمانع",
-    ],
+    _words(
+        "إبريق النحاس|خرائط النهر القديمة|سبع رسائل مطوية|تفاح الشتاء|علبة طوابع|الستائر الزرقاء|نصف المصابيح|"
+        "البوصلة المكسورة|قائمة الطيور|الجسر الخشبي"
+    ),
+    _words(
+        "قبل المد|خلف الطاحونة|في الحديقة الهادئة|في أيام السوق|قرب البوابة الشمالية|تحت الأقواس|بعد أول ثلج|"
+        "في السادسة والنصف|على طول القناة|بين عاصفتين"
+    ),
+    _words(
+        "لأن الشتاء كان طويلا|إذ لا وقت عند غيره|حتى يراه الأطفال|وإن كان ذلك يكلف قليلا|ما دام المطر يهطل|"
+        "كما تنص القواعد منذ عام 1987|مما يوفر 12٪ من الزيت|ولا أحد يمانع"
+    ),
     ("{does} {who} {what} {where}، {why}.", "{where} {does} {who} {what}.", "{does} {who} {what}، {why}."),
     ("لماذا يهم أن {who} {does} {what} {where}؟", "اشرح من فضلك كيف {does} {who} {what} {where}."),
     ("أنت مرشد صبور.", "أجب بإيجاز ولطف.", "أنت تعرف المدينة جيدا."),
 )
 _SPANISH = _Language(
-    [
-        "el guardián del faro",
-        "nuestra vecina",
-        "un joven botánico",
-        "el ayuntamiento",
-        "mi abuela",
-        "el relojero",
-        "un viejo marinero",
-        "la revisora nocturna",
-        "una pintora de paso",
-        "la oficina del puerto",
-    ],
+    _words(
+        "el guardián del faro|nuestra vecina|un joven botánico|el ayuntamiento|mi abuela|el relojero|"
+        "un viejo marinero|la revisora nocturna|una pintora de paso|la oficina del puerto"
+    ),
     _words("repara|cuenta|pinta|lleva|describe|mide|presta|anota|ordena|pesa"),
-    [
-        "la tetera de cobre",
-        "los mapas antiguos del río",
-        "siete cartas dobladas",
-        "las manzanas de invierno",
-        "una caja de sellos",
-        "las cortinas azules",
-        "uno de cada dos faroles",
-        "la brújula rota",
-        "una lista de pájaros",
-        "el puente de madera",
-    ],
-    [
-        "antes de la marea",
-        "detrás del molino",
-        "en el jardín tranquilo",
-        "los días de mercado",
-        "junto a la puerta norte",
-        "bajo los arcos",
-        "tras la primera nieve",
-        "a las seis y media",
-        "a lo largo del canal",
-        "entre dos tormentas",
-    ],
-    [
-        "porque el invierno fue largo",
-        "ya que nadie más tenía tiempo",
-        "para que lo vean los niños",
-        "aunque cuesta un poco",
-        "mientras dura la lluvia",
-        "como dicen las normas desde 1987",
-        "lo que ahorra un 12 % de aceite",
-        "y a nadie le molesta",
-    ],
+    _words(
+        "la tetera de cobre|los mapas antiguos del río|siete cartas dobladas|las manzanas de invierno|"
+        "una caja de sellos|las cortinas azules|uno de cada dos faroles|la brújula rota|una lista de pájaros|"
+        "el puente de madera"
+    ),
+    _words(
+        "antes de la marea|detrás del molino|en el jardín tranquilo|los días de mercado|junto a la puerta norte|"
+        "bajo los arcos|tras la primera nieve|a las seis y media|a lo largo del canal|entre dos tormentas"
+    ),
+    _words(
+        "porque el invierno fue largo|ya que nadie más tenía tiempo|para que lo vean los niños|aunque cuesta un poco|"
+        "mientras dura la lluvia|como dicen las normas desde 1987|lo que ahorra un 12 % de aceite|"
+        "y a nadie le molesta"
+    ),
     ("{who} {does} {what} {where}, {why}.", "{where}, {who} {does} {what}.", "{who} {does} {what}, {why}."),
     ("¿Por qué importa que {who} {does} {what} {where}?", "Explica, por favor, cómo {who} {does} {what} {where}."),
     ("Eres un guía paciente.", "Responde con brevedad y amabilidad.", "Conoces bien el pueblo."),
