@@ -153,7 +153,7 @@ def look(path: Path, all_of_it: bool = False) -> Other | None:
         if odd and not first[0]:
             first = line, ord(odd[0]) - 0xDC00
         if odd and len(sample) < _SAMPLE_BYTES:
-            sample += text.encode("utf-8", "surrogateescape")
+            sample += text[:_SAMPLE_BYTES].encode("utf-8", "surrogateescape")
     many = bad_lines > _MANY_LINES * lines
     if not bad or (not all_of_it and (good >= bad or (bad_lines < _FEW_LINES and not many))):
         return None
