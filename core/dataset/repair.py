@@ -18,7 +18,7 @@ from core.dataset.checks.line_check import CONTROL, check_row, read_line, to_lin
 from core.dataset.checks.text_check import restore
 from core.dataset.checks.tool_check import check_tools
 from core.dataset.findings import KINDS, DataFile, flag
-from core.dataset.forms.message_reading import contract_role, read_content
+from core.dataset.forms.message_reading import read_content
 from core.dataset.model.token_counts import read_special
 
 _REFUSALS = ("template_refused", "tools_refused")  # of one model; another may take the row
@@ -28,7 +28,6 @@ REPAIRS: Mapping[str, str] = {
     for kind in KINDS.values()
     if kind.severity.blocks and kind.bit >= 0 and kind.code not in _REFUSALS
 } | {
-    "unknown_role": "Other names of these roles are replaced; else the line is left out.",
     "content_not_text": "It becomes its text; parts of text are joined.",
     "odd_weight": "It becomes 0 or 1 where it says so; else it is removed, and the answer is learned.",
     "result_without_call": "The result is taken out; a row that is not whole without it is left out.",
@@ -229,12 +228,6 @@ def _take_out_results(messages: Messages) -> Messages:
     return rest if after <= before - {"result_without_call"} else messages
 
 
-def _rename_roles(messages: Messages) -> Messages:
-    return [
-        {**message, "role": contract_role(message["role"])} if "role" in message else message for message in messages
-    ]
-
-
 def _put_system_first(messages: Messages) -> Messages:
     system = [message for message in messages if message.get("role") == "system"]
     if not system or (len(system) == 1 and messages[0] is system[0]):
@@ -264,7 +257,6 @@ def _end_with_answer(messages: Messages) -> Messages:
 
 
 _MENDERS: tuple[tuple[str, Callable[[Messages], Messages]], ...] = (
-    ("unknown_role", _rename_roles),
     ("content_not_text", _write_contents),
     ("odd_weight", _write_weights),
     ("control_characters", partial(_change_texts, partial(CONTROL.sub, ""))),

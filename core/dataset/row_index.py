@@ -17,6 +17,7 @@ import numpy
 from numpy.typing import NDArray
 
 from core.dataset.findings import KEPT_LINES, Finding, flag
+from core.dataset.forms.message_reading import ROLES
 from core.dataset.progress import Meter
 from core.errors import BadInput
 
@@ -25,7 +26,6 @@ ROW = numpy.dtype([("offset", "<u8"), ("hash", "<u8"), ("flags", "<u8"), ("line"
 TOKENS = numpy.dtype([("tokens", "<u4"), ("trained", "<u4"), ("first", "<u4")])
 # turns: messages, 0 where the row cannot be read. roles: which of ROLES speak, the first as the lowest bit.
 TURNS = numpy.dtype([("turns", "<u2"), ("roles", "<u2")])
-ROLES = ("system", "user", "assistant", "tool")
 Rows = NDArray[Any]
 _LAYER = numpy.dtype("<u8")
 _LINE = numpy.dtype("<u4")
@@ -166,11 +166,11 @@ def iterate(
                 meter.tell(verb, first, len(offsets), stop, size)
 
 
-def read_line_at(path: Path, offset: int, limit: int = _LONGEST) -> bytes:
+def read_line_at(path: Path, offset: int) -> bytes:
     """Return the line that begins at an offset."""
     with path.open("rb") as file:
         file.seek(offset)
-        return file.readline(limit)
+        return file.readline(_LONGEST)
 
 
 def _lines_path(path: Path) -> Path:

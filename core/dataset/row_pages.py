@@ -18,6 +18,7 @@ from core.dataset import row_index
 from core.dataset.checks.line_check import check_line
 from core.dataset.checks.tool_check import calls_of, read_call
 from core.dataset.findings import KINDS
+from core.dataset.forms.message_reading import ROLES
 from core.engine.chat_template import THOUGHTS
 
 _BLOCK = 4 << 20
@@ -143,7 +144,7 @@ def _choose(path: Path, code: str, mark: str, max_length: int, kept: Kept) -> ro
             values = _measure(path, name, mark)[places]
             places = places[(values >= max(1, least)) & (values <= (most or values.max(initial=0)))]
     if kept.role:
-        places = places[(_measure(path, "roles", mark)[places] >> row_index.ROLES.index(kept.role) & 1).astype(bool)]
+        places = places[(_measure(path, "roles", mark)[places] >> ROLES.index(kept.role) & 1).astype(bool)]
     if kept.order == "place":
         return places
     values = _measure(path, _SORTED_BY[kept.order], mark)[places].astype(numpy.int64)

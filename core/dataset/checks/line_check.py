@@ -13,7 +13,7 @@ import orjson
 
 from core.dataset.checks.tool_check import check_tools
 from core.dataset.findings import JUDGED, KINDS, Unit
-from core.dataset.forms.message_reading import CONTRACT_KEYS, part_text
+from core.dataset.forms.message_reading import CONTRACT_KEYS, ROLES, part_text
 
 BOM = b"\xef\xbb\xbf"
 CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufffe\uffff]")
@@ -39,7 +39,6 @@ ORDER_CODES = (
 )
 _SHORT = 16  # characters; an answer that gives a greeting back is no echo
 _PARTS = {"image": "an image", "audio": "audio", "input_audio": "audio", "video": "a video", "file": "a file"}
-_ROLES = ("system", "user", "assistant", "tool")
 _JSON_MISTAKES = {
     "Expecting ',' delimiter": "a comma is missing",
     "Expecting ':' delimiter": "a colon is missing",
@@ -171,7 +170,7 @@ def _check_message(message: Any) -> tuple[str, str] | None:
     if not isinstance(message, dict):
         return "bad_message", f"is {_type_of(message)}, not an object"
     role, content = message.get("role"), message.get("content")
-    if role not in _ROLES:
+    if role not in ROLES:
         return "unknown_role", f"has the role '{role}'" if isinstance(role, str) else "has no role"
     if message.get("weight") not in (None, 0, 1):
         return "odd_weight", f"({role}) has a weight that is neither 0 nor 1"

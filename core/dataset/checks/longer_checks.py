@@ -23,16 +23,14 @@ from core.dataset.chat_dataset import ChatDataset, find_dataset
 from core.dataset.checks import near_copies
 from core.dataset.checks.line_check import Problem
 from core.dataset.checks.row_check import ASKED, check_rows, describe, find_rivals, text_of
+from core.dataset.checks.text_check import FINDERS
 from core.dataset.findings import ERROR_FLAGS, DataFile, Finding, Unit, flag
 from core.dataset.model.token_counts import NO_TOKENIZER, count_both, mark_of
 from core.dataset.progress import Meter, Progress
 from core.locks import is_held, tried
 from core.programs import start_detached
 
-_TEXT_CODES = (
-    *("mojibake", "email", "phone", "card_number", "secret_key", "sas_token", "connection_string", "identity_number"),
-    *("prompt_marker", "cut_answer", "bidirectional", "placeholder", "inline_base64", "duplicate_keys"),
-)
+_TEXT_CODES = (*FINDERS, "cut_answer", "duplicate_keys")
 _BATCH = 64
 COUNTED_AT_ONCE = 2_000_000  # bytes: about 2 s on a busy core; the page waits for it
 _children: dict[str, subprocess.Popen[bytes]] = {}

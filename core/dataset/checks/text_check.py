@@ -50,7 +50,7 @@ def check_texts(texts: Sequence[str]) -> list[int]:
     for name, places in _suspicious(codes).items():
         for number in numpy.unique(numpy.searchsorted(starts, places, "right") - 1).tolist():
             for code in _TESTS[name]:
-                if _FINDERS[code](texts[number]):
+                if FINDERS[code](texts[number]):
                     flags[number] |= _FLAGS[code]
     return flags
 
@@ -60,7 +60,7 @@ def find_suspected(text: str, code: str) -> str:
 
     Addresses and numbers are shortened, so that they are not spread; of a key or an identity number only its kind.
     """
-    return _FINDERS[code](text)
+    return FINDERS[code](text)
 
 
 def is_garbled(text: str) -> bool:
@@ -206,7 +206,7 @@ _TURNING[0x2A:0x2F] = _TURNING[128 + 0x26 : 128 + 0x2A] = True
 _TAIL = b"    "  # what is looked at behind the last place
 _STRIDE = 50
 _BASE64 = _table("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
-_FINDERS: dict[str, Callable[[str], str]] = {
+FINDERS: dict[str, Callable[[str], str]] = {
     "mojibake": _find_garbled,
     "email": _find_email,
     "phone": _find_phone,
@@ -220,7 +220,7 @@ _FINDERS: dict[str, Callable[[str], str]] = {
     "placeholder": find_placeholder,
     "inline_base64": find_base64,
 }
-_FLAGS = {code: flag(code) for code in _FINDERS}
+_FLAGS = {code: flag(code) for code in FINDERS}
 _TESTS: dict[str, tuple[str, ...]] = {
     "at": ("email", "connection_string"),
     "digits": ("phone", "card_number"),

@@ -41,18 +41,15 @@ def _pair(
     return Form(name, title, columns, reads, {user.lower(): is_text, assistant.lower(): is_text}, mapping)
 
 
-def _asked_with(title: str, context: str, user: str, assistant: str, *, first: bool, name: str = "columns") -> Form:
-    """Return a form of a question with a context. first: whether the context stands above the question."""
-    columns = ", ".join(f"`{column}`" for column in ((context, user) if first else (user, context)))
-    asked = {"context": context, "user": user} if first else {"user": user, "context": context}
-    upper, lower = (context, user) if first else (user, context)
+def _asked_below(context: str, title: str) -> Form:
+    """Return a form of a question below its context."""
     return Form(
-        name,
+        "columns",
         title,
-        f"{columns}, `{assistant}`",
-        f"The question is `{upper}`, a blank line, `{lower}`.",
-        {context: is_question, user: is_text, assistant: is_text},
-        {**BESIDE, "history": HISTORY, **asked, "assistant": assistant},
+        f"`{context}`, `question`, `answer`",
+        f"The question is `{context}`, a blank line, `question`.",
+        {context: is_question, "question": is_text, "answer": is_text},
+        {**BESIDE, "history": HISTORY, "context": context, "user": "question", "assistant": "answer"},
     )
 
 
@@ -154,8 +151,8 @@ _PAIRS = (
             "assistant": "response completion answer",
         },
     ),
-    _asked_with("A question about a text", "context", "question", "answer", first=True),
-    _asked_with("A question about an article", "article", "question", "answer", first=True),
+    _asked_below("context", "A question about a text"),
+    _asked_below("article", "A question about an article"),
     Form(
         "choices",
         "A question with choices",

@@ -11,13 +11,16 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-_ROLES = {
+from core.engine.chat_template import THOUGHTS
+
+_NAMED = {
     "system": "system developer context",
     "user": "user human prompter question",
     "assistant": "assistant gpt bot model chatgpt bard ai answer chatbot",
     "tool": "tool function observation function_response ipython",
 }
-_ROLE_NAMES = {name: role for role, names in _ROLES.items() for name in names.split()}
+_ROLE_NAMES = {name: role for role, names in _NAMED.items() for name in names.split()}
+ROLES = tuple(_NAMED)  # the contract's
 _CALL_ROLES = ("function_call", "tool_call", "function-call")
 _ROLE_KEYS = ("role", "from", "sender", "speaker")
 _CONTENT_KEYS = ("content", "value", "text", "message", "parts")
@@ -31,7 +34,7 @@ CONTRACT_KEYS: Mapping[str, str] = {
     "tool_calls": "Calls of tools",
     "tool_call_id": "Call that is answered",
     "weight": "Whether it is learned",
-    **dict.fromkeys(("reasoning_content", "thinking", "reasoning"), "Thought"),
+    **dict.fromkeys(THOUGHTS, "Thought"),
 }
 _KEPT_KEYS = tuple(key for key in CONTRACT_KEYS if key not in ("role", "content"))
 _EMPTY: tuple[Any, ...] = (None, "")
@@ -225,7 +228,7 @@ def _is_plain(message: Any) -> bool:
     return (
         isinstance(message, dict)
         and isinstance(role := message.get("role"), str)
-        and role in _ROLES
+        and role in ROLES
         and not isinstance(message.get("content"), list)
         and not any(key in message for key in _ODD_KEYS)
     )

@@ -28,8 +28,8 @@ from core.dataset.forms.form import (
 from core.dataset.forms.known_forms import FORMS
 from core.dataset.forms.message_reading import (
     MESSAGE_KEYS,
+    ROLES,
     as_list,
-    contract_role,
     is_call,
     list_raw,
     list_roles,
@@ -44,7 +44,6 @@ __all__ = [
     "MESSAGE_KEYS",
     "PARTS",
     "Shape",
-    "contract_role",
     "converter",
     "read_message_keys",
     "recognise",
@@ -70,7 +69,6 @@ _IDENTIFIER = re.compile(
 )
 _SET = "mapping"
 _GOOD = (1, "1", "true", "yes", "good")
-_KNOWN_ROLES = ("system", "user", "assistant", "tool")
 
 
 @dataclass(frozen=True)
@@ -234,9 +232,9 @@ def _to_chat_shape(form: Form, sample: _Sample, mapping: dict[str, str]) -> Shap
     role, content = style.split("/")
     reason = f'"{column}" holds lists of objects with "{role}" and "{content}" {among}.'
     roles = Counter(role for value in values for role in list_roles(value))
-    unknown = sum(count for role, count in roles.items() if role not in _KNOWN_ROLES)
+    unknown = sum(count for role, count in roles.items() if role not in ROLES)
     if unknown * 2 > roles.total():
-        odd = [f'"{role}"' for role, _ in roles.most_common(4) if role not in _KNOWN_ROLES]
+        odd = [f'"{role}"' for role, _ in roles.most_common(4) if role not in ROLES]
         reason += f" Its roles are {_list(odd)}, which say neither who asks nor who answers."
         return Shape(form.name, form.title, reason, mapping, sample.columns, sure=False)
     name, title = form.name, form.title
@@ -362,7 +360,7 @@ def _read_turn(value: Any, role: str) -> list[Any]:
     held = as_list(value)
     if role == "assistant" and isinstance(held, list) and held and all(map(is_call, held)):
         return read_messages([{"role": "function_call", "content": held}])
-    named = isinstance(held, (list, dict)) and "/" in style_of(held) and set(list_roles(held)) <= set(_KNOWN_ROLES)
+    named = isinstance(held, (list, dict)) and "/" in style_of(held) and set(list_roles(held)) <= set(ROLES)
     return read_chat(held) or [] if named else [{"role": role, "content": read_content(value)}]
 
 

@@ -15,6 +15,7 @@ from core import dataset
 from core.dataset import row_index
 from core.dataset.checks.file_check import check_file
 from core.dataset.checks.scan import scan_file
+from core.dataset.forms.message_reading import ROLES
 from core.dataset.report import Report
 from core.dataset.row_pages import EVERY_ROW, Kept, Order, has_turns, read_page
 from core.home import Home
@@ -87,7 +88,7 @@ def test_turns_are_counted_for_each_row_and_not_known_where_an_earlier_version_l
     turns = row_index.read_turns(path)
     assert turns is not None
     assert turns["turns"].tolist() == [2, 3, 4, 0, 4, 2]
-    assert [[name for at, name in enumerate(row_index.ROLES) if bits >> at & 1] for bits in turns["roles"][[1, 4]]] == [
+    assert [[name for at, name in enumerate(ROLES) if bits >> at & 1] for bits in turns["roles"][[1, 4]]] == [
         ["system", "user", "assistant"],
         ["user", "assistant", "tool"],
     ]
