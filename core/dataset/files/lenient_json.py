@@ -68,7 +68,7 @@ def mend_lines(path: Path, meter: Meter | None = None, *, is_list: bool = False)
             lines.append(line)
             target.write(row + "\n")
             if meter and number % 1000 == 0:
-                meter.tell("Mended", number)
+                meter.tell("Looked for faults in", number)
         if "\r" in (file.newlines if isinstance(file.newlines, tuple) else (file.newlines,)):
             lenient.counts["returns"] = 1
     if not lenient.counts:

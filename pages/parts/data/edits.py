@@ -134,5 +134,4 @@ def _keep(form: _Form) -> None:
 
 
 def _make(dataset: ChatDataset, edits: list[Edit], tokenizer: Path | None) -> None:
-    data_forms.remember(datasets.start_edited(dataset, edits, tokenizer), "repair")
-    ui().view["source"] = "Used before"
+    data_forms.remember_copy(datasets.start_edited(dataset, edits, tokenizer))

@@ -39,6 +39,14 @@ def remember(preparation: Preparation, source: str) -> None:
         look_ahead(preparation.id)
 
 
+def remember_copy(preparation: Preparation) -> None:
+    """Keep the check of a copy, and show its rows from the first: the one that was open may not be in it."""
+    remember(preparation, "repair")
+    ui().view["source"] = "Used before"
+    ui().view.pop("rows", None)
+    set_url_id("row", None)
+
+
 def remember_again(earlier_id: str, preparation: Preparation) -> None:
     """Keep a check of files that were read before in its place."""
     ui().notes.setdefault("read-again", {})[earlier_id] = preparation

@@ -13,7 +13,6 @@ from pages.parts.data import forms as data_forms
 from pages.parts.kit import reads, words
 from pages.parts.kit.action import action
 from pages.parts.kit.notices import ready
-from pages.parts.kit.state import ui
 
 _SHOWN = 3
 _MANY = 0.05  # of a file's rows; a repair that leaves out more is the operator's to choose
@@ -80,8 +79,7 @@ def describe_change(change: RowDiff) -> str:
 
 
 def _apply(dataset: ChatDataset, codes: tuple[str, ...], tokenizer: Path | None) -> None:
-    data_forms.remember(datasets.start_repair(dataset, codes, tokenizer), "repair")
-    ui().view["source"] = "Used before"
+    data_forms.remember_copy(datasets.start_repair(dataset, codes, tokenizer))
 
 
 def _draw_download(dataset: ChatDataset, codes: tuple[str, ...], file: DataFile) -> None:

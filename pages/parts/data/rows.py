@@ -57,7 +57,7 @@ def draw(dataset: ChatDataset, findings: tuple[Finding, ...], tokenizer: Path | 
         row = datasets.find_row(path, line, dataset.mark)
         rows = [row] if row else []
         if not rows:
-            st.text(f"There is no {'row on line' if unit == 'line' else unit} {words.number(line)}.")
+            _draw_absent(dataset, file, line)
     else:
         _draw_kept(chosen.kept, measure)
         rows = _draw_pages(_Asked(path, code, text, dataset.mark, limit, chosen.kept, chosen.per_page))
@@ -66,6 +66,17 @@ def draw(dataset: ChatDataset, findings: tuple[Finding, ...], tokenizer: Path | 
         _draw_row(row, unit, view, tokenizer, limit, alone=bool(line), opens=first)
         if line:
             edits.draw_row(dataset, file, row)
+
+
+def _draw_absent(dataset: ChatDataset, file: DataFile, line: int) -> None:
+    """Say that no row begins there, and whether one of the other file does, which may have been split off."""
+    unit, names = dataset.unit_of(file), {"train": "training rows", "test": "test rows"}
+    of = f" of the {names[file]}" if dataset.test_path else ""
+    st.text(f"There is no {'row on line' if unit == 'line' else unit} {words.number(line)}{of}.")
+    for other in dataset.files:
+        if other != file and datasets.find_row(dataset.path_of(other), line, dataset.mark):
+            st.text(f"The {names[other]} have one.")
+    action("Show all rows", _open, None, key="close-row", icon="close")
 
 
 @dataclass(frozen=True)
@@ -317,7 +328,7 @@ def _draw_chat(row: Row, longest: int) -> None:
 
 def _draw_as_model(row: Row, name: str, tokenizer: Path | None, limit: int) -> None:
     if tokenizer is None:
-        st.text("The chosen model's tokenizer is not on this machine, so its tokens cannot be shown.")
+        st.text("No model is chosen whose tokenizer is on this machine, so its tokens cannot be shown.")
         return
     if len(row.text) > 4 * _OPENED_CHARACTERS:
         st.text("This row is too long to be shown token by token.")

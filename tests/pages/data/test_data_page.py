@@ -136,7 +136,9 @@ def test_a_line_is_jumped_to_and_shown_whole_by_its_address(prep: str) -> None:
     assert '{"messages": []}' in texts(app)
     find_field(app.number_input, "Go to line").set_value(4000)
     app.run()
-    assert "There is no row on line 4,000." in texts(app)
+    assert "There is no row on line 4,000 of the training rows." in texts(app)
+    buttons(app)["Show all rows"].click().run()
+    assert "Open line 1" in buttons(app)
 
 
 def test_a_line_of_the_test_file_has_an_address_of_its_own(home: Path) -> None:
@@ -150,6 +152,11 @@ def test_a_line_of_the_test_file_has_an_address_of_its_own(home: Path) -> None:
     find_field(app.number_input, "Go to line").set_value(3)
     app.run()
     assert "row=test-3" in links_of(app)
+    find_field(app.number_input, "Go to line").set_value(20)
+    app.run()
+    assert "There is no row on line 20 of the test rows. The training rows have one." in " ".join(texts(app).split())
+    find_field(app.number_input, "Go to line").set_value(3)
+    app.run()
     assert "asked 3" in texts(app).split("Conversations")[1]
     choose(app, "Rows of", "Train")
     assert "row=3" in links_of(app)
@@ -432,6 +439,7 @@ def test_an_opened_row_is_edited_or_left_out_and_a_copy_has_that(home: Path) -> 
     buttons(again)["Make the copy"].click().run()
     run_until(again, lambda app: len(app.metric) == 4 and app.metric[0].value == "39")
     assert "not in this data yet" not in texts(again)
+    assert "Open line 1" in buttons(again), "line 13 is not in the copy: its rows are shown from the first"
     run_until(again, lambda app: "1 row is edited, 0 are new, 1 is gone, 39 are the same." in texts(app))
     assert any("**bold** and better" in str(one.value) for one in again.code)
     assert not again.exception
