@@ -16,10 +16,19 @@ from tests.azure.login import TENANT
 from tests.azure.stand_in import SIZE, StandIn, running_stand_in
 from tests.e2e.conftest import SLOW, click, heading, set_number
 from tests.pages.conftest import ONLY_LOOPBACK, Program, open_from_menu, page, settle, start_app
+from tests.soak import is_soak
 
 __all__ = ["page"]
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.slow,
+    pytest.mark.soak,
+    pytest.mark.skipif(
+        not is_soak(), reason="a minute and a half on 2 cores: make soak TESTS=tests/azure/test_pages.py"
+    ),
+    pytest.mark.timeout(900),
+]
 PRICE = "$3.67/h"
 
 
