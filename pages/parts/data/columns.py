@@ -9,7 +9,7 @@ import streamlit as st
 from core import dataset as datasets
 from core.dataset import ChatDataset, Column, Columns, Shape
 from core.errors import BadInput
-from pages.parts.data import forms
+from pages.parts.data import forms, rows
 from pages.parts.kit import words
 from pages.parts.kit.action import action
 
@@ -95,9 +95,7 @@ def _draw_first(held: Columns, mapping: Mapping[str, str]) -> None:
     if row is None:
         st.text("It is left out.")
         return
-    for message in row.messages:
-        with st.chat_message(message["role"]):
-            st.text(words.visible(datasets.words_of(message)[:_SHOWN_CHARACTERS]))
+    rows.draw_chat(row, _SHOWN_CHARACTERS)
     if not row.messages:
         st.text(words.visible(row.text[:_SHOWN_CHARACTERS]))
 

@@ -289,11 +289,11 @@ def _draw_row(row: Row, unit: str, view: str, tokenizer: Path | None, limit: int
         elif view == WITH_JSON:
             chat, raw = st.columns(2, gap="medium")
             with chat:
-                _draw_chat(row, longest)
+                draw_chat(row, longest)
             with raw:
                 st.code(_shorten(_pretty(row.text), longest * 3), language=None, wrap_lines=True)
         else:
-            _draw_chat(row, longest)
+            draw_chat(row, longest)
 
 
 def _describe(row: Row, name: str) -> str:
@@ -306,7 +306,8 @@ def _describe(row: Row, name: str) -> str:
     return " · ".join(parts)
 
 
-def _draw_chat(row: Row, longest: int) -> None:
+def draw_chat(row: Row, longest: int) -> None:
+    """Draw the messages of a row, with calls and tools. longest: characters that are shown of each."""
     for message in row.messages:
         role = message["role"]
         with st.chat_message(role, avatar=_ICONS.get(role, ":material/build:")):

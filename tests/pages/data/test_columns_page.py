@@ -59,3 +59,18 @@ def test_better_answers_are_trained_on_only_when_that_is_said(home: Path) -> Non
     run_until(app.run(), lambda app: is_usable(app) and "Find out, 1." not in texts(app))
     assert "Yes, 1." in texts(app)
     assert 'Not used: "rejected" (100% of rows)' in texts(app)
+
+
+def test_calls_and_tools_are_in_the_first_conversation_as_it_would_be_read(home: Path) -> None:
+    tools = [{"type": "function", "function": {"name": "find_berth", "parameters": {}}}]
+    call = {"id": "a", "type": "function", "function": {"name": "find_berth", "arguments": "{}"}}
+    messages = [
+        {"role": "user", "content": "Where is a berth?"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "content": "Berth 4", "tool_call_id": "a"},
+        {"role": "assistant", "content": "At berth 4."},
+    ]
+    app = open_upload([{"messages": messages, "tools": tools, "number": number} for number in range(30)])
+    mapping = next(one for one in app.expander if one.label == "Correct which column is what")
+    assert any("find_berth" in str(one.value) for one in mapping.code)
+    assert "Tools" in [one.label for one in mapping.expander]
