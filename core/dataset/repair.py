@@ -41,7 +41,7 @@ REPAIRS: Mapping[str, str] = {
     "mojibake": "The characters are restored.",
     "lone_message": "The row is left out, as the service does.",
 }
-# Errors that may be right so, and whose repair only leaves rows out: it is done where it is asked for, never by itself.
+# Errors that may be none, and whose repair only leaves rows out: it is done where it is asked for, never by itself.
 ASKED_FOR = frozenset(("no_user", "undeclared_tool", "bad_arguments"))
 _WEIGHTS = {"0": 0, "1": 1, "true": 1, "false": 0}
 _MOST_CHARACTERS = 20_000  # of a row that is shown

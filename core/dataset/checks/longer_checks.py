@@ -101,12 +101,12 @@ def run_checks(dataset: ChatDataset, tokenizer: Path | None = None) -> None:
             store.write_findings(
                 folder,
                 "text",
-                {file: _check_text(path, meter, dataset.train.unit) for file, path in dataset.files.items()},
+                {file: _check_text(path, meter, dataset.unit_of(file)) for file, path in dataset.files.items()},
             )
         if tokenizer and not store.has_reports(folder, mark_of(tokenizer)):
             _count_tokens(dataset, tokenizer, meter)
         if not store.has_findings(folder, "near"):
-            store.write_findings(folder, "near", _check_near(dataset.files, folder, meter, dataset.train.unit))
+            store.write_findings(folder, "near", _check_near(dataset, meter))
         (folder / "analysis.json").unlink(missing_ok=True)
 
 
@@ -132,11 +132,9 @@ def _check_text(path: Path, meter: Meter, unit: Unit) -> list[Finding]:
     return _keep(path, "text", flags, examples)
 
 
-def _check_near(
-    paths: Mapping[DataFile, Path], folder: Path, meter: Meter, unit: Unit
-) -> dict[DataFile, list[Finding]]:
+def _check_near(dataset: ChatDataset, meter: Meter) -> dict[DataFile, list[Finding]]:
     """Look for rows that are nearly the same, in both files together; writes each index's layer "near"."""
-    signatures = folder / "signatures.part"
+    paths, signatures = dataset.files, dataset.folder / "signatures.part"
     with signatures.open("wb") as file:
         for path in paths.values():
             for _, rows in _read_lines(path, meter, "Compared"):
@@ -155,9 +153,10 @@ def _check_near(
             if 0 <= place < len(copies) and not copies[place]:
                 code = "near_leakage" if in_training else "near_duplicate"
                 flags[place] = flag(code)
+                unit = dataset.unit_of("train" if in_training else file_name)
                 other = f"{unit} {lines[pair.earlier]:,}" + (" of the training file" if in_training else "")
                 problem = Problem(int(lines[pair.row]), code, f" is nearly the same as {other}.")
-                examples.setdefault(code, problem.said(unit))
+                examples.setdefault(code, problem.said(dataset.unit_of(file_name)))
         findings[file_name] = _keep(path, "near", flags, examples)
         begin += len(copies)
     return findings

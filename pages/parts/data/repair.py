@@ -47,7 +47,7 @@ def _draw_choice(code: str, effect: Effect) -> bool:
     if effect.share > _MANY:
         left_alone = f" Not ticked: it leaves out over {_MANY:.0%} of a file's rows."
     elif code in ASKED_FOR:
-        left_alone = " Not ticked: such rows may be right so."
+        left_alone = " Not ticked: such rows may be right as they are."
     does = f"changes {words.plural(effect.changed, 'row')}, leaves out {words.number(effect.left_out)}"
     label = f"{datasets.KINDS[code].title}: {does}. {REPAIRS[code]}{left_alone}"
     return bool(st.checkbox(words.plain(label), value=not left_alone, key=f"mend-{code}"))

@@ -305,7 +305,7 @@ def test_a_repair_that_leaves_out_many_rows_or_rows_that_may_be_right_is_not_tic
     many, judged = (choices[f"mend-{code}"].label.replace("\\", "") for code in ("blank_content", "no_user"))
     assert many.startswith("Blank message: changes 0 rows, leaves out 4. ")
     assert many.endswith("Not ticked: it leaves out over 5% of a file's rows.")
-    assert judged.endswith("Not ticked: such rows may be right so.")
+    assert judged.endswith("Not ticked: such rows may be right as they are.")
     run_until(app, lambda app: {"Download the repaired file", "Download the repaired test file"} <= downloads_of(app))
 
 
