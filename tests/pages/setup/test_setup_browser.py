@@ -86,7 +86,8 @@ def test_a_broken_line_blocks_and_is_named_with_its_fix(page: Page, dashboard: D
     page.get_by_text("Repair", exact=True).click()
     with page.expect_download() as download:
         click(page, "Download the repaired file")
-    assert len(download.value.path().read_text(encoding="utf-8").splitlines()) == 1, "the rows were copies of one"
+    kept = download.value.path().read_text(encoding="utf-8").splitlines()
+    assert len(kept) == 19, "the broken line is left out; the copies, most of the file, are not by themselves"
 
 
 def test_a_good_file_can_be_used(page: Page, dashboard: Dashboard, tmp_path: Path) -> None:
