@@ -29,6 +29,8 @@ def draw(dataset: ChatDataset, preparation_id: str | None) -> None:
         _draw_table(shape, held)
     if preparation_id is not None and held is not None and held.first:
         _draw_mapping(shape, held, preparation_id)
+    elif dataset.source != datasets.SAMPLE_SOURCE:
+        st.caption("To have its columns read otherwise, choose where it comes from once more.")
 
 
 def _draw_table(shape: Shape, held: Columns) -> None:
