@@ -3,28 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 from streamlit.testing.v1 import AppTest
 
 from core import dataset
-from core.home import Home
 from core.launch import drafts
-from core.local import control
 from tests.pages.apps import buttons, open_app, run_until, texts
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory, base_models: Path) -> Iterator[Path]:
-    path = tmp_path_factory.mktemp("columns-home")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TUNEDECK_HOME", str(path))
-        patch.setenv("TUNEDECK_BASE_MODELS", str(base_models))
-        yield path
-        control.stop(Home(path))
 
 
 def open_upload(rows: list[dict[str, Any]]) -> AppTest:

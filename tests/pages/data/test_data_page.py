@@ -6,7 +6,7 @@ import json
 import os
 import re
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from core import dataset
-from core.home import Home
 from core.launch import drafts
-from core.local import control
 from tests.pages.apps import buttons, open_app, run_until, texts
 
 HOSTILE = "<img src=x onerror=alert(1)> **bold** ![i](http://127.0.0.1:1/x.png) :red[a] \x1b[31mred\x1b[0m \u202etxet"
@@ -36,17 +34,6 @@ def planted() -> bytes:
     lines[29] = say(HOSTILE, HOSTILE)
     lines[34] = say("long", "word " * 3000)
     return "\n".join(lines).encode()
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory, base_models: Path) -> Iterator[Path]:
-    """A home with no workspace running: the data page needs none, though it starts one for the model's limits."""
-    path = tmp_path_factory.mktemp("data-home")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TUNEDECK_HOME", str(path))
-        patch.setenv("TUNEDECK_BASE_MODELS", str(base_models))
-        yield path
-        control.stop(Home(path))
 
 
 @pytest.fixture(scope="module")
