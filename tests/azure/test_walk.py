@@ -89,10 +89,10 @@ def serve_and_ask(walk: Walk, run: Run) -> None:
     endpoint = endpoints.get_endpoint(walk.conn, ENDPOINT)
     assert endpoint.live
     assert endpoint.scoring_uri == f"https://{ENDPOINT}.eastus.inference.ml.azure.com/score"
-    said = list(chat.stream_chat(walk.conn, endpoint, QUESTION, chat.Sampling(max_tokens=8)))
-    assert len(said) > 2, "it comes in pieces"
-    assert said[-1].stats is not None
-    assert said[-1].stats.tokens == 8
+    *words, last = chat.stream_chat(walk.conn, endpoint, QUESTION, chat.Sampling(temperature=0, max_tokens=8))
+    assert last.stats is not None
+    assert last.stats.finish_reason == ("length" if last.stats.tokens == 8 else "stop")
+    assert 0 < len(words) <= last.stats.tokens, "it comes in pieces, as long as this model has something to say"
 
 
 def take_down(walk: Walk) -> None:
