@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from core.azureml import cloud as clouds
-from core.azureml.cloud import Cloud
+from core.azureml.addresses import Cloud
 from core.errors import BadInput
 
 if TYPE_CHECKING:
@@ -48,15 +48,16 @@ def patience_of(cloud: Cloud) -> dict[str, int]:
 
 def _options_for(cloud: Cloud) -> dict[str, Any]:
     # A bare instance: the SDK adds policies of its own to a list it is given, and shares that list.
-    gate = {"per_call_policies": _gate(cloud)}
+    options: dict[str, Any] = {"per_call_policies": _gate(cloud)}
+    if cloud.is_custom:
+        options["cloud_metadata"] = cloud.metadata
     if not cloud.is_local:
-        return {**AZURE_PATIENCE, **gate}
+        return {**AZURE_PATIENCE, **options}
     return {
-        "cloud_metadata": cloud.metadata,
         "use_env_settings": False,  # a proxy of the environment would be asked for 127.0.0.1
         "retry_backoff_factor": 0.1,
         **LOCAL_PATIENCE,
-        **gate,
+        **options,
     }
 
 

@@ -1,4 +1,4 @@
-"""The clouds a connection can speak to, the local one's credential, and what a token says.
+"""The local workspace as a cloud and its credential, what a token says, and what the SDK keeps of clouds.
 
 What azure-ai-ml keeps for the whole process, and what guards it:
 
@@ -20,87 +20,37 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlsplit
 
 # Not late: threads that load this package and a module in it at once may end in Python's _DeadlockError.
 from azure.core.credentials import AccessToken
 from azure.core.exceptions import ClientAuthenticationError
 
+from core.azureml.addresses import CLOUDS, Cloud
 from core.home import Home
 
 CURRENT_CLOUD = "AZUREML_CURRENT_CLOUD"  # read and written by azure-ai-ml
 LOCAL_CLOUD = "TunedeckLocal"
-AZURE_JOB_AUDIENCE = "https://ml.azure.com"
 _lock = threading.RLock()
 _sending = threading.local()  # `release`: what a thread that sends a job calls once the variable has been read
-
-
-@dataclass(frozen=True)
-class Cloud:
-    """Addresses of one cloud. metadata: what MLClient must be told; None for a cloud it knows.
-
-    hosts: where a token of this cloud may go, a leading dot stands for any subdomain. audiences: what it may be for.
-    """
-
-    name: str
-    resource_manager: str
-    registry_discovery: str
-    hosts: tuple[str, ...]
-    audiences: tuple[str, ...]
-    metadata: dict[str, str] | None = field(default=None, compare=False)
-
-    @property
-    def is_local(self) -> bool:
-        """Tell whether it is a local workspace's."""
-        return self.metadata is not None
-
-    @property
-    def job_audience(self) -> str:
-        """Return whom the token is for that a pipeline job carries beside the request's own."""
-        return self.metadata["aml_resource_id"] if self.metadata else AZURE_JOB_AUDIENCE
-
-    @property
-    def scope(self) -> str:
-        """Return the scope that tokens for the resource manager are asked for."""
-        return f"{self.resource_manager}/.default"
-
-    def owns(self, url: str) -> bool:
-        """Tell whether a token of this cloud may be sent to `url`."""
-        parts = urlsplit(url)
-        if parts.scheme != urlsplit(self.resource_manager).scheme:
-            return False
-        return any(parts.netloc.endswith(host) if host.startswith(".") else parts.netloc == host for host in self.hosts)
-
-
-AZURE = Cloud(
-    name="AzureCloud",
-    resource_manager="https://management.azure.com",
-    registry_discovery="https://eastus.api.azureml.ms",
-    hosts=("management.azure.com", ".api.azureml.ms", ".experiments.azureml.net"),
-    audiences=(
-        "https://management.azure.com",
-        "https://management.core.windows.net",
-        AZURE_JOB_AUDIENCE,
-        "https://storage.azure.com",
-    ),
-)
 
 
 def local_cloud(home: Home) -> Cloud:
     """Return the cloud that the local workspace of a home is to the SDK."""
     url = home.url()
-    metadata = {
-        "azure_portal": f"{url}/studio",
-        "resource_manager": url,
-        "active_directory": f"{url}/aad",
-        "aml_resource_id": f"{url}/aml",
-        "storage_endpoint": LOCAL_CLOUD.lower(),
-        "registry_discovery_endpoint": url,
-    }
-    return Cloud(f"{LOCAL_CLOUD}{home.port()}", url, url, (urlsplit(url).netloc,), (url,), metadata)
+    return Cloud(
+        name=f"{LOCAL_CLOUD}{home.port()}",
+        title="This machine",
+        resource_manager=url,
+        login=f"{url}/aad",
+        portal=f"{url}/studio",
+        job_audience=f"{url}/aml",
+        storage=LOCAL_CLOUD.lower(),
+        registry_discovery=url,
+        services="",
+        is_local=True,
+    )
 
 
 @contextmanager
@@ -137,7 +87,7 @@ def let_go_of_cloud() -> None:
 def load_sdk() -> None:
     """Import azure-ai-ml, which takes over a second the first time: never on a page's path."""
     with _lock:
-        if "azure.ai.ml" not in sys.modules and os.environ.get(CURRENT_CLOUD, "").startswith(LOCAL_CLOUD):
+        if "azure.ai.ml" not in sys.modules and os.environ.get(CURRENT_CLOUD) not in (None, *CLOUDS):
             del os.environ[CURRENT_CLOUD]  # inherited; while it is imported the SDK would look that name up on the net
         import azure.ai.ml  # noqa: F401
 

@@ -81,9 +81,9 @@ class Connection:
         self.settings = settings
         self.home = home
         self.alias = settings.alias
-        self.cloud = clouds.local_cloud(home) if settings.kind == "local" else clouds.AZURE
+        self.cloud = clouds.local_cloud(home) if settings.kind == "local" else settings.cloud
         self.credential: LocalCredential | AzureCredential = (
-            LocalCredential(home) if self.cloud.is_local else AzureCredential(settings.tenant_id, sign_in)
+            LocalCredential(home) if self.cloud.is_local else AzureCredential(self.cloud, settings.tenant_id, sign_in)
         )
         self._blobs_lock = threading.Lock()
         self._workspace: MLClient | None = None
@@ -254,7 +254,7 @@ class Connection:
             workspace=settings.workspace_name,
             resource_group=settings.resource_group,
             subscription_id=settings.subscription_id,
-            address=self.cloud.hosts[0],
+            address=self.cloud.host,
             is_local=self.cloud.is_local,
         )
 

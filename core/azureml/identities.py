@@ -18,13 +18,19 @@ from typing import Any, Literal
 from azure.core.credentials import AccessToken, TokenCredential
 from azure.core.exceptions import AzureError, ClientAuthenticationError
 
-from core.azureml.cloud import AZURE, check_scopes, let_go_of_cloud, read_claims, whom
+from core.azureml.addresses import Cloud
+from core.azureml.cloud import check_scopes, let_go_of_cloud, read_claims, whom
 from core.azureml.tokens import KeptTokens
 
 # Each source that has no identity would warn in the log, at each look; what it says is in Identity.problem.
 logging.getLogger("azure.identity").setLevel(logging.ERROR)
 WAIT_S = 5.0
 _ANY_TENANT: dict[str, Any] = {"additionally_allowed_tenants": ["*"]}
+
+
+def _login_of(cloud: Cloud) -> dict[str, Any]:
+    """Return azure-identity's options for a cloud's login host; Microsoft's own is not asked about a custom one."""
+    return {"authority": cloud.login, "disable_instance_discovery": cloud.is_custom}
 
 
 @dataclass(frozen=True)
@@ -60,42 +66,42 @@ class SignIn:
     timeout_s: int = 300
 
 
-def _environment() -> TokenCredential:
+def _environment(cloud: Cloud) -> TokenCredential:
     from azure.identity import EnvironmentCredential
 
-    return EnvironmentCredential(**_ANY_TENANT)
+    return EnvironmentCredential(**_ANY_TENANT, **_login_of(cloud))
 
 
-def _workload() -> TokenCredential:
+def _workload(cloud: Cloud) -> TokenCredential:
     from azure.identity import CredentialUnavailableError, WorkloadIdentityCredential
 
     try:
-        return WorkloadIdentityCredential(**_ANY_TENANT)
+        return WorkloadIdentityCredential(**_ANY_TENANT, **_login_of(cloud))
     except ValueError as missing:
         raise CredentialUnavailableError(str(missing)) from missing
 
 
-def _managed() -> TokenCredential:
+def _managed(_cloud: Cloud) -> TokenCredential:
     from azure.identity import ManagedIdentityCredential
 
     # As in DefaultAzureCredential it looks for its service for one second first; else it would try for minutes.
     return ManagedIdentityCredential(client_id=os.environ.get("AZURE_CLIENT_ID"), _enable_imds_probe=True)
 
 
-def _cli() -> TokenCredential:
+def _cli(_cloud: Cloud) -> TokenCredential:
     from azure.identity import AzureCliCredential
 
     return AzureCliCredential(**_ANY_TENANT)
 
 
-def _developer_cli() -> TokenCredential:
+def _developer_cli(_cloud: Cloud) -> TokenCredential:
     from azure.identity import AzureDeveloperCliCredential
 
     return AzureDeveloperCliCredential(**_ANY_TENANT)
 
 
 # In the order of azure-identity's DefaultAzureCredential: the first that answers is used.
-SOURCES: dict[str, Callable[[], TokenCredential]] = {
+SOURCES: dict[str, Callable[[Cloud], TokenCredential]] = {
     "Environment": _environment,
     "Workload identity": _workload,
     "Managed identity": _managed,
@@ -106,14 +112,16 @@ SOURCES: dict[str, Callable[[], TokenCredential]] = {
 _DELIBERATE = ("Environment", "Workload identity")
 
 
-def ask_machine(tenant_id: str | None, wait_s: float = WAIT_S) -> list[Identity]:
+def ask_machine(cloud: Cloud, tenant_id: str | None, wait_s: float = WAIT_S) -> list[Identity]:
     """Ask every source for a token at once and return their answers in the order of SOURCES."""
     answers: queue.SimpleQueue[Identity] = queue.SimpleQueue()
     deadline = time.monotonic() + wait_s
+
+    def ask(source: str) -> None:
+        answers.put(_ask(source, cloud, tenant_id))
+
     for source in SOURCES:
-        threading.Thread(
-            target=lambda source=source: answers.put(_ask(source, tenant_id)), name=f"identity-{source}", daemon=True
-        ).start()
+        threading.Thread(target=ask, args=(source,), name=f"identity-{source}", daemon=True).start()
     known = {source: Identity(source, problem=f"It did not answer within {wait_s:g} s.") for source in SOURCES}
     for _ in SOURCES:
         try:
@@ -124,12 +132,12 @@ def ask_machine(tenant_id: str | None, wait_s: float = WAIT_S) -> list[Identity]
     return list(known.values())
 
 
-def _ask(source: str, tenant_id: str | None) -> Identity:
+def _ask(source: str, cloud: Cloud, tenant_id: str | None) -> Identity:
     from azure.identity import CredentialUnavailableError
 
     try:
-        credential = KeptTokens(SOURCES[source]())
-        claims = read_claims(credential.get_token(AZURE.scope, **_in_tenant(tenant_id)).token)
+        credential = KeptTokens(SOURCES[source](cloud))
+        claims = read_claims(credential.get_token(cloud.scope, **_in_tenant(tenant_id)).token)
     except CredentialUnavailableError as none:
         return Identity(source, problem=str(none))
     except (AzureError, ValueError) as refusal:  # ValueError: ids in the environment that cannot be ids
@@ -156,7 +164,8 @@ class AzureCredential:
     identities: what the machine's sources answered, empty before they were asked and with a sign-in.
     """
 
-    def __init__(self, tenant_id: str | None, sign_in: SignIn | None = None) -> None:
+    def __init__(self, cloud: Cloud, tenant_id: str | None, sign_in: SignIn | None = None) -> None:
+        self.cloud = cloud
         self.tenant_id = tenant_id
         self.sign_in = sign_in
         self.identities: list[Identity] = []
@@ -165,8 +174,8 @@ class AzureCredential:
 
     def get_token(self, *scopes: str, **options: Any) -> AccessToken:
         """Return a token, in the workspace's tenant where that is known."""
-        check_scopes(AZURE, scopes)
-        if scopes[0].startswith(AZURE.job_audience):
+        check_scopes(self.cloud, scopes)
+        if scopes[0].startswith(self.cloud.job_audience):
             let_go_of_cloud()
         return self._prove().get_token(*scopes, **{**_in_tenant(self.tenant_id), **options})
 
@@ -194,7 +203,7 @@ class AzureCredential:
             return self._tokens
 
     def _find(self) -> KeptTokens:
-        self.identities = ask_machine(self.tenant_id)
+        self.identities = ask_machine(self.cloud, self.tenant_id)
         chosen = choose(self.identities).credential
         assert chosen is not None
         return chosen
@@ -204,7 +213,7 @@ class AzureCredential:
         from azure.identity import DeviceCodeCredential, InteractiveBrowserCredential
 
         options: dict[str, Any] = {"timeout": sign_in.timeout_s, "disable_automatic_authentication": True}
-        options |= _in_tenant(self.tenant_id)
+        options |= _in_tenant(self.tenant_id) | _login_of(self.cloud)
 
         def deliver(url: str, code: str, expires_at: datetime) -> None:
             if sign_in.on_code:
@@ -216,7 +225,7 @@ class AzureCredential:
                 if sign_in.method == "browser"
                 else DeviceCodeCredential(prompt_callback=deliver, **options)
             )
-            asked.authenticate(scopes=[AZURE.scope])
+            asked.authenticate(scopes=[self.cloud.scope])
         except ValueError as wrong:  # a tenant that can be none
             raise ClientAuthenticationError(str(wrong)) from wrong
         return KeptTokens(asked)

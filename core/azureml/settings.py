@@ -6,10 +6,11 @@ import json
 import re
 import uuid
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 from core import home
+from core.azureml.addresses import AZURE, CLOUDS, KEPT, Cloud, custom_cloud
 from core.errors import BadInput
 from core.locks import held
 
@@ -18,7 +19,7 @@ LOCAL = "local"  # the alias of the local workspace
 
 @dataclass(frozen=True)
 class Settings:
-    """Which workspace; no secret. `alias` is what ?at= carries."""
+    """Which workspace; no secret. `alias` is what ?at= carries. cloud: of no meaning to the local workspace."""
 
     alias: str
     kind: Literal["local", "azure"]
@@ -27,6 +28,7 @@ class Settings:
     workspace_name: str
     tenant_id: str | None = None
     registry_name: str = "azureml"
+    cloud: Cloud = AZURE
 
 
 def local_settings() -> Settings:
@@ -50,12 +52,12 @@ def save_settings(settings: Settings) -> None:
         return
     with _locked():
         others = [known for known in _read() if known.alias != settings.alias]
-        text = json.dumps({"connections": [asdict(known) for known in [settings, *others]]}, indent=2)
+        text = json.dumps({"connections": [_to_json(known) for known in [settings, *others]]}, indent=2)
         home.write_atomically(home.current().connections, text + "\n")
 
 
 def make_settings(
-    subscription_id: str, resource_group: str, workspace_name: str, tenant_id: str | None = None
+    subscription_id: str, resource_group: str, workspace_name: str, tenant_id: str | None = None, cloud: Cloud = AZURE
 ) -> Settings:
     """Return settings for a workspace on Azure, checked and with an alias of its own, or raise BadInput."""
     subscription_id, resource_group, workspace_name = (
@@ -76,11 +78,11 @@ def make_settings(
                 f"'{name}' cannot be the name of a {words}." if name else f"The name of the {words} is missing.",
                 "Names hold letters, digits, hyphens, underscores, dots and parentheses.",
             )
-    found = Settings("", "azure", subscription_id, resource_group, workspace_name, (tenant_id or "").strip() or None)
-    return _with_alias(found)
+    tenant = (tenant_id or "").strip() or None
+    return _with_alias(Settings("", "azure", subscription_id, resource_group, workspace_name, tenant, cloud=cloud))
 
 
-def parse_config_json(content: bytes) -> Settings:
+def parse_config_json(content: bytes, cloud: Cloud = AZURE) -> Settings:
     """Return the settings in a workspace's config.json, or raise BadInput."""
     try:
         config = json.loads(content.decode("utf-8-sig"))
@@ -97,9 +99,8 @@ def parse_config_json(content: bytes) -> Settings:
             f"The config.json has no {' and no '.join(missing)}.",
             "Download it again from the workspace's overview page in the Azure portal.",
         )
-    return make_settings(
-        values["subscription_id"], values["resource_group"], values["workspace_name"], values.get("tenant_id")
-    )
+    ids = (values["subscription_id"], values["resource_group"], values["workspace_name"])
+    return make_settings(*ids, values.get("tenant_id"), cloud)
 
 
 def _find_ids(config: Any) -> dict[str, str]:
@@ -121,12 +122,26 @@ def _with_alias(settings: Settings) -> Settings:
     wanted = re.sub(r"[^a-z0-9]+", "-", settings.workspace_name.lower()).strip("-") or "azure"
     for known in saved:
         if _place(known) == _place(settings):
-            return Settings(**{**asdict(settings), "alias": known.alias})
+            return replace(settings, alias=known.alias)
     taken = {LOCAL, *(known.alias for known in saved)}
     alias, number = wanted, 2
     while alias in taken:
         alias, number = f"{wanted}-{number}", number + 1
-    return Settings(**{**asdict(settings), "alias": alias})
+    return replace(settings, alias=alias)
+
+
+def _to_json(settings: Settings) -> dict[str, Any]:
+    """Return what is kept: of a cloud its name, or what a custom one is made from."""
+    cloud = settings.cloud
+    kept = {name: getattr(cloud, name) for name in KEPT} if cloud.is_custom else cloud.name
+    return {**asdict(settings), "cloud": kept}
+
+
+def _from_json(entry: dict[str, Any]) -> Settings:
+    names = {field.name for field in fields(Settings)}
+    kept = entry.get("cloud", AZURE.name)  # older homes know the public one alone
+    cloud = CLOUDS[kept] if isinstance(kept, str) else custom_cloud(**kept)
+    return Settings(**{**{key: value for key, value in entry.items() if key in names}, "cloud": cloud})
 
 
 def _place(settings: Settings) -> tuple[str, str, str]:
@@ -139,8 +154,7 @@ def _read() -> list[Settings]:
         return []
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))["connections"]
-        known = {field.name for field in fields(Settings)}
-        return [Settings(**{key: value for key, value in entry.items() if key in known}) for entry in entries]
+        return [_from_json(entry) for entry in entries]
     except (ValueError, KeyError, TypeError, AttributeError) as problem:
         raise BadInput(
             f"The file {path.name} in the home folder cannot be read.",

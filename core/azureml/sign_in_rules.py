@@ -73,6 +73,11 @@ _BY_CODE: tuple[tuple[tuple[int, ...], str, str], ...] = (
     ((50105,), "Your account is not assigned to this application.", "Ask an administrator of the tenant to assign it."),
     ((50057,), "Your account is switched off.", "Ask an administrator of the tenant."),
     (
+        (500011, 900382, 900439),
+        "The sign-in is of another of Azure's clouds.",
+        "Choose the workspace's cloud. For the Azure CLI: `az cloud set --name` with its name, then `az login`.",
+    ),
+    (
         (700024, 50013),
         "The login host says that the time of this machine's proof is not now.",
         "Set this machine's clock (`timedatectl` shows it), then check again.",

@@ -17,7 +17,6 @@ from core.azureml.connection import Connection
 from core.errors import TunedeckError
 
 PRICE_UNKNOWN = "price unknown"
-RETAIL_URL = "https://prices.azure.com/api/retail/prices"
 RETAIL_URL_VARIABLE = "TUNEDECK_RETAIL_PRICES_URL"
 _RETAIL_API = "2023-01-01-preview"
 _CACHE_S = 24 * 3600
@@ -114,11 +113,11 @@ def read_estimated_price(answer: Mapping[str, Any] | None) -> Price:
 
 
 def retail_price(conn: Connection, region: str, size_name: str) -> Price:
-    """Return what Azure's public price list says, kept for a day; unknown where it does not say or does not answer.
+    """Return what the cloud's public price list says, kept for a day; unknown where there is none or it does not say.
 
     A workspace that bills nobody is not looked up.
     """
-    if not conn.costs_money:
+    if not conn.costs_money or not conn.cloud.prices:
         return Price(None)
     key = f"{region.lower()}/{size_name.lower()}"
     kept = _read_cache().get(key)
@@ -139,7 +138,7 @@ def _ask_retail(conn: Connection, region: str, size_name: str) -> Price:
         f"serviceName eq 'Virtual Machines' and armRegionName eq '{region}' "
         f"and armSkuName eq '{size_name}' and priceType eq 'Consumption'"
     )
-    url: str | None = os.environ.get(RETAIL_URL_VARIABLE, RETAIL_URL)
+    url: str | None = os.environ.get(RETAIL_URL_VARIABLE, conn.cloud.prices)
     params: dict[str, str] | None = {"api-version": _RETAIL_API, "$filter": wanted}
     items: list[Mapping[str, Any]] = []
     for _ in range(_MOST_PAGES):

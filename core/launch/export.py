@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pprint import pformat
 
+from core.azureml.addresses import AZURE
 from core.azureml.settings import Settings
 from core.launch.plan import LaunchPlan
 from core.recipe import COMPONENT
@@ -16,9 +17,9 @@ from azure.ai.ml import Input, MLClient
 from azure.ai.ml.dsl import pipeline
 from azure.identity import DefaultAzureCredential
 
-credential = DefaultAzureCredential()
-workspace = MLClient(credential, {subscription!r}, {group!r}, {workspace!r})
-registry = MLClient(credential, registry_name={registry!r})
+credential = DefaultAzureCredential({login})
+workspace = MLClient(credential, {subscription!r}, {group!r}, {workspace!r}{cloud})
+registry = MLClient(credential, registry_name={registry!r}{cloud})
 
 model = registry.models.get({model!r}, version={version!r})
 component = registry.components.get({component!r}, label="latest")
@@ -52,7 +53,10 @@ print(job.name, job.studio_url)
 def write_script(settings: Settings, plan: LaunchPlan) -> str:
     """Return the script of a plan; on the local workspace it runs through `python -m core.local exec`."""
     sent = {name: value for name, value in plan.recipe.values.items() if plan.recipe.origins[name] != COMPONENT}
+    login, cloud = _options_of(settings)
     return _TEMPLATE.format(
+        login=login,
+        cloud=cloud,
         title=plan.display_name,
         subscription=settings.subscription_id,
         group=settings.resource_group,
@@ -67,3 +71,12 @@ def write_script(settings: Settings, plan: LaunchPlan) -> str:
         output=OUTPUT_NAME,
         experiment=plan.experiment,
     )
+
+
+def _options_of(settings: Settings) -> tuple[str, str]:
+    """Return what the credential and the clients of another cloud than the public one are told besides."""
+    cloud = settings.cloud
+    if settings.kind == "local" or cloud == AZURE:
+        return "", ""
+    own = (", disable_instance_discovery=True", f", cloud_metadata={cloud.metadata!r}") if cloud.is_custom else ("", "")
+    return f"authority={cloud.login!r}{own[0]}", f", cloud={cloud.name!r}{own[1]}"

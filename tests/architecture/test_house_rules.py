@@ -23,6 +23,11 @@ BROAD_HANDLERS = {
     "pages/parts/kit/guard.py",
 }
 MACHINE_PATH = re.compile(r"(?<![\w.$}])/(?:tmp|work|root|home|Users)/[\w.-]+")
+# What stands behind a dot in the name of a host of Azure's: documents have others.
+AZURE_HOST = re.compile(
+    r"\b(?:management|login|portal|prices|ml|api|inference|core)\.(?:[\w-]+\.)*"
+    r"(?:azure\.(?:com|us|cn)|azureml\.ms|windows\.net|microsoftonline\.\w+|usgovcloudapi\.net|chinacloudapi\.cn)"
+)
 SHIPPED = list_modules("app.py", "core", "pages")
 
 FUNCTION_P90_LINES = 45
@@ -102,6 +107,12 @@ def test_no_file_names_a_path_of_one_machine() -> None:
     for name in ("Makefile", "requirements.txt", "requirements-dev.txt", "requirements.lock", "pyproject.toml"):
         texts[name] = (REPOSITORY / name).read_text(encoding="utf-8")
     assert [name for name, text in texts.items() if MACHINE_PATH.search(text)] == []
+
+
+def test_hosts_of_azure_stand_in_one_table() -> None:
+    """The local workspace, which shares no code with its clients, names those it stands for itself."""
+    named = {module.file for module in SHIPPED if AZURE_HOST.search(module.text)}
+    assert {file for file in named if not file.startswith("core/local/")} == {"core/azureml/addresses.py"}
 
 
 def test_core_sends_nobody_to_a_page() -> None:

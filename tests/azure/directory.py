@@ -10,10 +10,11 @@ from tests.azure.rules import Answer
 from tests.azure.sites import SITES, Site
 
 
-def find_answer(path: str) -> Answer | None:
+def find_answer(site: Site, path: str) -> Answer | None:
     """Return the answer to a path of the directory, None for another path."""
     if path == "/metadata/endpoints":
-        return Answer.of([_cloud(site) for site in SITES])
+        own = [each for each in SITES if (each is SITES[-1]) == (site is SITES[-1])]  # a cloud apart knows itself alone
+        return Answer.of([_cloud(each) for each in own])
     if path == "/tenants":
         names = {TENANT: "Contoso", OTHER_TENANT: "Fabrikam"}
         tenants = [{"id": f"/tenants/{key}", "tenantId": key, "displayName": name} for key, name in names.items()]
@@ -28,7 +29,7 @@ def _cloud(site: Site) -> dict[str, Any]:
     """Describe a cloud as the resource manager does since 2019."""
     return {
         "name": site.name,
-        "portal": f"https://{site.studio}",
+        "portal": f"https://{site.portal}",
         "resourceManager": f"https://{site.management}/",
         "authentication": {
             "loginEndpoint": f"https://{site.login}/",

@@ -52,7 +52,7 @@ class Azure:
             return Answer(403, _NO_ROLE.encode(), code)
         if not self._is_open(site, host, parts.path) and (fault := find_token_fault(site, authorization)):
             return fault
-        if host == site.management and (known := find_answer(parts.path)):
+        if host == site.management and (known := find_answer(site, parts.path)):
             return known
         return site, self.behind.send(site, host, method, target, headers, body)
 

@@ -1,4 +1,4 @@
-"""The hosts of Azure's clouds, and what each of them is for."""
+"""The hosts of Azure's clouds and of one that is somebody's own, and what each of them is for."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ class Site:
     inference: str
     storage: str
     studio: str
+    portal: str
 
     @property
     def api(self) -> str:
@@ -57,6 +58,7 @@ SITES = (
         "inference.ml.azure.com",
         "core.windows.net",
         "ml.azure.com",
+        "portal.azure.com",
     ),
     Site(
         "AzureUSGovernment",
@@ -67,6 +69,7 @@ SITES = (
         "inference.ml.azure.us",
         "core.usgovcloudapi.net",
         "ml.azure.us",
+        "portal.azure.us",
     ),
     Site(
         "AzureChinaCloud",
@@ -77,6 +80,18 @@ SITES = (
         "inference.ml.azure.cn",
         "core.chinacloudapi.cn",
         "studio.ml.azure.cn",
+        "portal.azure.cn",
+    ),
+    Site(
+        "Contoso",
+        "management.contoso.example",
+        "login.contoso.example",
+        "contosowest",
+        "api.ml.azure.contoso.example",
+        "inference.ml.azure.contoso.example",
+        "core.contoso.example",
+        "ml.azure.contoso.example",
+        "portal.azure.contoso.example",
     ),
 )
 PUBLIC = SITES[0]

@@ -46,6 +46,7 @@ REFUSALS = {
     "AADSTS50020: User account from identity provider does not exist in tenant.": "Your account is not known",
     "AADSTS50105: The signed in user is not assigned to a role for the application.": "Your account is not assigned",
     "AADSTS50057: The user account is disabled.": "Your account is switched off.",
+    "AADSTS500011: The resource principal named https://management was not found.": "The sign-in is of another of",
     "AADSTS700024: Client assertion is not within its valid time range.": "The login host says that the time",
 }
 

@@ -8,6 +8,7 @@ import pytest
 from azure.core.exceptions import ClientAuthenticationError
 
 from core.azureml import access, connection
+from core.azureml.addresses import AZURE
 from core.azureml.identities import AzureCredential, DeviceCode, SignIn, ask_machine, choose
 from core.azureml.sign_in_rules import refuses_device_code
 from core.errors import SignInFailed
@@ -39,7 +40,7 @@ def test_each_source_says_who_answered_in_which_tenant(azure: StandIn, monkeypat
     until = "2099-01-01T00:00:00Z"
     token = make_token("https://management.azure.com", TENANT, upn="dev@contoso.com")
     write_program(azure, monkeypatch, "azd", f"""echo '{{"token": "{token}", "expiresOn": "{until}"}}'""")
-    found = {each.source: (each.account, each.tenant) for each in ask_machine(TENANT)}
+    found = {each.source: (each.account, each.tenant) for each in ask_machine(AZURE, TENANT)}
     assert found == {
         "Environment": (CLIENT, TENANT),
         "Workload identity": ("", ""),
@@ -55,7 +56,7 @@ def test_a_program_that_hangs_costs_five_seconds_and_hides_no_other(
     """About 5 s: so long a hanging program is waited for."""
     write_program(azure, monkeypatch, "azd", "exec sleep 8")
     began = time.monotonic()
-    credential = AzureCredential(TENANT)
+    credential = AzureCredential(AZURE, TENANT)
     credential.get_token(SCOPE)
     assert time.monotonic() - began < 6
     assert credential.source == "Azure CLI"
@@ -66,7 +67,7 @@ def test_a_principal_that_is_refused_is_not_replaced_by_whoever_is_signed_in_to_
     azure: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     principal(monkeypatch, "mistyped")
-    identities = ask_machine(TENANT)
+    identities = ask_machine(AZURE, TENANT)
     assert [each.source for each in identities if each.credential] == ["Azure CLI"]
     with pytest.raises(ClientAuthenticationError, match="AADSTS7000215"):
         choose(identities)

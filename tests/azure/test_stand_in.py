@@ -144,7 +144,7 @@ def test_the_workspace_is_in_a_region_of_each_cloud(azure: StandIn, site: Site) 
 def test_the_clouds_and_the_subscriptions_of_who_asks_are_listed(azure: StandIn, conn: Connection) -> None:
     clouds = requests.get(f"https://{PUBLIC.management}/metadata/endpoints?api-version=2022-09-01").json()
     found = {cloud["name"]: (cloud["resourceManager"], cloud["authentication"]["loginEndpoint"]) for cloud in clouds}
-    assert found == {site.name: (f"https://{site.management}/", f"https://{site.login}/") for site in SITES}
+    assert found == {site.name: (f"https://{site.management}/", f"https://{site.login}/") for site in SITES[:3]}
     subscriptions = conn.http("GET", "/subscriptions", params={"api-version": "2022-12-01"}).json()["value"]
     assert [(each["subscriptionId"], each["tenantId"]) for each in subscriptions] == [(SUBSCRIPTION, TENANT)]
     assert len(conn.http("GET", "/tenants", params={"api-version": "2022-12-01"}).json()["value"]) == 2

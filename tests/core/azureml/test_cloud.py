@@ -16,7 +16,8 @@ import pytest
 from azure.core.exceptions import ClientAuthenticationError
 
 from core.azureml import cloud as clouds
-from core.azureml.cloud import AZURE, LocalCredential, local_cloud
+from core.azureml.addresses import AZURE
+from core.azureml.cloud import LocalCredential, local_cloud
 from core.azureml.connection import connect
 from core.azureml.identities import AzureCredential
 from core.azureml.settings import Settings
@@ -81,7 +82,7 @@ def test_an_azure_credential_asks_nobody_for_a_token_for_the_local_workspace(
         monkeypatch.setenv("IDENTITY_ENDPOINT", endpoint)
         monkeypatch.setenv("IDENTITY_HEADER", "secret-header")
         with pytest.raises(ClientAuthenticationError):
-            AzureCredential(None).get_token(f"{home.url()}/.default")
+            AzureCredential(AZURE, None).get_token(f"{home.url()}/.default")
     assert asked == []
 
 
@@ -92,7 +93,9 @@ def test_the_machines_own_credential_is_proved_by_a_token_for_the_resource_manag
     with identity_service(asked) as endpoint:
         monkeypatch.setenv("IDENTITY_ENDPOINT", endpoint)
         monkeypatch.setenv("IDENTITY_HEADER", "secret-header")
-        claims = clouds.read_claims(AzureCredential(None).get_token("https://management.azure.com/.default").token)
+        claims = clouds.read_claims(
+            AzureCredential(AZURE, None).get_token("https://management.azure.com/.default").token
+        )
     assert claims["upn"] == "ana@contoso.com"
     assert asked[0]["resource"] == ["https://management.azure.com"]
     assert asked[0]["header"] == ["secret-header"]
