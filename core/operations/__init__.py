@@ -13,7 +13,7 @@ A page calls one `start_…` function and draws `find_operation(id)` until it is
 from core.operations.cancel import start_cancel
 from core.operations.create_compute import start_create_compute
 from core.operations.delete_at import start_set_delete_at
-from core.operations.deploy import Deploy, start_deploy
+from core.operations.deploy import Deploy, start_deploy, start_redeploy
 from core.operations.everything import list_everything
 from core.operations.launch import Launch, copy_setup, find_launch, start_launch, was_sent
 from core.operations.ledger import (
@@ -51,6 +51,7 @@ __all__ = [
     "start_create_compute",
     "start_deploy",
     "start_launch",
+    "start_redeploy",
     "start_runner",
     "start_set_delete_at",
     "start_set_traffic",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from core.azureml import tags
@@ -16,6 +17,7 @@ from core.operations.records import Operation, utc_now
 from core.operations.work import LOOK_S, Work
 from core.runs.jobs import find_run, get_run
 from core.serving.chat import Sampling, score_once
+from core.serving.deployment_settings import check_settings
 from core.serving.endpoints import (
     DEPLOYMENT_NAME,
     DeploymentView,
@@ -49,12 +51,17 @@ class Deploy(Change, stored_as="deploy"):
     """Whether the version is made by this deploy, so that two clicks are one wish in spite of their versions."""
     size: str = ""
     instances: int = 1
+    settings: Mapping[str, int] = field(default_factory=dict)
+    """By name, as `core.serving.deployment_settings` has them."""
     delete_at: datetime | None = None
+    redeploys: str = ""
+    """The operation that made the endpoint, where this one deploys to it anew."""
 
     @property
     def _key(self) -> str:
         version = "" if self.registers else self.model_version
-        return f"{self.subject}:{self.run}:{self.model_name}:{version}:{self.size}"
+        anew = f":{self.instances}:{sorted(self.settings.items())}" if self.redeploys else ""
+        return f"{self.subject}:{self.run}:{self.model_name}:{version}:{self.size}{anew}"
 
     def _list_steps(self) -> tuple[StepSpec[Work[Deploy]], ...]:
         return (
@@ -76,13 +83,16 @@ def start_deploy(
     delete_at: datetime | None,
     model_version: str = "",
     instances: int = 1,
+    settings: Mapping[str, int] | None = None,
 ) -> Operation:
     """Record a deploy. `subject` is the endpoint's name.
 
-    model_version: an existing version is deployed as it is; empty makes one. Raises BadInput for a name Azure refuses.
+    model_version: an existing version is deployed as it is; empty makes one. settings: what is missing is the lesson's.
+    Raises BadInput for a name or a setting that Azure refuses.
     """
     require_endpoint_name(endpoint)
     require_model_name(model_name)
+    check_settings(settings or {}, instances)
     change = Deploy(
         endpoint,
         run=run,
@@ -91,7 +101,30 @@ def start_deploy(
         registers=not model_version,
         size=size,
         instances=instances,
+        settings=settings or {},
         delete_at=delete_at,
+    )
+    return Ledger().start(connection, change)
+
+
+def start_redeploy(
+    connection: str, endpoint: EndpointView, size: str, instances: int, settings: Mapping[str, int]
+) -> Operation:
+    """Record that an endpoint's model is deployed to it once more, with other settings; raises BadInput for those."""
+    check_settings(settings, instances)
+    name, _, version = endpoint.model.rpartition(":")
+    made_by = endpoint.tags.get(tags.OPERATION, "")
+    if not (name and made_by):
+        raise BadInput(f"'{endpoint.name}' was not made by Tunedeck.", "Change it where it was made.")
+    change = Deploy(
+        endpoint.name,
+        run=endpoint.run,
+        model_name=name,
+        model_version=version,
+        size=size,
+        instances=instances,
+        settings=settings,
+        redeploys=made_by,
     )
     return Ledger().start(connection, change)
 
@@ -131,6 +164,8 @@ def _register(work: Work[Deploy]) -> Outcome:
 
 def _create_endpoint(work: Work[Deploy]) -> Outcome:
     name = work.change.subject
+    if work.change.redeploys:
+        return Done("Kept") if _find_own_endpoint(work) else Wait("Looking for the endpoint once more", LOOK_S)
     waiting = work.send_once(
         "endpoint", "the endpoint", lambda: _has_endpoint(work, name), lambda: _send_endpoint(work, name), bills=True
     )
@@ -157,14 +192,16 @@ def _has_endpoint(work: Work[Deploy], name: str) -> bool:
 
 
 def _find_own_endpoint(work: Work[Deploy]) -> EndpointView | None:
-    """Return the endpoint that this deploy made; None while it is not certain that it was deleted, NotFound after.
+    """Return the endpoint that this deploy made or changes; None until it is certain that it is gone, NotFound then.
 
     One of the same name that another made since is not taken for it.
     """
 
     def find() -> EndpointView | None:
         endpoint = find_endpoint(work.conn, work.change.subject)
-        return endpoint if endpoint and work.made(endpoint.tags) else None
+        if endpoint is None or endpoint.tags.get(tags.OPERATION) == work.change.redeploys:
+            return endpoint
+        return endpoint if work.made(endpoint.tags) else None
 
     return work.find_confirmed(f"endpoint '{work.change.subject}'", find)
 
@@ -189,7 +226,7 @@ def _create_deployment(work: Work[Deploy]) -> Outcome:
     waiting = work.send_once(
         "deployment",
         "the deployment",
-        lambda: _find_deployment(work) is not None,
+        lambda: _was_taken(work),
         lambda: _send_deployment(work),
         bills=True,
     )
@@ -198,11 +235,19 @@ def _create_deployment(work: Work[Deploy]) -> Outcome:
     if error := check_write(work.conn, f"deployment '{DEPLOYMENT_NAME}' of '{name}'"):
         raise _did_not_start(work, name, error.message, error.detail)
     deployment = work.find_confirmed(f"deployment '{DEPLOYMENT_NAME}' of '{name}'", lambda: _find_deployment(work))
-    if deployment is None or deployment.state.moves:
+    if deployment is None or deployment.state.moves or not work.made(deployment.tags):  # a list may lag behind
         return Wait("Starting the container", 1.5)
     if not deployment.up:
         raise _did_not_start(work, name, f"it is {deployment.state.lower()}", "")
     return Done("Up")
+
+
+def _was_taken(work: Work[Deploy]) -> bool:
+    """Tell whether this operation's deployment is there; one that failed before a retry is asked for anew."""
+    found = _find_deployment(work)
+    if found is None or not work.made(found.tags):
+        return False
+    return not (work.facts.get("deployment_failed") and found.state is ProvisioningState.FAILED)
 
 
 def _tags(work: Work[Deploy]) -> dict[str, str]:
@@ -212,10 +257,19 @@ def _tags(work: Work[Deploy]) -> dict[str, str]:
 
 def _send_deployment(work: Work[Deploy]) -> None:
     change = work.change
-    begin_deployment(work.conn, change.subject, work.facts["model_id"], change.size, change.instances, _tags(work))
+    begin_deployment(
+        work.conn,
+        change.subject,
+        work.facts["model_id"],
+        change.size,
+        change.instances,
+        change.settings,
+        _tags(work),
+    )
 
 
 def _did_not_start(work: Work[Deploy], name: str, reason: str, detail: str) -> ServiceRefused:
+    work.record(sent_deployment=None, deployment_failed=True)  # a retry asks for it anew
     try:
         log = read_deployment_log(work.conn, name, lines=40)
     except TunedeckError as error:  # why the container did not start must not be lost with its log

@@ -13,10 +13,9 @@ from core.azureml import tags
 from core.azureml.connection import Connection
 from core.azureml.polling import start_write
 from core.errors import BadInput, NotFound
+from core.serving import deployment_settings
 
 DEPLOYMENT_NAME = "demo"
-LIVENESS_DELAY_S = 600
-REQUEST_TIMEOUT_MS = 90000
 _NAME = re.compile(r"[a-z][a-z0-9-]{1,30}[a-z0-9]")
 
 
@@ -60,6 +59,8 @@ class DeploymentView:
     traffic: int = 0
     """Percent."""
     tags: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, int] = field(default_factory=dict)
+    """By name, as `core.serving.deployment_settings` has them."""
     created_at: datetime | None = None
     restarts: int = 0
     """How often its container ended and was started again, as far as the workspace says."""
@@ -195,10 +196,16 @@ def begin_endpoint(conn: Connection, name: str, description: str, told: Mapping[
 
 
 def begin_deployment(
-    conn: Connection, endpoint: str, model_id: str, size: str, instances: int, told: Mapping[str, str]
+    conn: Connection,
+    endpoint: str,
+    model_id: str,
+    size: str,
+    instances: int,
+    settings: Mapping[str, int],
+    told: Mapping[str, str],
 ) -> None:
-    """Ask for the deployment `demo` with the lesson's probe and time-out."""
-    from azure.ai.ml.entities import ManagedOnlineDeployment, OnlineRequestSettings, ProbeSettings
+    """Ask for the deployment `demo`; settings: by name, what is missing is the lesson's."""
+    from azure.ai.ml.entities import ManagedOnlineDeployment
 
     deployment = ManagedOnlineDeployment(
         name=DEPLOYMENT_NAME,
@@ -206,9 +213,8 @@ def begin_deployment(
         model=model_id,
         instance_type=size,
         instance_count=instances,
-        liveness_probe=ProbeSettings(initial_delay=LIVENESS_DELAY_S),
-        request_settings=OnlineRequestSettings(request_timeout_ms=REQUEST_TIMEOUT_MS),
         tags=dict(told),
+        **deployment_settings.to_sdk(settings),
     )
     begin = conn.workspace.online_deployments.begin_create_or_update
     start_write(conn, "create", f"deployment '{DEPLOYMENT_NAME}' of '{endpoint}'", begin, deployment)
@@ -280,6 +286,7 @@ def _view_deployment(deployment: Any, endpoint: str, traffic: Mapping[str, int])
         instances=int(deployment.instance_count or 1),
         traffic=next((share for name, share in traffic.items() if name.lower() == deployment.name.lower()), 0),
         tags=deployment.tags or {},
+        settings=deployment_settings.from_sdk(deployment),
         created_at=_created_at(deployment),
         restarts=int(restarts) if restarts.isdecimal() else 0,
         restarted_at=tags.parse_time(told.get(tags.RESTARTED_AT) or None),

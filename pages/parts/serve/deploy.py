@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -13,7 +13,7 @@ from core import operations, overview
 from core.azureml.connection import Connection
 from core.catalog import base_models, compute
 from core.catalog.compute import Size
-from core.catalog.prices import money
+from core.catalog.prices import Price, money
 from core.errors import BadInput, Conflict
 from core.operations import Operation
 from core.runs import evaluation
@@ -29,6 +29,7 @@ from pages.parts.kit.links import link
 from pages.parts.kit.notices import draw_empty, draw_error, draw_loading, ready
 from pages.parts.kit.state import set_url_id, ui, url_id
 from pages.parts.serve.delete_at import choose_end, end_after
+from pages.parts.serve.deploy_settings import draw_instances, draw_settings, read_instances, read_settings
 
 _SIZES_SHOWN = 12
 
@@ -41,12 +42,24 @@ class Choice:
     model_name: str
     endpoint: str
     size: Size | None
+    instances: int
     delete_at: datetime | None
     problem: str
 
+    @property
+    def price(self) -> Price:
+        """What all its instances cost."""
+        return self.size.price.times(self.instances) if self.size else Price(None)
+
+    @property
+    def machines(self) -> str:
+        """Return "2 × Standard_NC24ads_A100_v4"."""
+        size = self.size.name if self.size else ""
+        return f"{self.instances} × {size}" if self.instances > 1 else size
+
 
 def draw_form(conn: Connection) -> None:
-    """Draw the four choices and the button."""
+    """Draw the choices and the button."""
     run = _choose_run()
     st.header("1 Model", anchor=False)
     _draw_run_choice(run)
@@ -62,11 +75,15 @@ def draw_form(conn: Connection) -> None:
     endpoint, problem = _choose_endpoint(run, name)
     st.header("3 Size", anchor=False)
     size = _choose_size(run)
+    running, where = _find_running(run)
+    fields_of = f"deploy-{run.name}-{where}"
+    instances = draw_instances(size, key=fields_of)
+    draw_settings(key=fields_of, local=conn.cloud.is_local, running=running, where=where)
     st.header("4 Delete at", anchor=False)
     delete_at = choose_end(billed=conn.costs_money, key="deploy-life")
-    choice = Choice(run, name, endpoint, size, delete_at, unnamed or problem)
+    choice = Choice(run, name, endpoint, size, instances, delete_at, unnamed or problem)
     _draw_price(choice)
-    _draw_button(conn, choice)
+    _draw_button(conn, choice, fields_of)
 
 
 def _draw_model_name(name: str) -> str:
@@ -163,6 +180,13 @@ def _check_endpoint(name: str) -> tuple[str, str]:
     return "", ""
 
 
+def _find_running(run: Run) -> tuple[Mapping[str, int], str]:
+    """Return the settings under which the run's model answers already, and the endpoint where."""
+    known: Sequence[EndpointView] = reads.read(endpoints.list_endpoints, max_age_s=5.0).value or ()
+    live = next((one for one in known if one.run == run.name and one.live and one.deployment), None)
+    return (live.deployment.settings, live.name) if live and live.deployment else ({}, "")
+
+
 def _choose_size(run: Run) -> Size | None:
     sizes = reads.read(compute.list_sizes, max_age_s=300.0)
     base = reads.read(base_models.get_base_model, run.model, run.model_version or "latest", max_age_s=300.0)
@@ -213,7 +237,7 @@ def _draw_refused(sizes: Sequence[Size], usable: Sequence[Size], base: base_mode
 def _draw_price(choice: Choice) -> None:
     if choice.size is None:
         return
-    price = choice.size.price
+    price = choice.price
     if choice.delete_at is None:
         st.text(f"{price.words} until you delete it.")
         return
@@ -227,16 +251,16 @@ def _draw_price(choice: Choice) -> None:
     st.caption(f"Tunedeck deletes it at {until}, while it runs; the time is written on the endpoint as a tag.")
 
 
-def _draw_button(conn: Connection, choice: Choice) -> None:
+def _draw_button(conn: Connection, choice: Choice, fields_of: str) -> None:
     off = choice.problem or ("Choose a size first." if choice.size is None else "")
-    price = choice.size.price.words if choice.size else "price unknown"
+    price = choice.price.words
     label = f"Deploy on Azure, {words.plain(price)}" if conn.costs_money else "Deploy"
     end = f"It is deleted at {words.moment(choice.delete_at)}." if choice.delete_at else "It bills until you delete it."
     question = Confirm(
         title="Deploy an endpoint that costs money?",
         yes=label,
         keep="Keep it undeployed",
-        lines=(f"{choice.endpoint} on {choice.size.name if choice.size else ''}, {price}.", end),
+        lines=(f"{choice.endpoint} on {choice.machines}, {price}.", end),
         ticks=("It is never deleted by itself",) if choice.delete_at is None else (),
         icon="cloud_upload",
     )
@@ -244,6 +268,8 @@ def _draw_button(conn: Connection, choice: Choice) -> None:
         label,
         _deploy,
         choice.run,
+        fields_of,
+        conn.cloud.is_local,
         key="deploy",
         type="primary",
         icon="cloud_upload",
@@ -253,7 +279,7 @@ def _draw_button(conn: Connection, choice: Choice) -> None:
     )
 
 
-def _deploy(run: Run) -> Operation:
+def _deploy(run: Run, fields_of: str, local: bool) -> Operation:
     """Deploy what the fields hold at the click: the button was drawn before the last of them was left."""
     if (picked := url_id("run")) and picked != run.name:
         raise Conflict(f"'{picked}' was chosen after this was drawn.", "Look at its names, and click again.")
@@ -269,6 +295,8 @@ def _deploy(run: Run) -> Operation:
         endpoint,
         given["deploy-size"],
         end_after(given["deploy-life"]),
+        instances=read_instances(key=fields_of),
+        settings=read_settings(key=fields_of, local=local),
     )
     reads.forget(endpoints.list_endpoints, inventory.list_billing, operations.list_everything)
     return begun

@@ -17,6 +17,7 @@ from pages.parts.kit.notices import draw_empty, draw_warning, ready
 from pages.parts.kit.state import ui
 from pages.parts.kit.steps import draw_operation
 from pages.parts.serve.delete_at import draw_delete_at
+from pages.parts.serve.deploy_settings import draw_redeploy
 from pages.parts.serve.endpoint_tiles import draw_tiles
 
 _LOG_HEIGHT = 240
@@ -45,6 +46,9 @@ def draw_deploy(name: str) -> None:
         draw_delete_at(endpoint)
     if operation is not None:
         _draw_steps(operation, endpoint)
+    conn = reads.find_connection()
+    if conn is not None and endpoint is not None and (operation is None or operation.finished):
+        draw_redeploy(conn, endpoint)
     with st.expander("Container log", expanded=operation is not None and not operation.finished, key="container-log"):
         live(lambda: _draw_log(name), key="container", run_every=2.0 if operation and not operation.finished else None)
 

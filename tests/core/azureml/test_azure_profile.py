@@ -157,9 +157,9 @@ def test_a_deployment_is_updating_until_its_time_has_come_and_quota_is_its_famil
     endpoints.begin_endpoint(conn, "shop", "a shop", {})
     wait_until(lambda: endpoints.get_endpoint(conn, "shop").state == "Succeeded", timeout_s=10)
     with pytest.raises(QuotaExceeded) as caught:
-        endpoints.begin_deployment(conn, "shop", model.id, "Standard_ND40rs_v2", 1, {})
+        endpoints.begin_deployment(conn, "shop", model.id, "Standard_ND40rs_v2", 1, {}, {})
     assert caught.value.message == "Quota for Standard_ND40rs_v2: needs 40 cores, 0 free of 0."
-    endpoints.begin_deployment(conn, "shop", model.id, "Standard_DS3_v2", 1, {})
+    endpoints.begin_deployment(conn, "shop", model.id, "Standard_DS3_v2", 1, {}, {})
     assert endpoints.get_endpoint(conn, "shop").deployments == (), "the list is as it was some seconds ago"
     advance(azure, 10)
     assert endpoints.get_endpoint(conn, "shop").state_word == "Updating"

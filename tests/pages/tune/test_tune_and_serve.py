@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -298,11 +299,11 @@ def test_deploy_names_the_model_checks_the_endpoints_name_and_says_why_a_size_ca
     assert next(one for one in app.button if one.key == "deploy").disabled
 
 
-def test_deploy_takes_the_name_that_was_typed_just_before_the_click(run: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
+def test_deploy_takes_what_was_typed_just_before_the_click(run: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
 
-    def refuse(_alias: str, _run: str, model: str, endpoint: str, *_: object) -> None:
-        asked.extend((model, endpoint))
+    def refuse(_alias: str, _run: str, model: str, endpoint: str, *_: object, instances: int, settings: Any) -> None:
+        asked.extend((model, endpoint, instances, settings))
         raise TunedeckError("Not in this test.")
 
     monkeypatch.setattr(operations, "start_deploy", refuse)
@@ -310,8 +311,21 @@ def test_deploy_takes_the_name_that_was_typed_just_before_the_click(run: str, mo
     app = run_until(app, lambda app: not next(one for one in app.button if one.key == "deploy").disabled)
     next(one for one in app.text_input if one.label == "Name of the registered model").set_value("my-model")
     next(one for one in app.text_input if one.label == "Endpoint name").set_value("my-bot")
+    numbers = {one.label: one for one in app.number_input}
+    assert numbers["Request time-out (s)"].value == 90
+    assert "First probe after (s)" not in numbers, "the local workspace does not wait before its first probe"
+    numbers["Request time-out (s)"].set_value(30)
+    numbers["Instances"].set_value(2)
     next(one for one in app.button if one.key == "deploy").click().run()
-    assert asked == ["my-model", "my-bot"]
+    assert asked[:3] == ["my-model", "my-bot", 2]
+    assert asked[3] == {
+        "request_settings.request_timeout_ms": 30,
+        "request_settings.max_concurrent_requests_per_instance": 1,
+        "liveness_probe.period": 10,
+        "liveness_probe.timeout": 2,
+        "liveness_probe.failure_threshold": 30,
+    }
+    assert "needs 2 cores" in read_text(app)
     assert "Not in this test." in read_text(app)
 
 

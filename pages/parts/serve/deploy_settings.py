@@ -1,0 +1,142 @@
+"""The fields of a deployment beside its size: how many instances, how requests are taken and the container probed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import streamlit as st
+
+from core import operations
+from core.azureml import tags
+from core.azureml.connection import Connection
+from core.catalog import compute
+from core.catalog.compute import Size
+from core.operations import Operation
+from core.serving import endpoints
+from core.serving.deployment_settings import (
+    MOST_INSTANCES,
+    PARTS,
+    READINESS,
+    Setting,
+    describe_patience,
+    find_default,
+    list_settings,
+)
+from core.serving.endpoints import EndpointView
+from core.teardown import inventory
+from pages.parts.kit import reads, words
+from pages.parts.kit.action import Confirm, action
+from pages.parts.kit.state import ui
+
+_ORIGINS = {
+    "lesson": "the lesson's value",
+    "service": "what Azure takes where nothing is sent",
+    "runs now": "the value that runs now",
+    "yours": "changed here",
+}
+
+
+def draw_instances(size: Size | None, *, key: str, running: int = 1) -> int:
+    """Draw how many machines answer, with price and quota of all of them; returns their number."""
+    count = int(
+        st.number_input(
+            "Instances",
+            1,
+            MOST_INSTANCES,
+            running,
+            key=f"{key}-instances",
+            width=160,
+            help="Each is a machine of this size with a container of its own; requests are spread over them.",
+        )
+    )
+    if size is None:
+        return count
+    if count > 1:
+        st.caption(words.plain(f"{count} × {size.price.words} = {size.price.times(count).words}"))
+    quota = compute.find_quota(reads.read(compute.list_quota, max_age_s=60.0).value or (), size)
+    if quota is not None and quota.free is not None:
+        needed = size.cores * count
+        mark = ":material/error: " if needed > quota.free else ""
+        st.caption(mark + words.plain(f"Quota {quota.family}: needs {needed} cores, {quota.free} free."))
+    return count
+
+
+def draw_settings(*, key: str, local: bool, running: Mapping[str, int] | None = None, where: str = "") -> None:
+    """Draw the settings folded under one heading, each with its origin. running: what a deployment has now."""
+    shown = list_settings(local=local)
+    starts = {setting: find_default(setting, running or {}, where) for setting in shown}
+    with st.expander("Requests and probes", key=f"{key}-settings"):
+        st.caption(
+            "After each field: where its value comes from. " + "; ".join(f"{k}: {v}" for k, v in _ORIGINS.items())
+        )
+        for part, title in PARTS.items():
+            rows = [setting for setting in shown if setting.part == part]
+            if rows:
+                st.markdown(f"**{title}**")
+                with st.grid(2, min_column_width=240, gap="small"):
+                    for setting in rows:
+                        _draw_field(setting, key, *starts[setting])
+        if any(setting.part == READINESS for setting in shown):
+            st.caption(words.plain(describe_patience(read_settings(key=key, local=local))))
+
+
+def read_settings(*, key: str, local: bool) -> dict[str, int]:
+    """Return what the fields hold now."""
+    return {setting.name: int(st.session_state[f"{key}-{setting.name}"]) for setting in list_settings(local=local)}
+
+
+def read_instances(*, key: str) -> int:
+    """Return how many instances the field holds now."""
+    return int(st.session_state[f"{key}-instances"])
+
+
+def draw_redeploy(conn: Connection, endpoint: EndpointView) -> None:
+    """Draw the settings that run now, and the button that deploys to this endpoint anew with what they became."""
+    deployment, local = endpoint.deployment, conn.cloud.is_local
+    if deployment is None or not (endpoint.model and endpoint.tags.get(tags.OPERATION)):
+        return
+    key = f"again-{endpoint.name}-{deployment.tags.get(tags.OPERATION, '')}"
+    st.header("Settings", anchor=False)
+    size = compute.find_size(reads.read(compute.list_sizes, max_age_s=300.0).value or (), deployment.size)
+    count = draw_instances(size, key=key, running=deployment.instances)
+    draw_settings(key=key, local=local, running=deployment.settings)
+    started = {setting.name: find_default(setting, deployment.settings)[0] for setting in list_settings(local=local)}
+    same = count == deployment.instances and read_settings(key=key, local=local) == started
+    price = reads.read(compute.size_price, deployment.size, max_age_s=3600.0).value
+    cost = price.times(count).words if price else "price unknown"
+    action(
+        f"Deploy again on Azure, {words.plain(cost)}" if conn.costs_money else "Deploy again",
+        _redeploy,
+        endpoint,
+        deployment.size,
+        local,
+        key,
+        key="redeploy",
+        icon="refresh",
+        off="Nothing was changed." if same and deployment.up else "",
+        confirm=Confirm(
+            title="Deploy to this endpoint anew?",
+            yes=f"Deploy again, {words.plain(cost)}",
+            keep="Keep it as it is",
+            lines=(f"{endpoint.name} on {count} × {deployment.size}, {cost}.",),
+            icon="refresh",
+        )
+        if conn.costs_money
+        else None,
+    )
+
+
+def _redeploy(endpoint: EndpointView, size: str, local: bool, key: str) -> Operation:
+    begun = operations.start_redeploy(
+        ui().alias or "", endpoint, size, read_instances(key=key), read_settings(key=key, local=local)
+    )
+    reads.forget(endpoints.list_endpoints, inventory.list_billing, operations.list_everything)
+    return begun
+
+
+def _draw_field(setting: Setting, key: str, start: int, origin: str) -> None:
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        value = st.number_input(
+            setting.label, 1, setting.most, start, key=f"{key}-{setting.name}", help=f"{setting.help} `{setting.name}`"
+        )
+        st.caption(words.plain(origin if value == start else "yours"), width="content")
