@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import ast
 import itertools
-import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
-from typing import Any, Literal
+from typing import Any
 
 from core.azureml.connection import Connection
+from core.catalog.allow_list import AllowList, Value, dig, read_allow_list, read_defaults
+from core.catalog.lifecycle import Lifecycle, read_lifecycle
 from core.errors import NotFound
-
-Value = str | int | float | bool
 
 CHAT_TASK = "chat-completion"
 RUNS_ON_TAG = "tunedeck.runs_on"  # the local registry's mark: "Local" or "Azure"
@@ -43,28 +40,6 @@ KNOWN_MODELS = (
 
 
 @dataclass(frozen=True)
-class AllowList:
-    """Sizes a model permits."""
-
-    sizes: tuple[str, ...] | None
-    """None where no list could be read; then the deny-list counts."""
-    source: Literal["tag", "property", "metadata", "none"] = "none"
-    """Where the list was read."""
-    source_name: str = ""
-    """The tag's or property's own name."""
-    problem: str | None = None
-    """A sentence where a list is there and cannot be read."""
-    hint: str = ""
-    """What to do about the problem."""
-
-    def permits(self, size_name: str) -> bool | None:
-        """Tell whether a size is in the list, case ignored; None where there is no list."""
-        if self.sizes is None:
-            return None
-        return size_name.lower() in {size.lower() for size in self.sizes}
-
-
-@dataclass(frozen=True)
 class BaseModel:
     """One version of a chat model in a registry."""
 
@@ -77,12 +52,13 @@ class BaseModel:
     context_length: int | None
     """Tokens; None where it is not known."""
     task: str
-    retired_on: date | None
-    """The day on which fine-tuning ends or ended."""
-    archived: bool
+    lifecycle: Lifecycle
     runs_on: str
     """ "" where this workspace may train it, else where it can be: "Azure"."""
     finetunable: bool
+    """Whether its chat can be fine-tuned, dates left aside."""
+    finetunable_source: str
+    """What says so; "" where nothing says anything of fine-tuning."""
     finetune: AllowList
     inference: AllowList
     defaults: dict[str, Value]
@@ -90,11 +66,6 @@ class BaseModel:
     weights_source: str
     tags: dict[str, str] = field(repr=False)
     description: str = field(default="", repr=False)
-
-    @property
-    def retired(self) -> bool:
-        """Tell whether fine-tuning has ended."""
-        return self.retired_on is not None and self.retired_on <= datetime.now(UTC).date()
 
 
 def list_base_models(conn: Connection, search: str = "") -> list[BaseModel]:
@@ -129,65 +100,6 @@ def get_base_model(conn: Connection, name: str, version: str = "latest") -> Base
         which = f"Model '{name}'" if version == "latest" else f"Version {version} of model '{name}'"
         said = f"{which} was not found in registry '{conn.settings.registry_name}'."
         raise NotFound(said, "Search for it by a part of its name.", error.detail) from error
-
-
-def parse_literal(text: str) -> Any:
-    """Return what a tag says: JSON, else a Python literal, else a list split at commas; ValueError where cut off."""
-    text = text.strip()
-    for read in (json.loads, ast.literal_eval):
-        try:
-            return read(text)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            continue
-    bare = re.fullmatch(r"\[([^\[\]{}()\"':]*)\]", text)  # a list whose names have no quotes
-    text = bare.group(1) if bare else text
-    if re.search(r"[\[\]{}()\"':]", text):
-        raise ValueError(text)
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
-def read_allow_list(
-    kind: Literal["finetune", "inference"],
-    model_name: str,
-    tags: Mapping[str, str],
-    properties: Mapping[str, Any],
-    metadata: Mapping[str, Any],
-) -> AllowList:
-    """Return the sizes a model permits, from the first place that says: tag, property, metadata.
-
-    A list that cannot be read does not hide one that can: its problem is kept beside that.
-    """
-    sources: list[tuple[Literal["tag", "property", "metadata"], str, Any]] = [
-        ("tag", f"{kind}_compute_allow_list", tags.get(f"{kind}_compute_allow_list")),
-        ("tag", "computes_allow_list", tags.get("computes_allow_list")),
-        ("property", f"{kind}-recommended-sku", properties.get(f"{kind}-recommended-sku")),
-        ("metadata", f"supportedComputes.{kind}Computes", _dig(metadata, "supportedComputes", f"{kind}Computes")),
-        ("metadata", f"SKU.{kind}RecommendedSkus", _dig(metadata, "SKU", f"{kind}RecommendedSkus")),
-    ]
-    problem: str | None = None
-    for source, source_name, value in sources:
-        if value in (None, "", []):
-            continue
-        try:
-            return AllowList(_to_names(value), source, source_name, problem, _hint(problem, found=True))
-        except ValueError as cut:
-            shown = str(cut) if len(str(cut)) <= 40 else f"{str(cut)[:37]}…"
-            problem = problem or f"The allow-list of '{model_name}' could not be read: \"{shown}\" is cut off."
-    return AllowList(None, problem=problem, hint=_hint(problem, found=False))
-
-
-def read_defaults(model_name: str, text: str | None) -> tuple[dict[str, Value], str | None]:
-    """Return a model's own parameters, and a sentence where they are there and cannot be read."""
-    if not text:
-        return {}, None
-    try:
-        found = parse_literal(text)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        shown = text if len(text) <= 40 else f"{text[:37]}…"
-        return {}, f"The defaults of '{model_name}' could not be read: \"{shown}\" is no dictionary. They are left out."
-    return {str(key): value for key, value in found.items() if isinstance(value, str | int | float | bool)}, None
 
 
 def _read_names(conn: Connection) -> dict[str, str]:
@@ -246,6 +158,8 @@ def to_base_model(name: str, version: str, body: Mapping[str, Any]) -> BaseModel
     defaults, defaults_problem = read_defaults(name, tags.get("model_specific_defaults"))
     finetune = read_allow_list("finetune", name, tags, properties, metadata)
     inference = read_allow_list("inference", name, tags, properties, metadata)
+    task = tags.get("task") or _first(dig(metadata, "tasks", "inferenceTasks"))
+    finetunable, source = _read_finetunable(task, finetune, inference, wire)
     runs_on = tags.get(RUNS_ON_TAG, "")
     return BaseModel(
         name=name,
@@ -255,11 +169,11 @@ def to_base_model(name: str, version: str, body: Mapping[str, Any]) -> BaseModel
         licence=tags.get("license") or str(metadata.get("license") or "licence not stated"),
         publisher=tags.get("author") or str(metadata.get("publisher") or ""),
         context_length=_to_int(tags.get("textContextWindow") or metadata.get("textContextWindow")),
-        task=tags.get("task") or _first(_dig(metadata, "tasks", "inferenceTasks")),
-        retired_on=_read_retirement(tags, properties, metadata),
-        archived=bool(wire.get("isArchived")),
+        task=task,
+        lifecycle=read_lifecycle(wire),
         runs_on="" if runs_on == "Local" else runs_on,
-        finetunable=_is_finetunable(finetune, inference, tags, properties, metadata),
+        finetunable=finetunable,
+        finetunable_source=source,
         finetune=finetune,
         inference=inference,
         defaults=defaults,
@@ -270,66 +184,30 @@ def to_base_model(name: str, version: str, body: Mapping[str, Any]) -> BaseModel
     )
 
 
-def _is_finetunable(
-    finetune: AllowList,
-    inference: AllowList,
-    tags: Mapping[str, str],
-    properties: Mapping[str, Any],
-    metadata: Mapping[str, Any],
-) -> bool:
-    """A model that says where it is served and nothing of fine-tuning is for inference only."""
-    tasks = f"{tags.get('finetuning-tasks', '')} {properties.get('finetuning-tasks', '')}"
-    tasks += f" {_dig(metadata, 'tasks', 'fineTuningTasks') or ''}"
-    if CHAT_TASK in tasks or finetune.sizes is not None or finetune.problem:
-        return True
-    return not tasks.strip() and inference.sizes is None
+def _read_finetunable(
+    task: str, finetune: AllowList, inference: AllowList, wire: Mapping[str, Any]
+) -> tuple[bool, str]:
+    """Tell whether a model's chat can be fine-tuned, and what says so.
 
-
-def _read_retirement(
-    tags: Mapping[str, str], properties: Mapping[str, Any], metadata: Mapping[str, Any]
-) -> date | None:
-    """Return the day fine-tuning ends, else the day of the model's own retirement."""
-    dates = {**_flat(metadata.get("deprecation")), **{k: str(v) for k, v in properties.items()}, **tags}
-    for wanted in ("finetuneretirementdate", "finetuningretirementdate", "retirementdate", "inferenceretirementdate"):
-        for key, value in dates.items():
-            if key.lower().replace("_", "").replace("-", "") == wanted:
-                try:
-                    return date.fromisoformat(value[:10])
-                except ValueError:
-                    continue
-    return None
+    A model that says where it is served and nothing of fine-tuning is for inference only.
+    """
+    metadata = wire.get("systemMetadata") or wire.get("system_metadata") or {}
+    places = {
+        "tag finetuning-tasks": (wire.get("tags") or {}).get("finetuning-tasks"),
+        "property finetuning-tasks": (wire.get("properties") or {}).get("finetuning-tasks"),
+        "metadata tasks.fineTuningTasks": dig(metadata, "tasks", "fineTuningTasks"),
+    }
+    for place, tasks in places.items():
+        if tasks:
+            return CHAT_TASK in str(tasks), place
+    if finetune.sizes is not None or finetune.minimum or finetune.problem:
+        return task in (CHAT_TASK, ""), f"{finetune.source} {finetune.source_name}".removeprefix("none").strip()
+    return inference.sizes is None and task in (CHAT_TASK, ""), ""
 
 
 def _order(model: BaseModel) -> tuple[bool, bool, bool, str]:
-    return bool(model.runs_on), not model.finetunable, model.archived or model.retired, model.name.lower()
-
-
-def _to_names(value: Any) -> tuple[str, ...]:
-    found = parse_literal(value) if isinstance(value, str) else value
-    if isinstance(found, str):
-        found = [found]
-    if not isinstance(found, Iterable) or isinstance(found, Mapping):
-        raise ValueError(str(value))
-    return tuple(dict.fromkeys(str(name).strip() for name in found if str(name).strip()))
-
-
-def _hint(problem: str | None, *, found: bool) -> str:
-    if problem is None:
-        return ""
-    if found:
-        return "Another list of the model is used instead."
-    return "The deny-list is used instead. Check the GPU memory yourself."
-
-
-def _dig(metadata: Mapping[str, Any], *path: str) -> Any:
-    value: Any = metadata
-    for key in path:
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value
-
-
-def _flat(values: Any) -> dict[str, str]:
-    return {str(key): str(value) for key, value in values.items()} if isinstance(values, Mapping) else {}
+    life = model.lifecycle
+    return bool(model.runs_on), not model.finetunable, life.archived or life.finetuning.is_over, model.name.lower()
 
 
 def _first(values: Any) -> str:

@@ -10,7 +10,8 @@ from datetime import datetime
 from typing import Any
 
 from core.azureml.connection import Connection
-from core.catalog.base_models import AllowList, BaseModel
+from core.catalog.allow_list import AllowList
+from core.catalog.base_models import BaseModel
 from core.catalog.prices import Price, read_estimated_price, retail_price
 
 # The lesson's list: refused where a model publishes no list of its own.
@@ -160,7 +161,7 @@ def list_allowed_sizes(sizes: Sequence[Size], allow_list: AllowList, *, online: 
         size
         for size in sizes
         if (size.supports_online if online else size.supports_training)
-        and check_size(size.name, allow_list, "") is None
+        and check_size(size.name, allow_list, "", size=size) is None
     ]
     return sorted(permitted, key=_cheapest_first)
 
@@ -188,11 +189,18 @@ def suggest_size(sizes: Sequence[Size], quotas: Sequence[Quota]) -> Size:
     return max(fitting, key=lambda size: size.cores) if all(size.price.is_free for size in fitting) else fitting[0]
 
 
-def check_size(size_name: str, allow_list: AllowList, model_name: str, doing: str = "train") -> str | None:
-    """Return why a size may not "train" or "serve" a model, or None. Without a list, the deny-list counts."""
-    permitted = allow_list.permits(size_name)
+def check_size(
+    size_name: str, allow_list: AllowList, model_name: str, doing: str = "train", size: Size | None = None
+) -> str | None:
+    """Return why a size may not "train" or "serve" a model, or None.
+
+    Without a list, the least that the model asks counts where the size is known, and always the deny-list.
+    """
+    permitted, least = allow_list.permits(size_name), allow_list.minimum
     if permitted is False or (permitted is None and size_name.lower() in DENIED_SIZES):
         return f"Size {size_name} may not {doing} '{model_name}'."
+    if permitted is None and least and size and not least.holds(size.cores, size.gpus, size.memory_gib):
+        return f"Size {size_name} may not {doing} '{model_name}': it needs {least.words}."
     return None
 
 
@@ -225,13 +233,16 @@ def _problem_of_model(model: BaseModel) -> tuple[str, str] | None:
         )
     if not model.finetunable:
         return f"'{model.name}' can be deployed, but not fine-tuned.", "Pick a model that can be fine-tuned."
+    if refusal := model.lifecycle.refusal(f"'{model.name}'"):
+        return refusal, model.lifecycle.way_out
     return None
 
 
 def _problem_of_size(compute: Compute, model: BaseModel, sizes: Sequence[Size]) -> tuple[str, str] | None:
-    if reason := check_size(_own_spelling(compute.size, sizes), model.finetune, model.name):
+    size = find_size(sizes, compute.size)
+    if reason := check_size(size.name if size else compute.size, model.finetune, model.name, size=size):
         allowed = list_allowed_sizes(sizes, model.finetune)
-        if model.finetune.sizes is None:
+        if model.finetune.sizes is None and not model.finetune.minimum:
             return reason, "Pick a compute of another size: this one is on the deny-list."
         if not allowed:
             return reason, "No size of this region is allowed. Pick another model."
@@ -244,11 +255,6 @@ def _problem_of_size(compute: Compute, model: BaseModel, sizes: Sequence[Size]) 
             f"Pick a compute of a listed size ({names}{', …' if len(sizes) > 5 else ''}).",
         )
     return None
-
-
-def _own_spelling(size_name: str, sizes: Sequence[Size]) -> str:
-    size = find_size(sizes, size_name)
-    return size.name if size else size_name
 
 
 def _to_size(wire: Mapping[str, Any]) -> Size:

@@ -21,7 +21,13 @@ from core.stored import parse_fields, to_json
 
 _INSERT = "insert or ignore into drafts (id, connection, body, revision, updated_at) values (?, ?, ?, ?, ?)"
 _LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
-_CHOICES = {"model": "Model", "model_version": "Model version", "compute": "Compute", "dataset": "Data"}
+_CHOICES = {
+    "model": "Model",
+    "model_version": "Model version",
+    "retired_model": "Retired model to use all the same",
+    "compute": "Compute",
+    "dataset": "Data",
+}
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,8 @@ class Draft:
     """Alias of the connection."""
     model: str = ""
     model_version: str = ""
+    retired_model: str = ""
+    """Name of the model that is wanted though its registry's dates have ended."""
     compute: str = ""
     dataset: str = ""
     """Key of a ChatDataset."""

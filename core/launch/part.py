@@ -35,6 +35,7 @@ def try_part(plan: LaunchPlan) -> Draft:
         whole.connection,
         model=whole.model,
         model_version=whole.model_version,
+        retired_model=whole.retired_model,
         compute=whole.compute,
         dataset=data.key,
         parameters={**whole.parameters, **settings},

@@ -107,7 +107,7 @@ def make_plan(facts: LaunchFacts, draft: Draft) -> LaunchPlan:
     told = estimate(facts.settings.alias, model.name, compute, recipe, work, is_tested=rows.is_tested)
     checks = [
         facts.access,
-        _check_model(model),
+        check_model(model, draft),
         _check_compute(facts.verdict),
         check_nodes(compute, nodes),
         _check_quota(facts, nodes),
@@ -152,11 +152,15 @@ def _read_component(conn: Connection) -> tuple[tuple[str, ...] | None, Check]:
     return tuple(component.inputs), Check("Access", OK, f"{component.name} {component.version} can be read")
 
 
-def _check_model(model: BaseModel) -> Check | None:
-    if model.retired:
-        return Check(
-            "Model", FAILED, f"Fine-tuning of '{model.name}' ended on {model.retired_on}.", "Pick another model."
-        )
+def check_model(model: BaseModel, draft: Draft) -> Check:
+    """Refuse what is archived, and what has ended by its dates unless the draft says that it is wanted."""
+    life = model.lifecycle
+    if refusal := life.refusal(f"'{model.name}'"):
+        return Check("Model", FAILED, refusal, life.way_out)
+    if warning := life.warning(f"'{model.name}'"):
+        if draft.retired_model != model.name:
+            return Check("Model", FAILED, warning, f"{life.way_out} Or tick that it is wanted, where it was chosen.")
+        return Check("Model", WARNING, warning, life.way_out)
     if model.defaults_problem:
         return Check("Model", WARNING, model.defaults_problem, "The lesson's values are used instead.")
     if model.finetune.problem:

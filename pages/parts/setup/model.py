@@ -22,6 +22,7 @@ from pages.parts.setup import choices, compute_drawer
 
 _FILTERS = ("Fine-tunable", "Not retired", "Runs here")
 _PER_PAGE = 6
+FIRST_ON_AZURE = "Phi-4"
 
 
 def draw_models(draft: Draft) -> tuple[Draft, BaseModel | None]:
@@ -35,7 +36,7 @@ def draw_models(draft: Draft) -> tuple[Draft, BaseModel | None]:
         return draft, _chosen_model(draft)
     found = snapshot.value
     shown = [model for model in found if _passes(model, chosen or [])]
-    if not draft.model and (first := next((model for model in shown if _why_not(model) is None), None)):
+    if not draft.model and (first := _find_first(shown)):
         draft = choices.save(draft.id, model=first.name, model_version=first.version)
     if shown:
         _draw_radio(draft, shown)
@@ -100,7 +101,8 @@ def draw_choice(draft: Draft, model: BaseModel | None, verdict: Verdict | None) 
             place = f" on {words.plain(verdict.compute.name)}" if verdict else ""
             st.markdown(f"**{words.plain(model.title)}** v{words.plain(model.version)}{place}")
             _draw_eligibility(model, verdict)
-        off = _missing(model, verdict)
+            _draw_ended(draft, model)
+        off = _missing(draft, model, verdict)
         action(
             "Use these",
             _use,
@@ -121,6 +123,12 @@ def _chosen_model(draft: Draft) -> BaseModel | None:
     if not draft.model:
         return None
     return reads.read(base_models.get_base_model, draft.model, draft.model_version or "latest", max_age_s=300.0).value
+
+
+def _find_first(shown: Sequence[BaseModel]) -> BaseModel | None:
+    """Return the model to begin with: one that can be trained here and has not ended."""
+    usable = [model for model in shown if _why_not(model) is None and not model.lifecycle.over]
+    return next((model for model in usable if model.name == FIRST_ON_AZURE), usable[0] if usable else None)
 
 
 def _draw_radio(draft: Draft, shown: list[BaseModel]) -> None:
@@ -147,7 +155,7 @@ def _draw_radio(draft: Draft, shown: list[BaseModel]) -> None:
 def _passes(model: BaseModel, filters: Sequence[str]) -> bool:
     return not (
         ("Fine-tunable" in filters and not model.finetunable)
-        or ("Not retired" in filters and (model.retired or model.archived))
+        or ("Not retired" in filters and (model.lifecycle.archived or model.lifecycle.finetuning.is_over))
         or ("Runs here" in filters and model.runs_on)
     )
 
@@ -158,8 +166,8 @@ def _why_not(model: BaseModel) -> str | None:
         return f"{model.title} cannot be trained here: it runs on {model.runs_on}."
     if not model.finetunable:
         return f"{model.title} is not for fine-tuning."
-    if model.retired and model.retired_on:
-        return f"Fine-tuning of {model.title} ended on {model.retired_on.day} {model.retired_on:%b %Y}."
+    if refusal := model.lifecycle.refusal(model.title):
+        return f"{refusal} {model.lifecycle.way_out}"
     return None
 
 
@@ -170,9 +178,7 @@ def _describe_model(model: BaseModel) -> str:
         parts.append(f"{words.number(model.context_length)} tokens")
     if model.runs_on:
         parts.append(f"{model.runs_on} only")
-    if model.retired_on:
-        verb = "retired" if model.retired else "fine-tuning ends"
-        parts.append(f"{verb} {model.retired_on.day} {model.retired_on:%b %Y}")
+    parts += model.lifecycle.badges
     if model.weights_source:
         parts.append(model.weights_source)
     return words.plain(" · ".join(parts))
@@ -210,15 +216,23 @@ def _draw_eligibility(model: BaseModel, verdict: Verdict | None) -> None:
     if verdict is not None and _why_not(model) is None:
         st.badge("Eligible", icon=":material/check:", color="green")
         st.caption(words.plain(f"{verdict.compute.price.words}" + (", free" if verdict.compute.price.is_free else "")))
-    if allowed.sizes is None:
-        st.caption("Allow-list: none was found. The deny-list of small GPU sizes is used.")
-    else:
-        count = words.plural(len(allowed.sizes), "size")
-        st.caption(words.plain(f"Allow-list read from: {allowed.source} {allowed.source_name} ({count})"))
+    st.caption(words.plain(allowed.words))
     if allowed.problem:
         draw_warning(allowed.problem, allowed.hint, _tag_of(model), key="allow-list")
     if model.defaults_problem:
         draw_warning(model.defaults_problem, detail=model.tags.get("model_specific_defaults", ""), key="defaults")
+
+
+def _draw_ended(draft: Draft, model: BaseModel) -> None:
+    """Draw that a model has ended by its dates, and the tick that it is wanted all the same."""
+    warning = model.lifecycle.warning(model.title)
+    if not warning or _why_not(model):
+        return
+    draw_warning(warning, model.lifecycle.way_out, key="ended")
+    field = fields.place(f"retired-{draft.id}", draft.retired_model == model.name)
+    label = f"Use {words.plain(model.title)} all the same"
+    st.checkbox(label, field.value, **fields.follow(field, "The tick", _tick_retired, draft.id, model.name))
+    draw_error_of(field.name)
 
 
 def _tag_of(model: BaseModel) -> str:
@@ -226,17 +240,23 @@ def _tag_of(model: BaseModel) -> str:
     return "\n".join(f"{name}: {value}" for name, value in model.tags.items() if name.endswith("compute_allow_list"))
 
 
-def _missing(model: BaseModel | None, verdict: Verdict | None) -> str:
+def _missing(draft: Draft, model: BaseModel | None, verdict: Verdict | None) -> str:
     if model is None:
         return "Choose a model first."
     if problem := _why_not(model):
         return problem
+    if model.lifecycle.over and draft.retired_model != model.name:
+        return f"Tick that {model.title} is wanted, or choose another model."
     return "" if verdict else "Choose a compute first."
 
 
 def _pick_model(name: str | None, draft_id: str, versions: Mapping[str, str]) -> None:
     if name is not None:
         choices.save(draft_id, model=name, model_version=versions[name])
+
+
+def _tick_retired(ticked: bool, draft_id: str, name: str) -> None:
+    choices.save(draft_id, retired_model=name if ticked else "")
 
 
 def _pick_compute(name: str | None, draft_id: str) -> None:

@@ -127,8 +127,10 @@ def test_a_compute_takes_its_time_and_lists_lag_behind(conn: Connection, azure: 
     wait_until(lambda: compute.get_compute(conn, "gpu").state == "Succeeded", timeout_s=10)
     (found,) = compute.list_computes(conn)
     assert (found.name, found.size, found.gpus) == ("gpu", ALLOWED, 1)
-    model = base_models.get_base_model(conn, "Phi-3-mini-4k-instruct", "15")
-    assert compute.check_compute(found, model, compute.list_sizes(conn)).eligible
+    sizes = compute.list_sizes(conn)
+    assert compute.check_compute(found, base_models.get_base_model(conn, "Phi-4"), sizes).eligible
+    archived = base_models.get_base_model(conn, "Phi-3-mini-4k-instruct", "15")
+    assert "is archived" in compute.check_compute(found, archived, sizes).reason
 
 
 def test_a_cluster_that_keeps_more_than_its_familys_quota_fails_with_numbers(

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from core.azureml.connection import Connection
-from core.catalog.base_models import AllowList, BaseModel, get_base_model, to_base_model
+from core.catalog.allow_list import AllowList, MinimumSize
+from core.catalog.base_models import BaseModel, get_base_model, to_base_model
 from core.catalog.compute import (
     DENIED_SIZES,
     Compute,
@@ -67,6 +68,13 @@ def test_without_a_list_the_deny_list_counts(size: str) -> None:
     assert check_size(size.upper(), AllowList(None), "m") == f"Size {size.upper()} may not train 'm'."
     assert check_size(A100, AllowList(None), "m") is None
     assert check_size(size, AllowList((size,)), "m") is None
+
+
+def test_without_a_list_a_size_must_have_the_least_that_the_model_asks() -> None:
+    model = replace(make_model(None), finetune=AllowList(None, minimum=MinimumSize(40, 4, 220)))
+    refused = check_compute(make_compute(A100), model, SIZES)
+    assert refused.reason == f"Size {A100} may not train 'Phi-4': it needs 40 cores, 4 GPUs, 220 GiB."
+    assert [size.name for size in list_allowed_sizes(SIZES, model.finetune)] == ["Standard_ND96asr_v4"]
 
 
 @pytest.mark.parametrize("state", ["Failed", "failed"])

@@ -1,4 +1,4 @@
-"""The check of the disk before a start: a run needs three times what it will leave there."""
+"""Checks before a start: the disk has room for three times what a run leaves there, and the model may still be used."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from collections.abc import Iterator
 import pytest
 
 from core.azureml.connection import Connection
-from core.launch.drafts import create_draft
+from core.catalog.base_models import to_base_model
+from core.launch.drafts import Draft, create_draft
 from core.launch.plan import Check
+from core.launch.preflight import check_model
 from tests.chat_data import from_upload
 from tests.launching import plan_launch
 from tests.local_server import LocalServer, running_server
@@ -53,3 +55,21 @@ def test_a_run_that_would_fill_the_disk_is_refused_with_both_figures(conn: Conne
 
 def test_a_run_that_fits_says_what_it_needs(conn: Connection) -> None:
     assert disk_check(conn, NAME).state == "ok"
+
+
+@pytest.mark.parametrize(
+    ("wire", "ticked", "state", "said"),
+    [
+        ({"isArchived": True}, "m", "failed", "'m' is archived: its registry offers it no more."),
+        ({"tags": {"FinetuneRetirementDate": "2025-08-30"}}, "", "failed", "retired for fine-tuning on 30 Aug 2025"),
+        ({"tags": {"FinetuneRetirementDate": "2025-08-30"}}, "other", "failed", "retired for fine-tuning"),
+        ({"tags": {"FinetuneRetirementDate": "2025-08-30"}}, "m", "warning", "Azure may refuse it."),
+        ({"tags": {"FinetuneRetirementDate": "2999-01-01"}}, "", "ok", "m version 1"),
+    ],
+)
+def test_an_archived_model_is_refused_and_one_that_ended_by_its_dates_is_taken_once_ticked(
+    wire: dict[str, object], ticked: str, state: str, said: str
+) -> None:
+    model = to_base_model("m", "1", {"properties": wire})
+    found = check_model(model, Draft("d", "local", model="m", retired_model=ticked))
+    assert (found.state, said in found.detail) == (state, True)
