@@ -2,6 +2,7 @@
 
 python -m tests.azure                    signed in by `az`, everything new and thrown away at the end
 python -m tests.azure --az expired       the login of `az` has expired; also "signed out"
+python -m tests.azure verify --at ALIAS  hold it against a real workspace: see verify.py
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ import argparse
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import textwrap
 from pathlib import Path
 
 from core.launcher import start_dashboard, stop_dashboard
 from tests import environment
-from tests.azure import az
+from tests.azure import az, verify
 from tests.azure.behind import GROUP, SUBSCRIPTION, WORKSPACE
 from tests.azure.login import TENANT
 from tests.azure.stand_in import StandIn, running_stand_in
@@ -72,4 +74,4 @@ def describe(azure: StandIn, url: str) -> str:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(verify.main(sys.argv[2:]) if sys.argv[1:2] == ["verify"] else main())
