@@ -1,8 +1,8 @@
 """How a server behaves: as suits this machine, or for tests as Azure does (`serve --profile azure`).
 
 As Azure: sizes and quota are a region's, the registry holds thousands of models in both forms they were published in,
-what does not exist is a 404 without a body, lists lag behind, tokens age, and provisioning takes its time. Time is a
-clock that a test can put forward.
+what does not exist is a 404 without a body, lists lag behind, tokens age, provisioning takes its time, and a run's
+measures lie with the step that trains alone. Time is a clock that a test can put forward.
 """
 
 from __future__ import annotations

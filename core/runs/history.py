@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from core.azureml.connection import Connection
 from core.azureml.tags import parse_time
 from core.errors import NotFound
-from core.runs.states import JobState
+from core.runs.states import STAGES, JobState
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,19 @@ def list_children(conn: Connection, run_id: str) -> list[RunRecord]:
         records += [_parse(run) for run in body.get("value") or []]
         url = body.get("nextLink")
     return sorted(records, key=lambda record: (record.created_at is None, record.created_at or 0, record.run_id))
+
+
+def list_steps(conn: Connection, run_id: str) -> list[RunRecord]:
+    """Return the component's steps. Where the service keeps the component as a run of its own, they are one deeper."""
+    children = list_children(conn, run_id)
+    if children and not any(_step_name(child) for child in children):
+        deeper = [step for child in children for step in list_children(conn, child.run_id)]
+        children = deeper or children
+    return [replace(child, component=_step_name(child) or child.component) for child in children]
+
+
+def _step_name(record: RunRecord) -> str:
+    return next((name for name in (record.component, record.display_name) if name in STAGES), "")
 
 
 def list_log_files(conn: Connection, run_id: str) -> dict[str, str]:

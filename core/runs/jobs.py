@@ -104,7 +104,7 @@ def get_run(conn: Connection, name: str) -> Run:
     record = history.find_record(conn, name)
     if record is None:
         record = RunRecord(name, definition.state, created_at=definition.created_at)
-    children = _steps(conn, name)
+    children = history.list_steps(conn, name)
     evaluation = history.find_record(conn, evaluation_name(name)) if record.status is JobState.COMPLETED else None
     run = replace(
         definition,
@@ -115,7 +115,8 @@ def get_run(conn: Connection, name: str) -> Run:
         kept=record.properties.get(tags.KEPT, ""),
     )
     run = replace(run, stages=make_stages(run, children, evaluation))
-    measures = read_metrics(conn, name) if any(child.component == FINE_TUNE for child in children) else None
+    trained = any(child.component == FINE_TUNE for child in children)
+    measures = read_metrics(conn, name, children) if trained else None
     run = replace(run, progress=measure_progress(run, measures, children))
     if run.state.failed:
         run = _explain_failure(conn, run, record, children, measures)
@@ -208,22 +209,6 @@ def node_inputs(job: Any) -> dict[str, str]:
             if text is not None:
                 found[name] = str(text)
     return found
-
-
-def _steps(conn: Connection, name: str) -> list[RunRecord]:
-    """Return the component's steps. Where the service keeps the component as a run of its own, they are one deeper."""
-    children = history.list_children(conn, name)
-    if children and not any(_step_name(child) for child in children):
-        deeper = [step for child in children for step in history.list_children(conn, child.run_id)]
-        children = deeper or children
-    return [replace(child, component=_step_name(child) or child.component) for child in children]
-
-
-def _step_name(record: RunRecord) -> str:
-    for name in (record.component, record.display_name):
-        if name in STAGES:
-            return name
-    return ""
 
 
 def _explain_failure(

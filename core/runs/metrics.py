@@ -1,5 +1,6 @@
-"""A run's measures over MLflow's REST API, read incrementally; smoothing and thinning for charts.
+"""A run's measures over MLflow's REST API, read incrementally, from the run and from its steps that measure.
 
+Azure's component logs on the run of its step; of the pipeline's own run some versions hold the same, others nothing.
 Our own reader: the plug-in for Azure signs in by itself, pins other packages and fails with a custom cloud.
 API: https://mlflow.org/docs/latest/rest-api.html (runs/get, metrics/get-history).
 """
@@ -10,14 +11,16 @@ import math
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from core.azureml.connection import Connection
 from core.errors import NotFound
+from core.runs.history import RunRecord, list_steps
+from core.runs.states import FINE_TUNE, STAGES
 
 PAGE = 1000
 _READERS_KEPT = 100
+_STANDS_FOR = {"loss": "train_loss"}
 
 
 class Point(NamedTuple):
@@ -34,6 +37,8 @@ class Series:
 
     key: str
     points: tuple[Point, ...] = ()
+    sources: tuple[str, ...] = ()
+    """The runs that the points were read from, the one that counts where several measured a step first."""
 
     @property
     def last(self) -> Point | None:
@@ -69,6 +74,13 @@ class Series:
         steps = newest[-1].step - before[-1].step
         return (change, steps) if math.isfinite(change) and steps > 0 else None
 
+    def find_pace(self, newest: int = 30) -> float | None:
+        """Return the seconds from step to step among the newest points: what came before the first does not count."""
+        recent = self.points[-newest:]
+        if len(recent) < 2 or recent[-1].step <= recent[0].step:
+            return None
+        return (recent[-1].at_ms - recent[0].at_ms) / 1000 / (recent[-1].step - recent[0].step)
+
     @property
     def steps(self) -> list[int]:
         """Steps, for an x axis."""
@@ -82,16 +94,17 @@ class Series:
 
 @dataclass(frozen=True)
 class RunMetrics:
-    """Every measure of one run at one moment. status: MLflow's (RUNNING, FINISHED, FAILED, KILLED, SCHEDULED)."""
+    """Every measure of one run at one moment."""
 
     run: str
     series: Mapping[str, Series] = field(default_factory=dict)
-    status: str = ""
-    read_at: datetime | None = None
 
     def get(self, key: str) -> Series:
-        """Return the series of this key, empty when nothing has been measured."""
-        return self.series.get(key) or Series(key)
+        """Return the series of this key, empty when nothing has been measured.
+
+        A run that ends before it logs a loss has the mean of all steps alone.
+        """
+        return self.series.get(key) or self.series.get(_STANDS_FOR.get(key, "")) or Series(key)
 
 
 class MetricReader:
@@ -99,42 +112,88 @@ class MetricReader:
 
     def __init__(self, conn: Connection, run: str) -> None:
         self._conn = conn
-        self._run = run
-        self._histories: dict[str, _History] = {}
+        self._root = _Source(self, run)
+        self._steps: dict[str, _Source] = {}
         self._series: dict[str, Series] = {}
         self._lock = threading.Lock()
 
-    def read_new(self) -> RunMetrics:
-        """Return the whole of what is known after fetching what is new; empty while the run is unknown to MLflow."""
-        with self._lock:
-            try:
-                run = self._get("runs/get", run_id=self._run)["run"]
-            except NotFound:
-                return RunMetrics(self._run, dict(self._series), "", datetime.now(UTC))
-            for latest in run.get("data", {}).get("metrics") or []:
-                key = latest["key"]
-                history = self._histories.setdefault(key, _History())
-                if history.latest != _point(latest):
-                    history.read(self, key)
-                    if history.has(_point(latest)):  # else the history lags behind the run: it is read again
-                        history.latest = _point(latest)
-                    self._series[key] = Series(key, tuple(sorted(history.points, key=_order)))
-            return RunMetrics(self._run, dict(self._series), run.get("info", {}).get("status", ""), datetime.now(UTC))
+    def read_new(self, steps: Sequence[RunRecord] | None = None) -> RunMetrics:
+        """Return the whole of what is known after fetching what is new; empty while the run is unknown to MLflow.
 
-    def read_page(self, key: str, token: str) -> tuple[list[Point], str]:
+        steps: of the run, where the caller knows them; else they are asked for until there is one that measures. While
+        that one measures, it alone is asked.
+        """
+        with self._lock:
+            if steps is None and not self._steps:
+                steps = list_steps(self._conn, self._root.run)
+            begun = [(step.started_at, step.run_id) for step in steps or () if step.started_at and _may_measure(step)]
+            for _, run in sorted(begun):
+                if run not in self._steps:  # a retry counts before what was tried earlier
+                    self._steps = {run: _Source(self, run), **self._steps}
+            sources, moved = [*self._steps.values(), self._root], set[str]()
+            for place, source in enumerate(sources):
+                before = sources[:place]
+                if not source.status or not any(each.is_measuring for each in before):
+                    moved |= source.read_new(before)
+            for key in moved:
+                self._series[key] = _merge(key, sources)
+            return RunMetrics(self._root.run, dict(self._series))
+
+    def read_page(self, run: str, key: str, token: str) -> tuple[list[Point], str]:
         """Return one page of a key's history and the token of the next, "" after the last."""
-        query: dict[str, Any] = {"run_id": self._run, "metric_key": key, "max_results": PAGE}
+        query: dict[str, Any] = {"run_id": run, "metric_key": key, "max_results": PAGE}
         if token:
             query["page_token"] = token
-        answer = self._get("metrics/get-history", **query)
+        answer = self.get("metrics/get-history", run, **query)
         return [_point(metric) for metric in answer.get("metrics") or []], answer.get("next_page_token") or ""
 
-    def _get(self, what: str, **query: Any) -> dict[str, Any]:
+    def get(self, what: str, run: str, **query: Any) -> dict[str, Any]:
+        """Return what MLflow answers about a run; raises NotFound where it does not know it."""
         url = f"{self._conn.tracking_url()}/api/2.0/mlflow/{what}"
         answer: dict[str, Any] = self._conn.http(
-            "GET", url, doing="read", what=f"the measures of run '{self._run}'", params=query
+            "GET", url, doing="read", what=f"the measures of run '{run}'", params=query
         ).json()
         return answer
+
+
+def _may_measure(step: RunRecord) -> bool:
+    """Whether a step may have measured: the one that trains has, of those that other versions have it is not known."""
+    return step.component == FINE_TUNE or step.component not in STAGES
+
+
+class _Source:
+    """One run that measures. status: MLflow's, "" before it was read."""
+
+    def __init__(self, reader: MetricReader, run: str) -> None:
+        self.run = run
+        self.status = ""
+        self.histories: dict[str, _History] = {}
+        self._reader = reader
+
+    @property
+    def is_measuring(self) -> bool:
+        """Whether it goes on and has measured something."""
+        return self.status == "RUNNING" and bool(self.histories)
+
+    def read_new(self, before: Sequence[_Source]) -> set[str]:
+        """Read what moved, but for what those before it have as far; return the keys."""
+        try:
+            run = self._reader.get("runs/get", self.run, run_id=self.run)["run"]
+        except NotFound:
+            return set()
+        self.status = run.get("info", {}).get("status", "")
+        moved = set[str]()
+        for metric in run.get("data", {}).get("metrics") or []:
+            key, latest = metric["key"], _point(metric)
+            if any(key in other.histories and other.histories[key].reaches(latest) for other in before):
+                continue
+            history = self.histories.setdefault(key, _History())
+            if history.latest != latest:
+                history.read(self._reader, self.run, key)
+                moved.add(key)
+                if history.has(latest):  # else the history lags behind the run: it is read again
+                    history.latest = latest
+        return moved
 
 
 class _History:
@@ -154,13 +213,45 @@ class _History:
         """Whether it holds this point; by its place, since a value that is no number equals none."""
         return any((point.step, point.at_ms) == (latest.step, latest.at_ms) for point in reversed(self.points))
 
-    def read(self, reader: MetricReader, key: str) -> None:
+    def reaches(self, latest: Point) -> bool:
+        """Whether it goes as far as this point of another run."""
+        return self.latest is not None and self.latest.step >= latest.step
+
+    def read(self, reader: MetricReader, run: str, key: str) -> None:
         while True:
-            self._open, following = reader.read_page(key, self._token)
+            self._open, following = reader.read_page(run, key, self._token)
             if not following:
                 return
             self._settled += self._open
             self._open, self._token = [], following
+
+
+def _merge(key: str, sources: Sequence[_Source]) -> Series:
+    """Return the points of a measure, one for each step: that of the first source that has it.
+
+    Of a later source no point counts that is older than the first one's beginning and not before it in steps: a try
+    that was given up.
+    """
+    kept: dict[tuple[int, int], Point] = {}
+    named = []
+    for source in sources:
+        points = source.histories[key].points if key in source.histories else []
+        first = min(kept.values(), key=_order, default=None)
+        new = {
+            place: point
+            for place, point in _place_by_step(points).items()
+            if place not in kept and (first is None or point.step < first.step or point.at_ms >= first.at_ms)
+        }
+        if new:
+            named.append(source.run)
+            kept |= new
+    return Series(key, tuple(sorted(kept.values(), key=_order)), tuple(named))
+
+
+def _place_by_step(points: Sequence[Point]) -> dict[tuple[int, int], Point]:
+    """Return the last point of each step; all, where a service that counts none has given every point the step 0."""
+    counts = any(point.step for point in points)
+    return {(point.step, 0 if counts else point.at_ms): point for point in points}
 
 
 class _Readers:
@@ -179,9 +270,9 @@ class _Readers:
         return reader
 
 
-def read_metrics(conn: Connection, run: str) -> RunMetrics:
-    """Return a run's measures, through one MetricReader per run and process."""
-    return conn.remember("metric readers", _Readers, math.inf).get(conn, run).read_new()
+def read_metrics(conn: Connection, run: str, steps: Sequence[RunRecord] | None = None) -> RunMetrics:
+    """Return a run's measures, through one MetricReader per run and process. steps: of the run, where known."""
+    return conn.remember("metric readers", _Readers, math.inf).get(conn, run).read_new(steps)
 
 
 def smooth(values: Sequence[float], weight: float) -> list[float]:

@@ -12,8 +12,6 @@ from core.runs.history import RunRecord
 from core.runs.metrics import RunMetrics, Series
 from core.runs.states import EVALUATION, FINE_TUNE, QUEUED, STAGES, JobState, Progress, Run, Stage
 
-_PACE_POINTS = 30
-
 
 def find_first_start(children: Sequence[RunRecord]) -> datetime | None:
     """Return when the first stage began."""
@@ -69,18 +67,22 @@ def measure_progress(run: Run, measures: RunMetrics | None, children: Sequence[R
 
     What it does before the first measure ("loading") only the local workspace tells, as a property of the step.
     """
-    step = next((child for child in children if child.component == FINE_TUNE), None)
-    phase = step.properties.get(tags.PHASE, "") if step and not run.finished else ""
-    loss = measures.get("loss") if measures else None
-    last = loss.last if loss else None
-    if measures is None or loss is None or last is None:
-        return Progress(0, _expected_steps(run), None, 1.0 if run.completed else 0.0, None, phase)
-    epoch = measures.get("epoch").last
-    total = _expected_steps(run)
-    if epoch and epoch.value > 0 and epoch.step == last.step and int(run.parameters.get("max_steps", -1)) <= 0:
-        total = round(last.step * float(run.parameters.get("num_train_epochs", 1)) / epoch.value)
-    fraction = 1.0 if run.completed else min(1.0, last.step / total) if total else 0.0
-    return Progress(last.step, total, epoch.value if epoch else None, fraction, _time_left(run, loss, total), phase)
+    trainer = next((child for child in children if child.component == FINE_TUNE), None)
+    phase = trainer.properties.get(tags.PHASE, "") if trainer and not run.finished else ""
+    loss = measures.get("loss") if measures else Series("loss")
+    last, epoch = loss.last, measures.get("epoch").last if measures else None
+    total, epochs = _expected_steps(run), float(run.parameters.get("num_train_epochs", 1))
+    if last is None:
+        done = total or 0 if run.completed else 0
+        return Progress(done, total, None, 1.0 if run.completed else 0.0, None, phase)
+    step = last.step
+    if epoch and epoch.value > 0 and int(run.parameters.get("max_steps", -1)) <= 0:
+        if step and epoch.step == step:
+            total = round(step * epochs / epoch.value)
+        elif total and not step:  # logged by epochs: Azure's component counts no steps then
+            step = round(total * epoch.value / epochs)
+    fraction = 1.0 if run.completed else min(1.0, step / total) if total else 0.0
+    return Progress(step, total, epoch.value if epoch else None, fraction, _time_left(run, loss, total), phase)
 
 
 def _expected_steps(run: Run) -> int | None:
@@ -91,8 +93,7 @@ def _expected_steps(run: Run) -> int | None:
 
 def _time_left(run: Run, loss: Series, total: int | None) -> float | None:
     """Return seconds by the pace of the last points, so that loading the model does not count as training."""
-    recent = loss.points[-_PACE_POINTS:]
-    if run.finished or not total or len(recent) < 2 or recent[-1].step <= recent[0].step:
+    pace_s = loss.find_pace()
+    if run.finished or not total or pace_s is None or loss.last is None:
         return None
-    pace_s = (recent[-1].at_ms - recent[0].at_ms) / 1000 / (recent[-1].step - recent[0].step)
-    return max(0.0, (total - recent[-1].step) * pace_s)
+    return max(0.0, (total - loss.last.step) * pace_s)

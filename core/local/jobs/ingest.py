@@ -15,18 +15,25 @@ from core.local.store import METRICS_NAME, Store
 
 _LIMIT_BYTES = 4 * 1024 * 1024
 
+# The Trainer of Azure's component logs no tokens.
+_NOT_ON_AZURE = ("tokens_per_second",)
+
 Row = tuple[str, float, int, int]
 
 
 class Ingest:
-    """Reads the new lines of metric files; remembers offsets so that an idle look costs one stat."""
+    """Reads the new lines of metric files; remembers offsets so that an idle look costs one stat.
 
-    def __init__(self, store: Store) -> None:
+    as_azure: whether a run measures what Azure's component does, and on the run of the step alone.
+    """
+
+    def __init__(self, store: Store, *, as_azure: bool = False) -> None:
         self._store = store
+        self._as_azure = as_azure
         self._offsets: dict[str, int] = {}
 
     def read(self, folder: Path, run_id: str, root_id: str) -> int:
-        """Store what was measured since the last call on the run and on its root; return the number of rows."""
+        """Store what was measured since the last call on the run and its root; return the number of rows."""
         path = folder / METRICS_NAME
         source = f"{run_id}/{METRICS_NAME}"
         if source not in self._offsets:
@@ -34,8 +41,10 @@ class Ingest:
         total = 0
         while chunk := _read_lines(path, self._offsets[source]):
             rows = [row for line in chunk.splitlines() if (row := _parse(line))]
+            if self._as_azure:
+                rows = [row for row in rows if row[0] not in _NOT_ON_AZURE]
             offset = self._offsets[source] + len(chunk)
-            also = root_id if root_id != run_id else ""
+            also = "" if self._as_azure or root_id == run_id else root_id
             self._store.append_metrics(run_id, rows, source=source, offset=offset, also_run_id=also)
             self._offsets[source] = offset
             total += len(rows)

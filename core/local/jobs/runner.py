@@ -40,7 +40,7 @@ class Runner:
         self._runs = backend.runs
         self._store = backend.store
         self._program = program
-        self._ingest = Ingest(backend.store)
+        self._ingest = Ingest(backend.store, as_azure=backend.profile.is_azure)
         self._reserve = DiskReserve(backend.home.path / "disk-reserve")
         self._active: list[str] = []
         self._no_node_until: dict[str, float] = {}

@@ -360,6 +360,8 @@ def _draw_loss(run: Run, measured: RunMetrics, choice: ChartChoice, missing: str
             smoothing=choice.smoothing,
             log_y=choice.log_y,
         )
+        if len(train.sources) > 1:
+            st.caption(words.plain(f"Merged by step from the measures of {' and '.join(train.sources)}."))
     elif missing == "not measured":
         st.text(say_no_measure("loss", run, missing))
     else:

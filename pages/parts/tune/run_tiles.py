@@ -34,12 +34,15 @@ def draw_tiles(run: Run, measured: RunMetrics, missing: str) -> None:
             words.format_loss(evaluated.last.value) if evaluated.last else missing,
             f"best {words.format_loss(best.value)}, step {best.step}" if best else None,
         )
-        average = speed.average()
-        draw_tile(
-            "Speed",
-            missing if average is None else f"{words.number(average)} tok/s",
-            help="The mean of the newest values, 10 at most: a batch of few tokens is slower than others.",
-        )
+        average, pace_s = speed.average(), train.find_pace()
+        if average is None and pace_s is not None:
+            draw_tile("Speed", f"{pace_s:.1f} s/step", help="No tokens are logged: the time between the newest points.")
+        else:
+            draw_tile(
+                "Speed",
+                missing if average is None else f"{words.number(average)} tok/s",
+                help="The mean of the newest values, 10 at most: a batch of few tokens is slower than others.",
+            )
         cost, machine_time = _cost_so_far(run)
         draw_tile("Cost so far", cost, machine_time)
 

@@ -2,17 +2,20 @@ from __future__ import annotations
 
 import math
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from core.azureml.connection import Connection
+from core.runs.history import RunRecord
 from core.runs.metrics import PAGE, MetricReader, Point, Series, smooth, thin
+from core.runs.states import FINE_TUNE, JobState
 from tests.local_server import LocalServer
 
 
-def log(server: LocalServer, run: str, key: str, steps: range) -> None:
-    now = int(time.time() * 1000)
+def log(server: LocalServer, run: str, key: str, steps: range, later_s: float = 0.0) -> None:
+    now = int((time.time() + later_s) * 1000)
     metrics = [{"key": key, "value": 4.0 / (step + 1), "timestamp": now + step, "step": step} for step in steps]
     for start in range(0, len(metrics), 500):
         body = {"run_id": run, "metrics": metrics[start : start + 500]}
@@ -26,13 +29,21 @@ def new_run(server: LocalServer) -> str:
 
 
 class Counting(MetricReader):
-    """Counts the pages that are asked for."""
+    """Notes the runs and pages that are asked for."""
 
-    pages: list[str]
+    def __init__(self, conn: Connection, run: str) -> None:
+        super().__init__(conn, run)
+        self.pages: list[str] = []
+        self.runs: list[str] = []
 
-    def read_page(self, key: str, token: str) -> Any:
+    def get(self, what: str, run: str, **query: Any) -> dict[str, Any]:
+        if what == "runs/get":
+            self.runs.append(run)
+        return super().get(what, run, **query)
+
+    def read_page(self, run: str, key: str, token: str) -> Any:
         self.pages.append(key)
-        return super().read_page(key, token)
+        return super().read_page(run, key, token)
 
 
 def test_a_second_reading_asks_only_for_what_moved(server: LocalServer, conn: Connection) -> None:
@@ -40,7 +51,6 @@ def test_a_second_reading_asks_only_for_what_moved(server: LocalServer, conn: Co
     log(server, run, "loss", range(1, 6))
     log(server, run, "grad_norm", range(1, 6))
     reader = Counting(conn, run)
-    reader.pages = []
     first = reader.read_new()
     assert first.get("loss").steps == [1, 2, 3, 4, 5]
     assert reader.pages == ["grad_norm", "loss"] or reader.pages == ["loss", "grad_norm"]
@@ -57,8 +67,8 @@ def test_a_second_reading_asks_only_for_what_moved(server: LocalServer, conn: Co
 class Lagging(Counting):
     """Reads a history that does not hold its last point yet, the first time."""
 
-    def read_page(self, key: str, token: str) -> Any:
-        points, following = super().read_page(key, token)
+    def read_page(self, run: str, key: str, token: str) -> Any:
+        points, following = super().read_page(run, key, token)
         return (points[:-1] if len(self.pages) == 1 else points), following
 
 
@@ -66,7 +76,6 @@ def test_a_history_that_lags_behind_its_run_is_read_again(server: LocalServer, c
     run = new_run(server)
     log(server, run, "loss", range(1, 6))
     reader = Lagging(conn, run)
-    reader.pages = []
     assert reader.read_new().get("loss").steps == [1, 2, 3, 4]
     assert reader.read_new().get("loss").steps == [1, 2, 3, 4, 5]
     reader.read_new()
@@ -77,13 +86,59 @@ def test_a_long_history_is_read_again_only_from_its_last_page(server: LocalServe
     run = new_run(server)
     log(server, run, "loss", range(PAGE * 2 + 10))
     reader = Counting(conn, run)
-    reader.pages = []
     assert len(reader.read_new().get("loss").points) == PAGE * 2 + 10
     assert len(reader.pages) == 3
     log(server, run, "loss", range(PAGE * 2 + 10, PAGE * 2 + 12))
     reader.pages = []
     assert reader.read_new().get("loss").steps == list(range(PAGE * 2 + 12))
     assert len(reader.pages) == 1
+
+
+def step_of(run: str, begun_s: int, component: str = FINE_TUNE) -> RunRecord:
+    return RunRecord(run, JobState.RUNNING, component=component, started_at=datetime.fromtimestamp(begun_s, UTC))
+
+
+def test_what_root_and_step_measured_is_one_curve_with_one_point_a_step(server: LocalServer, conn: Connection) -> None:
+    root, step = new_run(server), new_run(server)
+    log(server, root, "loss", range(1, 6), later_s=1)
+    log(server, root, "score", range(9, 10))
+    log(server, step, "loss", range(3, 5))
+    log(server, step, "grad_norm", range(3, 5))
+    measures = MetricReader(conn, root).read_new([step_of(step, 1)])
+    assert measures.get("loss").steps == [1, 2, 3, 4, 5]
+    assert measures.get("loss").sources == (step, root)
+    assert (measures.get("grad_norm").sources, measures.get("score").sources) == ((step,), (root,))
+
+
+def test_a_step_that_measures_is_asked_alone_until_it_ends(server: LocalServer, conn: Connection) -> None:
+    root, step, other = new_run(server), new_run(server), new_run(server)
+    log(server, step, "loss", range(1, 6))
+    log(server, root, "loss", range(1, 6))
+    reader = Counting(conn, root)
+    steps = [step_of(step, 1), step_of(other, 0, "chat_completion_model_import")]
+    reader.read_new(steps)
+    assert (reader.runs, reader.pages) == ([step, root], ["loss"]), "the root has what the step has: it is not read"
+    reader.runs = []
+    reader.read_new(steps)
+    assert reader.runs == [step]
+    server.request("POST", "/api/2.0/mlflow/runs/update", json={"run_id": step, "status": "FINISHED"})
+    reader.runs = []
+    reader.read_new(steps)
+    assert reader.runs == [step, root]
+
+
+def test_a_retry_takes_over_from_what_was_tried_before(server: LocalServer, conn: Connection) -> None:
+    root, tried, again = new_run(server), new_run(server), new_run(server)
+    log(server, tried, "loss", range(1, 9))
+    log(server, again, "loss", range(1, 4), later_s=60)
+    measures = MetricReader(conn, root).read_new([step_of(tried, 1), step_of(again, 2)])
+    assert (measures.get("loss").steps, measures.get("loss").sources) == ([1, 2, 3], (again,))
+
+
+def test_a_run_that_ends_before_its_first_loss_shows_the_mean_of_all(server: LocalServer, conn: Connection) -> None:
+    run = new_run(server)
+    log(server, run, "train_loss", range(7, 8))
+    assert MetricReader(conn, run).read_new([]).get("loss").steps == [7]
 
 
 def test_points_without_a_step_stay_in_the_order_of_their_time(server: LocalServer, conn: Connection) -> None:
