@@ -22,6 +22,7 @@ from core.azureml.failures import Place
 from core.azureml.identities import AzureCredential, SignIn
 from core.azureml.service_errors import explain, read_answer, service_exceptions, translate
 from core.azureml.settings import Settings
+from core.azureml.tags import parse_policy_tags
 from core.errors import NotFound, SignInFailed, TunedeckError
 from core.home import Home
 
@@ -113,6 +114,11 @@ class Connection:
             f"/subscriptions/{settings.subscription_id}/resourceGroups/{settings.resource_group}"
             f"/providers/Microsoft.MachineLearningServices/workspaces/{settings.workspace_name}"
         )
+
+    @property
+    def policy_tags(self) -> dict[str, str]:
+        """Return what a company's policy wants on all that is made here, for the tags of a resource."""
+        return parse_policy_tags(self.settings.policy_tags)
 
     @property
     def workspace(self) -> MLClient:
@@ -340,6 +346,7 @@ def connect(settings: Settings, *, home: Home | None = None) -> Connection:
     with _connections_lock:
         if key not in _connections:
             _connections[key] = Connection(settings, home)
+        _connections[key].settings = settings  # equal, but the policy's tags may be new
         return _connections[key]
 
 

@@ -16,6 +16,8 @@ from core.azureml.failures import NO_ANSWER, NO_TOKEN, NOT_SENT, Failure, Place,
 from core.azureml.service_rules import RULES
 from core.errors import TunedeckError
 
+_TAG = re.compile(r"""\btags\[\\*['"]?([^\]'"\\]+)""")  # "tags['costCentre']", as a policy names a tag
+
 
 def service_exceptions() -> tuple[type[Exception], ...]:
     """Return what the Azure libraries raise; not imported before something has been raised."""
@@ -90,6 +92,8 @@ def read_answer(status: int, headers: Mapping[str, str], body: str) -> Failure:
     code, message = _read_envelope(body)
     if status == 401 and (skew := _skew(headers)):
         code, message = f"{code} ClockSkew".strip(), f"{message} ({skew} minutes)"
+    if "RequestDisallowedByPolicy" in code and (wanted := sorted(set(_TAG.findall(body)))):
+        code, message = f"{code} WantsTags", f"{message} (tags: {', '.join(wanted)})"
     request_id = headers.get("x-ms-request-id") or headers.get("x-ms-correlation-request-id") or ""
     lines = [f"status {status}", f"code {code}" if code else "", f"request {request_id}" if request_id else "", body]
     return Failure(status, code, message, "\n".join(line for line in lines if line)[:6000], _pause(headers))
@@ -162,8 +166,12 @@ def _skew(headers: Mapping[str, str]) -> int:
 
 def _words_of_policy(message: str) -> dict[str, str]:
     found = re.search(r'policyAssignment"?:\s*\{\s*"name"\s*:\s*"([^"]+)"', message)
-    skew = re.search(r"\((\d+) minutes\)", message)
-    return {"policy": f": {found[1]}" if found else "", "skew": skew[1] if skew else "many"}
+    skew, wanted = re.search(r"\((\d+) minutes\)", message), re.search(r"\(tags: ([^)]+)\)", message)
+    return {
+        "policy": f": {found[1]}" if found else "",
+        "skew": skew[1] if skew else "many",
+        "wanted_tags": f": {wanted[1]}" if wanted else "",
+    }
 
 
 def _words_of_quota(message: str) -> dict[str, str]:

@@ -6,7 +6,7 @@ import json
 import re
 import uuid
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
 from core import home
@@ -29,6 +29,8 @@ class Settings:
     tenant_id: str | None = None
     registry_name: str = "azureml"
     cloud: Cloud = AZURE
+    policy_tags: str = field(default="", compare=False)
+    """What a company's policy wants on each resource, as its operator typed it: see tags.parse_policy_tags."""
 
 
 def local_settings() -> Settings:
@@ -122,7 +124,7 @@ def _with_alias(settings: Settings) -> Settings:
     wanted = re.sub(r"[^a-z0-9]+", "-", settings.workspace_name.lower()).strip("-") or "azure"
     for known in saved:
         if _place(known) == _place(settings):
-            return replace(settings, alias=known.alias)
+            return replace(settings, alias=known.alias, policy_tags=known.policy_tags)
     taken = {LOCAL, *(known.alias for known in saved)}
     alias, number = wanted, 2
     while alias in taken:
@@ -138,7 +140,7 @@ def _to_json(settings: Settings) -> dict[str, Any]:
 
 
 def _from_json(entry: dict[str, Any]) -> Settings:
-    names = {field.name for field in fields(Settings)}
+    names = {each.name for each in fields(Settings)}
     kept = entry.get("cloud", AZURE.name)  # older homes know the public one alone
     cloud = CLOUDS[kept] if isinstance(kept, str) else custom_cloud(**kept)
     return Settings(**{**{key: value for key, value in entry.items() if key in names}, "cloud": cloud})

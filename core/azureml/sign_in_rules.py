@@ -141,8 +141,15 @@ POLICIES: tuple[Rule, ...] = (
     ),
     Rule(
         AccessDenied,
+        "A policy of your company wants tags on what is made here{wanted_tags}. It refused to {doing} {what}{policy}.",
+        "Write them in the field Tags of this workspace's connection, then try again. The details name the policy.",
+        code=r"RequestDisallowedByPolicy.*(WantsTags|\btags?\b)",
+        local=False,
+    ),
+    Rule(
+        AccessDenied,
         "A policy of your company does not allow to {doing} {what}{policy}.",
-        "Ask who looks after the subscription which tags, sizes or regions it wants. The details name the policy.",
+        "Ask who looks after the subscription which sizes or regions it wants. The details name the policy.",
         code=r"RequestDisallowedByPolicy",
         local=False,
     ),

@@ -6,12 +6,15 @@ One table: nothing else spells a tag's name. Azure takes at most 256 characters 
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from core import home
+from core.errors import BadInput
 
+_OWN = "tunedeck."
 TITLE = "tunedeck.title"  # a run's two words
 OPERATION = "tunedeck.operation"  # id in the ledger of who made it
 DRAFT = "tunedeck.draft"
@@ -45,6 +48,21 @@ def made_by() -> str:
     if not path.exists():
         home.write_once(path, secrets.token_hex(6))
     return path.read_text(encoding="ascii").strip()
+
+
+def parse_policy_tags(text: str) -> dict[str, str]:
+    """Return the tags of "name=value" pairs, divided by commas or lines, within Azure's limits; else raise BadInput."""
+    pairs = [pair.partition("=") for part in re.split(r"[,\n]", text) if (pair := part.strip())]
+    for name, equals, value in pairs:
+        name = name.strip()
+        if not equals or not name or len(name) > 128 or len(value.strip()) > 256 or re.search(r"[<>%&\\?/]", name):
+            raise BadInput(
+                f"'{name}{equals}{value}' is not a tag.",
+                "Write name=value. Names have 1 to 128 characters and none of <>%&\\?/, values at most 256.",
+            )
+        if name.lower().startswith(_OWN):
+            raise BadInput(f"The tag '{name}' is Tunedeck's own.", "Take a name that does not begin with 'tunedeck.'.")
+    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 def is_ours(tags: Mapping[str, str]) -> bool:

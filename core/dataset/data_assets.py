@@ -227,7 +227,7 @@ def _register(conn: Connection, name: str, dataset: ChatDataset, uri: str, rows:
         path=uri,
         type=AssetTypes.URI_FILE,
         description=f"{rows:,} conversations from {dataset.source}.",
-        tags=_tags(dataset, name, rows),
+        tags={**conn.policy_tags, **_tags(dataset, name, rows)},
     )
     return conn.call("create", what, lambda: conn.workspace.data.create_or_update(asset))
 

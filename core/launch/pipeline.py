@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from core.azureml import tags
@@ -33,6 +33,7 @@ class PipelineRequest:
     """As `train`; "" for none."""
     operation: str = ""
     """Id of the operation that sends it."""
+    policy_tags: Mapping[str, str] = field(default_factory=dict)
 
 
 def get_component(conn: Connection) -> Any:
@@ -115,7 +116,7 @@ def _build(component: Any, request: PipelineRequest) -> Any:
         outputs={OUTPUT_NAME: Output(type="mlflow_model")},
         # Without force_rerun a cached step would give an old model for a new question.
         settings=PipelineJobSettings(force_rerun=True, continue_on_step_failure=False),
-        tags={**request.run.job_tags, tags.OPERATION: request.operation},
+        tags={**request.policy_tags, **request.run.job_tags, tags.OPERATION: request.operation},
     )
 
 

@@ -152,6 +152,7 @@ def _submit(work: Work[Launch]) -> Outcome:
         train=work.facts["train_id"],
         test=work.facts["test_id"] or "",
         operation=work.operation.id,
+        policy_tags=work.conn.policy_tags,
     )
     waiting = work.send_once(
         "job", "the run", lambda: has_run(work.conn, request), lambda: submit_pipeline(work.conn, request)

@@ -58,7 +58,7 @@ class Work(Generic[C]):
     @property
     def tags(self) -> dict[str, str]:
         """What everything is tagged with that this operation makes."""
-        return {tags.OPERATION: self.operation.id, tags.MADE_BY: tags.made_by()}
+        return {**self.conn.policy_tags, tags.OPERATION: self.operation.id, tags.MADE_BY: tags.made_by()}
 
     def made(self, of: Mapping[str, str]) -> bool:
         """Tell by the tags of a thing whether this operation made it, and not another under its name."""

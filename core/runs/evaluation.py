@@ -89,7 +89,8 @@ def submit_evaluation(conn: Connection, run: Run, answers: int = 12, seed: int =
         compute=run.compute,
         display_name=f"{run.title}-evaluation",
         experiment_name=run.experiment,
-        tags={tags.RUN: run.name, **{k: v for k, v in run.tags.items() if k in (tags.OPERATION, tags.MADE_BY)}},
+        tags=conn.policy_tags
+        | {tags.RUN: run.name, **{k: v for k, v in run.tags.items() if k in (tags.OPERATION, tags.MADE_BY)}},
     )
     job.name = name
     meant = {each: str(given.path) for each, given in inputs.items()}

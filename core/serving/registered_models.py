@@ -97,7 +97,7 @@ def register_model(conn: Connection, run: Run, name: str, version: str, descript
         name=name,
         version=version,
         description=description or _describe(run),
-        tags=lineage(run),
+        tags={**conn.policy_tags, **lineage(run)},
     )
     return _parse(conn.call("register", f"model '{name}'", conn.workspace.models.create_or_update, model))
 

@@ -117,7 +117,7 @@ class Handler(BaseHTTPRequestHandler):
             self._send(self._control(body))
             return
         url = f"https://{self.host}{self.path}"
-        ruled = azure.rules.take(self.command, url)
+        ruled = azure.rules.take(self.command, url, body.decode(errors="replace"))
         answer = ruled or azure.answer(self.host, self.command, self.path, self.headers, body)
         status = answer.status if isinstance(answer, Answer) else answer[1].status_code
         azure.rules.note(Asked(self.command, url, status, ruled is not None))

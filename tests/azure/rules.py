@@ -44,6 +44,13 @@ class Rule:
     headers: dict[str, str] = field(default_factory=dict)
     delay_s: float = 0.0
     times: int = 1
+    unless: str = ""
+    """What the body of a request holds that goes its way all the same."""
+
+    def fits(self, request: str, body: str) -> bool:
+        """Tell whether this is one of those requests. request: "GET https://host/path"."""
+        passes = self.unless and re.search(self.unless, body)
+        return bool(self.times and not passes and re.search(self.pattern, request))
 
 
 @dataclass(frozen=True)
@@ -77,12 +84,10 @@ class Rules:
         with self._lock:
             self._rules.clear()
 
-    def take(self, method: str, url: str) -> Answer | None:
+    def take(self, method: str, url: str, body: str = "") -> Answer | None:
         """Return what a rule answers a request, after its delay; None where it goes its way."""
         with self._lock:
-            rule = next(
-                (rule for rule in self._rules if rule.times and re.search(rule.pattern, f"{method} {url}")), None
-            )
+            rule = next((rule for rule in self._rules if rule.fits(f"{method} {url}", body)), None)
             if rule is None:
                 return None
             rule.times -= 1

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from streamlit.testing.v1 import AppTest
 
+from core.azureml.settings import list_settings
+from core.azureml.tags import parse_policy_tags
 from tests.azure.login import CODE
 from tests.azure.stand_in import StandIn
 from tests.pages.apps import buttons, open_app, run_until, texts
@@ -54,3 +56,15 @@ def test_a_code_that_a_policy_refused_is_no_longer_offered_and_says_why(azure: S
     app.run()
     run_until(app, lambda app: "Use this workspace" in buttons(app))
     assert buttons(app)["Sign in with a code"].disabled, "the policy is the same for the next check"
+
+
+def test_the_tags_of_a_companys_policy_are_kept_with_the_workspace(azure: StandIn) -> None:
+    app = checked(azure)
+    app.text_input(key="policy-tags").set_value("4711")
+    buttons(app)["Keep tags"].click()
+    run_until(app.run(), lambda app: "'4711' is not a tag." in texts(app))
+    app.text_input(key="policy-tags").set_value("costCentre=4711, owner=ada")
+    buttons(app)["Keep tags"].click()
+    app.run()
+    (known,) = [each for each in list_settings() if each.kind == "azure"]
+    assert parse_policy_tags(known.policy_tags) == {"costCentre": "4711", "owner": "ada"}
