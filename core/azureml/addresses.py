@@ -49,6 +49,11 @@ class Cloud:
         return urlsplit(self.resource_manager).netloc
 
     @property
+    def studio(self) -> str:
+        """Return the studio's address, which is what its jobs' tokens are for."""
+        return self.job_audience
+
+    @property
     def scope(self) -> str:
         """Return the scope that tokens for the resource manager are asked for."""
         return f"{self.resource_manager}/.default"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any
 
 from core.azureml.connection import Connection
 from core.catalog.allow_list import AllowList, Value, dig, read_allow_list, read_defaults
+from core.catalog.card import Card, read_card, to_int
 from core.catalog.lifecycle import Lifecycle, read_lifecycle
 from core.errors import NotFound
 
@@ -59,6 +59,7 @@ class BaseModel:
     """Whether its chat can be fine-tuned, dates left aside."""
     finetunable_source: str
     """What says so; "" where nothing says anything of fine-tuning."""
+    card: Card
     finetune: AllowList
     inference: AllowList
     defaults: dict[str, Value]
@@ -161,19 +162,22 @@ def to_base_model(name: str, version: str, body: Mapping[str, Any]) -> BaseModel
     task = tags.get("task") or _first(dig(metadata, "tasks", "inferenceTasks"))
     finetunable, source = _read_finetunable(task, finetune, inference, wire)
     runs_on = tags.get(RUNS_ON_TAG, "")
+    licence = tags.get("license") or str(metadata.get("license") or "")
+    asset_id = str(body.get("id") or f"azureml://registries/azureml/models/{name}/versions/{version}")
     return BaseModel(
         name=name,
         version=version,
-        id=str(body.get("id") or f"azureml://registries/azureml/models/{name}/versions/{version}"),
+        id=asset_id,
         title=tags.get("displayName") or str(metadata.get("displayName") or name),
-        licence=tags.get("license") or str(metadata.get("license") or "licence not stated"),
+        licence=licence or "licence not stated",
         publisher=tags.get("author") or str(metadata.get("publisher") or ""),
-        context_length=_to_int(tags.get("textContextWindow") or metadata.get("textContextWindow")),
+        context_length=to_int(tags.get("textContextWindow") or metadata.get("textContextWindow")),
         task=task,
         lifecycle=read_lifecycle(wire),
         runs_on="" if runs_on == "Local" else runs_on,
         finetunable=finetunable,
         finetunable_source=source,
+        card=read_card(name, licence, asset_id, wire),
         finetune=finetune,
         inference=inference,
         defaults=defaults,
@@ -212,8 +216,3 @@ def _order(model: BaseModel) -> tuple[bool, bool, bool, str]:
 
 def _first(values: Any) -> str:
     return str(values[0]) if isinstance(values, list) and values else ""
-
-
-def _to_int(text: Any) -> int | None:
-    digits = str(text or "").replace(",", "").strip()
-    return int(digits) if re.fullmatch(r"[0-9]{1,12}", digits) else None

@@ -44,6 +44,8 @@ class Check:
     fix: Fix | None = None
     confirm: bool = False
     """Whether a start asks once more, wherever it runs."""
+    link: str = ""
+    """Where the hint leads to, an address of https."""
 
 
 # A unit, its seconds, and from how many seconds on it is used.

@@ -108,6 +108,7 @@ def make_plan(facts: LaunchFacts, draft: Draft) -> LaunchPlan:
     checks = [
         facts.access,
         check_model(model, draft),
+        check_licence(model, facts.settings.cloud.studio),
         _check_compute(facts.verdict),
         check_nodes(compute, nodes),
         _check_quota(facts, nodes),
@@ -167,6 +168,14 @@ def check_model(model: BaseModel, draft: Draft) -> Check:
         hint = "The deny-list is used instead. Check the GPU memory yourself."
         return Check("Model", WARNING, model.finetune.problem, hint)
     return Check("Model", OK, f"{model.name} version {model.version}")
+
+
+def check_licence(model: BaseModel, studio: str) -> Check | None:
+    """Say that a licence or an offer has to be accepted, which no service tells before it refuses."""
+    if not (terms := model.card.terms):
+        return None
+    hint = "Read it, and accept it there before you start."
+    return Check("Licence", WARNING, terms.words, hint, link=terms.find_url(studio))
 
 
 def _check_compute(verdict: Verdict) -> Check:

@@ -47,3 +47,10 @@ def test_a_model_that_ended_by_its_dates_alone_goes_on_after_one_tick_that_the_d
     kept = drafts.find_latest_draft(alias)
     assert kept is not None
     assert (kept.model, kept.retired_model) == ("Phi-3-small-8k-instruct", "Phi-3-small-8k-instruct")
+
+
+def test_a_licence_of_the_publishers_own_is_said_with_the_page_to_accept_it_on(alias: str) -> None:
+    app = choose(alias, "Llama-2-7b-chat", "Llama-2-7b-chat")
+    assert "Its licence, 'custom', is the publisher's own: whoever uses it has to accept it." in texts(app)
+    (terms,) = app.get("link_button")
+    assert terms.proto.url == "https://ml.azure.com/registries/azureml/models/Llama-2-7b-chat/version/28"

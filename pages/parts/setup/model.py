@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import streamlit as st
 
+from core.azureml.settings import find_settings
 from core.catalog import base_models
 from core.catalog import compute as computing
 from core.catalog.base_models import BaseModel
@@ -102,6 +103,7 @@ def draw_choice(draft: Draft, model: BaseModel | None, verdict: Verdict | None) 
             st.markdown(f"**{words.plain(model.title)}** v{words.plain(model.version)}{place}")
             _draw_eligibility(model, verdict)
             _draw_ended(draft, model)
+            _draw_terms(model)
         off = _missing(draft, model, verdict)
         action(
             "Use these",
@@ -233,6 +235,14 @@ def _draw_ended(draft: Draft, model: BaseModel) -> None:
     label = f"Use {words.plain(model.title)} all the same"
     st.checkbox(label, field.value, **fields.follow(field, "The tick", _tick_retired, draft.id, model.name))
     draw_error_of(field.name)
+
+
+def _draw_terms(model: BaseModel) -> None:
+    """Draw what a person has to accept before the model may be used, with the way there."""
+    settings = find_settings(ui().alias or "")
+    if (terms := model.card.terms) and settings:
+        draw_warning(terms.words, key="terms")
+        st.link_button("Read the terms", terms.find_url(settings.cloud.studio), icon=":material/open_in_new:")
 
 
 def _tag_of(model: BaseModel) -> str:

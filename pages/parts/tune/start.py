@@ -89,6 +89,8 @@ def draw_check(check: Check) -> None:
     st.markdown(f":{colour}-badge[:material/{icon}: {word}] **{words.plain(check.title)}**{detail}")
     if check.hint and check.state != "ok":
         draw_hint(check.hint, small=True)
+    if check.link:
+        st.link_button("Read the terms", check.link, icon=":material/open_in_new:")
 
 
 def _draw_way_out(draft: Draft, plan: LaunchPlan, check: Check) -> None:

@@ -12,7 +12,7 @@ from core.azureml.connection import Connection
 from core.catalog.base_models import to_base_model
 from core.launch.drafts import Draft, create_draft
 from core.launch.plan import Check
-from core.launch.preflight import check_model
+from core.launch.preflight import check_licence, check_model
 from tests.chat_data import from_upload
 from tests.launching import plan_launch
 from tests.local_server import LocalServer, running_server
@@ -73,3 +73,12 @@ def test_an_archived_model_is_refused_and_one_that_ended_by_its_dates_is_taken_o
     model = to_base_model("m", "1", {"properties": wire})
     found = check_model(model, Draft("d", "local", model="m", retired_model=ticked))
     assert (found.state, said in found.detail) == (state, True)
+
+
+def test_a_licence_that_has_to_be_accepted_is_said_before_the_start_with_the_link() -> None:
+    url = "https://llama.com/license"
+    wire = {"properties": {"tags": {"license": "custom", "licenseUrl": url}}}
+    found = check_licence(to_base_model("m", "1", wire), "https://studio")
+    assert found is not None
+    assert (found.state, found.link) == ("warning", url)
+    assert check_licence(to_base_model("m", "1", {"properties": {"tags": {"license": "MIT"}}}), "") is None
