@@ -10,7 +10,8 @@ from enum import Enum, auto
 
 from core.azureml import tags
 from core.azureml.connection import Connection
-from core.errors import NotFound
+from core.catalog.compute import get_compute
+from core.errors import NotFound, TunedeckError
 from core.launch.drafts import Draft
 from core.operations import Deploy, Launch, Ledger, Operation, OperationState, StepState, find_launch, was_sent
 from core.recipe import from_job_inputs
@@ -19,7 +20,9 @@ from core.runs.jobs import find_run, get_run, list_runs
 from core.runs.metrics import Series
 from core.runs.progress import make_stages
 from core.runs.queue import Queue, find_queue
-from core.runs.states import ACTIVE_WORDS, JobState, Run
+from core.runs.stage_notes import explain_length, explain_wait, find_usual
+from core.runs.states import ACTIVE_WORDS, QUEUED, JobState, Run, Stage
+from core.runs.throughput import list_paces
 from core.serving.endpoints import EndpointView
 from core.teardown.inventory import Inventory
 from core.words import duration, percent
@@ -27,6 +30,7 @@ from core.words import duration, percent
 ENDED_SHOWN = 50
 _REATTACHED_FOR = timedelta(minutes=5)
 _MOST_ACTIVE = 1000
+_CLUSTER_KEPT_S = 15.0
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
@@ -83,8 +87,37 @@ def read_run(conn: Connection, name: str) -> Run:
     evaluation = run.stages[-1]
     if run.completed and not evaluation.state and not evaluation.missed:
         missed = replace(evaluation, missed=_explain_no_evaluation(launch))
-        return replace(run, stages=(*run.stages[:-1], missed))
-    return run
+        run = replace(run, stages=(*run.stages[:-1], missed))
+    return _with_notes(conn, run, launch)
+
+
+def _with_notes(conn: Connection, run: Run, launch: Operation | None) -> Run:
+    """Say of the stages that go on why they wait, and whether they take longer than usual."""
+    if not any(stage.running for stage in run.stages):
+        return run
+    paces, told = list_paces(conn.alias, run.model, run.compute), _range_told(launch)
+    billed = conn.costs_money
+
+    def say(stage: Stage) -> str:
+        if not stage.running or (stage.name == QUEUED and not billed):
+            return ""  # what stands before a run on this machine is said beside its progress
+        why = _explain_wait(conn, run.compute) if billed and stage.state and stage.state.waits else ""
+        long = explain_length(stage, find_usual(stage.name, paces, told, on_azure=billed))
+        return " ".join(filter(None, (stage.note or why, long)))
+
+    return replace(run, stages=tuple(replace(stage, note=say(stage)) for stage in run.stages))
+
+
+def _explain_wait(conn: Connection, name: str) -> str:
+    def ask() -> str:
+        try:
+            return explain_wait(get_compute(conn, name), name)
+        except NotFound:
+            return explain_wait(None, name)
+        except TunedeckError:
+            return ""  # a run is shown also where its compute cannot be read
+
+    return conn.remember(f"why {name} waits", ask, _CLUSTER_KEPT_S) if name else ""
 
 
 def read_runs(conn: Connection, limit: int = ENDED_SHOWN) -> list[Run]:
@@ -124,11 +157,15 @@ def find_queue_of(
 
 def _find_told(ledger: Ledger, alias: str, run: Run) -> float | None:
     """Return how many seconds a run was said to take, the middle of the range; None where nobody said."""
-    launch = find_launch(ledger, alias, run.name)
+    told = _range_told(find_launch(ledger, alias, run.name))
+    return sum(told) / 2 if told else None
+
+
+def _range_told(launch: Operation | None) -> tuple[float, float] | None:
     change = launch.change if launch is not None and isinstance(launch.change, Launch) else None
     if change is None or change.told_low_s is None or change.told_high_s is None:
         return None
-    return (change.told_low_s + change.told_high_s) / 2
+    return change.told_low_s, change.told_high_s
 
 
 def describe_active(runs: Sequence[Run], without: str = "") -> str:

@@ -59,6 +59,8 @@ class Compute:
     errors: tuple[str, ...] = ()
     price: Price = field(default=Price(None))
     low_priority: bool = False
+    node_states: Mapping[str, int] = field(default_factory=dict)
+    """How many nodes are "preparing", "running", "idle", "unusable", "leaving", "preempted"; none is left out."""
 
 
 @dataclass(frozen=True)
@@ -301,6 +303,11 @@ def _to_compute(conn: Connection, body: Mapping[str, Any], sizes: Sequence[Size]
         errors=tuple(_read_errors(outer.get("provisioningErrors"), inner.get("errors"))),
         price=price,
         low_priority=low_priority,
+        node_states={
+            key.removesuffix("NodeCount"): int(count)
+            for key, count in (inner.get("nodeStateCounts") or {}).items()
+            if count
+        },
     )
 
 

@@ -99,6 +99,8 @@ class LaunchPlan:
     """Rows that are trained on."""
     row_tokens: float = 0.0
     """Tokens of the middle row, each token counted alike."""
+    work_tokens: float = 0.0
+    """Tokens that it goes through, those of a validation for as much as they take."""
     checks: tuple[Check, ...] = ()
     estimate: Estimate | None = None
     script: str = field(default="", repr=False)

@@ -133,6 +133,7 @@ def make_plan(facts: LaunchFacts, draft: Draft) -> LaunchPlan:
         display_name=display_name(model.name, dataset.name, counted, gpus),
         rows=len(rows.train),
         row_tokens=work.row,
+        work_tokens=work.cost,
         checks=tuple(check for check in checks if check is not None),
         estimate=told,
     )

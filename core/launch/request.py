@@ -32,6 +32,8 @@ class RunRequest:
     total_steps: int = 0
     row_tokens: float = 0.0
     """Tokens of the middle row trained on, each token counted alike."""
+    work_tokens: float = 0.0
+    """Tokens that the run goes through, those of a validation for as much as they take."""
     told_low_s: float | None = None
     """How long it was said to take."""
     told_high_s: float | None = None
@@ -79,6 +81,7 @@ def make_request(plan: LaunchPlan, title: str) -> RunRequest:
         rows=plan.dataset.rows,
         total_steps=plan.total_steps,
         row_tokens=plan.row_tokens,
+        work_tokens=plan.work_tokens,
         told_low_s=plan.estimate.low_s if plan.estimate else None,
         told_high_s=plan.estimate.high_s if plan.estimate else None,
         checks=tuple(replace(check, fix=None) for check in plan.checks),

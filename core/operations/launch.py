@@ -25,8 +25,8 @@ from core.runs import history
 from core.runs.evaluation import submit_evaluation
 from core.runs.history import RunRecord
 from core.runs.jobs import evaluation_name, find_job, get_run, has_job
-from core.runs.metrics import read_metrics
-from core.runs.states import JobState, Run
+from core.runs.metrics import RunMetrics, read_metrics
+from core.runs.states import EVALUATION, JobState, Run
 from core.runs.throughput import Pace, add_pace, find_pace
 from core.runs.titles import new_run_name, new_title
 
@@ -236,31 +236,49 @@ def _pause(work: Work[Launch]) -> float:
 
 
 def _remember_pace(work: Work[Launch], run: Run) -> None:
-    """Keep what the run measured for the next estimate; a run without a speed says nothing.
-
-    Nor does one that pads its rows: it measures tokens without the padding, and estimates count that, too.
-    """
-    if run.parameters.get("pad_to_max_length") == "true":
-        return
+    """Keep what the run measured for the next estimate; a run without a speed says nothing."""
     try:
         measures = read_metrics(work.conn, run.name)
     except TunedeckError:
         return  # an estimate without this run is no reason to fail
-    values = [value for value in measures.get("tokens_per_second").values if 0 < value < math.inf]
-    trained = measures.get("train_runtime").last
-    if not values:
-        return
     launch = work.change
+    speed, trained_s = _measure_speed(measures, launch, run)
+    if not speed:
+        return
     pace = Pace(
-        tokens_per_s=sorted(values)[len(values) // 2],
+        tokens_per_s=speed,
         row=launch.row_tokens or Pace.row,
         lora=run.parameters.get("apply_lora") == "true",
-        around_s=max(0.0, run.seconds - trained.value) if run.seconds is not None and trained else None,
+        around_s=max(0.0, run.seconds - trained_s) if run.seconds is not None and trained_s else None,
         told_low_s=launch.told_low_s,
         told_high_s=launch.told_high_s,
         took_s=None if work.facts.get("test_id") or not run.completed else run.seconds,
+        stages={
+            stage.name: round(stage.seconds, 1)
+            for stage in run.stages
+            if stage.state is JobState.COMPLETED and stage.seconds is not None
+        },
     )
     add_pace(work.operation.connection, run.model, run.compute, run.name, pace)
+
+
+def _measure_speed(measures: RunMetrics, launch: Launch, run: Run) -> tuple[float | None, float | None]:
+    """Return the tokens per second and the seconds of training.
+
+    Where no tokens are logged, as on Azure, they are those of the rows. A run that pads its rows and logs tokens says
+    nothing: it measures them without the padding, and estimates count that, too.
+    """
+    trained, loss = measures.get("train_runtime").last, measures.get("loss")
+    logged = [value for value in measures.get("tokens_per_second").values if 0 < value < math.inf]
+    if logged:
+        is_padded = run.parameters.get("pad_to_max_length") == "true"
+        return None if is_padded else sorted(logged)[len(logged) // 2], trained.value if trained else None
+    end, pace_s = trained or loss.last, loss.find_pace()
+    steps = (end.step if end else 0) or launch.total_steps
+    seconds = trained.value if trained else pace_s * steps if pace_s else 0.0
+    if not (launch.work_tokens and launch.total_steps and seconds > 0):
+        return None, None
+    return launch.work_tokens * steps / launch.total_steps / seconds, seconds
 
 
 def _remember_evaluation(work: Work[Launch], record: RunRecord) -> None:
@@ -271,5 +289,5 @@ def _remember_evaluation(work: Work[Launch], record: RunRecord) -> None:
     took = (record.ended_at - record.started_at).total_seconds()
     run = get_run(work.conn, work.change.subject)
     whole = run.seconds + took if run.seconds is not None else None
-    added = replace(pace, evaluation_s=took, took_s=whole)
+    added = replace(pace, evaluation_s=took, took_s=whole, stages={**pace.stages, EVALUATION: round(took, 1)})
     add_pace(work.operation.connection, run.model, run.compute, run.name, added)

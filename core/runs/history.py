@@ -29,6 +29,8 @@ class RunRecord:
     started_at: datetime | None = None
     ended_at: datetime | None = None
     error: str = ""
+    warning: str = ""
+    """What the service says of it last, as of why it waits; "" for nothing."""
     tags: Mapping[str, str] = field(default_factory=dict)
     properties: Mapping[str, str] = field(default_factory=dict)
 
@@ -101,6 +103,7 @@ def _parse(run: Mapping[str, Any]) -> RunRecord:
         started_at=parse_time(run.get("startTimeUtc")),
         ended_at=parse_time(run.get("endTimeUtc")),
         error=_error_text(run.get("error")),
+        warning=next((str(each.get("message") or "").strip() for each in reversed(run.get("warnings") or [])), ""),
         tags=run.get("tags") or {},
         properties=properties,
     )

@@ -59,7 +59,8 @@ def _make_stage(name: str, title: str, record: RunRecord | None) -> Stage:
     if record is None or (record.status is JobState.NOT_STARTED and record.started_at is None):
         return Stage(name, title)
     error = RunError(record.error, stage=title) if record.error else None
-    return Stage(name, title, record.status, record.run_id, record.started_at, record.ended_at, error)
+    note = f"Azure says: {record.warning}" if record.warning and not record.status.finished else ""
+    return Stage(name, title, record.status, record.run_id, record.started_at, record.ended_at, error, note=note)
 
 
 def measure_progress(run: Run, measures: RunMetrics | None, children: Sequence[RunRecord] = ()) -> Progress:

@@ -96,6 +96,8 @@ class Stage:
     error: RunError | None = None
     missed: str = ""
     """Why it will not come, a sentence; "" where it came or may come."""
+    note: str = ""
+    """What is to be said while it goes on: why it waits, or that it takes longer than usual."""
 
     @property
     def state_word(self) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from core import home
@@ -28,6 +29,8 @@ class Pace:
     told_high_s: float | None = None
     took_s: float | None = None
     """Seconds from the first step to the end of the evaluation."""
+    stages: Mapping[str, float] = field(default_factory=dict)
+    """Seconds in each stage that was completed, by its name."""
 
     @property
     def miss(self) -> float | None:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from core.azureml.connection import Connection
-from core.operations import start_launch
-from core.overview import describe_progress
+from core.operations import get_operation, start_cancel, start_launch
+from core.overview import describe_progress, read_run
 from core.runs import jobs
 from core.runs.history import list_steps
 from core.runs.logs import read_log
 from core.runs.metrics import read_metrics
-from core.runs.states import FINE_TUNE
+from core.runs.states import FINE_TUNE, QUEUED, STAGES
+from core.runs.throughput import find_pace
 from tests.azure.stand_in import StandIn, running_stand_in
-from tests.azure.walking import Walk, walking
+from tests.azure.walking import COMPUTE, Walk, walking
+from tests.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -75,3 +79,36 @@ def test_each_step_has_its_own_log(walk: Walk, run: str) -> None:
     for stage in begun.values():
         assert read_log(walk.conn, found, stage.name).text, stage.title
     assert "finetune with" in read_log(walk.conn, found, FINE_TUNE).text
+
+
+def test_a_run_that_logs_no_tokens_teaches_its_speed_by_rows_and_time(walk: Walk, run: str) -> None:
+    pace = find_pace(run)
+    assert pace is not None
+    assert pace.tokens_per_s > 0
+    assert set(pace.stages) >= {QUEUED, *STAGES}
+
+
+def test_a_run_that_waits_says_what_its_cluster_says(walk: Walk) -> None:
+    started = start_launch(walk.plan(max_steps=5))
+    wait_until(lambda: jobs.find_job(walk.conn, started.subject) is not None)
+    path, version = f"{walk.conn.workspace_path}/computes/{COMPUTE}", {"api-version": "2023-08-01-preview"}
+    cluster: dict[str, Any] = walk.conn.http("GET", path, params=version, what="it").json()
+    cluster["properties"]["properties"] |= {"allocationState": "Resizing", "currentNodeCount": 0}
+    walk.azure.rules.add(f"^GET .*/computes/{COMPUTE}", 200, body=json.dumps(cluster))
+    waiting = read_run(anew(walk.azure), started.subject)
+    assert (waiting.state_word, waiting.stages[0].note) == (
+        "Queued",
+        "gpu is starting a node: 0 of at most 1 there.",
+    )
+    step = {
+        "runId": "step",
+        "name": "ft_nlp_common_validation",
+        "status": "Queued",
+        "createdUtc": "2026-01-01T00:00:00Z",
+    }
+    told = {"value": [{**step, "warnings": [{"source": "s", "message": "No node yet: 2 jobs are before it."}]}]}
+    walk.azure.rules.add(f"{started.subject}/children", 200, body=json.dumps(told))
+    stages = read_run(anew(walk.azure), started.subject).stages
+    assert stages[1].note == "Azure says: No node yet: 2 jobs are before it."
+    walk.finish(start_cancel(walk.conn.alias, started.subject))
+    wait_until(lambda: get_operation(started.id).finished)

@@ -75,7 +75,7 @@ def draw_stages(stages: Sequence[Stage], *, key: str, say: Callable[[Stage], str
     rows = []
     for stage in stages:
         state = "running" if stage.name == QUEUED and stage.running else _STEP_STATES.get(stage.state_word, "running")
-        lines = [say(stage), stage.error.cause if stage.error else "", stage.missed]
+        lines = [say(stage), stage.error.cause if stage.error else "", stage.missed, stage.note]
         if stage.state and state in ("waiting", "skipped"):
             lines.insert(0, f"{stage.state_word}.")
         if stage.started:

@@ -298,10 +298,9 @@ def _progress_of(run: Run) -> tuple[float, str]:
     if progress is None or not progress.step:
         waited = duration(words.since(run.created_at)) if run.created_at else ""
         running = next((stage.title for stage in run.stages if stage.state is JobState.RUNNING), "")
-        if running:
-            return 0.0, f"{running} is running, no step yet"
-        queue = _find_queue(run)
-        return 0.0, f"{run.state_word} for {waited}" + (f". {queue}" if queue else "")
+        note = next((stage.note for stage in run.stages if stage.note), "")
+        first = f"{running} is running, no step yet" if running else f"{run.state_word} for {waited}"
+        return 0.0, ". ".join(filter(None, (first, "" if running else _find_queue(run), note)))
     parts = [f"Step {progress.step}" + (f" of {progress.total_steps}" if progress.total_steps else "")]
     if progress.epoch is not None:
         parts.append(f"epoch {progress.epoch:.2f}")
