@@ -10,13 +10,24 @@ from core.azureml import tags
 from core.azureml.polling import check_write
 from core.catalog.base_models import get_base_model
 from core.catalog.compute import check_size
-from core.errors import BadInput, Conflict, NotFound, ServiceRefused, TunedeckError
+from core.errors import (
+    BadInput,
+    Conflict,
+    NotFound,
+    ServiceFailed,
+    ServiceRefused,
+    SignInFailed,
+    Throttled,
+    TunedeckError,
+    Unreachable,
+)
 from core.operations.change import DOUBLE_CLICK_S, Change, Done, Outcome, Skip, StepSpec, Wait
 from core.operations.ledger import Ledger
 from core.operations.records import Operation, utc_now
 from core.operations.work import LOOK_S, Work
 from core.runs.jobs import find_run, get_run
 from core.serving.chat import Sampling, score_once
+from core.serving.deploy_failures import Stage, explain_failure
 from core.serving.deployment_settings import check_settings
 from core.serving.endpoints import (
     DEPLOYMENT_NAME,
@@ -27,7 +38,6 @@ from core.serving.endpoints import (
     begin_endpoint,
     begin_traffic,
     find_endpoint,
-    read_deployment_log,
     require_endpoint_name,
 )
 from core.serving.registered_models import find_registered_model, register_model, require_model_name
@@ -224,21 +234,17 @@ def _create_deployment(work: Work[Deploy]) -> Outcome:
     if _find_own_endpoint(work) is None:
         return Wait("Looking for the endpoint once more", LOOK_S)
     waiting = work.send_once(
-        "deployment",
-        "the deployment",
-        lambda: _was_taken(work),
-        lambda: _send_deployment(work),
-        bills=True,
+        "deployment", "the deployment", lambda: _was_taken(work), lambda: _send_deployment(work), bills=True
     )
     if waiting:
         return waiting
     if error := check_write(work.conn, f"deployment '{DEPLOYMENT_NAME}' of '{name}'"):
-        raise _did_not_start(work, name, error.message, error.detail)
+        raise _did_not_start(work, error)
     deployment = work.find_confirmed(f"deployment '{DEPLOYMENT_NAME}' of '{name}'", lambda: _find_deployment(work))
     if deployment is None or deployment.state.moves or not work.made(deployment.tags):  # a list may lag behind
         return Wait("Starting the container", 1.5)
     if not deployment.up:
-        raise _did_not_start(work, name, f"it is {deployment.state.lower()}", "")
+        raise _did_not_start(work, ServiceRefused(f"Deployment '{DEPLOYMENT_NAME}' is failed."))
     return Done("Up")
 
 
@@ -256,36 +262,26 @@ def _tags(work: Work[Deploy]) -> dict[str, str]:
 
 
 def _send_deployment(work: Work[Deploy]) -> None:
-    change = work.change
-    begin_deployment(
-        work.conn,
-        change.subject,
-        work.facts["model_id"],
-        change.size,
-        change.instances,
-        change.settings,
-        _tags(work),
-    )
-
-
-def _did_not_start(work: Work[Deploy], name: str, reason: str, detail: str) -> ServiceRefused:
-    work.record(sent_deployment=None, deployment_failed=True)  # a retry asks for it anew
+    change, model = work.change, work.facts["model_id"]
+    settings, told = change.settings, _tags(work)
     try:
-        log = read_deployment_log(work.conn, name, lines=40)
-    except TunedeckError as error:  # why the container did not start must not be lost with its log
-        log = f"Its log could not be read: {error.message}"
-    return ServiceRefused(
-        f"The container of '{name}' did not start: {reason.rstrip('.')}.",
-        "It bills until deleted. Delete this deployment, or try a larger size.",
-        "\n".join(part for part in (detail, log) if part),
-    )
+        begin_deployment(work.conn, change.subject, model, change.size, change.instances, settings, told)
+    except (SignInFailed, Unreachable, Throttled, ServiceFailed):
+        raise  # tried again
+    except TunedeckError as error:
+        raise explain_failure(work.conn, change.subject, error, Stage.REQUEST) from error
+
+
+def _did_not_start(work: Work[Deploy], error: TunedeckError) -> TunedeckError:
+    work.record(sent_deployment=None, deployment_failed=True)  # a retry asks for it anew
+    return explain_failure(work.conn, work.change.subject, error)
 
 
 def _send_traffic(work: Work[Deploy]) -> Outcome:
     name = work.change.subject
     endpoint = _find_own_endpoint(work)
     if error := check_write(work.conn, f"endpoint '{name}'"):
-        raise error
+        raise explain_failure(work.conn, name, error, Stage.TRAFFIC) from error
     if endpoint is None or endpoint.state.moves:
         return Wait("Changing the endpoint", LOOK_S)
     if endpoint.traffic.get(DEPLOYMENT_NAME, 0) != 100:

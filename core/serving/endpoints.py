@@ -174,11 +174,20 @@ def find_endpoint(conn: Connection, name: str) -> EndpointView | None:
         return None
 
 
-def read_deployment_log(conn: Connection, endpoint: str, deployment: str = DEPLOYMENT_NAME, lines: int = 200) -> str:
-    """Return the last lines of the container's log; empty before the container exists."""
+def read_deployment_log(conn: Connection, endpoint: str, lines: int = 200, *, storage: bool = False) -> str:
+    """Return the last lines of the container's log; empty before the container exists.
+
+    storage: of what fetches the model before the container starts.
+    """
     get_logs = conn.workspace.online_deployments.get_logs
+    container = "storage-initializer" if storage else None
     try:
-        return str(conn.call("read", f"the log of '{endpoint}'", get_logs, deployment, endpoint, lines) or "")
+        found = conn.call(
+            "read",
+            f"the log of '{endpoint}'",
+            lambda: get_logs(DEPLOYMENT_NAME, endpoint, lines, container_type=container),
+        )
+        return str(found or "")
     except NotFound:
         return ""
 

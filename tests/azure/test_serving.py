@@ -15,6 +15,7 @@ from tests.azure.stand_in import SIZE, StandIn
 from tests.azure.walking import Walk, walking
 
 MODEL = "good"
+POLL = "mfeOperationsStatus"
 LIVENESS = "liveness_probe."
 
 

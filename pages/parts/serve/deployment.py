@@ -5,12 +5,16 @@ from __future__ import annotations
 import streamlit as st
 
 from core import operations
+from core.azureml.connection import Connection
 from core.errors import NotFound
 from core.operations import Operation
 from core.serving import endpoints
+from core.serving.deploy_failures import describe_billing
 from core.serving.endpoints import EndpointView
+from core.teardown import inventory
+from core.teardown.plan import TeardownPlan, plan_teardown
 from pages.parts.kit import reads, words
-from pages.parts.kit.action import action, link_button
+from pages.parts.kit.action import Confirm, action, link_button
 from pages.parts.kit.links import link
 from pages.parts.kit.live import live
 from pages.parts.kit.notices import draw_empty, draw_warning, ready
@@ -119,17 +123,46 @@ def _draw_steps(operation: Operation, endpoint: EndpointView | None) -> None:
     rests = operation.finished and (operation.state != "done" or _state_of(endpoint) == "Live")
     live(draw, key="deploy", run_every=None if rests else 1.0, token=(operation.state, _state_of(endpoint)))
     if operation.state == "failed":
-        with st.container(horizontal=True, vertical_alignment="center"):
-            action(
-                "Try again",
-                operations.retry_operation,
-                operation.id,
-                key="retry-deploy",
-                icon="refresh",
-                type="primary",
-            )
-            link("teardown", pick=f"endpoint:{operation.subject}").draw("Delete this endpoint", icon="delete_forever")
-        st.text("What exists of it bills until it is deleted.")
+        action(
+            "Try again", operations.retry_operation, operation.id, key="retry-deploy", icon="refresh", type="primary"
+        )
+        _draw_ending(operation.subject, endpoint)
+
+
+def _draw_ending(name: str, endpoint: EndpointView | None) -> None:
+    """Say what of a failed deploy bills, and draw the button that ends it."""
+    st.text(describe_billing(endpoint))
+    if endpoint is None:
+        return
+    plan = reads.read(_plan_end, name, max_age_s=10.0).value
+    question = Confirm(
+        title="Delete this endpoint?",
+        yes="Delete it",
+        keep="Keep it",
+        lines=plan.sentences if plan else (),
+        type_name=plan.confirm if plan else "",
+        icon="delete_forever",
+    )
+    action(
+        f"Delete this endpoint, {words.plain(plan.frees)}" if plan else "Delete this endpoint",
+        _end,
+        plan,
+        key="end-deploy",
+        icon="delete_forever",
+        off="" if plan else "Reading what it would mean…",
+        confirm=question,
+        then=lambda begun: link("teardown", operation=begun.id),
+    )
+
+
+def _plan_end(conn: Connection, name: str) -> TeardownPlan:
+    return plan_teardown(conn, inventory.list_billing(conn), [f"endpoint:{name}"])
+
+
+def _end(plan: TeardownPlan, typed: str = "") -> Operation:
+    begun = operations.start_teardown(plan, typed)
+    reads.forget(operations.list_everything, inventory.list_billing, endpoints.list_endpoints)
+    return begun
 
 
 def _state_of(endpoint: EndpointView | None) -> str:
