@@ -133,16 +133,15 @@ def bench_home() -> Iterator[Home]:
 def _start_run(home: Home) -> dict[str, str]:
     """Start the sample run with its default settings, as the Launch page does; return the ids of its links."""
     from core import dataset, operations
-    from core.catalog import base_models
     from core.launch.drafts import create_draft
     from core.launch.preflight import make_plan, read_facts
+    from core.local.base_model import NAME, VERSION
 
     local = connect(local_settings(), home=home)
-    model = next(one for one in base_models.list_base_models(local) if one.finetunable and not one.runs_on)
     draft = create_draft(
         local.alias,
-        model=model.name,
-        model_version=model.version,
+        model=NAME,
+        model_version=VERSION,
         compute="this-machine",
         dataset=dataset.load_sample().key,
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import TunedeckError
-from core.migrations import bring_up_to_date, check_version
+from core.migrations import Steps, bring_up_to_date, check_version
 from core.schema import STEPS
 
 BUSY_S = 5.0
@@ -27,29 +27,29 @@ _open_lock = threading.Lock()
 class Database:
     """One SQLite file. Use `Database.at`, so that a process holds one per file."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, steps: Steps, what: str) -> None:
+        self._path, self._steps, self._what = path, steps, what
         self._local = threading.local()
 
     @classmethod
-    def at(cls, path: Path) -> Database:
-        """Return the database in this file, made if missing and brought up to date.
+    def at(cls, path: Path, steps: Steps = STEPS, what: str = "ledger") -> Database:
+        """Return the database in this file, made if missing and brought up to date. what: its name in a sentence.
 
         Raises Conflict for the file of a newer Tunedeck, TunedeckError for one that is no database.
         """
         with _open_lock:
             database = _open.get(path)
             if database is None or not path.exists():
-                database = cls(path)
+                database = cls(path, steps, what)
                 with database._told():
-                    bring_up_to_date(database._connection(), STEPS)
+                    bring_up_to_date(database._connection(), steps)
                 _open[path] = database
         return database
 
-    def rows(self, sql: str, *values: Any) -> list[sqlite3.Row]:
-        """Return all rows of a query."""
+    def rows(self, sql: str, *values: Any, **named: Any) -> list[sqlite3.Row]:
+        """Return all rows of a query; its values in order, or by their names."""
         with self._told():
-            return self._connection().execute(sql, values).fetchall()
+            return self._connection().execute(sql, named or values).fetchall()
 
     def row(self, sql: str, *values: Any) -> sqlite3.Row | None:
         """Return the first row of a query, or None."""
@@ -64,7 +64,7 @@ class Database:
             connection = self._connection()
             connection.execute("begin immediate")
             try:
-                check_version(connection, STEPS)  # a newer Tunedeck may have opened the home since
+                check_version(connection, self._steps)  # a newer Tunedeck may have opened the home since
                 yield connection
                 connection.execute("commit")
             except BaseException:
@@ -78,7 +78,7 @@ class Database:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             connection = sqlite3.connect(self._path, timeout=BUSY_S, isolation_level=None)
             connection.row_factory = sqlite3.Row
-            check_version(connection, STEPS)
+            check_version(connection, self._steps)
             connection.execute("pragma synchronous = full")
             self._local.connection = connection
         return connection
@@ -89,11 +89,11 @@ class Database:
         try:
             yield
         except sqlite3.DatabaseError as error:
-            raise _explain(self._path, error) from error
+            raise _explain(self._path, self._what, error) from error
 
 
-def _explain(path: Path, error: sqlite3.DatabaseError) -> TunedeckError:
-    name, code = f"The ledger '{path.name}' of this home", (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF
+def _explain(path: Path, what: str, error: sqlite3.DatabaseError) -> TunedeckError:
+    name, code = f"The {what} '{path.name}' of this home", (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF
     detail = f"{path}\n{error}"
     if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
         word = "is no database" if code == sqlite3.SQLITE_NOTADB else "is damaged"

@@ -55,7 +55,9 @@ class SignInFailed(TunedeckError):
 
 
 class ServiceRefused(TunedeckError):
-    """The workspace answered with an error of its own."""
+    """The workspace answered with an error of its own. pause_s: how long it asked to wait, None where it did not."""
+
+    pause_s: float | None = None
 
 
 class QuotaExceeded(ServiceRefused):

@@ -80,6 +80,11 @@ class Home:
         return self.path / "ledger.db"
 
     @property
+    def catalogue(self) -> Path:
+        """What registries hold, as it was last read; may be removed."""
+        return self.path / "catalogue"
+
+    @property
     def connections(self) -> Path:
         """Which workspaces were used; no secrets."""
         return self.path / "connections.json"

@@ -14,7 +14,7 @@ from typing import Any
 
 from core.azureml.failures import NO_ANSWER, NO_TOKEN, NOT_SENT, Failure, Place, Rule
 from core.azureml.service_rules import RULES
-from core.errors import TunedeckError
+from core.errors import ServiceRefused, TunedeckError
 
 _TAG = re.compile(r"""\btags\[\\*['"]?([^\]'"\\]+)""")  # "tags['costCentre']", as a policy names a tag
 
@@ -53,7 +53,10 @@ def explain(failure: Failure, place: Place, doing: str, what: str) -> TunedeckEr
         **_words_of_policy(failure.message),
     }
     rule = find_rule(failure, place)
-    return rule.error(rule.message.format_map(words), rule.hint.format_map(words), scrub(failure.detail))
+    error = rule.error(rule.message.format_map(words), rule.hint.format_map(words), scrub(failure.detail))
+    if isinstance(error, ServiceRefused):
+        error.pause_s = failure.pause_s
+    return error
 
 
 def find_rule(failure: Failure, place: Place) -> Rule:
@@ -151,10 +154,15 @@ def _code_in(message: str) -> str:
 
 
 def _pause(headers: Mapping[str, str]) -> float | None:
-    try:
-        return float(headers.get("Retry-After") or headers.get("retry-after") or "")
-    except ValueError:
+    """Return for how many seconds the service asks to wait: it says seconds, or a date by its own clock."""
+    wanted = headers.get("Retry-After") or headers.get("retry-after") or ""
+    if wanted.strip().isdecimal():
+        return float(wanted)
+    until = email.utils.parsedate_tz(wanted)
+    now = email.utils.parsedate_tz(headers.get("Date") or headers.get("date") or "")
+    if until is None:
         return None
+    return max(0.0, email.utils.mktime_tz(until) - (email.utils.mktime_tz(now) if now else time.time()))
 
 
 def _skew(headers: Mapping[str, str]) -> int:

@@ -28,6 +28,8 @@ class Settings:
     workspace_name: str
     tenant_id: str | None = None
     registry_name: str = "azureml"
+    registries: tuple[str, ...] = ()
+    """More registries whose models are listed, by name: those of other subscriptions."""
     cloud: Cloud = AZURE
     policy_tags: str = field(default="", compare=False)
     """What a company's policy wants on each resource, as its operator typed it: see tags.parse_policy_tags."""
@@ -143,7 +145,8 @@ def _from_json(entry: dict[str, Any]) -> Settings:
     names = {each.name for each in fields(Settings)}
     kept = entry.get("cloud", AZURE.name)  # older homes know the public one alone
     cloud = CLOUDS[kept] if isinstance(kept, str) else custom_cloud(**kept)
-    return Settings(**{**{key: value for key, value in entry.items() if key in names}, "cloud": cloud})
+    found = {key: value for key, value in entry.items() if key in names}
+    return Settings(**{**found, "cloud": cloud, "registries": tuple(found.get("registries", ()))})
 
 
 def _place(settings: Settings) -> tuple[str, str, str]:

@@ -21,7 +21,6 @@ credential = DefaultAzureCredential({login})
 workspace = MLClient(credential, {subscription!r}, {group!r}, {workspace!r}{cloud})
 registry = MLClient(credential, registry_name={registry!r}{cloud})
 
-model = registry.models.get({model!r}, version={version!r})
 component = registry.components.get({component!r}, label="latest")
 parameters = {parameters}
 
@@ -29,7 +28,7 @@ parameters = {parameters}
 @pipeline(name={title!r})
 def fine_tuning():
     fine_tune = component(
-        mlflow_model_path=Input(type="mlflow_model", path=model.id),
+        mlflow_model_path=Input(type="mlflow_model", path={model!r}),
         compute_model_import={compute!r},
         compute_preprocess={compute!r},
         compute_finetune={compute!r},
@@ -62,8 +61,7 @@ def write_script(settings: Settings, plan: LaunchPlan) -> str:
         group=settings.resource_group,
         workspace=settings.workspace_name,
         registry=settings.registry_name,
-        model=plan.model.name,
-        version=plan.model.version,
+        model=plan.model.id,
         component=COMPONENT_NAME,
         parameters=pformat(sent, width=100, sort_dicts=False),
         compute=plan.compute.name,

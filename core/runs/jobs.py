@@ -184,7 +184,7 @@ def _parse_job(job: Any) -> Run:
         state=JobState(str(getattr(job.status, "value", job.status))),
         display_name=job.display_name or job.name,
         experiment=job.experiment_name or "",
-        model=told.get(tags.MODEL) or _between(model_id, "/models/", "/"),
+        model=told.get(tags.MODEL) or _model_name(model_id),
         model_id=model_id,
         model_version=told.get(tags.MODEL_VERSION) or _between(model_id, "/versions/", "/"),
         compute=told.get(tags.COMPUTE) or inputs.get("compute_finetune", ""),
@@ -238,6 +238,12 @@ def _read_usual_rate(conn: Connection, run: Run) -> float:
         defaults = get_base_model(conn, run.model, run.model_version or "latest").defaults
         return float(defaults.get("learning_rate", lesson_rate()))
     return lesson_rate()
+
+
+def _model_name(model_id: str) -> str:
+    """Return a base model's name as get_base_model takes it; those of the registry azureml go without its name."""
+    registry, name = _between(model_id, "/registries/", "/"), _between(model_id, "/models/", "/")
+    return f"{registry}/{name}" if registry not in ("", "azureml") else name
 
 
 def _between(text: str, after: str, until: str) -> str:

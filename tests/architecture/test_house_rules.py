@@ -15,6 +15,7 @@ CALLBACKS = {"on_click", "on_change", "on_submit", "on_select", "on_dismiss"}
 # Broad handlers stand where a loop must outlive any mistake: the frame and the tops of threads and servers.
 BROAD_HANDLERS = {
     "core/azureml/reader.py",
+    "core/catalog/flights.py",
     "core/operations/runner.py",
     "core/local/endpoints/deployments.py",
     "core/local/jobs/runner.py",

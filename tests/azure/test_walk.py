@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from core.azureml.access import check_access
-from core.catalog import base_models, compute
+from core.catalog import compute
 from core.errors import BadInput
 from core.operations import list_receipts, start_create_compute, start_deploy, start_launch, start_teardown
 from core.runs import jobs
@@ -23,6 +23,7 @@ from tests.azure.prices import PER_HOUR
 from tests.azure.sites import PRICES, PUBLIC
 from tests.azure.stand_in import SIZE, running_stand_in
 from tests.azure.walking import COMPUTE, Walk, walking
+from tests.catalogue import find_models
 from tests.tiny_model import NAME
 
 ENDPOINT = "kettle-1"
@@ -52,7 +53,7 @@ def test_a_model_is_found_tuned_served_asked_and_taken_down_with_its_price_besid
 
 
 def pick_a_compute(walk: Walk) -> None:
-    (model,) = base_models.list_base_models(walk.conn, "tiny")
+    (model,) = find_models(walk.conn, "tiny")
     assert (model.name, model.runs_on, model.finetunable) == (NAME, "", True)
     sizes = compute.list_allowed_sizes(compute.list_sizes(walk.conn), model.finetune)
     prices = {size.name: compute.price_of(walk.conn, size) for size in sizes}

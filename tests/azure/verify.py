@@ -38,6 +38,7 @@ from core.serving.endpoints import list_endpoints
 from core.serving.registered_models import list_registered_models
 from core.teardown.inventory import list_inventory
 from tests.azure.shapes import Shapes, find_differences, recording
+from tests.catalogue import find_all
 from tests.chat_data import from_upload
 from tests.launching import plan_launch
 from tests.tiny_model import make_conversations, to_jsonl
@@ -85,7 +86,7 @@ READ: dict[str, Callable[[Connection], str]] = {
     "Sizes": lambda conn: f"{len(compute.list_sizes(conn))}",
     "Quota": lambda conn: f"{len(compute.list_quota(conn))} families",
     "Prices": _prices,
-    "Base models": lambda conn: f"{len(base_models.list_base_models(conn, 'phi'))} found by 'phi'",
+    "Base models": lambda conn: f"{find_all(conn, 'phi', timeout_s=300.0).matches} found by 'phi'",
     "Fine-tuning pipeline": lambda conn: f"version {get_component(conn).version}",
     "Runs, their stages and metrics": _runs,
     "Endpoints and deployments": lambda conn: f"{len(list_endpoints(conn))}",

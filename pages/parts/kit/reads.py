@@ -20,6 +20,7 @@ from core.azureml.connection import Connection
 from core.azureml.local_process import ensure_local
 from core.azureml.reader import Snapshot
 from core.azureml.settings import LOCAL, find_settings
+from core.catalog.catalogue import Found
 from core.errors import NotFound, TunedeckError
 from core.runs import metrics
 from core.runs.metrics import RunMetrics
@@ -122,6 +123,21 @@ def read(
         return reader.reader_for(found).read(key, lambda connection: fn(connection, *args), max_age_s, phase)
 
     return watch(f"{alias}:{key}", again)
+
+
+def look(name: str, fn: Callable[..., Found], *args: Any) -> Found | None:
+    """Return what a search in what this home keeps finds now, None without a connection; the page is drawn again while
+    it finds more.
+    """
+
+    def again() -> Snapshot[Found]:
+        place = find_connection()
+        if place is None:
+            return failed(NotFound(*_nowhere(ui().alias)))
+        found = fn(place, *args)
+        return Snapshot(found, datetime.now(UTC), None, 0.0, found.moving)
+
+    return watch(f"{ui().alias}:{name}", again).value
 
 
 def read_measures(run: Run, max_age_s: float = 2.0) -> Snapshot[RunMetrics]:

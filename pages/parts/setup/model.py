@@ -8,21 +8,22 @@ from dataclasses import replace
 import streamlit as st
 
 from core.azureml.settings import find_settings
-from core.catalog import base_models
+from core.catalog import base_models, catalogue
 from core.catalog import compute as computing
 from core.catalog.base_models import BaseModel
+from core.catalog.catalogue import Found
 from core.catalog.compute import Compute, Size, Verdict
+from core.catalog.kept import Wanted
 from core.errors import Conflict
 from core.launch.drafts import Draft
 from pages.parts.kit import fields, reads, words
 from pages.parts.kit.action import action, draw_error_of
 from pages.parts.kit.links import link
-from pages.parts.kit.notices import draw_warning, ready
+from pages.parts.kit.notices import draw_loading, draw_warning, ready
 from pages.parts.kit.state import ui
 from pages.parts.setup import choices, compute_drawer
 
 _FILTERS = ("Fine-tunable", "Not retired", "Runs here")
-_PER_PAGE = 6
 FIRST_ON_AZURE = "Phi-4"
 
 
@@ -32,18 +33,34 @@ def draw_models(draft: Draft) -> tuple[Draft, BaseModel | None]:
         query = st.text_input("Search models", type="search", live="400ms", key="q", bind="query-params", width=240)
         query = (query or "").strip()
         chosen = st.pills("Show only", _FILTERS, selection_mode="multi", default=_FILTERS[:2], key="model-filters")
-    snapshot = reads.read(base_models.list_base_models, query, max_age_s=300.0)
-    if not ready(snapshot, "Reading the registry…", (52,) * 5, key="models"):
+    wanted = Wanted("Fine-tunable" in chosen, "Not retired" in chosen, "Runs here" in chosen)
+    first = (st.session_state.get("models-page", 1) - 1) * catalogue.SCREENFUL
+    found = reads.look("models", catalogue.search, query, wanted, first)
+    if found is None:
         return draft, _chosen_model(draft)
-    found = snapshot.value
-    shown = [model for model in found if _passes(model, chosen or [])]
-    if not draft.model and (first := _find_first(shown)):
-        draft = choices.save(draft.id, model=first.name, model_version=first.version)
+    _draw_lists(found)
+    shown = [entry.model for entry in found.entries if entry.model]
+    if not draft.model and (usable := _find_first(shown)):
+        draft = choices.save(draft.id, model=usable.name, model_version=usable.version)
     if shown:
-        _draw_radio(draft, shown)
+        _draw_radio(draft, shown, found.matches)
+    elif found.moving:
+        draw_loading("Reading the registries…", (52,) * 5)
     else:
         st.text(f"No model matches '{query}'. Clear the filters." if query else "No model matches. Clear the filters.")
-    return draft, _chosen_model(draft) or next((model for model in found if model.name == draft.model), None)
+    return draft, _chosen_model(draft) or next((model for model in shown if model.name == draft.model), None)
+
+
+def _draw_lists(found: Found) -> None:
+    """Say of which registries the list is not whole, and of how many models only the name is known."""
+    for registry in found.registries:
+        name = registry.name or "registries of the subscription"
+        if registry.problem:
+            draw_warning(f"{name}: {registry.problem}", registry.hint, key=f"registry-{registry.name}")
+        elif registry.state == "listing":
+            st.caption(words.plain(f"{name}: {words.plural(registry.listed, 'model')} so far."))
+    if found.unknown:
+        st.caption(f"Of {words.plural(found.unknown, 'model')} only the name is known yet.")
 
 
 def draw_computes(draft: Draft, model: BaseModel | None) -> tuple[Draft, Verdict | None]:
@@ -129,20 +146,22 @@ def _chosen_model(draft: Draft) -> BaseModel | None:
 
 def _find_first(shown: Sequence[BaseModel]) -> BaseModel | None:
     """Return the model to begin with: one that can be trained here and has not ended."""
-    usable = [model for model in shown if _why_not(model) is None and not model.lifecycle.over]
-    return next((model for model in usable if model.name == FIRST_ON_AZURE), usable[0] if usable else None)
+    place = reads.find_connection()
+    if place is not None and place.costs_money:  # asked for by name: a list of thousands may not be there yet
+        asked = reads.read(base_models.get_base_model, FIRST_ON_AZURE, max_age_s=300.0)
+        if asked.value is None and asked.error is None:
+            return None
+        shown = [*([asked.value] if asked.value else []), *shown]
+    return next((model for model in shown if _why_not(model) is None and not model.lifecycle.over), None)
 
 
-def _draw_radio(draft: Draft, shown: list[BaseModel]) -> None:
-    pages = -(-len(shown) // _PER_PAGE)
-    here = st.session_state.get("models-page", 1) if pages > 1 else 1
-    here = min(max(1, here), pages)
-    part = shown[(here - 1) * _PER_PAGE : here * _PER_PAGE]
+def _draw_radio(draft: Draft, part: list[BaseModel], matches: int) -> None:
+    pages = -(-matches // catalogue.SCREENFUL)
     by_name = {model.name: model for model in part}
     field = fields.place(f"model-{draft.id}", draft.model, list(by_name))
     versions = {name: model.version for name, model in by_name.items()}
     st.radio(
-        words.plural(len(shown), "model"),
+        words.plural(matches, "model"),
         list(by_name),
         field.index,
         format_func=lambda name: words.plain(by_name[name].title),
@@ -152,14 +171,6 @@ def _draw_radio(draft: Draft, shown: list[BaseModel]) -> None:
     draw_error_of(field.name)
     if pages > 1:
         st.pagination(pages, key="models-page")
-
-
-def _passes(model: BaseModel, filters: Sequence[str]) -> bool:
-    return not (
-        ("Fine-tunable" in filters and not model.finetunable)
-        or ("Not retired" in filters and (model.lifecycle.archived or model.lifecycle.finetuning.is_over))
-        or ("Runs here" in filters and model.runs_on)
-    )
 
 
 def _why_not(model: BaseModel) -> str | None:

@@ -17,11 +17,13 @@ from core.azureml.connection import Connection, connect
 from core.azureml.polling import check_write, start_write
 from core.azureml.settings import local_settings
 from core.catalog import base_models, compute
+from core.catalog.kept import Wanted
 from core.errors import NotFound, QuotaExceeded, SignInFailed
 from core.home import Home
 from core.local.blobs import CONTAINER
 from core.local.profile import FILLERS
 from core.serving import endpoints
+from tests.catalogue import find_all, find_models
 from tests.local_server import LocalServer
 from tests.waiting import wait_until
 
@@ -51,15 +53,15 @@ def advance(server: LocalServer, seconds: float) -> None:
     assert answer.status_code == 200, answer.text
 
 
-def test_thousands_of_models_are_paged_and_the_known_ones_found(conn: Connection) -> None:
-    names = base_models._read_names(conn)
-    assert len(names) > FILLERS
-    found = {model.name: model for model in base_models.list_base_models(conn)}
-    assert set(found) <= set(base_models.KNOWN_MODELS)
-    assert len(found) > 8
-    assert all(model.task == base_models.CHAT_TASK for model in found.values())
-    assert "Phi-3-mini-4k-instruct" in [model.name for model in base_models.list_base_models(conn, "phi-3 mini 4k")]
-    assert base_models.list_base_models(conn, "no such model") == []
+def test_thousands_of_models_are_listed_and_those_found_that_can_be_tuned(conn: Connection) -> None:
+    found = find_all(conn, wanted=Wanted(tunable=True))
+    (registry,) = found.registries
+    assert (registry.state, registry.problem) == ("complete", "")
+    assert registry.listed > FILLERS
+    assert found.matches > 8
+    assert all(entry.model and entry.model.finetunable for entry in found.entries)
+    assert [model.name for model in find_models(conn, "phi-3 mini 4k")] == ["Phi-3-mini-4k-instruct"]
+    assert find_models(conn, "no such model") == []
 
 
 def test_both_publications_of_a_model_read_the_same(conn: Connection) -> None:

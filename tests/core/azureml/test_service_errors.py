@@ -239,6 +239,10 @@ def test_a_workspace_that_gives_no_answer_is_named_with_its_address() -> None:
 def test_the_pause_asked_for_is_told() -> None:
     assert answer(429, "TooManyRequests", "x", **{"Retry-After": "7"}).hint.startswith("Tunedeck waits 7 s")
     assert answer(429, "TooManyRequests", "x").hint.startswith("Tunedeck waits 20 s")
+    by_its_clock = {"Retry-After": "Sat, 28 Nov 2026 12:00:09 GMT", "Date": "Sat, 28 Nov 2026 12:00:00 GMT"}
+    dated = answer(429, "TooManyRequests", "x", **by_its_clock)
+    assert isinstance(dated, errors.Throttled)
+    assert dated.pause_s == 9.0
 
 
 def test_what_the_sdk_itself_refuses_is_the_operators_input() -> None:

@@ -6,9 +6,10 @@ import pytest
 
 from core.azureml.connection import Connection
 from core.catalog.base_models import CHAT_TASK as CHAT
-from core.catalog.base_models import get_base_model, list_base_models, to_base_model
+from core.catalog.base_models import get_base_model, to_base_model
 from core.errors import NotFound
 from tests import tiny_model
+from tests.catalogue import find_models
 
 A100, H100 = "Standard_NC24ads_A100_v4", "Standard_NC40ads_H100_v5"
 
@@ -35,7 +36,7 @@ def test_a_model_that_says_all_in_its_metadata_is_read_from_there() -> None:
 
 
 def test_the_registry_lists_what_trains_here_first(conn: Connection) -> None:
-    models = list_base_models(conn)
+    models = find_models(conn)
     assert models[0].name == tiny_model.NAME
     assert (models[0].runs_on, models[0].finetunable, models[0].finetune.source) == ("", True, "tag")
     assert models[0].defaults["per_device_train_batch_size"] == 4
@@ -51,8 +52,8 @@ def test_the_lessons_model_is_there_with_its_retirement(conn: Connection) -> Non
 
 
 def test_a_search_finds_by_parts_of_the_name(conn: Connection) -> None:
-    assert [model.name for model in list_base_models(conn, "MINI 4k")] == ["Phi-3-mini-4k-instruct"]
-    assert list_base_models(conn, "phi5") == []
+    assert [model.name for model in find_models(conn, "MINI 4k")] == ["Phi-3-mini-4k-instruct"]
+    assert find_models(conn, "phi5") == []
 
 
 def test_an_unknown_model_or_version_is_named(conn: Connection) -> None:
