@@ -1,10 +1,9 @@
-"""Sizes, computes and quota of a workspace, and what a model may be trained on. Creates and deletes nothing."""
+"""Sizes and computes of a workspace, and what a model may be trained on. Creates and deletes nothing."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -12,13 +11,12 @@ from typing import Any
 from core.azureml.connection import Connection
 from core.catalog.allow_list import AllowList
 from core.catalog.base_models import BaseModel
-from core.catalog.prices import Price, read_estimated_price, retail_price
+from core.catalog.prices import Price, Rates, read_estimated_prices, retail_prices
 
 # The lesson's list: refused where a model publishes no list of its own.
 DENIED_SIZES = ("standard_nc6", "standard_nc12", "standard_nc24", "standard_nc24r")
 _COMPUTE_API = "2023-08-01-preview"
 _SIZES_KEPT_S = 600
-_PRICES_AT_ONCE = 4
 _KINDS = {"amlcompute": "cluster", "computeinstance": "instance"}
 
 
@@ -34,6 +32,14 @@ class Size:
     price: Price
     supports_online: bool
     supports_training: bool
+    low_price: Price = field(default=Price(None))
+    """Of a low-priority node."""
+    low_priority: bool = True
+    """Whether it can be had at low priority."""
+
+    def price_at(self, *, low_priority: bool) -> Price:
+        """Return the price of a dedicated or a low-priority node."""
+        return self.low_price if low_priority else self.price
 
 
 @dataclass(frozen=True)
@@ -73,20 +79,6 @@ class Verdict:
     fix: str = ""
 
 
-@dataclass(frozen=True)
-class Quota:
-    """Cores of one family; `limit` None where the region enforces none."""
-
-    family: str
-    limit: int | None
-    used: int
-
-    @property
-    def free(self) -> int | None:
-        """Return the cores left, None where no limit is enforced."""
-        return None if self.limit is None else max(0, self.limit - self.used)
-
-
 def list_sizes(conn: Connection) -> list[Size]:
     """Return the sizes of the region, with the prices the workspace itself gives. Kept for ten minutes."""
 
@@ -111,10 +103,25 @@ def size_price(conn: Connection, size_name: str) -> Price:
 
 def price_of(conn: Connection, size: Size) -> Price:
     """Return a size's list price in the workspace's region: the workspace's own answer, else the retail price API."""
-    if size.price.per_hour is not None or not conn.costs_money:
-        return size.price
+    return _priced(conn, [size])[0].price
+
+
+def _priced(conn: Connection, sizes: Sequence[Size]) -> list[Size]:
+    """Return the sizes with their list prices; the price list is asked where the workspace does not say."""
+    asked = [size.name for size in sizes if size.price.per_hour is None or size.low_price.per_hour is None]
+    if not asked or not conn.costs_money:
+        return list(sizes)
     region = conn.remember("region", lambda: conn.facts().region, _SIZES_KEPT_S)
-    return retail_price(conn, region, size.name)
+    found = retail_prices(conn, region, asked)
+    return [_with_rates(size, found.get(size.name)) for size in sizes]
+
+
+def _with_rates(size: Size, rates: Rates | None) -> Size:
+    if rates is None:
+        return size
+    price = size.price if size.price.per_hour is not None else rates.dedicated
+    low_price = size.low_price if size.low_price.per_hour is not None else rates.low_priority
+    return replace(size, price=price, low_price=low_price)
 
 
 def list_computes(conn: Connection) -> list[Compute]:
@@ -141,22 +148,6 @@ def get_compute(conn: Connection, name: str) -> Compute:
     return _to_compute(conn, answer.json(), list_sizes(conn))
 
 
-def list_quota(conn: Connection) -> list[Quota]:
-    """Return the core quota of each family."""
-    found = conn.call("read", "the quota of the region", lambda: list(conn.workspace.compute.list_usage()))
-    return [_to_quota(vars(usage)) for usage in found]
-
-
-def find_quota(quotas: Sequence[Quota], size: Size) -> Quota | None:
-    """Return the quota that counts the dedicated cores of a size's family."""
-    family = _letters(size.family)
-    for quota in quotas:
-        name = _letters(quota.family)
-        if family and (name == family or (name.startswith(family) and "dedicated" in name)):
-            return quota
-    return None
-
-
 def list_allowed_sizes(sizes: Sequence[Size], allow_list: AllowList, *, online: bool = False) -> list[Size]:
     """Return the sizes of the region that a model's list permits, cheapest known price first."""
     permitted = [
@@ -169,26 +160,12 @@ def list_allowed_sizes(sizes: Sequence[Size], allow_list: AllowList, *, online: 
 
 
 def with_prices(conn: Connection, sizes: Sequence[Size]) -> list[Size]:
-    """Return the sizes with their list prices, cheapest known price first. One request for each price not kept yet."""
-    with ThreadPoolExecutor(_PRICES_AT_ONCE) as pool:
-        prices = list(pool.map(lambda size: price_of(conn, size), sizes))
-    priced = [replace(size, price=price) for size, price in zip(sizes, prices, strict=True)]
-    return sorted(priced, key=_cheapest_first)
+    """Return the sizes with their list prices, cheapest known price first."""
+    return sorted(_priced(conn, sizes), key=_cheapest_first)
 
 
 def _cheapest_first(size: Size) -> tuple[bool, float, str]:
     return size.price.per_hour is None, size.price.per_hour or 0.0, size.name
-
-
-def suggest_size(sizes: Sequence[Size], quotas: Sequence[Quota]) -> Size:
-    """Return the size to begin with: one that the quota has cores for; the largest where all are free, else the first.
-
-    sizes: as `list_allowed_sizes` gives them, at least one.
-    """
-    quota_of = {size.name: find_quota(quotas, size) for size in sizes}
-    frees = {name: quota.free for name, quota in quota_of.items() if quota and quota.free is not None}
-    fitting = [size for size in sizes if frees.get(size.name, size.cores) >= size.cores] or sizes
-    return max(fitting, key=lambda size: size.cores) if all(size.price.is_free for size in fitting) else fitting[0]
 
 
 def check_size(
@@ -261,15 +238,18 @@ def _problem_of_size(compute: Compute, model: BaseModel, sizes: Sequence[Size]) 
 
 def _to_size(wire: Mapping[str, Any]) -> Size:
     kinds = {str(kind).lower() for kind in wire.get("supportedComputeTypes") or []}
+    rates = read_estimated_prices(wire.get("estimatedVMPrices"))
     return Size(
         name=str(wire["name"]),
         family=str(wire.get("family") or ""),
         cores=int(wire.get("vCPUs") or 0),
         memory_gib=float(wire.get("memoryGB") or 0.0),
         gpus=int(wire.get("gpus") or 0),
-        price=read_estimated_price(wire.get("estimatedVMPrices")),
+        price=rates.dedicated,
         supports_online="mir" in kinds,
         supports_training=not kinds or bool(kinds & {"amlcompute", "computeinstance"}),
+        low_price=rates.low_priority,
+        low_priority=wire.get("lowPriorityCapable") is not False,
     )
 
 
@@ -284,7 +264,7 @@ def _to_compute(conn: Connection, body: Mapping[str, Any], sizes: Sequence[Size]
     kind = _kind_of(body)
     size = find_size(sizes, str(inner.get("vmSize") or ""))
     low_priority = str(inner.get("vmPriority") or "").lower() == "lowpriority"
-    price = price_of(conn, size) if size and not low_priority else Price(None)
+    price = _priced(conn, [size])[0].price_at(low_priority=low_priority) if size else Price(None)
     instance = kind == "instance"
     return Compute(
         name=str(body.get("name") or ""),
@@ -326,18 +306,6 @@ def _read_errors(*lists: Any) -> list[str]:
         if text and text not in found:
             found.append(text)
     return found
-
-
-def _to_quota(wire: Mapping[str, Any]) -> Quota:
-    name = wire.get("name") or {}
-    value = name.get("value") if isinstance(name, Mapping) else getattr(name, "value", name)
-    limit = int(wire.get("limit", -1))
-    # -1 is answered for low-priority families: not enforced here, which is not the same as unlimited.
-    return Quota(str(value or ""), None if limit < 0 else limit, int(wire.get("currentValue") or 0))
-
-
-def _letters(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def _seconds(duration: Any) -> int | None:

@@ -7,8 +7,9 @@ import math
 import os
 import threading
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ _RETAIL_API = "2023-01-01-preview"
 _CACHE_S = 24 * 3600
 _MISS_CACHE_S = 600
 _MOST_PAGES = 5
+_SIZES_AT_ONCE = 20  # some six entries each; a page holds a hundred, and an address two thousand letters
+_REQUESTS_AT_ONCE = 4
 _cache_lock = threading.Lock()
 
 
@@ -32,6 +35,8 @@ class Price:
     per_hour: float | None
     currency: str = "USD"
     source: str = "unknown"
+    why: str = field(default="", compare=False)
+    """Why it is not known, a sentence."""
 
     @property
     def words(self) -> str:
@@ -46,6 +51,14 @@ class Price:
     def times(self, nodes: int) -> Price:
         """Return the price of several nodes."""
         return self if self.per_hour is None else Price(self.per_hour * nodes, self.currency, self.source)
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What an hour of a size costs, as a dedicated node and as one of low priority."""
+
+    dedicated: Price = Price(None)
+    low_priority: Price = Price(None)
 
 
 @dataclass(frozen=True)
@@ -97,73 +110,104 @@ def total_per_hour(prices: Iterable[Price]) -> tuple[Price, int]:
     return Price(total, currency, "workspace"), len(prices) - len(same)
 
 
-def read_estimated_price(answer: Mapping[str, Any] | None) -> Price:
-    """Return the price in a vmSizes entry's `estimatedVMPrices`: Linux, dedicated."""
-    values = (answer or {}).get("values") or []
-    per_unit = (answer or {}).get("unitOfMeasure", "OneHour")
-    for value in values:
-        if (
-            per_unit == "OneHour"
-            and str(value.get("osType", "")).lower() == "linux"
-            and str(value.get("vmTier", "")).lower() == "standard"
-            and isinstance(value.get("retailPrice"), int | float)
-        ):
-            return Price(float(value["retailPrice"]), str((answer or {}).get("billingCurrency", "USD")), "workspace")
-    return Price(None)
+def read_estimated_prices(answer: Mapping[str, Any] | None) -> Rates:
+    """Return the prices in a vmSizes entry's `estimatedVMPrices`: Linux."""
+    found = {"standard": Price(None), "lowpriority": Price(None)}
+    answer = answer or {}
+    for value in answer.get("values") or [] if answer.get("unitOfMeasure", "OneHour") == "OneHour" else []:
+        tier, amount = str(value.get("vmTier", "")).lower(), value.get("retailPrice")
+        if str(value.get("osType", "")).lower() == "linux" and tier in found and isinstance(amount, int | float):
+            found[tier] = Price(float(amount), str(answer.get("billingCurrency", "USD")), "workspace")
+    return Rates(found["standard"], found["lowpriority"])
 
 
-def retail_price(conn: Connection, region: str, size_name: str) -> Price:
-    """Return what the cloud's public price list says, kept for a day; unknown where there is none or it does not say.
+def retail_prices(conn: Connection, region: str, size_names: Sequence[str]) -> dict[str, Rates]:
+    """Return what the cloud's public price list says of sizes, kept for a day; unknown, with why, where it does not.
 
-    A workspace that bills nobody is not looked up.
+    A workspace that bills nobody is not looked up. Sizes are asked for some at a time.
     """
-    if not conn.costs_money or not conn.cloud.prices:
-        return Price(None)
-    key = f"{region.lower()}/{size_name.lower()}"
-    kept = _read_cache().get(key)
-    # One from a time to come was kept before the clock was set back.
-    if kept and 0 <= time.time() - kept["at"] < (_CACHE_S if kept["per_hour"] is not None else _MISS_CACHE_S):
-        return Price(kept["per_hour"], kept["currency"], "retail" if kept["per_hour"] is not None else "unknown")
-    try:
-        found = _ask_retail(conn, region, size_name)
-    except TunedeckError:
-        found = Price(None)  # a price list that does not answer hides no resource: it says "price unknown"
-    _write_cache(key, found)
+    if not conn.costs_money:
+        return {}
+    if not conn.cloud.prices:
+        silent = Price(None, why="This cloud has no public price list.")
+        return dict.fromkeys(size_names, Rates(silent, silent))
+    kept = _read_cache()
+    found = {name: rates for name in size_names if (rates := _find_kept(kept, region, name))}
+    missing = [name for name in dict.fromkeys(size_names) if name not in found]
+    parts = [missing[start : start + _SIZES_AT_ONCE] for start in range(0, len(missing), _SIZES_AT_ONCE)]
+    with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as pool:
+        for part in pool.map(lambda names: _ask_retail(conn, region, names), parts):
+            found |= part
+    if missing:
+        _write_cache({_key(region, name): _to_entry(found[name]) for name in missing})
     return found
 
 
-def _ask_retail(conn: Connection, region: str, size_name: str) -> Price:
-    """Ask the price list; its filter tells upper from lower case, so the size's own spelling is needed."""
+def _ask_retail(conn: Connection, region: str, size_names: Sequence[str]) -> dict[str, Rates]:
+    """Ask the price list; its filter tells upper from lower case, so the sizes' own spelling is needed."""
+    sizes = " or ".join(f"armSkuName eq '{name}'" for name in size_names)
     wanted = (
-        f"serviceName eq 'Virtual Machines' and armRegionName eq '{region}' "
-        f"and armSkuName eq '{size_name}' and priceType eq 'Consumption'"
+        f"serviceName eq 'Virtual Machines' and armRegionName eq '{region}' and ({sizes}) "
+        "and priceType eq 'Consumption'"
     )
     url: str | None = os.environ.get(RETAIL_URL_VARIABLE, conn.cloud.prices)
     params: dict[str, str] | None = {"api-version": _RETAIL_API, "$filter": wanted}
     items: list[Mapping[str, Any]] = []
-    for _ in range(_MOST_PAGES):
-        answer = conn.http(
-            "GET", str(url), params=params, authenticated=False, what="the price list", timeout_s=5
-        ).json()
-        items += answer.get("Items", [])
-        url, params = answer.get("NextPageLink"), None
-        if not url:
-            break
-    return pick_retail_price(items)
+    try:
+        for _ in range(_MOST_PAGES):
+            answer = conn.http(
+                "GET", str(url), params=params, authenticated=False, what="the price list", timeout_s=5
+            ).json()
+            items += answer.get("Items", [])
+            url, params = answer.get("NextPageLink"), None
+            if not url:
+                break
+    except TunedeckError as error:  # a price list that does not answer hides no resource: it says "price unknown"
+        silent = Price(None, why=f"Azure's price list could not be read: {error.message}")
+        return dict.fromkeys(size_names, Rates(silent, silent))
+    return {name: pick_rates([item for item in items if item.get("armSkuName") == name]) for name in size_names}
 
 
-def pick_retail_price(items: Iterable[Mapping[str, Any]]) -> Price:
-    """Return the dedicated Linux price among a size's entries: not Spot, not low priority, not Windows, per hour."""
-    prices = [
-        Price(float(item["retailPrice"]), str(item.get("currencyCode", "USD")), "retail")
-        for item in items
-        if item.get("unitOfMeasure") == "1 Hour"
-        and item.get("type") == "Consumption"
-        and not any(word in f"{item.get('meterName')} {item.get('skuName')}" for word in ("Spot", "Low Priority"))
-        and "Windows" not in str(item.get("productName"))
-        and float(item.get("retailPrice") or 0) > 0
-    ]
-    return max(prices, key=lambda price: price.per_hour or 0.0, default=Price(None))
+def pick_rates(items: Iterable[Mapping[str, Any]]) -> Rates:
+    """Return the Linux prices among a size's entries: not Spot, not Windows, per hour."""
+    dedicated: list[Price] = []
+    low: list[Price] = []
+    for item in items:
+        named = f"{item.get('meterName')} {item.get('skuName')}"
+        if (
+            item.get("unitOfMeasure") == "1 Hour"
+            and item.get("type") == "Consumption"
+            and "Spot" not in named
+            and "Windows" not in str(item.get("productName"))
+            and float(item.get("retailPrice") or 0) > 0
+        ):
+            price = Price(float(item["retailPrice"]), str(item.get("currencyCode", "USD")), "retail")
+            (low if "Low Priority" in named else dedicated).append(price)
+    nothing = Price(None, why="Neither the workspace nor Azure's price list names a price for it in this region.")
+    return Rates(*(max(found, key=lambda price: price.per_hour or 0.0, default=nothing) for found in (dedicated, low)))
+
+
+def _key(region: str, size_name: str) -> str:
+    return f"{region}/{size_name}".lower()
+
+
+def _find_kept(cache: Mapping[str, Any], region: str, size_name: str) -> Rates | None:
+    """Return prices that were kept, None where they are too old; what is not known is asked for again soon."""
+    entry = cache.get(_key(region, size_name)) or {}
+    if "low_priority" not in entry:
+        return None
+    good_s = _CACHE_S if entry["per_hour"] is not None else _MISS_CACHE_S
+    if not 0 <= time.time() - entry["at"] < good_s:  # one from a time to come was kept before the clock was set back
+        return None
+    unknown = Price(None, entry["currency"], why=entry["why"])
+    amounts = (entry["per_hour"], entry["low_priority"])
+    return Rates(*(unknown if each is None else Price(each, entry["currency"], "retail") for each in amounts))
+
+
+def _to_entry(rates: Rates) -> dict[str, Any]:
+    price, low = rates.dedicated, rates.low_priority
+    amounts = {"per_hour": price.per_hour, "low_priority": low.per_hour}
+    return {**amounts, "currency": price.currency, "why": price.why or low.why, "at": time.time()}
 
 
 def _cache_path() -> Path:
@@ -178,10 +222,9 @@ def _read_cache() -> dict[str, Any]:
     return kept if isinstance(kept, dict) else {}
 
 
-def _write_cache(key: str, price: Price) -> None:
+def _write_cache(entries: Mapping[str, Any]) -> None:
     with _cache_lock:
-        entry = {"per_hour": price.per_hour, "currency": price.currency, "at": time.time()}
-        home.write_atomically(_cache_path(), json.dumps({**_read_cache(), key: entry}))
+        home.write_atomically(_cache_path(), json.dumps({**_read_cache(), **entries}))
 
 
 def _mark(currency: str) -> str:

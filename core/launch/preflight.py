@@ -7,18 +7,8 @@ from dataclasses import dataclass, replace
 from core.azureml.connection import Connection, Room
 from core.azureml.settings import Settings
 from core.catalog.base_models import BaseModel, get_base_model
-from core.catalog.compute import (
-    Compute,
-    Quota,
-    Size,
-    Verdict,
-    check_compute,
-    find_quota,
-    find_size,
-    get_compute,
-    list_quota,
-    list_sizes,
-)
+from core.catalog.compute import Compute, Size, Verdict, check_compute, find_size, get_compute, list_sizes
+from core.catalog.quota import Quota, claim_nodes, list_quota
 from core.dataset import ChatDataset, count_tokens_with, find_dataset, find_tokenizer
 from core.engine.memory_estimate import ModelShape, read_shape
 from core.errors import AccessDenied, BadInput, NotFound, TunedeckError
@@ -49,7 +39,8 @@ class LaunchFacts:
     inputs: tuple[str, ...] | None
     """The component's, None where it may not be read."""
     size: Size | None
-    quota: Quota | None
+    quota: tuple[Quota, ...]
+    """All limits of the region."""
     quota_problem: str
     """Why the quota is not known."""
     room: Room | None
@@ -75,7 +66,7 @@ def read_facts(conn: Connection, model: str, model_version: str, compute: str, d
     folder, sizes = find_tokenizer(base.name, base.version), list_sizes(conn)
     size = find_size(sizes, node.size)
     inputs, access = _read_component(conn)
-    quota, problem = _read_quota(conn, size)
+    quota, problem = _read_quota(conn)
     return LaunchFacts(
         settings=conn.settings,
         here=conn.cloud.is_local,
@@ -196,16 +187,16 @@ def check_nodes(compute: Compute, wanted: int) -> Check | None:
     return Check("Nodes", FAILED, detail, "Use fewer nodes, or a cluster that can have as many.")
 
 
-def _read_quota(conn: Connection, size: Size | None) -> tuple[Quota | None, str]:
+def _read_quota(conn: Connection) -> tuple[tuple[Quota, ...], str]:
     try:
-        return (find_quota(list_quota(conn), size) if size else None), ""
+        return tuple(list_quota(conn)), ""
     except TunedeckError as error:
-        return None, error.message
+        return (), error.message
 
 
 def _check_quota(facts: LaunchFacts, nodes: int) -> Check | None:
     """Cores are needed only for nodes that do not stand yet."""
-    size, quota = facts.size, facts.quota
+    size = facts.size
     if size is None:
         return None
     if facts.quota_problem:
@@ -213,12 +204,14 @@ def _check_quota(facts: LaunchFacts, nodes: int) -> Check | None:
             "Quota", WARNING, f"The quota could not be read: {facts.quota_problem}", "The start may be refused."
         )
     missing = max(0, nodes - (facts.compute.nodes or 0))
-    if quota is None or quota.free is None or not missing:
-        return Check("Quota", OK, "No limit applies" if not missing or quota is None else "Not enforced here")
-    if quota.free < size.cores * missing:
-        detail = f"{quota.family}: needs {size.cores * missing} cores, {quota.free} free."
-        return Check("Quota", FAILED, detail, "Ask for quota, or pick another compute.")
-    return Check("Quota", OK, f"{quota.family}: {quota.free} cores free")
+    claim = claim_nodes(facts.quota, size, missing, low_priority=facts.compute.low_priority)
+    if not missing:
+        return Check("Quota", OK, "Its nodes stand already")
+    if claim.fits is None:
+        return Check("Quota", WARNING, claim.words, "The nodes may never come. Ask for quota first.")
+    if not claim.fits:
+        return Check("Quota", FAILED, claim.words, "Ask for quota, or pick another compute.")
+    return Check("Quota", OK, claim.words)
 
 
 def estimate_bytes(model: BaseModel, recipe: Recipe) -> int | None:

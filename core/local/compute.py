@@ -40,6 +40,11 @@ class Compute(Scale, Provisioned):
         """Return its ARM id."""
         return answers.arm_id("computes", self.name)
 
+    @property
+    def low_priority(self) -> bool:
+        """Tell whether its nodes are those that may be taken away; the SDK writes "Lowpriority"."""
+        return self.priority.lower() == "lowpriority"
+
     def scaled(self, scale: Scale) -> Compute:
         """Return this compute with another scale."""
         return replace(self, min_nodes=scale.min_nodes, max_nodes=scale.max_nodes, idle_time=scale.idle_time)

@@ -6,6 +6,7 @@
     runner.py    who carries it out: a thread of the dashboard, or `python -m core.operations run`
     turns.py     whose turn it is where two are about the same thing
     everything.py    what exists and what is being made
+    starts.py    when a machine of each size last came
 
 A page calls one `start_…` function and draws `find_operation(id)` until it is finished.
 """
@@ -27,6 +28,7 @@ from core.operations.ledger import (
 )
 from core.operations.records import Operation, OperationState, Step, StepState
 from core.operations.runner import start_runner
+from core.operations.starts import list_starts
 from core.operations.teardown import start_teardown
 from core.operations.traffic import start_set_traffic
 
@@ -46,6 +48,7 @@ __all__ = [
     "list_everything",
     "list_operations",
     "list_receipts",
+    "list_starts",
     "retry_operation",
     "start_cancel",
     "start_create_compute",

@@ -28,6 +28,8 @@ class CreateCompute(Change, stored_as="create_compute"):
     idle_s: int = 900
     """For how long an idle node is kept."""
     delete_at: datetime | None = None
+    low_priority: bool = False
+    """Whether its nodes are cheaper ones that Azure may take away."""
 
     def _list_steps(self) -> tuple[StepSpec[Work[CreateCompute]], ...]:
         return (
@@ -44,13 +46,16 @@ def start_create_compute(
     max_nodes: int = 1,
     idle_s: int = 900,
     delete_at: datetime | None = None,
+    *,
+    low_priority: bool = False,
 ) -> Operation:
     """Record a new cluster. `subject` is its name."""
     if not 3 <= len(name) <= 24 or not name[0].isalpha() or not all(c.isalnum() or c == "-" for c in name):
         raise BadInput(f"'{name}' cannot be a compute's name.", "3 to 24 letters, digits, hyphens; letter first.")
     if not 0 <= min_nodes <= max_nodes or max_nodes < 1:
         raise BadInput(f"{min_nodes} to {max_nodes} nodes is not a range.", "Use 0 to 1 for one run at a time.")
-    return Ledger().start(connection, CreateCompute(name, size, min_nodes, max_nodes, idle_s, delete_at))
+    change = CreateCompute(name, size, min_nodes, max_nodes, idle_s, delete_at, low_priority)
+    return Ledger().start(connection, change)
 
 
 def _create(work: Work[CreateCompute]) -> Outcome:
@@ -93,6 +98,7 @@ def _send(work: Work[CreateCompute]) -> None:
         min_instances=change.min_nodes,
         max_instances=change.max_nodes,
         idle_time_before_scale_down=change.idle_s,
+        tier="low_priority" if change.low_priority else "dedicated",
         tags={**work.tags, **tags.delete_at_tag(change.delete_at)},
     )
     begin = work.conn.workspace.compute.begin_create_or_update

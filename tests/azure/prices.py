@@ -11,16 +11,19 @@ PER_HOUR = {
     "Standard_NC24ads_A100_v4": 3.673,
     "Standard_NC48ads_A100_v4": 7.346,
     "Standard_NC96ads_A100_v4": 14.692,
+    "Standard_NC40ads_H100_v5": 6.98,
+    "Standard_ND96amsr_A100_v4": 32.77,
     "Standard_DS3_v2": 0.229,
 }
 
 
 def answer_prices(wanted: str) -> Answer:
-    """Answer a filter such as "armSkuName eq 'Standard_DS3_v2' and armRegionName eq 'eastus' and …"."""
-    asked = dict(re.findall(r"(\w+) eq '([^']*)'", wanted))
-    size = asked.get("armSkuName", "")
-    price = PER_HOUR.get(size)  # the list's filter tells upper from lower case
-    entries = [] if price is None else _entries(size, price, asked.get("armRegionName", ""))
+    """Answer a filter such as "armRegionName eq 'eastus' and (armSkuName eq 'Standard_DS3_v2' or …) and …"."""
+    asked = re.findall(r"(\w+) eq '([^']*)'", wanted)
+    region = dict(asked).get("armRegionName", "")
+    # The list's filter tells upper from lower case.
+    sizes = [value for name, value in asked if name == "armSkuName" and value in PER_HOUR]
+    entries = [entry for size in sizes for entry in _entries(size, PER_HOUR[size], region)]
     return Answer.of({"BillingCurrency": "USD", "Items": entries, "NextPageLink": None, "Count": len(entries)})
 
 

@@ -9,6 +9,8 @@ import pytest
 
 from core.azureml.access import check_access
 from core.catalog import compute
+from core.catalog.matrix import list_offers
+from core.catalog.quota import list_quota
 from core.errors import BadInput
 from core.operations import list_receipts, start_create_compute, start_deploy, start_launch, start_teardown
 from core.runs import jobs
@@ -55,11 +57,12 @@ def test_a_model_is_found_tuned_served_asked_and_taken_down_with_its_price_besid
 def pick_a_compute(walk: Walk) -> None:
     (model,) = find_models(walk.conn, "tiny")
     assert (model.name, model.runs_on, model.finetunable) == (NAME, "", True)
-    sizes = compute.list_allowed_sizes(compute.list_sizes(walk.conn), model.finetune)
-    prices = {size.name: compute.price_of(walk.conn, size) for size in sizes}
-    assert {name: price.per_hour for name, price in prices.items()} == {name: PER_HOUR[name] for name in prices}
-    picked = compute.suggest_size(sizes, compute.list_quota(walk.conn))
-    assert (picked.name, prices[picked.name].words) == (SIZE, "$3.67/h")
+    allowed = compute.list_allowed_sizes(compute.list_sizes(walk.conn), model.finetune)
+    sizes = compute.with_prices(walk.conn, allowed)
+    assert {size.name: size.price.per_hour for size in sizes} == {size.name: PER_HOUR[size.name] for size in sizes}
+    offers = list_offers(sizes, model.finetune, list_quota(walk.conn), model.name)
+    picked = offers[0].size
+    assert (picked.name, picked.price.words, offers[0].why_not) == (SIZE, "$3.67/h", "")
     until = datetime.now(UTC) + timedelta(hours=8)
     walk.finish(start_create_compute(walk.conn.alias, COMPUTE, picked.name, delete_at=until))
     made = compute.get_compute(walk.conn, COMPUTE)

@@ -10,10 +10,11 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from core.home import LOCATION
+from core.home import LOCATION, SUBSCRIPTION_ID
 from core.local import quota
 from core.local.compute import Compute, Scale
 from core.local.machine import Machine, Size
+from core.local.profile import LOW_PRIORITY_CORES
 from core.local.provisioned import ProvisioningState
 from core.local.wire import answers
 from core.local.wire.answers import PROVIDER, PROVIDER_PATH, WORKSPACE_PATH, route
@@ -137,15 +138,20 @@ def list_usages(request: Request) -> dict[str, Any]:
     workspace = workspace_of(request)
     machine = workspace.machine
     used = {size.family: 0 for size in machine.sizes}
+    low = dict(used)
     for compute in Compute.list_all(workspace.store):
         size = machine.find_size(compute.size)
         if size is not None and compute.state.ready:
-            used[size.family] += size.cores * _count_nodes(workspace, compute)
+            count = low if compute.low_priority else used
+            count[size.family] += size.cores * _count_nodes(workspace, compute)
     limits = {family: machine.quota_of(family) for family in used}
     total = sum(limits.values()) if workspace.profile.is_azure else machine.quota
     rows = [("Total Cluster Dedicated Regional vCPUs", "dedicatedCores", sum(used.values()), total)]
     rows += [(family, "vmFamily", count, limits[family]) for family, count in used.items()]
     rows += [("Total Online Endpoint vCPUs", "onlineEndpointCores", quota.deployed_cores(workspace), total)]
+    if workspace.profile.is_azure:  # a family's two rows have one name there, and differ in their type
+        rows += [("TotalLowPriorityCores", "lowPriorityCores", sum(low.values()), LOW_PRIORITY_CORES)]
+        rows += [(family, "vmFamily/lowPriorityCores", count, -1) for family, count in low.items()]
     return answers.paged(request, [_usage_to_wire(*row) for row in rows])
 
 
@@ -331,7 +337,7 @@ def _size_to_wire(size: Size) -> dict[str, Any]:
 
 def _usage_to_wire(name: str, sort: str, used: int, limit: int) -> dict[str, Any]:
     return {
-        "id": f"{answers.workspace_id()}/usages/{name.replace(' ', '_')}",
+        "id": f"/subscriptions/{SUBSCRIPTION_ID}/usages/{name.replace(' ', '_')}",
         "type": f"{PROVIDER}/{sort}/usages",
         "name": {"value": name, "localizedValue": name},
         "currentValue": used,

@@ -102,13 +102,14 @@ def open_dialog(key: str) -> None:
     ui().open_dialog = key
 
 
-def drawer(key: str, title: str, draw: Callable[[], None], *, icon: str = "") -> None:
+def drawer(key: str, title: str, draw: Callable[[], None], *, icon: str = "", wide: bool = False) -> None:
     """Draw a panel at the side while `open_dialog(key)` holds."""
     if ui().open_dialog != key:
         return
 
     @st.dialog(
         title,
+        width="medium" if wide else "small",
         position="right",
         icon=f":material/{icon}:" if icon else None,
         on_dismiss=close_dialog,

@@ -9,7 +9,7 @@ import streamlit as st
 from core import operations
 from core.azureml import tags
 from core.azureml.connection import Connection
-from core.catalog import compute
+from core.catalog import compute, quota
 from core.catalog.compute import Size
 from core.operations import Operation
 from core.serving import endpoints
@@ -53,11 +53,12 @@ def draw_instances(size: Size | None, *, key: str, running: int = 1) -> int:
         return count
     if count > 1:
         st.caption(words.plain(f"{count} × {size.price.words} = {size.price.times(count).words}"))
-    quota = compute.find_quota(reads.read(compute.list_quota, max_age_s=60.0).value or (), size)
-    if quota is not None and quota.free is not None:
-        needed = size.cores * count
-        mark = ":material/error: " if needed > quota.free else ""
-        st.caption(mark + words.plain(f"Quota {quota.family}: needs {needed} cores, {quota.free} free."))
+    limits = reads.read(quota.list_quota, max_age_s=60.0).value
+    if limits is not None:
+        here = reads.find_connection()
+        claim = quota.claim_deployment(limits, size, count, reserved=bool(here and here.costs_money))
+        mark = ":material/error: " if claim.fits is False else ""
+        st.caption(mark + words.plain(f"Quota for {claim.words}"))
     return count
 
 

@@ -10,8 +10,10 @@ import streamlit as st
 
 from core import operations
 from core.catalog import compute as computing
+from core.catalog import quota as quotas
 from core.catalog.base_models import BaseModel
-from core.catalog.compute import Quota, Size
+from core.catalog.compute import Size
+from core.catalog.matrix import Offer, list_offers, suggest_offer
 from core.catalog.prices import Price
 from core.errors import BadInput
 from core.launch.drafts import Draft
@@ -21,10 +23,12 @@ from pages.parts.kit.action import action, close_dialog, drawer, open_dialog
 from pages.parts.kit.live import live
 from pages.parts.kit.state import ui
 from pages.parts.kit.steps import draw_operation
+from pages.parts.setup import size_matrix
 
-_KEY = "create-compute"
+_KEY, _PICK = "create-compute", "compute-matrix"
 _NAME = r"[a-zA-Z][a-zA-Z0-9-]{1,22}[a-zA-Z0-9]"
 LIFETIMES = {"1 h": 1, "8 h": 8, "1 day": 24, "Never": None}
+_DEDICATED, _LOW = "Dedicated", "Low priority"
 
 
 def look_for_new(draft: Draft) -> None:
@@ -37,12 +41,14 @@ def look_for_new(draft: Draft) -> None:
 
 def draw(draft: Draft, model: BaseModel, sizes: Sequence[Size], taken: Collection[str]) -> None:
     """Draw the button, the drawer while it is open, and how far the last creation is. taken: names that exist."""
-    allowed = computing.list_allowed_sizes(sizes, model.finetune)
-    usable = reads.read(computing.with_prices, tuple(allowed), max_age_s=3600.0).value or allowed
-    reads.read(computing.list_quota, max_age_s=60.0)  # known by the time the drawer opens
-    off = "" if usable else "This region has no size that the model permits."
+    listed = [offer.size for offer in list_offers(sizes, model.finetune, (), model.name)]
+    priced = reads.read(computing.with_prices, tuple(listed), max_age_s=600.0).value or listed
+    reads.read(quotas.list_quota, max_age_s=60.0)  # known by the time the drawer opens
+    permitted = computing.list_allowed_sizes(listed, model.finetune)
+    off = "" if permitted else "This region has no size that the model permits."
     action("Create compute", open_dialog, _KEY, key="open-create-compute", icon="add", off=off)
-    drawer(_KEY, "Create compute", lambda: _draw_form(draft, usable, taken), icon="memory")
+    billed = _billed(draft)
+    drawer(_KEY, "Create compute", lambda: _draw_form(draft, model, priced, taken, billed), icon="memory", wide=billed)
     if operation := _latest(draft):
         live(
             lambda: _draw_progress(operation.id),
@@ -70,45 +76,81 @@ def _draw_progress(operation_id: str) -> object:
     return found.state
 
 
-def _draw_form(draft: Draft, usable: Sequence[Size], taken: Collection[str]) -> None:
-    first = computing.suggest_size(usable, reads.read(computing.list_quota, max_age_s=60.0).value or ())
+def _draw_form(draft: Draft, model: BaseModel, priced: Sequence[Size], taken: Collection[str], billed: bool) -> None:
+    low_priority = billed and _choose_low_priority()
+    maximum, minimum = _choose_nodes(billed)
+    limits = size_matrix.read_quota()
+    if limits is None:
+        return
+    offers = list_offers(priced, model.finetune, limits, model.name, nodes=maximum, low_priority=low_priority)
+    if not offers:
+        st.text("No size of this region can be had at low priority.")
+        return
+    offer = size_matrix.choose(offers, _PICK) if billed else _choose_size(offers)
     st.text_input(
         "Name",
-        value=_suggest(first, taken),
+        value=_suggest(offers[0].size, taken),
         key="compute-name",
         autocomplete="off",
         validate=(f"^{_NAME}$", "3 to 24 letters, digits, hyphens; letter first."),
     )
-    names = [size.name for size in usable]
-    picked = st.selectbox(
-        "Size",
-        names,
-        index=names.index(first.name),
-        format_func=lambda name: _describe(usable, name),
-        key="compute-size",
-    )
-    size = next(found for found in usable if found.name == picked)
-    with st.container(horizontal=True):
-        maximum = st.number_input("Most nodes", min_value=1, max_value=16, value=1, key="compute-nodes")
-        st.number_input("Idle minutes before it shrinks", 1, 240, 15, key="compute-idle")
-    st.caption("Least nodes: 0. Without work it shrinks to nothing and costs nothing.")
-    billed = _billed(draft)
     st.segmented_control(
         "Delete it after", list(LIFETIMES), default="8 h" if billed else "Never", required=True, key="compute-lifetime"
     )
-    price = size.price
-    draw_price(price, billed)
-    problem = _quota_problem(size, int(maximum))
-    label = "Create compute"
+    draw_price(offer.price, billed)
+    _draw_button(draft, offers, offer, maximum, minimum, billed)
+
+
+def _choose_low_priority() -> bool:
+    chosen = st.segmented_control("Nodes", (_DEDICATED, _LOW), default=_DEDICATED, required=True, key="compute-tier")
+    if chosen == _LOW:
+        st.caption(
+            "Azure takes such a node away whenever it needs it: the run waits for another, begins again, and may lose "
+            "what it had learned. A job may stay on them for 7 days. An endpoint cannot use them."
+        )
+    return chosen == _LOW
+
+
+def _choose_nodes(billed: bool) -> tuple[int, int]:
+    """Return the most and the fewest nodes."""
+    with st.container(horizontal=True):
+        maximum = int(st.number_input("Most nodes", min_value=1, max_value=16, value=1, key="compute-nodes"))
+        minimum = int(st.number_input("Fewest nodes", 0, maximum, 0, key="compute-least")) if billed else 0
+        st.number_input("Idle minutes before it shrinks", 1, 240, 15, key="compute-idle")
+    if not minimum:
+        st.caption("Fewest nodes: 0. Without work it shrinks to nothing and costs nothing.")
+    return maximum, minimum
+
+
+def _choose_size(offers: Sequence[Offer]) -> Offer:
+    by_name = {offer.size.name: offer for offer in offers}
+    picked = st.selectbox(
+        "Size",
+        list(by_name),
+        index=list(by_name).index(suggest_offer(offers).size.name),
+        format_func=lambda name: _describe(by_name[name]),
+        key="compute-size",
+    )
+    st.caption(words.plain(f"Quota for {by_name[picked].claim.words}"))
+    return by_name[picked]
+
+
+def _draw_button(draft: Draft, offers: Sequence[Offer], offer: Offer, maximum: int, minimum: int, billed: bool) -> None:
+    problem, label = offer.why_not, "Create compute"
     if billed:
-        most = price.times(int(maximum)).words
+        most = offer.price.times(maximum).words
         label = f"Create on Azure, {most}"
-        if not st.checkbox(words.plain(f"It costs up to {most} while it works."), key="compute-price"):
+        said = f"It costs up to {most} while it works."
+        if minimum:
+            always = offer.price.times(minimum).words
+            said = f"It costs {always} at all times, with work or without, and up to {most} while it works."
+        if not st.checkbox(words.plain(said), key="compute-price"):
             problem = problem or "Tick the price first."
     action(
         label,
         _create,
         draft.connection,
+        [each.size.name for each in offers],
         key="create-compute-now",
         type="primary",
         icon="add",
@@ -118,7 +160,7 @@ def _draw_form(draft: Draft, usable: Sequence[Size], taken: Collection[str]) -> 
     action("Keep what is there", close_dialog, key="keep-computes", width="stretch")
 
 
-def _create(alias: str) -> None:
+def _create(alias: str, names: Sequence[str]) -> None:
     """Read the fields as they are at the click: the button was drawn before the last of them was left."""
     given = st.session_state
     name, hours = str(given["compute-name"]).strip(), LIFETIMES[given["compute-lifetime"]]
@@ -128,10 +170,12 @@ def _create(alias: str) -> None:
     operation = operations.start_create_compute(
         alias,
         name,
-        given["compute-size"],
+        given.get("compute-size") or size_matrix.find_pick(names, _PICK),
+        min_nodes=int(given.get("compute-least", 0)),
         max_nodes=int(given["compute-nodes"]),
         idle_s=int(given["compute-idle"]) * 60,
         delete_at=delete_at,
+        low_priority=given.get("compute-tier") == _LOW,
     )
     ui().notes["creating"] = operation.id
     close_dialog()
@@ -142,10 +186,10 @@ def _suggest(size: Size, taken: Collection[str]) -> str:
     return next(name for name in (f"{stem}-{letter}" for letter in "abcdefghijklmnopqrstuvwxyz") if name not in taken)
 
 
-def _describe(usable: Sequence[Size], name: str) -> str:
-    size = next(found for found in usable if found.name == name)
-    gpus = words.plural(size.gpus, "GPU") if size.gpus else "no GPU"
-    return f"{size.name} · {words.plural(size.cores, 'core')} · {size.memory_gib:g} GiB · {gpus} · {size.price.words}"
+def _describe(offer: Offer) -> str:
+    size = offer.size
+    cores = words.plural(size.cores, "core")
+    return f"{size.name} · {cores} · {size.memory_gib:g} GiB · {offer.gpus} · {offer.price.words}"
 
 
 def _billed(draft: Draft) -> bool:
@@ -159,15 +203,3 @@ def draw_price(price: Price, billed: bool) -> None:
         st.text("$0.00/h: this is your own machine.")
         return
     st.text(f"{price.words} for each node while it works. List price, not your bill.")
-
-
-def _quota_problem(size: Size, nodes: int) -> str:
-    """Draw the quota; return why it does not suffice, or nothing."""
-    snapshot = reads.read(computing.list_quota, max_age_s=60.0)
-    quota: Quota | None = computing.find_quota(snapshot.value, size) if snapshot.value else None
-    if quota is None or quota.free is None:
-        st.caption("Quota: not enforced here." if snapshot.has_value else "Reading the quota…")
-        return ""
-    needed = size.cores * nodes
-    st.caption(words.plain(f"Quota for {quota.family}: needs {words.plural(needed, 'core')}, {quota.free} free."))
-    return "" if needed <= quota.free else f"Quota: needs {needed} cores, {quota.free} free. Pick a smaller size."

@@ -18,6 +18,7 @@ from core.azureml.polling import check_write, start_write
 from core.azureml.settings import local_settings
 from core.catalog import base_models, compute
 from core.catalog.kept import Wanted
+from core.catalog.quota import find_quota, list_quota
 from core.errors import NotFound, QuotaExceeded, SignInFailed
 from core.home import Home
 from core.local.blobs import CONTAINER
@@ -87,13 +88,13 @@ def test_gpu_sizes_come_with_the_quota_of_their_family(conn: Connection) -> None
     size = compute.find_size(sizes, ALLOWED)
     assert size is not None
     assert (size.cores, size.gpus, size.supports_online) == (24, 1, True)
-    quotas = compute.list_quota(conn)
-    quota = compute.find_quota(quotas, size)
+    quotas = list_quota(conn)
+    quota = find_quota(quotas, size)
     assert quota is not None
     assert (quota.limit, quota.used) == (48, 0)
     none_left = compute.find_size(sizes, "Standard_ND96amsr_A100_v4")
     assert none_left is not None
-    found = compute.find_quota(quotas, none_left)
+    found = find_quota(quotas, none_left)
     assert found is not None
     assert found.free == 0
     model = base_models.get_base_model(conn, "Phi-3-mini-4k-instruct", "15")

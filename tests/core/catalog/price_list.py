@@ -22,6 +22,7 @@ def item(price: float, **changes: Any) -> dict[str, Any]:
         "productName": "Virtual Machines NCADSA100v4 Series",
         "unitOfMeasure": "1 Hour",
         "type": "Consumption",
+        "armSkuName": SIZE,
         **changes,
     }
 

@@ -10,19 +10,15 @@ from core.catalog.base_models import BaseModel, get_base_model, to_base_model
 from core.catalog.compute import (
     DENIED_SIZES,
     Compute,
-    Quota,
     Size,
     check_compute,
     check_size,
-    find_quota,
     find_size,
     get_compute,
     list_allowed_sizes,
     list_computes,
-    list_quota,
     list_sizes,
     read_time,
-    suggest_size,
 )
 from core.catalog.prices import Price
 from core.errors import NotFound
@@ -124,18 +120,6 @@ def test_allowed_sizes_come_cheapest_first_and_unpriced_last() -> None:
     assert [size.name for size in online] == [A100]
 
 
-def test_a_familys_quota_is_found_by_its_name_and_minus_one_is_no_limit() -> None:
-    quotas = [
-        Quota("Standard NCADSA100v4 Family Cluster LowPriority vCPUs", None, 0),
-        Quota("Standard NCADSA100v4 Family Cluster Dedicated vCPUs", 24, 20),
-    ]
-    found = find_quota(quotas, SIZES[0])
-    assert found is not None
-    assert found.free == 4
-    assert quotas[0].free is None
-    assert find_quota(quotas, SIZES[3]) is None
-
-
 def test_azures_seven_decimals_are_read() -> None:
     found = read_time("2026-02-25T23:13:46.4523183+00:00")
     assert found is not None
@@ -155,24 +139,6 @@ def test_the_home_begins_with_a_compute_that_trains_its_own_model(conn: Connecti
     assert refused.reason == "'Phi-4' cannot be trained here: it needs the GPUs of Azure."
 
 
-def test_quota_counts_this_machines_cores(conn: Connection) -> None:
-    size = list_sizes(conn)[-1]
-    found = find_quota(list_quota(conn), size)
-    assert found is not None
-    assert found.free == found.limit == size.cores
-
-
 def test_an_unknown_compute_is_named(conn: Connection) -> None:
     with pytest.raises(NotFound, match="Compute 'gpu-9' was not found in workspace 'local'"):
         get_compute(conn, "gpu-9")
-
-
-def test_a_new_compute_begins_with_a_size_that_the_quota_has_cores_for() -> None:
-    small, large = SIZES[0], replace(SIZES[0], name="Standard_NC96ads_A100_v4", cores=96)
-    free = [replace(size, price=Price(0.0)) for size in (small, large)]
-    quota = [Quota("standardNCADSA100v4Family", 48, 0)]
-    assert suggest_size([large, small], quota) == small
-    assert suggest_size([large, small], []) == large, "the cheapest comes first"
-    assert suggest_size(free, []).name == large.name, "what costs nothing may be large"
-    assert suggest_size(free, quota).name == small.name
-    assert suggest_size([large], quota) == large, "the drawer says what is missing"

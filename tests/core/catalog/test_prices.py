@@ -10,7 +10,7 @@ from core.azureml.connection import Connection, connect
 from core.azureml.settings import Settings
 from core.catalog import prices
 from core.catalog.compute import size_price
-from core.catalog.prices import CostRange, Price, cost_range, money, pick_retail_price, read_estimated_price
+from core.catalog.prices import CostRange, Price, Rates, cost_range, money, pick_rates, read_estimated_prices
 from core.home import Home
 from tests.core.catalog.price_list import ITEMS, SIZE, PriceList, serving_prices
 
@@ -67,21 +67,24 @@ def test_a_sum_says_how_many_prices_it_leaves_out() -> None:
     assert prices.total_per_hour([])[0].words == "$0.00/h"
 
 
-def test_the_workspaces_own_price_is_linux_and_dedicated() -> None:
+def test_the_workspaces_own_prices_are_those_of_linux() -> None:
     values = [
         {"retailPrice": 0.03, "osType": "Linux", "vmTier": "LowPriority"},
         {"retailPrice": 0.25, "osType": "Windows", "vmTier": "Standard"},
         {"retailPrice": 0.15, "osType": "Linux", "vmTier": "Standard"},
     ]
     answer = {"billingCurrency": "EUR", "unitOfMeasure": "OneHour", "values": values}
-    assert read_estimated_price(answer) == Price(0.15, "EUR", "workspace")
-    assert read_estimated_price({**answer, "unitOfMeasure": "OneMonth"}) == Price(None)
-    assert read_estimated_price(None) == Price(None)
+    dedicated, low_priority = Price(0.15, "EUR", "workspace"), Price(0.03, "EUR", "workspace")
+    assert read_estimated_prices(answer) == Rates(dedicated, low_priority)
+    assert read_estimated_prices({**answer, "unitOfMeasure": "OneMonth"}) == Rates()
+    assert read_estimated_prices(None) == Rates()
 
 
-def test_spot_low_priority_windows_and_other_terms_are_not_the_price() -> None:
-    assert pick_retail_price(ITEMS) == Price(3.673, "USD", "retail")
-    assert pick_retail_price(ITEMS[:5]) == Price(None)
+def test_spot_windows_and_other_terms_are_not_the_price_and_low_priority_is_another() -> None:
+    assert pick_rates(ITEMS) == Rates(Price(3.673, "USD", "retail"), Price(0.74, "USD", "retail"))
+    none = pick_rates([ITEMS[0], *ITEMS[2:5]])
+    assert none == Rates()
+    assert none.dedicated.why == "Neither the workspace nor Azure's price list names a price for it in this region."
 
 
 def test_the_price_list_is_asked_once_a_day_over_all_its_pages_and_gets_no_token(
@@ -89,7 +92,8 @@ def test_the_price_list_is_asked_once_a_day_over_all_its_pages_and_gets_no_token
 ) -> None:
     conn = connect(AZURE)
     for _ in range(3):
-        assert prices.retail_price(conn, "westeurope", SIZE).words == "$3.67/h"
+        found = prices.retail_prices(conn, "westeurope", [SIZE])[SIZE]
+        assert (found.dedicated.words, found.low_priority.words) == ("$3.67/h", "$0.74/h")
     assert len(price_list.asked) == 2
     assert f"armSkuName eq '{SIZE}'" in price_list.asked[0]["$filter"][0]
     assert "armRegionName eq 'westeurope'" in price_list.asked[0]["$filter"][0]
@@ -99,13 +103,27 @@ def test_the_price_list_is_asked_once_a_day_over_all_its_pages_and_gets_no_token
 def test_a_price_kept_before_the_clock_was_set_back_is_asked_for_again(home: Home, price_list: PriceList) -> None:
     kept = {"per_hour": 0.01, "currency": "USD", "at": time.time() + 30 * 86400}
     (home.path / "prices.json").write_text(json.dumps({f"westeurope/{SIZE.lower()}": kept}))
-    assert prices.retail_price(connect(AZURE), "westeurope", SIZE).words == "$3.67/h"
+    assert ask("westeurope", SIZE).words == "$3.67/h"
+
+
+def ask(region: str, size: str) -> Price:
+    return prices.retail_prices(connect(AZURE), region, [size])[size].dedicated
+
+
+def test_many_sizes_are_asked_for_together(home: Home, price_list: PriceList) -> None:
+    others = [f"Standard_X{number}" for number in range(24)]
+    found = prices.retail_prices(connect(AZURE), "westeurope", [*others, SIZE])
+    assert len(price_list.asked) == 3, "twenty, five of which one is known, and its second page"
+    assert [name for name, rates in found.items() if rates.dedicated.per_hour] == [SIZE]
 
 
 def test_a_size_the_list_does_not_know_or_a_list_that_fails_is_unknown(home: Home, price_list: PriceList) -> None:
-    assert prices.retail_price(connect(AZURE), "westeurope", "Standard_None").words == "price unknown"
+    assert ask("westeurope", "Standard_None").words == "price unknown"
     price_list.status = 500
-    assert prices.retail_price(connect(AZURE), "northeurope", SIZE).words == "price unknown"
+    for _ in range(2):  # the second time from what is kept
+        silent = ask("northeurope", SIZE)
+        assert silent.words == "price unknown"
+        assert silent.why.startswith("Azure's price list could not be read: ")
 
 
 def test_the_local_workspace_costs_nothing_and_is_not_looked_up(conn: Connection, price_list: PriceList) -> None:

@@ -1,0 +1,106 @@
+"""The matrix of sizes as a table to sort and to pick from: price, GPUs, quota, and why not. Azure's only."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import streamlit as st
+
+from core import operations, overview
+from core.catalog import compute as computing
+from core.catalog import quota as quotas
+from core.catalog.matrix import Offer
+from core.catalog.quota import Quota
+from pages.parts.kit import reads, words
+from pages.parts.kit.state import ui
+
+
+def read_quota() -> Sequence[Quota] | None:
+    """Return the limits, None while they are read for the first time; says so then, and where they cannot be read."""
+    snapshot = reads.read(quotas.list_quota, max_age_s=60.0)
+    if snapshot.value is None and snapshot.error:
+        st.caption(words.plain(f"The quota could not be read: {snapshot.error.message}"))
+        return ()
+    if snapshot.value is None:
+        st.caption("Reading the quota…")
+    return snapshot.value
+
+
+def choose(offers: Sequence[Offer], name: str) -> Offer:
+    """Draw the table and return the picked row, at first the first. name: under which the pick is remembered."""
+    names = [offer.size.name for offer in offers]
+    picked = find_pick(names, name)
+    key = f"{name}-{hashlib.sha256(repr(names).encode()).hexdigest()[:8]}"  # another order is another table
+    starts = _read_starts()
+    st.dataframe(
+        [_to_row(offer, starts) for offer in offers],
+        hide_index=True,
+        column_config=_columns(offers),
+        placeholder="unknown",
+        on_select=lambda: _pick(names, name, key),
+        selection_mode="single-row-required",
+        selection_default={"selection": {"rows": [names.index(picked)]}},
+        alt="; ".join(f"{offer.size.name}: {offer.price.words}, {offer.why_not or 'can be had'}" for offer in offers),
+        key=key,
+    )
+    offer = offers[names.index(picked)]
+    _draw_offer(offer, starts.get(picked.lower()))
+    if any(each.claim.fits is not True for each in offers) and (conn := reads.find_connection()):
+        st.markdown(f":material/open_in_new: [Ask Azure for more quota]({quotas.request_url(conn)})")
+    return offer
+
+
+def find_pick(names: Sequence[str], name: str) -> str:
+    """Return the size that was picked in the table, the first where none of these was."""
+    picked = str(ui().notes.get(name, ""))
+    return picked if picked in names else names[0]
+
+
+def _pick(names: Sequence[str], name: str, key: str) -> None:
+    if rows := st.session_state[key]["selection"]["rows"]:
+        ui().notes[name] = names[rows[0]]
+
+
+def _to_row(offer: Offer, starts: Mapping[str, datetime]) -> dict[str, Any]:
+    started = starts.get(offer.size.name.lower())
+    return {
+        "Size": offer.size.name,
+        "Per hour": offer.price.per_hour,
+        "Usable": offer.usable,
+        "GPUs": offer.gpus,
+        "Cores": offer.claim.needed,
+        "Free": offer.claim.free,
+        "GiB": offer.size.memory_gib,
+        "Last started here": words.moment(started) if started else "never",
+        "Why not": offer.why_not,
+    }
+
+
+def _columns(offers: Sequence[Offer]) -> dict[str, Any]:
+    currency = next((offer.price.currency for offer in offers if offer.price.per_hour is not None), "USD")
+    mark = "$" if currency == "USD" else f"{currency} "
+    return {
+        "Per hour": st.column_config.NumberColumn(format=f"{mark}%.2f", help="Of one machine, list price."),
+        "Cores": st.column_config.NumberColumn(help="That all of them need together, with the reserve for upgrades."),
+        "Free": st.column_config.NumberColumn(help="Cores left under the limit that binds."),
+        "GiB": st.column_config.NumberColumn(help="Memory of a machine."),
+    }
+
+
+def _draw_offer(offer: Offer, started: datetime | None) -> None:
+    """Say of the picked row what its numbers stand for."""
+    st.text(f"{offer.size.name} · {offer.gpus}")
+    st.caption(words.plain(f"Quota for {offer.claim.words}"))
+    seen = f"last started here on {words.moment(started)}" if started else "none of this size has started here yet"
+    st.caption(words.plain(f"Quota is not capacity: {seen}."))
+    if offer.price.per_hour is None and offer.price.why:
+        st.caption(words.plain(f"Price unknown. {offer.price.why}"))
+
+
+def _read_starts() -> Mapping[str, datetime]:
+    runs = reads.read(overview.read_runs, max_age_s=60.0).value or ()
+    computes = reads.read(computing.list_computes, max_age_s=60.0).value or ()
+    return operations.list_starts(runs, computes, operations.list_operations(ui().alias))
