@@ -17,7 +17,7 @@ def find_all(conn: Connection, text: str = "", wanted: Wanted | None = None, tim
         found.append(search(conn, text, wanted))
         return not found[-1].moving
 
-    wait_until(is_settled, lambda: str(found[-1].registries), timeout_s=timeout_s, every_s=0.02)
+    wait_until(is_settled, lambda: str(found[-1].registries), timeout_s=timeout_s, every_s=0.05)
     return found[-1]
 
 

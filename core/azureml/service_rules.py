@@ -150,6 +150,13 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         AccessDenied,
+        "{What} is not open to this tenant or subscription.",
+        "Its models are left out. Ask its owner if you need them.",
+        (403,),
+        code=r"not allowed to access registry|UnAuthorizedRegistryAccess",
+    ),
+    Rule(
+        AccessDenied,
         "You may not {doing} {what} in '{workspace}'.",
         "Ask its owner for the role Monitoring Reader.",
         (403,),

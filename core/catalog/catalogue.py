@@ -25,8 +25,8 @@ LOCAL_LIST_FRESH_S = 10.0
 LINK_GOOD_S = 3600.0  # a list that stopped is gone on with at its page for so long, else begun anew
 RETRIES = 10  # of one page in a row
 LONGEST_PAUSE_S, LOCAL_LONGEST_PAUSE_S = 60.0, 2.0
-OTHERS_S = 3.0  # a list that moved so lately is another process's
-LOOK_AGAIN_S = 60.0  # after a failure that may pass
+OTHERS_S = 1.0  # a list that moved so lately is another process's
+LOOK_AGAIN_S = 20.0  # after a failure that may pass
 AHEAD = 16  # names looked at ahead of a screen that is not full yet
 _PASSING = (Throttled, ServiceFailed, Unreachable)
 
@@ -72,7 +72,7 @@ def search(
     """Return what is known to match, at once; has lists that are missing or old read behind, and what is shown.
 
     text: words that have to be in the registry, name, publisher, task or licence. While fewer match than a screen
-    holds, names that nobody has looked at are, some at a time for each call; further: even if the screen is full.
+    holds, what is named so and nobody has looked at yet is, some at a time for each call; further: whatever its name.
     """
     kept = _kept(conn)
     _refresh(conn, kept)
@@ -82,13 +82,12 @@ def search(
         shown, matches = kept.search(wanted, 0, SCREENFUL)
     fresh_s = base_models.fresh_s(conn)
     _look_at(conn, [each.key for each in shown if time.time() - each.read_at > fresh_s])
-    ahead, unknown = kept.list_unknown(AHEAD)
     if further or len(shown) < SCREENFUL:
-        _look_at(conn, ahead)
+        _look_at(conn, kept.list_unknown(() if further else wanted.words, AHEAD))
     entries = tuple(_to_entry(conn, each) for each in shown)
     with _lock:
         looking = any(name[:2] == _place(conn) for name in _looks)
-    return Found(entries, matches, unknown, tuple(kept.list_registries()), looking)
+    return Found(entries, matches, kept.count_unknown(), tuple(kept.list_registries()), looking)
 
 
 # What is under way in this process, for all connections.

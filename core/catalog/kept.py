@@ -43,16 +43,19 @@ STEPS = (
 _SET_FACETS = """update names set words = ?, task = ?, tunable = ?, tuning_ends = ?, runs_on = ?, archived = ?
     where place = ? and registry = ? and name = ? and version = ?"""
 _SET_TOLD = _SET_FACETS + " and words is null"
-_SEARCH = """select registry, name, version, archived, count(*) over () as matches from names
+_HOLDS_WORDS = """not exists (select 1 from json_each(:words) as word
+    where not instr(lower(registry || '/' || name || ' ') || coalesce(words, ''), word.value))"""
+_SEARCH = f"""select registry, name, version, archived, count(*) over () as matches from names
     where place = :place
     and (not :tunable or tunable)
     and (not :current or (not archived and (tuning_ends = '' or tuning_ends > date('now'))))
     and (not :runs_here or runs_on = '')
     and (:task = '' or task = :task or words is null)
-    and not exists (select 1 from json_each(:words) as word
-        where not instr(lower(registry || '/' || name || ' ') || coalesce(words, ''), word.value))
+    and {_HOLDS_WORDS}
     order by runs_on != '', words is null, not tunable, archived, lower(name), registry
-    limit :count offset :first"""
+    limit :count offset :first"""  # noqa: S608  constants alone
+_UNKNOWN = f"""select registry, name, version from names where place = :place and words is null and {_HOLDS_WORDS}
+    order by archived, not (lower(name) like '%instruct%' or lower(name) like '%chat%'), name limit :count"""  # noqa: S608  constants alone
 
 State = Literal["waiting", "listing", "complete", "failed"]
 Key = tuple[str, str, str]
@@ -225,15 +228,15 @@ class Kept:
         found = [self._with_body(row) for row in rows]
         return found, rows[0]["matches"] if rows else 0
 
-    def list_unknown(self, count: int) -> tuple[list[Key], int]:
-        """Return some models that nobody looked at yet, such as are named for chat first; and how many there are."""
-        rows = self._database.rows(
-            """select registry, name, version, count(*) over () as unknown from names where place = ? and words is null
-            order by archived, not (lower(name) like '%instruct%' or lower(name) like '%chat%'), name limit ?""",
-            self._place,
-            count,
-        )
-        return [(row["registry"], row["name"], row["version"]) for row in rows], rows[0]["unknown"] if rows else 0
+    def list_unknown(self, words: tuple[str, ...], count: int) -> list[Key]:
+        """Return some models that nobody looked at yet and whose names hold the words, such as are for chat first."""
+        told = {"place": self._place, "words": json.dumps(words), "count": count}
+        return [(row["registry"], row["name"], row["version"]) for row in self._database.rows(_UNKNOWN, **told)]
+
+    def count_unknown(self) -> int:
+        """Return of how many names nobody knows more."""
+        row = self._database.row("select count(*) from names where place = ? and words is null", self._place)
+        return int(row[0]) if row else 0
 
     def _with_body(self, row: Row) -> Listed:
         key = row["registry"], row["name"], row["version"]

@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from tests.azure import registries
 from tests.azure.behind import Behind, find_token_fault
 from tests.azure.directory import find_answer
 from tests.azure.login import Login
@@ -54,6 +55,8 @@ class Azure:
             return fault
         if host == site.management and (known := find_answer(site, parts.path)):
             return known
+        if method == "GET" and (told := registries.find_answer(site, host, target)):
+            return told
         return site, self.behind.send(site, host, method, target, headers, body)
 
     @staticmethod
@@ -117,8 +120,9 @@ class Handler(BaseHTTPRequestHandler):
             self._send(self._control(body))
             return
         url = f"https://{self.host}{self.path}"
-        ruled = azure.rules.take(self.command, url, body.decode(errors="replace"))
-        answer = ruled or azure.answer(self.host, self.command, self.path, self.headers, body)
+        with azure.rules.in_flight():
+            ruled = azure.rules.take(self.command, url, body.decode(errors="replace"))
+            answer = ruled or azure.answer(self.host, self.command, self.path, self.headers, body)
         status = answer.status if isinstance(answer, Answer) else answer[1].status_code
         azure.rules.note(Asked(self.command, url, status, ruled is not None))
         if isinstance(answer, Answer):
@@ -149,7 +153,10 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(answer.body)))
         self.end_headers()
-        if self.command != "HEAD":
+        if answer.cut:
+            self.wfile.write(answer.body[: len(answer.body) // 2])
+            self.close_connection = True
+        elif self.command != "HEAD":
             self.wfile.write(answer.body)
 
     def _hand_on(self, site: Site, found: Any) -> None:

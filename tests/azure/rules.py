@@ -6,7 +6,8 @@ import json
 import re
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +19,8 @@ class Answer:
     status: int
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
+    cut: bool = False
+    """Whether the connection ends in the middle of the body."""
 
     @classmethod
     def of(cls, content: Any, status: int = 200, **headers: str) -> Answer:
@@ -44,8 +47,13 @@ class Rule:
     headers: dict[str, str] = field(default_factory=dict)
     delay_s: float = 0.0
     times: int = 1
+    every: int = 1
+    """Of the requests that match, only each so manieth."""
+    cut: bool = False
+    """Whether the connection ends in the middle of the body."""
     unless: str = ""
     """What the body of a request holds that goes its way all the same."""
+    seen: int = 0
 
     def fits(self, request: str, body: str) -> bool:
         """Tell whether this is one of those requests. request: "GET https://host/path"."""
@@ -61,6 +69,7 @@ class Asked:
     url: str
     status: int
     ruled: bool = False
+    at: float = field(default_factory=time.monotonic)
 
     def __str__(self) -> str:
         return f"{self.status}{' by a rule' if self.ruled else ''} {self.method} {self.url}"
@@ -73,6 +82,7 @@ class Rules:
         self._lock = threading.Lock()
         self._rules: list[Rule] = []
         self._asked: list[Asked] = []
+        self._in_flight = self.peak = 0
 
     def add(self, pattern: str, status: int = 0, **choices: Any) -> None:
         """Let the next requests that match be answered so: see Rule."""
@@ -90,10 +100,23 @@ class Rules:
             rule = next((rule for rule in self._rules if rule.fits(f"{method} {url}", body)), None)
             if rule is None:
                 return None
+            rule.seen += 1
+            if rule.seen % rule.every:
+                return None
             rule.times -= 1
         time.sleep(rule.delay_s)
         headers = {"Content-Type": "application/json", **rule.headers}
-        return Answer(rule.status, rule.body.encode(), headers) if rule.status else None
+        return Answer(rule.status, rule.body.encode(), headers, rule.cut) if rule.status else None
+
+    @contextmanager
+    def in_flight(self) -> Iterator[None]:
+        """Count a request for the block; `peak` says how many there were at once since it was set to 0."""
+        with self._lock:
+            self._in_flight += 1
+            self.peak = max(self.peak, self._in_flight)
+        yield
+        with self._lock:
+            self._in_flight -= 1
 
     def note(self, asked: Asked) -> None:
         """Remember a request."""

@@ -53,12 +53,15 @@ def draw_models(draft: Draft) -> tuple[Draft, BaseModel | None]:
 
 def _draw_lists(found: Found) -> None:
     """Say of which registries the list is not whole, and of how many models only the name is known."""
+    problems: dict[tuple[str, str], list[str]] = {}
     for registry in found.registries:
         name = registry.name or "registries of the subscription"
         if registry.problem:
-            draw_warning(f"{name}: {registry.problem}", registry.hint, key=f"registry-{registry.name}")
+            problems.setdefault((registry.problem, registry.hint), []).append(name)
         elif registry.state == "listing":
             st.caption(words.plain(f"{name}: {words.plural(registry.listed, 'model')} so far."))
+    for (problem, hint), names in problems.items():
+        draw_warning(f"{', '.join(names)}: {problem}", hint, key=f"registry-{names[0]}")
     if found.unknown:
         st.caption(f"Of {words.plural(found.unknown, 'model')} only the name is known yet.")
 
