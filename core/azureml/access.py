@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import fnmatch
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from core import home as homes
@@ -13,20 +12,17 @@ from core.azureml import connection as connections
 from core.azureml.connection import Connection
 from core.azureml.identities import Identity, SignIn
 from core.azureml.local_process import ensure_local
-from core.azureml.service_errors import explain, read_refusal
+from core.azureml.roles import ACTIONS, list_lacking, role_for
+from core.azureml.service_errors import explain, read_answer, read_refusal
 from core.azureml.settings import Settings
-from core.errors import ServiceRefused, TunedeckError
+from core.errors import AccessDenied, NotFound, ServiceRefused, TunedeckError
 
-_PERMISSIONS_API = "2022-04-01"
-# What a role must allow, by what an operator does with it.
-_ACTIONS = {
-    "Start runs": "Microsoft.MachineLearningServices/workspaces/jobs/write",
-    "Register models": "Microsoft.MachineLearningServices/workspaces/models/versions/write",
-    "Deploy": "Microsoft.MachineLearningServices/workspaces/onlineEndpoints/deployments/write",
-    "Create compute": "Microsoft.MachineLearningServices/workspaces/computes/write",
-}
+_PERMISSIONS_API, _PROVIDERS_API, _WORKSPACES_API = "2022-04-01", "2021-04-01", "2024-10-01-preview"
 NEEDED = ("Sign-in", "Workspace")  # without these nothing can be done; without another, something cannot
-_ROLES = {"Create compute": "AzureML Compute Operator, or Contributor"}  # AzureML Data Scientist leaves it out
+# Without one of these in the subscription, what is made with it is refused.
+_PROVIDERS = tuple(
+    f"Microsoft.{name}" for name in ("MachineLearningServices", "Storage", "KeyVault", "ContainerRegistry", "Insights")
+)
 
 
 @dataclass(frozen=True)
@@ -61,7 +57,8 @@ def check_access(
             return [failed]
     if sign_in is None:
         return prove_access(connections.connect(settings), on_line)
-    conn = Connection(settings, homes.current(), sign_in)
+    challenged = getattr(connections.connect(settings).credential, "claims", "")
+    conn = Connection(settings, homes.current(), replace(sign_in, claims=challenged))
     lines = prove_access(conn, on_line)
     if lines[0].state == "ok":
         connections.keep(conn)
@@ -88,7 +85,7 @@ def prove_access(conn: Connection, on_line: OnLine | None = None) -> list[Access
         add(line)
         for identity in conn.credential.identities if title == "Sign-in" else ():
             add(_identity_line(conn, identity))
-    for line in _prove_roles(conn) if conn.costs_money and not blocked else []:
+    for line in _prove_surroundings(conn) if conn.costs_money and not blocked else []:
         add(line)
     return lines
 
@@ -120,7 +117,8 @@ def _sign_in(conn: Connection) -> str:
     claims = clouds.read_claims(conn.call("read", "the sign-in", conn.credential.get_token, conn.cloud.scope).token)
     until = clouds.expiry_of(claims)
     valid = f", token valid until {until:%H:%M} UTC" if until else ""
-    return f"Signed in as {clouds.whom(claims)} by {conn.credential.source}, tenant {claims.get('tid')}{valid}."
+    oid = f", object {claims['oid']}" if conn.costs_money and claims.get("oid") else ""
+    return f"Signed in as {clouds.whom(claims)} by {conn.credential.source}, tenant {claims.get('tid')}{oid}{valid}."
 
 
 def _identity_line(conn: Connection, identity: Identity) -> AccessLine:
@@ -130,7 +128,8 @@ def _identity_line(conn: Connection, identity: Identity) -> AccessLine:
     if not identity.refused:
         return AccessLine(identity.source, "skipped", "No identity here.", service=identity.problem)
     cause = explain(read_refusal(identity.problem), conn.place, "read", "the sign-in")
-    return AccessLine(identity.source, "skipped", cause.message, cause.hint, identity.problem)
+    who = f"{identity.account}: " if identity.account else ""
+    return AccessLine(identity.source, "skipped", who + cause.message, cause.hint, identity.problem)
 
 
 def _workspace(conn: Connection) -> str:
@@ -154,34 +153,62 @@ def _storage(conn: Connection) -> str:
     return f"Datastore '{datastore}' can be read."
 
 
-def _prove_roles(conn: Connection) -> list[AccessLine]:
+def _prove_surroundings(conn: Connection) -> list[AccessLine]:
+    """Tell what Azure alone has: networks, providers and roles. What a role may not read there keeps from nothing."""
+    lines: list[AccessLine] = []
+    for title, look in (("Network", _network), ("Resource providers", _providers), ("Roles", _roles)):
+        try:
+            lines += look(conn)
+        except (AccessDenied, NotFound, ServiceRefused) as error:
+            lines.append(AccessLine(title, "skipped", f"They could not be read: {error.message}", service=error.detail))
+        except TunedeckError as error:
+            lines.append(AccessLine(title, "failed", error.message, error.hint, error.detail))
+    return lines
+
+
+def _network(conn: Connection) -> list[AccessLine]:
+    told = _get(conn, conn.workspace_path, _WORKSPACES_API, "the workspace's network").get("properties") or {}
+    detail, hint = "Public network access is on.", ""
+    if str(told.get("publicNetworkAccess")).lower() == "disabled":
+        detail = "Private: public network access is off."
+        hint = "It answers this machine only while this machine is in that network, or joined to it by VPN."
+    mode = str((told.get("managedNetwork") or {}).get("isolationMode") or "Disabled")
+    if mode == "AllowOnlyApprovedOutbound":
+        detail += " Its computes reach only what its owner approved: the models' registry has to be among that."
+    elif mode != "Disabled":
+        detail += f" Its computes are in a managed network ({mode})."
+    return [AccessLine("Network", "ok", detail, hint)]
+
+
+def _providers(conn: Connection) -> list[AccessLine]:
+    subscription = f"/subscriptions/{conn.settings.subscription_id}"
+    states = {
+        name: str(_get(conn, f"{subscription}/providers/{name}", _PROVIDERS_API, name).get("registrationState"))
+        for name in _PROVIDERS
+    }
+    lacking = [name for name, state in states.items() if state.lower() != "registered"]
+    if not lacking:
+        return [AccessLine("Resource providers", "ok", f"{len(states)} registered.")]
+    refused = read_answer(409, {}, f"MissingSubscriptionRegistration: namespace '{lacking[0]}'")
+    error = explain(refused, conn.place, "use", lacking[0])
+    return [AccessLine("Resource providers", "failed", f"Not registered: {', '.join(lacking)}.", error.hint)]
+
+
+def _roles(conn: Connection) -> list[AccessLine]:
     """Ask Azure which actions the signed-in identity may take on this workspace."""
-    try:
-        answer = conn.http(
-            "GET",
-            f"{conn.workspace_path}/providers/Microsoft.Authorization/permissions",
-            params={"api-version": _PERMISSIONS_API},
-            what="your roles",
-        ).json()
-    except ServiceRefused as error:
-        return [AccessLine("Roles", "skipped", f"They could not be read: {error.message}")]
-    except TunedeckError as error:
-        return [AccessLine("Roles", "failed", error.message, error.hint, error.detail)]
-    return [_role_line(title, is_allowed(action, answer.get("value", []))) for title, action in _ACTIONS.items()]
+    path = f"{conn.workspace_path}/providers/Microsoft.Authorization/permissions"
+    permissions = _get(conn, path, _PERMISSIONS_API, "your roles").get("value", [])
+    who = clouds.whom(clouds.read_claims(conn.credential.get_token(conn.cloud.scope).token))
+    return [role_line(doing, list_lacking(doing, permissions), who) for doing in ACTIONS]
 
 
-def _role_line(title: str, allowed: bool) -> AccessLine:
-    if allowed:
-        return AccessLine(title, "ok", "Your role allows it.")
-    role = _ROLES.get(title, "AzureML Data Scientist")
-    return AccessLine(title, "failed", "Your role does not allow it.", f"Ask its owner for the role {role}.")
+def role_line(doing: str, lacking: list[str], who: str) -> AccessLine:
+    """Return the line of one of roles.ACTIONS. lacking: its actions that no role allows."""
+    if not lacking:
+        return AccessLine(doing, "ok", f"Allowed to {who}.")
+    hint = f"Ask its owner for the role {role_for(lacking[0])}."
+    return AccessLine(doing, "failed", f"Not allowed to {who}.", hint, "\n".join(lacking))
 
 
-def is_allowed(action: str, permissions: Iterable[Mapping[str, Any]]) -> bool:
-    """Tell whether one of the roles allows an action and does not take it away again; "*" stands for anything."""
-    wanted = action.lower()
-
-    def names(role: Mapping[str, Any], kind: str) -> bool:
-        return any(fnmatch.fnmatchcase(wanted, str(pattern).lower()) for pattern in role.get(kind) or [])
-
-    return any(names(role, "actions") and not names(role, "notActions") for role in permissions)
+def _get(conn: Connection, path: str, version: str, what: str) -> dict[str, Any]:
+    return dict(conn.http("GET", path, params={"api-version": version}, what=what).json())

@@ -147,9 +147,14 @@ def read_claims(token: str) -> dict[str, Any]:
 
 
 def whom(claims: dict[str, Any]) -> str:
-    """Return the name of a token's owner: a person's address, else an application's id."""
-    names = ("upn", "preferred_username", "unique_name", "name", "app_displayname", "appid", "azp", "oid")
-    return next((str(claims[name]) for name in names if claims.get(name)), "?")
+    """Return the name of a token's owner: a person's address; an application's id, or a managed identity's name."""
+    if resource := claims.get("xms_mirid"):
+        return f"managed identity '{str(resource).rpartition('/')[2]}'"
+    names = ("upn", "preferred_username", "unique_name", "name", "app_displayname")
+    if person := next((str(claims[name]) for name in names if claims.get(name)), ""):
+        return person
+    application = claims.get("appid") or claims.get("azp")
+    return f"service principal {application}" if application else str(claims.get("oid") or "?")
 
 
 def expiry_of(claims: dict[str, Any]) -> datetime | None:

@@ -5,6 +5,7 @@ Asking the machine opens no window and waits for nobody longer than WAIT_S. It d
 
 from __future__ import annotations
 
+import base64
 import logging
 import os
 import queue
@@ -35,7 +36,7 @@ def _login_of(cloud: Cloud) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Identity:
-    """What one source of identities answered: a token for `account` in `tenant`, or why there is none.
+    """What one source of identities answered: a token for `account` in `tenant`, or why there is none for it.
 
     refused: there is an identity and it got no token; else the source has none.
     """
@@ -64,6 +65,8 @@ class SignIn:
     method: Literal["browser", "device_code"]
     on_code: Callable[[DeviceCode], None] | None = None
     timeout_s: int = 300
+    claims: str = ""
+    """What a service asked of the sign-in, such as a second factor: JSON, as it was told."""
 
 
 def _environment(cloud: Cloud) -> TokenCredential:
@@ -141,7 +144,8 @@ def _ask(source: str, cloud: Cloud, tenant_id: str | None) -> Identity:
     except CredentialUnavailableError as none:
         return Identity(source, problem=str(none))
     except (AzureError, ValueError) as refusal:  # ValueError: ids in the environment that cannot be ids
-        return Identity(source, problem=str(refusal), refused=True)
+        who = f"service principal {os.environ.get('AZURE_CLIENT_ID')}" if source in _DELIBERATE else ""
+        return Identity(source, who, problem=str(refusal), refused=True)
     return Identity(source, whom(claims), str(claims.get("tid") or ""), credential=credential)
 
 
@@ -161,7 +165,8 @@ def choose(identities: list[Identity]) -> Identity:
 class AzureCredential:
     """An identity of this machine, found at first use; or the operator's sign-in, where one is asked for.
 
-    identities: what the machine's sources answered, empty before they were asked and with a sign-in.
+    identities: what the machine's sources answered, empty before they were asked and with a sign-in. claims: what a
+    service asked of a token last and the identity in use could not prove.
     """
 
     def __init__(self, cloud: Cloud, tenant_id: str | None, sign_in: SignIn | None = None) -> None:
@@ -169,6 +174,7 @@ class AzureCredential:
         self.tenant_id = tenant_id
         self.sign_in = sign_in
         self.identities: list[Identity] = []
+        self.claims = ""
         self._lock = threading.Lock()
         self._tokens: KeptTokens | None = None
 
@@ -177,7 +183,14 @@ class AzureCredential:
         check_scopes(self.cloud, scopes)
         if scopes[0].startswith(self.cloud.job_audience):
             let_go_of_cloud()
-        return self._prove().get_token(*scopes, **{**_in_tenant(self.tenant_id), **options})
+        try:
+            return self._prove().get_token(*scopes, **{**_in_tenant(self.tenant_id), **options})
+        except ClientAuthenticationError as refused:
+            if not options.get("claims"):
+                raise
+            self.claims = options["claims"]
+            encoded = base64.b64encode(self.claims.encode()).decode()
+            raise ClientAuthenticationError(f"The service asked: claims-challenge {encoded}\n{refused}") from refused
 
     def forget(self) -> None:
         """Ask for each token anew from now on: a service refused one."""
@@ -225,7 +238,7 @@ class AzureCredential:
                 if sign_in.method == "browser"
                 else DeviceCodeCredential(prompt_callback=deliver, **options)
             )
-            asked.authenticate(scopes=[self.cloud.scope])
+            asked.authenticate(scopes=[self.cloud.scope], claims=sign_in.claims or None)
         except ValueError as wrong:  # a tenant that can be none
             raise ClientAuthenticationError(str(wrong)) from wrong
         return KeptTokens(asked)

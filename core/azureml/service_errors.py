@@ -5,6 +5,7 @@ The sentences are in the tables of service_rules.py and sign_in_rules.py.
 
 from __future__ import annotations
 
+import base64
 import email.utils
 import json
 import re
@@ -13,10 +14,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from core.azureml.failures import NO_ANSWER, NO_TOKEN, NOT_SENT, Failure, Place, Rule
+from core.azureml.roles import read_refused_action, role_for
 from core.azureml.service_rules import RULES
 from core.errors import ServiceRefused, TunedeckError
 
 _TAG = re.compile(r"""\btags\[\\*['"]?([^\]'"\\]+)""")  # "tags['costCentre']", as a policy names a tag
+_CHALLENGE = r"claims-challenge ([\w+/=-]+)"
 
 
 def service_exceptions() -> tuple[type[Exception], ...]:
@@ -43,6 +46,7 @@ def explain(failure: Failure, place: Place, doing: str, what: str) -> TunedeckEr
         "subscription_id": place.subscription_id,
         "address": place.address,
         "doing": doing,
+        "To_do": "To read" if doing == "read" else f"You may read here; to {doing}",
         "what": what,
         "What": capitalised(what),
         "message": _sentence(scrub(failure.message)) or f"it answered {failure.status}.",
@@ -51,6 +55,7 @@ def explain(failure: Failure, place: Place, doing: str, what: str) -> TunedeckEr
         **_words_of_quota(failure.message),
         **_words_of_tenants(failure.message),
         **_words_of_policy(failure.message),
+        **_words_of_access(f"{failure.code} {failure.message}", doing, what),
     }
     rule = find_rule(failure, place)
     error = rule.error(rule.message.format_map(words), rule.hint.format_map(words), scrub(failure.detail))
@@ -86,7 +91,8 @@ def read_failure(error: Exception) -> Failure:
 
 def read_refusal(words: str) -> Failure:
     """Return what is said where there is no token; the code is that of the login host, where it gave one."""
-    codes = re.findall(r"AADSTS\d+", words)
+    challenge = re.search(_CHALLENGE, words)
+    codes = [_meaning_of(challenge[1])] if challenge else re.findall(r"AADSTS\d+", words)
     return Failure(NO_TOKEN, codes[0] if codes else "", words.splitlines()[0] if words else "", words)
 
 
@@ -95,6 +101,9 @@ def read_answer(status: int, headers: Mapping[str, str], body: str) -> Failure:
     code, message = _read_envelope(body)
     if status == 401 and (skew := _skew(headers)):
         code, message = f"{code} ClockSkew".strip(), f"{message} ({skew} minutes)"
+    challenge = headers.get("WWW-Authenticate") or headers.get("www-authenticate") or ""
+    if status == 401 and (claims := re.search(r'claims="([^"]+)"', challenge)):
+        code, message = f"{code} {_meaning_of(claims[1])}".strip(), f"{message} (claims-challenge {claims[1]})"
     if "RequestDisallowedByPolicy" in code and (wanted := sorted(set(_TAG.findall(body)))):
         code, message = f"{code} WantsTags", f"{message} (tags: {', '.join(wanted)})"
     request_id = headers.get("x-ms-request-id") or headers.get("x-ms-correlation-request-id") or ""
@@ -172,6 +181,15 @@ def _skew(headers: Mapping[str, str]) -> int:
     return round(minutes) if minutes > 5 else 0
 
 
+def _meaning_of(claims: str) -> str:
+    """Return what a challenge asks for, as a code: a token made after a time, else a stronger sign-in."""
+    try:
+        asked = base64.b64decode(claims + "==", validate=False)
+    except ValueError:
+        asked = b""
+    return "TokenRevoked" if b'"nbf"' in asked else "insufficient_claims"
+
+
 def _words_of_policy(message: str) -> dict[str, str]:
     found = re.search(r'policyAssignment"?:\s*\{\s*"name"\s*:\s*"([^"]+)"', message)
     skew, wanted = re.search(r"\((\d+) minutes\)", message), re.search(r"\(tags: ([^)]+)\)", message)
@@ -179,6 +197,19 @@ def _words_of_policy(message: str) -> dict[str, str]:
         "policy": f": {found[1]}" if found else "",
         "skew": skew[1] if skew else "many",
         "wanted_tags": f": {wanted[1]}" if wanted else "",
+    }
+
+
+def _words_of_access(said: str, doing: str, what: str) -> dict[str, str]:
+    """Return what somebody lacks: a role, a provider, a second factor."""
+    who = re.search(r"client '([^']+)' with object id '([^']+)'", said)
+    name = who and (who[1] if "@" in who[1] else f"object {who[2]}")
+    provider, claims = re.search(r"Microsoft\.\w+", said), re.search(_CHALLENGE, said)
+    return {
+        "role": role_for(read_refused_action(said, doing, what)),
+        "for_whom": f", for {name}" if name else "",
+        "provider": provider[0] if provider else "Microsoft.MachineLearningServices",
+        "login": f"az login --claims-challenge {claims[1]}" if claims else "az logout`, then `az login",
     }
 
 

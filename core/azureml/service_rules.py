@@ -143,13 +143,6 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         AccessDenied,
-        "You may not {doing} {what} in '{workspace}'.",
-        "Ask its owner for the role AzureML Compute Operator, or Contributor.",  # AzureML Data Scientist leaves it out
-        (403,),
-        code=r"workspaces/computes/(write|delete)",
-    ),
-    Rule(
-        AccessDenied,
         "{What} is not open to this tenant or subscription.",
         "Its models are left out. Ask its owner if you need them.",
         (403,),
@@ -158,14 +151,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         AccessDenied,
         "You may not {doing} {what} in '{workspace}'.",
-        "Ask its owner for the role Monitoring Reader.",
-        (403,),
-        code=r"Microsoft\.Insights/metrics/read",
-    ),
-    Rule(
-        AccessDenied,
-        "You may not {doing} {what} in '{workspace}'.",
-        "Ask its owner for the role AzureML Data Scientist.",
+        "Ask its owner for the role {role}{for_whom}. It holds some minutes after it was given.",
         (403,),
     ),
     Rule(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from core.azureml.failures import NO_ANSWER, NO_TOKEN, Rule
-from core.errors import AccessDenied, SignInFailed, TunedeckError, Unreachable
+from core.errors import AccessDenied, ServiceRefused, SignInFailed, TunedeckError, Unreachable
 
 _BY_CLICK = "sign in with the browser or a code"
 # AADSTS codes -> what happened, what to do.
@@ -134,8 +134,8 @@ NETWORK: tuple[Rule, ...] = (
 )
 POLICIES: tuple[Rule, ...] = (
     _signed_in(
-        "You may read here; to {doing} {what} Azure asks for a second factor (MFA).",
-        "Run `az logout`, then `az login` and confirm it, or sign in with the browser.",
+        "{To_do} {what} Azure asks for a second factor (MFA).",
+        "Run `{login}` and confirm it, or sign in with the browser.",
         r"multi-?factor|\bMFA\b|claims.challenge|insufficient_claims",
         (NO_TOKEN, 401, 403),
     ),
@@ -154,6 +154,22 @@ POLICIES: tuple[Rule, ...] = (
         local=False,
     ),
     Rule(
+        ServiceRefused,
+        "The resource provider {provider} is not registered in subscription '{subscription_id}'.",
+        "Run `az provider register --namespace {provider} --subscription {subscription_id}`, or register it in the "
+        "Azure portal: the subscription, Resource providers. It takes minutes, and Contributor on the subscription.",
+        code=r"MissingSubscriptionRegistration|SubscriptionNotRegistered",
+        local=False,
+    ),
+    Rule(
+        AccessDenied,
+        "'{workspace}' lets in only its private network: it refused this machine to {doing} {what}.",
+        "Run Tunedeck on a machine in that network or join it by VPN; or have its owner allow public network access.",
+        code=r"private link configuration|public (network )?access.{0,40}(disabled|not allowed|denied)"
+        r"|approved private (link|endpoint)|ForbiddenByConnection|ForbiddenByFirewall|\bAuthorizationFailure\b",
+        local=False,
+    ),
+    Rule(
         AccessDenied,
         "A lock on the resource group or the subscription keeps you from this: to {doing} {what}.",
         "Ask its owner to remove the lock: Locks in the Azure portal. The details name it.",
@@ -164,6 +180,7 @@ POLICIES: tuple[Rule, ...] = (
 SIGN_IN: tuple[Rule, ...] = (
     *(_of_codes(*row) for row in _BY_CODE),
     _signed_in(*_BY_CODE[5][1:], code=r"check your tenant name or GUID|Invalid tenant id"),
+    _signed_in(*_BY_CODE[1][1:], code=r"TokenRevoked", statuses=(NO_TOKEN, 401)),
     _signed_in(*_BY_CODE[6][1:], code=r"Timed out waiting for user"),
     _signed_in(
         "The sign-in was not finished in the browser.",

@@ -1,6 +1,6 @@
 """What runs as `az`: the two commands that a sign-in needs, answered as the folder's az.json says.
 
-az.json: "state" is signed in, signed out or expired; "tenant" and "user" are whom a token is for. Each start adds a
+az.json: "state" is signed in or one of REFUSALS; "tenant" and "user" are whom a token is for. Each start adds a
 line to az.starts: its arguments. Only the standard library is imported: a start should cost no more than it must.
 """
 
@@ -18,6 +18,7 @@ from typing import Any
 from tests.azure.tokens import make_token
 
 REFUSALS = {
+    "no such tenant": "ERROR: AADSTS90002: Tenant 'x' not found. Check to make sure you have the correct tenant ID.",
     "signed out": "ERROR: Please run 'az login' to setup account.",
     "expired": (
         "ERROR: AADSTS700082: The refresh token has expired due to inactivity. The token was issued on 2026-05-04 and "

@@ -119,6 +119,7 @@ class Behind:
             (url, f"https://{site.api}"),
             (r'("endpoint":\s*")127\.0\.0\.1:\d+"', rf'\g<1>{site.storage}"'),
             (r'("protocol":\s*")http"', r'\g<1>https"'),
+            (r'("publicNetworkAccess":\s*")Disabled"', r'\g<1>Enabled"'),
             (rf"\b{storage_key.ACCOUNT}\b", STORE),
             (rf'("tenantId":\s*"){homes.SUBSCRIPTION_ID}"', rf'\g<1>{TENANT}"'),
             (homes.SUBSCRIPTION_ID, SUBSCRIPTION),

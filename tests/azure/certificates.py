@@ -30,8 +30,11 @@ class Certificates:
         return context
 
 
-def make_certificates(folder: Path) -> Certificates:
-    """Write both into a folder. The authority's key is thrown away: it signs nothing else, ever."""
+def make_certificates(folder: Path, ahead: timedelta = timedelta()) -> Certificates:
+    """Write both into a folder. ahead: by how much the server's is too new.
+
+    The authority's key is thrown away: it signs nothing else, ever.
+    """
     made = Certificates(folder / "authority.pem", folder / "server.pem")
     authority_key, server_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     authority = _name("Stand-in for Azure")
@@ -48,6 +51,7 @@ def make_certificates(folder: Path) -> Certificates:
         names,
         x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]),
         x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()),
+        ahead=ahead,
     )
     form = serialization.PrivateFormat.PKCS8
     key = server_key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
@@ -72,8 +76,9 @@ def _sign(
     issuer: x509.Name,
     issuer_key: ec.EllipticCurvePrivateKey,
     *extensions: x509.ExtensionType,
+    ahead: timedelta = timedelta(),
 ) -> x509.Certificate:
-    now = datetime.now(UTC)
+    now = datetime.now(UTC) + ahead
     builder = x509.CertificateBuilder(issuer, subject, key.public_key(), x509.random_serial_number())
     builder = builder.not_valid_before(now - timedelta(hours=1)).not_valid_after(now + LIFE)
     for extension in extensions:

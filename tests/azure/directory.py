@@ -9,6 +9,8 @@ from tests.azure.login import OTHER_TENANT, TENANT
 from tests.azure.rules import Answer
 from tests.azure.sites import SITES, Site
 
+_PROVIDERS = f"/subscriptions/{SUBSCRIPTION}/providers/"
+
 
 def find_answer(site: Site, path: str) -> Answer | None:
     """Return the answer to a path of the directory, None for another path."""
@@ -22,6 +24,8 @@ def find_answer(site: Site, path: str) -> Answer | None:
     if path == "/subscriptions":
         own = {"id": f"/subscriptions/{SUBSCRIPTION}", "subscriptionId": SUBSCRIPTION, "tenantId": TENANT}
         return Answer.of({"value": [{**own, "displayName": "ML development", "state": "Enabled"}]})
+    if (provider := path.removeprefix(_PROVIDERS)) != path and "/" not in provider:
+        return Answer.of({"namespace": provider, "registrationState": "Registered"})
     return None
 
 

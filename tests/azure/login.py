@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +44,10 @@ class Login:
     """Whether the operator has typed the device code on the other device."""
     refusal: str = ""
     """What every request for a token is refused with: "AADSTS700082: The refresh token …", as the service says it."""
+    machine: str = ""
+    """The resource id of the managed identity of the machine, "" for none."""
+    claims: str = ""
+    """What a request for a token last wanted it to prove: JSON."""
     code_scope: str = ""
     """What the device code was asked for: the request for its token does not say that again."""
 
@@ -61,6 +66,16 @@ class Login:
             return self._give_code(form.get("scope", ""))
         return self._give_token(tenant, form) if path.endswith("/token") else Answer(404)
 
+    def give_machine_token(self, resource: str) -> Answer:
+        """Answer as a virtual machine's service for identities does."""
+        if not self.machine:
+            return Answer.of({"error": "invalid_request", "error_description": "Identity not found"}, 400)
+        claims = {"xms_mirid": self.machine, "appid": "machine-app", "oid": "machine", "idtyp": "app"}
+        token = make_token(resource, TENANT, self.token_life_s, **claims)
+        until, kind = str(int(time.time()) + self.token_life_s), "Bearer"
+        told = {"access_token": token, "expires_in": str(self.token_life_s), "expires_on": until, "token_type": kind}
+        return Answer.of({**told, "resource": resource})
+
     def _give_code(self, scope: str) -> Answer:
         self.code_scope = scope
         return Answer.of(
@@ -76,6 +91,7 @@ class Login:
 
     def _give_token(self, tenant: str, form: dict[str, str]) -> Answer:
         grant = form.get("grant_type", "")
+        self.claims = form.get("claims") or self.claims
         if self.refusal:
             return _refuse(self.refusal)
         if grant.endswith("device_code") and not self.code_was_entered:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import ssl
 import threading
 from collections.abc import Iterator
@@ -16,11 +17,10 @@ from tests.azure.behind import Behind, find_token_fault
 from tests.azure.directory import find_answer
 from tests.azure.login import Login
 from tests.azure.prices import answer_prices
-from tests.azure.rules import Answer, Asked, Rules
+from tests.azure.rules import HANG_UP, Answer, Asked, Rules
 from tests.azure.sites import PRICES, Site, find_site
 
 CHUNK_BYTES = 64 * 1024
-_NO_IDENTITY = {"error": "invalid_request", "error_description": "Identity not found"}
 _NO_ROLE = (
     "<Error><Code>AuthorizationPermissionMismatch</Code><Message>This request is not authorized to perform this "
     "operation using this permission.</Message></Error>"
@@ -133,11 +133,16 @@ class Handler(BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = _handle
 
     def _control(self, body: bytes) -> Answer:
-        """Answer what is asked of the proxy itself: of a virtual machine's identity, and of the rules."""
+        """Answer what is asked of the proxy itself: of a virtual machine's identity, of the rules, or by a rule.
+
+        So it is a local workspace, too, that answers what a rule says.
+        """
         rules = self.server.azure.rules
-        path = urlsplit(self.path).path
+        path, query = urlsplit(self.path).path, dict(parse_qsl(urlsplit(self.path).query))
+        if ruled := rules.take(self.command, f"{self.server.url}{path}"):
+            return ruled
         if path == "/metadata/identity/oauth2/token":
-            return Answer.of(_NO_IDENTITY, 400)
+            return self.server.azure.login.give_machine_token(query.get("resource", ""))
         if path == "/rules" and self.command == "POST":
             rules.add(**json.loads(body))
         elif path == "/rules" and self.command == "DELETE":
@@ -147,6 +152,10 @@ class Handler(BaseHTTPRequestHandler):
         return Answer(200, "".join(f"{asked}\n" for asked in rules.asked()).encode(), {"Content-Type": "text/plain"})
 
     def _send(self, answer: Answer) -> None:
+        if answer.status == HANG_UP:
+            self.close_connection = True
+            self.connection.shutdown(socket.SHUT_RDWR)
+            return
         # With send_response the answer would have a second Date, this machine's.
         (self.send_response_only if "Date" in answer.headers else self.send_response)(answer.status)
         for name, value in answer.headers.items():

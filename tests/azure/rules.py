@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+HANG_UP = -1
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -38,7 +40,7 @@ class Answer:
 class Rule:
     """What happens to the next `times` requests whose "GET https://host/path" holds the pattern.
 
-    status: 0 for a delay alone, after which the request goes its way.
+    status: 0 for a delay alone, after which the request goes its way; HANG_UP for no answer.
     """
 
     pattern: str

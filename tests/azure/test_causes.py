@@ -1,54 +1,37 @@
-"""Each cause of a sign-in or a refusal that Connect names, provoked over the wire."""
+"""Each sentence of the error table, provoked over the wire: a row that nothing provokes fails the last test."""
 
 from __future__ import annotations
 
-import email.utils
 import json
-import re
 import threading
-import time
 from dataclasses import replace
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
 from core import errors
-from core.azureml.connection import Connection
-from core.azureml.failures import Rule
+from core.azureml.access import check_access
+from core.azureml.connection import Connection, connect
+from core.azureml.failures import Place, Rule
 from core.azureml.identities import SignIn
-from core.azureml.sign_in_rules import SIGN_IN
+from core.azureml.service_errors import find_rule, read_answer, read_refusal
+from core.azureml.service_rules import RULES
+from core.azureml.settings import local_settings
 from core.catalog import compute
+from core.home import Home
+from tests.azure.causes import CAUSES, EXPIRED, MFA, NO_TENANT, PROVOKED, REFUSALS, REVOKED, Cause, provokes
+from tests.azure.certificates import make_certificates
 from tests.azure.login import CLIENT_SECRET, TENANT
-from tests.azure.stand_in import StandIn
+from tests.azure.proxy import Proxy
+from tests.azure.rules import HANG_UP
+from tests.azure.stand_in import SIZE, StandIn
 
 CLIENT = "c0ffee00-0000-4000-8000-000000000001"
-EXPIRED = "The sign-in has expired."
-MFA_NEEDED = "Azure asks for a second factor (MFA) for this sign-in."
-CONSENT = "Your company has not agreed that this application acts for you."
-MANAGED_DEVICE = "Your company's policy wants a device that it manages for this sign-in."
-# What the login host says of a refused sign-in, as in its reference of codes -> what the operator reads.
-REFUSALS = {
-    "AADSTS700082: The refresh token has expired due to inactivity.": EXPIRED,
-    "AADSTS70043: The refresh token has expired or is invalid due to sign-in frequency checks.": EXPIRED,
-    "AADSTS50173: The provided grant has expired due to it being revoked.": "The sign-in was ended, as after a change",
-    "AADSTS7000215: Invalid client secret provided.": "The secret in AZURE_CLIENT_SECRET is not the application's.",
-    "AADSTS7000222: The provided client secret keys are expired.": "The secret in AZURE_CLIENT_SECRET has expired.",
-    "AADSTS700016: Application with identifier was not found in the directory.": "The application of AZURE_CLIENT_ID",
-    "AADSTS90002: Tenant not found.": "There is no tenant of that id or name.",
-    "AADSTS70020: The provided value for the input parameter 'device_code' is expired.": "The code ran out",
-    "AADSTS53003: Access has been blocked by Conditional Access policies.": "Your company's policy (conditional",
-    "AADSTS53000: Device is not in required device state: compliant.": MANAGED_DEVICE,
-    "AADSTS50005: User tried to log in to a device from a platform not supported.": "Your company's policy does not",
-    "AADSTS65001: The user or administrator has not consented to use the application.": CONSENT,
-    "AADSTS50076: You must use multi-factor authentication to access the resource.": MFA_NEEDED,
-    "AADSTS50020: User account from identity provider does not exist in tenant.": "Your account is not known",
-    "AADSTS50105: The signed in user is not assigned to a role for the application.": "Your account is not assigned",
-    "AADSTS50057: The user account is disabled.": "Your account is switched off.",
-    "AADSTS500011: The resource principal named https://management was not found.": "The sign-in is of another of",
-    "AADSTS700024: Client assertion is not within its valid time range.": "The login host says that the time",
-}
+AZURE = Place("Azure", "ml-dev", "rg-ml", "sub-1", "management.azure.com", False)
 
 
 @pytest.fixture
@@ -77,28 +60,27 @@ def test_a_refused_sign_in_is_named_by_its_code(
     assert said in error.detail
 
 
-def test_every_code_of_the_table_is_in_a_refusal() -> None:
-    by_code = [rule for rule in SIGN_IN if rule.code.startswith("AADSTS")]
-    assert [rule.message for rule in by_code if not any(fits(rule, said) for said in REFUSALS)] == []
-
-
-def fits(rule: Rule, said: str) -> bool:
-    return bool(re.search(rule.code, said))
-
-
 def test_an_expired_login_of_az_is_named_too(azure: StandIn, conn: Connection) -> None:
     azure.az(state="expired")
     assert refusal(conn).message == EXPIRED
 
 
+@provokes(NO_TENANT)
 def test_a_mistyped_tenant_is_named(azure: StandIn, client: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AZURE_TENANT_ID", TENANT[:-1] + "1")
     conn = Connection(replace(azure.settings(), tenant_id=None), azure.home)
-    assert refusal(conn).message == "There is no tenant of that id or name."
-    mistyped = Connection(replace(azure.settings(), tenant_id="no tenant!"), azure.home, SignIn("device_code"))
-    assert refusal(mistyped).message == "There is no tenant of that id or name."
+    assert refusal(conn).message == NO_TENANT
+    for tenant in ("no tenant!", TENANT[:-1] + "1"):
+        mistyped = replace(azure.settings(), tenant_id=tenant)
+        assert refusal(Connection(mistyped, azure.home, SignIn("device_code"))).message == NO_TENANT
 
 
+def test_a_tenant_that_az_does_not_find_is_named(azure: StandIn, conn: Connection) -> None:
+    azure.az(state="no such tenant")
+    assert refusal(conn).message == NO_TENANT
+
+
+@provokes("The code ran out before it was entered.")
 def test_a_code_that_nobody_enters_runs_out(azure: StandIn) -> None:
     """About 2 s: so long the code is good."""
     azure.login.code_life_s = 1
@@ -106,65 +88,20 @@ def test_a_code_that_nobody_enters_runs_out(azure: StandIn) -> None:
     assert refusal(conn).message == "The code ran out before it was entered."
 
 
+@provokes(EXPIRED, "To go on, sign in")
 def test_a_sign_in_by_code_that_ended_asks_for_another_click(azure: StandIn) -> None:
     azure.login.code_was_entered, azure.login.token_life_s = True, 0
     conn = Connection(azure.settings(), azure.home, SignIn("device_code"))
     conn.credential.get_token(conn.cloud.scope)
-    azure.login.refusal = "AADSTS70043: The refresh token has expired."
-    conn.credential.forget()
-    assert refusal(conn).message == EXPIRED
+    for said in ("AADSTS70043: The refresh token has expired.", "The grant is no longer good."):
+        azure.login.refusal = said
+        conn.credential.forget()
+        assert refusal(conn).message == EXPIRED
 
 
-DISALLOWED = {
-    "code": "RequestDisallowedByPolicy",
-    "message": "Resource 'gpu-1' was disallowed by policy. Policy identifiers: "
-    '\'[{"policyAssignment":{"name":"Require a cost centre","id":"/subscriptions/x"}}]\'.',
-}
-LOCKED = {
-    "code": "ScopeLocked",
-    "message": "The scope '/subscriptions/x' cannot perform write operation because following scope(s) are locked.",
-}
-MFA = {
-    "code": "RequestDisallowedByAzure",
-    "message": "Users must authenticate through multi-factor authentication to create or update resources.",
-}
-
-
-@pytest.mark.parametrize(
-    ("status", "error", "kind", "read"),
-    [
-        (
-            403,
-            DISALLOWED,
-            errors.AccessDenied,
-            "A policy of your company does not allow to read the computes: Require",
-        ),
-        (409, LOCKED, errors.AccessDenied, "A lock on the resource group or the subscription keeps you from this"),
-        (
-            403,
-            MFA,
-            errors.SignInFailed,
-            "You may read here; to read the computes Azure asks for a second factor (MFA).",
-        ),
-    ],
-    ids=["policy", "lock", "mfa"],
+@provokes(
+    "The certificate shown for {address} is of nobody this machine trusts: a company's proxy opens the connection."
 )
-def test_what_a_company_forbids_is_named(
-    azure: StandIn, conn: Connection, status: int, error: dict[str, Any], kind: type[errors.TunedeckError], read: str
-) -> None:
-    azure.rules.add("GET .*/computes", status, body=json.dumps({"error": error}))
-    found = refusal(conn)
-    assert type(found) is kind
-    assert found.message.startswith(read)
-
-
-def test_a_clock_that_is_wrong_is_told_by_azures_own(azure: StandIn, conn: Connection) -> None:
-    body = {"error": {"code": "ExpiredAuthenticationToken", "message": "The access token expiry UTC time is earlier."}}
-    ahead = email.utils.formatdate(time.time() + 3600, usegmt=True)
-    azure.rules.add("GET .*/computes", 401, body=json.dumps(body), headers={"Date": ahead}, times=2)
-    assert refusal(conn).message.startswith("This machine's clock is 60 minutes from Azure's")
-
-
 @pytest.mark.parametrize("by", ["az", "principal"])
 def test_a_proxy_that_opens_tls_is_named_with_the_setting_to_make(
     azure: StandIn, conn: Connection, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, by: str
@@ -179,6 +116,7 @@ def test_a_proxy_that_opens_tls_is_named_with_the_setting_to_make(
     assert "REQUESTS_CA_BUNDLE" in error.hint
 
 
+@provokes("The proxy of HTTPS_PROXY did not let the request to Azure through.")
 @pytest.mark.parametrize("by", ["az", "principal"])
 def test_a_proxy_that_is_not_there_is_named(
     azure: StandIn, conn: Connection, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, by: str
@@ -190,6 +128,7 @@ def test_a_proxy_that_is_not_there_is_named(
     assert error.message == "The proxy of HTTPS_PROXY did not let the request to Azure through."
 
 
+@provokes("The proxy asks for a name and a password (407).")
 def test_a_proxy_that_asks_for_a_password_is_named(
     azure: StandIn, conn: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -212,6 +151,150 @@ def test_a_proxy_that_asks_for_a_password_is_named(
         server.server_close()
 
 
+@provokes("The name of a host of Azure was not found (DNS).")
 def test_a_name_that_dns_does_not_know_is_named(azure: StandIn, conn: Connection) -> None:
     with pytest.raises(errors.Unreachable, match=r"not found \(DNS\)"):
         conn.call("read", "computes", requests.get, "http://management.azure.invalid")
+
+
+@provokes("The certificate of {address} is not valid at this machine's time.")
+def test_a_certificate_that_is_not_valid_yet_is_told_from_a_proxy_that_opens_tls(
+    azure: StandIn, conn: Connection, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    conn.credential.get_token(conn.cloud.scope)
+    early = make_certificates(tmp_path, ahead=timedelta(hours=2))
+    proxy = Proxy(azure.azure, early.server_context())
+    monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(early.authority))
+    try:
+        with pytest.raises(errors.Unreachable, match="is not valid at this machine's time"):
+            conn.http("GET", "/subscriptions")
+    finally:
+        proxy.close()
+
+
+@provokes("The connection to {service} ended before it answered.")
+def test_a_connection_that_ends_before_the_answer_is_named(azure: StandIn, conn: Connection) -> None:
+    azure.rules.add("GET .*/subscriptions", HANG_UP)
+    with pytest.raises(errors.Unreachable, match="The connection to Azure ended before it answered"):
+        conn.http("GET", "/subscriptions")
+
+
+@provokes("Azure does not answer ({address}).")
+def test_a_host_that_does_not_answer_is_named(azure: StandIn, conn: Connection) -> None:
+    with pytest.raises(errors.Unreachable, match=r"Azure does not answer \(management"):
+        conn.call("read", "computes", requests.get, "http://127.0.0.1:9")
+
+
+@provokes("The local workspace does not answer on {address}.")
+def test_a_local_workspace_that_does_not_run_is_named(tmp_path: Path) -> None:
+    home = Home(tmp_path).create()
+    with pytest.raises(errors.LocalWorkspaceDown, match=f"does not answer on 127.0.0.1:{home.port()}"):
+        Connection(local_settings(), home).http("GET", "/health")
+
+
+@provokes("{What} cannot be sent as it is: {message}")
+def test_what_the_sdk_keeps_back_is_named(conn: Connection) -> None:
+    from azure.ai.ml.entities import ManagedOnlineEndpoint
+
+    nameless = ManagedOnlineEndpoint(name="0 no name", auth_mode="none of them")
+    begin = conn.workspace.online_endpoints.begin_create_or_update
+    with pytest.raises(errors.BadInput, match="Endpoint 'x' cannot be sent as it is"):
+        conn.call("create", "endpoint 'x'", begin, nameless)
+
+
+@provokes("The credential of '{workspace}' was asked for a token of another cloud. Nothing was sent.")
+def test_a_token_of_another_cloud_is_not_asked_for(conn: Connection) -> None:
+    with pytest.raises(errors.SignInFailed, match="of another cloud"):
+        conn.call("read", "x", conn.credential.get_token, "https://example.com/.default")
+
+
+@provokes("No sign-in for Azure was found on this machine.")
+def test_a_machine_without_an_identity_is_named(azure: StandIn, conn: Connection) -> None:
+    azure.az(state="signed out")
+    assert refusal(conn).message == "No sign-in for Azure was found on this machine."
+
+
+@provokes("The sign-in was not finished in the browser.")
+def test_a_machine_without_a_browser_is_named(azure: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("webbrowser.open", lambda *_, **__: False)
+    monkeypatch.setenv("PATH", str(azure.programs))
+    conn = Connection(azure.settings(), azure.home, SignIn("browser", timeout_s=1))
+    assert refusal(conn).message == "The sign-in was not finished in the browser."
+
+
+@provokes("{Service} could not {doing} {what}: {message}")
+def test_a_write_that_failed_after_it_was_taken_keeps_its_own_words(azure: StandIn, conn: Connection) -> None:
+    """It was polled with status 200, so the words are in the exception and not in the answer's status."""
+    from azure.ai.ml.entities import AmlCompute
+
+    status = f"{conn.cloud.resource_manager}/subscriptions/x/computeOperationsStatus/1"
+    body = {"id": "x", "name": "gpu-1", "properties": {"computeType": "AmlCompute", "properties": {}}}
+    taken = {"Azure-AsyncOperation": status, "Retry-After": "0"}
+    azure.rules.add("PUT .*/computes/gpu-1", 201, body=json.dumps(body), headers=taken)
+    failed = {"status": "Failed", "error": {"code": "NodeLost", "message": "The node went away."}}
+    azure.rules.add("GET .*/computeOperationsStatus", 200, body=json.dumps(failed))
+    begin = conn.workspace.compute.begin_create_or_update
+    with pytest.raises(errors.ServiceRefused, match=r"could not create compute 'gpu-1': The node went away\."):
+        conn.call("create", "compute 'gpu-1'", lambda: begin(AmlCompute(name="gpu-1", size="x")).result())
+
+
+def test_a_write_that_asks_for_a_second_factor_is_named_and_the_next_sign_in_brings_it(azure: StandIn) -> None:
+    """As the SDK hears of it: it asks the identity for a token that proves more."""
+    settings, asked = azure.settings(), "PUT .*/computes/gpu-1"
+    conn = connect(settings, home=azure.home)
+    azure.rules.add(asked, 401, headers=MFA)
+    error = with_sdk(conn)
+    assert error.message == "You may read here; to create compute 'gpu-1' Azure asks for a second factor (MFA)."
+    assert "az login --claims-challenge eyJ" in error.hint
+    azure.login.code_was_entered = True
+    check_access(settings, sign_in=SignIn("device_code"))
+    assert "acrs" in azure.login.claims
+    azure.rules.add(asked, 401, headers=REVOKED)
+    azure.login.refusal = "AADSTS50173: The provided grant has expired due to it being revoked."
+    assert with_sdk(connect(settings, home=azure.home)).message.startswith("The sign-in was ended")
+
+
+def with_sdk(conn: Connection) -> errors.TunedeckError:
+    from azure.ai.ml.entities import AmlCompute
+
+    begin = conn.workspace.compute.begin_create_or_update
+    with pytest.raises(errors.SignInFailed) as caught:
+        conn.call("create", "compute 'gpu-1'", begin, AmlCompute(name="gpu-1", size=SIZE))
+    return caught.value
+
+
+@pytest.mark.parametrize("cause", CAUSES, ids=str)
+def test_an_answer_becomes_a_sentence_with_the_next_step(azure: StandIn, cause: Cause, tmp_path: Path) -> None:
+    conn = ruled_workspace(azure, tmp_path) if cause.local else connect(azure.settings(), home=azure.home)
+    azure.rules.add("GET .*/what-is-ruled", cause.status, body=cause.body, headers=cause.headers)
+    with pytest.raises(errors.TunedeckError) as caught:
+        conn.http("GET", "/what-is-ruled", doing="create", what="compute 'gpu-1'")
+    error = caught.value
+    assert type(error) is cause.kind
+    assert error.message.startswith(cause.read)
+    assert error.hint
+    assert cause.hint in error.hint
+    assert f"status {cause.status}" in error.detail
+    assert cause.code in error.detail
+
+
+def ruled_workspace(azure: StandIn, folder: Path) -> Connection:
+    """Return a connection to a local workspace that answers what a rule says."""
+    home = Home(folder).create()
+    (home.path / "address.json").write_text(json.dumps({"port": azure.proxy.server_port}), encoding="utf-8")
+    return Connection(local_settings(), home)
+
+
+def test_every_row_of_the_table_is_provoked_over_the_wire() -> None:
+    places = {local: replace(AZURE, is_local=local) for local in (True, False)}
+    spoken = {find_rule(read_refusal(said), AZURE) for said in REFUSALS}
+    for cause in CAUSES:
+        spoken.add(find_rule(read_answer(cause.status, cause.headers, cause.body), places[cause.local]))
+    spoken |= {rule for rule in RULES if any(is_row(rule, *row) for row in PROVOKED)}
+    assert [(rule.message, rule.hint) for rule in RULES if rule not in spoken] == []
+    assert [row for row in PROVOKED if not any(is_row(rule, *row) for rule in RULES)] == []
+
+
+def is_row(rule: Rule, message: str, hint: str) -> bool:
+    return rule.message == message and rule.hint.startswith(hint)

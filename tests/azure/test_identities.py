@@ -42,7 +42,7 @@ def test_each_source_says_who_answered_in_which_tenant(azure: StandIn, monkeypat
     write_program(azure, monkeypatch, "azd", f"""echo '{{"token": "{token}", "expiresOn": "{until}"}}'""")
     found = {each.source: (each.account, each.tenant) for each in ask_machine(AZURE, TENANT)}
     assert found == {
-        "Environment": (CLIENT, TENANT),
+        "Environment": (f"service principal {CLIENT}", TENANT),
         "Workload identity": ("", ""),
         "Managed identity": ("", ""),
         "Azure CLI": ("ada@contoso.com", TENANT),
@@ -77,6 +77,21 @@ def test_the_lines_of_access_name_every_source(azure: StandIn) -> None:
     lines = {line.title: line for line in access.check_access(azure.settings())}
     assert lines["Azure CLI"].detail == f"ada@contoso.com, tenant {TENANT}."
     assert (lines["Environment"].state, lines["Environment"].detail) == ("skipped", "No identity here.")
+
+
+def test_every_check_says_for_whom_it_answered(azure: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = "/subscriptions/x/resourcegroups/rg-ml/providers/Microsoft.ManagedIdentity/userAssignedIdentities"
+    azure.login.machine = f"{folder}/trainer"
+    lines = {line.title: line.detail for line in access.check_access(azure.settings())}
+    signed_in = f"Signed in as managed identity 'trainer' by Managed identity, tenant {TENANT}, object machine, token"
+    assert lines["Sign-in"].startswith(signed_in)
+    assert lines["Delete endpoints"] == "Allowed to managed identity 'trainer'."
+    principal(monkeypatch)
+    lines = {line.title: line.detail for line in access.check_access(azure.settings())}
+    assert lines["Sign-in"].startswith(f"Signed in as service principal {CLIENT} by Environment")
+    principal(monkeypatch, "mistyped")
+    refused = access.check_access(azure.settings())[1]
+    assert refused.detail == f"service principal {CLIENT}: The secret in AZURE_CLIENT_SECRET is not the application's."
 
 
 def test_another_login_of_az_is_seen_by_the_next_check(azure: StandIn) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from core.azureml.access import prove_access
+from core.azureml.roles import ACTIONS
 from core.launch.plan import CheckState
 from core.operations import get_operation, start_cancel, start_create_compute, start_launch
 from core.runs import jobs
@@ -77,9 +78,32 @@ def test_a_cluster_that_the_service_refuses_says_what_quota_it_lacks(walk: Walk)
 
 def test_a_role_that_may_only_read_is_told_line_by_line(walk: Walk) -> None:
     walk.azure.rules.add("Microsoft.Authorization/permissions", 200, body=json.dumps(READER))
-    failed = [line for line in prove_access(walk.conn) if line.state == "failed"]
-    assert [line.title for line in failed] == ["Start runs", "Register models", "Deploy", "Create compute"]
-    assert failed[0].hint == "Ask its owner for the role AzureML Data Scientist."
+    lines = {line.title: line for line in prove_access(walk.conn)}
+    failed = [title for title, line in lines.items() if line.state == "failed"]
+    assert failed == [doing for doing in ACTIONS if doing != "Read"]
+    assert lines["Read"].detail == "Allowed to ada@contoso.com."
+    assert lines["Sweep"].detail == "Not allowed to ada@contoso.com."
+    scientist, operator = "AzureML Data Scientist", "AzureML Compute Operator, or Contributor"
+    roles = {title: lines[title].hint for title in failed}
+    assert roles == {
+        title: f"Ask its owner for the role {operator if title.endswith('compute') else scientist}." for title in failed
+    }
+
+
+def test_a_provider_that_is_not_registered_and_a_private_network_are_told(walk: Walk) -> None:
+    walk.azure.rules.add("/providers/Microsoft.KeyVault", 200, body=json.dumps({"registrationState": "NotRegistered"}))
+    private = {"publicNetworkAccess": "Disabled", "managedNetwork": {"isolationMode": "AllowOnlyApprovedOutbound"}}
+    lines = {line.title: line for line in prove_access(walk.conn)}
+    assert lines["Network"].detail == "Public network access is on."
+    assert lines["Resource providers"].detail == "Not registered: Microsoft.KeyVault."
+    assert "az provider register --namespace Microsoft.KeyVault --subscription 5c1e" in lines["Resource providers"].hint
+    own = "workspaces/ml-dev.api-version=2024-10-01-preview$"
+    walk.azure.rules.add(own, delay_s=0.001)  # the workspace itself is read first
+    walk.azure.rules.add(own, 200, body=json.dumps({"properties": private}))
+    walk.azure.rules.add("/providers/Microsoft.Storage", 403)
+    lines = {line.title: line for line in prove_access(walk.conn)}
+    assert lines["Network"].detail.startswith("Private: public network access is off. Its computes reach only what")
+    assert lines["Resource providers"].state == "skipped"
 
 
 def test_what_a_price_list_does_not_say_is_called_unknown(walk: Walk) -> None:

@@ -4,15 +4,15 @@ from typing import Any
 
 import pytest
 
-from core.azureml.access import _ACTIONS, AccessLine, _role_line, can_be_used, is_allowed
+from core.azureml.access import AccessLine, can_be_used, role_line
+from core.azureml.roles import ACTIONS, is_allowed, list_lacking, role_for
 
-JOBS = "Microsoft.MachineLearningServices/workspaces/jobs/write"
+ML = "Microsoft.MachineLearningServices/workspaces/"
+JOBS = f"{ML}jobs/write"
+# AzureML Data Scientist, as far as it matters: "computes/*/write" means "computes/write" too.
 SCIENTIST = {
-    "actions": [
-        "Microsoft.MachineLearningServices/workspaces/*/read",
-        "Microsoft.MachineLearningServices/workspaces/*/write",
-    ],
-    "notActions": ["Microsoft.MachineLearningServices/workspaces/computes/write"],
+    "actions": [f"{ML}*/{verb}" for verb in ("read", "action", "delete", "write")],
+    "notActions": [f"{ML}delete", f"{ML}write", f"{ML}computes/*/write", f"{ML}computes/*/delete"],
 }
 
 
@@ -23,8 +23,8 @@ SCIENTIST = {
         (JOBS, [{"actions": ["*"], "notActions": []}], True),
         (JOBS, [{"actions": ["*/read"], "notActions": []}], False),
         (JOBS.lower(), [SCIENTIST], True),
-        ("Microsoft.MachineLearningServices/workspaces/computes/write", [SCIENTIST], False),
-        ("Microsoft.MachineLearningServices/workspaces/computes/write", [SCIENTIST, {"actions": ["*"]}], True),
+        (f"{ML}computes/write", [SCIENTIST], False),
+        (f"{ML}computes/write", [SCIENTIST, {"actions": ["*"]}], True),
     ],
 )
 def test_a_role_allows_what_its_actions_hold_and_its_exceptions_do_not(
@@ -34,14 +34,16 @@ def test_a_role_allows_what_its_actions_hold_and_its_exceptions_do_not(
 
 
 def test_the_role_that_is_advised_allows_what_was_refused() -> None:
-    """AzureML Data Scientist may not make a compute, so it is no help to whoever lacks just that."""
-    for title, action in _ACTIONS.items():
-        line = _role_line(title, allowed=False)
-        assert ("AzureML Data Scientist" in line.hint) is is_allowed(action, [SCIENTIST]), title
+    """AzureML Data Scientist may not make or delete a compute, so it is no help to whoever lacks just that."""
+    for doing, actions in ACTIONS.items():
+        lacking = list_lacking(doing, [SCIENTIST])
+        advised = {role_for(ML + action) for action in actions}
+        assert advised == ({"AzureML Compute Operator, or Contributor"} if lacking else advised), doing
+        assert bool(lacking) is doing.endswith("compute"), doing
 
 
 def test_a_workspace_can_be_used_also_where_a_role_does_not_allow_everything() -> None:
     lines = [AccessLine("Sign-in", "ok"), AccessLine("Workspace", "ok")]
-    assert can_be_used([*lines, _role_line("Create compute", allowed=False)])
+    assert can_be_used([*lines, role_line("Create compute", [f"{ML}computes/write"], "ada")])
     assert not can_be_used([lines[0], AccessLine("Workspace", "failed"), AccessLine("Registry", "skipped")])
     assert not can_be_used([AccessLine("Local workspace", "failed")])
