@@ -26,7 +26,7 @@ from core.operations.ledger import Ledger
 from core.operations.records import Operation, utc_now
 from core.operations.work import LOOK_S, Work
 from core.runs.jobs import find_run, get_run
-from core.serving.chat import Sampling, score_once
+from core.serving.chat import Sampling, ask_once
 from core.serving.deploy_failures import Stage, explain_failure
 from core.serving.deployment_settings import check_settings
 from core.serving.endpoints import (
@@ -295,7 +295,7 @@ def _smoke(work: Work[Deploy]) -> Outcome:
     endpoint = _find_own_endpoint(work)
     if endpoint is None:
         return Wait("Looking for the endpoint once more", LOOK_S)
-    answer = score_once(
+    answer = ask_once(
         work.conn,
         endpoint,
         [{"role": "user", "content": SMOKE_PROMPT}],

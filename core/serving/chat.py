@@ -6,8 +6,8 @@ import json
 import shlex
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pprint import pformat
 from typing import Any
 
@@ -15,12 +15,21 @@ import requests
 
 from core.azureml.connection import Connection
 from core.azureml.service_errors import scrub
-from core.errors import AccessDenied, BadInput, NotFound, ServiceRefused, Throttled, TunedeckError, Unreachable
-from core.serving.endpoints import EndpointView, find_endpoint
+from core.errors import BadInput, ServiceRefused, TunedeckError, Unreachable
+from core.serving.endpoints import EndpointView
+from core.serving.scoring import (
+    CHAT,
+    COLD_START_S,
+    NO_ROUTE,
+    ScoringRequest,
+    find_wait,
+    keep_route,
+    list_routes,
+    raise_for,
+    status_of_model,
+)
 
 Message = Mapping[str, str]
-CONNECT_S, READ_S = 5.0, 180.0
-KEY_KEPT_S = 300.0
 _RAW_LIMIT = 200_000
 _SCRIPT = """\
 import os
@@ -87,6 +96,8 @@ class Delta:
     text: str = ""
     stats: Stats | None = None
     exchange: Exchange | None = None
+    waiting: str = ""
+    """Why nothing comes yet: "Waking up" or "Busy"."""
 
 
 def stream_chat(
@@ -96,55 +107,40 @@ def stream_chat(
     sampling: Sampling | None = None,
     stop: threading.Event | None = None,
     deployment: str = "",
+    patience_s: float = COLD_START_S,
 ) -> Iterator[Delta]:
     """Yield an answer as it is written, then one Delta with stats and exchange.
 
-    Setting `stop` ends the answer and the connection, which ends the generation. Falls back to /score where the
-    endpoint has no /v1 route. Raises TunedeckError: key refused, endpoint gone, no traffic, container's own error.
+    Setting `stop` ends the answer and the connection, which ends the generation. The route is found out: where one is
+    not served the next is tried, and the one that answered is remembered. A container that is not ready or too busy is
+    waited for up to `patience_s`, with a Delta for each look. Raises TunedeckError.
     """
     _require_traffic(endpoint, deployment)
     _check_characters(messages)
-    sampling = sampling or Sampling()
-    if endpoint.chat_uri:
-        request = _Request(conn, endpoint, endpoint.chat_uri, _openai_body(messages, sampling), deployment)
-        answer = request.post(stream=True)
-        # The plain MLflow server of Azure has no /v1 route.
-        if _status_of_model(answer) not in (404, 405) or find_endpoint(conn, endpoint.name) is None:
-            _raise_for(conn, endpoint, answer)
-            with answer:
-                yield from _read_stream(request, answer, stop)
+    sampling, stop, until = sampling or Sampling(), stop or threading.Event(), time.monotonic() + patience_s
+    routes = list_routes(conn, endpoint, deployment)
+    for url in routes:
+        chats = url.endswith(CHAT)
+        body = _openai_body(messages, sampling) if chats else _score_body(messages, sampling)
+        request = ScoringRequest(conn, endpoint, url, body, deployment)
+        answer = yield from _post_patiently(request, chats, stop, until)
+        if answer is None:
             return
-        answer.close()
-    whole = score_once(conn, endpoint, messages, sampling, deployment)
-    yield Delta(whole.text)
-    yield Delta("", whole.stats, whole.exchange)
+        with answer:
+            if status_of_model(answer) in NO_ROUTE and url != routes[-1]:
+                continue
+            raise_for(request, answer)
+            keep_route(request)
+            yield from _read_stream(request, answer, stop) if _is_stream(answer) else _read_whole(request, answer)
+            return
 
 
-def score_once(
-    conn: Connection,
-    endpoint: EndpointView,
-    messages: Sequence[Message],
-    sampling: Sampling | None = None,
-    deployment: str = "",
+def ask_once(
+    conn: Connection, endpoint: EndpointView, messages: Sequence[Message], sampling: Sampling, deployment: str
 ) -> Delta:
-    """Send the lesson's own request to /score and return the answer in one piece, with stats and exchange."""
-    _require_traffic(endpoint, deployment)
-    _check_characters(messages)
-    sampling = sampling or Sampling()
-    parameters = {
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-        "do_sample": sampling.temperature > 0,
-        "max_new_tokens": sampling.max_tokens,
-    }
-    body = {"input_data": {"input_string": [dict(m) for m in messages], "parameters": parameters}, "params": {}}
-    request = _Request(conn, endpoint, endpoint.scoring_uri, body, deployment)
-    answer = request.post()
-    _raise_for(conn, endpoint, answer)
-    seconds = time.monotonic() - request.started
-    text, tokens, reason = _parse_score(endpoint, answer)
-    stats = Stats(None, seconds, tokens, tokens / seconds if tokens and seconds else None, reason)
-    return Delta(text, stats, request.exchange(answer.status_code, answer.text))
+    """Return a whole answer with its stats and exchange; waits for nothing but the answer."""
+    deltas = list(stream_chat(conn, endpoint, messages, sampling, None, deployment, patience_s=0.0))
+    return replace(deltas[-1], text="".join(delta.text for delta in deltas))
 
 
 def split_row(messages: Sequence[Message]) -> tuple[list[Message], str]:
@@ -155,62 +151,7 @@ def split_row(messages: Sequence[Message]) -> tuple[list[Message], str]:
     return list(messages), ""
 
 
-# The wire ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Request:
-    """One request to an endpoint."""
-
-    conn: Connection
-    endpoint: EndpointView
-    url: str
-    body: Mapping[str, Any]
-    deployment: str
-    started: float = field(default_factory=time.monotonic)
-
-    @property
-    def headers(self) -> dict[str, str]:
-        return {"azureml-model-deployment": self.deployment} if self.deployment else {}
-
-    def post(self, stream: bool = False) -> requests.Response:
-        """Send it with the endpoint's key; a refused key is read anew once, for it may have been changed."""
-        answer = self._post(stream, KEY_KEPT_S)
-        return self._post(stream, 0.0) if answer.status_code == 401 else answer
-
-    def _post(self, stream: bool, key_kept_s: float) -> requests.Response:
-        name = self.endpoint.name
-        what, read = f"the key of endpoint '{name}'", self.conn.workspace.online_endpoints.get_keys
-        try:
-            keys = self.conn.remember(what, lambda: self.conn.call("read", what, read, name), key_kept_s)
-        except NotFound as error:
-            raise _gone(self.endpoint) from error
-        with requests.Session() as session:
-            session.trust_env = not self.conn.cloud.is_local  # a proxy of the environment would be asked for 127.0.0.1
-            try:
-                return session.post(
-                    self.url,
-                    json=self.body,
-                    stream=stream,
-                    timeout=(CONNECT_S, READ_S),
-                    headers={"Authorization": f"Bearer {keys.primary_key}", **self.headers},
-                )
-            except requests.RequestException as error:
-                raise Unreachable(
-                    f"Endpoint '{name}' does not answer.",
-                    "Send again in a moment; the deployment's log says more.",
-                    type(error).__name__,
-                ) from error
-
-    def exchange(self, status: int, text: str) -> Exchange:
-        """Return what was sent and answered."""
-        return Exchange(self.url, self.body, status, text, self.headers)
-
-
-def _status_of_model(answer: requests.Response) -> int:
-    """Return what the container answered: Azure hands its errors on as 424 and keeps the status in a header."""
-    told = answer.headers.get("ms-azureml-model-error-statuscode", "")
-    return int(told) if answer.status_code == 424 and told.isdigit() else answer.status_code
+# Bodies and answers ------------------------------------------------------------------------------------------------
 
 
 def _openai_body(messages: Sequence[Message], sampling: Sampling) -> dict[str, Any]:
@@ -224,7 +165,50 @@ def _openai_body(messages: Sequence[Message], sampling: Sampling) -> dict[str, A
     return body if sampling.seed is None else body | {"seed": sampling.seed}
 
 
-def _read_stream(request: _Request, answer: requests.Response, stop: threading.Event | None) -> Iterator[Delta]:
+def _score_body(messages: Sequence[Message], sampling: Sampling) -> dict[str, Any]:
+    """Return the lesson's own request."""
+    parameters = {
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "do_sample": sampling.temperature > 0,
+        "max_new_tokens": sampling.max_tokens,
+    }
+    return {"input_data": {"input_string": [dict(m) for m in messages], "parameters": parameters}, "params": {}}
+
+
+def _post_patiently(
+    request: ScoringRequest, stream: bool, stop: threading.Event, until: float
+) -> Generator[Delta, None, requests.Response | None]:
+    """Return the answer; None where it was stopped while a container that is not ready was waited for."""
+    while True:
+        answer = request.post(stream=stream)
+        wait = find_wait(answer)
+        if wait is None or time.monotonic() + wait[1] > until:
+            return answer
+        answer.close()
+        yield Delta(waiting=wait[0])
+        if stop.wait(wait[1]):
+            return None
+
+
+def _is_stream(answer: requests.Response) -> bool:
+    return "json" not in answer.headers.get("Content-Type", "")
+
+
+def _read_whole(request: ScoringRequest, answer: requests.Response) -> Iterator[Delta]:
+    """Yield an answer that came in one piece, then its stats."""
+    text, tokens, reason = _parse_whole(request.endpoint, answer)
+    seconds = time.monotonic() - request.started
+    yield Delta(text)
+    stats = Stats(None, seconds, tokens, tokens / seconds if tokens and seconds else None, reason)
+    yield Delta("", stats, _exchange(request, answer.status_code, answer.text))
+
+
+def _exchange(request: ScoringRequest, status: int, text: str) -> Exchange:
+    return Exchange(request.url, request.body, status, text, request.headers)
+
+
+def _read_stream(request: ScoringRequest, answer: requests.Response, stop: threading.Event) -> Iterator[Delta]:
     """Yield the pieces of a server-sent event stream, then the stats; ends early when `stop` is set.
 
     Raises Unreachable where the stream ends in the middle: the container ended, or the connection did.
@@ -233,7 +217,7 @@ def _read_stream(request: _Request, answer: requests.Response, stop: threading.E
     first: float | None = None
     pieces, usage, reason, whole = 0, 0, "", False
     for line in _lines_of(answer, endpoint):
-        if stop is not None and stop.is_set():
+        if stop.is_set():
             reason = "stopped"
             break
         text = line.decode("utf-8", errors="replace")
@@ -260,7 +244,7 @@ def _read_stream(request: _Request, answer: requests.Response, stop: threading.E
     writing = time.monotonic() - first if first else 0.0
     speed = (tokens - 1) / writing if tokens > 1 and writing > 0 else None
     stats = Stats(first - request.started if first else None, seconds, tokens, speed, reason)
-    yield Delta("", stats, request.exchange(answer.status_code, "\n".join(raw)))
+    yield Delta("", stats, _exchange(request, answer.status_code, "\n".join(raw)))
 
 
 def _lines_of(answer: requests.Response, endpoint: EndpointView) -> Iterator[bytes]:
@@ -280,8 +264,8 @@ def _parse_chunk(endpoint: EndpointView, text: str) -> dict[str, Any]:
     return chunk
 
 
-def _parse_score(endpoint: EndpointView, answer: requests.Response) -> tuple[str, int, str]:
-    """Return (text, tokens, finish reason) of any of the forms /score answers in."""
+def _parse_whole(endpoint: EndpointView, answer: requests.Response) -> tuple[str, int, str]:
+    """Return (text, tokens, finish reason) of any of the forms /score answers in, or OpenAI's without a stream."""
     try:
         found = answer.json()
     except ValueError as error:
@@ -290,6 +274,10 @@ def _parse_score(endpoint: EndpointView, answer: requests.Response) -> tuple[str
         found = found[0]
     if isinstance(found, str):
         return found, 0, ""
+    if isinstance(found, dict) and found.get("choices"):
+        first = found["choices"][0]
+        text = (first.get("message") or {}).get("content")
+        found = {**found, "output": text, "finish_reason": first.get("finish_reason")}
     if not isinstance(found, dict) or found.get("error") or found.get("output") is None:
         told = found.get("error") if isinstance(found, dict) else found
         raise _container_error(f"endpoint '{endpoint.name}' gave no text", json.dumps(told)[:2000])
@@ -324,44 +312,12 @@ def _check_characters(messages: Sequence[Message]) -> None:
             ) from error
 
 
-def _raise_for(conn: Connection, endpoint: EndpointView, answer: requests.Response) -> None:
-    if answer.ok:
-        return
-    detail = scrub(f"HTTP {answer.status_code}\n{answer.text[:2000]}")
-    status = answer.status_code
-    if status in (404, 401, 403) and find_endpoint(conn, endpoint.name) is None:
-        raise _gone(endpoint)
-    if status == 401:
-        raise AccessDenied(
-            "The endpoint refused its key (401).",
-            "The key was changed elsewhere. Read the new key and send again.",
-            detail,
-        )
-    if status == 403:
-        raise AccessDenied(f"You may not use endpoint '{endpoint.name}'.", "Ask its owner for access.", detail)
-    if status == 404:
-        raise ServiceRefused(
-            f"{endpoint.name} has no deployment that gets traffic.", "Send 100% to its deployment.", detail
-        )
-    if status == 408:
-        raise Unreachable(f"Endpoint '{endpoint.name}' took longer than its time-out.", "Ask for fewer tokens.", detail)
-    if status == 429:
-        raise Throttled(f"Endpoint '{endpoint.name}' is busy (429).", "Send again in a moment.", detail)
-    if status == 503:
-        raise Unreachable(f"Endpoint '{endpoint.name}' is starting.", "Send again in a moment.", detail)
-    raise _container_error(f"endpoint '{endpoint.name}' answered {status}", detail)
-
-
 def _broken_off(endpoint: EndpointView, detail: str) -> Unreachable:
     return Unreachable(
         f"The answer of '{endpoint.name}' broke off.",
         "What came is kept. Ask again in a moment; the deployment's log says more.",
         detail,
     )
-
-
-def _gone(endpoint: EndpointView) -> NotFound:
-    return NotFound(f"Endpoint '{endpoint.name}' was deleted.", "Your chat is kept. Export it, or deploy again.")
 
 
 def _container_error(what: str, detail: str) -> TunedeckError:

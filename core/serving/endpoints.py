@@ -82,9 +82,11 @@ class EndpointView:
     name: str
     state: ProvisioningState
     scoring_uri: str = ""
-    """Ends in /score."""
-    chat_uri: str = ""
-    """The OpenAI route beside it, "" where there is none."""
+    """Ends in /score, but for a container with a route of its own."""
+    auth_mode: str = "key"
+    """What opens it: "key", "aml_token" or "aad_token"."""
+    public: bool = True
+    """Whether it answers outside of its own network."""
     deployments: tuple[DeploymentView, ...] = ()
     traffic: Mapping[str, int] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
@@ -103,6 +105,11 @@ class EndpointView:
         return self.state == ProvisioningState.SUCCEEDED and any(
             each.up and each.traffic > 0 for each in self.deployments
         )
+
+    @property
+    def credential(self) -> str:
+        """What opens it, in a word."""
+        return "key" if self.auth_mode == "key" else "token"
 
     @property
     def state_word(self) -> str:
@@ -264,12 +271,12 @@ def _list_deployments(conn: Connection, endpoint: str) -> list[Any]:
 def _view(endpoint: Any, deployments: Iterable[Any]) -> EndpointView:
     told: Mapping[str, str] = endpoint.tags or {}
     traffic = {name: int(percent) for name, percent in (endpoint.traffic or {}).items()}
-    uri = str(endpoint.scoring_uri or "")
     return EndpointView(
         name=endpoint.name,
         state=_state(endpoint.provisioning_state),
-        scoring_uri=uri,
-        chat_uri=f"{uri.removesuffix('/score')}/v1/chat/completions" if uri.endswith("/score") else "",
+        scoring_uri=str(endpoint.scoring_uri or ""),
+        auth_mode=str(endpoint.auth_mode or "key").lower(),
+        public=str(getattr(endpoint, "public_network_access", None) or "enabled").lower() != "disabled",
         deployments=tuple(_view_deployment(each, endpoint.name, traffic) for each in deployments),
         traffic=traffic,
         tags=told,

@@ -124,7 +124,8 @@ class Handler(BaseHTTPRequestHandler):
             ruled = azure.rules.take(self.command, url, body.decode(errors="replace"))
             answer = ruled or azure.answer(self.host, self.command, self.path, self.headers, body)
         status = answer.status if isinstance(answer, Answer) else answer[1].status_code
-        azure.rules.note(Asked(self.command, url, status, ruled is not None))
+        opened_by = self.headers.get("Authorization", "")
+        azure.rules.note(Asked(self.command, url, status, ruled is not None, authorization=opened_by))
         if isinstance(answer, Answer):
             self._send(answer)
         else:

@@ -65,13 +65,14 @@ class Rule:
 
 @dataclass(frozen=True)
 class Asked:
-    """A request and what it was answered with. ruled: whether by a rule."""
+    """A request and what it was answered with. ruled: whether by a rule. authorization: the header."""
 
     method: str
     url: str
     status: int
     ruled: bool = False
     at: float = field(default_factory=time.monotonic)
+    authorization: str = ""
 
     def __str__(self) -> str:
         return f"{self.status}{' by a rule' if self.ruled else ''} {self.method} {self.url}"

@@ -11,16 +11,15 @@ import pytest
 
 from core.azureml.polling import check_write
 from core.errors import ServiceRefused, TunedeckError
-from core.operations import retry_operation, start_deploy, start_redeploy
+from core.operations import retry_operation, start_redeploy
 from core.serving import endpoints
 from core.serving.deploy_failures import CAUSES, Stage, describe_billing, explain_failure, find_cause
+from tests.azure.serving import ENDPOINT, MODEL, serve
 from tests.azure.stand_in import SIZE, StandIn
-from tests.azure.test_serving import MODEL, register
 from tests.azure.walking import Walk, walking
 from tests.pages.apps import buttons, open_app, run_until, texts
 from tests.waiting import wait_until
 
-ENDPOINT = "shop"
 PUT, POLL, LOGS = r"^PUT .*/deployments/demo", "mfeOperationsStatus/failing", "/getLogs"
 CRASH = ("BadArgument", "User container has crashed or terminated. See https://aka.ms/oe-tsg#error-resourcenotready")
 
@@ -209,20 +208,11 @@ FAILURES = (
 )
 
 
-@pytest.fixture(scope="module")
-def made() -> list[str]:
-    """What was deployed already, for the module."""
-    return []
-
-
 @pytest.fixture
-def walk(azure: StandIn, made: list[str]) -> Iterator[Walk]:
+def walk(azure: StandIn) -> Iterator[Walk]:
     """An operator who has an endpoint with a deployment that is up."""
     with walking(azure) as operator:
-        if not made:
-            register(operator)
-            operator.finish(start_deploy(operator.conn.alias, "", MODEL, ENDPOINT, SIZE, None, model_version="1"))
-            made.append(ENDPOINT)
+        serve(operator)
         yield operator
 
 

@@ -18,7 +18,10 @@ _RAW_KEPT = 20_000
 
 @dataclass
 class Reply:
-    """What one endpoint said to one question. wanted: what the operator wrote in its place."""
+    """What one endpoint said to one question.
+
+    wanted: what the operator wrote in its place. waiting: why nothing has come yet.
+    """
 
     endpoint: str
     answer: str = ""
@@ -27,6 +30,7 @@ class Reply:
     error: TunedeckError | None = None
     stopped: bool = False
     wanted: str = ""
+    waiting: str = ""
 
     def to_record(self) -> dict[str, Any]:
         """Return it as it is kept; a very long raw answer is cut."""

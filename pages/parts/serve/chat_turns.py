@@ -188,7 +188,8 @@ def _draw_while(turn: Turn, heard: Sequence[queue.Queue[Heard]]) -> None:
             if _take(reply, pieces) and reply.answer:
                 box.text(reply.answer)
             elif not reply.answer:
-                box.caption(f"Waiting for the first word… {duration(time.monotonic() - began)}")
+                why = reply.waiting or "Waiting for the first word"
+                box.caption(f"{why}… {duration(time.monotonic() - began)}")
 
 
 def _take(reply: Reply, pieces: queue.Queue[Heard]) -> bool:
@@ -205,6 +206,6 @@ def _take(reply: Reply, pieces: queue.Queue[Heard]) -> bool:
         elif isinstance(piece, TunedeckError):
             reply.error = piece
         else:
-            reply.answer += piece.text
+            reply.answer, reply.waiting = reply.answer + piece.text, piece.waiting
             reply.stats, reply.exchange = piece.stats or reply.stats, piece.exchange or reply.exchange
     return True

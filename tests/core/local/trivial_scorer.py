@@ -2,8 +2,7 @@
 
 {"status": 422} answers so, {"sleep": 2} waits, {"die": true} kills it, {"stream": true} gives `count` pieces and writes
 `left` into its folder when the client goes away before the end. A model folder with a file `broken` ends it.
-Asked with messages it streams `max_tokens` words as OpenAI's API does; the last message may say "die in the middle", or
-"without /v1", which has it answer as a server that knows /score only.
+Asked with messages it streams `max_tokens` words as OpenAI's API does; the last message may say "die in the middle".
 """
 
 from __future__ import annotations
@@ -36,8 +35,6 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(401, {"error": "secret"})
         elif asked.get("die"):
             os.kill(os.getpid(), signal.SIGKILL)
-        elif self.path.startswith("/v1/") and "without /v1" in json.dumps(asked):
-            self.answer(404, {"detail": "Not Found"})
         elif asked.get("stream"):
             self.stream(asked)
         else:

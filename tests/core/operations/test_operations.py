@@ -211,7 +211,6 @@ def test_a_deploy_is_live_when_it_has_answered_and_a_teardown_leaves_a_receipt(
     endpoint = endpoints.get_endpoint(conn, "bell-ep")
     assert (endpoint.state_word, endpoint.created_here, endpoint.run, endpoint.base_model) == ("Live", True, run, NAME)
     assert endpoint.delete_at is not None
-    assert endpoint.chat_uri == endpoint.scoring_uri.removesuffix("/score") + "/v1/chat/completions"
     model = list_registered_models(conn, "bell-model")[0]
     assert (model.run, model.base_model, model.tags[tags.DATASET_KEY]) == (run, NAME, dataset.key)
 
@@ -259,13 +258,6 @@ def test_an_answer_streams_and_stop_ends_it(conn: Connection, dataset: ChatDatas
     assert key not in shown
     assert "$ENDPOINT_KEY" in exchange.to_curl()
     compile(exchange.to_python(), "request.py", "exec")
-    whole = chat.score_once(conn, endpoint, [{"role": "user", "content": "Hello"}])
-    assert whole.text == "hello"
-
-    only_score = list(chat.stream_chat(conn, endpoint, [{"role": "user", "content": "without /v1"}]))
-    assert [delta.text for delta in only_score] == ["hello", ""]
-    assert only_score[-1].exchange is not None
-    assert only_score[-1].exchange.url == endpoint.scoring_uri
     with pytest.raises(Unreachable, match=r"The answer of 'talk-ep' broke off\.") as broken:
         list(chat.stream_chat(conn, endpoint, [{"role": "user", "content": "die in the middle"}]))
     assert broken.value.hint.startswith("What came is kept.")
@@ -274,7 +266,7 @@ def test_an_answer_streams_and_stop_ends_it(conn: Connection, dataset: ChatDatas
     silent = endpoints.get_endpoint(conn, "talk-ep")
     assert silent.state_word == "No traffic"
     with pytest.raises(TunedeckError, match="is up but gets no traffic"):
-        chat.score_once(conn, silent, [{"role": "user", "content": "Hello"}])
+        list(chat.stream_chat(conn, silent, [{"role": "user", "content": "Hello"}]))
 
 
 def test_a_deploy_is_refused_before_anything_bills(conn: Connection, dataset: ChatDataset, runner: Any) -> None:

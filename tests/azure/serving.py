@@ -1,0 +1,36 @@
+"""An operator at the stand-in who serves a model that nobody had to train."""
+
+from __future__ import annotations
+
+from core.operations import start_deploy
+from core.serving import endpoints
+from core.serving.endpoints import EndpointView
+from tests.azure.stand_in import SIZE
+from tests.azure.walking import Walk
+
+MODEL, ENDPOINT = "good", "shop"
+
+
+def register(walk: Walk) -> None:
+    """Register a model of an empty configuration."""
+    from azure.ai.ml.entities import Model
+
+    folder = walk.azure.workspace.home.blobs / "azureml-blobstore" / "models" / MODEL
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text("{}", encoding="utf-8")
+    path = f"azureml://datastores/workspaceblobstore/paths/models/{MODEL}"
+    walk.conn.workspace.models.create_or_update(Model(name=MODEL, version="1", path=path, type="custom_model"))
+
+
+def serve(walk: Walk, instances: int = 1, **settings: int) -> EndpointView:
+    """Return the endpoint, made with these settings unless an earlier test of the module did."""
+    if (found := endpoints.find_endpoint(walk.conn, ENDPOINT)) and found.live:
+        return found
+    register(walk)
+    chosen = {name.replace("__", "."): value for name, value in settings.items()}
+    walk.finish(
+        start_deploy(
+            walk.conn.alias, "", MODEL, ENDPOINT, SIZE, None, model_version="1", instances=instances, settings=chosen
+        )
+    )
+    return endpoints.get_endpoint(walk.conn, ENDPOINT)
