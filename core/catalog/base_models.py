@@ -77,7 +77,14 @@ def find_facets(model: BaseModel) -> Facets:
     words = " ".join((model.title, model.publisher, model.task, model.licence)).lower()
     ends = model.lifecycle.finetuning.retired_on
     return Facets(
-        words, model.task, model.finetunable, ends.isoformat() if ends else "", model.runs_on, model.lifecycle.archived
+        words=words,
+        task=model.task,
+        tunable=model.finetunable,
+        tuning_ends=ends.isoformat() if ends else "",
+        runs_on=model.runs_on,
+        archived=model.lifecycle.archived,
+        publisher=model.publisher,
+        licence=model.licence,
     )
 
 

@@ -5,9 +5,10 @@ What it does not know it says: how far each list is, and of how many names nobod
 
 from __future__ import annotations
 
+import re
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
@@ -15,7 +16,7 @@ from core.azureml.connection import Connection
 from core.catalog import base_models, registries
 from core.catalog.base_models import BaseModel, find_facets, keep_model, to_base_model
 from core.catalog.flights import BEHIND, SCREEN, flights
-from core.catalog.kept import Facets, Kept, Key, Listed, RegistryState, Wanted
+from core.catalog.kept import Facets, Hidden, Kept, Key, Listed, RegistryState, Wanted
 from core.errors import AccessDenied, ServiceFailed, ServiceRefused, Throttled, TunedeckError, Unreachable
 from core.locks import tried
 
@@ -59,6 +60,9 @@ class Found:
 
     looking: bool
     """Whether names are looked at that nobody has looked at yet."""
+    hidden: Hidden
+    choices: Mapping[str, tuple[str, ...]]
+    """The registries, publishers, tasks and licences that there are."""
 
     @property
     def moving(self) -> bool:
@@ -87,7 +91,28 @@ def search(
     entries = tuple(_to_entry(conn, each) for each in shown)
     with _lock:
         looking = any(name[:2] == _place(conn) for name in _looks)
-    return Found(entries, matches, kept.count_unknown(), tuple(kept.list_registries()), looking)
+    states, hidden, choices = tuple(kept.list_registries()), kept.count_hidden(wanted), kept.list_choices()
+    return Found(entries, matches, kept.count_unknown(), states, looking, hidden, choices)
+
+
+def find_successor(conn: Connection, model: BaseModel) -> BaseModel | None:
+    """Return the model that its registry names in its place, else the newest of its publisher and family that can be
+    tuned today; None where none is known. Sends nothing.
+    """
+    registry, bare = registries.split_name(conn, model.name)
+    named, family = model.lifecycle.successor, re.match(r"[A-Za-z]*", bare)
+    word = named or (family[0] if family else "")
+    publisher = "" if named else model.publisher
+    wanted = Wanted(True, True, words=(word.lower(),), registry=registry, publisher=publisher)
+    found = [_to_entry(conn, each).model for each in _kept(conn).search(wanted, 0, 50)[0]]
+    usable = [each for each in found if each and each.name != model.name and not each.lifecycle.over]
+    return max(usable, key=_newest, default=None)
+
+
+def _newest(model: BaseModel) -> tuple[float, int]:
+    """Return a sort key in which Phi-4 follows Phi-3.5 and, being the plain one, Phi-4-mini."""
+    number = re.search(r"\d+(\.\d+)?", model.name.rpartition("/")[2])
+    return float(number[0]) if number else 0.0, -len(model.name)
 
 
 # What is under way in this process, for all connections.

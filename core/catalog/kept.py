@@ -31,7 +31,8 @@ STEPS = (
             place text not null, registry text not null, name text not null, version text not null,
             archived integer not null, generation integer not null, words text,
             task text not null default '', tunable integer not null default 0, tuning_ends text not null default '',
-            runs_on text not null default '', primary key (place, registry, name)
+            runs_on text not null default '', publisher text not null default '', licence text not null default '',
+            primary key (place, registry, name)
         ) without rowid""",
         """create table models (
             place text not null, registry text not null, name text not null, version text not null, read_at real,
@@ -40,22 +41,32 @@ STEPS = (
     ),
 )
 
-_SET_FACETS = """update names set words = ?, task = ?, tunable = ?, tuning_ends = ?, runs_on = ?, archived = ?
+_SET_FACETS = """update names set words = ?, task = ?, tunable = ?, tuning_ends = ?, runs_on = ?, archived = ?,
+    publisher = ?, licence = ?
     where place = ? and registry = ? and name = ? and version = ?"""
 _SET_TOLD = _SET_FACETS + " and words is null"
+# Each statement is made of constants of this module; the values come by name.
 _HOLDS_WORDS = """not exists (select 1 from json_each(:words) as word
     where not instr(lower(registry || '/' || name || ' ') || coalesce(words, ''), word.value))"""
-_SEARCH = f"""select registry, name, version, archived, count(*) over () as matches from names
-    where place = :place
-    and (not :tunable or tunable)
-    and (not :current or (not archived and (tuning_ends = '' or tuning_ends > date('now'))))
+_MATCHES = f"""place = :place
+    and (:registry = '' or registry = :registry)
+    and (:publisher = '' or publisher = :publisher)
+    and (:licence = '' or licence = :licence)
     and (not :runs_here or runs_on = '')
-    and (:task = '' or task = :task or words is null)
-    and {_HOLDS_WORDS}
-    order by runs_on != '', words is null, not tunable, archived, lower(name), registry
-    limit :count offset :first"""  # noqa: S608  constants alone
+    and {_HOLDS_WORDS}"""
+_ENDED = "(archived or (tuning_ends != '' and tuning_ends <= date('now')))"
+_OTHER = "(:task != '' and task != :task and words is not null)"
+_SEARCH = f"""select registry, name, version, archived, count(*) over () as matches from names
+    where {_MATCHES} and (not :tunable or tunable) and (not :current or not {_ENDED}) and not {_OTHER}
+    order by runs_on != '', words is null, not tunable, archived, {_ENDED}, lower(name), registry
+    limit :count offset :first"""  # noqa: S608
 _UNKNOWN = f"""select registry, name, version from names where place = :place and words is null and {_HOLDS_WORDS}
     order by archived, not (lower(name) like '%instruct%' or lower(name) like '%chat%'), name limit :count"""  # noqa: S608  constants alone
+_HIDDEN = f"""select coalesce(sum(case when words is null then :tunable end), 0) as unknown,
+    coalesce(sum({_OTHER}), 0) as others,
+    coalesce(sum(words is not null and not {_OTHER} and :tunable and not tunable), 0) as untunable,
+    coalesce(sum(not {_OTHER} and (tunable or not :tunable) and :current and {_ENDED}), 0) as ended
+    from names where {_MATCHES}"""  # noqa: S608
 
 State = Literal["waiting", "listing", "complete", "failed"]
 Key = tuple[str, str, str]
@@ -92,6 +103,20 @@ class Facets:
     """ISO date, "" where no end is known."""
     runs_on: str
     archived: bool
+    publisher: str
+    licence: str
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """How many models have the words that are searched for and are left out, each counted once, by the reason."""
+
+    unknown: int = 0
+    """Nobody has looked at them yet."""
+    others: int = 0
+    """Another task."""
+    untunable: int = 0
+    ended: int = 0
 
 
 @dataclass(frozen=True)
@@ -126,6 +151,10 @@ class Wanted:
     """Each in the registry, name, publisher, task or licence, in small letters."""
     task: str = "chat-completion"
     """The task, also of those of which it is not known yet; "" for any."""
+    registry: str = ""
+    publisher: str = ""
+    licence: str = ""
+    """Each exactly so; "" for any."""
 
 
 class Kept:
@@ -223,8 +252,7 @@ class Kept:
 
     def search(self, wanted: Wanted, first: int, count: int) -> tuple[list[Listed], int]:
         """Return a part of the models that match, those that can be trained first, and how many match in all."""
-        told = {**vars(wanted), "place": self._place, "words": json.dumps(wanted.words), "first": first, "count": count}
-        rows = self._database.rows(_SEARCH, **told)
+        rows = self._database.rows(_SEARCH, **self._named(wanted), first=first, count=count)
         found = [self._with_body(row) for row in rows]
         return found, rows[0]["matches"] if rows else 0
 
@@ -237,6 +265,24 @@ class Kept:
         """Return of how many names nobody knows more."""
         row = self._database.row("select count(*) from names where place = ? and words is null", self._place)
         return int(row[0]) if row else 0
+
+    def count_hidden(self, wanted: Wanted) -> Hidden:
+        """Return how many models a search leaves out, and why."""
+        (row,) = self._database.rows(_HIDDEN, **self._named(wanted))
+        return Hidden(**dict(row))
+
+    def list_choices(self) -> dict[str, tuple[str, ...]]:
+        """Return the values that registry, publisher, task and licence have in the lists."""
+        found: dict[str, tuple[str, ...]] = {}
+        for column in ("registry", "publisher", "task", "licence"):
+            sql = (
+                f"select distinct {column} as value from names where place = ? and {column} != '' order by lower(value)"  # noqa: S608
+            )
+            found[column] = tuple(row["value"] for row in self._database.rows(sql, self._place))
+        return found
+
+    def _named(self, wanted: Wanted) -> dict[str, Any]:
+        return {**vars(wanted), "place": self._place, "words": json.dumps(wanted.words)}
 
     def _with_body(self, row: Row) -> Listed:
         key = row["registry"], row["name"], row["version"]

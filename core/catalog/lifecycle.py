@@ -54,10 +54,16 @@ class Lifecycle:
 
     @property
     def badges(self) -> tuple[str, ...]:
-        """Return what a list says beside the model's name, at most one for each ending."""
+        """Return what a list says beside the model's name, one for both endings where they are of one day."""
         found = ["archived"] if self.archived else []
         found += ["preview"] if self.preview else []
-        found += [ending.words for ending in (self.finetuning, self.inference) if ending.words]
+        both, one = self.finetuning, self.inference
+        if both.retired_on and both.retired_on == one.retired_on:
+            found.append(
+                both.words.replace(both.use, f"{both.use} and {one.use}").replace("inference ends", "inference end")
+            )
+        else:
+            found += [ending.words for ending in (both, one) if ending.words]
         return (*found, f"successor: {self.successor}") if self.successor else tuple(found)
 
     @property

@@ -50,13 +50,13 @@ def read_page(conn: Connection, registry: str, link: str) -> tuple[list[dict[str
     """
     what = f"the models of registry '{registry}'" if registry else "the registries of the subscription"
     if link:
-        answer = _ask(conn, link, what)
+        answer = ask(conn, link, what)
     elif registry == OWN:
         path = f"/subscriptions/{conn.settings.subscription_id}/providers/Microsoft.MachineLearningServices/registries"
-        answer = _ask(conn, path, what, {"api-version": _OWN_API})
+        answer = ask(conn, path, what, {"api-version": _OWN_API})
     else:
         first = {"api-version": _ASSETS_API, "listViewType": "All"}
-        answer = _ask(conn, f"{_find_address(conn, registry)}/models", what, first)
+        answer = ask(conn, f"{find_address(conn, registry)}/models", what, first)
     found = answer.get("value") or []
     next_link = str(answer.get("nextLink") or "")
     if not isinstance(found, list) or (next_link and next_link == link):
@@ -66,12 +66,12 @@ def read_page(conn: Connection, registry: str, link: str) -> tuple[list[dict[str
 
 def read_model(conn: Connection, registry: str, name: str, version: str) -> tuple[str, dict[str, Any]]:
     """Return the version ("latest" made a number) and the registry's answer; raises NotFound."""
-    address, what = f"{_find_address(conn, registry)}/models/{name}/versions", f"model '{name}'"
+    address, what = f"{find_address(conn, registry)}/models/{name}/versions", f"model '{name}'"
     try:
         if version != "latest":
-            return version, _ask(conn, f"{address}/{version}", what, {"api-version": _ASSETS_API})
+            return version, ask(conn, f"{address}/{version}", what, {"api-version": _ASSETS_API})
         newest = {"api-version": _ASSETS_API, "$orderBy": "createdtime desc", "$top": "1"}
-        found = _ask(conn, address, what, newest).get("value") or []
+        found = ask(conn, address, what, newest).get("value") or []
         if found:
             return _version_of(found[0]), found[0]
         raise NotFound(f"Model '{name}' has no version.")
@@ -88,22 +88,22 @@ def _version_of(body: dict[str, Any]) -> str:
     return found[1] if found else str(body.get("name") or "")
 
 
-def _find_address(conn: Connection, registry: str) -> str:
+def find_address(conn: Connection, registry: str) -> str:
     """Return the address of a registry's assets, which the discovery service knows."""
 
-    def ask() -> str:
+    def discover() -> str:
         url = f"{conn.cloud.registry_discovery}/registrymanagement/v1.0/registries/{registry}/discovery"
-        found = _ask(conn, url, f"registry '{registry}'")
+        found = ask(conn, url, f"registry '{registry}'")
         return (
             f"{found['primaryRegionResourceProviderUri'].rstrip('/')}/mferp/managementfrontend"
             f"/subscriptions/{found['subscriptionId']}/resourceGroups/{found['resourceGroup']}"
             f"/providers/Microsoft.MachineLearningServices/registries/{registry}"
         )
 
-    return conn.remember(f"address of registry {registry}", ask, _KEPT_S)
+    return conn.remember(f"address of registry {registry}", discover, _KEPT_S)
 
 
-def _ask(conn: Connection, url: str, what: str, params: dict[str, str] | None = None) -> dict[str, Any]:
+def ask(conn: Connection, url: str, what: str, params: dict[str, str] | None = None) -> dict[str, Any]:
     """Send one request when there is room for it; an answer that breaks off is none."""
     with flights.slots:
         answer = conn.http("GET", url, what=what, params=params)

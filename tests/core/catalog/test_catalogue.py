@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 from core.azureml.connection import Connection
-from core.catalog.catalogue import SCREENFUL, search
+from core.catalog.base_models import get_base_model
+from core.catalog.catalogue import SCREENFUL, find_successor, search
 from core.catalog.kept import Wanted
 from tests import tiny_model
 from tests.catalogue import find_all, find_models
@@ -37,3 +38,31 @@ def test_what_cannot_be_tuned_or_has_ended_or_runs_elsewhere_can_be_left_out(con
 def test_a_part_beyond_the_last_is_the_first_one(conn: Connection) -> None:
     find_all(conn)
     assert search(conn, first=9 * SCREENFUL).entries == search(conn).entries
+
+
+def test_what_a_search_leaves_out_is_counted_once_by_the_reason(conn: Connection) -> None:
+    everything = find_all(conn, wanted=Wanted(task=""))
+    found = find_all(conn, wanted=Wanted(tunable=True, current=True))
+    hidden = found.hidden
+    assert hidden.untunable >= 1, "Phi-3-vision is for inference only"
+    assert hidden.ended >= 1
+    assert found.matches + hidden.others + hidden.untunable + hidden.ended + hidden.unknown == everything.matches
+
+
+def test_a_search_is_narrowed_by_publisher_licence_and_registry_and_says_which_there_are(conn: Connection) -> None:
+    found = find_all(conn)
+    assert found.choices["registry"] == ("azureml",)
+    assert "Microsoft" in found.choices["publisher"]
+    models = find_models(conn, wanted=Wanted(publisher="Microsoft", licence="MIT", registry="azureml"))
+    assert models
+    assert {(model.publisher, model.licence) for model in models} == {("Microsoft", "MIT")}
+    assert find_models(conn, wanted=Wanted(registry="elsewhere")) == []
+
+
+def test_what_follows_an_ended_model_is_the_newest_of_its_family_that_can_be_tuned_today(conn: Connection) -> None:
+    find_all(conn)
+    ended = get_base_model(conn, "Phi-3-mini-4k-instruct")
+    successor = find_successor(conn, ended)
+    assert successor is not None
+    assert successor.name == "Phi-4"
+    assert find_successor(conn, get_base_model(conn, tiny_model.NAME)) is None

@@ -27,6 +27,14 @@ def test_the_end_of_fine_tuning_and_of_inference_are_told_apart_each_with_its_so
     assert life.refusal("Llama") == ""
 
 
+def test_two_endings_of_one_day_are_said_once() -> None:
+    assert read_lifecycle({"tags": {"RetirementDate": "2025-08-30"}}).badges == (
+        "retired for fine-tuning and inference 30 Aug 2025",
+    )
+    (soon,) = read_lifecycle({"tags": {"RetirementDate": str(SOON)}}).badges
+    assert soon.startswith("fine-tuning and inference end ")
+
+
 def test_a_tag_counts_before_the_system_metadata() -> None:
     wire = {
         "tags": {"InferenceRetirementDate": "2026-01-01"},
