@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -184,7 +185,7 @@ def _create_endpoint(work: Work[Deploy]) -> Outcome:
     if work.change.delete_at:
         work.ledger.set_timer(work.operation.connection, "endpoint", name, work.change.delete_at)
     if error := check_write(work.conn, f"endpoint '{name}'"):
-        raise error
+        raise explain_failure(work.conn, name, error, Stage.REQUEST) from error
     endpoint = _find_own_endpoint(work)
     if endpoint is None or endpoint.state.moves:
         return Wait(endpoint.state if endpoint else "Creating", LOOK_S)
@@ -226,7 +227,9 @@ def _send_endpoint(work: Work[Deploy], name: str) -> None:
         tags.SIZE: work.change.size,
         **tags.delete_at_tag(work.change.delete_at),
     }
-    begin_endpoint(work.conn, name, f"{model}, by Tunedeck.", {key: value for key, value in wanted.items() if value})
+    told = {key: value for key, value in wanted.items() if value}
+    with _explained(work):
+        begin_endpoint(work.conn, name, f"{model}, by Tunedeck.", told)
 
 
 def _create_deployment(work: Work[Deploy]) -> Outcome:
@@ -264,12 +267,19 @@ def _tags(work: Work[Deploy]) -> dict[str, str]:
 def _send_deployment(work: Work[Deploy]) -> None:
     change, model = work.change, work.facts["model_id"]
     settings, told = change.settings, _tags(work)
-    try:
+    with _explained(work):
         begin_deployment(work.conn, change.subject, model, change.size, change.instances, settings, told)
+
+
+@contextmanager
+def _explained(work: Work[Deploy]) -> Iterator[None]:
+    """Say of a request that is refused in the block what stands behind it; one that is tried again is passed on."""
+    try:
+        yield
     except (SignInFailed, Unreachable, Throttled, ServiceFailed):
-        raise  # tried again
+        raise
     except TunedeckError as error:
-        raise explain_failure(work.conn, change.subject, error, Stage.REQUEST) from error
+        raise explain_failure(work.conn, work.change.subject, error, Stage.REQUEST) from error
 
 
 def _did_not_start(work: Work[Deploy], error: TunedeckError) -> TunedeckError:

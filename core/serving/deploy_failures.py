@@ -33,7 +33,8 @@ class Stage(StrEnum):
 class Cause:
     """One known cause. said: searched in the service's words; logged: in the container's logs; "" fits any.
 
-    message, hint: {said} is the service's own sentence, {told} Tunedeck's of it, {line} the line of the log.
+    message: {said} is the service's own sentence, {told} Tunedeck's of it, {line} the line of the log. hint: {hint} is
+    Tunedeck's of the service's answer.
     """
 
     stage: Stage
@@ -50,9 +51,9 @@ _READ_LOG = "Read the log of the container, mend what it says, then deploy again
 CAUSES: tuple[Cause, ...] = (
     Cause(
         Stage.REQUEST,
-        "the subscription is not registered for a service that endpoints need.",
-        "Have its owner run `az provider register --namespace` with the namespace in the details, then try again.",
-        r"MissingSubscriptionRegistration|not registered to use namespace",
+        "{told}",
+        "{hint}",
+        r"(Missing)?Subscription(Not)?Regist|RequestDisallowedByPolicy|AuthorizationFailed|not have authorization to",
     ),
     Cause(
         Stage.REQUEST,
@@ -60,18 +61,11 @@ CAUSES: tuple[Cause, ...] = (
         "Check its id, and whether it is active.",
         r"SubscriptionNotFound|subscription .{0,80}(not exist|not be found|is disabled)|ReadOnlyDisabledSubscription",
     ),
-    Cause(Stage.REQUEST, "{told}", "Ask whoever keeps the policy for an exception.", r"RequestDisallowedByPolicy"),
     Cause(
         Stage.REQUEST,
         "a policy of your company has a fault of its own (template function).",
         "Have whoever keeps the policy mend it or take its assignment away; its name is in the details.",
         r"InvalidTemplate|template function",
-    ),
-    Cause(
-        Stage.REQUEST,
-        "you may not create deployments here.",
-        "Ask the workspace's owner for the role AzureML Data Scientist.",
-        r"AuthorizationFailed|does not have authorization to perform action",
     ),
     Cause(
         Stage.REQUEST,
@@ -227,7 +221,7 @@ CAUSES: tuple[Cause, ...] = (
         "Try again. If it stays so, ask Azure's support with the request id in the details.",
         r"InternalServerError",
     ),
-    Cause(Stage.CONTAINER, "{told}", "The details and the log hold the service's own words."),
+    Cause(Stage.CONTAINER, "{told}", "{hint}"),
 )
 
 
@@ -243,7 +237,9 @@ def explain_failure(
     words = cause.message.format(said=_read_sentence(error), told=error.message, line=line).rstrip(".")
     stage = otherwise if cause is CAUSES[-1] else cause.stage
     return ServiceRefused(
-        f"'{endpoint}' failed at {stage}: {words}.", cause.hint, "\n".join(filter(None, (error.detail, logs)))
+        f"'{endpoint}' failed at {stage}: {words}.",
+        cause.hint.format(hint=error.hint or "The details and the log hold the service's own words."),
+        "\n".join(filter(None, (error.detail, logs))),
     )
 
 

@@ -62,8 +62,8 @@ SETTINGS: tuple[Setting, ...] = (
         "request_timeout_ms",
         "Request time-out (s)",
         5,
-        "An answer that takes longer is broken off with 408; 180 s at most. Long answers of a model need more than the "
-        "service's 5 s.",
+        "An answer that takes longer, or a stream that begins later, is broken off with 408. A model needs more than "
+        "the service's 5 s.",
         lesson=90,
         most=180,
         local=True,

@@ -39,7 +39,7 @@ FAILURES = (
     Told(
         "MissingSubscriptionRegistration",
         "The subscription is not registered to use namespace 'Microsoft.Cdn'. See https://aka.ms/rps-not-found.",
-        "failed at the request: the subscription is not registered for a service that endpoints need.",
+        "failed at the request: The resource provider Microsoft.Cdn is not registered in subscription",
         409,
     ),
     Told(
@@ -63,7 +63,7 @@ FAILURES = (
     Told(
         "AuthorizationFailed",
         "The client 'ada' does not have authorization to perform action 'onlineEndpoints/deployments/write'.",
-        "failed at the request: you may not create deployments here.",
+        "failed at the request: You may not create deployment 'demo' of 'shop' in 'ml-dev'.",
         403,
     ),
     Told(
