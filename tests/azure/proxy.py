@@ -96,6 +96,7 @@ class Handler(BaseHTTPRequestHandler):
 
     server: Proxy
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # head and body are two writes: the second would wait 40 ms for the first's receipt
     host = ""
 
     def log_message(self, *_: Any) -> None:
