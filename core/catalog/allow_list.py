@@ -37,7 +37,7 @@ class AllowList:
 
     sizes: tuple[str, ...] | None
     """None where no list could be read; then the minimum counts, else the deny-list."""
-    source: Literal["tag", "property", "metadata", "none"] = "none"
+    source: Literal["template", "tag", "property", "metadata", "published", "none"] = "none"
     """Where the list, else the minimum, was read."""
     source_name: str = ""
     """The tag's or property's own name."""

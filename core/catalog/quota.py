@@ -11,17 +11,22 @@ from core.azureml.connection import Connection
 from core.catalog.compute import Size
 from core.catalog.families import find_family, letters_of
 
+Of = Literal["family", "workspace", "region", "endpoints"]
+
 
 @dataclass(frozen=True)
 class Quota:
-    """One limit on cores. limit: None where the region enforces none; of: whose it is."""
+    """One limit on cores. limit: None where the region enforces none; of: whose it is.
+
+    The local workspace alone counts the cores of its endpoints apart from those of its clusters.
+    """
 
     family: str
     """The family's name, or the region's total's."""
     limit: int | None
     used: int
     low_priority: bool = False
-    of: Literal["family", "workspace", "region"] = "family"
+    of: Of = "family"
 
     @property
     def free(self) -> int | None:
@@ -31,6 +36,8 @@ class Quota:
     @property
     def title(self) -> str:
         """Return what the limit counts: "standardNCADSA100v4Family", "all low-priority cores of the region"."""
+        if self.of == "endpoints":
+            return "all endpoints"
         if self.of == "region":
             return f"all {'low-priority' if self.low_priority else 'dedicated'} cores of the region"
         return f"{self.family} in this workspace" if self.of == "workspace" else self.family
@@ -93,7 +100,8 @@ def claim_deployment(quotas: Sequence[Quota], size: Size, instances: int = 1, *,
     """
     reserves = reserved and find_family(size.family).reserves
     spare = -(-instances // 5) * size.cores if reserves else 0
-    return Claim(size.family, instances * size.cores + spare, spare, find_quota(quotas, size))
+    apart = next((row for row in quotas if row.of == "endpoints"), None)
+    return Claim(size.family, instances * size.cores + spare, spare, apart or find_quota(quotas, size))
 
 
 def find_quota(quotas: Sequence[Quota], size: Size, *, low_priority: bool = False) -> Quota | None:
@@ -104,7 +112,7 @@ def find_quota(quotas: Sequence[Quota], size: Size, *, low_priority: bool = Fals
     """
     family = letters_of(size.family)
     rows = [row for row in quotas if row.low_priority == low_priority]
-    own = [row for row in rows if row.of != "region" and _is_family(letters_of(row.family), family)]
+    own = [row for row in rows if row.of in ("family", "workspace") and _is_family(letters_of(row.family), family)]
     total = [row for row in rows if row.of == "region"]
     if not own and not (low_priority and total):
         return None
@@ -127,14 +135,14 @@ def to_quota(wire: Mapping[str, Any], workspace: str) -> Quota | None:
     where = re.search(r"/workspaces/([^/]+)/(?:([^/]+)/)?", str(wire.get("id") or "") + "/", re.IGNORECASE)
     if where and (where[1].lower() != workspace.lower() or where[2] == "computes"):
         return None
-    total = letters_of(value).startswith("total")
+    total, endpoints = letters_of(value).startswith("total"), "onlineendpoint" in said
     low_priority = "lowpriority" in said
-    if not ("family" in said or (total and (low_priority or "dedicated" in said))):
+    if not ("family" in said or endpoints or (total and (low_priority or "dedicated" in said))):
         return None
     limit = wire.get("limit")
     # -1 is answered for low-priority families: not enforced here, which is not the same as unlimited.
     least = None if limit is None or int(limit) < 0 else int(limit)
-    of: Literal["family", "workspace", "region"] = "region" if total else "workspace" if where else "family"
+    of: Of = "endpoints" if endpoints else "region" if total else "workspace" if where else "family"
     return Quota(value, least, int(wire.get("currentValue") or 0), low_priority, of)
 
 

@@ -9,8 +9,8 @@ from datetime import datetime
 
 from core.azureml import tags
 from core.azureml.polling import check_write
-from core.catalog.base_models import get_base_model
 from core.catalog.compute import check_size
+from core.catalog.serving_sizes import read_serving_list
 from core.errors import (
     BadInput,
     Conflict,
@@ -146,10 +146,10 @@ def _check_size(work: Work[Deploy]) -> Outcome:
     if not base:
         return Skip("The model does not say what it was tuned from")
     try:
-        model = get_base_model(work.conn, base, version or "latest")
+        allowed = read_serving_list(work.conn, base, version or "latest")
     except NotFound:
         return Skip(f"'{base}' is no longer in the registry")
-    if reason := check_size(work.change.size, model.inference, base, "serve"):
+    if reason := check_size(work.change.size, allowed, base, "serve"):
         raise BadInput(reason, "Pick one of the allowed sizes.")
     return Done(f"{work.change.size} may serve {base}", {"base_model": base})
 

@@ -14,13 +14,13 @@ from core.catalog.allow_list import AllowList
 from core.catalog.compute import list_sizes, with_prices
 from core.catalog.matrix import Offer, list_offers
 from core.catalog.quota import list_quota
-from core.operations import list_operations
+from core.catalog.serving_sizes import read_serving_list
+from core.operations import list_operations, start_launch
 from core.operations.create_compute import CreateCompute
 from tests.azure.behind import WORKSPACE_PATH
-from tests.azure.stand_in import ALLOWED, SIZE, StandIn
+from tests.azure.stand_in import SIZE, StandIn
 from tests.azure.walking import Walk, walking
 from tests.pages.apps import buttons, open_app, run_until, texts
-from tests.tiny_model import NAME
 
 FAMILY = "standardNCADSA100v4Family"
 LIST = AllowList((SIZE, "Standard_NC48ads_A100_v4", "Standard_ND96isr_H200_v5"))
@@ -85,19 +85,25 @@ def test_quota_that_nobody_names_is_unknown_and_no_reason_against_a_size(walk: W
 
 
 def opened(walk: Walk) -> AppTest:
-    """Open the drawer of a model that has two sizes."""
+    """Open the drawer of the model that is preselected: Phi-4."""
     save_settings(walk.conn.settings)
-    app = open_app("model", at=walk.conn.alias, q=NAME)
+    app = open_app("model", at=walk.conn.alias)
     run_until(app, lambda app: "Create compute" in buttons(app) and not buttons(app)["Create compute"].disabled)
+    run_until(app, lambda app: f"Serving: from $3.67/h ({SIZE})" in folded(app))
     buttons(app)["Create compute"].click()
     app.run()
-    return run_until(app, lambda app: "Quota is not capacity" in texts(app))
+    return run_until(app, lambda app: "$3.67/h for each node" in texts(app))
+
+
+def folded(app: AppTest) -> list[str]:
+    return [expander.label.replace("\\", "") for expander in app.expander]
 
 
 def test_the_drawer_makes_a_cluster_of_low_priority_that_keeps_a_node(walk: Walk) -> None:
-    app = run_until(opened(walk), lambda app: "$3.67/h for each node" in texts(app))
-    assert ALLOWED.startswith(f"['{app.dataframe[0].value['Size'][0]}'")
-    assert list(app.dataframe[0].value["Usable"])[:2] == ["yes", "yes"]
+    app = opened(walk)
+    matrix = next(each.value for each in app.dataframe if "Usable" in each.value)
+    assert [matrix[column][0] for column in ("Size", "Per hour", "Usable")] == [SIZE, 3.673, "yes"]
+    assert "Quota is not capacity: none of this size has started here yet." in texts(app)
     assert "https://ml.azure.com/quota" in texts(app)
     app.button_group(key="compute-tier").set_value("Low priority")
     app.run()
@@ -115,3 +121,66 @@ def test_the_drawer_makes_a_cluster_of_low_priority_that_keeps_a_node(walk: Walk
     change = list_operations(walk.conn.alias)[0].change
     assert isinstance(change, CreateCompute)
     assert (change.size, change.low_priority, change.min_nodes) == (SIZE, True, 1)
+
+
+def serving(walk: Walk, name: str, **version: Any) -> AllowList:
+    """Return what may serve a model of which its registry says this."""
+    body = {"id": f"azureml://registries/azureml/models/{name}/versions/1", "properties": version}
+    walk.azure.rules.add(rf"/models/{name}/versions/1\?", 200, body=json.dumps(body))
+    return read_serving_list(walk.conn, name, "1")
+
+
+TEMPLATE = "azureml://registries/azureml/deploymenttemplates/phi-vllm/versions/3"
+TAGS = {"inference_compute_allow_list": f"['{SIZE}']"}
+
+
+def test_a_deployment_template_says_first_what_may_serve_a_model(walk: Walk) -> None:
+    template = {"name": "phi-vllm", "version": "3", "allowedInstanceType": ["Standard_NC40ads_H100_v5"]}
+    walk.azure.rules.add(
+        "/genericasset/v2.0/.*/deploymenttemplates/phi-vllm/versions/3", 200, body=json.dumps(template)
+    )
+    found = serving(walk, "Templated", tags=TAGS, defaultDeploymentTemplate={"assetId": TEMPLATE})
+    assert (found.sizes, found.problem) == (("Standard_NC40ads_H100_v5",), None)
+    assert found.words == "Allow-list read from: template phi-vllm (1 size)"
+
+
+def test_a_template_that_cannot_be_read_leaves_the_models_own_list_and_says_so(walk: Walk) -> None:
+    walk.azure.rules.add("/deploymenttemplates/", 403, body='{"error": {"code": "Forbidden", "message": "No."}}')
+    found = serving(walk, "Refused", tags=TAGS, allowedDeploymentTemplates=[{"assetId": TEMPLATE}])
+    assert (found.sizes, found.source) == ((SIZE,), "tag")
+    assert str(found.problem).startswith("The deployment templates of 'Refused' could not be read: ")
+
+
+def test_recommended_sizes_then_the_least_then_the_published_list_say_what_may_serve(walk: Walk) -> None:
+    recommended = serving(walk, "Recommended", properties={"inference-recommended-sku": f"{SIZE}, Standard_X"})
+    assert recommended.words == "Allow-list read from: property inference-recommended-sku (2 sizes)"
+    least = serving(walk, "Least", properties={"inference-min-sku-spec": "24|1|220|64"})
+    assert (least.sizes, least.minimum is None) == (None, False)
+    published = serving(walk, "Silent")
+    assert published.words.startswith("Allow-list read from: published list of managed endpoints (")
+    assert published.permits("standard_nc24ads_a100_v4")
+    assert published.permits("Standard_NC24rs_v3") is False
+
+
+def find_deploy(app: AppTest, price: str) -> Any:
+    named = {label.replace("\\", ""): button for label, button in buttons(app).items()}
+    return named.get(f"Deploy on Azure, {price}")
+
+
+@pytest.mark.slow
+def test_deploy_offers_sizes_with_price_quota_and_when_one_last_came_and_refuses_what_has_no_quota(walk: Walk) -> None:
+    """Takes twenty seconds: a run has to complete first."""
+    walk.ensure_compute()
+    walk.finish(start_launch(walk.plan()))
+    limits = {"value": [PLENTY, usage(FAMILY, "vmFamily/dedicatedCores", 16, 40)]}
+    walk.azure.rules.add("/usages", 200, body=json.dumps(limits), times=20)
+    app = run_until(open_app("deploy", at=walk.conn.alias), lambda app: find_deploy(app, "$3.67/h"))
+    (offer,) = app.radio(key="deploy-size").proto.captions
+    told = offer.replace("\\", "")
+    assert told.startswith("24 cores · 220 GiB · 1 × A100 80 GiB · $3.67/h · quota free · last started here ")
+    assert f"Quota for {FAMILY}: needs 24 cores, 24 free." in texts(app)
+    assert any("cannot be used, why" in each for each in folded(app))
+    next(each for each in app.number_input if each.label == "Instances").set_value(2)
+    app.run()
+    assert find_deploy(app, "$7.35/h").disabled
+    assert f"Quota for {FAMILY}: needs 48 cores, 24 free." in texts(app)

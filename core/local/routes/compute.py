@@ -148,8 +148,9 @@ def list_usages(request: Request) -> dict[str, Any]:
     total = sum(limits.values()) if workspace.profile.is_azure else machine.quota
     rows = [("Total Cluster Dedicated Regional vCPUs", "dedicatedCores", sum(used.values()), total)]
     rows += [(family, "vmFamily", count, limits[family]) for family, count in used.items()]
-    rows += [("Total Online Endpoint vCPUs", "onlineEndpointCores", quota.deployed_cores(workspace), total)]
-    if workspace.profile.is_azure:  # a family's two rows have one name there, and differ in their type
+    if not workspace.profile.is_azure:
+        rows += [("Total Online Endpoint vCPUs", "onlineEndpointCores", quota.deployed_cores(workspace), total)]
+    else:  # a family's two rows have one name there, and differ in their type
         rows += [("TotalLowPriorityCores", "lowPriorityCores", sum(low.values()), LOW_PRIORITY_CORES)]
         rows += [(family, "vmFamily/lowPriorityCores", count, -1) for family, count in low.items()]
     return answers.paged(request, [_usage_to_wire(*row) for row in rows])

@@ -11,7 +11,6 @@ import streamlit as st
 
 from core import operations, overview
 from core.azureml.connection import Connection
-from core.catalog import base_models, compute
 from core.catalog.compute import Size
 from core.catalog.prices import Price, money
 from core.errors import BadInput, Conflict
@@ -26,12 +25,11 @@ from pages.parts.kit import fields, reads, words
 from pages.parts.kit.action import Confirm, action
 from pages.parts.kit.guard import end_page
 from pages.parts.kit.links import link
-from pages.parts.kit.notices import draw_empty, draw_error, draw_loading, ready
+from pages.parts.kit.notices import draw_empty, ready
 from pages.parts.kit.state import set_url_id, ui, url_id
 from pages.parts.serve.delete_at import choose_end, end_after
 from pages.parts.serve.deploy_settings import draw_instances, draw_settings, read_instances, read_settings
-
-_SIZES_SHOWN = 12
+from pages.parts.serve.deploy_size import choose_size, find_shortage
 
 
 @dataclass(frozen=True)
@@ -74,14 +72,15 @@ def draw_form(conn: Connection) -> None:
     st.header("2 Endpoint", anchor=False)
     endpoint, problem = _choose_endpoint(run, name)
     st.header("3 Size", anchor=False)
-    size = _choose_size(run)
+    size = choose_size(conn, run)
     running, where = _find_running(run)
     fields_of = f"deploy-{run.name}-{where}"
     instances = draw_instances(size, key=fields_of)
     draw_settings(key=fields_of, local=conn.cloud.is_local, running=running, where=where)
     st.header("4 Delete at", anchor=False)
     delete_at = choose_end(billed=conn.costs_money, key="deploy-life")
-    choice = Choice(run, name, endpoint, size, instances, delete_at, unnamed or problem)
+    problem = unnamed or problem or find_shortage(size, instances)
+    choice = Choice(run, name, endpoint, size, instances, delete_at, problem)
     _draw_price(choice)
     _draw_button(conn, choice, fields_of)
 
@@ -185,53 +184,6 @@ def _find_running(run: Run) -> tuple[Mapping[str, int], str]:
     known: Sequence[EndpointView] = reads.read(endpoints.list_endpoints, max_age_s=5.0).value or ()
     live = next((one for one in known if one.run == run.name and one.live and one.deployment), None)
     return (live.deployment.settings, live.name) if live and live.deployment else ({}, "")
-
-
-def _choose_size(run: Run) -> Size | None:
-    sizes = reads.read(compute.list_sizes, max_age_s=300.0)
-    base = reads.read(base_models.get_base_model, run.model, run.model_version or "latest", max_age_s=300.0)
-    if sizes.value is None or base.value is None:
-        if error := sizes.error or base.error:
-            draw_error(error, key="sizes")
-        else:
-            draw_loading("Reading sizes…", (64,))
-        return None
-    usable = compute.list_allowed_sizes(sizes.value, base.value.inference, online=True)
-    if not usable:
-        st.text(f"No size here may serve '{run.model}'.")
-        return None
-    shown = usable[:_SIZES_SHOWN]
-    priced = reads.read(compute.with_prices, tuple(shown), max_age_s=3600.0).value or shown
-    by_name = {size.name: size for size in priced}
-    name = st.radio(
-        "Size of the machine that answers",
-        list(by_name),
-        format_func=words.plain,
-        captions=[words.plain(_size_words(size)) for size in by_name.values()],
-        key="deploy-size",
-    )
-    _draw_refused(sizes.value, usable, base.value)
-    return by_name.get(name or "")
-
-
-def _size_words(size: Size) -> str:
-    gpus = words.plural(size.gpus, "GPU") if size.gpus else "no GPU"
-    return f"{words.plural(size.cores, 'core')} · {size.memory_gib:.0f} GiB · {gpus} · {size.price.words}"
-
-
-def _draw_refused(sizes: Sequence[Size], usable: Sequence[Size], base: base_models.BaseModel) -> None:
-    refused = [size for size in sizes if size not in usable]
-    if not refused:
-        return
-    with st.expander(f"{words.plural(len(refused), 'size')} cannot be used, why"):
-        rows = [
-            {
-                "Size": size.name,
-                "Why not": compute.check_size(size.name, base.inference, base.name) or "It serves no online endpoint.",
-            }
-            for size in refused[:40]
-        ]
-        st.table(rows, hide_index=True, alt="Sizes that cannot be used, with the reason")
 
 
 def _draw_price(choice: Choice) -> None:

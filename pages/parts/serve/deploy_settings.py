@@ -9,7 +9,7 @@ import streamlit as st
 from core import operations
 from core.azureml import tags
 from core.azureml.connection import Connection
-from core.catalog import compute, quota
+from core.catalog import compute
 from core.catalog.compute import Size
 from core.operations import Operation
 from core.serving import endpoints
@@ -27,6 +27,7 @@ from core.teardown import inventory
 from pages.parts.kit import reads, words
 from pages.parts.kit.action import Confirm, action
 from pages.parts.kit.state import ui
+from pages.parts.serve.deploy_size import claim
 
 _ORIGINS = {
     "lesson": "the lesson's value",
@@ -53,12 +54,9 @@ def draw_instances(size: Size | None, *, key: str, running: int = 1) -> int:
         return count
     if count > 1:
         st.caption(words.plain(f"{count} × {size.price.words} = {size.price.times(count).words}"))
-    limits = reads.read(quota.list_quota, max_age_s=60.0).value
-    if limits is not None:
-        here = reads.find_connection()
-        claim = quota.claim_deployment(limits, size, count, reserved=bool(here and here.costs_money))
-        mark = ":material/error: " if claim.fits is False else ""
-        st.caption(mark + words.plain(f"Quota for {claim.words}"))
+    if needed := claim(size, count):
+        mark = ":material/error: " if needed.fits is False else ""
+        st.caption(mark + words.plain(f"Quota for {needed.words}"))
     return count
 
 

@@ -18,12 +18,11 @@ from core.catalog.prices import Price
 from core.errors import BadInput
 from core.launch.drafts import Draft
 from core.operations import Operation
-from pages.parts.kit import reads, words
+from pages.parts.kit import reads, size_matrix, words
 from pages.parts.kit.action import action, close_dialog, drawer, open_dialog
 from pages.parts.kit.live import live
 from pages.parts.kit.state import ui
 from pages.parts.kit.steps import draw_operation
-from pages.parts.setup import size_matrix
 
 _KEY, _PICK = "create-compute", "compute-matrix"
 _NAME = r"[a-zA-Z][a-zA-Z0-9-]{1,22}[a-zA-Z0-9]"

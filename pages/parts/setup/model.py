@@ -12,7 +12,7 @@ from core.catalog.base_models import BaseModel
 from core.catalog.compute import Compute, Size, Verdict
 from core.errors import Conflict
 from core.launch.drafts import Draft
-from pages.parts.kit import fields, reads, words
+from pages.parts.kit import fields, reads, size_matrix, words
 from pages.parts.kit.action import action, draw_error_of
 from pages.parts.kit.links import link
 from pages.parts.kit.notices import draw_warning, ready
@@ -78,6 +78,7 @@ def draw_choice(draft: Draft, model: BaseModel | None, verdict: Verdict | None) 
             st.markdown(f"**{words.plain(model.title)}** v{words.plain(model.version)}{place}")
             _draw_eligibility(model, verdict)
             model_card.draw(draft, model)
+            _draw_serving(model)
         off = _missing(draft, model, verdict)
         action(
             "Use these",
@@ -133,6 +134,23 @@ def _draw_eligibility(model: BaseModel, verdict: Verdict | None) -> None:
         draw_warning(allowed.problem, allowed.hint, _tag_of(model), key="allow-list")
     if model.defaults_problem:
         draw_warning(model.defaults_problem, detail=model.tags.get("model_specific_defaults", ""), key="defaults")
+
+
+def _draw_serving(model: BaseModel) -> None:
+    """Say on Azure where the model can be served and what that will cost, long before there is an endpoint."""
+    conn = reads.find_connection()
+    if conn is None or not conn.costs_money:
+        return
+    serving = size_matrix.read_serving(conn, model.name, model.version)
+    if not isinstance(serving, size_matrix.Serving):
+        st.caption(words.plain(serving.message) if serving else "Reading the sizes for serving…")
+        return
+    usable = serving.can_be_had
+    first = f"from {usable[0].price.words} ({usable[0].size.name})" if usable else "no size that may serve it has quota"
+    with st.expander(words.plain(f"Serving: {first}")):
+        st.caption(words.plain(serving.allowed.words))
+        size_matrix.draw_table(serving.offers)
+        size_matrix.draw_quota_link(conn, serving.offers)
 
 
 def _tag_of(model: BaseModel) -> str:
