@@ -19,9 +19,15 @@ from core.errors import AccessDenied, NotFound, ServiceRefused, TunedeckError
 
 _PERMISSIONS_API, _PROVIDERS_API, _WORKSPACES_API = "2022-04-01", "2021-04-01", "2024-10-01-preview"
 NEEDED = ("Sign-in", "Workspace")  # without these nothing can be done; without another, something cannot
-# Without one of these in the subscription, what is made with it is refused.
-_PROVIDERS = tuple(
-    f"Microsoft.{name}" for name in ("MachineLearningServices", "Storage", "KeyVault", "ContainerRegistry", "Insights")
+# Without one of these in the subscription, what is made with it is refused; the last two are for endpoints.
+_PROVIDERS = (
+    "MachineLearningServices",
+    "Storage",
+    "KeyVault",
+    "ContainerRegistry",
+    "Insights",
+    "PolicyInsights",
+    "Cdn",
 )
 
 
@@ -181,10 +187,10 @@ def _network(conn: Connection) -> list[AccessLine]:
 
 
 def _providers(conn: Connection) -> list[AccessLine]:
-    subscription = f"/subscriptions/{conn.settings.subscription_id}"
+    path = f"/subscriptions/{conn.settings.subscription_id}/providers/"
     states = {
-        name: str(_get(conn, f"{subscription}/providers/{name}", _PROVIDERS_API, name).get("registrationState"))
-        for name in _PROVIDERS
+        name: str(_get(conn, path + name, _PROVIDERS_API, name).get("registrationState"))
+        for name in (f"Microsoft.{provider}" for provider in _PROVIDERS)
     }
     lacking = [name for name, state in states.items() if state.lower() != "registered"]
     if not lacking:

@@ -53,7 +53,8 @@ CAUSES: tuple[Cause, ...] = (
         Stage.REQUEST,
         "{told}",
         "{hint}",
-        r"(Missing)?Subscription(Not)?Regist|RequestDisallowedByPolicy|AuthorizationFailed|not have authorization to",
+        r"(Missing)?Subscription(Not)?Regist|RequestDisallowedByPolicy|AuthorizationFailed|not have authorization to"
+        r"|ScopeLocked|private link configuration",
     ),
     Cause(
         Stage.REQUEST,

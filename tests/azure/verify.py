@@ -26,6 +26,7 @@ from core.azureml.connection import Connection, connect
 from core.azureml.settings import Settings, find_settings
 from core.catalog import base_models, compute
 from core.catalog.prices import money
+from core.catalog.quota import list_quota
 from core.errors import TunedeckError
 from core.home import REPOSITORY
 from core.launch.drafts import create_draft
@@ -84,7 +85,7 @@ READ: dict[str, Callable[[Connection], str]] = {
     "Roles": _roles,
     "Computes": lambda conn: f"{len(compute.list_computes(conn))}",
     "Sizes": lambda conn: f"{len(compute.list_sizes(conn))}",
-    "Quota": lambda conn: f"{len(compute.list_quota(conn))} families",
+    "Quota": lambda conn: f"{len(list_quota(conn))} families",
     "Prices": _prices,
     "Base models": lambda conn: f"{find_all(conn, 'phi', timeout_s=300.0).matches} found by 'phi'",
     "Fine-tuning pipeline": lambda conn: f"version {get_component(conn).version}",

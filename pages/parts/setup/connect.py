@@ -155,7 +155,10 @@ def _check(settings: Settings, method: str = "") -> None:
 
 def _draw_check(check: access.AccessCheck) -> object:
     """Draw the lines so far; the token tells when the work has ended."""
-    lines = [(line.title, _state_of(line), _text(line), None) for line in list(check.lines)]
+    known = list(check.lines)
+    if known and known[0].title == "Sign-in" and known[0].state == "ok":
+        st.text(known.pop(0).detail)  # for whom all below was answered
+    lines = [(*_words_of(line), None) for line in known]
     busy = _is_busy(check)
     if busy:
         lines.append(("Checking", "running", "", None))
@@ -181,12 +184,12 @@ def _is_busy(check: access.AccessCheck) -> bool:
     return done is not None and done.loading
 
 
-def _state_of(line: AccessLine) -> str:
-    return "warning" if line.state == "failed" and line.title not in NEEDED else line.state
-
-
-def _text(line: AccessLine) -> str:
-    return "\n".join(text for text in (line.detail, line.hint) if text)
+def _words_of(line: AccessLine) -> tuple[str, str, str]:
+    """Return a step's title, state and text; of a failure, or with an address that would be a link, all is inside."""
+    if line.state != "failed" and "@" not in line.detail:
+        return f"{line.title}: {line.detail}", line.state, line.hint
+    state = "warning" if line.state == "failed" and line.title not in NEEDED else line.state
+    return line.title, state, "\n".join(text for text in (line.detail, line.hint) if text)
 
 
 def _draw_outcome(check: access.AccessCheck, allowed: bool) -> None:
