@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from core.azureml.reader import reader_for
 from core.azureml.settings import save_settings
 from core.catalog.allow_list import AllowList
 from core.catalog.compute import list_sizes, with_prices
@@ -146,7 +147,8 @@ def test_a_deployment_template_says_first_what_may_serve_a_model(walk: Walk) -> 
 
 def test_a_template_that_cannot_be_read_leaves_the_models_own_list_and_says_so(walk: Walk) -> None:
     walk.azure.rules.add("/deploymenttemplates/", 403, body='{"error": {"code": "Forbidden", "message": "No."}}')
-    found = serving(walk, "Refused", tags=TAGS, allowedDeploymentTemplates=[{"assetId": TEMPLATE}])
+    closed = {"assetId": TEMPLATE.replace("phi-vllm", "closed")}
+    found = serving(walk, "Refused", tags=TAGS, allowedDeploymentTemplates=[closed])
     assert (found.sizes, found.source) == ((SIZE,), "tag")
     assert str(found.problem).startswith("The deployment templates of 'Refused' could not be read: ")
 
@@ -174,6 +176,7 @@ def test_deploy_offers_sizes_with_price_quota_and_when_one_last_came_and_refuses
     walk.finish(start_launch(walk.plan()))
     limits = {"value": [PLENTY, usage(FAMILY, "vmFamily/dedicatedCores", 16, 40)]}
     walk.azure.rules.add("/usages", 200, body=json.dumps(limits), times=20)
+    reader_for(walk.conn).drop()
     app = run_until(open_app("deploy", at=walk.conn.alias), lambda app: find_deploy(app, "$3.67/h"))
     (offer,) = app.radio(key="deploy-size").proto.captions
     told = offer.replace("\\", "")
