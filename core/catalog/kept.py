@@ -231,6 +231,12 @@ class Kept:
         """Keep a model as its registry described it when it was looked at; the newest version is found by that."""
         with self._database.write() as db:
             db.execute("insert or replace into models values (?, ?, ?, ?, ?, ?)", self._row(key, time.time(), body))
+            # Also one that no list has told of yet: it goes if the whole list does not.
+            db.execute(
+                """insert or ignore into names (place, registry, name, version, archived, generation)
+                values (?, ?, ?, ?, 0, -1)""",
+                (self._place, *key),
+            )
             db.execute(_SET_FACETS, (*vars(facets).values(), self._place, *key))
 
     def keep_told(self, told: Iterable[tuple[Key, Mapping[str, Any], Facets]]) -> None:

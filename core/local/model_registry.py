@@ -112,7 +112,7 @@ def _azure_models() -> tuple[RegistryModel, ...]:
 
 @cache
 def _published_models() -> tuple[RegistryModel, ...]:
-    """Return the models of a registry as large as Azure's; none of them says where it runs."""
+    """Return models of Azure's registry; none of them says where it runs."""
     return tuple(RegistryModel(description="", **fields) for fields in list_published())
 
 

@@ -1,13 +1,12 @@
 """How a server behaves: as suits this machine, or for tests as Azure does (`serve --profile azure`).
 
-As Azure: sizes and quota are a region's, the registry holds thousands of models in both forms they were published in,
+As Azure: sizes and quota are a region's, the registry holds Azure's models in both forms they were published in,
 what does not exist is a 404 without a body, lists lag behind, tokens age, provisioning takes its time, and a run's
 measures lie with the step that trains alone. Time is a clock that a test can put forward.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
 import threading
 import time
@@ -129,7 +128,7 @@ class RegionMachine(Machine):
 
 
 def list_published() -> Iterator[dict[str, Any]]:
-    """Yield the models of the registry: each as it was published before the tags moved, then after, then fillers."""
+    """Yield the models of the registry: each as it was published before the tags moved, then after."""
     for model in _data()["models"]:
         common = {"name": model["name"], "archived": model["archived"]}
         yield common | {"version": model["version"], "tags": model["tags"], "properties": model["properties"]}
@@ -140,11 +139,6 @@ def list_published() -> Iterator[dict[str, Any]]:
             "properties": {},
             "system_metadata": model["system_metadata"],
         }
-    for number, (maker, use) in enumerate(
-        itertools.islice(itertools.cycle(itertools.product(_MAKERS, _USES)), FILLERS)
-    ):
-        tags = {"task": use, "license": "apache-2.0"}
-        yield {"name": f"{maker}-{use}-{number:04d}", "version": "1", "archived": False, "tags": tags, "properties": {}}
 
 
 @cache

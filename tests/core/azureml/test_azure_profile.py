@@ -22,7 +22,6 @@ from core.catalog.quota import find_quota, list_quota
 from core.errors import NotFound, QuotaExceeded, SignInFailed
 from core.home import Home
 from core.local.blobs import CONTAINER
-from core.local.profile import FILLERS
 from core.serving import endpoints
 from tests.catalogue import find_all, find_models
 from tests.local_server import LocalServer
@@ -54,11 +53,8 @@ def advance(server: LocalServer, seconds: float) -> None:
     assert answer.status_code == 200, answer.text
 
 
-def test_thousands_of_models_are_listed_and_those_found_that_can_be_tuned(conn: Connection) -> None:
+def test_models_are_found_that_can_be_tuned(conn: Connection) -> None:
     found = find_all(conn, wanted=Wanted(tunable=True))
-    (registry,) = found.registries
-    assert (registry.state, registry.problem) == ("complete", "")
-    assert registry.listed > FILLERS
     assert found.matches > 8
     assert all(entry.model and entry.model.finetunable for entry in found.entries)
     assert [model.name for model in find_models(conn, "phi-3 mini 4k")] == ["Phi-3-mini-4k-instruct"]

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 from core.azureml.connection import Connection
-from core.catalog.base_models import get_base_model
+from core.catalog import registries
+from core.catalog.base_models import get_base_model, keep_model
 from core.catalog.catalogue import SCREENFUL, find_successor, search
-from core.catalog.kept import Wanted
+from core.catalog.kept import Kept, Wanted
+from core.home import Home
 from tests import tiny_model
 from tests.catalogue import find_all, find_models
 
@@ -17,6 +21,19 @@ def test_a_search_says_at_once_how_far_the_lists_are_and_in_the_end_that_they_ar
     assert registry.as_of is not None
     assert (found.matches, found.unknown) == (registry.listed, 0)
     assert len(found.entries) == min(SCREENFUL, found.matches)
+
+
+def test_a_model_that_was_asked_for_by_name_is_found_before_any_list_has_told_of_it(
+    conn: Connection, tmp_path: Path
+) -> None:
+    new = Kept(Home(tmp_path), conn.alias)
+    answer = registries.read_model(conn, "azureml", "Phi-4", "latest")
+    keep_model(new, ("azureml", "Phi-4", answer[0]), answer[1])
+    assert [found.name for found in new.search(Wanted(tunable=True), 0, 9)[0]] == ["Phi-4"]
+    new.add_registries(["azureml"])
+    new.begin("azureml")
+    new.keep_page("azureml", [("Phi-5", "1", False)], "")
+    assert [found.name for found in new.search(Wanted(), 0, 9)[0]] == ["Phi-5"], "the whole list does not have it"
 
 
 def test_a_model_is_found_by_registry_name_publisher_task_and_licence(conn: Connection) -> None:
