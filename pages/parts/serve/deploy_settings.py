@@ -66,7 +66,7 @@ def draw_settings(*, key: str, local: bool, running: Mapping[str, int] | None = 
     starts = {setting: find_default(setting, running or {}, where) for setting in shown}
     with st.expander("Requests and probes", key=f"{key}-settings"):
         st.caption(
-            "After each field: where its value comes from. " + "; ".join(f"{k}: {v}" for k, v in _ORIGINS.items())
+            "After each field: where its value comes from. " + "; ".join(f"{k}: {v}" for k, v in _ORIGINS.items()) + "."
         )
         for part, title in PARTS.items():
             rows = [setting for setting in shown if setting.part == part]

@@ -123,17 +123,16 @@ def _draw_steps(operation: Operation, endpoint: EndpointView | None) -> None:
     rests = operation.finished and (operation.state != "done" or _state_of(endpoint) == "Live")
     live(draw, key="deploy", run_every=None if rests else 1.0, token=(operation.state, _state_of(endpoint)))
     if operation.state == "failed":
-        action(
-            "Try again", operations.retry_operation, operation.id, key="retry-deploy", icon="refresh", type="primary"
-        )
-        _draw_ending(operation.subject, endpoint)
+        st.text(describe_billing(endpoint))
+        with st.container(horizontal=True):
+            again = operations.retry_operation
+            action("Try again", again, operation.id, key="retry-deploy", icon="refresh", type="primary")
+            if endpoint is not None:
+                _draw_ending(operation.subject)
 
 
-def _draw_ending(name: str, endpoint: EndpointView | None) -> None:
-    """Say what of a failed deploy bills, and draw the button that ends it."""
-    st.text(describe_billing(endpoint))
-    if endpoint is None:
-        return
+def _draw_ending(name: str) -> None:
+    """Draw the button that ends what a failed deploy bills."""
     plan = reads.read(_plan_end, name, max_age_s=10.0).value
     question = Confirm(
         title="Delete this endpoint?",
