@@ -39,7 +39,7 @@ NO_ROUTE = (404, 405, 415, 501)  # the last is the local workspace's
 _PAUSE_S, _LONGEST_PAUSE_S = 2.0, 60.0
 _TIMEOUT = "request_settings.request_timeout_ms"
 # Status of the gateway -> what an operator reads. {pause}, {limit}: from the answer and the deployment, or "".
-_GATEWAY: dict[int, tuple[type[TunedeckError], str, str]] = {
+GATEWAY: dict[int, tuple[type[TunedeckError], str, str]] = {
     404: (ServiceRefused, "{name} has no deployment that gets traffic.", "Send 100% to its deployment."),
     408: (
         Unreachable,
@@ -70,7 +70,7 @@ _GATEWAY: dict[int, tuple[type[TunedeckError], str, str]] = {
     ),
 }
 # Status of the model's container behind a 424.
-_CONTAINER: dict[int, tuple[type[TunedeckError], str, str]] = {
+CONTAINER: dict[int, tuple[type[TunedeckError], str, str]] = {
     **dict.fromkeys(
         (400, 413, 422),
         (
@@ -99,11 +99,16 @@ _PRIVATE = r"public.{0,20}(network|access)|private (endpoint|link)|\bip\b|firewa
 
 
 def list_routes(conn: Connection, endpoint: EndpointView, deployment: str = "") -> list[str]:
-    """Return the addresses a chat can be sent to, first the one that this deployment answered on before."""
+    """Return the addresses a chat can be sent to, first the one that this deployment answered on before.
+
+    On Azure /v1 comes second: its own image for language models streams on the other, and hands a stream of /v1 on in
+    one piece (azureml-assets, foundation-model-serve).
+    """
     uri = endpoint.scoring_uri
     base = uri.removesuffix("/score") if uri.endswith("/score") else "/".join(uri.split("/")[:3])
     known = _known_routes(conn).get(_identify(endpoint, deployment), "")
-    return [url for url in dict.fromkeys((known, f"{base}/v1{CHAT}", f"{base}{CHAT}", uri)) if url]
+    chats = [f"{base}/v1{CHAT}", f"{base}{CHAT}"]
+    return list(filter(None, dict.fromkeys((known, *(chats if conn.cloud.is_local else reversed(chats)), uri))))
 
 
 def keep_route(request: ScoringRequest) -> None:
@@ -215,7 +220,7 @@ def raise_for(request: ScoringRequest, answer: requests.Response) -> None:
     if status == 403:
         raise _denied(endpoint, answer, detail)
     told = status_of_model(answer)
-    table = _CONTAINER if status == 424 else _GATEWAY
+    table = CONTAINER if status == 424 else GATEWAY
     error, message, hint = table.get(told, _otherwise(status))
     pause, limit = _read_pause(answer), _find_timeout(endpoint, request.deployment)
     words = {
