@@ -16,7 +16,7 @@ from core.catalog.compute import list_sizes, with_prices
 from core.catalog.matrix import Offer, list_offers
 from core.catalog.quota import list_quota
 from core.catalog.serving_sizes import read_serving_list
-from core.operations import list_operations, start_launch
+from core.operations import list_operations, start_create_compute, start_launch
 from core.operations.create_compute import CreateCompute
 from tests.azure.behind import WORKSPACE_PATH
 from tests.azure.stand_in import SIZE, StandIn
@@ -167,6 +167,15 @@ def test_recommended_sizes_then_the_least_then_the_published_list_say_what_may_s
 def find_deploy(app: AppTest, price: str) -> Any:
     named = {label.replace("\\", ""): button for label, button in buttons(app).items()}
     return named.get(f"Deploy on Azure, {price}")
+
+
+def test_a_cluster_that_failed_by_quota_can_be_deleted_beside_its_error(walk: Walk) -> None:
+    save_settings(walk.conn.settings)
+    walk.finish(start_create_compute(walk.conn.alias, "greedy", "Standard_NC96ads_A100_v4", 1, 1), "failed")
+    reader_for(walk.conn).drop()
+    app = run_until(open_app("model", at=walk.conn.alias), lambda app: "Delete greedy…" in buttons(app))
+    assert "Compute 'greedy' could not be provisioned: The location" in texts(app)
+    assert "https://ml.azure.com/quota" in texts(app)
 
 
 @pytest.mark.slow

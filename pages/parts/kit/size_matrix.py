@@ -79,15 +79,19 @@ def choose(offers: Sequence[Offer], name: str) -> Offer:
     draw_table(offers, **options)
     offer = offers[names.index(picked)]
     _draw_offer(offer, read_starts().get(picked.lower()))
-    if conn := reads.find_connection():
-        draw_quota_link(conn, offers)
+    if is_short(offers) and (conn := reads.find_connection()):
+        draw_quota_link(conn)
     return offer
 
 
-def draw_quota_link(conn: Connection, offers: Sequence[Offer]) -> None:
-    """Draw where more quota is asked for, where that would help."""
-    if conn.costs_money and any(offer.claim.fits is not True for offer in offers):
-        st.markdown(f":material/open_in_new: [Ask Azure for more quota]({quotas.request_url(conn)})")
+def is_short(offers: Sequence[Offer]) -> bool:
+    """Tell whether more quota would help."""
+    return any(offer.claim.fits is not True for offer in offers)
+
+
+def draw_quota_link(conn: Connection) -> None:
+    """Draw where more quota is asked for on Azure."""
+    st.markdown(f":material/open_in_new: [Ask Azure for more quota]({quotas.request_url(conn)})")
 
 
 def draw_unknown_price(price: Price) -> None:

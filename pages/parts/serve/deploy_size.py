@@ -86,6 +86,7 @@ def _draw_refused(conn: Connection, run: Run, serving: size_matrix.Serving) -> N
     if not why:
         return
     with st.expander(f"{words.plural(len(why), 'size')} cannot be used, why"):
-        size_matrix.draw_quota_link(conn, serving.offers)
+        if conn.costs_money and size_matrix.is_short(serving.offers):
+            size_matrix.draw_quota_link(conn)
         rows = [{"Size": name, "Why not": reason} for name, reason in list(why.items())[:40]]
         st.table(rows, hide_index=True, alt="Sizes that cannot be used, with the reason")

@@ -13,7 +13,7 @@ from core.catalog.compute import Compute, Size, Verdict
 from core.errors import Conflict
 from core.launch.drafts import Draft
 from pages.parts.kit import fields, reads, size_matrix, words
-from pages.parts.kit.action import action, draw_error_of
+from pages.parts.kit.action import action, draw_error_of, link_button
 from pages.parts.kit.links import link
 from pages.parts.kit.notices import draw_warning, ready
 from pages.parts.kit.state import ui
@@ -33,6 +33,7 @@ def draw_computes(draft: Draft, model: BaseModel | None) -> tuple[Draft, Verdict
         return draft, None
     draft, verdict = _draw_choices(draft, model, computes.value, sizes.value)
     compute_drawer.draw(draft, model, sizes.value, [found.name for found in computes.value])
+    _draw_serving(model)
     return draft, verdict
 
 
@@ -63,7 +64,10 @@ def _draw_choices(
         draw_error_of(field.name)
     else:
         st.text("No compute here can train this model." if computes else "There is no compute yet. Create one.")
-    _draw_unusable([verdict for verdict in verdicts if not verdict.eligible])
+    for found in computes:
+        if found.errors:
+            _draw_errors(found)
+    _draw_unusable([verdict for verdict in verdicts if not (verdict.eligible or verdict.compute.errors)])
     return draft, next((verdict for verdict in usable if verdict.compute.name == draft.compute), None)
 
 
@@ -78,7 +82,6 @@ def draw_choice(draft: Draft, model: BaseModel | None, verdict: Verdict | None) 
             st.markdown(f"**{words.plain(model.title)}** v{words.plain(model.version)}{place}")
             _draw_eligibility(model, verdict)
             model_card.draw(draft, model)
-            _draw_serving(model)
         off = _missing(draft, model, verdict)
         action(
             "Use these",
@@ -103,10 +106,25 @@ def _describe_compute(found: Compute) -> str:
         parts.append(words.plural(found.cores, "core"))
     parts.append(words.plural(found.gpus, "GPU") if found.gpus else "no GPU")
     parts.append("ready" if found.state == "Succeeded" else found.state)
+    if found.low_priority:
+        parts.append("low priority")
     if found.nodes is not None and found.max_nodes > 1:
         parts.append(f"{found.nodes} of {found.max_nodes} nodes")
     parts.append(found.price.words)
     return words.plain(" · ".join(parts))
+
+
+def _draw_errors(found: Compute) -> None:
+    """Draw what the service says of a compute that it gave no nodes, with the way to end it."""
+    failed = found.state.lower() == "failed"
+    what = "could not be provisioned" if failed else "is there, but got no node"
+    draw_warning(f"Compute '{found.name}' {what}: {' '.join(found.errors)}", key=f"failed-{found.name}")
+    with st.container(horizontal=True, vertical_alignment="center"):
+        target = link("teardown", pick=f"compute:{found.name}")
+        link_button(f"Delete {words.plain(found.name)}…", target, key=f"end-{found.name}", icon="delete_forever")
+        conn = reads.find_connection()
+        if conn and conn.costs_money and "quota" in found.errors[0].lower():
+            size_matrix.draw_quota_link(conn)
 
 
 def _draw_unusable(verdicts: list[Verdict]) -> None:
@@ -150,7 +168,8 @@ def _draw_serving(model: BaseModel) -> None:
     with st.expander(words.plain(f"Serving: {first}")):
         st.caption(words.plain(serving.allowed.words))
         size_matrix.draw_table(serving.offers)
-        size_matrix.draw_quota_link(conn, serving.offers)
+        if size_matrix.is_short(serving.offers):
+            size_matrix.draw_quota_link(conn)
 
 
 def _tag_of(model: BaseModel) -> str:
