@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -159,17 +160,15 @@ def _storage(conn: Connection) -> str:
     return f"Datastore '{datastore}' can be read."
 
 
-def _prove_surroundings(conn: Connection) -> list[AccessLine]:
+def _prove_surroundings(conn: Connection) -> Iterator[AccessLine]:
     """Tell what Azure alone has: networks, providers and roles. What a role may not read there keeps from nothing."""
-    lines: list[AccessLine] = []
     for title, look in (("Network", _network), ("Resource providers", _providers), ("Roles", _roles)):
         try:
-            lines += look(conn)
+            yield from look(conn)
         except (AccessDenied, NotFound, ServiceRefused) as error:
-            lines.append(AccessLine(title, "skipped", f"They could not be read: {error.message}", service=error.detail))
+            yield AccessLine(title, "skipped", f"Not readable: {error.message}", service=error.detail)
         except TunedeckError as error:
-            lines.append(AccessLine(title, "failed", error.message, error.hint, error.detail))
-    return lines
+            yield AccessLine(title, "failed", error.message, error.hint, error.detail)
 
 
 def _network(conn: Connection) -> list[AccessLine]:
@@ -188,10 +187,13 @@ def _network(conn: Connection) -> list[AccessLine]:
 
 def _providers(conn: Connection) -> list[AccessLine]:
     path = f"/subscriptions/{conn.settings.subscription_id}/providers/"
-    states = {
-        name: str(_get(conn, path + name, _PROVIDERS_API, name).get("registrationState"))
-        for name in (f"Microsoft.{provider}" for provider in _PROVIDERS)
-    }
+
+    def read(name: str) -> str:
+        return str(_get(conn, path + name, _PROVIDERS_API, name).get("registrationState"))
+
+    names = [f"Microsoft.{provider}" for provider in _PROVIDERS]
+    with ThreadPoolExecutor(len(names)) as pool:
+        states = dict(zip(names, pool.map(read, names), strict=True))
     lacking = [name for name, state in states.items() if state.lower() != "registered"]
     if not lacking:
         return [AccessLine("Resource providers", "ok", f"{len(states)} registered.")]

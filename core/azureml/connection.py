@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from azure.core.exceptions import ClientAuthenticationError
+
 from core import home as homes
 from core.azureml import cloud as clouds
 from core.azureml import storage
@@ -20,7 +22,14 @@ from core.azureml.client import build_client, checking_job, patience_of
 from core.azureml.cloud import LocalCredential
 from core.azureml.failures import Place
 from core.azureml.identities import AzureCredential, SignIn
-from core.azureml.service_errors import explain, read_answer, service_exceptions, translate
+from core.azureml.service_errors import (
+    decode_claims,
+    explain,
+    read_answer,
+    read_challenge,
+    service_exceptions,
+    translate,
+)
 from core.azureml.settings import Settings
 from core.azureml.tags import parse_policy_tags
 from core.errors import NotFound, SignInFailed, TunedeckError
@@ -195,6 +204,8 @@ class Connection:
             return self._session().request(method, target, headers=headers, timeout=timeout, **kwargs)
 
         answer = self.call(doing, what, send)
+        if authenticated and answer.status_code == 401 and self._proves(read_challenge(answer.headers)):
+            answer = self.call(doing, what, send)
         if answer.ok:
             return answer
         failure = read_answer(answer.status_code, answer.headers, answer.text)
@@ -282,6 +293,16 @@ class Connection:
                 url.split("?")[0],
             )
         return self.credential.get_token(self.cloud.scope).token
+
+    def _proves(self, challenge: str) -> bool:
+        """Tell whether the identity gives, without a question, the token that a service asks for, as the SDK asks."""
+        if not challenge:
+            return False
+        try:
+            self.credential.get_token(self.cloud.scope, claims=decode_claims(challenge))
+        except ClientAuthenticationError:
+            return False  # the service's answer tells more than that
+        return True
 
     def _completed(self, error: TunedeckError) -> TunedeckError:
         """Add the closest name where the workspace itself was not found; keep no token that was refused."""

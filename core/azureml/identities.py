@@ -27,6 +27,7 @@ from core.azureml.tokens import KeptTokens
 logging.getLogger("azure.identity").setLevel(logging.ERROR)
 WAIT_S = 5.0
 _ANY_TENANT: dict[str, Any] = {"additionally_allowed_tenants": ["*"]}
+_SOON: dict[str, Any] = {"retry_total": 1}  # at once; by three more, a proxy that is not there would take all of WAIT_S
 
 
 def _login_of(cloud: Cloud) -> dict[str, Any]:
@@ -72,14 +73,14 @@ class SignIn:
 def _environment(cloud: Cloud) -> TokenCredential:
     from azure.identity import EnvironmentCredential
 
-    return EnvironmentCredential(**_ANY_TENANT, **_login_of(cloud))
+    return EnvironmentCredential(**_ANY_TENANT, **_SOON, **_login_of(cloud))
 
 
 def _workload(cloud: Cloud) -> TokenCredential:
     from azure.identity import CredentialUnavailableError, WorkloadIdentityCredential
 
     try:
-        return WorkloadIdentityCredential(**_ANY_TENANT, **_login_of(cloud))
+        return WorkloadIdentityCredential(**_ANY_TENANT, **_SOON, **_login_of(cloud))
     except ValueError as missing:
         raise CredentialUnavailableError(str(missing)) from missing
 

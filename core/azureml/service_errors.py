@@ -101,14 +101,27 @@ def read_answer(status: int, headers: Mapping[str, str], body: str) -> Failure:
     code, message = _read_envelope(body)
     if status == 401 and (skew := _skew(headers)):
         code, message = f"{code} ClockSkew".strip(), f"{message} ({skew} minutes)"
-    challenge = headers.get("WWW-Authenticate") or headers.get("www-authenticate") or ""
-    if status == 401 and (claims := re.search(r'claims="([^"]+)"', challenge)):
-        code, message = f"{code} {_meaning_of(claims[1])}".strip(), f"{message} (claims-challenge {claims[1]})"
+    if status == 401 and (claims := read_challenge(headers)):
+        code, message = f"{code} {_meaning_of(claims)}".strip(), f"{message} (claims-challenge {claims})"
     if "RequestDisallowedByPolicy" in code and (wanted := sorted(set(_TAG.findall(body)))):
         code, message = f"{code} WantsTags", f"{message} (tags: {', '.join(wanted)})"
     request_id = headers.get("x-ms-request-id") or headers.get("x-ms-correlation-request-id") or ""
     lines = [f"status {status}", f"code {code}" if code else "", f"request {request_id}" if request_id else "", body]
     return Failure(status, code, message, "\n".join(line for line in lines if line)[:6000], _pause(headers))
+
+
+def read_challenge(headers: Mapping[str, str]) -> str:
+    """Return what a service wants a token to prove, encoded as it is sent; "" where it wants nothing more."""
+    found = re.search(r'claims="([^"]+)"', headers.get("WWW-Authenticate") or headers.get("www-authenticate") or "")
+    return found[1] if found else ""
+
+
+def decode_claims(encoded: str) -> str:
+    """Return the JSON of a challenge, "" for what is none."""
+    try:
+        return base64.b64decode(encoded + "==").decode()
+    except ValueError:
+        return ""
 
 
 def scrub(text: str) -> str:
@@ -183,11 +196,7 @@ def _skew(headers: Mapping[str, str]) -> int:
 
 def _meaning_of(claims: str) -> str:
     """Return what a challenge asks for, as a code: a token made after a time, else a stronger sign-in."""
-    try:
-        asked = base64.b64decode(claims + "==", validate=False)
-    except ValueError:
-        asked = b""
-    return "TokenRevoked" if b'"nbf"' in asked else "insufficient_claims"
+    return "TokenRevoked" if '"nbf"' in decode_claims(claims) else "insufficient_claims"
 
 
 def _words_of_policy(message: str) -> dict[str, str]:

@@ -255,6 +255,14 @@ def test_a_write_that_asks_for_a_second_factor_is_named_and_the_next_sign_in_bri
     assert with_sdk(connect(settings, home=azure.home)).message.startswith("The sign-in was ended")
 
 
+def test_a_second_factor_that_the_identity_can_prove_is_brought_without_a_question(azure: StandIn) -> None:
+    azure.login.code_was_entered = True
+    conn = Connection(azure.settings(), azure.home, SignIn("device_code"))
+    azure.rules.add("GET .*/subscriptions", 401, headers=MFA)
+    assert conn.http("GET", "/subscriptions").json()["value"]
+    assert "acrs" in azure.login.claims
+
+
 def with_sdk(conn: Connection) -> errors.TunedeckError:
     from azure.ai.ml.entities import AmlCompute
 
@@ -267,7 +275,7 @@ def with_sdk(conn: Connection) -> errors.TunedeckError:
 @pytest.mark.parametrize("cause", CAUSES, ids=str)
 def test_an_answer_becomes_a_sentence_with_the_next_step(azure: StandIn, cause: Cause, tmp_path: Path) -> None:
     conn = ruled_workspace(azure, tmp_path) if cause.local else connect(azure.settings(), home=azure.home)
-    azure.rules.add("GET .*/what-is-ruled", cause.status, body=cause.body, headers=cause.headers)
+    azure.rules.add("GET .*/what-is-ruled", cause.status, body=cause.body, headers=cause.headers, times=2)
     with pytest.raises(errors.TunedeckError) as caught:
         conn.http("GET", "/what-is-ruled", doing="create", what="compute 'gpu-1'")
     error = caught.value
