@@ -33,7 +33,6 @@ from core.catalog.flights import MOST
 from core.catalog.kept import Wanted
 from core.errors import TunedeckError
 from core.home import Home
-from pages.parts.setup.model import FIRST_ON_AZURE
 from tests.azure.registries import MODELS
 from tests.azure.stand_in import running_stand_in
 
@@ -119,7 +118,7 @@ def measure_cold(path: Path, settings: Settings) -> tuple[float, float, float]:
 
 def _ask_for_the_first(conn: Connection) -> None:
     with suppress(TunedeckError):  # in a storm
-        get_base_model(conn, FIRST_ON_AZURE)
+        get_base_model(conn, "Phi-4")
 
 
 def connect_at(path: Path, settings: Settings) -> Connection:

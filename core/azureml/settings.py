@@ -28,7 +28,7 @@ class Settings:
     workspace_name: str
     tenant_id: str | None = None
     registry_name: str = "azureml"
-    registries: tuple[str, ...] = ()
+    registries: tuple[str, ...] = field(default=(), compare=False)
     """More registries whose models are listed, by name: those of other subscriptions."""
     cloud: Cloud = AZURE
     policy_tags: str = field(default="", compare=False)
@@ -126,7 +126,7 @@ def _with_alias(settings: Settings) -> Settings:
     wanted = re.sub(r"[^a-z0-9]+", "-", settings.workspace_name.lower()).strip("-") or "azure"
     for known in saved:
         if _place(known) == _place(settings):
-            return replace(settings, alias=known.alias, policy_tags=known.policy_tags)
+            return replace(settings, alias=known.alias, policy_tags=known.policy_tags, registries=known.registries)
     taken = {LOCAL, *(known.alias for known in saved)}
     alias, number = wanted, 2
     while alias in taken:

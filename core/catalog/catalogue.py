@@ -87,7 +87,7 @@ def search(
     fresh_s = base_models.fresh_s(conn)
     _look_at(conn, [each.key for each in shown if time.time() - each.read_at > fresh_s])
     if further or len(shown) < SCREENFUL:
-        _look_at(conn, kept.list_unknown(() if further else wanted.words, AHEAD))
+        _look_at(conn, kept.list_unknown(Wanted() if further else wanted, AHEAD))
     entries = tuple(_to_entry(conn, each) for each in shown)
     with _lock:
         looking = any(name[:2] == _place(conn) for name in _looks)

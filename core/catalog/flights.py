@@ -79,10 +79,17 @@ def _go(flight: Flight) -> float | None:
     try:
         return flight.go()
     except TunedeckError as error:
-        return flight.fail(error)
+        return _fail(flight, error)
     except Exception as error:  # noqa: BLE001  the top of a thread: a page must hear of it, and the thread go on
         what = f"A registry could not be read: {type(error).__name__}."
-        return flight.fail(TunedeckError(what, "This is an error in Tunedeck.", traceback.format_exc()))
+        return _fail(flight, TunedeckError(what, "This is an error in Tunedeck.", traceback.format_exc()))
+
+
+def _fail(flight: Flight, error: TunedeckError) -> float | None:
+    try:
+        return flight.fail(error)
+    except TunedeckError:  # nor could that be kept: whoever looks at the page hears so from the disk itself
+        return None
 
 
 flights = Flights()

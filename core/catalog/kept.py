@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from sqlite3 import Row
 from typing import Any, Literal
@@ -60,7 +60,7 @@ _SEARCH = f"""select registry, name, version, archived, count(*) over () as matc
     where {_MATCHES} and (not :tunable or tunable) and (not :current or not {_ENDED}) and not {_OTHER}
     order by runs_on != '', words is null, not tunable, archived, {_ENDED}, lower(name), registry
     limit :count offset :first"""  # noqa: S608
-_UNKNOWN = f"""select registry, name, version from names where place = :place and words is null and {_HOLDS_WORDS}
+_UNKNOWN = f"""select registry, name, version from names where {_MATCHES} and words is null
     order by archived, not (lower(name) like '%instruct%' or lower(name) like '%chat%'), name limit :count"""  # noqa: S608  constants alone
 _HIDDEN = f"""select coalesce(sum(case when words is null then :tunable end), 0) as unknown,
     coalesce(sum({_OTHER}), 0) as others,
@@ -168,7 +168,7 @@ class Kept:
         """Return how far each list is."""
         rows = self._database.rows(
             """select r.*, (select count(*) from names n where n.place = r.place and n.registry = r.name
-                and (n.generation = r.generation or r.state = 'complete')) as listed
+                and (n.generation = r.generation or r.state != 'listing')) as listed
                 from registries r where place = ? order by name""",
             self._place,
         )
@@ -262,10 +262,11 @@ class Kept:
         found = [self._with_body(row) for row in rows]
         return found, rows[0]["matches"] if rows else 0
 
-    def list_unknown(self, words: tuple[str, ...], count: int) -> list[Key]:
-        """Return some models that nobody looked at yet and whose names hold the words, such as are for chat first."""
-        told = {"place": self._place, "words": json.dumps(words), "count": count}
-        return [(row["registry"], row["name"], row["version"]) for row in self._database.rows(_UNKNOWN, **told)]
+    def list_unknown(self, wanted: Wanted, count: int) -> list[Key]:
+        """Return some models that nobody looked at yet and that may match, such as are named for chat first."""
+        maybe = replace(wanted, publisher="", licence="", runs_here=False)
+        rows = self._database.rows(_UNKNOWN, **self._named(maybe), count=count)
+        return [(row["registry"], row["name"], row["version"]) for row in rows]
 
     def count_unknown(self) -> int:
         """Return of how many names nobody knows more."""

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from core.azureml.connection import Connection
+from core.azureml.settings import find_settings
 from core.catalog import flights
 from core.errors import NotFound, Unreachable
 
@@ -26,7 +27,7 @@ _KEPT_S = 3600.0
 
 def list_named(conn: Connection) -> list[str]:
     """Return the registries that are looked at without asking: the connection's own, and on Azure those open to all."""
-    settings = conn.settings
+    settings = find_settings(conn.alias) or conn.settings  # as they are now
     if conn.cloud.is_local:
         return [settings.registry_name]
     return list(dict.fromkeys((settings.registry_name, *settings.registries, *OPEN, OWN)))
@@ -93,7 +94,11 @@ def find_address(conn: Connection, registry: str) -> str:
 
     def discover() -> str:
         url = f"{conn.cloud.registry_discovery}/registrymanagement/v1.0/registries/{registry}/discovery"
-        found = ask(conn, url, f"registry '{registry}'")
+        try:
+            found = ask(conn, url, f"registry '{registry}'")
+        except NotFound as error:
+            hint = "Check its name. Not every registry is in every cloud."
+            raise NotFound(f"Registry '{registry}' was not found in this cloud.", hint, error.detail) from error
         return (
             f"{found['primaryRegionResourceProviderUri'].rstrip('/')}/mferp/managementfrontend"
             f"/subscriptions/{found['subscriptionId']}/resourceGroups/{found['resourceGroup']}"

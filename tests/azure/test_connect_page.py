@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from streamlit.testing.v1 import AppTest
 
+from core.azureml.connection import Connection
 from core.azureml.settings import list_settings
 from core.azureml.tags import parse_policy_tags
+from core.catalog.registries import list_named
 from tests.azure.login import CODE
 from tests.azure.stand_in import StandIn
 from tests.pages.apps import buttons, open_app, run_until, texts
@@ -58,13 +60,19 @@ def test_a_code_that_a_policy_refused_is_no_longer_offered_and_says_why(azure: S
     assert buttons(app)["Sign in with a code"].disabled, "the policy is the same for the next check"
 
 
-def test_the_tags_of_a_companys_policy_are_kept_with_the_workspace(azure: StandIn) -> None:
+def test_the_tags_of_a_companys_policy_and_more_registries_are_kept_with_the_workspace(azure: StandIn) -> None:
     app = checked(azure)
     app.text_input(key="policy-tags").set_value("4711")
-    buttons(app)["Keep tags"].click()
+    buttons(app)["Keep these"].click()
     run_until(app.run(), lambda app: "'4711' is not a tag." in texts(app))
     app.text_input(key="policy-tags").set_value("costCentre=4711, owner=ada")
-    buttons(app)["Keep tags"].click()
+    app.text_input(key="more-registries").set_value("shared/models")
+    buttons(app)["Keep these"].click()
+    run_until(app.run(), lambda app: "'shared/models' cannot be the name of a registry." in texts(app))
+    app.text_input(key="more-registries").set_value("shared-models, fabrikam")
+    buttons(app)["Keep these"].click()
     app.run()
     (known,) = [each for each in list_settings() if each.kind == "azure"]
     assert parse_policy_tags(known.policy_tags) == {"costCentre": "4711", "owner": "ada"}
+    assert known.registries == ("shared-models", "fabrikam")
+    assert {"azureml", "fabrikam"} < set(list_named(Connection(azure.settings(), azure.home)))

@@ -26,7 +26,7 @@ from pages.parts.kit.notices import draw_error, draw_warning, ready
 from pages.parts.kit.state import ui, url_id
 from pages.parts.kit.steps import draw_steps
 from pages.parts.setup import access, choices
-from pages.parts.setup.policy_tags import draw_policy_tags
+from pages.parts.setup.workspace_choices import draw_workspace_choices
 
 _UUID = r"^\s*[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\s*$"
 
@@ -203,7 +203,7 @@ def _draw_outcome(check: access.AccessCheck, allowed: bool) -> None:
         if lacking := [line.title.lower() for line in check.lines if line.state == "failed"]:
             draw_warning(f"You can use this workspace, but not for everything: {', '.join(lacking)}.", key="lacking")
         _draw_use(settings.alias, "Use this workspace")
-        draw_policy_tags(settings.alias)
+        draw_workspace_choices(settings.alias)
     off = "Your company's policy refuses device codes (AADSTS53003, 53000 or 50005). Sign in with the browser."
     with st.container(horizontal=True):
         action("Sign in with the browser", _check, settings, "browser", key="sign-in-browser", icon="login")

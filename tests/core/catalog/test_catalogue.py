@@ -7,6 +7,7 @@ from core.catalog import registries
 from core.catalog.base_models import get_base_model, keep_model
 from core.catalog.catalogue import SCREENFUL, find_successor, search
 from core.catalog.kept import Kept, Wanted
+from core.errors import Throttled
 from core.home import Home
 from tests import tiny_model
 from tests.catalogue import find_all, find_models
@@ -34,6 +35,24 @@ def test_a_model_that_was_asked_for_by_name_is_found_before_any_list_has_told_of
     new.begin("azureml")
     new.keep_page("azureml", [("Phi-5", "1", False)], "")
     assert [found.name for found in new.search(Wanted(), 0, 9)[0]] == ["Phi-5"], "the whole list does not have it"
+
+
+def test_while_a_list_is_read_anew_the_last_whole_one_stays_and_says_its_age(tmp_path: Path) -> None:
+    kept = Kept(Home(tmp_path), "azure")
+    kept.add_registries(["shared"])
+    kept.begin("shared")
+    kept.keep_page("shared", [("old", "1", False), ("stays", "1", False)], "")
+    (whole,) = kept.list_registries()
+    kept.begin("shared")
+    kept.keep_page("shared", [("stays", "2", False)], "https://next")
+    (again,) = kept.list_registries()
+    assert (again.state, again.listed, again.as_of, again.next_link) == ("listing", 1, whole.as_of, "https://next")
+    assert [each.name for each in kept.search(Wanted(), 0, 9)[0]] == ["old", "stays"]
+    kept.note("shared", Throttled("Azure asks for a pause."), "failed")
+    (failed,) = kept.list_registries()
+    assert (failed.state, failed.listed, failed.as_of) == ("failed", 2, whole.as_of)
+    kept.keep_page("shared", [("new", "1", False)], "")
+    assert [(each.name, each.version) for each in kept.search(Wanted(), 0, 9)[0]] == [("new", "1"), ("stays", "2")]
 
 
 def test_a_model_is_found_by_registry_name_publisher_task_and_licence(conn: Connection) -> None:
