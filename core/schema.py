@@ -78,4 +78,6 @@ STEPS: tuple[tuple[str, ...], ...] = (
             unique (dataset, place)
         )""",
     ),
+    # When something is deleted is a fact of the resource's own tags; nothing is kept of it here.
+    ("drop table timers",),
 )

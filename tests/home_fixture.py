@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any
 
 from core.azureml.settings import list_settings
-from core.azureml.tags import format_time
 from core.home import Home
 from core.launch.drafts import find_latest_draft
 from core.operations import Operation, list_operations, list_receipts
@@ -89,10 +88,6 @@ def read_home(home: Home) -> dict[str, Any]:
         "draft": asdict(draft) if draft else None,
         "receipts": [tell_receipt(receipt) for receipt in reversed(list_receipts())],
         "talk": [(turn["question"], turn["replies"][0]["answer"]) for turn in talk.turns] if talk else None,
-        "timers": [
-            (timer.connection, timer.kind, timer.name, format_time(timer.delete_at))
-            for timer in Ledger(home).list_timers()
-        ],
         "seen": Ledger(home).list_seen(),
         "speeds": [pace.tokens_per_s for pace in list_paces("local", NAME, "this-machine")],
         "workspaces": [asdict(settings) for settings in list_settings()],

@@ -42,7 +42,7 @@ from core.operations import (
 )
 from core.operations import __main__ as operations_program
 from core.operations.ledger import Ledger
-from core.operations.teardown import start_due_deletions
+from core.operations.sweep import sweep
 from core.overview import mark_seen
 from core.runs.throughput import Pace, add_pace
 from core.serving.chat import Sampling, stream_chat
@@ -130,7 +130,7 @@ def _change_and_remove(conn: Connection, run: str) -> None:
     finish(start_create_compute("local", "toobig", "Standard_NC96ads_A100_v4"), "failed")
     finish(_start_teardown(conn, f"endpoint:{REMOVED}", *_model_keys(conn, f"{REMOVED}-model")))
     finish(start_create_compute("local", EXPIRED_COMPUTE, "local.cpu1", delete_at=datetime.now(UTC) - EXPIRES_IN))
-    start_due_deletions(Ledger())
+    sweep(Ledger(), conn)
     finish(wait_until(lambda: find_operation_for("local", EXPIRED_COMPUTE, "expire")))
     finish(start_create_compute("local", EXPIRING_COMPUTE, "local.cpu1", delete_at=datetime.now(UTC) + EXPIRES_IN))
     launch = start_launch(_plan(conn, _short_data(), max_steps=100_000))

@@ -5,6 +5,7 @@ One table: nothing else spells a tag's name. Azure takes at most 256 characters 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import secrets
@@ -31,7 +32,9 @@ RUN = "tunedeck.run"  # the run a model, endpoint or evaluation comes from
 RECIPE = "tunedeck.recipe"  # JSON of what is not the component's default
 REGISTERED_MODEL = "tunedeck.registered_model"  # "name:version" behind an endpoint
 SIZE = "tunedeck.size"
-DELETE_AT = "tunedeck.delete_at"  # ISO time in UTC
+DELETE_AT = "tunedeck.delete_at"  # ISO time in UTC; "" for what stays
+DELETE_AT_OF = "tunedeck.delete_at_of"  # `mark` of the resource it was written for: a copied tag orders nothing
+KEPT_SINCE = "tunedeck.kept_since"  # ISO time: when a deletion was put off because the endpoint was in use
 KEPT = "tunedeck.kept"  # a property of the local workspace's runs that diverged: the checkpoint that can be deployed
 PHASE = "tunedeck.progress.phase"  # a property of the local workspace's fine-tune step
 HEALTH = "tunedeck.health"  # a property of the local workspace's deployments, as the three below
@@ -78,6 +81,11 @@ def format_time(at: datetime) -> str:
 def delete_at_tag(at: datetime | None) -> dict[str, str]:
     """Return the tag that orders a deletion; empty for what stays."""
     return {DELETE_AT: format_time(at)} if at else {}
+
+
+def mark(resource_id: str, created_at: datetime) -> str:
+    """Return what binds a tag to one resource: its id and the time at which the service created it, in short."""
+    return f"{hashlib.sha256(resource_id.lower().encode()).hexdigest()[:16]} {format_time(created_at)}"
 
 
 def parse_time(text: object) -> datetime | None:

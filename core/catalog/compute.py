@@ -68,6 +68,11 @@ class Compute:
     node_states: Mapping[str, int] = field(default_factory=dict)
     """How many nodes are "preparing", "running", "idle", "unusable", "leaving", "preempted"; none is left out."""
 
+    @property
+    def busy_nodes(self) -> int:
+        """How many have a job at work or about to begin, whoever started it."""
+        return self.node_states.get("running", 0) + self.node_states.get("preparing", 0)
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -146,6 +151,14 @@ def get_compute(conn: Connection, name: str) -> Compute:
         "GET", f"{conn.workspace_path}/computes/{name}", params={"api-version": _COMPUTE_API}, what=f"compute '{name}'"
     )
     return _to_compute(conn, answer.json(), list_sizes(conn))
+
+
+def scale_to_zero(conn: Connection, compute: Compute) -> None:
+    """Let a cluster keep no node that has nothing to do; jobs on it go on."""
+    scale = {"minNodeCount": 0, "maxNodeCount": compute.max_nodes}
+    path, params = f"{conn.workspace_path}/computes/{compute.name}", {"api-version": _COMPUTE_API}
+    body = {"properties": {"properties": {"scaleSettings": scale}}}
+    conn.http("PATCH", path, params=params, json=body, doing="change", what=f"compute '{compute.name}'")
 
 
 def list_allowed_sizes(sizes: Sequence[Size], allow_list: AllowList, *, online: bool = False) -> list[Size]:

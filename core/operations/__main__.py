@@ -1,4 +1,4 @@
-"""`python -m core.operations run`: carry operations out without a dashboard; `list` shows them."""
+"""`python -m core.operations`: carry operations out without a dashboard, show them, delete what is due."""
 
 from __future__ import annotations
 
@@ -7,24 +7,78 @@ import logging
 import signal
 import sys
 
-from core.operations.ledger import list_operations
+from core import home
+from core.azureml.connection import connect
+from core.azureml.settings import Settings, find_settings, list_settings, make_settings
+from core.errors import TunedeckError
+from core.operations.ledger import Ledger, list_operations
 from core.operations.runner import run_forever
+from core.operations.sweep_command import list_due, sweep_once
+
+FAILED = 1
 
 
-def main() -> int:
-    """Run the command line."""
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m core.operations", description=__doc__)
-    parser.add_argument("command", choices=("run", "list"))
-    command = parser.parse_args().command
-    if command == "list":
-        for operation in list_operations():
-            print(f"{operation.created_at:%d %b %H:%M} UTC  {operation.outcome:<12} {operation.title}")
-        return 0
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("run", help="carry out the operations of this home until Ctrl-C")
+    commands.add_parser("list", help="show the operations of this home")
+    sweeping = commands.add_parser("sweep", help="delete every endpoint and compute whose delete-at is over")
+    sweeping.add_argument("--once", action="store_true", required=True, help="one look at each workspace, then end")
+    sweeping.add_argument("--dry-run", action="store_true", help="say what is due, and change nothing")
+    sweeping.add_argument("--strict", action="store_true", help="keep no endpoint that answered in the last 15 min")
+    sweeping.add_argument("--at", help="one workspace of this home by its name; without it each that is known here")
+    sweeping.add_argument("--workspace", metavar="SUBSCRIPTION/GROUP/NAME", help="one that need not be known here")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
+    if options.command == "run":
+        return _run()
+    return _list() if options.command == "list" else _sweep(parser, options)
+
+
+def _run() -> int:
+    logging.getLogger("core").setLevel(logging.INFO)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     print("Carrying out the operations of this home; Ctrl-C ends it.", flush=True)
     run_forever()
     return 0
+
+
+def _list() -> int:
+    for operation in list_operations():
+        print(f"{operation.created_at:%d %b %H:%M} UTC  {operation.outcome:<12} {operation.title}")
+    return 0
+
+
+def _sweep(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    """Print one line for each resource with a delete-at; FAILED where one could not be read or deleted."""
+    ledger, status = Ledger(), 0
+    for settings in _choose(parser, options):
+        try:
+            conn = connect(settings, home=home.current())
+            for line in list_due(conn) if options.dry_run else sweep_once(ledger, conn, strict=options.strict):
+                print(line.words, flush=True)
+                status = FAILED if line.failed else status
+        except TunedeckError as error:
+            print(f"{settings.workspace_name}: {error.message} {error.hint}", file=sys.stderr)
+            status = FAILED
+    return status
+
+
+def _choose(parser: argparse.ArgumentParser, options: argparse.Namespace) -> list[Settings]:
+    if options.workspace:
+        parts = options.workspace.split("/")
+        if len(parts) != 3:
+            parser.error("--workspace has the form SUBSCRIPTION/GROUP/NAME.")
+        try:
+            return [make_settings(*parts)]
+        except TunedeckError as error:
+            parser.error(f"{error.message} {error.hint}")
+    if options.at is None:
+        return list_settings()
+    known = find_settings(options.at)
+    return [known] if known else parser.error(f"This home knows no workspace '{options.at}'.")
 
 
 if __name__ == "__main__":

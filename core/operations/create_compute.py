@@ -10,6 +10,7 @@ from core.azureml.polling import check_write, start_write
 from core.catalog.compute import Compute, get_compute
 from core.errors import BadInput, Conflict, NotFound, ServiceRefused
 from core.operations.change import Change, Done, Outcome, StepSpec, Wait
+from core.operations.delete_at import bind_delete_at
 from core.operations.ledger import Ledger
 from core.operations.records import Operation
 from core.operations.work import LOOK_S, Work
@@ -62,8 +63,6 @@ def _create(work: Work[CreateCompute]) -> Outcome:
     waiting = work.send_once("compute", "the compute", lambda: _exists(work), lambda: _send(work), bills=True)
     if waiting:
         return waiting
-    if work.change.delete_at:
-        work.ledger.set_timer(work.operation.connection, "compute", work.change.subject, work.change.delete_at)
     return Done("Asked for")
 
 
@@ -115,4 +114,7 @@ def _wait(work: Work[CreateCompute]) -> Outcome:
     if compute.state == "Failed":
         reasons = " ".join(compute.errors) or "the service gave no reason"
         raise ServiceRefused(f"Compute '{name}' was not created: {reasons}", "Delete it, then create another.")
-    return Done("Ready") if compute.state == "Succeeded" else Wait(compute.state or "Creating", 1.0)
+    if compute.state != "Succeeded":
+        return Wait(compute.state or "Creating", 1.0)
+    unbound = bind_delete_at(work, "compute", work.change.delete_at) if work.change.delete_at else None
+    return unbound or Done("Ready")

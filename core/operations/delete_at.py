@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from core.azureml import tags
-from core.azureml.polling import check_write, start_write
-from core.catalog.compute import get_compute
+from core.azureml.polling import check_write
+from core.errors import NotFound
 from core.operations.change import Change, Done, Outcome, StepSpec, Thing, Wait, thing
 from core.operations.ledger import Ledger
 from core.operations.records import Operation
 from core.operations.work import LOOK_S, Work
-from core.serving.endpoints import ProvisioningState, begin_delete_at, get_endpoint
+from core.serving.endpoints import ProvisioningState
+from core.teardown.due import find_timed, write_delete_at
 
 
 @dataclass(frozen=True)
@@ -49,27 +51,20 @@ def start_set_delete_at(connection: str, kind: str, name: str, delete_at: dateti
 
 
 def _set_delete_at(work: Work[SetDeleteAt]) -> Outcome:
-    """Write the time on the resource first, so that a Tunedeck elsewhere reads it; then set our own timer."""
-    change, name = work.change, work.change.subject
-    is_endpoint = change.kind == "endpoint"
-    if error := check_write(work.conn, f"{change.kind} '{name}'"):
+    change = work.change
+    return bind_delete_at(work, change.kind, change.delete_at) or Done(change.tag or "It stays")
+
+
+def bind_delete_at(work: Work[Any], kind: str, at: datetime | None) -> Outcome | None:
+    """Write a delete-at on what the operation is about, bound to it by its mark; None once it stands there."""
+    name = work.change.subject
+    if error := check_write(work.conn, f"{kind} '{name}'"):
         raise error
-    found = get_endpoint(work.conn, name) if is_endpoint else get_compute(work.conn, name)
-    if found.tags.get(tags.DELETE_AT, "") != change.tag:
-        if ProvisioningState(found.state).goes_on:
-            return Wait("Waiting for another change", LOOK_S)
-        if is_endpoint:
-            begin_delete_at(work.conn, name, change.delete_at)
-        else:
-            _begin_compute_tag(work)
-        return Wait("Changing the tag", LOOK_S)
-    work.ledger.set_timer(work.operation.connection, change.kind, name, change.delete_at)
-    return Done(change.tag or "It stays")
-
-
-def _begin_compute_tag(work: Work[SetDeleteAt]) -> None:
-    computes, name = work.conn.workspace.compute, work.change.subject
-    compute = work.conn.call("read", f"compute '{name}'", lambda: computes.get(name))
-    kept = {key: value for key, value in (compute.tags or {}).items() if key != tags.DELETE_AT}
-    compute.tags = kept | tags.delete_at_tag(work.change.delete_at)
-    start_write(work.conn, "change", f"compute '{name}'", computes.begin_create_or_update, compute)
+    timed = find_timed(work.conn, kind, name)
+    if timed is None:
+        raise NotFound(f"There is no {kind} '{name}' any more.", "Nothing is left to be deleted.")
+    wanted = {tags.DELETE_AT: tags.format_time(at) if at else ""}
+    if ProvisioningState(timed.state).goes_on and timed.tags.get(tags.DELETE_AT, "") != wanted[tags.DELETE_AT]:
+        return Wait("Waiting for another change", LOOK_S)
+    anew = {tags.KEPT_SINCE: ""}
+    return None if write_delete_at(work.conn, timed, at, **anew) else Wait("Writing its delete-at", LOOK_S)

@@ -23,6 +23,7 @@ from core.errors import (
     Unreachable,
 )
 from core.operations.change import DOUBLE_CLICK_S, Change, Done, Outcome, Skip, StepSpec, Wait
+from core.operations.delete_at import bind_delete_at
 from core.operations.ledger import Ledger
 from core.operations.records import Operation, utc_now
 from core.operations.work import LOOK_S, Work
@@ -182,8 +183,6 @@ def _create_endpoint(work: Work[Deploy]) -> Outcome:
     )
     if waiting:
         return waiting
-    if work.change.delete_at:
-        work.ledger.set_timer(work.operation.connection, "endpoint", name, work.change.delete_at)
     if error := check_write(work.conn, f"endpoint '{name}'"):
         raise explain_failure(work.conn, name, error, Stage.REQUEST) from error
     endpoint = _find_own_endpoint(work)
@@ -191,6 +190,8 @@ def _create_endpoint(work: Work[Deploy]) -> Outcome:
         return Wait(endpoint.state if endpoint else "Creating", LOOK_S)
     if endpoint.state is ProvisioningState.FAILED:
         raise ServiceRefused(f"Endpoint '{name}' was not created.", "Delete it, then deploy again.")
+    if work.change.delete_at and (unbound := bind_delete_at(work, "endpoint", work.change.delete_at)):
+        return unbound
     return Done("Created", {"scoring_uri": endpoint.scoring_uri})
 
 

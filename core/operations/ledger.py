@@ -7,12 +7,11 @@ import json
 import logging
 import secrets
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from core import home
-from core.azureml import tags
 from core.database import Database
 from core.errors import NotFound
 from core.operations.change import Change, Unreadable
@@ -41,16 +40,6 @@ _FINISHED = f"({', '.join(repr(state.value) for state in OperationState if state
 
 class LeaseLost(Exception):
     """Another process carries operations out now; what was to be written is not written."""
-
-
-@dataclass(frozen=True)
-class Timer:
-    """When an endpoint or compute is to be deleted."""
-
-    connection: str
-    kind: str
-    name: str
-    delete_at: datetime
 
 
 class Ledger:
@@ -224,26 +213,7 @@ class Ledger:
         if row is None or row["fence"] != fence:
             raise LeaseLost
 
-    # Timers, receipts, what was looked at ----------------------------------------------------------------
-
-    def set_timer(self, connection: str, kind: str, name: str, delete_at: datetime | None) -> None:
-        """Remember when something is to be deleted; None forgets it."""
-        with self._database.write() as db:
-            db.execute("delete from timers where connection = ? and kind = ? and name = ?", (connection, kind, name))
-            if delete_at:
-                db.execute(
-                    "insert into timers (connection, kind, name, delete_at) values (?, ?, ?, ?)",
-                    (connection, kind, name, tags.format_time(delete_at)),
-                )
-
-    def list_timers(self) -> list[Timer]:
-        """Return the timers, the next first."""
-        rows = self._database.rows("select * from timers order by delete_at")
-        return [
-            Timer(row["connection"], row["kind"], row["name"], at)
-            for row in rows
-            if (at := tags.parse_time(row["delete_at"]))
-        ]
+    # Receipts, what was looked at ----------------------------------------------------------------
 
     def add_receipt(self, receipt: Receipt, fence: int) -> Receipt:
         """Number and keep a receipt; one operation has one."""

@@ -20,13 +20,12 @@ from core.operations import turns
 from core.operations.change import Change, Done, Outcome, Skip, StepSpec, Stop, Wait
 from core.operations.ledger import WAITED, LeaseLost, Ledger
 from core.operations.records import Failure, Operation, OperationState, StepState
-from core.operations.teardown import start_due_deletions
+from core.operations.sweep import Sweeper
 from core.operations.work import Work, not_confirmed
 from core.pids import lives, start_time_of
 
 LEASE_S = 15.0
 LOOK_EVERY_S = 0.25
-TIMERS_EVERY_S = 20.0
 PATIENCE_S = 600.0  # a service that answers 5xx for longer than this is not going to be well again by itself
 UNREACHABLE_S = 86400.0  # a laptop may be offline for a night
 TURN_S = 0.5  # between two looks at whether an older operation about the same thing has ended
@@ -51,7 +50,7 @@ class Runner:
         self._due: dict[str, float] = {}  # when an operation that waits is looked at again
         self._failing: dict[str, float] = {}  # since when a step has failed for a reason that may pass
         self._known: set[str] = set()  # the unfinished operations this process has had in hand
-        self._timers_at = 0.0
+        self._sweeper = Sweeper(self._ledger)
         self._renewed_at = 0.0
         self._alive = threading.Event()
         self.stopping = threading.Event()
@@ -69,7 +68,7 @@ class Runner:
             try:
                 if self._hold_lease():
                     self._advance_due(pool)
-                    self._look_at_timers()
+                    self._sweeper.look(pool)
             except Exception:  # noqa: BLE001 - the top loop: a full disk or a broken ledger must not end the thread for good
                 _log.exception("the runner could not look at the ledger")
                 self.stopping.wait(1.0)
@@ -244,12 +243,6 @@ class Runner:
             for step in work.operation.steps
         )
         work.operation = self._ledger.save(replace(work.operation, state=state, steps=steps, note=""), work.fence)
-
-    def _look_at_timers(self) -> None:
-        if time.monotonic() - self._timers_at < TIMERS_EVERY_S:
-            return
-        self._timers_at = time.monotonic()
-        start_due_deletions(self._ledger)
 
 
 def start_runner(home: Home | None = None) -> Runner:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -15,19 +15,26 @@ from core.azureml import tags
 from core.azureml.connection import Connection
 from core.azureml.datastore import delete_below, path_of
 from core.azureml.polling import check_write, start_write
-from core.catalog.compute import Compute, get_compute
+from core.catalog.compute import Compute, get_compute, scale_to_zero
 from core.errors import BadInput, Conflict, NotFound, ServiceFailed, TunedeckError, Unreachable
 from core.operations import turns
 from core.operations.change import Change, Done, Outcome, StepSpec, Stop, Thing, Wait, thing
 from core.operations.ledger import Ledger
 from core.operations.records import Operation
 from core.operations.work import GONE_LOOKS, LOOK_S, SETTLE_LOOKS, Work
+from core.runs.jobs import list_runs
 from core.serving.endpoints import EndpointView, ProvisioningState, begin_endpoint_deletion, find_endpoint
 from core.serving.registered_models import archive_model, find_registered_model, list_registered_models
+from core.serving.request_counts import read_requests
+from core.teardown.due import Timed, Verdict, find_timed, write_delete_at
 from core.teardown.inventory import list_inventory
 from core.teardown.plan import Gone, Receipt, TeardownPlan, summarise
 
 ASK_AGAIN_LOOKS = 60  # a deletion that is not under way after that has failed, and nobody was there to hear why
+IN_USE = timedelta(minutes=15)  # an endpoint that answered so lately is not deleted without a warning
+KEPT_FOR = timedelta(hours=1)
+IN_USE_LOOK_S = 15.0
+IN_USE_FACT = "in use"  # that it waits for jobs of others
 AGAIN_S = 900.0  # between a deletion of what is due that failed, and the next
 
 
@@ -95,6 +102,8 @@ class DueDeletion(Teardown, stored_as="expire"):
 
     words = "Delete {}, its time is over"
     retry_after_s = AGAIN_S
+    strict: bool = False
+    """Whether an endpoint goes although it answered a moment ago."""
 
     def _list_steps(self) -> tuple[StepSpec[Work[Teardown]], ...]:
         return StepSpec("check", "Read its delete-at", _check_due), *super()._list_steps()
@@ -116,12 +125,10 @@ def start_teardown(plan: TeardownPlan, typed: str = "") -> Operation:
     return Ledger().start(plan.connection, Teardown(subject, targets, plan.per_hour_before, plan.currency))
 
 
-def start_due_deletions(ledger: Ledger) -> None:
-    """Record the deletion of everything made here whose time is over."""
-    now = datetime.now(UTC)
-    for timer in ledger.list_timers():
-        if timer.delete_at <= now:
-            ledger.start(timer.connection, DueDeletion(timer.name, (Target(timer.kind, timer.name),)))
+def start_due_deletion(ledger: Ledger, connection: str, timed: Timed, *, strict: bool = False) -> Operation:
+    """Record the deletion of one thing whose time is over; the one that is under way where there is one."""
+    target = Target(timed.kind, timed.name)
+    return ledger.start(connection, DueDeletion(timed.name, (target,), strict=strict))
 
 
 def _make_step(target: Target) -> StepSpec[Work[Teardown]]:
@@ -154,7 +161,6 @@ def _delete(work: Work[Teardown], target: Target) -> Outcome:
     deletion.record(absent=checks)
     if len(checks) < (SETTLE_LOOKS if deletion.get("late") else GONE_LOOKS):
         return Wait("Gone; looking once more", LOOK_S)
-    work.ledger.set_timer(work.operation.connection, target.kind, target.name, None)
     return deletion.claim(checks)
 
 
@@ -319,12 +325,45 @@ def _describe_the_rest(work: Work[Teardown]) -> list[str]:
     return [*(f"Ended first: {title}." for title in work.facts.get("ended", [])), *others]
 
 
-def _check_due(work: Work[Teardown]) -> Outcome:
-    """Hold the time on the resource against ours: somebody may have given it longer, or taken it away."""
+def _check_due(work: Work[Any]) -> Outcome:
+    """Hold the resource's own delete-at against its workspace's time, and see whether it is in use."""
     (target,) = work.change.items
-    found = _find(work.conn, target)
-    delete_at = tags.parse_time(found.tags.get(tags.DELETE_AT)) if found and tags.is_ours(found.tags) else None
-    if found and delete_at and delete_at <= datetime.now(UTC):
-        return Done(tags.format_time(delete_at))
-    work.ledger.set_timer(work.operation.connection, target.kind, target.name, delete_at)
-    return Stop("Its delete-at was changed; it stays." if found else "It is gone already.")
+    timed = find_timed(work.conn, target.kind, target.name)
+    if timed is None:
+        return Stop("It is gone already.")
+    if timed.verdict is not Verdict.DUE or timed.delete_at is None:
+        return Stop(f"It stays: {timed.verdict}.")
+    due = Done(tags.format_time(timed.delete_at))
+    if target.kind == "compute":
+        return _wait_for_jobs(work, target.name) or due
+    if work.change.strict or timed.tags.get(tags.KEPT_SINCE):
+        return due
+    return _keep_an_hour(work.conn, timed) or due
+
+
+def _keep_an_hour(conn: Connection, timed: Timed) -> Outcome | None:
+    """Put the end of an endpoint off once where it answered a moment ago; None where it did not, or nobody knows."""
+    try:
+        last = read_requests(conn, timed.name).at
+    except TunedeckError:
+        return None
+    if last is None or timed.now - last > IN_USE:
+        return None
+    until = timed.now + KEPT_FOR
+    write_delete_at(conn, timed, until, **{tags.KEPT_SINCE: tags.format_time(timed.now)})
+    return Stop(f"It answered at {last:%H:%M} UTC, so it is kept once, until {until:%H:%M} UTC.")
+
+
+def _wait_for_jobs(work: Work[Any], name: str) -> Outcome | None:
+    """Let the jobs on a cluster end, without a node that waits for more; None where there is none."""
+    compute = get_compute(work.conn, name)
+    waiting = [run.title for run in list_runs(work.conn, 20) if run.compute == name and not run.finished]
+    if not waiting and not compute.busy_nodes:
+        return None
+    if compute.min_nodes:
+        scale_to_zero(work.conn, compute)
+    return Wait(
+        f"Due, and in use: {', '.join(waiting) or f'{compute.busy_nodes} nodes at work'}",
+        IN_USE_LOOK_S,
+        {IN_USE_FACT: True},
+    )

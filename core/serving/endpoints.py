@@ -241,13 +241,6 @@ def begin_traffic(conn: Connection, endpoint: str, traffic: Mapping[str, int]) -
     _begin_update(conn, endpoint, traffic=dict(traffic))
 
 
-def begin_delete_at(conn: Connection, endpoint: str, delete_at: datetime | None) -> None:
-    """Ask for a new time to live in the endpoint's tag; None takes it away."""
-    current = conn.call("read", f"endpoint '{endpoint}'", conn.workspace.online_endpoints.get, endpoint)
-    told = {key: value for key, value in (current.tags or {}).items() if key != tags.DELETE_AT}
-    _begin_update(conn, endpoint, tags=told | tags.delete_at_tag(delete_at))
-
-
 def begin_endpoint_deletion(conn: Connection, endpoint: str) -> None:
     """Ask for the end of an endpoint and all its deployments."""
     start_write(conn, "delete", f"endpoint '{endpoint}'", conn.workspace.online_endpoints.begin_delete, endpoint)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ from core.launch.drafts import get_draft
 from core.operations import turns
 from core.operations.cancel import Cancel
 from core.operations.launch import Launch
-from core.operations.ledger import Ledger, Timer
+from core.operations.ledger import Ledger
 from core.operations.records import Step
 from core.operations.work import SETTLE_LOOKS, Work
 from core.overview import _recorded_run
@@ -57,7 +56,6 @@ def test_a_home_of_the_version_before_opens_and_carries_on(old_home: Home) -> No
     ((launch, is_wanted),) = ledger.list_unfinished()
     assert (launch.id, launch.step and launch.step.name, is_wanted) == ("0a1b2c3d", "submit", True)
     assert [receipt.id for receipt in ledger.list_receipts("local")] == ["R-0001"]
-    assert ledger.list_timers() == [Timer("local", "endpoint", "bell-ep", datetime(2030, 1, 1, tzinfo=UTC))]
     assert ledger.list_seen() == ["calm-heron-1"]
     assert list_paces("local", "tiny-chat", "this-machine") == [Pace(512.5)]
     assert find_transcript("abcdef", "local") is not None

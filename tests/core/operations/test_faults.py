@@ -21,16 +21,16 @@ from core.launch.drafts import create_draft
 from core.operations import (
     Operation,
     get_operation,
-    list_operations,
     start_deploy,
     start_launch,
     start_runner,
     start_teardown,
 )
 from core.operations.ledger import Ledger
-from core.operations.teardown import start_due_deletions
+from core.operations.teardown import start_due_deletion
 from core.runs import jobs
 from core.serving import endpoints
+from core.teardown.due import Timed
 from core.teardown.inventory import list_inventory
 from core.teardown.plan import plan_teardown
 from tests.chat_data import from_upload
@@ -166,12 +166,8 @@ def test_a_deletion_that_nobody_saw_fail_is_asked_for_again(server: LocalServer,
     assert endpoints.find_endpoint(conn, "stays-ep") is None
 
 
-def test_an_expiry_that_fails_is_not_begun_again_at_every_look(conn: Connection, runner: Any) -> None:
-    ledger = Ledger()
-    ledger.set_timer("gone-ws", "endpoint", "far-ep", datetime.now(UTC) - timedelta(minutes=1))
-    start_due_deletions(ledger)
-    (first,) = list_operations("gone-ws")
+def test_a_deletion_of_what_is_due_that_fails_is_not_begun_again_at_every_look(conn: Connection, runner: Any) -> None:
+    far = Timed("endpoint", "far-ep", "", None, "", "Succeeded", datetime.now(UTC))
+    first = start_due_deletion(Ledger(), "gone-ws", far)
     finish(first, "failed")
-    start_due_deletions(ledger)
-    assert [one.id for one in list_operations("gone-ws")] == [first.id]
-    ledger.set_timer("gone-ws", "endpoint", "far-ep", None)
+    assert start_due_deletion(Ledger(), "gone-ws", far).id == first.id

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -34,13 +35,16 @@ from core.operations import (
     start_teardown,
 )
 from core.operations.ledger import Ledger
-from core.operations.teardown import start_due_deletions
+from core.operations.sweep import sweep
+from core.operations.teardown import start_due_deletion
 from core.runs import jobs
 from core.runs.logs import read_log
 from core.runs.states import FINE_TUNE, Progress
 from core.serving import chat, endpoints
 from core.serving.registered_models import list_registered_models
+from core.serving.request_counts import read_requests
 from core.teardown import plan as teardown
+from core.teardown.due import find_timed, write_delete_at
 from core.teardown.inventory import list_inventory
 from tests.chat_data import from_upload
 from tests.launching import plan_launch
@@ -292,23 +296,45 @@ def test_an_endpoint_somebody_else_has_is_not_taken_over(conn: Connection, datas
     finish(again, "failed")
 
 
-def test_what_is_past_its_delete_at_is_deleted_unless_the_tag_was_changed(
+def test_what_is_past_its_delete_at_is_deleted_unless_it_was_changed_or_answered_a_moment_ago(
     conn: Connection, dataset: ChatDataset, runner: Any
 ) -> None:
+    """The module's runner sweeps too: which of the two finds it first makes no difference."""
     finish(deploy(completed_run(conn, dataset), "short-ep"))
-    ledger = Ledger()
     past = datetime.now(UTC) - timedelta(minutes=1)
-    ledger.set_timer("local", "endpoint", "short-ep", past)
-    start_due_deletions(ledger)  # the ledger's time is over, the resource's tag says otherwise: the tag counts
-    stays = find_operation_for("local", "short-ep", "expire")
-    assert stays is not None
-    assert finish(stays).steps[0].detail == "Its delete-at was changed; it stays."
-    assert endpoints.get_endpoint(conn, "short-ep").live
+    timed = find_timed(conn, "endpoint", "short-ep")
+    assert timed is not None
+    stays = finish(start_due_deletion(Ledger(), "local", timed))
+    assert stays.steps[0].detail == "It stays: not due yet."
 
+    list(chat.stream_chat(conn, endpoints.get_endpoint(conn, "short-ep"), ROW["messages"][:1]))
+    wait_until(lambda: read_requests(conn, "short-ep").at)
     finish(start_set_delete_at("local", "endpoint", "short-ep", past))
-    endpoint = endpoints.get_endpoint(conn, "short-ep")
-    assert endpoint.delete_at == past.replace(microsecond=0)
-    wait_until(lambda: start_due_deletions(ledger) or endpoints.find_endpoint(conn, "short-ep") is None)
+    put_off = sweep_again(conn, stays)
+    assert re.fullmatch(r"It answered at \d\d:\d\d UTC, so it is kept once, until .*", put_off.steps[0].detail)
+    kept = endpoints.get_endpoint(conn, "short-ep")
+    assert kept.live
+    assert kept.delete_at is not None
+    assert timedelta(minutes=58) < kept.delete_at - datetime.now(UTC) <= timedelta(hours=1)
+
+    read_before = find_timed(conn, "endpoint", "short-ep")
+    finish(start_set_traffic("local", "short-ep", {endpoints.DEPLOYMENT_NAME: 0}))
+    assert read_before is not None
+    assert not write_delete_at(conn, read_before, past)
+    assert endpoints.get_endpoint(conn, "short-ep").traffic == {endpoints.DEPLOYMENT_NAME: 0}, "it stays changed"
+    assert sweep_again(conn, put_off).facts["receipt"]
+    assert endpoints.find_endpoint(conn, "short-ep") is None
+
+
+def sweep_again(conn: Connection, before: Operation) -> Operation:
+    """Return the next deletion of what is due, as it ended."""
+
+    def find() -> Operation | None:
+        sweep(Ledger(), conn)
+        found = find_operation_for("local", before.subject, "expire")
+        return found if found and found.id != before.id and found.finished else None
+
+    return wait_until(find)
 
 
 def test_a_compute_is_made_and_deleted(conn: Connection, runner: Any) -> None:

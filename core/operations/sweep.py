@@ -1,0 +1,75 @@
+"""Delete what is due, wherever it was made: by the runner of every dashboard, or once from a command.
+
+Several sweepers at once do no harm: each asks the workspace what is due and whether it is still there, a deletion that
+is under way is not asked for again, and only what was seen to be gone stands on a receipt.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+from core.azureml.connection import Connection, connect
+from core.azureml.settings import list_settings
+from core.errors import TunedeckError
+from core.operations.ledger import Ledger
+from core.operations.records import Operation
+from core.operations.teardown import start_due_deletion
+from core.teardown.due import Timed, Verdict, list_timed
+
+FIRST_S = 5.0  # after a start: what fell due meanwhile bills
+EVERY_S = 20.0
+EVERY_ON_AZURE_S = 60.0
+LONGEST_PAUSE_S = 1800.0  # where a workspace cannot be asked: nobody is signed in, or it does not run
+
+_log = logging.getLogger(__name__)
+
+
+def sweep(ledger: Ledger, conn: Connection, *, strict: bool = False) -> list[tuple[Timed, Operation | None]]:
+    """Record the deletion of everything in a workspace whose time is over; return all with a delete-at."""
+    timed = [each for each in list_timed(conn) if each.verdict is not Verdict.STAYS]
+    return [(each, _delete(ledger, conn, each, strict)) for each in timed]
+
+
+def _delete(ledger: Ledger, conn: Connection, timed: Timed, strict: bool) -> Operation | None:
+    if timed.verdict is not Verdict.DUE or timed.state == "Deleting":
+        return None
+    return start_due_deletion(ledger, conn.alias, timed, strict=strict)
+
+
+class Sweeper:
+    """Looks at every known workspace again and again, never in its caller's thread."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._next: dict[str, float] = {}
+        self._pauses: dict[str, float] = {}
+        self._begun = time.monotonic()
+
+    def look(self, pool: ThreadPoolExecutor) -> None:
+        """Begin to sweep the workspaces whose turn it is."""
+        now = time.monotonic()
+        for settings in list_settings():
+            if now >= self._next.setdefault(settings.alias, self._begun + FIRST_S):
+                self._next[settings.alias] = float("inf")  # until this sweep has ended
+                pool.submit(self._sweep, connect(settings, home=self._ledger.home))
+
+    def _sweep(self, conn: Connection) -> None:
+        every_s = EVERY_ON_AZURE_S if conn.costs_money else EVERY_S
+        pause_s = self._pauses.get(conn.alias, every_s)
+        try:
+            found = sweep(self._ledger, conn)
+            self._pauses.pop(conn.alias, None)
+            self._next[conn.alias] = time.monotonic() + min(every_s, *_until_due(timed for timed, _ in found), every_s)
+        except TunedeckError as error:
+            _log.info("%s could not be swept: %s", conn.alias, error.message)
+            self._pauses[conn.alias] = min(LONGEST_PAUSE_S, pause_s * 2)
+            self._next[conn.alias] = time.monotonic() + pause_s
+
+
+def _until_due(found: Iterable[Timed]) -> list[float]:
+    """Return in how many seconds each will be due, as its workspace's clock goes."""
+    later = [each for each in found if each.verdict is Verdict.LATER]
+    return [(each.delete_at - each.now).total_seconds() + 1.0 for each in later if each.delete_at]

@@ -1,0 +1,144 @@
+"""When endpoints and computes delete themselves: a fact of the resource, the same to every Tunedeck.
+
+The tag `tunedeck.delete_at` is good only beside the mark of the resource it was written for (id and creation time): a
+copied tag is told of, never obeyed. What time it is, the workspace's own answer says (its Date header).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+from typing import Any
+
+from core.azureml import tags
+from core.azureml.connection import Connection
+from core.errors import NotFound
+
+_API = "2024-10-01"
+_COLLECTIONS = {"endpoint": "onlineEndpoints", "compute": "computes"}
+
+
+class Verdict(StrEnum):
+    """What the delete-at of a resource comes to."""
+
+    STAYS = "no delete-at"
+    LATER = "not due yet"
+    DUE = "due"
+    COPIED = "its delete-at was written for another resource"
+    UNREADABLE = "its delete-at is no time"
+
+    @property
+    def ignored(self) -> bool:
+        """Whether a delete-at stands there that is not obeyed."""
+        return self in {Verdict.COPIED, Verdict.UNREADABLE}
+
+
+@dataclass(frozen=True)
+class Timed:
+    """An endpoint or a compute with its delete-at, as the workspace tells it."""
+
+    kind: str
+    """ "endpoint" or "compute"."""
+    name: str
+    id: str
+    created_at: datetime | None
+    created_by: str
+    state: str
+    now: datetime
+    """The workspace's time when it was read."""
+    tags: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def delete_at(self) -> datetime | None:
+        """When it is to be deleted."""
+        return tags.parse_time(self.tags.get(tags.DELETE_AT))
+
+    @property
+    def mark(self) -> str:
+        """What its delete-at has to stand beside."""
+        return tags.mark(self.id, self.created_at) if self.created_at else ""
+
+    @property
+    def verdict(self) -> Verdict:
+        """What is to be done about it now. One from before marks were written is obeyed by the home that made it."""
+        if not self.tags.get(tags.DELETE_AT):
+            return Verdict.STAYS
+        if self.delete_at is None:
+            return Verdict.UNREADABLE
+        written_for = self.tags.get(tags.DELETE_AT_OF, "")
+        if written_for != self.mark if written_for else not tags.is_ours(self.tags):
+            return Verdict.COPIED
+        return Verdict.DUE if self.delete_at <= self.now else Verdict.LATER
+
+
+def list_timed(conn: Connection) -> list[Timed]:
+    """Return the endpoints and computes of the workspace, whoever made them."""
+    return [timed for kind in _COLLECTIONS for timed in _list(conn, kind)]
+
+
+def find_timed(conn: Connection, kind: str, name: str) -> Timed | None:
+    """Return one endpoint or compute; None where it is gone."""
+    try:
+        answer = conn.http("GET", _path(conn, kind, name), params={"api-version": _API}, what=f"{kind} '{name}'")
+    except NotFound:
+        return None
+    return _to_timed(kind, answer.json(), _time_of(answer))
+
+
+def write_delete_at(conn: Connection, timed: Timed, at: datetime | None, **more: str) -> bool:
+    """Begin to write a delete-at and its mark; None lets it stay. True where the resource says so already.
+
+    more: further tags, by the names of `tags`. Of an endpoint nothing but tags is sent, so that what others change at
+    the same time, as its traffic, stays changed. A compute takes no tags alone: it is read and written whole.
+    """
+    wanted = {tags.DELETE_AT: tags.format_time(at) if at else "", tags.DELETE_AT_OF: timed.mark if at else "", **more}
+    if all(timed.tags.get(name, "") == value for name, value in wanted.items()):
+        return True
+    path, what = _path(conn, timed.kind, timed.name), f"{timed.kind} '{timed.name}'"
+    method, body = "PATCH", {"tags": {**timed.tags, **wanted}}
+    if timed.kind == "compute":  # past the SDK, which cannot send back a compute that it read (1.35, no subnet)
+        found = conn.http("GET", path, params={"api-version": _API}, what=what).json()
+        kept = {name: found[name] for name in ("location", "identity", "sku", "properties") if found.get(name)}
+        method, body = "PUT", {**kept, "tags": {**(found.get("tags") or {}), **wanted}}
+    conn.http(method, path, params={"api-version": _API}, json=body, doing="change", what=what)
+    return False
+
+
+def _list(conn: Connection, kind: str) -> Iterator[Timed]:
+    url: str | None = f"{conn.workspace_path}/{_COLLECTIONS[kind]}"
+    params: dict[str, str] | None = {"api-version": _API}
+    while url:
+        answer = conn.http("GET", url, params=params, what=f"the {kind}s")
+        page = answer.json()
+        for body in page.get("value") or []:
+            yield _to_timed(kind, body, _time_of(answer))
+        url, params = page.get("nextLink"), None
+
+
+def _path(conn: Connection, kind: str, name: str) -> str:
+    return f"{conn.workspace_path}/{_COLLECTIONS[kind]}/{name}"
+
+
+def _to_timed(kind: str, body: Mapping[str, Any], now: datetime) -> Timed:
+    made = body.get("systemData") or {}
+    return Timed(
+        kind=kind,
+        name=str(body.get("name", "")),
+        id=str(body.get("id", "")),
+        created_at=tags.parse_time(made.get("createdAt")),
+        created_by=str(made.get("createdBy") or ""),
+        state=str((body.get("properties") or {}).get("provisioningState") or ""),
+        now=now,
+        tags={str(name): str(value or "") for name, value in (body.get("tags") or {}).items()},
+    )
+
+
+def _time_of(answer: Any) -> datetime:
+    """Return the service's time; this machine's only where an answer has none."""
+    try:
+        return parsedate_to_datetime(answer.headers["Date"]).astimezone(UTC)
+    except (KeyError, ValueError):
+        return datetime.now(UTC)
