@@ -253,22 +253,24 @@ def find_cause(said: str, logs: str) -> tuple[Cause, str]:
     raise AssertionError("the last cause fits")
 
 
-def describe_billing(endpoint: EndpointView | None) -> str:
+def describe_billing(conn: Connection, endpoint: EndpointView | None) -> str:
     """Say what of a failed deploy still bills."""
-    held = [f"{one.instances} × {one.size}" for one in endpoint.deployments] if endpoint else []
+    held = " and ".join(f"{one.instances} × {one.size}" for one in endpoint.deployments) if endpoint else ""
     if not held:
         return "No machine is held for it, so nothing of it bills."
-    return f"It holds {' and '.join(held)}, which bills until it is deleted, failed or not."
+    if not conn.costs_money:
+        return f"It holds {held} until it is deleted; this machine bills nothing."
+    return f"It holds {held}, which bills until it is deleted, failed or not."
 
 
 def _read_sentence(error: TunedeckError) -> str:
     """Return the service's own message from the answer in the details; Tunedeck's where there is none."""
     found = re.search(r'"message":\s*("(?:[^"\\]|\\.)*")', error.detail)
-    return str(json.loads(found[1]))[:300] if found else error.message
+    return str(json.loads(found[1])).strip().partition("\n")[0][:300] if found else error.message
 
 
 def _read_log(conn: Connection, endpoint: str, storage: bool) -> str:
     try:
-        return read_deployment_log(conn, endpoint, lines=LOG_LINES, storage=storage)
+        return read_deployment_log(conn, endpoint, LOG_LINES, storage)
     except TunedeckError as error:  # why the container did not start must not be lost with its log
         return f"Its log could not be read: {error.message}"

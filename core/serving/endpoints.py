@@ -181,7 +181,7 @@ def find_endpoint(conn: Connection, name: str) -> EndpointView | None:
         return None
 
 
-def read_deployment_log(conn: Connection, endpoint: str, lines: int = 200, *, storage: bool = False) -> str:
+def read_deployment_log(conn: Connection, endpoint: str, lines: int = 200, storage: bool = False) -> str:
     """Return the last lines of the container's log; empty before the container exists.
 
     storage: of what fetches the model before the container starts.

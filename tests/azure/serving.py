@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from core.operations import start_deploy
 from core.serving import endpoints
 from core.serving.endpoints import EndpointView
@@ -11,11 +13,16 @@ from tests.azure.walking import Walk
 MODEL, ENDPOINT = "good", "shop"
 
 
+def model_folder(walk: Walk) -> Path:
+    """Return where the model's files lie in the workspace; a file `broken` there ends whoever serves it."""
+    return walk.azure.workspace.home.blobs / "azureml-blobstore" / "models" / MODEL
+
+
 def register(walk: Walk) -> None:
     """Register a model of an empty configuration."""
     from azure.ai.ml.entities import Model
 
-    folder = walk.azure.workspace.home.blobs / "azureml-blobstore" / "models" / MODEL
+    folder = model_folder(walk)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text("{}", encoding="utf-8")
     path = f"azureml://datastores/workspaceblobstore/paths/models/{MODEL}"

@@ -9,12 +9,13 @@ from functools import partial
 
 import pytest
 
+from core.azureml.connection import Connection
 from core.azureml.polling import check_write
 from core.errors import ServiceRefused, TunedeckError
 from core.operations import retry_operation, start_redeploy
 from core.serving import endpoints
 from core.serving.deploy_failures import CAUSES, Stage, describe_billing, explain_failure, find_cause
-from tests.azure.serving import ENDPOINT, MODEL, serve
+from tests.azure.serving import ENDPOINT, MODEL, model_folder, serve
 from tests.azure.stand_in import SIZE, StandIn
 from tests.azure.walking import Walk, walking
 from tests.pages.apps import buttons, open_app, run_until, texts
@@ -259,24 +260,26 @@ def test_each_cause_of_the_table_is_provoked() -> None:
     assert {cause.stage for cause in CAUSES} == set(Stage)
 
 
+@pytest.mark.slow
 def test_a_deploy_that_fails_says_what_bills_ends_it_there_and_begins_anew(walk: Walk) -> None:
-    """Takes some seconds: two deploys and the page of the failed one."""
-    endpoint = endpoints.get_endpoint(walk.conn, ENDPOINT)
-    crash = next(told for told in FAILURES if told.log.startswith("loads\nValueError"))
-    fail(walk.azure, crash)
-    begun = start_redeploy(walk.conn.alias, endpoint, SIZE, 1, {"request_settings.request_timeout_ms": 60})
+    """Takes some seconds: a deploy whose container really ends, the page of it, and the deploy anew."""
+    endpoint, broken = endpoints.get_endpoint(walk.conn, ENDPOINT), model_folder(walk) / "broken"
+    broken.touch()
+    begun = start_redeploy(walk.conn.alias, endpoint, SIZE, 2, {"request_settings.request_timeout_ms": 60})
     ended = walk.finish(begun, "failed")
     assert ended.error is not None
-    assert ended.error.message == f"'{ENDPOINT}' {crash.read}"
-    assert "ValueError: the weights do not fit" in ended.error.detail
+    why = "the container ended by itself: ValueError: the weights do not fit the model."
+    assert ended.error.message == f"'{ENDPOINT}' failed at the start of the container: {why}"
+    assert "read where they are" in ended.error.detail, "what the storage initializer wrote"
     app = open_app("deploy", at=walk.conn.alias, endpoint=ENDPOINT)
-    run_until(app, lambda app: "Delete this endpoint, $3.67/h" in "".join(buttons(app)).replace("\\", ""))
-    assert f"It holds 1 × {SIZE}, which bills until it is deleted, failed or not." in texts(app)
+    run_until(app, lambda app: "Delete this endpoint, $7.35/h" in "".join(buttons(app)).replace("\\", ""))
+    assert f"It holds 2 × {SIZE}, which bills until it is deleted, failed or not." in texts(app)
+    broken.unlink()
     walk.finish(retry_operation(ended.id))
-    again = endpoints.get_endpoint(walk.conn, ENDPOINT).deployment
-    assert again is not None
-    assert again.settings["request_settings.request_timeout_ms"] == 60
+    again = endpoints.get_endpoint(walk.conn, ENDPOINT)
+    assert again.live
+    assert again.deployments[0].settings["request_settings.request_timeout_ms"] == 60
 
 
-def test_of_a_deploy_that_got_no_machine_nothing_bills() -> None:
-    assert describe_billing(None) == "No machine is held for it, so nothing of it bills."
+def test_of_a_deploy_that_got_no_machine_nothing_bills(conn: Connection) -> None:
+    assert describe_billing(conn, None) == "No machine is held for it, so nothing of it bills."

@@ -44,7 +44,7 @@ def draw_instances(size: Size | None, *, key: str, running: int = 1) -> int:
             "Instances",
             1,
             MOST_INSTANCES,
-            running,
+            min(running, MOST_INSTANCES),
             key=f"{key}-instances",
             width=160,
             help="Each is a machine of this size with a container of its own; requests are spread over them.",

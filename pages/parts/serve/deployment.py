@@ -24,7 +24,7 @@ from pages.parts.serve.delete_at import draw_delete_at
 from pages.parts.serve.deploy_settings import draw_redeploy
 from pages.parts.serve.endpoint_tiles import draw_tiles
 
-_LOG_HEIGHT = 240
+_LOG_HEIGHT, _LOG_LINES = 240, 200
 
 
 def draw_deploy(name: str) -> None:
@@ -123,7 +123,8 @@ def _draw_steps(operation: Operation, endpoint: EndpointView | None) -> None:
     rests = operation.finished and (operation.state != "done" or _state_of(endpoint) == "Live")
     live(draw, key="deploy", run_every=None if rests else 1.0, token=(operation.state, _state_of(endpoint)))
     if operation.state == "failed":
-        st.text(describe_billing(endpoint))
+        if conn := reads.find_connection():
+            st.text(describe_billing(conn, endpoint))
         with st.container(horizontal=True):
             again = operations.retry_operation
             action("Try again", again, operation.id, key="retry-deploy", icon="refresh", type="primary")
@@ -173,6 +174,7 @@ def _draw_log(name: str) -> object:
     if snapshot.value is None:
         st.text("No log yet. The container has not begun." if not snapshot.loading else "Reading the log…")
         return None
+    log = snapshot.value or reads.read(endpoints.read_deployment_log, name, _LOG_LINES, True, max_age_s=2.0).value
     with st.container(height=_LOG_HEIGHT, autoscroll=True):
-        st.code(snapshot.value or "The container has not written anything yet.", language=None, wrap_lines=True)
+        st.code(log or "The container has not written anything yet.", language=None, wrap_lines=True)
     return None
