@@ -77,6 +77,12 @@ def list_serving_offers(
     return sorted(offers, key=_best_first)
 
 
+def list_absent(sizes: Sequence[Size], allow_list: AllowList) -> list[str]:
+    """Return the sizes that a model allows and the region does not list."""
+    here = {size.name.lower() for size in sizes}
+    return [name for name in allow_list.sizes or () if name.lower() not in here]
+
+
 def suggest_offer(offers: Sequence[Offer]) -> Offer:
     """Return what to begin with: the first, but where all that fit cost nothing the largest. At least one is given."""
     fitting = [offer for offer in offers if not offer.why_not] or offers

@@ -13,7 +13,7 @@ from core.catalog import compute as computing
 from core.catalog import quota as quotas
 from core.catalog.base_models import BaseModel
 from core.catalog.compute import Size
-from core.catalog.matrix import Offer, list_offers, suggest_offer
+from core.catalog.matrix import Offer, list_absent, list_offers, suggest_offer
 from core.catalog.prices import Price
 from core.errors import BadInput
 from core.launch.drafts import Draft
@@ -86,6 +86,8 @@ def _draw_form(draft: Draft, model: BaseModel, priced: Sequence[Size], taken: Co
         st.text("No size of this region can be had at low priority.")
         return
     offer = size_matrix.choose(offers, _PICK) if billed else _choose_size(offers)
+    if billed and (absent := list_absent(priced, model.finetune)):
+        st.caption(words.plain(f"The model allows {', '.join(absent)} as well: this region does not list them."))
     st.text_input(
         "Name",
         value=_suggest(offers[0].size, taken),
@@ -142,7 +144,8 @@ def _draw_button(draft: Draft, offers: Sequence[Offer], offer: Offer, maximum: i
         said = f"It costs up to {most} while it works."
         if minimum:
             always = offer.price.times(minimum).words
-            said = f"It costs {always} at all times, with work or without, and up to {most} while it works."
+            more = f", and up to {most} while it works" if minimum < maximum else ""
+            said = f"It costs {always} at all times, with work or without{more}."
         if not st.checkbox(words.plain(said), key="compute-price"):
             problem = problem or "Tick the price first."
     action(

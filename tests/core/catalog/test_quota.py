@@ -9,7 +9,7 @@ import pytest
 from core.azureml.connection import Connection
 from core.catalog.allow_list import AllowList
 from core.catalog.compute import Size, list_sizes
-from core.catalog.matrix import describe_gpus, list_offers, list_serving_offers, suggest_offer
+from core.catalog.matrix import describe_gpus, list_absent, list_offers, list_serving_offers, suggest_offer
 from core.catalog.prices import Price
 from core.catalog.quota import Quota, claim_deployment, claim_nodes, find_quota, list_quota, to_quota
 
@@ -113,6 +113,7 @@ def test_the_matrix_begins_with_the_cheapest_that_has_quota_and_says_why_not_of_
         (LARGE.name, f"Quota for {FAMILY}: needs 96 cores, 48 free."),
         (T4.name, f"Size {T4.name} may not train 'Phi-4'."),
     ]
+    assert list_absent([A100, LARGE, unpriced], allowed) == ["Standard_ND96asr_v4"]
     two = list_offers([A100], allowed, limits, "Phi-4", nodes=3)
     assert two[0].why_not == f"Quota for {FAMILY}: needs 72 cores, 48 free."
 
