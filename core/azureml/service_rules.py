@@ -68,25 +68,6 @@ RULES: tuple[Rule, ...] = (
         code=r"OutOfCapacity|AllocationFailed|SkuNotAvailable",
     ),
     Rule(
-        ServiceRefused,
-        "The image for {what} could not be built.",
-        "Read its build log, then try again.",
-        code=r"ImageBuildFailure",
-        local=True,
-    ),
-    Rule(
-        ServiceRefused,
-        "The image for {what} could not be built.",
-        "Read its build log. If the registry refused, run `az ml workspace sync-keys`; then try again.",
-        code=r"ImageBuildFailure",
-    ),
-    Rule(
-        ServiceRefused,
-        "The container of {what} did not come up: {message}",
-        "Read its log. Delete this deployment, then take a larger size or wait longer before the first probe.",
-        code=r"ResourceNotReady",
-    ),
-    Rule(
         SignInFailed,
         "The sign-in is for tenant '{tenant}'; this workspace is in '{wanted_tenant}'.",
         "Run `az login --tenant {wanted_tenant}`, then check again.",

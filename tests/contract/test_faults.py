@@ -145,8 +145,8 @@ def begin_deployment(conn: Connection, server: LocalServer, endpoint: str) -> An
 DEPLOYMENT_FAULTS: dict[str, tuple[type[errors.TunedeckError], str, str]] = {
     "quota": (errors.QuotaExceeded, "Quota for Standard_NC24ads_A100_v4: needs 24 cores, 6 free of 6.", "Delete"),
     "out-of-capacity": (errors.ServiceRefused, "There is no free machine to create deployment 'demo'.", "Try again"),
-    "image-build": (errors.ServiceRefused, "The image for deployment 'demo' could not be built.", "build log"),
-    "liveness": (errors.ServiceRefused, "The container of deployment 'demo' did not come up", "Read its log"),
+    "image-build": (errors.ServiceRefused, "create deployment 'demo': The image of deployment", "details"),
+    "liveness": (errors.ServiceRefused, "create deployment 'demo': The container of deployment", "details"),
 }
 
 
