@@ -31,7 +31,8 @@ def draw(draft: Draft) -> tuple[Draft, BaseModel | None]:
     on_azure = place is not None and place.costs_money
     query, wanted = _draw_search(on_azure=on_azure)
     first = (st.session_state.get("page", 1) - 1) * catalogue.SCREENFUL
-    found = reads.look("models", catalogue.search, query, wanted, first)
+    further = on_azure and st.session_state.get("further", False)
+    found = reads.look("models", partial(catalogue.search, further=further), query, wanted, first)
     if found is None:
         return draft, find_chosen(draft)
     ui().view["model-filters"] = found.choices
@@ -45,9 +46,9 @@ def draw(draft: Draft) -> tuple[Draft, BaseModel | None]:
         draw_loading("Reading the registries…", (52,) * 5)
     else:
         st.text(f"No model matches '{query}'. Clear the filters." if query else "No model matches. Clear the filters.")
-    if on_azure and (hidden := _describe_hidden(found.hidden)):
-        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            st.caption(hidden, width="content")
+    if on_azure and (hidden := _describe_hidden(found.hidden, query)):
+        with st.container(gap="xsmall"):
+            st.caption(hidden)
             st.button("Show them too", type="tertiary", on_click=_show_all, key="show-all")
     return draft, find_chosen(draft) or next((model for model in shown if model.name == draft.model), None)
 
@@ -107,6 +108,7 @@ def _draw_filters(wanted: Wanted) -> Wanted:
                 name.capitalize(), options, options.index(usual), key=name, bind="query-params", format_func=words.plain
             )
             picked[name] = "" if value in (None, _ANY) else str(value)
+        st.toggle("Look at every model, a request each", key="further")
     return replace(wanted, **picked)  # type: ignore[arg-type]  # all of these are texts
 
 
@@ -154,13 +156,13 @@ def describe_lists(found: Found) -> str:
     return "; ".join(said) + "."
 
 
-def _describe_hidden(hidden: Hidden) -> str:
+def _describe_hidden(hidden: Hidden, query: str) -> str:
     """Return how many models the filters leave out, and why."""
     reasons = {
         "for another task": hidden.others,
         "not for fine-tuning": hidden.untunable,
         "archived or retired": hidden.ended,
-        "not looked at yet": hidden.unknown,
+        "not looked at yet": hidden.unknown if query else 0,
     }
     said = [f"{words.number(count)} {reason}" for reason, count in reasons.items() if count]
     return f"Hidden: {', '.join(said)}." if said else ""
