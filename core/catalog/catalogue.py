@@ -99,14 +99,19 @@ def find_successor(conn: Connection, model: BaseModel) -> BaseModel | None:
     """Return the model that its registry names in its place, else the newest of its publisher and family that can be
     tuned today; None where none is known. Sends nothing.
     """
-    registry, bare = registries.split_name(conn, model.name)
-    named, family = model.lifecycle.successor, re.match(r"[A-Za-z]*", bare)
-    word = named or (family[0] if family else "")
-    publisher = "" if named else model.publisher
+    named, family = model.lifecycle.successor, _family_of(model.name)
+    word, publisher = (named, "") if named else (family, model.publisher)
+    registry, _ = registries.split_name(conn, model.name)
     wanted = Wanted(True, True, words=(word.lower(),), registry=registry, publisher=publisher)
-    found = [_to_entry(conn, each).model for each in _kept(conn).search(wanted, 0, 50)[0]]
+    found = [_to_entry(conn, each).model for each in _kept(conn).search(wanted, 0, 50)[0] if word]
     usable = [each for each in found if each and each.name != model.name and not each.lifecycle.over]
-    return max(usable, key=_newest, default=None)
+    return max((each for each in usable if named or _family_of(each.name) == family), key=_newest, default=None)
+
+
+def _family_of(name: str) -> str:
+    """Return the word before the first number: "Phi" of Phi-3-mini, "Llama" of azureml-meta/Meta-Llama-3.1-8B."""
+    found = re.search(r"([A-Za-z]+)[-_ ]?\d", name.rpartition("/")[2])
+    return found[1] if found else ""
 
 
 def _newest(model: BaseModel) -> tuple[float, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import urllib.request
 from pathlib import Path
 
@@ -53,6 +54,23 @@ def test_a_model_that_runs_on_azure_says_why_it_cannot_be_trained_here(page: Pag
     page.get_by_text("Phi-4", exact=True).click()
     expect(page.get_by_text("Phi-4 cannot be trained here: it runs on Azure.")).to_be_visible()
     expect(page.get_by_role("button", name="Use these")).to_be_disabled()
+    page.get_by_text("tiny-chat", exact=True).click()
+    expect(page.get_by_role("button", name="Use these")).to_be_enabled()
+
+
+def test_a_model_is_found_and_chosen_by_the_keyboard_and_the_search_is_in_the_address(
+    page: Page, dashboard: Dashboard
+) -> None:
+    page.goto(f"{dashboard.url}/model?at=local&show=")
+    page.get_by_role("radio", name="tiny-chat").wait_for()
+    page.get_by_label("Search models").focus()
+    page.keyboard.type("phi-4")
+    expect(page.get_by_text("1 model", exact=True)).to_be_visible()
+    expect(page).to_have_url(re.compile("q=phi-4"))
+    page.get_by_role("radio", name="Phi-4").focus()
+    page.keyboard.press("Space")
+    expect(page.get_by_text("Phi-4 cannot be trained here: it runs on Azure.")).to_be_visible()
+    page.get_by_label("Search models").fill("")
     page.get_by_text("tiny-chat", exact=True).click()
     expect(page.get_by_role("button", name="Use these")).to_be_enabled()
 
