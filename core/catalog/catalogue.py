@@ -91,8 +91,9 @@ def search(
     entries = tuple(_to_entry(conn, each) for each in shown)
     with _lock:
         looking = any(name[:2] == _place(conn) for name in _looks)
-    states, hidden, choices = tuple(kept.list_registries()), kept.count_hidden(wanted), kept.list_choices()
-    return Found(entries, matches, kept.count_unknown(), states, looking, hidden, choices)
+    states, unknown = tuple(kept.list_registries()), kept.count_unknown()
+    choices = _list_choices(conn, kept, (states, unknown))
+    return Found(entries, matches, unknown, states, looking, kept.count_hidden(wanted), choices)
 
 
 def find_successor(conn: Connection, model: BaseModel) -> BaseModel | None:
@@ -126,10 +127,20 @@ _listings: set[tuple[str, str, str]] = set()
 _looks: set[tuple[str, str, Key]] = set()
 _problems: dict[tuple[str, str, Key], tuple[str, float]] = {}
 _refreshed: dict[tuple[str, str], float] = {}
+_choices: dict[tuple[str, str], tuple[object, dict[str, tuple[str, ...]]]] = {}
 
 
 def _kept(conn: Connection) -> Kept:
     return Kept(conn.home, conn.alias)
+
+
+def _list_choices(conn: Connection, kept: Kept, stamp: object) -> dict[str, tuple[str, ...]]:
+    """Return what can be filtered by, read anew where what is known has changed since."""
+    before, known = _choices.get(_place(conn), (None, {}))
+    if before != stamp:
+        known = kept.list_choices()
+        _choices[_place(conn)] = stamp, known
+    return known
 
 
 def _place(conn: Connection) -> tuple[str, str]:
