@@ -46,14 +46,13 @@ _SET_FACETS = """update names set words = ?, task = ?, tunable = ?, tuning_ends 
     where place = ? and registry = ? and name = ? and version = ?"""
 _SET_TOLD = _SET_FACETS + " and words is null"
 # Each statement is made of constants of this module; the values come by name.
-_HOLDS_WORDS = """not exists (select 1 from json_each(:words) as word
-    where not instr(lower(registry || '/' || name || ' ') || coalesce(words, ''), word.value))"""
-_MATCHES = f"""place = :place
+_MATCHES = """place = :place
     and (:registry = '' or registry = :registry)
     and (:publisher = '' or publisher = :publisher)
     and (:licence = '' or licence = :licence)
     and (not :runs_here or runs_on = '')
-    and {_HOLDS_WORDS}"""
+    and not exists (select 1 from json_each(:words) as word
+        where not instr(lower(registry || '/' || name || ' ') || coalesce(words, ''), word.value))"""
 _ENDED = "(archived or (tuning_ends != '' and tuning_ends <= date('now')))"
 _OTHER = "(:task != '' and task != :task and words is not null)"
 _SEARCH = f"""select registry, name, version, archived, count(*) over () as matches from names
