@@ -63,7 +63,7 @@ def test_an_operator_clicks_from_connect_to_an_empty_bill_with_the_price_on_each
     click(page, "Use this data", timeout_ms=SLOW)
     start_run(page)
     endpoint = deploy(page)
-    ask(page)
+    ask(page, dashboard.azure, endpoint)
     tear_down(page, endpoint)
 
 
@@ -130,11 +130,14 @@ def deploy(page: Page) -> str:
     return found[1]
 
 
-def ask(page: Page) -> None:
+def ask(page: Page, azure: StandIn, endpoint: str) -> None:
+    """Ask while the container is not ready yet: the page says so, with a clock, until the answer comes."""
     heading(page, "Chat")
+    azure.rules.add(f"POST https://{endpoint}", 503, headers={"Retry-After": "2"}, times=3)
     box = page.get_by_placeholder(re.compile("^Message "))
     box.fill("When does the pier open?")
     box.press("Enter")
+    expect(page.get_by_text(re.compile(r"Waking up… \d"))).to_be_visible()
     expect(page.get_by_text(re.compile("ms to first token"))).to_be_visible(timeout=SLOW)
 
 
