@@ -106,6 +106,7 @@ def copy_setup(run: Run, of: str, to: str = "") -> Draft:
         of,
         model=run.model,
         model_version=run.model_version,
+        retired_model=draft.retired_model if draft else "",
         compute=run.compute,
         dataset=dataset,
         parameters={**own, **fixes},

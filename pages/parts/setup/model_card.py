@@ -67,6 +67,7 @@ def _list_facts(model: BaseModel) -> Iterator[tuple[str, str]]:
     card = model.card
     yield "Publisher", model.publisher
     yield "Name", f"{model.name}, version {model.version}"
+    yield "Registry", model.id.partition("/registries/")[2].partition("/")[0]
     yield "Licence", model.licence
     yield "Life", ", ".join(model.lifecycle.badges)
     yield "Task", model.task
