@@ -224,7 +224,7 @@ def _words_of_access(said: str, doing: str, what: str) -> dict[str, str]:
 
 def _words_of_quota(message: str) -> dict[str, str]:
     found = re.search(
-        r"(?:a |total )?(?:Standard )?(\S+) family vCPU quota of (\d+) .*maps to (\d+) vCPUs", message, re.IGNORECASE
+        r"(?:Standard )?(\S+) (?:family )?vCPU quota of (\d+) .*maps to (\d+) vCPUs", message, re.IGNORECASE
     )
     if found:
         return {"family": found[1], "free": found[2], "needed": found[3]}

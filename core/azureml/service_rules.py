@@ -51,6 +51,18 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         QuotaExceeded,
+        "Quota for all low-priority cores of the region: needs {needed} cores, {free} free.",
+        "Ask for quota of low priority, or take dedicated nodes.",
+        code=r"total vCPU quota of \d+ .*maps to \d+ vCPUs",
+    ),
+    Rule(
+        ServiceRefused,
+        "This size is not to be had at low priority.",
+        "Take dedicated nodes, or pick another size.",
+        code=r"UnsupportedVMSizeForLowPriority",
+    ),
+    Rule(
+        QuotaExceeded,
         "Quota for {quota_size}: needs {quota_needed} cores, {quota_free} free of {quota_limit}.",
         "Delete a deployment that is not used, pick a smaller size, or ask for quota.",
         code=r"quota available for \S+ .*usage/limit: \d+/\d+\. Additional needed: \d+",

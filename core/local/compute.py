@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from core.local.machine import Machine
+from core.local.machine import Machine, Size
 from core.local.provisioned import Provisioned
 from core.local.wire import answers
 
 DEFAULT_IDLE_TIME = "PT2M"
+LOW_PRIORITY = "low priority"  # the pool, as it is named among the families
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,10 @@ class Compute(Scale, Provisioned):
     def low_priority(self) -> bool:
         """Tell whether its nodes are those that may be taken away; the SDK writes "Lowpriority"."""
         return self.priority.lower() == "lowpriority"
+
+    def quota_family(self, size: Size) -> str:
+        """Return the family whose quota its nodes are drawn from; those of low priority have one for all."""
+        return LOW_PRIORITY if self.low_priority else size.family
 
     def scaled(self, scale: Scale) -> Compute:
         """Return this compute with another scale."""

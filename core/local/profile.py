@@ -21,7 +21,6 @@ from core.local.machine import Machine, Size
 
 _DATA = Path(__file__).with_name("azure_profile.json")
 FILLERS = 3000
-LOW_PRIORITY_CORES = 100  # one pool for all families
 _MAKERS = ("bert", "distilbert", "roberta", "t5", "resnet", "vit", "whisper", "deberta", "electra", "mt5")
 _USES = ("fill-mask", "text-classification", "translation", "image-classification", "automatic-speech-recognition")
 

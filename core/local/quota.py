@@ -23,18 +23,21 @@ lock = threading.Lock()
 
 def check_compute(machine: Machine, computes: Sequence[Compute], wanted: Compute, size: Size) -> WireError | None:
     """Return why a compute may not keep its fewest nodes at all times beside the others, or None."""
-    pool, taken = machine.quota_pool(size.family), 0
+    family, taken = wanted.quota_family(size), 0
     for compute in computes:
         own = machine.find_size(compute.size)
-        if own and compute.name != wanted.name and compute.state.ready and machine.quota_pool(own.family) == pool:
+        if own is None or compute.name == wanted.name or not compute.state.ready:
+            continue
+        if machine.quota_pool(compute.quota_family(own)) == machine.quota_pool(family):
             taken += own.cores * compute.min_nodes
-    needed, limit = size.cores * wanted.min_nodes, machine.quota_of(size.family)
+    needed, limit = size.cores * wanted.min_nodes, machine.quota_of(family)
+    whose = "total" if wanted.low_priority else f"{family.removesuffix('Family')} family"
     if taken + needed <= limit:
         return None
     return WireError(
         400,
         "ClusterMinNodesExceedCoreQuota",
-        f"The location '{LOCATION}' has a {size.family.removesuffix('Family')} family vCPU quota of {limit - taken} "
+        f"The location '{LOCATION}' has a {whose} vCPU quota of {limit - taken} "
         f"left ({taken} of {limit} are kept by other computes). {wanted.min_nodes} nodes of {size.name} are asked "
         f"for, which maps to {needed} vCPUs.",
     )

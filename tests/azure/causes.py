@@ -88,6 +88,11 @@ _QUOTA = (
     "The specified subscription has a Standard NCADSA100v4 family vCPU quota of 0 and cannot accomodate for at least 1 "
     "requested compute node which maps to 24 vCPUs."
 )
+_LOW_QUOTA = (
+    "The specified subscription has a total vCPU quota of 0 and cannot accomodate for at least 1 requested managed "
+    "compute node which maps to 4 vCPUs."
+)
+_NOT_LOW = "The VM size STANDARD_ND96ISR_H100_v5 is not allowed for LowPriority. Please convert to Dedicated."
 _QUOTA_OF_SIZE = (
     '"VmSize":["Not enough quota available for Standard_F4s_v2 in SubscriptionId x. Current usage/limit: 2/6. '
     'Additional needed: 8 Please see the guide"]'
@@ -107,6 +112,14 @@ _PRIVATE = "'ml-dev' lets in only its private network: it refused this machine t
 _SECOND_FACTOR = "You may read here; to create compute 'gpu-1' Azure asks for a second factor (MFA)."
 CAUSES = (
     Cause(400, "ClusterMinNodesExceedCoreQuota", _QUOTA, errors.QuotaExceeded, "Quota for NCADSA100v4: needs 24 cores"),
+    Cause(
+        400,
+        "ClusterMinNodesExceedCoreQuota",
+        _LOW_QUOTA,
+        errors.QuotaExceeded,
+        "Quota for all low-priority",
+    ),
+    Cause(400, "UnsupportedVMSizeForLowPriority", _NOT_LOW, errors.ServiceRefused, "This size is not to be had at low"),
     Cause(400, "BadRequest", _QUOTA_OF_SIZE, errors.QuotaExceeded, "Quota for Standard_F4s_v2: needs 8 cores, 4 free"),
     Cause(400, "OutOfQuota", "Not enough quota.", errors.QuotaExceeded, "There is not enough quota to create compute"),
     Cause(409, "OutOfCapacity", "No GPU.", errors.ServiceRefused, "There is no free machine to create compute 'gpu-1'"),

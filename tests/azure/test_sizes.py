@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 from core.azureml.reader import reader_for
 from core.azureml.settings import save_settings
 from core.catalog.allow_list import AllowList
-from core.catalog.compute import list_sizes, with_prices
+from core.catalog.compute import get_compute, list_sizes, with_prices
 from core.catalog.matrix import Offer, list_offers
 from core.catalog.quota import list_quota
 from core.catalog.serving_sizes import read_serving_list
@@ -176,6 +176,17 @@ def test_a_cluster_that_failed_by_quota_can_be_deleted_beside_its_error(walk: Wa
     app = run_until(open_app("model", at=walk.conn.alias), lambda app: "Delete greedy…" in buttons(app))
     assert "Compute 'greedy' could not be provisioned: The location" in texts(app)
     assert "https://ml.azure.com/quota" in texts(app)
+
+
+def test_nodes_of_low_priority_are_drawn_from_their_own_pool(walk: Walk) -> None:
+    """The H100s have no dedicated quota there, and the pool holds a hundred cores for all."""
+    size = "Standard_NC40ads_H100_v5"
+    walk.finish(start_create_compute(walk.conn.alias, "low-1", size, 1, 1, low_priority=True))
+    made = get_compute(walk.conn, "low-1")
+    assert (made.low_priority, made.state, made.price.words) == (True, "Succeeded", "$1.40/h")
+    ended = walk.finish(start_create_compute(walk.conn.alias, "low-3", size, 3, 3, low_priority=True), "failed")
+    assert ended.error is not None
+    assert ended.error.message.startswith("Quota for all low-priority cores of the region: needs 120 cores, ")
 
 
 @pytest.mark.slow

@@ -12,9 +12,8 @@ from starlette.responses import Response
 
 from core.home import LOCATION, SUBSCRIPTION_ID
 from core.local import quota
-from core.local.compute import Compute, Scale
+from core.local.compute import LOW_PRIORITY, Compute, Scale
 from core.local.machine import Machine, Size
-from core.local.profile import LOW_PRIORITY_CORES
 from core.local.provisioned import ProvisioningState
 from core.local.wire import answers
 from core.local.wire.answers import PROVIDER, PROVIDER_PATH, WORKSPACE_PATH, route
@@ -151,7 +150,7 @@ def list_usages(request: Request) -> dict[str, Any]:
     if not workspace.profile.is_azure:
         rows += [("Total Online Endpoint vCPUs", "onlineEndpointCores", quota.deployed_cores(workspace), total)]
     else:  # a family's two rows have one name there, and differ in their type
-        rows += [("TotalLowPriorityCores", "lowPriorityCores", sum(low.values()), LOW_PRIORITY_CORES)]
+        rows += [("TotalLowPriorityCores", "lowPriorityCores", sum(low.values()), machine.quota_of(LOW_PRIORITY))]
         rows += [(family, "vmFamily/lowPriorityCores", count, -1) for family, count in low.items()]
     return answers.paged(request, [_usage_to_wire(*row) for row in rows])
 
