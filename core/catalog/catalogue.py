@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from core.azureml.connection import Connection
 from core.catalog import base_models, registries
 from core.catalog.base_models import BaseModel, find_facets, keep_model, to_base_model
-from core.catalog.flights import BEHIND, SCREEN, flights
+from core.catalog.flights import AHEAD, LIST, SCREEN, flights
 from core.catalog.kept import Facets, Hidden, Kept, Key, Listed, RegistryState, Wanted
 from core.errors import AccessDenied, ServiceFailed, ServiceRefused, Throttled, TunedeckError, Unreachable
 from core.locks import tried
@@ -28,7 +28,7 @@ RETRIES = 10  # of one page in a row
 LONGEST_PAUSE_S, LOCAL_LONGEST_PAUSE_S = 60.0, 2.0
 OTHERS_S = 1.0  # a list that moved so lately is another process's
 LOOK_AGAIN_S = 20.0  # after a failure that may pass
-AHEAD = 16  # names looked at ahead of a screen that is not full yet
+AHEAD_AT_ONCE = 48  # names looked at ahead of a screen that is not full yet; a page that is closed asks no more
 _PASSING = (Throttled, ServiceFailed, Unreachable)
 
 
@@ -85,9 +85,9 @@ def search(
     if first and not shown:  # fewer match than did
         shown, matches = kept.search(wanted, 0, SCREENFUL)
     fresh_s = base_models.fresh_s(conn)
-    _look_at(conn, [each.key for each in shown if time.time() - each.read_at > fresh_s])
+    _look_at(conn, [each.key for each in shown if time.time() - each.read_at > fresh_s], SCREEN)
     if further or len(shown) < SCREENFUL:
-        _look_at(conn, kept.list_unknown(Wanted() if further else wanted, AHEAD))
+        _look_at(conn, kept.list_unknown(Wanted() if further else wanted, AHEAD_AT_ONCE), AHEAD)
     entries = tuple(_to_entry(conn, each) for each in shown)
     with _lock:
         looking = any(name[:2] == _place(conn) for name in _looks)
@@ -177,7 +177,7 @@ def _begin(conn: Connection, registry: str) -> None:
         if name in _listings:
             return
         _listings.add(name)
-    flights.put(BEHIND, _Listing(conn, registry, name))
+    flights.put(LIST, _Listing(conn, registry, name))
 
 
 @dataclass
@@ -255,7 +255,7 @@ def _read_name(body: dict[str, object]) -> tuple[str, str, bool]:
     return str(body["name"]), str(wire.get("latestVersion") or "latest"), bool(wire.get("isArchived"))
 
 
-def _look_at(conn: Connection, keys: Iterable[Key]) -> None:
+def _look_at(conn: Connection, keys: Iterable[Key], rank: int) -> None:
     """Have models looked at behind the page, each once at a time, and not soon again where that failed."""
     for key in keys:
         name = (*_place(conn), key)
@@ -263,7 +263,7 @@ def _look_at(conn: Connection, keys: Iterable[Key]) -> None:
             if name in _looks or time.time() - _problems.get(name, ("", 0.0))[1] < LOOK_AGAIN_S:
                 continue
             _looks.add(name)
-        flights.put(SCREEN, _Look(conn, key, name))
+        flights.put(rank, _Look(conn, key, name))
 
 
 @dataclass

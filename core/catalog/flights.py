@@ -15,7 +15,7 @@ from typing import Protocol
 from core.errors import TunedeckError
 
 MOST = 8  # also of those that somebody waits for: whoever asks a registry holds `slots`
-SCREEN, BEHIND = 0, 1  # ranks: what is on screen flies before what is listed behind it
+SCREEN, LIST, AHEAD = range(3)  # ranks: what is on screen flies first, what may come on screen last
 slots = threading.BoundedSemaphore(MOST)
 
 
