@@ -80,6 +80,8 @@ def search(
     """
     kept = _kept(conn)
     _refresh(conn, kept)
+    # What may change is read first: a list that is whole by then is whole in what is found, too.
+    states, looking = tuple(kept.list_registries()), _is_looking(conn)
     wanted = replace(wanted or Wanted(), words=tuple(text.lower().split()))
     shown, matches = kept.search(wanted, first, SCREENFUL)
     if first and not shown:  # fewer match than did
@@ -89,9 +91,7 @@ def search(
     if further or len(shown) < SCREENFUL:
         _look_at(conn, kept.list_unknown(Wanted() if further else wanted, AHEAD_AT_ONCE), AHEAD)
     entries = tuple(_to_entry(conn, each) for each in shown)
-    with _lock:
-        looking = any(name[:2] == _place(conn) for name in _looks)
-    states, unknown = tuple(kept.list_registries()), kept.count_unknown()
+    looking, unknown = looking or _is_looking(conn), kept.count_unknown()
     choices = _list_choices(conn, kept, (states, unknown))
     return Found(entries, matches, unknown, states, looking, kept.count_hidden(wanted), choices)
 
@@ -145,6 +145,11 @@ def _list_choices(conn: Connection, kept: Kept, stamp: object) -> dict[str, tupl
 
 def _place(conn: Connection) -> tuple[str, str]:
     return str(conn.home.path), conn.alias
+
+
+def _is_looking(conn: Connection) -> bool:
+    with _lock:
+        return any(name[:2] == _place(conn) for name in _looks)
 
 
 def _refresh(conn: Connection, kept: Kept) -> None:
