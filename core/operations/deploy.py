@@ -248,7 +248,7 @@ def _create_deployment(work: Work[Deploy]) -> Outcome:
     if deployment is None or deployment.state.moves or not work.made(deployment.tags):  # a list may lag behind
         return Wait("Starting the container", 1.5)
     if not deployment.up:
-        raise _did_not_start(work, ServiceRefused(f"Deployment '{DEPLOYMENT_NAME}' is failed."))
+        raise _did_not_start(work, ServiceRefused("Its deployment is failed."))
     return Done("Up")
 
 

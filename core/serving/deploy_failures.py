@@ -214,6 +214,11 @@ def explain_failure(
     )
 
 
+def explain_state(conn: Connection, endpoint: str) -> ServiceRefused:
+    """Return why a deployment is failed whose operation nobody here heard end: its logs are all there is."""
+    return explain_failure(conn, endpoint, ServiceRefused("Its deployment is failed."))
+
+
 def find_cause(said: str, logs: str) -> tuple[Cause, str]:
     """Return the first cause that fits, and the line of the logs that tells it; the last one fits everything."""
     for cause in CAUSES:

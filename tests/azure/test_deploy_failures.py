@@ -268,5 +268,21 @@ def test_a_deploy_that_fails_says_what_bills_ends_it_there_and_begins_anew(walk:
     assert again.deployments[0].settings["request_settings.request_timeout_ms"] == 60
 
 
+@pytest.mark.slow
+def test_a_deployment_that_failed_elsewhere_is_explained_by_its_logs(walk: Walk) -> None:
+    """Takes some seconds: as somebody's notebook leaves it, with no operation here."""
+    endpoints.begin_endpoint(walk.conn, "elsewhere", "", {})
+    broken = model_folder(walk) / "broken"
+    broken.touch()
+    endpoints.begin_deployment(walk.conn, "elsewhere", f"azureml:{MODEL}:1", "Standard_DS3_v2", 1, {}, {})
+    with walk.azure.hurried():
+        wait_until(lambda: endpoints.get_endpoint(walk.conn, "elsewhere").state_word == "Failed")
+    broken.unlink()
+    app = open_app("deploy", at=walk.conn.alias, endpoint="elsewhere")
+    why = "'elsewhere' failed at the start of the container: the container ended by itself: ValueError"
+    run_until(app, lambda app: why in texts(app))
+    assert "It holds 1 × Standard_DS3_v2, which bills until it is deleted, failed or not." in texts(app)
+
+
 def test_of_a_deploy_that_got_no_machine_nothing_bills(conn: Connection) -> None:
     assert describe_billing(conn, None) == "No machine is held for it, so nothing of it bills."

@@ -9,7 +9,7 @@ from core.azureml.connection import Connection
 from core.errors import NotFound
 from core.operations import Operation
 from core.serving import endpoints
-from core.serving.deploy_failures import describe_billing
+from core.serving.deploy_failures import describe_billing, explain_state
 from core.serving.endpoints import EndpointView
 from core.teardown import inventory
 from core.teardown.plan import TeardownPlan, plan_teardown
@@ -17,7 +17,7 @@ from pages.parts.kit import reads, words
 from pages.parts.kit.action import Confirm, action, link_button
 from pages.parts.kit.links import link
 from pages.parts.kit.live import live
-from pages.parts.kit.notices import draw_empty, draw_warning, ready
+from pages.parts.kit.notices import draw_empty, draw_error, draw_warning, ready
 from pages.parts.kit.state import ui
 from pages.parts.kit.steps import draw_operation
 from pages.parts.serve.delete_at import draw_delete_at
@@ -51,8 +51,10 @@ def draw_deploy(name: str) -> None:
     if operation is not None:
         _draw_steps(operation, endpoint)
     conn = reads.find_connection()
-    if conn is not None and endpoint is not None and (operation is None or operation.finished):
-        draw_redeploy(conn, endpoint)
+    if conn is not None and (operation is None or operation.finished):
+        _draw_failure(conn, name, endpoint, operation)
+        if endpoint is not None:
+            draw_redeploy(conn, endpoint)
     with st.expander("Container log", expanded=operation is not None and not operation.finished, key="container-log"):
         live(lambda: _draw_log(name), key="container", run_every=2.0 if operation and not operation.finished else None)
 
@@ -122,14 +124,22 @@ def _draw_steps(operation: Operation, endpoint: EndpointView | None) -> None:
 
     rests = operation.finished and (operation.state != "done" or _state_of(endpoint) == "Live")
     live(draw, key="deploy", run_every=None if rests else 1.0, token=(operation.state, _state_of(endpoint)))
-    if operation.state == "failed":
-        if conn := reads.find_connection():
-            st.text(describe_billing(conn, endpoint))
-        with st.container(horizontal=True):
+
+
+def _draw_failure(conn: Connection, name: str, endpoint: EndpointView | None, operation: Operation | None) -> None:
+    """Say what of a failed deployment bills, and draw the ways on; why, where no operation here has said it above."""
+    retry = operation.id if operation is not None and operation.state == "failed" else ""
+    if not retry and _state_of(endpoint) != "Failed":
+        return
+    if not retry and (found := reads.read(explain_state, name, max_age_s=60.0).value):
+        draw_error(found, key="state")
+    st.text(describe_billing(conn, endpoint))
+    with st.container(horizontal=True):
+        if retry:
             again = operations.retry_operation
-            action("Try again", again, operation.id, key="retry-deploy", icon="refresh", type="primary")
-            if endpoint is not None:
-                _draw_ending(operation.subject)
+            action("Try again", again, retry, key="retry-deploy", icon="refresh", type="primary")
+        if endpoint is not None:
+            _draw_ending(name)
 
 
 def _draw_ending(name: str) -> None:
