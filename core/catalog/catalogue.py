@@ -27,7 +27,7 @@ LINK_GOOD_S = 3600.0  # a list that stopped is gone on with at its page for so l
 RETRIES = 10  # of one page in a row
 LONGEST_PAUSE_S, LOCAL_LONGEST_PAUSE_S = 60.0, 2.0
 OTHERS_S = 1.0  # a list that moved so lately is another process's
-LOOK_AGAIN_S = 20.0  # after a failure that may pass
+LOOK_AGAIN_S, LATER_S = 20.0, 600.0  # after a failure that may pass, and after another
 AHEAD_AT_ONCE = 48  # names looked at ahead of a screen that is not full yet; a page that is closed asks no more
 _PASSING = (Throttled, ServiceFailed, Unreachable)
 
@@ -82,14 +82,16 @@ def search(
     _refresh(conn, kept)
     # What may change is read first: a list that is whole by then is whole in what is found, too.
     states, looking = tuple(kept.list_registries()), _is_looking(conn)
+    own = conn.settings.registry_name
     wanted = replace(wanted or Wanted(), words=tuple(text.lower().split()))
-    shown, matches = kept.search(wanted, first, SCREENFUL)
+    shown, matches = kept.search(wanted, first, SCREENFUL, own)
     if first and not shown:  # fewer match than did
-        shown, matches = kept.search(wanted, 0, SCREENFUL)
+        shown, matches = kept.search(wanted, 0, SCREENFUL, own)
     fresh_s = base_models.fresh_s(conn)
     _look_at(conn, [each.key for each in shown if time.time() - each.read_at > fresh_s], SCREEN)
     if further or len(shown) < SCREENFUL:
-        _look_at(conn, kept.list_unknown(Wanted() if further else wanted, AHEAD_AT_ONCE), AHEAD)
+        count = AHEAD_AT_ONCE + len(_problems)  # those that cannot be looked at are among them
+        _look_at(conn, kept.list_unknown(Wanted() if further else wanted, count), AHEAD)
     entries = tuple(_to_entry(conn, each) for each in shown)
     looking, unknown = looking or _is_looking(conn), kept.count_unknown()
     choices = _list_choices(conn, kept, (states, unknown))
@@ -125,7 +127,7 @@ def _newest(model: BaseModel) -> tuple[float, int]:
 _lock = threading.Lock()
 _listings: set[tuple[str, str, str]] = set()
 _looks: set[tuple[str, str, Key]] = set()
-_problems: dict[tuple[str, str, Key], tuple[str, float]] = {}
+_problems: dict[tuple[str, str, Key], tuple[str, float]] = {}  # why, and until when it is let be
 _refreshed: dict[tuple[str, str], float] = {}
 _choices: dict[tuple[str, str], tuple[object, dict[str, tuple[str, ...]]]] = {}
 
@@ -265,7 +267,7 @@ def _look_at(conn: Connection, keys: Iterable[Key], rank: int) -> None:
     for key in keys:
         name = (*_place(conn), key)
         with _lock:
-            if name in _looks or time.time() - _problems.get(name, ("", 0.0))[1] < LOOK_AGAIN_S:
+            if name in _looks or time.time() < _problems.get(name, ("", 0.0))[1]:
                 continue
             _looks.add(name)
         flights.put(rank, _Look(conn, key, name))
@@ -291,8 +293,9 @@ class _Look:
     def fail(self, error: TunedeckError) -> float | None:
         """Return after which pause to look again, None after some tries."""
         self.tries += 1
+        again_s = LOOK_AGAIN_S if isinstance(error, _PASSING) else LATER_S
         with _lock:
-            _problems[self.name] = error.message, time.time()
+            _problems[self.name] = error.message, time.time() + again_s
         return _pause_of(error, 0.5 * 2**self.tries) if isinstance(error, _PASSING) and self.tries <= 3 else None
 
     def end(self) -> None:

@@ -57,7 +57,7 @@ _ENDED = "(archived or (tuning_ends != '' and tuning_ends <= date('now')))"
 _OTHER = "(:task != '' and task != :task and words is not null)"
 _SEARCH = f"""select registry, name, version, archived, count(*) over () as matches from names
     where {_MATCHES} and (not :tunable or tunable) and (not :current or not {_ENDED}) and not {_OTHER}
-    order by runs_on != '', words is null, not tunable, archived, {_ENDED}, lower(name), registry
+    order by runs_on != '', words is null, not tunable, archived, {_ENDED}, registry != :own, lower(name), registry
     limit :count offset :first"""  # noqa: S608
 _UNKNOWN = f"""select registry, name, version from names where {_MATCHES} and words is null
     order by archived, not (lower(name) like '%instruct%' or lower(name) like '%chat%'), name limit :count"""  # noqa: S608  constants alone
@@ -255,9 +255,12 @@ class Kept:
         )
         return Listed(*key, False, json.loads(row["body"]), row["read_at"]) if row else None
 
-    def search(self, wanted: Wanted, first: int, count: int) -> tuple[list[Listed], int]:
-        """Return a part of the models that match, those that can be trained first, and how many match in all."""
-        rows = self._database.rows(_SEARCH, **self._named(wanted), first=first, count=count)
+    def search(self, wanted: Wanted, first: int, count: int, own: str = "") -> tuple[list[Listed], int]:
+        """Return a part of the models that match, and how many do in all.
+
+        First are those that can be trained, among them those of the registry `own`.
+        """
+        rows = self._database.rows(_SEARCH, **self._named(wanted), first=first, count=count, own=own)
         found = [self._with_body(row) for row in rows]
         return found, rows[0]["matches"] if rows else 0
 

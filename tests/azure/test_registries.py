@@ -83,6 +83,7 @@ def test_what_is_on_screen_is_looked_at_and_of_the_rest_it_is_said_that_only_the
 ) -> None:
     closed = '{"error": {"code": "UserError", "message": "User/tenant/subscription is not allowed to access registry"}}'
     azure.rules.add("registries/azureml-mistral/discovery", 403, body=closed)
+    azure.rules.add("models/cohere-[^/]+-011/versions", 403)
     found = find_all(conn, "cohere", EVERYTHING)
     states = {each.name: each for each in found.registries}
     refused = states.pop("azureml-mistral")
@@ -91,6 +92,9 @@ def test_what_is_on_screen_is_looked_at_and_of_the_rest_it_is_said_that_only_the
     assert OWN in states, "of the subscription's own"
     assert found.matches == 20
     assert all(entry.model for entry in found.entries)
+    (closed_model,) = find_all(conn, "cohere 011", EVERYTHING).entries
+    assert closed_model.model is None
+    assert closed_model.problem == "You may not read model 'cohere-mistralai-Mixtral-8x7B-v01-011' in 'ml-dev'."
     assert found.unknown > MODELS - 200
     before = len(azure.rules)
     tunable = find_all(conn, wanted=Wanted(tunable=True, current=True))
