@@ -11,6 +11,7 @@ from typing import Any
 from core.azureml.connection import Connection
 from core.catalog.allow_list import AllowList
 from core.catalog.base_models import BaseModel
+from core.catalog.families import find_family
 from core.catalog.prices import Price, Rates, read_estimated_prices, retail_prices
 
 # The lesson's list: refused where a model publishes no list of its own.
@@ -36,6 +37,15 @@ class Size:
     """Of a low-priority node."""
     low_priority: bool = True
     """Whether it can be had at low priority."""
+
+    @property
+    def gpu_words(self) -> str:
+        """Return "2 × A100 80 GiB", "1 GPU" where its kind is not known, or "no GPU"."""
+        family = find_family(self.family)
+        if not (self.gpus and family.gpu):
+            return f"{self.gpus} GPU{'s' if self.gpus > 1 else ''}" if self.gpus else "no GPU"
+        part = min(1.0, self.cores / family.whole) if family.whole else 1.0
+        return f"{self.gpus} × {family.gpu} {family.gpu_gib * part:.0f} GiB"
 
     def price_at(self, *, low_priority: bool) -> Price:
         """Return the price of a dedicated or a low-priority node."""
@@ -103,16 +113,11 @@ def find_size(sizes: Sequence[Size], name: str) -> Size | None:
 def size_price(conn: Connection, size_name: str) -> Price:
     """Return the list price of a size by its name; unknown where the region does not list the size."""
     size = find_size(list_sizes(conn), size_name)
-    return price_of(conn, size) if size else Price(None)
+    return with_prices(conn, [size])[0].price if size else Price(None, why="The region does not list this size.")
 
 
-def price_of(conn: Connection, size: Size) -> Price:
-    """Return a size's list price in the workspace's region: the workspace's own answer, else the retail price API."""
-    return _priced(conn, [size])[0].price
-
-
-def _priced(conn: Connection, sizes: Sequence[Size]) -> list[Size]:
-    """Return the sizes with their list prices; the price list is asked where the workspace does not say."""
+def with_prices(conn: Connection, sizes: Sequence[Size]) -> list[Size]:
+    """Return the sizes with their list prices in the workspace's region: its own, else those of the price list."""
     asked = [size.name for size in sizes if size.price.per_hour is None or size.low_price.per_hour is None]
     if not asked or not conn.costs_money:
         return list(sizes)
@@ -170,11 +175,6 @@ def list_allowed_sizes(sizes: Sequence[Size], allow_list: AllowList, *, online: 
         and check_size(size.name, allow_list, "", size=size) is None
     ]
     return sorted(permitted, key=_cheapest_first)
-
-
-def with_prices(conn: Connection, sizes: Sequence[Size]) -> list[Size]:
-    """Return the sizes with their list prices, cheapest known price first."""
-    return sorted(_priced(conn, sizes), key=_cheapest_first)
 
 
 def _cheapest_first(size: Size) -> tuple[bool, float, str]:
@@ -277,7 +277,7 @@ def _to_compute(conn: Connection, body: Mapping[str, Any], sizes: Sequence[Size]
     kind = _kind_of(body)
     size = find_size(sizes, str(inner.get("vmSize") or ""))
     low_priority = str(inner.get("vmPriority") or "").lower() == "lowpriority"
-    price = _priced(conn, [size])[0].price_at(low_priority=low_priority) if size else Price(None)
+    price = with_prices(conn, [size])[0].price_at(low_priority=low_priority) if size else Price(None)
     instance = kind == "instance"
     return Compute(
         name=str(body.get("name") or ""),

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from core.catalog.allow_list import AllowList
 from core.catalog.compute import Size, check_size
-from core.catalog.families import find_family
 from core.catalog.prices import Price
 from core.catalog.quota import Claim, Quota, claim_deployment, claim_nodes
 
@@ -33,11 +32,6 @@ class Offer:
         if self.refusal:
             return "not allowed"
         return {True: "yes", False: "no quota", None: "quota unknown"}[self.claim.fits]
-
-    @property
-    def gpus(self) -> str:
-        """Return "2 × A100 80 GiB", "1 GPU" or "no GPU"."""
-        return describe_gpus(self.size)
 
 
 def list_offers(
@@ -66,11 +60,11 @@ def list_offers(
 
 
 def list_serving_offers(
-    sizes: Sequence[Size], allow_list: AllowList, quotas: Sequence[Quota], *, instances: int = 1, billed: bool = True
+    sizes: Sequence[Size], allow_list: AllowList, quotas: Sequence[Quota], *, billed: bool = True
 ) -> list[Offer]:
     """Return the sizes that may serve a model, the cheapest that has quota first. billed: whether it is Azure's."""
     offers = [
-        Offer(size, size.price, claim_deployment(quotas, size, instances, reserved=billed))
+        Offer(size, size.price, claim_deployment(quotas, size, reserved=billed))
         for size in sizes
         if size.supports_online and check_size(size.name, allow_list, "", "serve", size) is None
     ]
@@ -88,17 +82,6 @@ def suggest_offer(offers: Sequence[Offer]) -> Offer:
     fitting = [offer for offer in offers if not offer.why_not] or offers
     free = all(offer.price.is_free for offer in fitting)
     return max(fitting, key=lambda offer: offer.size.cores) if free else fitting[0]
-
-
-def describe_gpus(size: Size) -> str:
-    """Return "2 × A100 80 GiB", "1 GPU" where its kind is not known, or "no GPU"."""
-    if not size.gpus:
-        return "no GPU"
-    family = find_family(size.family)
-    if not family.gpu:
-        return f"{size.gpus} GPU{'s' if size.gpus > 1 else ''}"
-    part = min(1.0, size.cores / family.whole) if family.whole else 1.0
-    return f"{size.gpus} × {family.gpu} {family.gpu_gib * part:.0f} GiB"
 
 
 def _best_first(offer: Offer) -> tuple[bool, int, bool, float, str]:

@@ -68,7 +68,8 @@ def _roles(conn: Connection) -> str:
 
 
 def _prices(conn: Connection) -> str:
-    priced = [compute.price_of(conn, size) for size in compute.list_sizes(conn) if size.gpus][:3]
+    sizes = [size for size in compute.list_sizes(conn) if size.gpus]
+    priced = [size.price for size in compute.with_prices(conn, sizes[:3])]
     return ", ".join(price.words for price in priced) or "no size with a GPU"
 
 

@@ -47,10 +47,10 @@ def read_serving(conn: Connection, model: str, version: str) -> Serving | Tunede
         return sizes.error or found.error
     listed = computing.list_allowed_sizes(sizes.value, found.value, online=True)
     prices = reads.read(computing.with_prices, tuple(listed), max_age_s=600.0)
-    limits = read_quota()
-    if prices.loading or limits is None:
+    limits = reads.read(quotas.list_quota, max_age_s=60.0)
+    if any(one.value is None and one.error is None for one in (prices, limits)):
         return None
-    offers = list_serving_offers(prices.value or listed, found.value, limits, billed=conn.costs_money)
+    offers = list_serving_offers(prices.value or listed, found.value, limits.value or (), billed=conn.costs_money)
     return Serving(sizes.value, found.value, offers)
 
 
@@ -137,7 +137,7 @@ def _to_row(offer: Offer, starts: Mapping[str, datetime]) -> dict[str, Any]:
         "Size": offer.size.name,
         "Per hour": offer.price.per_hour,
         "Usable": offer.usable,
-        "GPUs": offer.gpus,
+        "GPUs": offer.size.gpu_words,
         "Cores": offer.claim.needed,
         "Free": offer.claim.free,
         "GiB": offer.size.memory_gib,
@@ -159,7 +159,7 @@ def _columns(offers: Sequence[Offer]) -> dict[str, Any]:
 
 def _draw_offer(offer: Offer, started: datetime | None) -> None:
     """Say of the picked row what its numbers stand for."""
-    st.text(f"{offer.size.name} · {offer.gpus}")
+    st.text(f"{offer.size.name} · {offer.size.gpu_words}")
     st.caption(words.plain(f"Quota for {offer.claim.words}"))
     seen = f"last started here on {words.moment(started)}" if started else "none of this size has started here yet"
     st.caption(words.plain(f"Quota is not capacity: {seen}."))

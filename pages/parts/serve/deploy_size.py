@@ -72,7 +72,7 @@ def _draw_radio(offers: Sequence[Offer], billed: bool) -> Size | None:
 
 def _describe(offer: Offer, starts: Mapping[str, datetime], billed: bool) -> str:
     size = offer.size
-    parts = [words.plural(size.cores, "core"), f"{size.memory_gib:.0f} GiB", offer.gpus, offer.price.words]
+    parts = [words.plural(size.cores, "core"), f"{size.memory_gib:.0f} GiB", offer.size.gpu_words, offer.price.words]
     return " · ".join((*parts, *(size_matrix.describe_chance(offer, starts) if billed else ())))
 
 

@@ -82,9 +82,6 @@ def _draw_form(draft: Draft, model: BaseModel, priced: Sequence[Size], taken: Co
     if limits is None:
         return
     offers = list_offers(priced, model.finetune, limits, model.name, nodes=maximum, low_priority=low_priority)
-    if not offers:
-        st.text("No size of this region can be had at low priority.")
-        return
     offer = size_matrix.choose(offers, _PICK) if billed else _choose_size(offers)
     if billed and (absent := list_absent(priced, model.finetune)):
         st.caption(words.plain(f"The model allows {', '.join(absent)} as well: this region does not list them."))
@@ -191,7 +188,7 @@ def _suggest(size: Size, taken: Collection[str]) -> str:
 def _describe(offer: Offer) -> str:
     size = offer.size
     cores = words.plural(size.cores, "core")
-    return f"{size.name} · {cores} · {size.memory_gib:g} GiB · {offer.gpus} · {offer.price.words}"
+    return f"{size.name} · {cores} · {size.memory_gib:g} GiB · {offer.size.gpu_words} · {offer.price.words}"
 
 
 def _billed(draft: Draft) -> bool:

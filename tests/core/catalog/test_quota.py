@@ -9,7 +9,7 @@ import pytest
 from core.azureml.connection import Connection
 from core.catalog.allow_list import AllowList
 from core.catalog.compute import Size, list_sizes
-from core.catalog.matrix import describe_gpus, list_absent, list_offers, list_serving_offers, suggest_offer
+from core.catalog.matrix import list_absent, list_offers, list_serving_offers, suggest_offer
 from core.catalog.prices import Price
 from core.catalog.quota import Quota, claim_deployment, claim_nodes, find_quota, list_quota, to_quota
 
@@ -156,7 +156,7 @@ def test_a_new_compute_begins_with_the_largest_where_all_cost_nothing() -> None:
     ],
 )
 def test_the_gpus_of_a_size_are_told(changes: dict[str, Any], said: str) -> None:
-    assert describe_gpus(replace(A100, **changes)) == said
+    assert replace(A100, **changes).gpu_words == said
 
 
 def test_quota_counts_this_machines_cores(conn: Connection) -> None:
