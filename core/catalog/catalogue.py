@@ -17,7 +17,7 @@ from core.catalog import base_models, registries
 from core.catalog.base_models import BaseModel, find_facets, keep_model, to_base_model
 from core.catalog.flights import AHEAD, LIST, SCREEN, flights
 from core.catalog.kept import Facets, Hidden, Kept, Key, Listed, RegistryState, Wanted
-from core.errors import AccessDenied, ServiceFailed, ServiceRefused, Throttled, TunedeckError, Unreachable
+from core.errors import AccessDenied, ServiceFailed, ServiceRefused, SignInFailed, Throttled, TunedeckError, Unreachable
 from core.locks import tried
 
 SCREENFUL = 12
@@ -233,7 +233,7 @@ class _Listing:
             self._kept.note(self.registry, error, "listing")
             longest_s = LOCAL_LONGEST_PAUSE_S if self.conn.cloud.is_local else LONGEST_PAUSE_S
             return _pause_of(error, min(0.5 * 2 ** (self.tries - 1), longest_s))
-        if self.resumed and not isinstance(error, AccessDenied):  # the link may have run out
+        if self.resumed and not isinstance(error, (AccessDenied, SignInFailed, *_PASSING)):  # the link has run out
             self.resumed = False
             self._kept.begin(self.registry)
             return 0.0

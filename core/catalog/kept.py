@@ -202,7 +202,7 @@ class Kept:
         with self._database.write() as db:
             db.executemany(sql, [(place, registry, *each, place, registry) for each in found])
             db.execute(
-                """update registries set next_link = ?, problem = '', hint = '', tried_at = ?
+                """update registries set state = 'listing', next_link = ?, problem = '', hint = '', tried_at = ?
                 where place = ? and name = ?""",
                 (next_link, now, place, registry),
             )

@@ -16,9 +16,10 @@ from core.azureml.connection import Connection
 from core.azureml.settings import save_settings
 from core.catalog.catalogue import SCREENFUL, search
 from core.catalog.flights import MOST
-from core.catalog.kept import RegistryState, Wanted
+from core.catalog.kept import Kept, RegistryState, Wanted
 from core.home import Home
 from tests.azure.registries import MODELS, OWN, list_registries
+from tests.azure.sites import PUBLIC
 from tests.azure.stand_in import StandIn
 from tests.catalogue import find_all
 from tests.waiting import wait_until
@@ -57,6 +58,11 @@ def pages_asked(azure: StandIn, since: int) -> Counter[str]:
 def test_all_registries_are_listed_whole_through_a_storm_and_each_refusal_costs_its_page(
     azure: StandIn, conn: Connection
 ) -> None:
+    kept = Kept(conn.home, conn.alias)  # what a process that was killed has left: the link has run out meanwhile
+    kept.add_registries(["azureml-meta"])
+    kept.begin("azureml-meta")
+    kept.keep_page("azureml-meta", [("renamed-since", "1", False)], f"https://{PUBLIC.api}/ran-out")
+    azure.rules.add("/ran-out", 400)
     since = len(azure.rules)
     soon = formatdate(time.time() + 2, usegmt=True)
     for status, headers in ((429, {"Retry-After": "1"}), (503, {}), (429, {"Retry-After": soon})):

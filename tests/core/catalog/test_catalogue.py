@@ -51,8 +51,15 @@ def test_while_a_list_is_read_anew_the_last_whole_one_stays_and_says_its_age(tmp
     kept.note("shared", Throttled("Azure asks for a pause."), "failed")
     (failed,) = kept.list_registries()
     assert (failed.state, failed.listed, failed.as_of) == ("failed", 2, whole.as_of)
+    kept.keep_page("shared", [("more", "1", False)], "https://after")
+    (resumed,) = kept.list_registries()
+    assert (resumed.state, resumed.listed, resumed.problem) == ("listing", 2, "")
     kept.keep_page("shared", [("new", "1", False)], "")
-    assert [(each.name, each.version) for each in kept.search(Wanted(), 0, 9)[0]] == [("new", "1"), ("stays", "2")]
+    assert [(each.name, each.version) for each in kept.search(Wanted(), 0, 9)[0]] == [
+        ("more", "1"),
+        ("new", "1"),
+        ("stays", "2"),
+    ]
 
 
 def test_a_model_is_found_by_registry_name_publisher_task_and_licence(conn: Connection) -> None:
