@@ -19,6 +19,7 @@ from core.catalog.serving_sizes import read_serving_list
 from core.operations import list_operations, start_create_compute, start_launch
 from core.operations.create_compute import CreateCompute
 from tests.azure.behind import WORKSPACE_PATH
+from tests.azure.serving import ENDPOINT, serve
 from tests.azure.stand_in import SIZE, StandIn
 from tests.azure.walking import Walk, walking
 from tests.pages.apps import buttons, open_app, run_until, texts
@@ -164,9 +165,9 @@ def test_recommended_sizes_then_the_least_then_the_published_list_say_what_may_s
     assert published.permits("Standard_NC24rs_v3") is False
 
 
-def find_deploy(app: AppTest, price: str) -> Any:
+def find_deploy(app: AppTest, price: str, *, again: bool = False) -> Any:
     named = {label.replace("\\", ""): button for label, button in buttons(app).items()}
-    return named.get(f"Deploy on Azure, {price}")
+    return named.get(f"Deploy {'again ' if again else ''}on Azure, {price}")
 
 
 def test_a_cluster_that_failed_by_quota_can_be_deleted_beside_its_error(walk: Walk) -> None:
@@ -187,6 +188,23 @@ def test_nodes_of_low_priority_are_drawn_from_their_own_pool(walk: Walk) -> None
     ended = walk.finish(start_create_compute(walk.conn.alias, "low-3", size, 3, 3, low_priority=True), "failed")
     assert ended.error is not None
     assert ended.error.message.startswith("Quota for all low-priority cores of the region: needs 120 cores, ")
+
+
+@pytest.mark.slow
+def test_deploying_anew_has_its_price_on_the_button_and_asks_for_the_quota_of_more_instances_alone(walk: Walk) -> None:
+    """Takes ten seconds: an endpoint has to answer first."""
+
+    serve(walk)
+    save_settings(walk.conn.settings)
+    reader_for(walk.conn).drop()
+    limits = {"value": [PLENTY, usage(FAMILY, "vmFamily/dedicatedCores", 24, 40)]}
+    walk.azure.rules.add("/usages", 200, body=json.dumps(limits), times=20)
+    app = open_app("deploy", at=walk.conn.alias, endpoint=ENDPOINT)
+    run_until(app, lambda app: find_deploy(app, "$3.67/h", again=True))
+    assert "Quota for" not in texts(app), "its machine stands already"
+    next(each for each in app.number_input if each.label == "Instances").set_value(2)
+    run_until(app, lambda app: f"Quota for {FAMILY}: needs 24 cores, 16 free." in texts(app))
+    assert find_deploy(app, "$7.35/h", again=True).disabled
 
 
 @pytest.mark.slow

@@ -27,7 +27,7 @@ from core.teardown import inventory
 from pages.parts.kit import reads, words
 from pages.parts.kit.action import Confirm, action
 from pages.parts.kit.state import ui
-from pages.parts.serve.deploy_size import claim
+from pages.parts.serve.deploy_size import claim, find_shortage
 
 _ORIGINS = {
     "lesson": "the lesson's value",
@@ -37,8 +37,8 @@ _ORIGINS = {
 }
 
 
-def draw_instances(size: Size | None, *, key: str, running: int = 1) -> int:
-    """Draw how many machines answer, with price and quota of all of them; returns their number."""
+def draw_instances(size: Size | None, *, key: str, running: int = 1, standing: int = 0) -> int:
+    """Draw how many machines answer, with the price of all and the quota of those that do not stand yet."""
     count = int(
         st.number_input(
             "Instances",
@@ -54,7 +54,7 @@ def draw_instances(size: Size | None, *, key: str, running: int = 1) -> int:
         return count
     if count > 1:
         st.caption(words.plain(f"{count} × {size.price.words} = {size.price.times(count).words}"))
-    if needed := claim(size, count):
+    if count > standing and (needed := claim(size, count - standing)):
         mark = ":material/error: " if needed.fits is False else ""
         st.caption(mark + words.plain(f"Quota for {needed.words}"))
     return count
@@ -97,12 +97,13 @@ def draw_redeploy(conn: Connection, endpoint: EndpointView) -> None:
     key = f"again-{endpoint.name}-{deployment.tags.get(tags.OPERATION, '')}"
     st.header("Settings", anchor=False)
     size = compute.find_size(reads.read(compute.list_sizes, max_age_s=300.0).value or (), deployment.size)
-    count = draw_instances(size, key=key, running=deployment.instances)
+    if size and (priced := reads.read(compute.with_prices, (size,), max_age_s=600.0).value):
+        size = priced[0]
+    count = draw_instances(size, key=key, running=deployment.instances, standing=deployment.instances)
     draw_settings(key=key, local=local, running=deployment.settings)
     started = {setting.name: find_default(setting, deployment.settings)[0] for setting in list_settings(local=local)}
     same = count == deployment.instances and read_settings(key=key, local=local) == started
-    price = reads.read(compute.size_price, deployment.size, max_age_s=3600.0).value
-    cost = price.times(count).words if price else "price unknown"
+    cost = size.price.times(count).words if size else "price unknown"
     action(
         f"Deploy again on Azure, {words.plain(cost)}" if conn.costs_money else "Deploy again",
         _redeploy,
@@ -112,7 +113,7 @@ def draw_redeploy(conn: Connection, endpoint: EndpointView) -> None:
         key,
         key="redeploy",
         icon="refresh",
-        off="Nothing was changed." if same and deployment.up else "",
+        off="Nothing was changed." if same and deployment.up else find_shortage(size, count - deployment.instances),
         confirm=Confirm(
             title="Deploy to this endpoint anew?",
             yes=f"Deploy again, {words.plain(cost)}",

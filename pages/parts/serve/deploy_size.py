@@ -49,7 +49,7 @@ def claim(size: Size, instances: int) -> Claim | None:
 
 def find_shortage(size: Size | None, instances: int) -> str:
     """Return why the quota does not suffice, "" where it does or is not known."""
-    needed = claim(size, instances) if size else None
+    needed = claim(size, instances) if size and instances > 0 else None
     return f"Quota for {needed.words}" if needed and needed.fits is False else ""
 
 
