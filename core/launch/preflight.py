@@ -220,8 +220,8 @@ def estimate_bytes(model: BaseModel, recipe: Recipe) -> int | None:
     The tuned model is as large as the base (bf16). A full training's best and last checkpoint hold four bytes for each
     number that learns, the last one eight more for the optimiser: eight times the weights. LoRA's are a tenth.
     """
-    weights = model.tags.get("weights_bytes", "")
-    return int(int(weights) * (1.1 if recipe.lora else 9)) if weights.isdecimal() and int(weights) else None
+    weights = model.card.weights_bytes
+    return int(weights * (1.1 if recipe.lora else 9)) if weights else None
 
 
 def _check_disk(room: Room | None, estimated: int | None) -> Check | None:
