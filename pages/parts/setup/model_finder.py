@@ -87,9 +87,16 @@ def _draw_search(*, on_azure: bool) -> tuple[str, Wanted]:
             bind="query-params",
             width=280 if on_azure else 240,
             placeholder="name, publisher, task, licence" if on_azure else None,
+            on_change=_begin_at_first,
         )
         chosen = st.pills(
-            "Show only", shows, selection_mode="multi", default=shows[:2], key="show", bind="query-params"
+            "Show only",
+            shows,
+            selection_mode="multi",
+            default=shows[:2],
+            key="show",
+            bind="query-params",
+            on_change=_begin_at_first,
         )
         wanted = Wanted(TUNABLE in chosen, CURRENT in chosen, HERE in chosen)
         return (query or "").strip(), _draw_filters(wanted) if on_azure else wanted
@@ -105,15 +112,27 @@ def _draw_filters(wanted: Wanted) -> Wanted:
             asked = st.query_params.get(name, usual)  # may be of a list that is not read yet
             options = list(dict.fromkeys((_ANY, usual, *known.get(name, ()), asked)))
             value = st.selectbox(
-                name.capitalize(), options, options.index(usual), key=name, bind="query-params", format_func=words.plain
+                name.capitalize(),
+                options,
+                options.index(usual),
+                key=name,
+                bind="query-params",
+                format_func=words.plain,
+                on_change=_begin_at_first,
             )
             picked[name] = "" if value in (None, _ANY) else str(value)
         st.toggle("Look at every model, a request each", key="further")
     return replace(wanted, **picked)  # type: ignore[arg-type]  # all of these are texts
 
 
+def _begin_at_first() -> None:
+    """Go back to the first part of what is found: it is of another search."""
+    st.session_state["page"] = 1
+
+
 def _show_all() -> None:
     """Take back every filter, and leave what is searched for."""
+    _begin_at_first()
     st.session_state["show"] = []
     for name in _FILTERS:
         st.session_state[name] = _ANY
