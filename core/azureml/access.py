@@ -177,6 +177,8 @@ def _network(conn: Connection) -> list[AccessLine]:
     if str(told.get("publicNetworkAccess")).lower() == "disabled":
         detail = "Private: public network access is off."
         hint = "It answers this machine only while this machine is in that network, or joined to it by VPN."
+    elif told.get("ipAllowlist"):
+        detail = f"Public network access is on for {', '.join(told['ipAllowlist'])} alone."
     mode = str((told.get("managedNetwork") or {}).get("isolationMode") or "Disabled")
     if mode == "AllowOnlyApprovedOutbound":
         detail += " Its computes reach only what its owner approved: the models' registry has to be among that."

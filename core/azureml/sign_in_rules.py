@@ -78,6 +78,26 @@ _BY_CODE: tuple[tuple[tuple[int, ...], str, str], ...] = (
         "Choose the workspace's cloud. For the Azure CLI: `az cloud set --name` with its name, then `az login`.",
     ),
     (
+        (50055, 50144),
+        "Your password has expired.",
+        "Change it where your company has it changed, then sign in again.",
+    ),
+    (
+        (50053,),
+        "Your account is locked for a while, or sign-ins from here are blocked, after too many tries.",
+        "Wait for some minutes, or ask an administrator of the tenant.",
+    ),
+    (
+        (700027,),
+        "The certificate in AZURE_CLIENT_CERTIFICATE_PATH is not the application's.",
+        "Add it at the application's registration, or set the path to one that is there, and start Tunedeck again.",
+    ),
+    (
+        (700211, 700212, 700213, 70021),
+        "The application does not trust this workload's token (federated identity).",
+        "Hold issuer, subject and audience of its federated credential against the token's: the details name them.",
+    ),
+    (
         (700024, 50013),
         "The login host says that the time of this machine's proof is not now.",
         "Set this machine's clock (`timedatectl` shows it), then check again.",

@@ -6,6 +6,7 @@ from pprint import pformat
 
 from core.azureml.addresses import AZURE
 from core.azureml.settings import Settings
+from core.azureml.tags import parse_policy_tags
 from core.launch.plan import LaunchPlan
 from core.recipe import COMPONENT
 from core.runs.jobs import COMPONENT_NAME, OUTPUT_NAME
@@ -25,7 +26,7 @@ component = registry.components.get({component!r}, label="latest")
 parameters = {parameters}
 
 
-@pipeline(name={title!r})
+@pipeline(name={title!r}{tags})
 def fine_tuning():
     fine_tune = component(
         mlflow_model_path=Input(type="mlflow_model", path={model!r}),
@@ -53,9 +54,11 @@ def write_script(settings: Settings, plan: LaunchPlan) -> str:
     """Return the script of a plan; on the local workspace it runs through `python -m core.local exec`."""
     sent = {name: value for name, value in plan.recipe.values.items() if plan.recipe.origins[name] != COMPONENT}
     login, cloud = _options_of(settings)
+    tags = parse_policy_tags(settings.policy_tags)
     return _TEMPLATE.format(
         login=login,
         cloud=cloud,
+        tags=f", tags={tags!r}" if tags else "",
         title=plan.display_name,
         subscription=settings.subscription_id,
         group=settings.resource_group,

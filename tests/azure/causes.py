@@ -36,6 +36,10 @@ REFUSALS = {
     "AADSTS50020: User account from identity provider does not exist in tenant.": "Your account is not known",
     "AADSTS50105: The signed in user is not assigned to a role for the application.": "Your account is not assigned",
     "AADSTS50057: The user account is disabled.": "Your account is switched off.",
+    "AADSTS50055: The password is expired.": "Your password has expired.",
+    "AADSTS50053: The account is locked, you've tried to sign in too many times.": "Your account is locked for a while",
+    "AADSTS700027: The certificate used to sign the client assertion is not registered.": "The certificate in",
+    "AADSTS700213: No matching federated identity record found for assertion.": "The application does not trust",
     "AADSTS500011: The resource principal was not found in the tenant.": "The sign-in is of another of Azure's clouds.",
     "AADSTS700024: Client assertion is not within its valid time range.": "The login host says that the time",
 }

@@ -58,6 +58,7 @@ def test_whatever_is_made_has_the_policys_tags(walk: Walk) -> None:
     """Takes ten seconds: one of each kind is made."""
     keep_tags(walk)
     walk.ensure_compute()
+    assert ", tags={'costCentre': '4711', 'owner': 'ada'})" in walk.plan().script
     run = walk.finish(start_launch(walk.plan())).subject
     walk.finish(start_deploy(walk.conn.alias, run, "kettle", "kettle-tags", SIZE, None))
     for kind in KINDS:

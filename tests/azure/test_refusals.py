@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from core.azureml.access import prove_access
+from core.azureml.access import AccessLine, prove_access
 from core.azureml.roles import ACTIONS
 from core.launch.plan import CheckState
 from core.operations import get_operation, start_cancel, start_create_compute, start_launch
@@ -91,19 +92,25 @@ def test_a_role_that_may_only_read_is_told_line_by_line(walk: Walk) -> None:
 
 
 def test_a_provider_that_is_not_registered_and_a_private_network_are_told(walk: Walk) -> None:
-    walk.azure.rules.add("/providers/Microsoft.KeyVault", 200, body=json.dumps({"registrationState": "NotRegistered"}))
+    allowed = {"publicNetworkAccess": "Enabled", "ipAllowlist": ["10.1.0.0/16"]}
     private = {"publicNetworkAccess": "Disabled", "managedNetwork": {"isolationMode": "AllowOnlyApprovedOutbound"}}
-    lines = {line.title: line for line in prove_access(walk.conn)}
-    assert lines["Network"].detail == "Public network access is on."
+    walk.azure.rules.add("/providers/Microsoft.KeyVault", 200, body=json.dumps({"registrationState": "NotRegistered"}))
+    lines = prove_network(walk, allowed)
+    assert lines["Network"].detail == "Public network access is on for 10.1.0.0/16 alone."
     assert lines["Resource providers"].detail == "Not registered: Microsoft.KeyVault."
     assert "az provider register --namespace Microsoft.KeyVault --subscription 5c1e" in lines["Resource providers"].hint
-    own = "workspaces/ml-dev.api-version=2024-10-01-preview$"
-    walk.azure.rules.add(own, delay_s=0.001)  # the workspace itself is read first
-    walk.azure.rules.add(own, 200, body=json.dumps({"properties": private}))
     walk.azure.rules.add("/providers/Microsoft.Storage", 403)
-    lines = {line.title: line for line in prove_access(walk.conn)}
+    lines = prove_network(walk, private)
     assert lines["Network"].detail.startswith("Private: public network access is off. Its computes reach only what")
     assert lines["Resource providers"].state == "skipped"
+
+
+def prove_network(walk: Walk, properties: dict[str, Any]) -> dict[str, AccessLine]:
+    """Prove access to a workspace of such a network."""
+    own = "GET .*/workspaces/ml-dev.api-version=2024-10-01-preview$"
+    walk.azure.rules.add(own, delay_s=0.001)  # the workspace itself is read first
+    walk.azure.rules.add(own, 200, body=json.dumps({"properties": properties}))
+    return {line.title: line for line in prove_access(walk.conn)}
 
 
 def test_what_a_price_list_does_not_say_is_called_unknown(walk: Walk) -> None:
