@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from core.operations import start_deploy
+from core.azureml import tags
 from core.serving import endpoints
 from core.serving.endpoints import EndpointView
 from tests.azure.stand_in import SIZE
 from tests.azure.walking import Walk
+from tests.waiting import wait_until
 
 MODEL, ENDPOINT = "good", "shop"
 
@@ -35,9 +36,10 @@ def serve(walk: Walk, instances: int = 1, **settings: int) -> EndpointView:
         return found
     register(walk)
     chosen = {name.replace("__", "."): value for name, value in settings.items()}
-    walk.finish(
-        start_deploy(
-            walk.conn.alias, "", MODEL, ENDPOINT, SIZE, None, model_version="1", instances=instances, settings=chosen
-        )
-    )
-    return endpoints.get_endpoint(walk.conn, ENDPOINT)
+    told = {tags.OPERATION: "a deploy", tags.REGISTERED_MODEL: f"{MODEL}:1"}
+    endpoints.begin_endpoint(walk.conn, ENDPOINT, "", told)
+    endpoints.begin_deployment(walk.conn, ENDPOINT, f"azureml:{MODEL}:1", SIZE, instances, chosen, told)
+    with walk.azure.hurried():
+        wait_until(lambda: (one := endpoints.get_endpoint(walk.conn, ENDPOINT).deployment) and one.up)
+        endpoints.begin_traffic(walk.conn, ENDPOINT, {endpoints.DEPLOYMENT_NAME: 100})
+        return wait_until(lambda: (found := endpoints.get_endpoint(walk.conn, ENDPOINT)).live and found)
