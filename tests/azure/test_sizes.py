@@ -173,8 +173,15 @@ def find_deploy(app: AppTest, price: str, *, again: bool = False) -> Any:
 def test_a_cluster_that_failed_by_quota_can_be_deleted_beside_its_error(walk: Walk) -> None:
     save_settings(walk.conn.settings)
     walk.finish(start_create_compute(walk.conn.alias, "greedy", "Standard_NC96ads_A100_v4", 1, 1), "failed")
+    body = walk.conn.http("GET", f"{walk.conn.workspace_path}/computes/greedy?api-version=2024-10-01").json()
+    text = json.dumps(body).replace("greedy", "hollow").replace('"Failed"', '"Succeeded"')
+    walk.azure.rules.add(r"/computes\?", 200, body=f'{{"value": [{json.dumps(body)}, {text}]}}', times=50)
     reader_for(walk.conn).drop()
     app = run_until(open_app("model", at=walk.conn.alias), lambda app: "Delete greedy…" in buttons(app))
+    assert "Compute 'hollow' is there, but got no node: The location" in texts(app), (
+        "as of a size that Azure refuses late"
+    )
+    assert "Delete hollow…" in buttons(app)
     assert "Compute 'greedy' could not be provisioned: The location" in texts(app)
     assert "https://ml.azure.com/quota" in texts(app)
 
