@@ -216,7 +216,8 @@ def role_line(doing: str, lacking: list[str], who: str) -> AccessLine:
     """Return the line of one of roles.ACTIONS. lacking: its actions that no role allows."""
     if not lacking:
         return AccessLine(doing, "ok", f"Allowed to {who}.")
-    hint = f"Ask its owner for the role {role_for(lacking[0])}."
+    roles = "; and ".join(dict.fromkeys(map(role_for, lacking)))
+    hint = f"Ask its owner for the role {roles}."
     return AccessLine(doing, "failed", f"Not allowed to {who}.", hint, "\n".join(lacking))
 
 

@@ -15,13 +15,13 @@ _WORKSPACE = "Microsoft.MachineLearningServices/workspaces/"
 ACTIONS: dict[str, tuple[str, ...]] = {
     "Read": ("jobs/read", "computes/read", "onlineEndpoints/read"),
     "Start runs": ("jobs/write", "data/versions/write"),
-    "Sweep": ("jobs/write", "jobs/cancel/action"),
     "Register models": ("models/versions/write",),
     "Deploy": ("onlineEndpoints/write", "onlineEndpoints/deployments/write"),
     "Chat": ("onlineEndpoints/listKeys/action",),
     "Create compute": ("computes/write",),
     "Delete endpoints": ("onlineEndpoints/delete", "onlineEndpoints/deployments/delete"),
     "Delete compute": ("computes/delete",),
+    "Sweep what is due": ("onlineEndpoints/read", "onlineEndpoints/delete", "computes/read", "computes/delete"),
 }
 # A refused action, or what stands for one -> the role to ask for, and where it is given.
 _ROLES = (
