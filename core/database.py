@@ -27,20 +27,23 @@ _open_lock = threading.Lock()
 class Database:
     """One SQLite file. Use `Database.at`, so that a process holds one per file."""
 
-    def __init__(self, path: Path, steps: Steps, what: str) -> None:
-        self._path, self._steps, self._what = path, steps, what
+    def __init__(self, path: Path, steps: Steps, what: str, *, sure: bool) -> None:
+        self._path, self._steps, self._what, self._sure = path, steps, what, sure
         self._local = threading.local()
 
     @classmethod
-    def at(cls, path: Path, steps: Steps = STEPS, what: str = "ledger") -> Database:
-        """Return the database in this file, made if missing and brought up to date. what: its name in a sentence.
+    def at(cls, path: Path, steps: Steps = STEPS, what: str = "ledger", *, sure: bool = True) -> Database:
+        """Return the database in this file, made if missing and brought up to date.
+
+        what: its name in a sentence. sure: whether a power cut may take nothing of it, at the price of a write to the
+        disk for each change.
 
         Raises Conflict for the file of a newer Tunedeck, TunedeckError for one that is no database.
         """
         with _open_lock:
             database = _open.get(path)
             if database is None or not path.exists():
-                database = cls(path, steps, what)
+                database = cls(path, steps, what, sure=sure)
                 with database._told():
                     bring_up_to_date(database._connection(), steps)
                 _open[path] = database
@@ -79,7 +82,7 @@ class Database:
             connection = sqlite3.connect(self._path, timeout=BUSY_S, isolation_level=None)
             connection.row_factory = sqlite3.Row
             check_version(connection, self._steps)
-            connection.execute("pragma synchronous = full")
+            connection.execute(f"pragma synchronous = {'full' if self._sure else 'normal'}")
             self._local.connection = connection
         return connection
 

@@ -160,7 +160,7 @@ class Kept:
     """What is known of the registries of one connection. place: its alias."""
 
     def __init__(self, home: Home, place: str) -> None:
-        self._database = Database.at(home.catalogue / "kept.db", STEPS, "catalogue")
+        self._database = Database.at(home.catalogue / "kept.db", STEPS, "catalogue", sure=False)
         self._place = place
 
     def list_registries(self) -> list[RegistryState]:
