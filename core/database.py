@@ -1,7 +1,7 @@
 """SQLite for what the dashboard remembers: one connection per thread, write transactions that begin at once.
 
 A deferred transaction that reads and then writes fails at once under WAL and ignores the busy time-out, so every write
-begins IMMEDIATE. No transaction spans a network call. What was committed has reached the disk: a ledger that forgot
+begins IMMEDIATE. No transaction spans a network call. What the ledger committed has reached the disk: one that forgot
 what it sent would send it again.
 """
 
