@@ -320,8 +320,9 @@ def test_what_is_past_its_delete_at_is_deleted_unless_it_was_changed_or_answered
     read_before = find_timed(conn, "endpoint", "short-ep")
     finish(start_set_traffic("local", "short-ep", {endpoints.DEPLOYMENT_NAME: 0}))
     assert read_before is not None
-    assert not write_delete_at(conn, read_before, past)
+    assert not write_delete_at(conn, read_before, datetime(2099, 1, 1, tzinfo=UTC))
     assert endpoints.get_endpoint(conn, "short-ep").traffic == {endpoints.DEPLOYMENT_NAME: 0}, "it stays changed"
+    assert not write_delete_at(conn, read_before, past)
     assert sweep_again(conn, put_off).facts["receipt"]
     assert endpoints.find_endpoint(conn, "short-ep") is None
 
