@@ -335,7 +335,7 @@ def sweep_again(conn: Connection, before: Operation) -> Operation:
         found = find_operation_for("local", before.subject, "expire")
         return found if found and found.id != before.id and found.finished else None
 
-    return wait_until(find)
+    return wait_until(find, every_s=0.5)
 
 
 def test_a_compute_is_made_and_deleted(conn: Connection, runner: Any) -> None:
