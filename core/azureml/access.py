@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from core import home as homes
 from core.azureml import cloud as clouds
 from core.azureml import connection as connections
 from core.azureml.connection import Connection
-from core.azureml.identities import Identity, SignIn
+from core.azureml.identities import AzureCredential, Identity
 from core.azureml.local_process import ensure_local
+from core.azureml.places import kind_of
 from core.azureml.roles import ACTIONS, list_lacking, role_for
 from core.azureml.service_errors import explain, read_answer, read_refusal
 from core.azureml.settings import Settings
-from core.errors import AccessDenied, NotFound, ServiceRefused, TunedeckError
+from core.errors import AccessDenied, BadInput, NotFound, ServiceRefused, TunedeckError
 
 _PERMISSIONS_API, _PROVIDERS_API, _WORKSPACES_API = "2022-04-01", "2021-04-01", "2024-10-01-preview"
 NEEDED = ("Sign-in", "Workspace")  # without these nothing can be done; without another, something cannot
@@ -47,12 +48,12 @@ OnLine = Callable[[AccessLine], None]
 
 
 def check_access(
-    settings: Settings, *, sign_in: SignIn | None = None, on_line: OnLine | None = None
+    settings: Settings, *, credential: AzureCredential | None = None, on_line: OnLine | None = None
 ) -> list[AccessLine]:
     """Prove, step by step, that a workspace can be used; blocks. The local one is started if it does not run.
 
-    `on_line` hears each line as it is known. With `sign_in` the operator signs in, whatever identity the machine has;
-    the workspace is used as before until that has been done.
+    `on_line` hears each line as it is known. With `credential` it is used in place of the machine's identity, from
+    then on where its token can be had.
     """
     if settings.kind == "local":
         try:
@@ -62,10 +63,9 @@ def check_access(
             if on_line:
                 on_line(failed)
             return [failed]
-    if sign_in is None:
+    if credential is None:
         return prove_access(connections.connect(settings), on_line)
-    challenged = getattr(connections.connect(settings).credential, "claims", "")
-    conn = Connection(settings, homes.current(), replace(sign_in, claims=challenged))
+    conn = Connection(settings, homes.current(), credential)
     lines = prove_access(conn, on_line)
     if lines[0].state == "ok":
         connections.keep(conn)
@@ -141,6 +141,9 @@ def _identity_line(conn: Connection, identity: Identity) -> AccessLine:
 
 def _workspace(conn: Connection) -> str:
     facts = conn.facts()
+    kind = kind_of(facts.kind)
+    if kind.advice:
+        raise BadInput(f"'{facts.name}' is a {kind.words[0].lower()}{kind.words[1:]}.", kind.advice)
     return f"'{facts.name}' in {facts.region}." + (f" {facts.machine}." if facts.machine else "")
 
 

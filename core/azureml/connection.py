@@ -21,7 +21,7 @@ from core.azureml import storage
 from core.azureml.client import build_client, checking_job, patience_of
 from core.azureml.cloud import LocalCredential
 from core.azureml.failures import Place
-from core.azureml.identities import AzureCredential, SignIn
+from core.azureml.identities import AzureCredential
 from core.azureml.service_errors import (
     decode_claims,
     explain,
@@ -47,6 +47,7 @@ T = TypeVar("T")
 class WorkspaceFacts:
     """Who, where, on what. `machine` is "2 cores · 24 GB · no GPU" for the local workspace, else "".
 
+    kind: the service's word, "hub" and the like; "" where it does not say.
     tracking_url: where MLflow's REST API of this workspace is, below which "/api/2.0/mlflow/…" stands.
     """
 
@@ -59,6 +60,7 @@ class WorkspaceFacts:
     tracking_url: str
     machine: str
     token_valid_until: datetime | None
+    kind: str = ""
 
 
 class Blobs(NamedTuple):
@@ -87,13 +89,15 @@ class Room:
 class Connection:
     """One workspace and its registry. Whatever builds a client imports the SDK: use it in a reader or an operation."""
 
-    def __init__(self, settings: Settings, home: Home, sign_in: SignIn | None = None) -> None:
+    def __init__(self, settings: Settings, home: Home, credential: AzureCredential | None = None) -> None:
         self.settings = settings
         self.home = home
         self.alias = settings.alias
         self.cloud = clouds.local_cloud(home) if settings.kind == "local" else settings.cloud
         self.credential: LocalCredential | AzureCredential = (
-            LocalCredential(home) if self.cloud.is_local else AzureCredential(self.cloud, settings.tenant_id, sign_in)
+            LocalCredential(home)
+            if self.cloud.is_local
+            else credential or AzureCredential(self.cloud, settings.tenant_id)
         )
         self._blobs_lock = threading.Lock()
         self._workspace: MLClient | None = None
@@ -230,6 +234,7 @@ class Connection:
             tracking_url=_to_tracking_url(found.mlflow_tracking_uri or ""),
             machine=self._machine_words(),
             token_valid_until=clouds.expiry_of(claims),
+            kind=str(found._kind or ""),  # the SDK shows it nowhere else
         )
 
     def tracking_url(self) -> str:
@@ -375,6 +380,11 @@ def keep(conn: Connection) -> None:
     """Let this be the one Connection of its settings: the operator has signed in to it."""
     with _connections_lock:
         _connections[conn.settings, str(conn.home.path)] = conn
+
+
+def challenge_to(settings: Settings) -> str:
+    """Return what a service asked of the identity in use and it could not prove: the claims of the next sign-in."""
+    return str(getattr(connect(settings).credential, "claims", ""))
 
 
 def _to_tracking_url(uri: str) -> str:

@@ -207,6 +207,11 @@ SIGN_IN: tuple[Rule, ...] = (
         "Sign in with the browser again, or with a code where this machine has no browser.",
         code=r"Failed to open a browser|Timed out after waiting|Couldn't start an HTTP server",
     ),
+    _signed_in(
+        "The sign-in failed.",
+        f"To try again, {_BY_CLICK}. The details say what happened.",
+        code=r"Authentication failed:",
+    ),
     _signed_in("The sign-in has expired.", f"To go on, {_BY_CLICK}.", code=r"Interactive authentication is required"),
     _signed_in(
         "This machine's clock is {skew} minutes from Azure's: no sign-in is good at such a time.",

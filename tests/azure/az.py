@@ -1,4 +1,4 @@
-"""What runs as `az`: the two commands that a sign-in needs, answered as the folder's az.json says.
+"""What runs as `az`: the two commands that a sign-in needs, answered as the folder's az.json says. And a browser.
 
 az.json: "state" is signed in or one of REFUSALS; "tenant" and "user" are whom a token is for. Each start adds a
 line to az.starts: its arguments. Only the standard library is imported: a start should cost no more than it must.
@@ -32,8 +32,9 @@ def install(folder: Path, **choices: str) -> Path:
     """Write `az` and `azd` into a folder and return it; it belongs at the front of the PATH."""
     folder.mkdir(parents=True, exist_ok=True)
     repository = Path(__file__).parents[2]
-    start = f'PYTHONPATH="{repository}" exec "{sys.executable}" -S -m tests.azure.az "{folder}" "$@"'
-    _write_program(folder / "az", start)
+    start = f'PYTHONPATH="{repository}" exec "{sys.executable}" -S -m tests.azure.'
+    _write_program(folder / "az", f'{start}az "{folder}" "$@"')
+    _write_program(folder / "browser", f'{start}browser "$@"')
     _write_program(folder / "azd", "echo 'ERROR: not logged in, run `azd auth login` to login' >&2; exit 1")
     choose(folder, **choices)
     return folder

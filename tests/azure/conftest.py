@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from core.azureml.connection import Connection
+from core.home import Home
+from tests.azure.directory import Directory
 from tests.azure.login import TENANT, Login
 from tests.azure.stand_in import StandIn, running_stand_in
 
@@ -19,13 +23,14 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIn]:
 
 
 @pytest.fixture
-def azure(quick: StandIn, monkeypatch: pytest.MonkeyPatch) -> StandIn:
-    """The same, as it was begun: signed in, and nothing refused; this process is the operator's."""
+def azure(quick: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandIn:
+    """The same, as it was begun: signed in, and nothing refused; this process is an operator's, with a new home."""
+    quick = replace(quick, home=Home(tmp_path / "operator").create())
     for name, value in quick.environment.items():
         monkeypatch.setenv(name, value)
     quick.rules.clear()
     quick.az(state="signed in", tenant=TENANT)
-    quick.azure.login = Login()
+    quick.azure.login, quick.azure.directory = Login(), Directory()
     quick.azure.identity_opens_storage = True
     return quick
 

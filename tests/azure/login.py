@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from tests.azure.rules import Answer
 from tests.azure.tokens import encode, make_token
@@ -30,6 +30,7 @@ WRONG_SECRET = (
     "AADSTS7000215: Invalid client secret provided. Ensure the secret being sent in the request is the client secret "
     "value, not the client secret ID."
 )
+DECLINED = {"error": "access_denied", "error_description": "AADSTS65004: User declined to consent to access the app."}
 EXPIRED_LOGIN = "AADSTS700082: The refresh token has expired due to inactivity."
 
 
@@ -48,8 +49,12 @@ class Login:
     """The resource id of the managed identity of the machine, "" for none."""
     claims: str = ""
     """What a request for a token last wanted it to prove: JSON."""
+    in_browser: Literal["finished", "closed", "declined"] = "finished"
+    """What the operator does with the page in the browser."""
     code_scope: str = ""
     """What the device code was asked for: the request for its token does not say that again."""
+    nonce: str = ""
+    """What the browser's page was asked for with: the id token that follows has to say it again."""
 
     def answer(self, host: str, path: str, form: dict[str, str]) -> Answer:
         """Answer a request to the login host. form: of its body or query."""
@@ -64,6 +69,8 @@ class Login:
             return Answer.of(_endpoints(host, tenant))
         if path.endswith("/devicecode"):
             return self._give_code(form.get("scope", ""))
+        if path.endswith("/authorize"):
+            return self._page(form)
         return self._give_token(tenant, form) if path.endswith("/token") else Answer(404)
 
     def give_machine_token(self, resource: str) -> Answer:
@@ -89,6 +96,17 @@ class Login:
             }
         )
 
+    def _page(self, asked: dict[str, str]) -> Answer:
+        """Answer with the page that a browser is sent to, once the operator is through: it posts a code, or why not."""
+        self.code_scope, self.nonce = asked["scope"], asked["nonce"]
+        sent = {"code": "an-authorization-code"} if self.in_browser == "finished" else DECLINED
+        if self.in_browser == "closed":
+            return Answer(200, b"<p>Pick an account</p>", {"Content-Type": "text/html"})
+        fields = {**sent, "state": asked["state"], "client_info": encode({"uid": "ada", "utid": TENANT})}
+        inputs = "".join(f'<input type="hidden" name="{name}" value="{value}">' for name, value in fields.items())
+        page = f'<form method="POST" action="{asked["redirect_uri"]}">{inputs}</form>'
+        return Answer(200, page.encode(), {"Content-Type": "text/html"})
+
     def _give_token(self, tenant: str, form: dict[str, str]) -> Answer:
         grant = form.get("grant_type", "")
         self.claims = form.get("claims") or self.claims
@@ -111,7 +129,9 @@ class Login:
         if grant != "client_credentials":
             given |= {
                 "refresh_token": "a-refresh-token",
-                "id_token": make_token(form.get("client_id", ""), home, preferred_username=self.user, sub="ada"),
+                "id_token": make_token(
+                    form.get("client_id", ""), home, preferred_username=self.user, sub="ada", nonce=self.nonce
+                ),
                 "client_info": encode({"uid": "ada", "utid": home}),
             }
         return Answer.of(given)

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from tests.azure import registries
 from tests.azure.behind import Behind, find_token_fault
-from tests.azure.directory import find_answer
+from tests.azure.directory import Directory
 from tests.azure.login import Login
 from tests.azure.prices import answer_prices
 from tests.azure.rules import HANG_UP, Answer, Asked, Rules
@@ -34,6 +34,7 @@ class Azure:
     behind: Behind
     login: Login = field(default_factory=Login)
     rules: Rules = field(default_factory=Rules)
+    directory: Directory = field(default_factory=Directory)
     identity_opens_storage: bool = True
     """Whether the signed-in identity has a role on the storage account."""
 
@@ -53,7 +54,8 @@ class Azure:
             return Answer(403, _NO_ROLE.encode(), code)
         if not self._is_open(site, host, parts.path) and (fault := find_token_fault(site, authorization)):
             return fault
-        if host == site.management and (known := find_answer(site, parts.path)):
+        skip = int(dict(parse_qsl(parts.query)).get("skip", 0))
+        if host == site.management and (known := self.directory.find_answer(site, parts.path, skip)):
             return known
         if method == "GET" and (told := registries.find_answer(site, host, target)):
             return told

@@ -8,9 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import requests
 
+from core.azureml.addresses import AZURE
+from core.azureml.identities import AzureCredential, SignIn
 from core.azureml.settings import Settings, make_settings
 from core.home import Home
 from tests.azure import az
@@ -55,12 +58,17 @@ class StandIn:
             "REQUESTS_CA_BUNDLE": str(self.authority),
             "SSL_CERT_FILE": str(self.authority),
             "AZURE_POD_IDENTITY_AUTHORITY_HOST": self.proxy.url,
+            "BROWSER": "browser %s &",  # found anew by each: Python remembers the line for the life of a process
             "TUNEDECK_HOME": str(self.home.path),
         }
 
     def settings(self) -> Settings:
         """Return the workspace as the operator would fill it in."""
         return make_settings(SUBSCRIPTION, GROUP, WORKSPACE, TENANT)
+
+    def by_click(self, method: Literal["browser", "device_code"] = "device_code", **options: Any) -> AzureCredential:
+        """Return a credential of an operator who signs in by click. options: of SignIn, and the `tenant`."""
+        return AzureCredential(AZURE, options.pop("tenant", TENANT), SignIn(method, **options))
 
     def az(self, **choices: str) -> None:
         """Change what `az` says: see tests/azure/az.py."""

@@ -15,9 +15,8 @@ import requests
 
 from core import errors
 from core.azureml.access import check_access
-from core.azureml.connection import Connection, connect
+from core.azureml.connection import Connection, challenge_to, connect
 from core.azureml.failures import Place, Rule
-from core.azureml.identities import SignIn
 from core.azureml.service_errors import find_rule, read_answer, read_refusal
 from core.azureml.service_rules import RULES
 from core.azureml.settings import local_settings
@@ -72,7 +71,7 @@ def test_a_mistyped_tenant_is_named(azure: StandIn, client: None, monkeypatch: p
     assert refusal(conn).message == NO_TENANT
     for tenant in ("no tenant!", TENANT[:-1] + "1"):
         mistyped = replace(azure.settings(), tenant_id=tenant)
-        assert refusal(Connection(mistyped, azure.home, SignIn("device_code"))).message == NO_TENANT
+        assert refusal(Connection(mistyped, azure.home, azure.by_click(tenant=tenant))).message == NO_TENANT
 
 
 def test_a_tenant_that_az_does_not_find_is_named(azure: StandIn, conn: Connection) -> None:
@@ -84,14 +83,14 @@ def test_a_tenant_that_az_does_not_find_is_named(azure: StandIn, conn: Connectio
 def test_a_code_that_nobody_enters_runs_out(azure: StandIn) -> None:
     """About 2 s: so long the code is good."""
     azure.login.code_life_s = 1
-    conn = Connection(azure.settings(), azure.home, SignIn("device_code", timeout_s=1))
+    conn = Connection(azure.settings(), azure.home, azure.by_click(timeout_s=1))
     assert refusal(conn).message == "The code ran out before it was entered."
 
 
 @provokes(EXPIRED, "To go on, sign in")
 def test_a_sign_in_by_code_that_ended_asks_for_another_click(azure: StandIn) -> None:
     azure.login.code_was_entered, azure.login.token_life_s = True, 0
-    conn = Connection(azure.settings(), azure.home, SignIn("device_code"))
+    conn = Connection(azure.settings(), azure.home, azure.by_click())
     conn.credential.get_token(conn.cloud.scope)
     for said in ("AADSTS70043: The refresh token has expired.", "The grant is no longer good."):
         azure.login.refusal = said
@@ -216,11 +215,21 @@ def test_a_machine_without_an_identity_is_named(azure: StandIn, conn: Connection
 
 
 @provokes("The sign-in was not finished in the browser.")
-def test_a_machine_without_a_browser_is_named(azure: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("webbrowser.open", lambda *_, **__: False)
-    monkeypatch.setenv("PATH", str(azure.programs))
-    conn = Connection(azure.settings(), azure.home, SignIn("browser", timeout_s=1))
-    assert refusal(conn).message == "The sign-in was not finished in the browser."
+def test_a_machine_without_a_browser_is_told_of_the_code(
+    azure: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    error = refusal(Connection(azure.settings(), azure.home, azure.by_click("browser")))
+    assert error.message == "The sign-in was not finished in the browser."
+    assert "with a code" in error.hint
+    assert "Failed to open a browser" in error.detail
+
+
+@provokes("The sign-in failed.")
+def test_a_sign_in_by_click_that_fails_is_no_missing_identity(azure: StandIn) -> None:
+    azure.rules.add("POST .*/oauth2/v2.0/token", 400, body="{", times=9)
+    error = refusal(Connection(azure.settings(), azure.home, azure.by_click("browser")))
+    assert error.message == "The sign-in failed."
 
 
 @provokes("{Service} could not {doing} {what}: {message}")
@@ -248,7 +257,7 @@ def test_a_write_that_asks_for_a_second_factor_is_named_and_the_next_sign_in_bri
     assert error.message == "You may read here; to create compute 'gpu-1' Azure asks for a second factor (MFA)."
     assert "az login --claims-challenge eyJ" in error.hint
     azure.login.code_was_entered = True
-    check_access(settings, sign_in=SignIn("device_code"))
+    check_access(settings, credential=azure.by_click(claims=challenge_to(settings)))
     assert "acrs" in azure.login.claims
     azure.rules.add(asked, 401, headers=REVOKED)
     azure.login.refusal = "AADSTS50173: The provided grant has expired due to it being revoked."
@@ -257,7 +266,7 @@ def test_a_write_that_asks_for_a_second_factor_is_named_and_the_next_sign_in_bri
 
 def test_a_second_factor_that_the_identity_can_prove_is_brought_without_a_question(azure: StandIn) -> None:
     azure.login.code_was_entered = True
-    conn = Connection(azure.settings(), azure.home, SignIn("device_code"))
+    conn = Connection(azure.settings(), azure.home, azure.by_click())
     azure.rules.add("GET .*/subscriptions", 401, headers=MFA)
     assert conn.http("GET", "/subscriptions").json()["value"]
     assert "acrs" in azure.login.claims

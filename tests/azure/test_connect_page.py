@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+from urllib.parse import urlsplit
+
 from streamlit.testing.v1 import AppTest
 
 from core.azureml.connection import Connection
-from core.azureml.settings import list_settings
+from core.azureml.settings import find_settings, list_settings
 from core.azureml.tags import parse_policy_tags
 from core.catalog.registries import list_named
-from tests.azure.login import CODE
+from tests.azure.behind import SUBSCRIPTION
+from tests.azure.login import CODE, TENANT
+from tests.azure.sites import SITES
 from tests.azure.stand_in import StandIn
 from tests.pages.apps import buttons, open_app, run_until, texts
 
@@ -29,6 +34,50 @@ def checked(azure: StandIn) -> AppTest:
 
 def lines(app: AppTest) -> str:
     return " ".join(expander.label for expander in app.expander).replace("\\", "")
+
+
+def found(app: AppTest) -> Any:
+    """Return the list of workspaces."""
+    return app.selectbox(key="azure-listed")
+
+
+def test_a_workspace_is_chosen_from_a_list_and_checked_as_who_listed_it(azure: StandIn) -> None:
+    app = open_app("connect", at="local", where="Azure")
+    azure.login.user = "grace@contoso.com"
+    buttons(app)["Sign in with the browser"].click()
+    app.run()
+    run_until(app, lambda app: "Your workspaces (3)" in [each.label for each in app.selectbox])
+    assert "grace@contoso.com by the browser" in texts(app)
+    assert found(app).options == [
+        "ai-project · Project of a hub · rg-ml · eastus · ML development",
+        "ml-dev · rg-ml · eastus · ML development",
+        "ml-prod · rg-ml · eastus · Production",
+    ]
+    assert "3 resources cannot run this pipeline, and why" in lines(app)
+    found(app).select(found(app).options[1]).run()
+    run_until(app, lambda app: "Use this workspace" in buttons(app))
+    assert "grace@contoso.com by the browser" in lines(app) + texts(app)
+    saved = find_settings("ml-dev")
+    assert saved is not None
+    assert (saved.subscription_id, saved.tenant_id) == (SUBSCRIPTION, TENANT)
+
+
+def test_a_cloud_of_ones_own_is_read_before_anybody_signs_in_there(azure: StandIn) -> None:
+    app = open_app("connect", at="local", where="Azure")
+    app.selectbox(key="azure-cloud").select("Another, by the address of its metadata").run()
+    assert buttons(app)["Sign in with the browser"].disabled
+    app.text_input(key="azure-metadata").set_value(f"https://{SITES[-1].management}").run()
+    buttons(app)["Read its addresses"].click()
+    app.run()
+    run_until(app, lambda app: "Signs in at https://login.contoso.example" in texts(app))
+    before = len(azure.rules)
+    buttons(app)["Find my workspaces"].click()
+    app.run()
+    run_until(app, lambda app: "Your workspaces (3)" in [each.label for each in app.selectbox])
+    found(app).select(found(app).options[1]).run()
+    run_until(app, lambda app: "Use this workspace" in buttons(app))
+    asked = {urlsplit(each.url).netloc.partition(".")[2] for each in azure.rules.asked(since=before)}
+    assert {host.removeprefix("api.ml.azure.").removeprefix("blob.core.") for host in asked} == {"contoso.example"}
 
 
 def test_a_code_is_shown_with_its_link_and_signs_in_while_az_works_too(azure: StandIn) -> None:

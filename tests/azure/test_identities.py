@@ -9,7 +9,7 @@ from azure.core.exceptions import ClientAuthenticationError
 
 from core.azureml import access, connection
 from core.azureml.addresses import AZURE
-from core.azureml.identities import AzureCredential, DeviceCode, SignIn, ask_machine, choose
+from core.azureml.identities import AzureCredential, DeviceCode, ask_machine, choose
 from core.azureml.sign_in_rules import refuses_device_code
 from core.errors import SignInFailed
 from tests.azure.login import CLIENT_SECRET, TENANT
@@ -113,7 +113,7 @@ def test_a_code_signs_in_by_click_while_az_works_too(azure: StandIn) -> None:
         assert connection.connect(settings).credential.source != "a device code", "until then all is as it was"
         azure.login.code_was_entered = True
 
-    lines = access.check_access(settings, sign_in=SignIn("device_code", enter))
+    lines = access.check_access(settings, credential=azure.by_click(on_code=enter))
     assert [code.code for code in codes] == ["H7KQP2XV"]
     assert "grace@contoso.com by a device code" in lines[0].detail
     assert azure.az_starts() == starts
@@ -124,7 +124,7 @@ def test_a_sign_in_that_failed_leaves_the_identity_in_use(azure: StandIn) -> Non
     settings = azure.settings()
     before = connection.connect(settings)
     azure.login.refusal = BLOCKED
-    lines = access.check_access(settings, sign_in=SignIn("device_code"))
+    lines = access.check_access(settings, credential=azure.by_click())
     assert lines[0].state == "failed"
     assert refuses_device_code(lines[0].service)
     assert connection.connect(settings) is before
@@ -133,7 +133,7 @@ def test_a_sign_in_that_failed_leaves_the_identity_in_use(azure: StandIn) -> Non
 def test_a_sign_in_that_ends_opens_no_window_by_itself(azure: StandIn) -> None:
     azure.login.code_was_entered, azure.login.token_life_s = True, 0
     codes: list[DeviceCode] = []
-    conn = connection.Connection(azure.settings(), azure.home, SignIn("device_code", codes.append))
+    conn = connection.Connection(azure.settings(), azure.home, azure.by_click(on_code=codes.append))
     conn.credential.get_token(SCOPE)
     azure.login.refusal = "AADSTS700082: The refresh token has expired due to inactivity."
     conn.credential.forget()

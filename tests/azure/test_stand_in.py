@@ -11,10 +11,10 @@ import requests
 
 from core.azureml.access import AccessLine, prove_access
 from core.azureml.connection import Connection
-from core.azureml.identities import SOURCES, DeviceCode, SignIn
+from core.azureml.identities import SOURCES, DeviceCode
 from core.catalog import compute
 from core.errors import Throttled, TunedeckError
-from tests.azure.behind import SUBSCRIPTION, WORKSPACE_PATH
+from tests.azure.behind import WORKSPACE_PATH
 from tests.azure.login import CLIENT_SECRET, EXPIRED_LOGIN, OTHER_TENANT, TENANT
 from tests.azure.prices import PER_HOUR
 from tests.azure.sites import PUBLIC, SITES, Site
@@ -85,7 +85,7 @@ def test_a_device_code_signs_in_once_it_was_entered(azure: StandIn) -> None:
         shown.append(code)
         azure.login.code_was_entered = True
 
-    conn = Connection(azure.settings(), azure.home, SignIn("device_code", enter))
+    conn = Connection(azure.settings(), azure.home, azure.by_click(on_code=enter))
     assert conn.facts().user == "ada@contoso.com"
     assert [(code.code, code.url) for code in shown] == [("H7KQP2XV", "https://microsoft.com/devicelogin")]
 
@@ -93,7 +93,7 @@ def test_a_device_code_signs_in_once_it_was_entered(azure: StandIn) -> None:
 def test_a_device_code_may_be_refused_by_a_companys_policy(azure: StandIn) -> None:
     azure.az(state="signed out")
     azure.login.refusal = BLOCKED
-    failed = first_failure(Connection(azure.settings(), azure.home, SignIn("device_code")))
+    failed = first_failure(Connection(azure.settings(), azure.home, azure.by_click()))
     assert failed.title == "Sign-in"
     assert BLOCKED in failed.service
 
@@ -148,11 +148,11 @@ def test_the_clouds_and_the_subscriptions_of_who_asks_are_listed(azure: StandIn,
     found = {cloud["name"]: (cloud["resourceManager"], cloud["authentication"]["loginEndpoint"]) for cloud in clouds}
     assert found == {site.name: (f"https://{site.management}/", f"https://{site.login}/") for site in SITES[:3]}
     subscriptions = conn.http("GET", "/subscriptions", params={"api-version": "2022-12-01"}).json()["value"]
-    assert [(each["subscriptionId"], each["tenantId"]) for each in subscriptions] == [(SUBSCRIPTION, TENANT)]
+    assert [each["subscriptionId"] for each in subscriptions] == [*azure.azure.directory.names]
     assert len(conn.http("GET", "/tenants", params={"api-version": "2022-12-01"}).json()["value"]) == 2
     group = WORKSPACE_PATH.split("/resourceGroups/")[0]
     listed = conn.http("GET", f"{group}/providers/Microsoft.MachineLearningServices/workspaces").json()["value"]
-    assert [each["id"] for each in listed] == [WORKSPACE_PATH]
+    assert listed[0]["id"] == WORKSPACE_PATH
 
 
 def test_files_go_to_the_storage_account_by_identity_and_else_by_its_key(azure: StandIn) -> None:

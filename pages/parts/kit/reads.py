@@ -39,9 +39,9 @@ _works: dict[tuple[str, str], _Work] = {}
 class _Work:
     """One piece of background work and its outcome."""
 
-    def __init__(self, fn: Callable[[], Any]) -> None:
+    def __init__(self, fn: Callable[[], Any], pool: ThreadPoolExecutor) -> None:
         self._ended_at: datetime | None = None
-        self._future: Future[Any] = _pool.submit(self._run, fn)  # not kept: it may hold much
+        self._future: Future[Any] = pool.submit(self._run, fn)  # not kept: it may hold much
 
     def _run(self, fn: Callable[[], Any]) -> Any:
         try:
@@ -176,13 +176,13 @@ def work(name: str, key: str, fn: Callable[[], T], *, alone: bool = False) -> Sn
     return watch(f"{name}:{key}", lambda: run_once(name, key, fn))
 
 
-def run_once(name: str, key: str, fn: Callable[[], T]) -> Snapshot[T]:
-    """As `work`, without drawing the page again when it ends."""
+def run_once(name: str, key: str, fn: Callable[[], T], *, apart: bool = False) -> Snapshot[T]:
+    """As `work`, without drawing the page again when it ends. apart: for what waits for a person, in its own thread."""
     with _lock:
         if (name, key) not in _works:
             while len(_works) >= _KEPT_WORKS:
                 _works.pop(next(iter(_works)))
-            _works[name, key] = _Work(fn)
+            _works[name, key] = _Work(fn, ThreadPoolExecutor(1, f"pages-{name}") if apart else _pool)
         return _works[name, key].snapshot()
 
 

@@ -6,7 +6,9 @@ import streamlit as st
 
 from core.azureml import connection as connections
 from core.azureml.access import NEEDED, AccessLine
+from core.azureml.addresses import AZURE, Cloud
 from core.azureml.connection import Connection
+from core.azureml.places import Listed
 from core.azureml.settings import (
     LOCAL,
     Settings,
@@ -25,10 +27,12 @@ from pages.parts.kit.live import live
 from pages.parts.kit.notices import draw_error, draw_warning, ready
 from pages.parts.kit.state import ui, url_id
 from pages.parts.kit.steps import draw_steps
-from pages.parts.setup import access, choices
+from pages.parts.setup import access, accounts, choices
+from pages.parts.setup.account import draw_account
 from pages.parts.setup.workspace_choices import draw_workspace_choices
 
 _UUID = r"^\s*[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\s*$"
+_FIELDS = ("subscription", "group", "workspace", "tenant", "cloud")
 
 
 def draw_local() -> None:
@@ -45,43 +49,54 @@ def draw_local() -> None:
 
 
 def draw_azure() -> None:
-    """Draw the form, and the proof of access once it was asked for."""
+    """Draw who acts, the form, and the proof of access once it was asked for."""
     known = find_settings(url_id("ws") or "")
     checked = ui().notes.get("checked") or (known.alias if known else None)
     check = access.find(checked) if checked else None
-    if check and _is_busy(check):
-        live(lambda: _draw_code(check), key="code", run_every=0.7)
-    with st.form("azure", border=True):
-        st.header("Your Azure workspace")
+    _fill_in(known)
+    cloud, tenant, has_list = draw_account(check.settings if check else known, _pick)
+    off = "" if cloud else "Read the cloud's addresses first."
+    with st.expander("The workspace by its ids", expanded=not has_list), st.form("azure", border=False):
         st.text_input(
             "Subscription id",
-            value=known.subscription_id if known else "",
             key="azure-subscription",
             validate=(_UUID, "Use the 36 characters of the subscription's id."),
         )
-        st.text_input("Resource group", value=known.resource_group if known else "", key="azure-group")
-        st.text_input("Workspace", value=known.workspace_name if known else "", key="azure-workspace")
-        st.text_input("Tenant id, where you use several", value=(known and known.tenant_id) or "", key="azure-tenant")
-        action(
-            "Check access",
-            _check_form,
-            key="check-access",
-            type="primary",
-            icon="key",
-            in_form=True,
-        )
+        left, right = st.columns(2)
+        left.text_input("Resource group", key="azure-group")
+        right.text_input("Workspace", key="azure-workspace")
+        key = "check-access"
+        action("Check access", _check_form, cloud, tenant, key=key, type="primary", icon="key", off=off, in_form=True)
     with st.expander("Upload config.json instead"):
         uploaded = st.file_uploader("The workspace's config.json", type="json", max_upload_size=1)
-        off = "" if uploaded else "Choose the file first."
-        action("Check access with this file", _check_file, uploaded, key="check-file", icon="upload_file", off=off)
+        off = off or ("" if uploaded else "Choose the file first.")
+        label, given = "Check access with this file", (uploaded, cloud, tenant)
+        action(label, _check_file, *given, key="check-file", icon="upload_file", off=off)
     if check:
         st.header("Access")
         done = reads.find_work("access", check.settings.alias)
         live(lambda: _draw_check(check), key="access", run_every=0.7 if done and done.loading else None)
         if done and done.error:
             draw_error(done.error, key="access")
-        if done and done.has_value:
-            _draw_outcome(check, bool(done.value))
+        if done and done.has_value and done.value:
+            _draw_outcome(check)
+
+
+def _fill_in(known: Settings | None) -> None:
+    """Fill in the form for the workspace of the link, once for each."""
+    if known and ui().view.get("filled in") != known.alias:
+        ui().view["filled in"] = known.alias
+        ids = (known.subscription_id, known.resource_group, known.workspace_name)
+        for name, value in zip(_FIELDS, (*ids, known.tenant_id or "", known.cloud.name), strict=True):
+            st.session_state[f"azure-{name}"] = value
+
+
+def _pick(listed: Listed, cloud: Cloud, tenant: str) -> None:
+    """Fill in the form with a workspace of the list, and check it."""
+    ids = (listed.subscription.id, listed.resource_group, listed.name)
+    for name, value in zip(_FIELDS, ids, strict=False):
+        st.session_state[f"azure-{name}"] = value
+    _check_form(cloud, tenant)
 
 
 def draw_known() -> None:
@@ -91,7 +106,8 @@ def draw_known() -> None:
         return
     st.header("Used before")
     for settings in others:
-        title = f"Azure · {settings.workspace_name} in {settings.resource_group}"
+        cloud = "" if settings.cloud == AZURE else f" ({settings.cloud.title})"
+        title = f"Azure · {settings.workspace_name} in {settings.resource_group}{cloud}"
         link("connect", ws=settings.alias).draw(words.plain(title), icon="cloud")
 
 
@@ -130,27 +146,24 @@ def _draw_facts(facts: connections.WorkspaceFacts) -> None:
     draw_steps(((f"{title}: {value}", "ok", "", None) for title, value in lines), key="facts")
 
 
-def _check_form() -> None:
-    state = st.session_state
-    _check(
-        make_settings(
-            state["azure-subscription"].strip(),
-            state["azure-group"].strip(),
-            state["azure-workspace"].strip(),
-            state["azure-tenant"].strip() or None,
-        )
-    )
+def _check_form(cloud: Cloud, tenant: str) -> None:
+    subscription, group, workspace = (str(st.session_state[f"azure-{name}"]) for name in _FIELDS[:3])
+    account = accounts.find(cloud, tenant)
+    seen_in = account.listing.tenant if account else ""
+    _check(make_settings(subscription, group, workspace, tenant or seen_in, cloud), tenant)
 
 
-def _check_file(uploaded: object) -> None:
+def _check_file(uploaded: object, cloud: Cloud, tenant: str) -> None:
     if uploaded is None:
         raise BadInput("No file was chosen.", "Choose the workspace's config.json.")
-    _check(parse_config_json(uploaded.getvalue()))  # type: ignore[attr-defined]
+    _check(parse_config_json(uploaded.getvalue(), cloud), tenant)  # type: ignore[attr-defined]
 
 
-def _check(settings: Settings, method: str = "") -> None:
+def _check(settings: Settings, tenant: str) -> None:
+    """Check access as whoever signed in above, else as whom this machine has."""
     ui().notes["checked"] = settings.alias
-    access.start(settings, method)
+    account = accounts.find(settings.cloud, tenant)
+    access.start(settings, account.credential if account and account.signed_in else None)
 
 
 def _draw_check(check: access.AccessCheck) -> object:
@@ -169,16 +182,6 @@ def _draw_check(check: access.AccessCheck) -> object:
     return busy
 
 
-def _draw_code(check: access.AccessCheck) -> object:
-    """Draw the code above all else: it is typed elsewhere while it stands here."""
-    if check.code and _is_busy(check) and not check.lines:
-        st.text(f"Type this code on the page that opens. It ends {words.moment(check.code.expires_at)}.")
-        with st.container(horizontal=True, vertical_alignment="center"):
-            st.code(check.code.code, language=None, width=220)
-            st.link_button("Open the sign-in page", check.code.url, icon=":material/open_in_new:")
-    return None
-
-
 def _is_busy(check: access.AccessCheck) -> bool:
     done = reads.find_work("access", check.settings.alias)
     return done is not None and done.loading
@@ -192,30 +195,17 @@ def _words_of(line: AccessLine) -> tuple[str, str, str]:
     return line.title, state, "\n".join(text for text in (line.detail, line.hint) if text)
 
 
-def _draw_outcome(check: access.AccessCheck, allowed: bool) -> None:
+def _draw_outcome(check: access.AccessCheck) -> None:
     settings = check.settings
-    if allowed:
-        if find_settings(settings.alias) != settings:
-            save_settings(settings)
-        facts = reads.read(Connection.facts, max_age_s=60.0, alias=settings.alias)
-        if facts.value is not None:
-            st.caption(words.plain(f"{facts.value.region} · tenant {facts.value.tenant}"))
-        if lacking := [line.title.lower() for line in check.lines if line.state == "failed"]:
-            draw_warning(f"You can use this workspace, but not for everything: {', '.join(lacking)}.", key="lacking")
-        _draw_use(settings.alias, "Use this workspace")
-        draw_workspace_choices(settings.alias)
-    off = "Your company's policy refuses device codes (AADSTS53003, 53000 or 50005). Sign in with the browser."
-    with st.container(horizontal=True):
-        action("Sign in with the browser", _check, settings, "browser", key="sign-in-browser", icon="login")
-        action(
-            "Sign in with a code",
-            _check,
-            settings,
-            "device_code",
-            key="sign-in-code",
-            icon="pin",
-            off=off if check.code_refused else "",
-        )
+    if find_settings(settings.alias) != settings:
+        save_settings(settings)
+    facts = reads.read(Connection.facts, max_age_s=60.0, alias=settings.alias)
+    if facts.value is not None:
+        st.caption(words.plain(f"{facts.value.region} · tenant {facts.value.tenant}"))
+    if lacking := [line.title.lower() for line in check.lines if line.state == "failed"]:
+        draw_warning(f"You can use this workspace, but not for everything: {', '.join(lacking)}.", key="lacking")
+    _draw_use(settings.alias, "Use this workspace")
+    draw_workspace_choices(settings.alias)
 
 
 def _title(alias: str) -> str:
