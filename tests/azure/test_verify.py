@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from core.azureml import roles
 from core.azureml.connection import Connection
 from core.azureml.settings import save_settings
 from core.runs import jobs
@@ -101,6 +102,15 @@ def test_a_workspace_that_is_not_on_azure_is_refused(azure: StandIn, capsys: pyt
         verify.main(["--at", "local"])
     assert ended.value.code == 2
     assert "is not a workspace on Azure" in capsys.readouterr().err
+
+
+def test_the_docs_name_the_actions_and_roles_that_connect_asks_for() -> None:
+    page = (verify.DOCS / "azure.md").read_text()
+    for doing, actions in roles.ACTIONS.items():
+        smallest = dict.fromkeys(
+            roles.role_for(f"Microsoft.MachineLearningServices/workspaces/{each}") for each in actions
+        )
+        assert f"| {doing} | {', '.join(f'`{each}`' for each in actions)} | {'; '.join(smallest)} |" in page
 
 
 @pytest.mark.parametrize(
