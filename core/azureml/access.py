@@ -165,7 +165,7 @@ def _storage(conn: Connection) -> str:
 
 def _prove_surroundings(conn: Connection) -> Iterator[AccessLine]:
     """Tell what Azure alone has: networks, providers and roles. What a role may not read there keeps from nothing."""
-    for title, look in (("Network", _network), ("Resource providers", _providers), ("Roles", _roles)):
+    for title, look in (("Network", _network), ("Resource providers", _providers), ("Roles", prove_roles)):
         try:
             yield from look(conn)
         except (AccessDenied, NotFound, ServiceRefused) as error:
@@ -207,7 +207,7 @@ def _providers(conn: Connection) -> list[AccessLine]:
     return [AccessLine("Resource providers", "failed", f"Not registered: {', '.join(lacking)}.", error.hint)]
 
 
-def _roles(conn: Connection) -> list[AccessLine]:
+def prove_roles(conn: Connection) -> list[AccessLine]:
     """Ask Azure which actions the signed-in identity may take on this workspace."""
     path = f"{conn.workspace_path}/providers/Microsoft.Authorization/permissions"
     permissions = _get(conn, path, _PERMISSIONS_API, "your roles").get("value", [])

@@ -116,6 +116,27 @@ def estimate_card(shape: ModelShape, values: Mapping[str, Value], longest: int) 
     return int(_LOGITS + _add_up(shape, values, size, shape.layers * _keep_of_layer(shape, tokens, size)))
 
 
+def estimate_gpu(parameters: int, values: Mapping[str, Value], longest: int, cards: int) -> int:
+    """Return the bytes on each of `cards` GPUs that training a model takes of which only the size is known.
+
+    Its shape is that of a usual decoder: 12 numbers for each layer and square of the width, a layer for each 128 of
+    width. ZeRO's stages 2 and 3 (DeepSpeed) share out optimiser and weights; what is offloaded is not taken off.
+    """
+    width = (parameters * 128 / 12) ** (1 / 3)
+    hidden, layers = int(width), max(1, int(width / 128))
+    shape = ModelShape(parameters, 0, 0, hidden, 7 * hidden // 2, layers, layers, layers, 128)
+    size = 2 if str(values.get("precision")) == "16" else 4
+    is_lora, stage = values.get("apply_lora") == "true", 0
+    if values.get("apply_deepspeed") == "true":
+        stage = int(values.get("deepspeed_stage") or 2)
+    learning = whole(values, "lora_r") * shape.adapted if is_lora else parameters
+    optimiser = 0 if values.get("optim") == "adafactor" else 8
+    states = learning * (size + (4 if size == 2 else 0) + optimiser) / (cards if stage >= 2 else 1)
+    weights = size * (parameters + learning * is_lora) / (cards if stage >= 3 else 1)
+    tokens = whole(values, "per_device_train_batch_size") * longest
+    return int(_LOGITS + weights + states + layers * _keep_of_layer(shape, tokens, size))
+
+
 def _keep_of_layer(shape: ModelShape, tokens: int, size: int) -> float:
     return tokens * (_OF_A_TOKEN[0] * shape.hidden + _OF_A_TOKEN[1] * shape.inner) * size
 

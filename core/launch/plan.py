@@ -53,9 +53,32 @@ _UNITS = (("d", 86400.0, 172800.0), ("h", 3600.0, 5400.0), ("min", 60.0, -1.0))
 LONG_S = 2 * 3600.0
 
 
+def range_words(low_s: float, high_s: float) -> str:
+    """Return "2 to 3 min", "40 to 50 min", "about 3 h", "1 to 2 d"."""
+    unit, size = next((unit, size) for unit, size, least in _UNITS if high_s > least)
+    low, high = max(1, int(low_s / size)), max(1, -int(-high_s // size))
+    return f"about {low} {unit}" if low == high else f"{low} to {high} {unit}"
+
+
+@dataclass(frozen=True)
+class EstimateLine:
+    """One part of an estimate that bills: seconds of so many nodes, and what they cost."""
+
+    title: str
+    low_s: float
+    high_s: float
+    cost: CostRange
+    nodes: int = 1
+
+    @property
+    def time_words(self) -> str:
+        """Return "2 to 10 min", "2 to 10 min × 4 nodes"."""
+        return range_words(self.low_s, self.high_s) + (f" × {self.nodes} nodes" if self.nodes > 1 else "")
+
+
 @dataclass(frozen=True)
 class Estimate:
-    """A range of time and cost and what it stands on."""
+    """A range of time and cost and what it stands on. The time is that from the first step to the last."""
 
     low_s: float
     high_s: float
@@ -63,13 +86,15 @@ class Estimate:
     basis: str = ""
     record: str = ""
     """How good earlier estimates were, a sentence; "" where none is known."""
+    lines: tuple[EstimateLine, ...] = ()
+    """What the cost is made of, where it bills: beside the time also what the nodes take to start and idle after it."""
+    peak: float | None = None
+    """Tokens per second at the whole speed of the GPUs, None where they or the model's size are not known."""
 
     @property
     def time_words(self) -> str:
         """ "2 to 3 min", "40 to 50 min", "2 to 3 h", "1 to 2 d"."""
-        unit, size = next((unit, size) for unit, size, least in _UNITS if self.high_s > least)
-        low, high = max(1, int(self.low_s / size)), max(1, -int(-self.high_s // size))
-        return f"about {low} {unit}" if low == high else f"{low} to {high} {unit}"
+        return range_words(self.low_s, self.high_s)
 
     @property
     def is_long(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from core.azureml.access import prove_roles
 from core.azureml.connection import Connection, Room
 from core.azureml.settings import Settings
 from core.catalog.base_models import BaseModel, get_base_model
@@ -15,13 +16,22 @@ from core.errors import AccessDenied, BadInput, NotFound, TunedeckError
 from core.launch.drafts import Draft
 from core.launch.estimate import estimate, measure_work
 from core.launch.export import write_script
+from core.launch.gpus import find_power
 from core.launch.pipeline import get_component
 from core.launch.plan import Check, CheckState, Estimate, LaunchPlan
 from core.launch.rows import deal_rows
-from core.launch.settings_checks import check_length, check_memory, check_rows, check_settings, check_weights
+from core.launch.settings_checks import (
+    check_gpu_memory,
+    check_length,
+    check_memory,
+    check_rows,
+    check_settings,
+    check_weights,
+)
 from core.recipe import Recipe, build_recipe, display_name, total_batch_size, total_steps
 
 OK, OPEN, WARNING, FAILED = CheckState
+_ROLES_KEPT_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -36,6 +46,8 @@ class LaunchFacts:
     dataset: ChatDataset
     verdict: Verdict
     access: Check
+    role: Check | None
+    """Whether the operator's role lets runs be started, None where nobody says."""
     inputs: tuple[str, ...] | None
     """The component's, None where it may not be read."""
     size: Size | None
@@ -75,6 +87,7 @@ def read_facts(conn: Connection, model: str, model_version: str, compute: str, d
         dataset=count_tokens_with(data, folder),
         verdict=check_compute(node, base, sizes),
         access=access,
+        role=_check_role(conn),
         inputs=inputs,
         size=size,
         quota=quota,
@@ -95,9 +108,11 @@ def make_plan(facts: LaunchFacts, draft: Draft) -> LaunchPlan:
     steps = total_steps(counted, len(rows.train), gpus)
     per_epoch = total_steps({**counted, "max_steps": -1, "num_train_epochs": 1}, len(rows.train), gpus)
     work = measure_work(recipe, rows, steps, per_epoch)
-    told = estimate(facts.settings.alias, model.name, compute, recipe, work, is_tested=rows.is_tested)
+    power = None if facts.here else find_power(model, facts.size, nodes)
+    told = estimate(facts.settings.alias, model.name, compute, recipe, work, is_tested=rows.is_tested, power=power)
     checks = [
         facts.access,
+        facts.role,
         check_model(model, draft),
         check_licence(model, facts.settings.cloud.studio),
         _check_compute(facts.verdict),
@@ -105,6 +120,7 @@ def make_plan(facts: LaunchFacts, draft: Draft) -> LaunchPlan:
         _check_quota(facts, nodes),
         _check_disk(facts.room, estimate_bytes(model, recipe)),
         check_memory(facts.shape, facts.room, recipe, rows, gpus=gpus),
+        check_gpu_memory(power, recipe, rows) if power else None,
         check_rows(rows) if dataset.usable else Check("Data", FAILED, dataset.words, "Correct or replace the data."),
         check_weights(dataset, here=facts.here),
         check_length(rows, model.context_length, has_tokenizer=facts.has_tokenizer),
@@ -135,6 +151,18 @@ def find_limit(recipe: Recipe, model: BaseModel) -> int:
     """Return after how many tokens a row is cut, -1 where nothing says."""
     limits = (recipe.whole("max_seq_length"), model.context_length or -1)
     return min((limit for limit in limits if limit > 0), default=-1)
+
+
+def _check_role(conn: Connection) -> Check | None:
+    if not conn.costs_money:
+        return None
+    try:
+        lines = conn.remember("roles", lambda: prove_roles(conn), _ROLES_KEPT_S)
+    except TunedeckError:
+        return None  # roles that may not be read keep nobody from a start
+    line = next(line for line in lines if line.title == "Start runs")
+    detail = f"Starting runs is {line.detail[0].lower()}{line.detail[1:]}"
+    return Check("Role", OK if line.state == "ok" else FAILED, detail, line.hint)
 
 
 def _read_component(conn: Connection) -> tuple[tuple[str, ...] | None, Check]:

@@ -34,6 +34,8 @@ class RunRequest:
     """Tokens of the middle row trained on, each token counted alike."""
     work_tokens: float = 0.0
     """Tokens that the run goes through, those of a validation for as much as they take."""
+    peak_tokens_per_s: float | None = None
+    """At the whole speed of its GPUs, where that is known."""
     told_low_s: float | None = None
     """How long it was said to take."""
     told_high_s: float | None = None
@@ -82,6 +84,7 @@ def make_request(plan: LaunchPlan, title: str) -> RunRequest:
         total_steps=plan.total_steps,
         row_tokens=plan.row_tokens,
         work_tokens=plan.work_tokens,
+        peak_tokens_per_s=plan.estimate.peak if plan.estimate else None,
         told_low_s=plan.estimate.low_s if plan.estimate else None,
         told_high_s=plan.estimate.high_s if plan.estimate else None,
         checks=tuple(replace(check, fix=None) for check in plan.checks),

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from core.azureml.connection import Room
 from core.dataset import ChatDataset
-from core.engine.memory_estimate import ModelShape, estimate_card, estimate_peak, number_size
+from core.engine.memory_estimate import ModelShape, estimate_card, estimate_gpu, estimate_peak, number_size
+from core.launch.gpus import Power
 from core.launch.plan import Check, CheckState, Fix
 from core.launch.rows import RunRows
 from core.recipe import (
@@ -146,6 +147,29 @@ def check_memory(
     fix = _find_smaller(shape, room, recipe, longest, rows.least)
     hint = "" if fix else "Nothing smaller fits: end what else runs here, or pick a smaller model."
     return Check("Memory", WARNING, detail, hint, fix, confirm=True)
+
+
+def check_gpu_memory(power: Power, recipe: Recipe, rows: RunRows) -> Check | None:
+    """Say whether training fits Azure's GPUs: an estimate that warns, for DeepSpeed can move a part elsewhere.
+
+    Only weights that all GPUs together do not hold are refused, and only where the registry states their number.
+    """
+    if recipe.problems or not len(rows.train):
+        return None
+    size = 2 if str(recipe["precision"]) == "16" else 4
+    weights, memory = power.parameters * size / 2**30, power.family.gpu_gib
+    if weights > memory * power.cards and power.source != "by its text":
+        detail = f"The weights alone take {weights:,.0f} GiB; {power.cards_words} is all there is."
+        return Check("Memory", FAILED, detail, "Pick a size with more or larger GPUs, more nodes, or a smaller model.")
+    longest = int(max(rows.train.max(), rows.splits["validation"].max(initial=0)))
+    needed = estimate_gpu(power.parameters, recipe.counted, longest, power.cards) / 2**30
+    detail = f"About {needed:,.0f} GiB on each GPU, an estimate from {power.words}"
+    if needed <= memory:
+        return Check("Memory", OK, detail)
+    offloads = recipe["apply_deepspeed"] == "true"
+    help_ = "DeepSpeed may move a part to the node's memory" if offloads else "DeepSpeed shares it among GPUs"
+    less = "" if recipe.lora else "LoRA, "
+    return Check("Memory", WARNING, f"{detail}.", f"{help_}; {less}a smaller batch or shorter rows need less.")
 
 
 def _estimate(shape: ModelShape, room: Room, values: Mapping[str, Value], longest: int) -> int:

@@ -254,6 +254,7 @@ def _remember_pace(work: Work[Launch], run: Run) -> None:
         told_low_s=launch.told_low_s,
         told_high_s=launch.told_high_s,
         took_s=None if work.facts.get("test_id") or not run.completed else run.seconds,
+        peak=launch.peak_tokens_per_s,
         stages={
             stage.name: round(stage.seconds, 1)
             for stage in run.stages

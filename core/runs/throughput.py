@@ -29,6 +29,8 @@ class Pace:
     told_high_s: float | None = None
     took_s: float | None = None
     """Seconds from the first step to the end of the evaluation."""
+    peak: float | None = None
+    """Tokens per second at the whole speed of the GPUs, where that is known."""
     stages: Mapping[str, float] = field(default_factory=dict)
     """Seconds in each stage that was completed, by its name."""
 
@@ -57,10 +59,11 @@ def find_pace(run: str) -> Pace | None:
     return _parse(row["body"]) if row else None
 
 
-def list_paces(connection: str, model: str, compute: str, limit: int = 20) -> list[Pace]:
-    """Return what the newest runs of a model on a compute measured, the newest first."""
+def list_paces(connection: str, model: str = "", compute: str = "", limit: int = 20) -> list[Pace]:
+    """Return what the newest runs measured, the newest first: of a model on a compute, of any where not named."""
     rows = _database().rows(
-        "select body from paces where connection = ? and model = ? and compute = ? order by at desc limit ?",
+        "select body from paces where connection = ?1 and (?2 = '' or model = ?2) and (?3 = '' or compute = ?3) "
+        "order by at desc limit ?4",
         connection,
         model,
         compute,

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from core.azureml.access import AccessLine, prove_access
+from core.azureml.connection import Connection
 from core.azureml.roles import ACTIONS
-from core.launch.plan import CheckState
+from core.launch.plan import Check, CheckState
 from core.operations import get_operation, start_cancel, start_create_compute, start_launch
 from core.runs import jobs
 from core.teardown.inventory import list_inventory
@@ -90,6 +92,10 @@ def test_a_role_that_may_only_read_is_told_line_by_line(walk: Walk) -> None:
     assert {title: lines[title].hint for title in failed} == {
         title: f"Ask its owner for the role {role}." for title, role in wanted.items()
     }
+    walk.azure.rules.add("Microsoft.Authorization/permissions", 200, body=json.dumps(READER))
+    plan = replace(walk, conn=Connection(walk.conn.settings, walk.azure.home)).plan()
+    refused, hint = "Starting runs is not allowed to ada@contoso.com.", lines["Start runs"].hint
+    assert Check("Role", CheckState.FAILED, refused, hint) in plan.checks
 
 
 def test_a_provider_that_is_not_registered_and_a_private_network_are_told(walk: Walk) -> None:

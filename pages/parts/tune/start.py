@@ -122,6 +122,10 @@ def _draw_estimate(plan: LaunchPlan) -> None:
         return
     st.markdown(f"**{words.plain(plan.estimate.time_words)}**, **{words.plain(plan.estimate.cost_words)}**")
     st.caption(words.plain(f"Basis: {plan.estimate.basis}. {plan.estimate.record}"))
+    if lines := plan.estimate.lines:
+        with st.expander("What it is made of", icon=":material/receipt_long:"):
+            rows = [{"Part": line.title, "Time": line.time_words, "Cost": line.cost.words} for line in lines]
+            st.table(rows, hide_index=True, alt="; ".join(f"{line.title}: {line.cost.words}" for line in lines))
 
 
 def _draw_start(key: str, draft: Draft, plan: LaunchPlan | None, off: str) -> None:

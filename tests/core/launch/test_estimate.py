@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from core.catalog.compute import Compute
+from core.catalog.families import find_family
 from core.catalog.prices import Price
 from core.home import Home
 from core.launch.estimate import Work, estimate, measure_work
+from core.launch.gpus import Power
 from core.launch.plan import Estimate
 from core.launch.rows import RunRows
 from core.recipe import build_recipe
@@ -19,6 +22,7 @@ from core.runs.throughput import Pace, add_pace, find_pace
 MACHINE = Compute(
     "this-machine", "cluster", "local.cpu2", "Succeeded", "Steady", 2, 0, 0, 1, 1, None, {}, None, price=Price(0.0)
 )
+SIZE = "Standard_NC24ads_A100_v4"
 MODEL = "SmolLM2-135M-Instruct"
 
 
@@ -79,6 +83,61 @@ def test_the_estimate_says_how_good_the_last_ones_were(home: Home) -> None:
     keep("late", tokens_per_s=500.0, told_low_s=60.0, told_high_s=120.0, took_s=240.0)
     keep("early", tokens_per_s=500.0, told_low_s=60.0, told_high_s=120.0, took_s=50.0)
     assert tell(work).record == "Of the last 3 estimates 1 held; the worst was 50% too short."
+
+
+CLUSTER = replace(MACHINE, name="gpu", size=SIZE, gpus=1, max_nodes=4, nodes=0, idle_s=120, price=Price(3.6))
+PHI = Power(14_000_000_000, "stated", find_family("standardNCADSA100v4Family"), gpus=1)
+WORK = Work(tokens=1e6, validated=0.0, row=100.0)
+
+
+def tell_azure(
+    power: Power | None = PHI, compute: Compute = CLUSTER, tested: bool = False, **settings: Any
+) -> Estimate:
+    recipe = build_recipe({}, {"apply_lora": "true", "precision": "16", **settings}, here=False)
+    return estimate("ml-dev", "Phi-4", compute, recipe, WORK, is_tested=tested, power=power)
+
+
+def test_an_unmeasured_model_is_reckoned_by_its_parameters_and_gpus(home: Home) -> None:
+    told = tell_azure()
+    assert told.basis == (
+        "assumed 334 to 1,393 tokens/s, from 14 B parameters (stated) on 1 × A100 80 GiB; not measured"
+    )
+    quarter = tell_azure(replace(PHI, parameters=3_500_000_000))
+    trained = [next(line for line in each.lines if line.title == "Training").high_s for each in (told, quarter)]
+    assert trained[0] == pytest.approx(4 * trained[1])
+    assert tell_azure(replace(PHI, family=find_family("standardNCASv3_T4 Family"))).high_s > 3 * told.high_s
+    assert tell_azure(apply_lora="false").high_s > 1.3 * told.high_s
+    assert "the size of the model or its GPUs are not known" in tell_azure(None).basis
+
+
+def test_all_that_bills_is_a_line_of_the_cost(home: Home) -> None:
+    told = tell_azure(replace(PHI, nodes=2), tested=True, num_nodes_finetune=2)
+    lines = {line.title: line for line in told.lines}
+    assert list(lines) == [
+        "Start of the nodes",
+        "Steps before and after training",
+        "Training",
+        "Evaluation",
+        "Idle until the cluster scales down",
+    ]
+    assert [line.nodes for line in told.lines] == [2, 1, 2, 1, 2]
+    assert lines["Idle until the cluster scales down"].cost.high == pytest.approx(2 * 3.6 * 120 / 3600)
+    assert lines["Start of the nodes"].time_words == "2 to 10 min × 2 nodes"
+    assert told.cost.high == pytest.approx(sum(line.cost.high or 0 for line in told.lines))
+    running = tell_azure(compute=replace(CLUSTER, nodes=1, min_nodes=1))
+    assert [line.title for line in running.lines] == ["Steps before and after training", "Training"]
+    assert tell_azure(compute=replace(CLUSTER, price=Price(None))).cost_words == "price unknown"
+
+
+def test_a_measured_speed_counts_for_other_nodes_and_models_as_a_share_of_their_gpus(home: Home) -> None:
+    peak = PHI.find_peak(build_recipe({}, {"apply_lora": "true", "precision": "16"}, here=False))
+    add_pace("ml-dev", "Phi-3", "other", "otter", Pace(0.2 * 4 * peak, peak=4 * peak))
+    other = tell_azure()
+    assert other.basis.endswith("from 14 B parameters (stated) on 1 × A100 80 GiB, by 1 run of other models here")
+    assert other.basis.startswith(f"{0.2 * peak:,.0f} tokens/s")
+    add_pace("ml-dev", "Phi-4", "gpu", "heron", Pace(0.1 * peak, peak=peak))
+    own = tell_azure(replace(PHI, nodes=2))
+    assert own.basis == f"{0.2 * peak:,.0f} tokens/s, from 1 run of this model here"
 
 
 def test_a_kept_pace_is_read_as_it_was_kept_and_can_be_added_to(home: Home) -> None:

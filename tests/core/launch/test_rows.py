@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from core.azureml.connection import Room
+from core.catalog.families import find_family
 from core.dataset import ChatDataset, count_tokens_with
 from core.engine.memory_estimate import ModelShape, estimate_peak, read_shape
 from core.engine.preprocess import preprocess, read_rows
@@ -17,9 +19,17 @@ from core.engine.step import Step
 from core.errors import BadInput
 from core.home import Home
 from core.launch.estimate import measure_work
+from core.launch.gpus import Power
 from core.launch.plan import Check, CheckState
 from core.launch.rows import RunRows, deal_rows
-from core.launch.settings_checks import check_length, check_memory, check_rows, check_settings, check_weights
+from core.launch.settings_checks import (
+    check_gpu_memory,
+    check_length,
+    check_memory,
+    check_rows,
+    check_settings,
+    check_weights,
+)
 from core.recipe import build_recipe, total_steps
 from tests.chat_data import from_upload
 from tests.tiny_model import build_tiny_model, make_conversations
@@ -305,3 +315,34 @@ def test_rows_that_hold_nothing_but_answers_of_weight_0_are_told_and_trained_as_
     assert told.conversations == 33
     for name, lengths in told.splits.items():
         assert read_rows(outputs / f"{name}.safetensors").lengths.tolist() == lengths.tolist(), name
+
+
+def test_memory_on_azures_gpus_warns_and_refuses_only_weights_that_no_card_holds(rows: RunRows) -> None:
+    large = Power(70_000_000_000, "by its name", find_family("standardNCADSA100v4Family"), gpus=1)
+    small = replace(large, parameters=3_800_000_000)
+
+    def check(power: Power, **settings: Any) -> Check | None:
+        recipe = build_recipe({}, {"precision": "16", "apply_lora": "false", **settings}, here=False)
+        return check_gpu_memory(power, recipe, rows)
+
+    refused = check(large, apply_lora="true")
+    assert refused == Check(
+        "Memory",
+        CheckState.FAILED,
+        "The weights alone take 130 GiB; 1 × A100 80 GiB is all there is.",
+        "Pick a size with more or larger GPUs, more nodes, or a smaller model.",
+    )
+    read_out = check(replace(large, source="by its text"), apply_lora="true")
+    full, shared = check(small), check(replace(small, gpus=4), apply_deepspeed="true", deepspeed_stage="3")
+    fits = check(small, apply_lora="true")
+    assert read_out is not None
+    assert full is not None
+    assert shared is not None
+    assert fits is not None
+    assert [each.state for each in (read_out, full, shared, fits)] == ["warning", "ok", "ok", "ok"]
+    assert check(replace(small, family=find_family("standard NCASv3_T4 Family")), apply_deepspeed="true") == Check(
+        "Memory",
+        CheckState.WARNING,
+        "About 57 GiB on each GPU, an estimate from 3.8 B parameters (by its name) on 1 × T4 16 GiB.",
+        "DeepSpeed may move a part to the node's memory; LoRA, a smaller batch or shorter rows need less.",
+    )
