@@ -130,7 +130,7 @@ def _change_and_remove(conn: Connection, run: str) -> None:
     finish(start_create_compute("local", "toobig", "Standard_NC96ads_A100_v4"), "failed")
     finish(_start_teardown(conn, f"endpoint:{REMOVED}", *_model_keys(conn, f"{REMOVED}-model")))
     finish(start_create_compute("local", EXPIRED_COMPUTE, "local.cpu1", delete_at=datetime.now(UTC) - EXPIRES_IN))
-    sweep(Ledger(), conn)
+    sweep(Ledger(), conn, [])
     finish(wait_until(lambda: find_operation_for("local", EXPIRED_COMPUTE, "expire")))
     finish(start_create_compute("local", EXPIRING_COMPUTE, "local.cpu1", delete_at=datetime.now(UTC) + EXPIRES_IN))
     launch = start_launch(_plan(conn, _short_data(), max_steps=100_000))

@@ -55,13 +55,17 @@ def _sweep(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     """Print one line for each resource with a delete-at; FAILED where one could not be read or deleted."""
     ledger, status = Ledger(), 0
     for settings in _choose(parser, options):
+        problems: list[TunedeckError] = []
         try:
             conn = connect(settings, home=home.current())
-            for line in list_due(conn) if options.dry_run else sweep_once(ledger, conn, strict=options.strict):
+            dry = options.dry_run
+            for line in list_due(conn, problems) if dry else sweep_once(ledger, conn, problems, strict=options.strict):
                 print(line.words, flush=True)
                 status = FAILED if line.failed else status
         except TunedeckError as error:
-            print(f"{settings.workspace_name}: {error.message} {error.hint}", file=sys.stderr)
+            problems.append(error)
+        for problem in problems:
+            print(f"{settings.workspace_name}: {problem.message} {problem.hint}", file=sys.stderr)
             status = FAILED
     return status
 

@@ -27,9 +27,14 @@ LONGEST_PAUSE_S = 1800.0  # where a workspace cannot be asked: nobody is signed 
 _log = logging.getLogger(__name__)
 
 
-def sweep(ledger: Ledger, conn: Connection, *, strict: bool = False) -> list[tuple[Timed, Operation | None]]:
-    """Record the deletion of everything in a workspace whose time is over; return all with a delete-at."""
-    timed = [each for each in list_timed(conn) if each.verdict is not Verdict.STAYS]
+def sweep(
+    ledger: Ledger, conn: Connection, problems: list[TunedeckError], *, strict: bool = False
+) -> list[tuple[Timed, Operation | None]]:
+    """Record the deletion of everything in a workspace whose time is over; return all with a delete-at.
+
+    problems: takes why a part of the workspace could not be read.
+    """
+    timed = [each for each in list_timed(conn, problems) if each.verdict is not Verdict.STAYS]
     return [(each, _delete(ledger, conn, each, strict)) for each in timed]
 
 
@@ -60,12 +65,18 @@ class Sweeper:
         every_s = EVERY_ON_AZURE_S if conn.costs_money else EVERY_S
         pause_s = self._pauses.get(conn.alias, every_s)
         try:
-            found = sweep(self._ledger, conn)
+            problems: list[TunedeckError] = []
+            found = sweep(self._ledger, conn, problems)
+            for problem in problems:
+                _log.info("%s was swept in part: %s", conn.alias, problem.message)
             self._pauses.pop(conn.alias, None)
-            self._next[conn.alias] = time.monotonic() + min(every_s, *_until_due(timed for timed, _ in found), every_s)
+            pause_s = min(every_s, *_until_due(timed for timed, _ in found), every_s)
         except TunedeckError as error:
             _log.info("%s could not be swept: %s", conn.alias, error.message)
             self._pauses[conn.alias] = min(LONGEST_PAUSE_S, pause_s * 2)
+        except Exception:  # noqa: BLE001 - the top of a thread: a mistake must not end the sweeping for good
+            _log.exception("%s could not be swept", conn.alias)
+        finally:
             self._next[conn.alias] = time.monotonic() + pause_s
 
 

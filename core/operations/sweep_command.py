@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from core.azureml import tags
 from core.azureml.connection import Connection
 from core.azureml.settings import save_settings
+from core.errors import TunedeckError
 from core.operations.ledger import Ledger, get_operation
 from core.operations.records import Operation, OperationState
 from core.operations.runner import start_runner
@@ -36,21 +37,23 @@ class Line:
         return "  ".join((self.workspace, f"{of.kind} {of.name}", of.tags.get(tags.DELETE_AT, ""), by, self.outcome))
 
 
-def list_due(conn: Connection) -> Iterator[Line]:
-    """Yield a line for each resource with a delete-at; nothing is changed."""
-    for timed in list_timed(conn):
+def list_due(conn: Connection, problems: list[TunedeckError]) -> Iterator[Line]:
+    """Yield a line for each resource with a delete-at; nothing is changed. problems: as of `sweep`."""
+    for timed in list_timed(conn, problems):
         if timed.verdict is not Verdict.STAYS:
             yield Line(conn.settings.workspace_name, timed, str(timed.verdict), timed.verdict.ignored)
 
 
-def sweep_once(ledger: Ledger, conn: Connection, *, strict: bool = False) -> Iterator[Line]:
+def sweep_once(
+    ledger: Ledger, conn: Connection, problems: list[TunedeckError], *, strict: bool = False
+) -> Iterator[Line]:
     """Delete what is due and see it gone; yield a line for each resource with a delete-at.
 
     What has to wait for others, as a cluster with jobs on it, is told of and not waited for: it is due the next time,
     too. Where a dashboard of this home runs, that carries it out.
     """
     save_settings(conn.settings)  # an operation is carried out by the workspace's name
-    for timed, operation in sweep(ledger, conn, strict=strict):
+    for timed, operation in sweep(ledger, conn, problems, strict=strict):
         outcome, failed = str(timed.verdict), timed.verdict.ignored
         if operation:
             start_runner(ledger.home)

@@ -15,7 +15,7 @@ from typing import Any
 
 from core.azureml import tags
 from core.azureml.connection import Connection
-from core.errors import NotFound
+from core.errors import NotFound, TunedeckError
 
 _API = "2024-10-01"
 _COLLECTIONS = {"endpoint": "onlineEndpoints", "compute": "computes"}
@@ -74,9 +74,20 @@ class Timed:
         return Verdict.DUE if self.delete_at <= self.now else Verdict.LATER
 
 
-def list_timed(conn: Connection) -> list[Timed]:
-    """Return the endpoints and computes of the workspace, whoever made them."""
-    return [timed for kind in _COLLECTIONS for timed in _list(conn, kind)]
+def list_timed(conn: Connection, problems: list[TunedeckError] | None = None) -> list[Timed]:
+    """Return the endpoints and computes of the workspace, whoever made them.
+
+    problems: takes why one of the two could not be read; without it that is raised.
+    """
+    found: list[Timed] = []
+    for kind in _COLLECTIONS:
+        try:
+            found += _list(conn, kind)
+        except TunedeckError as error:
+            if problems is None or problems:  # neither could be read
+                raise
+            problems.append(error)
+    return found
 
 
 def find_timed(conn: Connection, kind: str, name: str) -> Timed | None:

@@ -76,7 +76,7 @@ def remove(walk: Walk, name: str) -> None:
 
 def swept(walk: Walk, conn: Connection) -> list[Line]:
     with walk.azure.hurried():
-        return list(sweep_once(Ledger(conn.home), conn))
+        return list(sweep_once(Ledger(conn.home), conn, []))
 
 
 def test_another_machine_deletes_what_is_due_and_two_at_once_agree(
@@ -119,7 +119,7 @@ def test_the_workspaces_clock_says_what_is_due(
     listed = walk.conn.http("GET", f"{walk.conn.workspace_path}/computes?api-version=2024-10-01").text
     date = format_datetime(datetime.now(UTC) + timedelta(hours=hours), usegmt=True)
     walk.azure.rules.add(r"/computes\?", 200, body=listed, headers={"Date": date, "Content-Type": "application/json"})
-    assert [line.outcome for line in list_due(go_elsewhere())] == [verdict]
+    assert [line.outcome for line in list_due(go_elsewhere(), [])] == [verdict]
 
 
 def test_a_cluster_with_a_job_on_it_goes_to_zero_nodes_waits_and_is_told_of(walk: Walk) -> None:
@@ -137,7 +137,7 @@ def test_a_cluster_with_a_job_on_it_goes_to_zero_nodes_waits_and_is_told_of(walk
     walk.finish(start_cancel(walk.conn.alias, started.subject))
 
 
-def test_the_command_says_what_is_due_and_changes_nothing_when_it_is_dry(
+def test_the_command_says_what_is_due_and_sweeps_what_may_be_read(
     walk: Walk, go_elsewhere: Callable[[], Connection], capsys: pytest.CaptureFixture[str]
 ) -> None:
     create(walk)
@@ -147,8 +147,13 @@ def test_the_command_says_what_is_due_and_changes_nothing_when_it_is_dry(
     said = capsys.readouterr().out.split("  ")
     assert (said[0], said[1], said[4].strip()) == (WORKSPACE, f"compute {BRIEF}", "due")
     assert find_timed(elsewhere, "compute", BRIEF) is not None
+    refused = '{"error": {"code": "AuthorizationFailed", "message": "does not have authorization"}}'
+    walk.azure.rules.add(r"GET .*/onlineEndpoints\?", 403, body=refused, times=9)
     with walk.azure.hurried():
-        assert main(["sweep", "--once", "--workspace", at]) == 0
+        assert main(["sweep", "--once", "--workspace", at]) == 1, "a part could not be read"
+    told = capsys.readouterr()
+    assert "deleted, receipt R-" in told.out
+    assert told.err.startswith(f"{WORKSPACE}: "), told.err
     assert find_timed(elsewhere, "compute", BRIEF) is None
 
 

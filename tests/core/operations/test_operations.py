@@ -331,7 +331,7 @@ def sweep_again(conn: Connection, before: Operation) -> Operation:
     """Return the next deletion of what is due, as it ended."""
 
     def find() -> Operation | None:
-        sweep(Ledger(), conn)
+        sweep(Ledger(), conn, [])
         found = find_operation_for("local", before.subject, "expire")
         return found if found and found.id != before.id and found.finished else None
 
