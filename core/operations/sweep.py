@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from core.azureml.connection import Connection, connect
 from core.azureml.settings import list_settings
@@ -59,7 +59,8 @@ class Sweeper:
         for settings in list_settings():
             if now >= self._next.setdefault(settings.alias, self._begun + FIRST_S):
                 self._next[settings.alias] = float("inf")  # until this sweep has ended
-                pool.submit(self._sweep, connect(settings, home=self._ledger.home))
+                swept = pool.submit(self._sweep, connect(settings, home=self._ledger.home))
+                swept.add_done_callback(_tell_mistake)
 
     def _sweep(self, conn: Connection) -> None:
         every_s = EVERY_ON_AZURE_S if conn.costs_money else EVERY_S
@@ -74,10 +75,13 @@ class Sweeper:
         except TunedeckError as error:
             _log.info("%s could not be swept: %s", conn.alias, error.message)
             self._pauses[conn.alias] = min(LONGEST_PAUSE_S, pause_s * 2)
-        except Exception:  # noqa: BLE001 - the top of a thread: a mistake must not end the sweeping for good
-            _log.exception("%s could not be swept", conn.alias)
-        finally:
+        finally:  # a mistake must not end the sweeping for good
             self._next[conn.alias] = time.monotonic() + pause_s
+
+
+def _tell_mistake(swept: Future[None]) -> None:
+    if not swept.cancelled() and (mistake := swept.exception()):
+        _log.error("a sweep ended in a mistake", exc_info=mistake)
 
 
 def _until_due(found: Iterable[Timed]) -> list[float]:

@@ -31,6 +31,7 @@ BRIEF = "brief"
 def walk(azure: StandIn) -> Iterator[Walk]:
     with walking(azure) as operator:
         yield operator
+        azure.rules.clear()
         stop(start_runner(azure.home))
         for timed in list_timed(operator.conn):
             remove(operator, timed.name)
