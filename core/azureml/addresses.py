@@ -135,15 +135,16 @@ CLOUDS = {
 def custom_cloud(name: str, resource_manager: str, login: str, portal: str, storage: str) -> Cloud:
     """Return a cloud of somebody's own; what its metadata does not name follows from its portal, as in azure-ai-ml."""
     end = ".".join(urlsplit(portal).netloc.split(".")[2:])
+    short = name.split("@")[0]
     return Cloud(
         name=name,
-        title=name,
+        title=f"{short} ({urlsplit(resource_manager).netloc})",
         resource_manager=resource_manager,
         login=login,
         portal=portal,
         job_audience=f"https://ml.azure.{end}",
         storage=storage,
-        registry_discovery=f"https://{name.split('@')[0].lower()}west.api.ml.azure.{end}",
+        registry_discovery=f"https://{short.lower()}west.api.ml.azure.{end}",
         services=f"api.ml.azure.{end}",
         more_audiences=(_STORAGE_AUDIENCE,),
     )

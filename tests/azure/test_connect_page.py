@@ -69,7 +69,7 @@ def test_a_cloud_of_ones_own_is_read_before_anybody_signs_in_there(azure: StandI
     app.text_input(key="azure-metadata").set_value(f"https://{SITES[-1].management}").run()
     buttons(app)["Read its addresses"].click()
     app.run()
-    run_until(app, lambda app: "Signs in at https://login.contoso.example" in texts(app))
+    run_until(app, lambda app: "Signs in at login.contoso.example, works at management.contoso.example." in texts(app))
     before = len(azure.rules)
     buttons(app)["Find my workspaces"].click()
     app.run()

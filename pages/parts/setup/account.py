@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from urllib.parse import urlsplit
 
 import streamlit as st
 
@@ -20,11 +21,11 @@ from pages.parts.setup.accounts import Account
 
 _ANOTHER = "another"
 _NO_CODES = "Your company's policy refuses device codes (AADSTS53003, 53000 or 50005). Sign in with the browser."
-Pick = Callable[[Listed, Cloud, str], None]
+Pick = Callable[[Listed, Cloud], None]
 
 
-def draw_account(again: Settings | None, pick: Pick) -> tuple[Cloud | None, str, bool]:
-    """Draw the box; return the cloud, the tenant, and whether there are workspaces to pick from.
+def draw_account(again: Settings | None, pick: Pick) -> tuple[Cloud | None, bool]:
+    """Draw the box; return the cloud, and whether there are workspaces to pick from.
 
     again: what is checked anew once somebody has signed in.
     """
@@ -33,7 +34,8 @@ def draw_account(again: Settings | None, pick: Pick) -> tuple[Cloud | None, str,
         left, right = st.columns(2)
         with left:
             cloud = _draw_cloud()
-        tenant = right.text_input("Tenant id, where you use several", key="azure-tenant").strip()
+        right.text_input("Tenant id, where you use several", key="azure-tenant")
+        tenant = typed_tenant()
         unread = "" if cloud else "Read the cloud's addresses first."
         no_codes = _NO_CODES if cloud and accounts.code_refused(cloud, tenant) else ""
         buttons: tuple[tuple[str, str, accounts.Method, str], ...] = (
@@ -44,9 +46,18 @@ def draw_account(again: Settings | None, pick: Pick) -> tuple[Cloud | None, str,
         with st.container(horizontal=True):
             for label, icon, method, off in buttons:
                 key = f"sign-in-{method or 'machine'}"
-                action(label, accounts.start, cloud, tenant, method, again, key=key, icon=icon, off=off)
+                action(label, _start, cloud, method, again, key=key, icon=icon, off=off)
         account = accounts.find(cloud, tenant) if cloud else None
-        return cloud, tenant, account is not None and _draw_found(account, pick)
+        return cloud, account is not None and _draw_found(account, pick)
+
+
+def typed_tenant() -> str:
+    """Return the tenant that stands in its field, also where the page was not drawn since it was typed."""
+    return str(st.session_state.get("azure-tenant", "")).strip()
+
+
+def _start(cloud: Cloud, method: accounts.Method, again: Settings | None) -> None:
+    accounts.start(cloud, typed_tenant(), method, again)
 
 
 def _draw_cloud() -> Cloud | None:
@@ -65,12 +76,12 @@ def _draw_cloud() -> Cloud | None:
     if chosen in known:
         cloud = known[chosen]
         if cloud != AZURE:
-            st.caption(words.plain(f"Signs in at {cloud.login}, works at {cloud.resource_manager}."))
+            st.text(f"Signs in at {urlsplit(cloud.login).netloc}, works at {cloud.host}.")
         return cloud
     address = st.text_input(
         "Address of its metadata", key="azure-metadata", placeholder="https://management.contoso.example"
     )
-    action("Read its addresses", _read_cloud, address, key="read-cloud", icon="travel_explore")
+    action("Read its addresses", _read_cloud, key="read-cloud", icon="travel_explore")
     asked = reads.find_work("cloud", address)
     if asked and asked.loading:
         st.caption("Reading…")
@@ -85,7 +96,8 @@ def _draw_cloud() -> Cloud | None:
     return None
 
 
-def _read_cloud(address: str) -> None:
+def _read_cloud() -> None:
+    address = str(st.session_state["azure-metadata"])
     metadata_url(address)  # raises BadInput for what is none
     reads.end_work("cloud", address)
     reads.run_once("cloud", address, lambda: ask_cloud(address))
@@ -128,7 +140,7 @@ def _draw_choice(account: Account, pick: Pick) -> bool:
 
     def picked() -> None:
         if chosen := st.session_state[key]:
-            pick(chosen, account.cloud, account.tenant_id)
+            pick(chosen, account.cloud)
 
     usable = sorted((each for each in listing.resources if not each.kind.advice), key=_label)
     if usable:

@@ -28,7 +28,7 @@ from pages.parts.kit.notices import draw_error, draw_warning, ready
 from pages.parts.kit.state import ui, url_id
 from pages.parts.kit.steps import draw_steps
 from pages.parts.setup import access, accounts, choices
-from pages.parts.setup.account import draw_account
+from pages.parts.setup.account import draw_account, typed_tenant
 from pages.parts.setup.workspace_choices import draw_workspace_choices
 
 _UUID = r"^\s*[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\s*$"
@@ -54,7 +54,7 @@ def draw_azure() -> None:
     checked = ui().notes.get("checked") or (known.alias if known else None)
     check = access.find(checked) if checked else None
     _fill_in(known)
-    cloud, tenant, has_list = draw_account(check.settings if check else known, _pick)
+    cloud, has_list = draw_account(check.settings if check else known, _pick)
     off = "" if cloud else "Read the cloud's addresses first."
     with st.expander("The workspace by its ids", expanded=not has_list), st.form("azure", border=False):
         st.text_input(
@@ -66,11 +66,11 @@ def draw_azure() -> None:
         left.text_input("Resource group", key="azure-group")
         right.text_input("Workspace", key="azure-workspace")
         key = "check-access"
-        action("Check access", _check_form, cloud, tenant, key=key, type="primary", icon="key", off=off, in_form=True)
+        action("Check access", _check_form, cloud, key=key, type="primary", icon="key", off=off, in_form=True)
     with st.expander("Upload config.json instead"):
         uploaded = st.file_uploader("The workspace's config.json", type="json", max_upload_size=1)
         off = off or ("" if uploaded else "Choose the file first.")
-        label, given = "Check access with this file", (uploaded, cloud, tenant)
+        label, given = "Check access with this file", (uploaded, cloud)
         action(label, _check_file, *given, key="check-file", icon="upload_file", off=off)
     if check:
         st.header("Access")
@@ -91,12 +91,12 @@ def _fill_in(known: Settings | None) -> None:
             st.session_state[f"azure-{name}"] = value
 
 
-def _pick(listed: Listed, cloud: Cloud, tenant: str) -> None:
+def _pick(listed: Listed, cloud: Cloud) -> None:
     """Fill in the form with a workspace of the list, and check it."""
     ids = (listed.subscription.id, listed.resource_group, listed.name)
     for name, value in zip(_FIELDS, ids, strict=False):
         st.session_state[f"azure-{name}"] = value
-    _check_form(cloud, tenant)
+    _check_form(cloud)
 
 
 def draw_known() -> None:
@@ -146,23 +146,24 @@ def _draw_facts(facts: connections.WorkspaceFacts) -> None:
     draw_steps(((f"{title}: {value}", "ok", "", None) for title, value in lines), key="facts")
 
 
-def _check_form(cloud: Cloud, tenant: str) -> None:
+def _check_form(cloud: Cloud) -> None:
     subscription, group, workspace = (str(st.session_state[f"azure-{name}"]) for name in _FIELDS[:3])
+    tenant = typed_tenant()
     account = accounts.find(cloud, tenant)
     seen_in = account.listing.tenant if account else ""
-    _check(make_settings(subscription, group, workspace, tenant or seen_in, cloud), tenant)
+    _check(make_settings(subscription, group, workspace, tenant or seen_in, cloud))
 
 
-def _check_file(uploaded: object, cloud: Cloud, tenant: str) -> None:
+def _check_file(uploaded: object, cloud: Cloud) -> None:
     if uploaded is None:
         raise BadInput("No file was chosen.", "Choose the workspace's config.json.")
-    _check(parse_config_json(uploaded.getvalue(), cloud), tenant)  # type: ignore[attr-defined]
+    _check(parse_config_json(uploaded.getvalue(), cloud))  # type: ignore[attr-defined]
 
 
-def _check(settings: Settings, tenant: str) -> None:
+def _check(settings: Settings) -> None:
     """Check access as whoever signed in above, else as whom this machine has."""
     ui().notes["checked"] = settings.alias
-    account = accounts.find(settings.cloud, tenant)
+    account = accounts.find(settings.cloud, typed_tenant())
     access.start(settings, account.credential if account and account.signed_in else None)
 
 
