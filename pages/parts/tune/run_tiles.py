@@ -36,7 +36,7 @@ def draw_tiles(run: Run, measured: RunMetrics, missing: str) -> None:
         )
         average, pace_s = speed.average(), train.find_pace()
         if average is None and pace_s is not None:
-            draw_tile("Speed", f"{pace_s:.1f} s/step", help="No tokens are logged: the time between the newest points.")
+            draw_tile("Speed", f"{pace_s:.2g} s/step", help="No tokens are logged: the time between the newest points.")
         else:
             draw_tile(
                 "Speed",
