@@ -19,6 +19,7 @@ from core.migrations import Steps, bring_up_to_date, check_version
 from core.schema import STEPS
 
 BUSY_S = 5.0
+_DAMAGED = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
 
 _open: dict[Path, Database] = {}
 _open_lock = threading.Lock()
@@ -36,7 +37,7 @@ class Database:
         """Return the database in this file, made if missing and brought up to date.
 
         what: its name in a sentence. sure: whether a power cut may take nothing of it, at the price of a write to the
-        disk for each change.
+        disk for each change; one that need not be is begun anew where it is damaged.
 
         Raises Conflict for the file of a newer Tunedeck, TunedeckError for one that is no database.
         """
@@ -44,10 +45,18 @@ class Database:
             database = _open.get(path)
             if database is None or not path.exists():
                 database = cls(path, steps, what, sure=sure)
-                with database._told():
-                    bring_up_to_date(database._connection(), steps)
+                try:
+                    database._bring_up_to_date()
+                except TunedeckError:
+                    if sure or path.exists():
+                        raise
+                    database._bring_up_to_date()  # it was damaged, and is gone
                 _open[path] = database
         return database
+
+    def _bring_up_to_date(self) -> None:
+        with self._told():
+            bring_up_to_date(self._connection(), self._steps)
 
     def rows(self, sql: str, *values: Any, **named: Any) -> list[sqlite3.Row]:
         """Return all rows of a query; its values in order, or by their names."""
@@ -92,13 +101,21 @@ class Database:
         try:
             yield
         except sqlite3.DatabaseError as error:
+            if not self._sure and _code_of(error) in _DAMAGED:
+                self._local = threading.local()
+                for name in ("", "-wal", "-shm"):
+                    self._path.with_name(self._path.name + name).unlink(missing_ok=True)
             raise _explain(self._path, self._what, error) from error
 
 
+def _code_of(error: sqlite3.DatabaseError) -> int:
+    return (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF
+
+
 def _explain(path: Path, what: str, error: sqlite3.DatabaseError) -> TunedeckError:
-    name, code = f"The {what} '{path.name}' of this home", (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF
+    name, code = f"The {what} '{path.name}' of this home", _code_of(error)
     detail = f"{path}\n{error}"
-    if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+    if code in _DAMAGED:
         word = "is no database" if code == sqlite3.SQLITE_NOTADB else "is damaged"
         hint = "Move it to another folder to begin a new one. Runs and endpoints are not in it; the workspace has them."
         return TunedeckError(f"{name} {word}. Nothing was changed.", hint, detail)

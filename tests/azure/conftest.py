@@ -10,6 +10,7 @@ import pytest
 
 from core.azureml.connection import Connection
 from core.home import Home
+from core.local import control
 from tests.azure.directory import Directory
 from tests.azure.login import TENANT, Login
 from tests.azure.stand_in import StandIn, running_stand_in
@@ -23,7 +24,7 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIn]:
 
 
 @pytest.fixture
-def azure(quick: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandIn:
+def azure(quick: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
     """The same, as it was begun: signed in, and nothing refused; this process is an operator's, with a new home."""
     quick = replace(quick, home=Home(tmp_path / "operator").create())
     for name, value in quick.environment.items():
@@ -32,7 +33,8 @@ def azure(quick: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> St
     quick.az(state="signed in", tenant=TENANT)
     quick.azure.login, quick.azure.directory = Login(), Directory()
     quick.azure.identity_opens_storage = True
-    return quick
+    yield quick
+    control.stop(quick.home)  # a page may have started the local workspace of this home
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from core.azureml.addresses import AZURE
 from core.azureml.identities import AzureCredential, SignIn
 from core.azureml.settings import Settings, make_settings
 from core.home import Home
+from core.local import control
 from tests.azure import az
 from tests.azure.behind import GROUP, SUBSCRIPTION, WORKSPACE, Behind
 from tests.azure.certificates import make_certificates
@@ -127,5 +128,6 @@ def running_stand_in(folder: Path, module: str = "core.local") -> Iterator[Stand
         home = Home(folder / "operator").create()
         yield StandIn(azure, proxy, workspace, home, programs, certificates.authority)
     finally:
+        control.stop(Home(folder / "operator"))  # a page may have started the local workspace of this home
         proxy.close()
         workspace.stop()

@@ -144,3 +144,20 @@ def test_a_broken_receipt_costs_that_receipt(old_home: Home) -> None:
     with ledger._database.write() as db:
         db.execute("insert into receipts (operation, body) values ('x', '{\"removed\": 1')")
     assert [receipt.id for receipt in ledger.list_receipts()] == ["R-0001"]
+
+
+def test_a_database_that_can_be_read_anew_is_begun_anew_where_it_is_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "kept.db"
+    path.write_bytes(b"this is no database" * 100)
+    kept = Database.at(path, (("create table things (name text)",),), "catalogue", sure=False)
+    assert kept.rows("select * from things") == []
+
+
+def test_one_that_is_damaged_while_it_is_used_is_begun_anew_at_the_next_look(tmp_path: Path) -> None:
+    path = tmp_path / "kept.db"
+    path.write_bytes(b"nor is this" * 1000)
+    used = Database(path, (("create table things (name text)",),), "catalogue", sure=False)
+    with pytest.raises(TunedeckError, match=r"catalogue 'kept\.db' of this home is no database"):
+        used.rows("select * from things")
+    anew = Database.at(path, (("create table things (name text)",),), "catalogue", sure=False)
+    assert anew.rows("select * from things") == []
