@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -17,9 +18,10 @@ from core.azureml.failures import Place
 from core.azureml.identities import AzureCredential
 from core.azureml.service_errors import explain, read_answer, service_exceptions, translate
 from core.azureml.settings import Settings
-from core.errors import BadInput, TunedeckError
+from core.errors import BadInput, Throttled, TunedeckError
 
 IN_FLIGHT = 8
+_LONGEST_PAUSE_S = 60
 _DIRECTORY_API = "2022-12-01"
 # What is listed in each subscription, and the api-version.
 _LISTS = {
@@ -145,9 +147,21 @@ def _top(cloud: Cloud, credential: AzureCredential) -> Connection:
 def _pages(conn: Connection, path: str, version: str, what: str) -> Iterator[dict[str, Any]]:
     url, params = path, {"api-version": version}
     while url:
-        answer = conn.http("GET", url, params=params, what=what).json()
+        answer = _ask(conn, url, params, what)
         yield from answer.get("value") or ()
         url, params = answer.get("nextLink") or "", {}
+
+
+def _ask(conn: Connection, url: str, params: dict[str, str], what: str) -> Any:
+    """Ask for a page; where the service says when to come back, again then, and once more."""
+    for _ in range(2):
+        try:
+            return conn.http("GET", url, params=params, what=what).json()
+        except Throttled as refused:
+            if refused.pause_s is None or refused.pause_s > _LONGEST_PAUSE_S:
+                raise
+            time.sleep(refused.pause_s)
+    return conn.http("GET", url, params=params, what=what).json()
 
 
 def _list_one(conn: Connection, subscription: Subscription, what: str, listing: Listing) -> None:

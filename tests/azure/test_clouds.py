@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from urllib.parse import urlsplit
 
@@ -17,9 +18,11 @@ from core.azureml.places import ask_cloud
 from core.azureml.settings import Settings, find_settings, save_settings
 from core.catalog import compute
 from core.errors import BadInput, NotFound, Unreachable
+from core.launch.export import write_script
 from tests.azure.login import CLIENT_SECRET, TENANT
 from tests.azure.sites import PRICES, SITES, Site
 from tests.azure.stand_in import SIZE, StandIn
+from tests.azure.walking import walking
 
 CLIENT = "c0ffee00-0000-4000-8000-000000000001"
 CUSTOM = SITES[-1]
@@ -129,3 +132,19 @@ def test_no_token_of_a_cloud_goes_to_another_clouds_hosts() -> None:
     for cloud in CLOUDS.values():
         for other in CLOUDS.values():
             assert {cloud.owns(other.resource_manager), cloud.owns(other.registry_discovery)} == {other is cloud}
+
+
+@pytest.mark.slow
+def test_the_script_to_take_away_speaks_to_the_clouds_own_hosts(azure: StandIn) -> None:
+    """Takes three seconds: a compute is made for the plan."""
+    with walking(azure) as walk:
+        walk.ensure_compute()
+        plan = walk.plan()
+        for site in SITES:
+            script = write_script(settings_in(azure, site), plan)
+            compile(script, "run.py", "exec")
+            named = set(re.findall(r"https://([\w.]+)", script))
+            assert all(
+                host.endswith((site.login, site.management, site.portal, site.services, site.studio)) for host in named
+            )
+            assert (site.login in named) == (site.name != "AzureCloud")

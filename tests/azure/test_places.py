@@ -58,10 +58,12 @@ def test_many_subscriptions_are_listed_with_at_most_eight_requests_in_flight(azu
     keys = [f"5c1e7d90-3f42-4a6b-8e15-{number:012}" for number in range(40)]
     azure.azure.directory.names = {key: f"Team {key[-2:]}" for key in keys}
     azure.azure.directory.resources = {key: [(PROVIDER, "Default", f"ml-{key[-2:]}")] for key in keys}
+    azure.rules.add("/providers/Microsoft.Mach.*ces\\?", 429, headers={"Retry-After": "0"}, times=2)
     azure.rules.add("/providers/", delay_s=0.02, times=80)
     azure.rules.peak = 0
     listing = list_all()
     assert len({each.name for each in listing.resources}) == 40
+    assert not listing.problems, "a refusal that says when to come back costs nothing but time"
     assert 1 < azure.rules.peak <= IN_FLIGHT
 
 
@@ -98,8 +100,8 @@ def test_a_browser_signs_in_by_its_redirect(azure: StandIn) -> None:
 def test_a_sign_in_that_is_not_finished_in_the_browser_is_named(
     azure: StandIn, done: Literal["closed", "declined"], read: str
 ) -> None:
-    """About 2 s: so long the browser is waited for."""
+    """About 1 s: so long the browser is waited for."""
     azure.login.in_browser = done
     with pytest.raises(SignInFailed) as caught:
-        list_all(azure.by_click("browser", timeout_s=2))
+        list_all(azure.by_click("browser", timeout_s=1))
     assert caught.value.message == read
