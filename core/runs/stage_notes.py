@@ -69,7 +69,8 @@ def explain_wait(compute: Compute | None, name: str) -> str:
         return _explain_errors(compute)
     if compute.state.lower() not in ("succeeded", "updating", ""):
         return f"The compute '{name}' is {compute.state.lower()}."
-    states, ready = compute.node_states, compute.nodes or 0
+    states = compute.node_states
+    ready = max(0, (compute.nodes or 0) - states.get("preparing", 0))
     if states.get("preempted"):
         return "Azure took a low-priority node back. It comes again when there is room; a dedicated one stays."
     if states.get("unusable"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
@@ -18,7 +17,7 @@ from core.runs.metrics import read_metrics
 from core.runs.states import FINE_TUNE, QUEUED, STAGES
 from core.runs.throughput import find_pace
 from tests.azure.stand_in import StandIn, running_stand_in
-from tests.azure.walking import COMPUTE, Walk, walking
+from tests.azure.walking import Walk, walking
 from tests.waiting import wait_until
 
 
@@ -91,10 +90,6 @@ def test_a_run_that_logs_no_tokens_teaches_its_speed_by_rows_and_time(walk: Walk
 def test_a_run_that_waits_says_what_its_cluster_says(walk: Walk) -> None:
     started = start_launch(walk.plan(max_steps=5))
     wait_until(lambda: jobs.find_job(walk.conn, started.subject) is not None)
-    path, version = f"{walk.conn.workspace_path}/computes/{COMPUTE}", {"api-version": "2023-08-01-preview"}
-    cluster: dict[str, Any] = walk.conn.http("GET", path, params=version, what="it").json()
-    cluster["properties"]["properties"] |= {"allocationState": "Resizing", "currentNodeCount": 0}
-    walk.azure.rules.add(f"^GET .*/computes/{COMPUTE}", 200, body=json.dumps(cluster))
     waiting = read_run(anew(walk.azure), started.subject)
     assert (waiting.state_word, waiting.stages[0].note) == (
         "Queued",

@@ -92,6 +92,11 @@ class Runner:
         """Return the jobs that wait for a compute or run on it."""
         return [job.name for job in self._unfinished() if job.compute == compute]
 
+    def count_starting(self, compute: str) -> int:
+        """Return for how many jobs a node is still being started."""
+        jobs = [job for job in self._unfinished() if job.compute == compute]
+        return sum(not self._backend.profile.is_due("node", job.created_at) for job in jobs)
+
     def _watch(self, name: str) -> None:
         with self._lock:
             if name not in self._active:

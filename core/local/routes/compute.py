@@ -297,18 +297,19 @@ def _to_wire(workspace: Workspace, compute: Compute) -> dict[str, Any]:
 def _allocation_to_wire(workspace: Workspace, compute: Compute) -> dict[str, Any]:
     count = _count_nodes(workspace, compute)
     busy = min(count, len(workspace.runner.list_jobs_on(compute.name)))
+    starting = min(busy, workspace.runner.count_starting(compute.name))
     return {
         "currentNodeCount": count,
         "targetNodeCount": count,
         "nodeStateCounts": {
-            "preparingNodeCount": 0,
-            "runningNodeCount": busy,
+            "preparingNodeCount": starting,
+            "runningNodeCount": busy - starting,
             "idleNodeCount": count - busy,
             "unusableNodeCount": 0,
             "leavingNodeCount": 0,
             "preemptedNodeCount": 0,
         },
-        "allocationState": "Steady",
+        "allocationState": "Resizing" if starting else "Steady",
         "allocationStateTransitionTime": compute.modified_at,
     }
 
