@@ -66,6 +66,7 @@ def describe(azure: StandIn, url: str) -> str:
         Resource group    {GROUP}
         Workspace         {WORKSPACE}
         Tenant id         {TENANT}
+        A cloud apart     https://management.contoso.example
 
         Minutes go by there in a fifth of a second. The next two lists of computes fail by
           curl {azure.proxy.url}/rules -d '{{"pattern": "/computes", "status": 429, "times": 2}}'

@@ -60,11 +60,12 @@ def test_many_subscriptions_are_listed_with_at_most_eight_requests_in_flight(azu
     azure.azure.directory.resources = {key: [(PROVIDER, "Default", f"ml-{key[-2:]}")] for key in keys}
     azure.rules.add("/providers/Microsoft.Mach.*ces\\?", 429, headers={"Retry-After": "0"}, times=2)
     azure.rules.add("/providers/", delay_s=0.02, times=80)
-    azure.rules.peak = 0
+    azure.rules.peak, starts = 0, azure.az_starts()
     listing = list_all()
     assert len({each.name for each in listing.resources}) == 40
     assert not listing.problems, "a refusal that says when to come back costs nothing but time"
     assert 1 < azure.rules.peak <= IN_FLIGHT
+    assert azure.az_starts() == starts + 1
 
 
 def test_subscriptions_that_may_not_be_listed_are_an_error(azure: StandIn) -> None:
