@@ -32,7 +32,10 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Walk, str]
             patch.setenv(name, value)
         with walking(azure) as walk:
             walk.ensure_compute()
-            yield walk, walk.finish(start_launch(walk.plan())).subject
+            run = start_launch(walk.plan()).subject
+            with azure.hurried():
+                wait_until(lambda: find_pace(run))  # the evaluation after it is nothing to these tests
+            yield walk, run
 
 
 @pytest.fixture
@@ -67,14 +70,14 @@ def test_a_second_look_at_the_measures_asks_two_runs_and_no_history(walk: Walk, 
     first = read_metrics(conn, run)
     before = len(walk.azure.rules)
     assert read_metrics(conn, run) == first
-    asked = [each.url.partition("?")[0].rsplit("/", 2)[1:] for each in walk.azure.rules.asked(since=before)]
+    asked = [each.url.partition("?")[0].rsplit("/", 2)[1:] for each in walk.azure.rules.asked("/mlflow/", since=before)]
     assert asked == [["runs", "get"]] * 2
 
 
 def test_each_step_has_its_own_log(walk: Walk, run: str) -> None:
     found = jobs.get_run(walk.conn, run)
-    begun = {stage.name: stage for stage in found.stages if stage.job and stage.job != run}
-    assert len(begun) == 6
+    begun = {stage.name: stage for stage in found.stages if stage.job and stage.name in STAGES}
+    assert len(begun) == 5
     for stage in begun.values():
         assert read_log(walk.conn, found, stage.name).text, stage.title
     assert "finetune with" in read_log(walk.conn, found, FINE_TUNE).text
