@@ -62,9 +62,20 @@ def test_a_workspace_is_chosen_from_a_list_and_checked_as_who_listed_it(azure: S
     assert (saved.subscription_id, saved.tenant_id) == (SUBSCRIPTION, TENANT)
 
 
+def test_an_account_of_another_cloud_is_not_taken_for_the_workspace_that_was_checked(azure: StandIn) -> None:
+    app = checked(azure)
+    app.selectbox(key="azure-cloud").select("AzureUSGovernment").run()
+    buttons(app)["Find my workspaces"].click()
+    app.run()
+    run_until(app, lambda app: "Your workspaces (3)" in [each.label for each in app.selectbox])
+    assert all("usgovvirginia" in each for each in found(app).options)
+    assert "Use this workspace" in buttons(app)
+    assert "of another cloud" not in texts(app)
+
+
 def test_a_cloud_of_ones_own_is_read_before_anybody_signs_in_there(azure: StandIn) -> None:
     app = open_app("connect", at="local", where="Azure")
-    app.selectbox(key="azure-cloud").select("Another, by the address of its metadata").run()
+    app.selectbox(key="azure-cloud").select("another").run()
     assert buttons(app)["Sign in with the browser"].disabled
     app.text_input(key="azure-metadata").set_value(f"https://{SITES[-1].management}").run()
     buttons(app)["Read its addresses"].click()

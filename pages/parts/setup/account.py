@@ -57,7 +57,7 @@ def typed_tenant() -> str:
 
 
 def _start(cloud: Cloud, method: accounts.Method, again: Settings | None) -> None:
-    accounts.start(cloud, typed_tenant(), method, again)
+    accounts.start(cloud, typed_tenant(), method, again if again and again.cloud == cloud else None)
 
 
 def _draw_cloud() -> Cloud | None:
