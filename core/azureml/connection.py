@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -214,6 +214,12 @@ class Connection:
             return answer
         failure = read_answer(answer.status_code, answer.headers, answer.text)
         raise self._completed(explain(failure, self.place, doing, what))
+
+    def pages(self, url: str, what: str) -> Iterator[requests.Response]:
+        """Yield the answers that make up a list: each names the address of the next."""
+        while url:
+            yield (answer := self.http("GET", url, what=what))
+            url = answer.json().get("nextLink") or ""
 
     def facts(self) -> WorkspaceFacts:
         """Ask the workspace who and where it is."""

@@ -141,12 +141,8 @@ def list_computes(conn: Connection) -> list[Compute]:
     """
     sizes = list_sizes(conn)
     found: list[Compute] = []
-    url: str | None = f"{conn.workspace_path}/computes"
-    params: dict[str, str] | None = {"api-version": _COMPUTE_API}
-    while url:
-        answer = conn.http("GET", url, params=params, what="the computes").json()
-        found += [_to_compute(conn, body, sizes) for body in answer.get("value", []) if _kind_of(body)]
-        url, params = answer.get("nextLink"), None
+    for answer in conn.pages(f"{conn.workspace_path}/computes?api-version={_COMPUTE_API}", "the computes"):
+        found += [_to_compute(conn, body, sizes) for body in answer.json().get("value", []) if _kind_of(body)]
     return sorted(found, key=lambda compute: compute.name.lower())
 
 

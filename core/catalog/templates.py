@@ -24,7 +24,6 @@ class Template:
 
     name: str
     version: str
-    default_size: str
     sizes: tuple[str, ...]
     """Those it allows."""
 
@@ -62,4 +61,4 @@ def _to_template(body: Mapping[str, Any]) -> Template | None:
     if not told.get("name"):
         return None
     default = str(told.get("defaultInstanceType") or "")
-    return Template(str(told["name"]), str(told.get("version") or ""), default, tuple(map(str, sizes)) or (default,))
+    return Template(str(told["name"]), str(told.get("version") or ""), tuple(map(str, sizes)) or (default,))

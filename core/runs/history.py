@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -46,15 +47,10 @@ def find_record(conn: Connection, run_id: str) -> RunRecord | None:
 
 def list_children(conn: Connection, run_id: str) -> list[RunRecord]:
     """Return the direct children of a run, oldest first; empty before the service knows the run."""
-    url: str | None = f"{_base(conn)}/runs/{run_id}/children"
-    records: list[RunRecord] = []
-    while url:
-        try:
-            body = conn.http("GET", url, doing="read", what=f"the stages of run '{run_id}'").json()
-        except NotFound:
-            break
-        records += [_parse(run) for run in body.get("value") or []]
-        url = body.get("nextLink")
+    url, records = f"{_base(conn)}/runs/{run_id}/children", list[RunRecord]()
+    with suppress(NotFound):
+        for answer in conn.pages(url, f"the stages of run '{run_id}'"):
+            records += [_parse(run) for run in answer.json().get("value") or []]
     return sorted(records, key=lambda record: (record.created_at is None, record.created_at or 0, record.run_id))
 
 

@@ -119,14 +119,9 @@ def write_delete_at(conn: Connection, timed: Timed, at: datetime | None, **more:
 
 
 def _list(conn: Connection, kind: str) -> Iterator[Timed]:
-    url: str | None = f"{conn.workspace_path}/{_COLLECTIONS[kind]}"
-    params: dict[str, str] | None = {"api-version": _API}
-    while url:
-        answer = conn.http("GET", url, params=params, what=f"the {kind}s")
-        page = answer.json()
-        for body in page.get("value") or []:
+    for answer in conn.pages(f"{conn.workspace_path}/{_COLLECTIONS[kind]}?api-version={_API}", f"the {kind}s"):
+        for body in answer.json().get("value") or []:
             yield _to_timed(kind, body, _time_of(answer))
-        url, params = page.get("nextLink"), None
 
 
 def _path(conn: Connection, kind: str, name: str) -> str:

@@ -27,7 +27,7 @@ def test_templates_are_read_with_their_sizes_and_latest_is_the_highest_version(
     listed = [wire("wide", version, SIZE) for version in ("9", "10", "old")]
     azure.rules.add(rf"{service}\?.*name=wide", 200, body=json.dumps({"value": listed}))
     found = list_templates(conn, (FAST, WIDE, "azureml://elsewhere"))
-    assert found == [Template("fast", "2", SIZE, (SIZE, "Standard_B")), Template("wide", "10", SIZE, (SIZE,))]
+    assert found == [Template("fast", "2", (SIZE, "Standard_B")), Template("wide", "10", (SIZE,))]
     assert list_templates(conn, (FAST,)) == found[:1], "kept"
 
 
