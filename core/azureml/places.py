@@ -145,23 +145,23 @@ def _top(cloud: Cloud, credential: AzureCredential) -> Connection:
 
 
 def _pages(conn: Connection, path: str, version: str, what: str) -> Iterator[dict[str, Any]]:
-    url, params = path, {"api-version": version}
+    url = f"{path}?api-version={version}"
     while url:
-        answer = _ask(conn, url, params, what)
+        answer = _ask(conn, url, what)
         yield from answer.get("value") or ()
-        url, params = answer.get("nextLink") or "", {}
+        url = answer.get("nextLink") or ""
 
 
-def _ask(conn: Connection, url: str, params: dict[str, str], what: str) -> Any:
+def _ask(conn: Connection, url: str, what: str) -> Any:
     """Ask for a page; where the service says when to come back, again then, and once more."""
     for _ in range(2):
         try:
-            return conn.http("GET", url, params=params, what=what).json()
+            return conn.http("GET", url, what=what).json()
         except Throttled as refused:
             if refused.pause_s is None or refused.pause_s > _LONGEST_PAUSE_S:
                 raise
             time.sleep(refused.pause_s)
-    return conn.http("GET", url, params=params, what=what).json()
+    return conn.http("GET", url, what=what).json()
 
 
 def _list_one(conn: Connection, subscription: Subscription, what: str, listing: Listing) -> None:

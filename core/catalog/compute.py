@@ -170,11 +170,7 @@ def list_allowed_sizes(sizes: Sequence[Size], allow_list: AllowList, *, online: 
         if (size.supports_online if online else size.supports_training)
         and check_size(size.name, allow_list, "", size=size) is None
     ]
-    return sorted(permitted, key=_cheapest_first)
-
-
-def _cheapest_first(size: Size) -> tuple[bool, float, str]:
-    return size.price.per_hour is None, size.price.per_hour or 0.0, size.name
+    return sorted(permitted, key=lambda size: (size.price.per_hour is None, size.price.per_hour or 0.0, size.name))
 
 
 def check_size(

@@ -71,7 +71,7 @@ class Sweeper:
             for problem in problems:
                 _log.info("%s was swept in part: %s", conn.alias, problem.message)
             self._pauses.pop(conn.alias, None)
-            pause_s = min(every_s, *_until_due(timed for timed, _ in found), every_s)
+            pause_s = min([every_s, *_until_due(timed for timed, _ in found)])
         except TunedeckError as error:
             _log.info("%s could not be swept: %s", conn.alias, error.message)
             self._pauses[conn.alias] = min(LONGEST_PAUSE_S, pause_s * 2)

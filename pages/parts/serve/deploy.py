@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 import streamlit as st
 
@@ -127,12 +128,8 @@ def _draw_run_choice(run: Run) -> None:
         field.index or 0,
         format_func=lambda name: words.plain(by_name[name].title or name),
         captions=[words.plain(_run_words(known)) for known in by_name.values()],
-        **fields.follow(field, "Finished run", _pick_run),
+        **fields.follow(field, "Finished run", partial(set_url_id, "run")),
     )
-
-
-def _pick_run(name: str) -> None:
-    set_url_id("run", name)
 
 
 def _run_words(run: Run) -> str:

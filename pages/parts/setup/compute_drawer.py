@@ -46,14 +46,12 @@ def draw(draft: Draft, model: BaseModel, sizes: Sequence[Size], taken: Collectio
     permitted = computing.list_allowed_sizes(listed, model.finetune)
     off = "" if permitted else "This region has no size that the model permits."
     action("Create compute", open_dialog, _KEY, key="open-create-compute", icon="add", off=off)
-    billed = _billed(draft)
+    found = reads.find_connection(draft.connection)
+    billed = bool(found and found.costs_money)
     drawer(_KEY, "Create compute", lambda: _draw_form(draft, model, priced, taken, billed), icon="memory", wide=billed)
     if operation := _latest(draft):
-        live(
-            lambda: _draw_progress(operation.id),
-            key="creating",
-            run_every=None if operation.finished else 2.0,
-        )
+        every_s = None if operation.finished else 2.0
+        live(lambda: _draw_progress(operation.id), key="creating", run_every=every_s)
 
 
 def _latest(draft: Draft) -> Operation | None:
@@ -189,11 +187,6 @@ def _describe(offer: Offer) -> str:
     size = offer.size
     cores = words.plural(size.cores, "core")
     return f"{size.name} · {cores} · {size.memory_gib:g} GiB · {offer.size.gpu_words} · {offer.price.words}"
-
-
-def _billed(draft: Draft) -> bool:
-    found = reads.find_connection(draft.connection)
-    return bool(found and found.costs_money)
 
 
 def draw_price(price: Price, billed: bool) -> None:
