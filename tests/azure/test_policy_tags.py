@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from core.azureml.connection import connect
 from core.azureml.settings import save_settings
 from core.catalog.compute import get_compute
 from core.operations import start_create_compute, start_deploy, start_launch
@@ -70,7 +71,10 @@ def test_whatever_is_made_has_the_policys_tags(walk: Walk) -> None:
 
 
 def keep_tags(walk: Walk) -> None:
-    save_settings(replace(walk.conn.settings, policy_tags="costCentre=4711, owner=ada"))
+    """Write the tags as the form does, and connect as the next page will: that is when they are read."""
+    kept = replace(walk.conn.settings, policy_tags="costCentre=4711, owner=ada")
+    save_settings(kept)
+    connect(kept)
 
 
 def test_tags_stay_with_a_workspace_that_is_checked_anew(azure: StandIn) -> None:
