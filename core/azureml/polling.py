@@ -27,6 +27,10 @@ class _Pollers:
         with self._lock:
             self._running[what] = (doing, poller)
 
+    def goes_on(self, what: str) -> bool:
+        with self._lock:
+            return what in self._running and not self._running[what][1].done()
+
     def pop_done(self, what: str) -> tuple[str, Any] | None:
         with self._lock:
             if what not in self._running or not self._running[what][1].done():
@@ -56,6 +60,11 @@ def check_write(conn: Connection, what: str) -> TunedeckError | None:
     except TunedeckError as error:
         return error
     return None
+
+
+def is_writing(conn: Connection, what: str) -> bool:
+    """Tell whether a write of this process goes on; until it ends, what the resource says may be from before it."""
+    return _pollers(conn).goes_on(what)
 
 
 def _pollers(conn: Connection) -> _Pollers:

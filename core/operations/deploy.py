@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from core.azureml import tags
-from core.azureml.polling import check_write
+from core.azureml.polling import check_write, is_writing
 from core.catalog.compute import check_size
 from core.catalog.serving_sizes import read_serving_list
 from core.errors import (
@@ -184,6 +184,8 @@ def _create_endpoint(work: Work[Deploy]) -> Outcome:
     if waiting:
         return waiting
     if error := check_write(work.conn, f"endpoint '{name}'"):
+        if _was_deleted(work, error):
+            return Wait("Looking for the endpoint once more", LOOK_S)
         raise explain_failure(work.conn, name, error, Stage.REQUEST) from error
     endpoint = _find_own_endpoint(work)
     if endpoint is None or endpoint.state.moves:
@@ -193,6 +195,11 @@ def _create_endpoint(work: Work[Deploy]) -> Outcome:
     if work.change.delete_at and (unbound := bind_delete_at(work, "endpoint", work.change.delete_at)):
         return unbound
     return Done("Created", {"scoring_uri": endpoint.scoring_uri})
+
+
+def _was_deleted(work: Work[Deploy], error: TunedeckError) -> bool:
+    """Tell whether a write failed because somebody deleted the endpoint meanwhile; the next look makes certain."""
+    return isinstance(error, NotFound) and _find_own_endpoint(work) is None
 
 
 def _has_endpoint(work: Work[Deploy], name: str) -> bool:
@@ -242,11 +249,16 @@ def _create_deployment(work: Work[Deploy]) -> Outcome:
     )
     if waiting:
         return waiting
-    if error := check_write(work.conn, f"deployment '{DEPLOYMENT_NAME}' of '{name}'"):
+    what = f"deployment '{DEPLOYMENT_NAME}' of '{name}'"
+    if error := check_write(work.conn, what):
+        if _was_deleted(work, error):
+            return Wait("Looking for the endpoint once more", LOOK_S)
         raise _did_not_start(work, error)
-    deployment = work.find_confirmed(f"deployment '{DEPLOYMENT_NAME}' of '{name}'", lambda: _find_deployment(work))
+    deployment = work.find_confirmed(what, lambda: _find_deployment(work))
     if deployment is None or deployment.state.moves or not work.made(deployment.tags):  # a list may lag behind
         return Wait("Starting the container", 1.5)
+    if not deployment.up and is_writing(work.conn, what):  # so it failed before it was tried again
+        return Wait("Starting the container", LOOK_S)
     if not deployment.up:
         raise _did_not_start(work, ServiceRefused("Its deployment is failed."))
     return Done("Up")
@@ -292,6 +304,8 @@ def _send_traffic(work: Work[Deploy]) -> Outcome:
     name = work.change.subject
     endpoint = _find_own_endpoint(work)
     if error := check_write(work.conn, f"endpoint '{name}'"):
+        if endpoint is None and isinstance(error, NotFound):
+            return Wait("Looking for the endpoint once more", LOOK_S)
         raise explain_failure(work.conn, name, error, Stage.TRAFFIC) from error
     if endpoint is None or endpoint.state.moves:
         return Wait("Changing the endpoint", LOOK_S)
