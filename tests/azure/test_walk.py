@@ -118,7 +118,8 @@ def check_what_was_asked(walk: Walk) -> None:
     hosts = {each.url.split("/")[2] for each in walk.azure.rules.asked()}
     endpoint = f"{ENDPOINT}.eastus.inference.ml.azure.com"
     assert hosts == {PUBLIC.management, PUBLIC.api, PUBLIC.blobs, PRICES, endpoint}
-    assert walk.azure.az_starts() <= 3, "one for each of the resource manager, its jobs and the storage"
+    starts = "one for each of the resource manager, its jobs and the storage; a sweep may ask beside the first check"
+    assert walk.azure.az_starts() <= 4, starts
     things = {
         "computes/gpu": 2,  # made, and then told when it is to go: it takes no tags alone
         r"jobs/[^/]+(?<!-evaluation)": 1,
