@@ -80,7 +80,7 @@ def swept(walk: Walk, conn: Connection) -> list[Line]:
         return list(sweep_once(Ledger(conn.home), conn, []))
 
 
-def test_another_machine_deletes_what_is_due_and_two_at_once_agree(
+def test_another_machine_deletes_what_is_due_and_asks_for_it_once(
     walk: Walk, go_elsewhere: Callable[[], Connection]
 ) -> None:
     create(walk, due_in=timedelta(hours=8))
