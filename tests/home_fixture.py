@@ -32,7 +32,7 @@ from core.operations import Operation, list_operations, list_receipts
 from core.operations.ledger import Ledger
 from core.runs.throughput import list_paces
 from core.serving.transcripts import find_transcript
-from core.teardown.plan import Receipt
+from core.teardown.receipts import Receipt
 from tests import environment, home_story
 from tests.tiny_model import NAME, build_tiny_model
 

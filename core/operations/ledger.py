@@ -25,7 +25,7 @@ from core.operations.records import (
     utc_now,
 )
 from core.stored import parse_fields, to_json
-from core.teardown.plan import Receipt
+from core.teardown.receipts import Receipt
 
 WAITED = "waited "  # and a step's name: the fact that holds for how many seconds the step has waited
 

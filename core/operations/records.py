@@ -12,7 +12,7 @@ from typing import Any
 
 from core.operations.change import KINDS, Change, Unreadable
 from core.stored import parse_fields, parse_time, to_json
-from core.teardown.plan import Gone
+from core.teardown.receipts import Gone
 
 
 class OperationState(StrEnum):

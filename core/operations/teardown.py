@@ -28,7 +28,8 @@ from core.serving.registered_models import archive_model, find_registered_model,
 from core.serving.request_counts import read_requests
 from core.teardown.due import Timed, Verdict, find_timed, write_delete_at
 from core.teardown.inventory import list_inventory
-from core.teardown.plan import Gone, Receipt, TeardownPlan, summarise
+from core.teardown.plan import TeardownPlan
+from core.teardown.receipts import Gone, Receipt, summarise
 
 ASK_AGAIN_LOOKS = 60  # a deletion that is not under way after that has failed, and nobody was there to hear why
 IN_USE = timedelta(minutes=15)  # an endpoint that answered so lately is not deleted without a warning

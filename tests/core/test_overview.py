@@ -24,7 +24,7 @@ from core.runs.states import JobState, Progress, Run
 from core.serving.endpoints import DeploymentView, EndpointView, check_endpoint_name, suggest_endpoint_name
 from core.serving.registered_models import check_model_name
 from core.teardown.inventory import Inventory, Item
-from core.teardown.plan import Gone
+from core.teardown.receipts import Gone
 
 NOW = datetime(2026, 11, 22, 15, tzinfo=UTC)
 

@@ -16,7 +16,8 @@ from core.serving import endpoints
 from core.teardown import inventory as inventories
 from core.teardown import plan as teardown
 from core.teardown.inventory import Inventory, Item
-from core.teardown.plan import Receipt, TeardownPlan
+from core.teardown.plan import TeardownPlan
+from core.teardown.receipts import Receipt
 from core.words import duration
 from pages.parts.kit import reads, words
 from pages.parts.kit.action import Confirm, action

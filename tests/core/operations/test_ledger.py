@@ -9,7 +9,7 @@ from core.home import Home
 from core.operations.launch import Launch
 from core.operations.ledger import LeaseLost, Ledger
 from core.operations.records import Failure, OperationState, StepState
-from core.teardown.plan import Gone, Receipt
+from core.teardown.receipts import Gone, Receipt
 
 
 @pytest.fixture
