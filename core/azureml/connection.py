@@ -10,7 +10,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from azure.core.exceptions import ClientAuthenticationError
@@ -108,6 +109,18 @@ class Connection:
         self._remembered: dict[str, tuple[float, Any]] = {}
         self._key_locks: dict[str, threading.RLock] = {}
         self._remembering = threading.Lock()
+        self._told_time: tuple[datetime, float] | None = None
+
+    @property
+    def now(self) -> datetime:
+        """Return the workspace's time: that of its last answer, counted on by what no setting of a clock moves.
+
+        Before its first answer it is this machine's.
+        """
+        if self._told_time is None:
+            return datetime.now(UTC)
+        told, at = self._told_time
+        return told + timedelta(seconds=time.monotonic() - at)
 
     @property
     def title(self) -> str:
@@ -208,6 +221,8 @@ class Connection:
             return self._session().request(method, target, headers=headers, timeout=timeout, **kwargs)
 
         answer = self.call(doing, what, send)
+        if target.startswith(self.cloud.resource_manager):
+            self._note_time(answer.headers.get("Date"))
         if authenticated and answer.status_code == 401 and self._proves(read_challenge(answer.headers)):
             answer = self.call(doing, what, send)
         if answer.ok:
@@ -285,6 +300,12 @@ class Connection:
             address=self.cloud.host,
             is_local=self.cloud.is_local,
         )
+
+    def _note_time(self, date: str | None) -> None:
+        try:
+            self._told_time = (parsedate_to_datetime(date or "").astimezone(UTC), time.monotonic())
+        except ValueError:
+            return  # an answer without its time tells nothing of it
 
     def _session(self) -> requests.Session:
         """Return this thread's session: one session is not made for several threads."""
