@@ -27,7 +27,12 @@ Scheme = Literal["light", "dark"]
 Look = tuple[Scheme, int]
 SCHEMES: tuple[Scheme, Scheme] = ("light", "dark")
 WIDE, NARROW, NARROWEST = 1360, 420, 320
+MOST_BYTES = 100_000  # that a visit of a run takes once the browser has Plotly
 _TOO_WIDE = "() => document.documentElement.scrollWidth > innerWidth"
+_KEPT = (
+    "() => performance.getEntriesByType('resource').filter(one => one.name.includes('/plotly-'))"
+    ".map(one => one.transferSize === 0)"
+)
 _SHOWN = "getComputedStyle(document.querySelector('[data-testid=stApp]')).colorScheme"
 EMPTY = (
     "?at=local",
@@ -105,6 +110,24 @@ def test_a_chart_is_lower_in_a_narrow_window_and_follows_it(
         expect(chart).to_have_css("height", f"{height}px")
         expect(chart.locator(".main-svg").first).to_have_css("height", f"{height}px")
     tab.close()
+
+
+def test_a_second_visit_of_a_run_sends_little(browser: Browser, tiny: Dashboard, made: dict[str, str]) -> None:
+    context = browser.new_context()
+    visits = [visit(context.new_page(), f"{tiny.url}/runs?at=local&run={made['run']}") for _ in range(2)]
+    context.close()
+    assert [library for _, library in visits] == [[False], [True]]  # fetched by the first, kept by the browser
+    assert visits[1][0] < MOST_BYTES
+
+
+def visit(tab: Page, url: str) -> tuple[int, list[bool]]:
+    """Open a run in a tab; return the bytes of its websocket, and of each fetch of Plotly whether it was a kept one."""
+    received: list[int] = []
+    tab.on("websocket", lambda socket: socket.on("framereceived", lambda frame: received.append(len(frame))))
+    tab.goto(url)
+    tab.locator(".tunedeck-chart.js-plotly-plot").first.wait_for()
+    settle(tab)
+    return sum(received), tab.evaluate(_KEPT)
 
 
 def choose_looks(number: int) -> list[Look]:

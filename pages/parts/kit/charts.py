@@ -15,7 +15,7 @@ import streamlit as st
 from core.runs import metrics
 from core.runs.metrics import Point
 from pages.parts.kit import words
-from pages.parts.kit.elements.figure import NARROW_HEIGHT, draw_figure, load_library
+from pages.parts.kit.elements.figure import NARROW_HEIGHT, draw_figure
 
 HEIGHT = 340
 MOST_COMPARED = 6
@@ -137,7 +137,6 @@ def draw_comparison(runs: Mapping[str, Sequence[Point]], *, smoothing: float) ->
         line = {"color": look.series[number], "width": 2.25, "dash": dashes[number]}
         mode = "lines+markers" if len(thin) < 3 else "lines"  # one point alone draws no line
         figure.add_scatter(x=[step for step, _, _ in thin], y=smooth, name=title, mode=mode, line=line)
-    load_library()
     ends = [f"{title} ends at {words.format_loss(points[-1][1])}" for title, points in runs.items() if points]
     _draw(figure, "comparison", "; ".join(ends) + "." if ends else "No loss yet.")
 
@@ -200,7 +199,6 @@ def draw_lengths(bins: Sequence[tuple[int, int, int]], *, limit: int | None = No
     if not bins:
         st.text("There are no rows to measure.")
         return
-    load_library()
     rows = sum(count for _, _, count in bins)
     usual = max(bins, key=lambda one: one[2])
     alt = f"{words.plural(rows, 'row')} of up to {bins[-1][1]:,} {unit}; most have {usual[0]:,} to {usual[1]:,}."

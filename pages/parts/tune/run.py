@@ -20,7 +20,6 @@ from core.runs.states import FINE_TUNE, JobState, Run, Stage
 from core.words import duration
 from pages.parts.kit import charts, reads, words
 from pages.parts.kit.action import Confirm, action, link_button
-from pages.parts.kit.elements.figure import load_library
 from pages.parts.kit.links import link
 from pages.parts.kit.live import live
 from pages.parts.kit.notices import draw_empty, draw_warning, ready
@@ -168,7 +167,6 @@ def _draw_known(run: Run) -> None:
     token = _token(run, result, measured)
     pace = _pace(run, measured.value)
     live(draw, key=f"run-{run.name}", run_every=None if token[0] else pace, token=(*token, pace))
-    load_library()
 
 
 def _draw_checks(run: Run) -> None:

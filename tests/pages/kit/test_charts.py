@@ -60,7 +60,6 @@ def test_each_compared_run_is_drawn_or_it_is_said_why_not(monkeypatch: pytest.Mo
     assert [charts.explain_no_curve(points) for points in drawable.values()] == [""] * 3
     drawn = []
     monkeypatch.setattr(charts, "_draw", lambda figure, key, alt: drawn.append(figure))
-    monkeypatch.setattr(charts, "load_library", lambda: None)
     charts.draw_comparison(drawable, smoothing=0.6)
     assert [(trace.name, trace.mode) for trace in drawn[0].data] == [
         ("one point", "lines+markers"),

@@ -3,19 +3,18 @@
 `st.plotly_chart` of Streamlit 1.67 takes the chart out of the page and puts another in at each new point (its identity
 holds the figure), which flickers and loses the zoom; under a fixed identity it never draws new data. So the figure goes
 to `Plotly.react`, which redraws what changed and keeps the zoom as long as `uirevision` stays. The library is the one
-that the Python package brings along; a browser test holds all this.
+that the Python package brings along, 5 MB that the browser fetches once; a browser test holds all this.
 """
 
 from __future__ import annotations
 
 import json
-from functools import cache
-from pathlib import Path
 from typing import Any
 
-import plotly
 import plotly.graph_objects as go
 import streamlit as st
+
+from pages.parts.kit import assets
 
 CONFIG: dict[str, Any] = {
     "displaylogo": False,
@@ -40,6 +39,13 @@ export default function ({ data, parentElement }) {
   };
   chart.style.height = height() + "px";
   chart.newest = data;
+  if (!window.Plotly && !document.getElementById("tunedeck-plotly")) {
+    const library = document.createElement("script");
+    library.id = "tunedeck-plotly";
+    library.src = data.library;
+    library.onerror = () => library.remove();  // the next drawing asks again
+    document.head.appendChild(library);
+  }
   const draw = () => {
     if (chart.newest !== data || !chart.isConnected) return;
     // a figure that comes while the reader drags a zoom would undo it: Plotly's own mark says so
@@ -60,22 +66,12 @@ export default function ({ data, parentElement }) {
 _chart = st.components.v2.component("tunedeck.chart", js=_DRAW, isolate_styles=False)
 
 
-@cache
-def _library() -> Any:
-    source = (Path(plotly.__file__).parent / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
-    return st.components.v2.component("tunedeck.plotly", js=source + "\nexport default function () {}")
-
-
-def load_library() -> None:
-    """Bring Plotly to the browser, once per page and outside the live part: it has 5 MB, sent once and kept there."""
-    _library()(key="plotly-library")
-
-
 def draw_figure(figure: go.Figure, *, key: str, alt: str) -> None:
     """Draw a figure, or bring the one with this key up to date. alt: the conclusion, for those who do not see it."""
     data = {
         "figure": figure.to_json(),
         "alt": alt,
+        "library": assets.address(assets.PLOTLY),
         "height": figure.layout.height,
         "config": CONFIG,
         "narrow_below": NARROW_BELOW,
