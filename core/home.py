@@ -105,6 +105,11 @@ class Home:
         return self.path / "deployments"
 
     @property
+    def computes(self) -> Path:
+        """Return the folder of what the nodes of each compute did, minute by minute."""
+        return self.path / "computes"
+
+    @property
     def datasets(self) -> Path:
         """Chat data the dashboard was given, by content hash."""
         return self.path / "datasets"

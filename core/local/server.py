@@ -29,6 +29,7 @@ from core.local.endpoints.deployments import Deployments
 from core.local.faults import Faults
 from core.local.jobs import recovery
 from core.local.jobs.runner import Runner
+from core.local.measuring import Measuring
 from core.local.model_registry import ModelRegistry
 from core.local.profile import Profile, RegionMachine
 from core.local.routes import (
@@ -109,6 +110,7 @@ def create_app(home: Home, port: int, tls_port: int = 0, profile: Profile | None
     _check_profile(workspace)
     workspace.runner = Runner(workspace)
     workspace.deployments = Deployments(workspace)
+    measuring = Measuring(workspace)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -116,7 +118,9 @@ def create_app(home: Home, port: int, tls_port: int = 0, profile: Profile | None
         compute.prepare(workspace)
         workspace.runner.start()
         workspace.deployments.start()
+        measuring.start()
         yield
+        measuring.stop()
         workspace.deployments.stop()
         workspace.runner.stop()
         workspace.close()

@@ -102,7 +102,7 @@ def delete_compute(request: Request) -> Response:
 def list_nodes(request: Request) -> dict[str, Any]:
     """POST for the nodes of a compute: the ones at work, with the jobs on them, and the ones kept idle."""
     workspace, compute = workspace_of(request), _require(request)
-    count = _count_nodes(workspace, compute) if compute.state.ready else 0
+    count = count_nodes(workspace, compute) if compute.state.ready else 0
     jobs = [*workspace.runner.list_jobs_on(compute.name), *([None] * count)][:count]
     nodes = [
         {
@@ -142,7 +142,7 @@ def list_usages(request: Request) -> dict[str, Any]:
         size = machine.find_size(compute.size)
         if size is not None and compute.state.ready:
             count = low if compute.low_priority else used
-            count[size.family] += size.cores * _count_nodes(workspace, compute)
+            count[size.family] += size.cores * count_nodes(workspace, compute)
     limits = {family: machine.quota_of(family) for family in used}
     total = sum(limits.values()) if workspace.profile.is_azure else machine.quota
     rows = [("Total Cluster Dedicated Regional vCPUs", "dedicatedCores", sum(used.values()), total)]
@@ -241,7 +241,8 @@ def _changed(current: Compute, asked: Compute) -> Compute:
     return replace(asked, name=current.name, whole_machine=current.whole_machine)
 
 
-def _count_nodes(workspace: Workspace, compute: Compute) -> int:
+def count_nodes(workspace: Workspace, compute: Compute) -> int:
+    """Return how many nodes a compute that is there has now, idle ones included."""
     busy = len(workspace.runner.list_jobs_on(compute.name))
     return max(compute.min_nodes, min(busy, compute.node_limit(workspace.machine)))
 
@@ -295,7 +296,7 @@ def _to_wire(workspace: Workspace, compute: Compute) -> dict[str, Any]:
 
 
 def _allocation_to_wire(workspace: Workspace, compute: Compute) -> dict[str, Any]:
-    count = _count_nodes(workspace, compute)
+    count = count_nodes(workspace, compute)
     busy = min(count, len(workspace.runner.list_jobs_on(compute.name)))
     starting = min(busy, workspace.runner.count_starting(compute.name))
     return {

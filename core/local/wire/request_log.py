@@ -42,12 +42,7 @@ class RequestLog:
         path = self._root / endpoint / FILE_NAME
         with self._lock:
             try:
-                with path.open("a", encoding="ascii") as file:
-                    file.write(f"{time.time():.3f} {deployment} {status} {milliseconds:.1f}\n")
-                    is_full = file.tell() > MOST_BYTES
-                if is_full:
-                    lines = path.read_bytes()[-MOST_BYTES // 2 :].partition(b"\n")[2]
-                    write_atomically(path, lines.decode("ascii"))
+                append_line(path, f"{time.time():.3f} {deployment} {status} {milliseconds:.1f}")
             except FileNotFoundError:
                 return  # the endpoint was deleted while it answered
             except OSError as error:
@@ -63,3 +58,13 @@ class RequestLog:
             words = line.split()
             if len(words) == 4 and since <= float(words[0]) < until:  # a kill may have cut a line
                 yield Answered(float(words[0]), words[1], int(words[2]), float(words[3]))
+
+
+def append_line(path: Path, line: str) -> None:
+    """Write a line to the end of a log, whose older half goes when it is full; raises OSError."""
+    with path.open("a", encoding="ascii") as file:
+        file.write(f"{line}\n")
+        is_full = file.tell() > MOST_BYTES
+    if is_full:
+        lines = path.read_bytes()[-MOST_BYTES // 2 :].partition(b"\n")[2]
+        write_atomically(path, lines.decode("ascii"))

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -422,6 +423,25 @@ def test_requests_and_their_latency_are_counted_by_the_minute_as_azure_monitor_t
     assert sum(values_of(metrics_of(served, "counted", "RequestsPerMinute").json()["value"][0]).values()) == 4.0
 
 
+def test_what_ran_is_measured_and_a_span_without_a_server_has_no_value(own: LocalServer) -> None:
+    deploy(own, "ran")
+    os.kill(own.pid, signal.SIGKILL)
+    own.start()  # measures at once what it adopts
+    path = "onlineEndpoints/ran/deployments/demo/providers/Microsoft.Insights/metrics"
+
+    def read() -> list[dict[str, Any]]:
+        now = datetime.now(UTC)
+        span = f"{(now - timedelta(hours=3)).isoformat()[:19]}Z/{(now + timedelta(minutes=1)).isoformat()[:19]}Z"
+        query = {"metricnames": "CpuMemoryUtilizationPercentage", "interval": "PT1H", "timespan": span}
+        (series,) = own.request("GET", path, params=query).json()["value"][0]["timeseries"]
+        data: list[dict[str, Any]] = series["data"]
+        return data if any("average" in point for point in data) else []
+
+    points = wait_until(read)
+    assert ["average" in point for point in points[:2]] == [False, False]
+    assert 0 < next(point["average"] for point in points if "average" in point) <= 100
+
+
 def test_a_metric_a_span_or_a_filter_that_is_not_known_is_named(served: LocalServer) -> None:
     put_endpoint(served, "asked")
     for names, asked, said in (
@@ -429,10 +449,10 @@ def test_a_metric_a_span_or_a_filter_that_is_not_known_is_named(served: LocalSer
         ("", {}, "metricnames"),
         ("RequestLatency", {"timespan": "2026-01-01/2026-03-01"}, "timespan"),
         ("RequestLatency", {"timespan": "yesterday"}, "timespan"),
-        ("RequestLatency", {"interval": "PT1H"}, "PT1M"),
+        ("RequestLatency", {"interval": "PT2M"}, "PT1M"),
         ("RequestLatency", {"aggregation": "Total"}, "Average"),
         ("RequestLatency", {"$filter": "statusCode eq '*'"}, "statusCode"),
-        ("RequestsPerMinute", {"$filter": "deployment eq 'demo'"}, "deployment"),
+        ("RequestsPerMinute", {"$filter": "deployment eq demo"}, "deployment"),
     ):
         refused = metrics_of(served, "asked", names, **asked)
         assert (refused.status_code, said in refused.json()["error"]["message"]) == (400, True), refused.text

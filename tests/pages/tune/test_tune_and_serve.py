@@ -468,7 +468,7 @@ def test_deploy_says_that_a_killed_container_was_started_again(server: LocalServ
 
 def test_deploy_shows_what_the_endpoint_itself_counted(server: LocalServer, endpoint: str) -> None:
     conn = connection.connect(ensure_local())
-    before = request_counts.read_requests(conn, endpoint).requests
+    before = request_counts.read_requests(conn, endpoint).requests or 0
     asked = open_page(CHAT, endpoint=endpoint)
     run_until(asked, lambda app: not app.chat_input[0].disabled)
     asked.chat_input[0].set_value("When does the pier open?").run()
