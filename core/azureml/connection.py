@@ -399,7 +399,7 @@ def connect(settings: Settings, *, home: Home | None = None) -> Connection:
     with _connections_lock:
         if key not in _connections:
             _connections[key] = Connection(settings, home)
-        _connections[key].settings = settings  # equal, but the policy's tags may be new
+        _connections[key].settings = settings  # equal, but what was chosen for it may be new
         return _connections[key]
 
 

@@ -15,6 +15,7 @@ from core.errors import BadInput
 from core.locks import held
 
 LOCAL = "local"  # the alias of the local workspace
+_CHOSEN = ("policy_tags", "registries", "price_factor")  # what is kept of a workspace that is connected once more
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,15 @@ class Settings:
     cloud: Cloud = AZURE
     policy_tags: str = field(default="", compare=False)
     """What a company's policy wants on each resource, as its operator typed it: see tags.parse_policy_tags."""
+    price_factor: float = field(default=1.0, compare=False)
+    """What the company pays of a list price: 0.83 for a discount of 17 %."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.price_factor <= 2:
+            raise BadInput(
+                f"{self.price_factor:g} cannot be a share of list prices.",
+                "Give a number above 0 and at most 2: 1 is the list price, 0.83 is 17 % less.",
+            )
 
 
 def local_settings() -> Settings:
@@ -126,7 +136,8 @@ def _with_alias(settings: Settings) -> Settings:
     wanted = re.sub(r"[^a-z0-9]+", "-", settings.workspace_name.lower()).strip("-") or "azure"
     for known in saved:
         if _place(known) == _place(settings):
-            return replace(settings, alias=known.alias, policy_tags=known.policy_tags, registries=known.registries)
+            chosen = {name: getattr(known, name) for name in _CHOSEN}
+            return replace(settings, alias=known.alias, **chosen)
     taken = {LOCAL, *(known.alias for known in saved)}
     alias, number = wanted, 2
     while alias in taken:

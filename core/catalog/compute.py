@@ -100,9 +100,10 @@ def list_sizes(conn: Connection) -> list[Size]:
     def ask() -> list[Size]:
         found = conn.call("read", "the sizes of the region", lambda: list(conn.workspace.compute.list_sizes()))
         # The SDK copies the wire's names into the object beside its own attributes, which stay None.
-        return [_to_size(vars(size)) for size in found]
+        return [_to_size(vars(size), factor) for size in found]
 
-    return conn.remember("sizes", ask, _SIZES_KEPT_S)
+    factor = conn.settings.price_factor
+    return conn.remember(f"sizes at {factor}", ask, _SIZES_KEPT_S)
 
 
 def find_size(sizes: Sequence[Size], name: str) -> Size | None:
@@ -241,9 +242,9 @@ def _problem_of_size(compute: Compute, model: BaseModel, sizes: Sequence[Size]) 
     return None
 
 
-def _to_size(wire: Mapping[str, Any]) -> Size:
+def _to_size(wire: Mapping[str, Any], factor: float) -> Size:
     kinds = {str(kind).lower() for kind in wire.get("supportedComputeTypes") or []}
-    rates = read_estimated_prices(wire.get("estimatedVMPrices"))
+    rates = read_estimated_prices(wire.get("estimatedVMPrices"), factor)
     return Size(
         name=str(wire["name"]),
         family=str(wire.get("family") or ""),

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +37,15 @@ class Price:
     source: str = "unknown"
     why: str = field(default="", compare=False)
     """Why it is not known, a sentence."""
+    factor: float = 1.0
+    """Which share of the list price it is: a company's own prices."""
 
     @property
     def words(self) -> str:
-        """Return "$3.67/h", "EUR 3.10/h" or "price unknown"."""
-        return PRICE_UNKNOWN if self.per_hour is None else f"{money(self.per_hour, self.currency)}/h"
+        """Return "$3.67/h", "EUR 3.10/h", "$3.05/h (list × 0.83)" or "price unknown"."""
+        if self.per_hour is None:
+            return PRICE_UNKNOWN
+        return f"{money(self.per_hour, self.currency)}/h" + (f" (list × {self.factor:g})" if self.factor != 1 else "")
 
     @property
     def is_free(self) -> bool:
@@ -50,7 +54,11 @@ class Price:
 
     def times(self, nodes: int) -> Price:
         """Return the price of several nodes."""
-        return self if self.per_hour is None else Price(self.per_hour * nodes, self.currency, self.source)
+        return self if self.per_hour is None else replace(self, per_hour=self.per_hour * nodes)
+
+    def at(self, factor: float) -> Price:
+        """Return this share of a list price."""
+        return self if self.per_hour is None else replace(self, per_hour=self.per_hour * factor, factor=factor)
 
 
 @dataclass(frozen=True)
@@ -59,6 +67,10 @@ class Rates:
 
     dedicated: Price = Price(None)
     low_priority: Price = Price(None)
+
+    def at(self, factor: float) -> Rates:
+        """Return this share of list prices."""
+        return Rates(self.dedicated.at(factor), self.low_priority.at(factor))
 
 
 @dataclass(frozen=True)
@@ -90,6 +102,11 @@ def money(amount: float | None, currency: str = "USD") -> str:
     return f"<{mark}0.01" if 0 < amount < 0.01 else f"{mark}{amount:,.2f}"
 
 
+def not_a_bill(factor: float) -> str:
+    """Return what an amount is: "List price, not your bill.", or with the share of it that a company pays."""
+    return f"List price{f' × {factor:g}' if factor != 1 else ''}, not your bill."
+
+
 def cost_range(price: Price, minutes_low: float, minutes_high: float, nodes: int = 1) -> CostRange:
     """Return what `nodes` nodes cost for so many minutes."""
     if price.per_hour is None:
@@ -102,28 +119,27 @@ def total_per_hour(prices: Iterable[Price]) -> tuple[Price, int]:
     """Return the sum of the known prices and how many are not known. Nothing at all costs nothing."""
     prices = list(prices)
     known = [price for price in prices if price.per_hour is not None]
-    if prices and not known:
-        return Price(None), len(prices)
-    currency = known[0].currency if known else "USD"
-    same = [price for price in known if price.currency == currency]
-    total = sum(price.per_hour or 0.0 for price in same)
-    return Price(total, currency, "workspace"), len(prices) - len(same)
+    if not known:
+        return Price(None if prices else 0.0), len(prices)
+    same = [price for price in known if price.currency == known[0].currency]
+    return replace(known[0], per_hour=sum(price.per_hour or 0.0 for price in same)), len(prices) - len(same)
 
 
-def read_estimated_prices(answer: Mapping[str, Any] | None) -> Rates:
-    """Return the prices in a vmSizes entry's `estimatedVMPrices`: Linux."""
+def read_estimated_prices(answer: Mapping[str, Any] | None, factor: float = 1.0) -> Rates:
+    """Return the prices in a vmSizes entry's `estimatedVMPrices`: Linux, at this share of the list."""
     found = {"standard": Price(None), "lowpriority": Price(None)}
     answer = answer or {}
     for value in answer.get("values") or [] if answer.get("unitOfMeasure", "OneHour") == "OneHour" else []:
         tier, amount = str(value.get("vmTier", "")).lower(), value.get("retailPrice")
         if str(value.get("osType", "")).lower() == "linux" and tier in found and isinstance(amount, int | float):
             found[tier] = Price(float(amount), str(answer.get("billingCurrency", "USD")), "workspace")
-    return Rates(found["standard"], found["lowpriority"])
+    return Rates(found["standard"], found["lowpriority"]).at(factor)
 
 
 def retail_prices(conn: Connection, region: str, size_names: Sequence[str]) -> dict[str, Rates]:
     """Return what the cloud's public price list says of sizes, kept for a day; unknown, with why, where it does not.
 
+    They are at the connection's share of the list; what is kept is the list's own.
     A workspace that bills nobody is not looked up. Sizes are asked for some at a time.
     """
     if not conn.costs_money:
@@ -140,7 +156,7 @@ def retail_prices(conn: Connection, region: str, size_names: Sequence[str]) -> d
             found |= part
     if missing:
         _write_cache({_key(region, name): _to_entry(found[name]) for name in missing})
-    return found
+    return {name: rates.at(conn.settings.price_factor) for name, rates in found.items()}
 
 
 def _ask_retail(conn: Connection, region: str, size_names: Sequence[str]) -> dict[str, Rates]:

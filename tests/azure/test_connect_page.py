@@ -120,7 +120,7 @@ def test_a_code_that_a_policy_refused_is_no_longer_offered_and_says_why(azure: S
     assert buttons(app)["Sign in with a code"].disabled, "the policy is the same for the next check"
 
 
-def test_the_tags_of_a_companys_policy_and_more_registries_are_kept_with_the_workspace(azure: StandIn) -> None:
+def test_a_companys_tags_and_prices_and_more_registries_are_kept_with_the_workspace(azure: StandIn) -> None:
     app = checked(azure)
     app.text_input(key="policy-tags").set_value("4711")
     buttons(app)["Keep these"].click()
@@ -130,9 +130,14 @@ def test_the_tags_of_a_companys_policy_and_more_registries_are_kept_with_the_wor
     buttons(app)["Keep these"].click()
     run_until(app.run(), lambda app: "'shared/models' cannot be the name of a registry." in texts(app))
     app.text_input(key="more-registries").set_value("shared-models, fabrikam")
+    app.number_input(key="price-factor").set_value(2.5)
+    buttons(app)["Keep these"].click()
+    run_until(app.run(), lambda app: "2.5 cannot be a share of list prices." in texts(app))
+    app.number_input(key="price-factor").set_value(0.83)
     buttons(app)["Keep these"].click()
     app.run()
     (known,) = [each for each in list_settings() if each.kind == "azure"]
     assert parse_policy_tags(known.policy_tags) == {"costCentre": "4711", "owner": "ada"}
     assert known.registries == ("shared-models", "fabrikam")
+    assert (known.price_factor, azure.settings().price_factor) == (0.83, 0.83)
     assert {"azureml", "fabrikam"} < set(list_named(Connection(azure.settings(), azure.home)))

@@ -10,7 +10,7 @@ import streamlit as st
 from core import dataset as datasets
 from core.azureml.settings import LOCAL
 from core.catalog import base_models
-from core.catalog.prices import PRICE_UNKNOWN
+from core.catalog.prices import PRICE_UNKNOWN, not_a_bill
 from core.dataset import ChatDataset
 from core.launch.drafts import Draft
 from core.launch.estimate import measure_work
@@ -81,8 +81,8 @@ def _describe_cost(draft: Draft) -> str:
     snapshot = read_current_plan(draft)
     if snapshot.value is None or snapshot.value.estimate is None:
         return f"{PRICE_UNKNOWN}: {snapshot.error.message}" if snapshot.error else "time and price are being read…"
-    told, free = snapshot.value.estimate, snapshot.value.compute.price.is_free
-    listed = "" if free or told.cost.low is None else " List price, not your bill."
+    told, price = snapshot.value.estimate, snapshot.value.compute.price
+    listed = "" if price.is_free or told.cost.low is None else f" {not_a_bill(price.factor)}"
     return f"{told.time_words}, {told.cost_words} on {snapshot.value.compute.name}.{listed}"
 
 

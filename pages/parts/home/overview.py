@@ -7,7 +7,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from core import overview
 from core.azureml.settings import LOCAL
-from core.catalog.prices import money
+from core.catalog.prices import money, not_a_bill
 from core.overview import NextStep
 from core.runs.states import Run
 from core.teardown.inventory import Inventory, Item
@@ -101,7 +101,7 @@ def draw_now(next_place: DeltaGenerator) -> object:
     for item in inventory.billing if inventory else ():
         _draw_bill(item)
     if inventory and inventory.billing and summary.connection and summary.connection.costs_money:
-        st.caption("List price, not your bill.")
+        st.caption(not_a_bill(summary.connection.settings.price_factor))
     rest = True
     if summary.runs.value:
         st.header("Recent runs")

@@ -18,7 +18,7 @@ from core.catalog import serving_sizes
 from core.catalog.allow_list import AllowList
 from core.catalog.compute import Size
 from core.catalog.matrix import Offer, list_serving_offers
-from core.catalog.prices import Price
+from core.catalog.prices import Price, not_a_bill
 from core.catalog.quota import Quota
 from core.errors import TunedeckError
 from pages.parts.kit import reads, words
@@ -147,10 +147,12 @@ def _to_row(offer: Offer, starts: Mapping[str, datetime]) -> dict[str, Any]:
 
 
 def _columns(offers: Sequence[Offer]) -> dict[str, Any]:
-    currency = next((offer.price.currency for offer in offers if offer.price.per_hour is not None), "USD")
-    mark = "$" if currency == "USD" else f"{currency} "
+    price = next((offer.price for offer in offers if offer.price.per_hour is not None), Price(0.0))
+    mark = "$" if price.currency == "USD" else f"{price.currency} "
     return {
-        "Per hour": st.column_config.NumberColumn(format=f"{mark}%.2f", help="Of one machine, list price."),
+        "Per hour": st.column_config.NumberColumn(
+            format=f"{mark}%.2f", help=f"Of one machine. {not_a_bill(price.factor)}"
+        ),
         "Cores": st.column_config.NumberColumn(help="That all of them need together, with the reserve for upgrades."),
         "Free": st.column_config.NumberColumn(help="Cores left under the limit that binds."),
         "GiB": st.column_config.NumberColumn(help="Memory of a machine."),

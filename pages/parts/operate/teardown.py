@@ -10,7 +10,7 @@ import streamlit as st
 from core import operations
 from core.azureml.connection import Connection
 from core.azureml.reader import Snapshot
-from core.catalog.prices import money
+from core.catalog.prices import money, not_a_bill
 from core.operations import Operation
 from core.serving import endpoints
 from core.teardown import inventory as inventories
@@ -43,7 +43,7 @@ def draw_tiles(conn: Connection, inventory: Inventory) -> None:
         draw_tile("So far", money(inventory.so_far, inventory.currency))
         draw_tile("Resources", len(inventory.items), f"{len(inventory.billing)} can bill")
     if conn.costs_money:
-        st.caption("List price, not your bill.")
+        st.caption(not_a_bill(conn.settings.price_factor))
     for problem in inventory.problems:
         draw_warning(problem)
 

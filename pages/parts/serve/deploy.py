@@ -13,7 +13,7 @@ import streamlit as st
 from core import operations, overview
 from core.azureml.connection import Connection
 from core.catalog.compute import Size
-from core.catalog.prices import Price, money
+from core.catalog.prices import Price, money, not_a_bill
 from core.errors import BadInput, Conflict
 from core.operations import Operation
 from core.runs import evaluation
@@ -196,7 +196,7 @@ def _draw_price(choice: Choice) -> None:
         st.text(f"Until {until}: {price.words}.")
     else:
         amount = money(price.per_hour * hours, price.currency)
-        st.text(f"Until {until}: about {amount}." + ("" if price.is_free else " List price, not your bill."))
+        st.text(f"Until {until}: about {amount}." + ("" if price.is_free else f" {not_a_bill(price.factor)}"))
     st.caption(f"Tunedeck deletes it at {until}, while it runs; the time is written on the endpoint as a tag.")
 
 

@@ -14,7 +14,7 @@ from core.catalog import quota as quotas
 from core.catalog.base_models import BaseModel
 from core.catalog.compute import Size
 from core.catalog.matrix import Offer, list_absent, list_offers, suggest_offer
-from core.catalog.prices import Price
+from core.catalog.prices import Price, not_a_bill
 from core.errors import BadInput
 from core.launch.drafts import Draft
 from core.operations import Operation
@@ -194,4 +194,4 @@ def draw_price(price: Price, billed: bool) -> None:
     if not billed:
         st.text("$0.00/h: this is your own machine.")
         return
-    st.text(f"{price.words} for each node while it works. List price, not your bill.")
+    st.text(f"{price.words} for each node while it works. {not_a_bill(price.factor)}")

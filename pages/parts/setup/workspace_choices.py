@@ -1,4 +1,4 @@
-"""What is kept with a workspace on Azure and edited on Connect: a company's tags, more registries to find models in."""
+"""What is kept with a workspace on Azure and edited on Connect: a company's tags and prices, more registries."""
 
 from __future__ import annotations
 
@@ -34,6 +34,15 @@ def draw_workspace_choices(alias: str) -> None:
             placeholder="contoso-models, fabrikam-shared",
             help="Models are found in Azure's open registries and in those of this subscription. Name others here.",
         )
+        st.number_input(
+            "Share of list prices",
+            value=settings.price_factor,
+            step=0.01,
+            format="%.4g",
+            key="price-factor",
+            help="What your company pays of a list price, e.g. 0.83 for a discount of 17 %. Every price and cost of "
+            "this workspace is multiplied by it, and says so.",
+        )
         action("Keep these", _keep, alias, key="keep-choices", icon="save", in_form=True)
 
 
@@ -45,4 +54,5 @@ def _keep(alias: str) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][\w-]{1,32}", name):
             raise BadInput(f"'{name}' cannot be the name of a registry.", "It has 2 to 33 letters, digits, - and _.")
     if settings:
-        save_settings(replace(settings, policy_tags=text, registries=tuple(filter(None, names))))
+        factor = float(st.session_state["price-factor"])
+        save_settings(replace(settings, policy_tags=text, registries=tuple(filter(None, names)), price_factor=factor))

@@ -6,6 +6,7 @@ import streamlit as st
 
 from core import operations, overview
 from core.azureml.reader import Snapshot
+from core.catalog.prices import not_a_bill
 from core.errors import Conflict
 from core.launch import drafts, part
 from core.launch.drafts import Draft
@@ -157,7 +158,7 @@ def _draw_start(key: str, draft: Draft, plan: LaunchPlan | None, off: str) -> No
 
 def _question(plan: LaunchPlan, label: str, cost: str) -> Confirm:
     time = f"It takes {plan.estimate.time_words}: {cost}." if plan.estimate else cost
-    time += " List price, not your bill." if _costs_money() else ""
+    time += f" {not_a_bill(plan.compute.price.factor)}" if _costs_money() else ""
     place = f"{plan.model.name} on {plan.compute.name} ({plan.compute.size}), {plan.compute.price.words}."
     asked = plan.warnings if _costs_money() else plan.confirmations
     return Confirm(

@@ -32,7 +32,10 @@ def price_list(monkeypatch: pytest.MonkeyPatch) -> Iterator[PriceList]:
         (Price(0.004), "<$0.01/h"),
         (Price(1234.5), "$1,234.50/h"),
         (Price(3.1, "EUR"), "EUR 3.10/h"),
+        (Price(3.673).at(0.83), "$3.05/h (list × 0.83)"),
+        (Price(3.673).at(0.83).times(2), "$6.10/h (list × 0.83)"),
         (Price(None), "price unknown"),
+        (Price(None).at(0.83), "price unknown"),
     ],
 )
 def test_a_price_is_told_and_never_as_zero_where_it_is_not_known(price: Price, said: str) -> None:
@@ -76,6 +79,7 @@ def test_the_workspaces_own_prices_are_those_of_linux() -> None:
     answer = {"billingCurrency": "EUR", "unitOfMeasure": "OneHour", "values": values}
     dedicated, low_priority = Price(0.15, "EUR", "workspace"), Price(0.03, "EUR", "workspace")
     assert read_estimated_prices(answer) == Rates(dedicated, low_priority)
+    assert read_estimated_prices(answer, 0.5) == Rates(dedicated.at(0.5), low_priority.at(0.5))
     assert read_estimated_prices({**answer, "unitOfMeasure": "OneMonth"}) == Rates()
     assert read_estimated_prices(None) == Rates()
 
