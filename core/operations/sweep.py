@@ -14,9 +14,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from core.azureml.connection import Connection, connect
 from core.azureml.settings import list_settings
 from core.errors import TunedeckError
+from core.operations.due_deletion import start_due_deletion
 from core.operations.ledger import Ledger
 from core.operations.records import Operation
-from core.operations.teardown import start_due_deletion
 from core.teardown.due import Timed, Verdict, list_timed
 
 FIRST_S = 5.0  # after a start: what fell due meanwhile bills

@@ -10,11 +10,11 @@ from core.azureml import tags
 from core.azureml.connection import Connection
 from core.azureml.settings import save_settings
 from core.errors import TunedeckError
+from core.operations.due_deletion import IN_USE_FACT
 from core.operations.ledger import Ledger, get_operation
 from core.operations.records import Operation, OperationState
 from core.operations.runner import start_runner
 from core.operations.sweep import sweep
-from core.operations.teardown import IN_USE_FACT
 from core.teardown.due import Timed, Verdict, list_timed
 
 _LOOK_S = 0.3

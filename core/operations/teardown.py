@@ -1,13 +1,10 @@
-"""Delete things: end what makes them, ask for their end, see that each stays gone, write the receipt.
-
-What is past its delete-at is deleted by a teardown of its own.
-"""
+"""Delete things: end what makes them, ask for their end, see that each stays gone, write the receipt."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -15,28 +12,20 @@ from core.azureml import tags
 from core.azureml.connection import Connection
 from core.azureml.datastore import delete_below, path_of
 from core.azureml.polling import check_write, start_write
-from core.catalog.compute import Compute, get_compute, scale_to_zero
+from core.catalog.compute import Compute, get_compute
 from core.errors import BadInput, Conflict, NotFound, ServiceFailed, TunedeckError, Unreachable
 from core.operations import turns
-from core.operations.change import Change, Done, Outcome, StepSpec, Stop, Thing, Wait, thing
+from core.operations.change import Change, Done, Outcome, StepSpec, Thing, Wait, thing
 from core.operations.ledger import Ledger
 from core.operations.records import Operation
 from core.operations.work import GONE_LOOKS, LOOK_S, SETTLE_LOOKS, Work
-from core.runs.jobs import list_runs
 from core.serving.endpoints import EndpointView, ProvisioningState, begin_endpoint_deletion, find_endpoint
 from core.serving.registered_models import archive_model, find_registered_model, list_registered_models
-from core.serving.request_counts import read_requests
-from core.teardown.due import Timed, Verdict, find_timed, write_delete_at
 from core.teardown.inventory import list_inventory
 from core.teardown.plan import TeardownPlan
 from core.teardown.receipts import Gone, Receipt, summarise
 
 ASK_AGAIN_LOOKS = 60  # a deletion that is not under way after that has failed, and nobody was there to hear why
-IN_USE = timedelta(minutes=15)  # an endpoint that answered so lately is not deleted without a warning
-KEPT_FOR = timedelta(hours=1)
-IN_USE_LOOK_S = 15.0
-IN_USE_FACT = "in use"  # that it waits for jobs of others
-AGAIN_S = 900.0  # between a deletion of what is due that failed, and the next
 
 
 @dataclass(frozen=True)
@@ -97,19 +86,6 @@ class Teardown(Change, stored_as="teardown"):
         return *map(_make_step, self.items), StepSpec("receipt", "Receipt", _write_receipt)
 
 
-@dataclass(frozen=True)
-class DueDeletion(Teardown, stored_as="expire"):
-    """The deletion of one thing whose time is over."""
-
-    words = "Delete {}, its time is over"
-    retry_after_s = AGAIN_S
-    strict: bool = False
-    """Whether an endpoint goes although it answered a moment ago."""
-
-    def _list_steps(self) -> tuple[StepSpec[Work[Teardown]], ...]:
-        return StepSpec("check", "Read its delete-at", _check_due), *super()._list_steps()
-
-
 def start_teardown(plan: TeardownPlan, typed: str = "") -> Operation:
     """Record a teardown. typed: what the operator typed; raises BadInput (nothing is deleted) unless it is the plan's
     `confirm`. The receipt's id is in `operation.facts["receipt"]` when it is done.
@@ -124,12 +100,6 @@ def start_teardown(plan: TeardownPlan, typed: str = "") -> Operation:
     )
     subject = targets[0].name if len(targets) == 1 else f"{len(targets)} resources"
     return Ledger().start(plan.connection, Teardown(subject, targets, plan.per_hour_before, plan.currency))
-
-
-def start_due_deletion(ledger: Ledger, connection: str, timed: Timed, *, strict: bool = False) -> Operation:
-    """Record the deletion of one thing whose time is over; the one that is under way where there is one."""
-    target = Target(timed.kind, timed.name)
-    return ledger.start(connection, DueDeletion(timed.name, (target,), strict=strict))
 
 
 def _make_step(target: Target) -> StepSpec[Work[Teardown]]:
@@ -324,47 +294,3 @@ def _describe_the_rest(work: Work[Teardown]) -> list[str]:
         for what in work.facts.get("others", [])
     ]
     return [*(f"Ended first: {title}." for title in work.facts.get("ended", [])), *others]
-
-
-def _check_due(work: Work[Any]) -> Outcome:
-    """Hold the resource's own delete-at against its workspace's time, and see whether it is in use."""
-    (target,) = work.change.items
-    timed = find_timed(work.conn, target.kind, target.name)
-    if timed is None:
-        return Stop("It is gone already.")
-    if timed.verdict is not Verdict.DUE or timed.delete_at is None:
-        return Stop(f"It stays: {timed.verdict}.")
-    due = Done(tags.format_time(timed.delete_at))
-    if target.kind == "compute":
-        return _wait_for_jobs(work, target.name) or due
-    if work.change.strict or timed.tags.get(tags.KEPT_SINCE):
-        return due
-    return _keep_an_hour(work.conn, timed) or due
-
-
-def _keep_an_hour(conn: Connection, timed: Timed) -> Outcome | None:
-    """Put the end of an endpoint off once where it answered a moment ago; None where it did not, or nobody knows."""
-    try:
-        last = read_requests(conn, timed.name).at
-    except TunedeckError:
-        return None
-    if last is None or timed.now - last > IN_USE:
-        return None
-    until = timed.now + KEPT_FOR
-    write_delete_at(conn, timed, until, **{tags.KEPT_SINCE: tags.format_time(timed.now)})
-    return Stop(f"It answered at {last:%H:%M} UTC, so it is kept once, until {until:%H:%M} UTC.")
-
-
-def _wait_for_jobs(work: Work[Any], name: str) -> Outcome | None:
-    """Let the jobs on a cluster end, without a node that waits for more; None where there is none."""
-    compute = get_compute(work.conn, name)
-    waiting = [run.title for run in list_runs(work.conn, 20) if run.compute == name and not run.finished]
-    if not waiting and not compute.busy_nodes:
-        return None
-    if compute.min_nodes:
-        scale_to_zero(work.conn, compute)
-    return Wait(
-        f"Due, and in use: {', '.join(waiting) or f'{compute.busy_nodes} nodes at work'}",
-        IN_USE_LOOK_S,
-        {IN_USE_FACT: True},
-    )

@@ -10,8 +10,9 @@ from core.catalog.prices import Price
 from core.home import Home
 from core.launch.drafts import Draft
 from core.operations import Deploy, Launch, Ledger, OperationState, StepState
+from core.operations.due_deletion import DueDeletion
 from core.operations.runner import Runner
-from core.operations.teardown import DueDeletion, Target, Teardown
+from core.operations.teardown import Target, Teardown
 from core.overview import (
     NextStep,
     describe_deletion,

@@ -26,8 +26,8 @@ from core.operations import (
     start_runner,
     start_teardown,
 )
+from core.operations.due_deletion import start_due_deletion
 from core.operations.ledger import Ledger
-from core.operations.teardown import start_due_deletion
 from core.runs import jobs
 from core.serving import endpoints
 from core.teardown.due import Timed

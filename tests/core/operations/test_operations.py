@@ -34,9 +34,9 @@ from core.operations import (
     start_set_traffic,
     start_teardown,
 )
+from core.operations.due_deletion import start_due_deletion
 from core.operations.ledger import Ledger
 from core.operations.sweep import sweep
-from core.operations.teardown import start_due_deletion
 from core.runs import jobs
 from core.runs.logs import read_log
 from core.runs.states import FINE_TUNE, Progress
