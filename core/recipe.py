@@ -355,6 +355,12 @@ def from_job_inputs(inputs: Mapping[str, object]) -> dict[str, Value]:
     return {p.name: _lenient(p, inputs.get(p.name, p.default)) for p in PARAMETERS}
 
 
+def list_changed(inputs: Mapping[str, object]) -> dict[str, Value]:
+    """Return those of a job's inputs that are parameters and not the component's defaults, in the table's order."""
+    values = from_job_inputs(inputs)
+    return {p.name: values[p.name] for p in PARAMETERS if values[p.name] != p.default}
+
+
 def total_steps(values: Mapping[str, Value], rows: int, gpus: int) -> int:
     """Return the optimiser steps of a run over `rows` training rows, as the Trainer counts them."""
     if (most := whole(values, "max_steps")) > 0:

@@ -2,6 +2,26 @@
 
 from __future__ import annotations
 
+# What a terminal, a browser or an eye would obey instead of reading: control characters and turns of the direction.
+_UNSEEN = (
+    {code: chr(0x2400 + code) for code in range(32) if code not in (9, 10)}
+    | {code: f"\\x{code:02x}" for code in range(0x7F, 0xA0)}
+    | {
+        code: f"\\u{code:04x}"
+        for first, last in (
+            (0x61C, 0x61C),
+            (0x200B, 0x200B),
+            (0x200E, 0x200F),
+            (0x2028, 0x202E),
+            (0x2060, 0x206F),
+            (0xD800, 0xDFFF),
+            (0xFEFF, 0xFEFF),
+            (0xFFF9, 0xFFFB),
+        )
+        for code in range(first, last + 1)
+    }
+)
+
 
 def duration(seconds: float) -> str:
     """Return the two largest units, rounded before they are chosen: "41 s", "1 min 2 s", "3 h 5 min", "2 d 4 h"."""
@@ -39,3 +59,8 @@ def exact(value: float) -> str:
         return f"{value:.10g}"
     mantissa, _, exponent = f"{value:.9e}".partition("e")
     return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+
+
+def visible(text: str) -> str:
+    """Return `text` with what cannot be seen written out: ESC as "␛", a turn of the direction as "\\u202e"."""
+    return text.replace("\r\n", "\n").translate(_UNSEEN)

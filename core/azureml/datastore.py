@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
+import base64
 import re
-from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from core.azureml.connection import Connection
 from core.errors import BadInput, NotFound
 
+if TYPE_CHECKING:
+    from azure.storage.blob import BlobProperties
+
 _LONG = re.compile(r"azureml:.*/datastores/(?P<store>[^/]+)/paths/(?P<path>.*)")
+
+# An asset as an ARM id, as a registry's address or in short; the service may answer with another form than was sent.
+_ASSET = re.compile(r"(?:azureml:|.*/(?:data|models)/)([^/:]+)(?:/versions/|:)([^/:]+)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class File:
+    """One file as the datastore lists it. md5: in base64, "" where the service keeps none."""
+
+    bytes: int
+    etag: str
+    md5: str = ""
+
+
+def asset_of(address: str) -> tuple[str, str] | None:
+    """Return the name and version of the asset that an address names, whatever its form; None for any other."""
+    found = _ASSET.fullmatch(address)
+    return (found[1], found[2]) if found else None
 
 
 def uri_of(conn: Connection, path: str) -> str:
@@ -42,11 +65,24 @@ def read_text(conn: Connection, path: str, limit_bytes: int = 8_000_000) -> str 
 def sum_bytes(conn: Connection, prefix: str, most: int = 5000) -> int | None:
     """Return what lies below a prefix in bytes, None when it is more than `most` files."""
     total = 0
-    for number, (_, size) in enumerate(_list(conn, prefix)):
+    for number, blob in enumerate(_list(conn, prefix)):
         if number >= most:
             return None
-        total += size
+        total += blob.size
     return total
+
+
+def list_files(conn: Connection, path: str, most: int = 500) -> dict[str, File] | None:
+    """Return the file at a path, or those below it, by their paths; None when they are more than `most`."""
+    found = [blob for blob in _list(conn, path) if blob.name == path or blob.name.startswith(f"{path.rstrip('/')}/")]
+    if len(found) > most:
+        return None
+    return {blob.name: _describe(blob) for blob in found}
+
+
+def _describe(blob: BlobProperties) -> File:
+    md5 = base64.b64encode(bytes(blob.content_settings.content_md5 or b"")).decode()
+    return File(int(blob.size), str(blob.etag or "").strip('"'), md5)
 
 
 def delete_below(conn: Connection, prefix: str) -> int:
@@ -54,15 +90,15 @@ def delete_below(conn: Connection, prefix: str) -> int:
     if prefix.count("/") < 2 or not prefix.endswith("/"):
         raise BadInput(f"'{prefix}' is not a folder of one model.", "Nothing was deleted.")
     container, freed = conn.blobs().container, 0
-    for name, size in list(_list(conn, prefix)):
+    for blob in _list(conn, prefix):
         try:
-            conn.call("delete", f"'{name}'", container.delete_blob, name)
+            conn.call("delete", f"'{blob.name}'", container.delete_blob, blob.name)
         except NotFound:
             continue  # already deleted by someone else
-        freed += size
+        freed += blob.size
     return freed
 
 
-def _list(conn: Connection, prefix: str) -> Iterable[tuple[str, int]]:
+def _list(conn: Connection, prefix: str) -> list[BlobProperties]:
     container = conn.blobs().container
-    return conn.call("list", f"'{prefix}'", lambda: [(b.name, int(b.size or 0)) for b in container.list_blobs(prefix)])
+    return conn.call("list", f"'{prefix}'", lambda: list(container.list_blobs(prefix)))

@@ -26,7 +26,16 @@ from core.dataset.chat_dataset import (
 )
 from core.dataset.checks.longer_checks import Checks, count_tokens_with, read_checks, start_checks
 from core.dataset.columns import Column, Columns
-from core.dataset.data_assets import DataAsset, RegisteredData, UploadedData, list_assets, register_data, upload
+from core.dataset.data_assets import (
+    HASH_TAG,
+    DataAsset,
+    RegisteredData,
+    UploadedData,
+    hash_stored,
+    list_assets,
+    register_data,
+    upload,
+)
 from core.dataset.edits import (
     Edit,
     add_answer,
@@ -89,6 +98,7 @@ from core.dataset.versions import Comparison, compare, find_latest, find_previou
 __all__ = [
     "ASKED_FOR",
     "EVERY_ROW",
+    "HASH_TAG",
     "KINDS",
     "MAX_BROWSER_BYTES",
     "MESSAGE_KEYS",
@@ -141,6 +151,7 @@ __all__ = [
     "find_tokenizer",
     "forget_given",
     "has_turns",
+    "hash_stored",
     "identify",
     "is_kept",
     "keep_given",

@@ -6,17 +6,19 @@ Starts no run.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from core.azureml import datastore
 from core.azureml.connection import Connection
 from core.azureml.storage import BLOCK_BYTES
 from core.dataset.chat_dataset import ChatDataset
+from core.dataset.store import hash_files
 from core.errors import BadInput
 
 if TYPE_CHECKING:  # and late below: Azure's SDK takes a second, which a page that sends nothing need not wait for
@@ -128,6 +130,15 @@ def fetch(conn: Connection, blob: str, path: Path) -> int:
             file.write(chunk)
     part.replace(path)
     return int(download.size)
+
+
+def hash_stored(conn: Connection, blobs: Sequence[str]) -> str:
+    """Return the key of a data set whose training file, and test file if it has one, lie there; reads them whole."""
+    with TemporaryDirectory() as folder:
+        files = [Path(folder) / str(number) for number in range(len(blobs))]
+        for blob, path in zip(blobs, files, strict=True):
+            fetch(conn, blob, path)
+        return hash_files(files[0], files[1] if len(files) > 1 else None)
 
 
 def _is_file(asset: Any) -> bool:

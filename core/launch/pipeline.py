@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from core.azureml import tags
 from core.azureml.connection import Connection
+from core.azureml.datastore import asset_of
 from core.errors import BadInput, Conflict
 from core.launch.request import RunRequest
 from core.recipe import Value
@@ -17,8 +17,6 @@ from core.runs.jobs import COMPONENT_NAME, OUTPUT_NAME, find_job, node_inputs
 _NODE = "fine_tune"
 _STEPS_WITH_COMPUTE = ("model_import", "preprocess", "finetune", "model_evaluation")
 _FILES = ("train", "test")
-# An asset as an ARM id, as a registry's address or in short; the service may answer with another form than was sent.
-_ASSET = re.compile(r"(?:azureml:|.*/(?:data|models)/)([^/:]+)(?:/versions/|:)([^/:]+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -160,5 +158,5 @@ def _plain(value: object) -> str | None:
     """Return an input's value to compare: an asset by its name and version, whatever the form of its address."""
     if value is None:
         return None
-    asset = _ASSET.fullmatch(str(value))
-    return f"{asset[1]}:{asset[2]}".lower() if asset else str(value)
+    asset = asset_of(str(value))
+    return ":".join(asset).lower() if asset else str(value)

@@ -1,4 +1,4 @@
-"""`python -m core.operations`: carry operations out without a dashboard, show them, delete what is due."""
+"""`python -m core.operations`: carry operations out without a dashboard, show them, delete what is due, verify."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import argparse
 import logging
 import signal
 import sys
+from pathlib import Path
 
 from core import home
 from core.azureml.connection import connect
 from core.azureml.settings import Settings, find_settings, list_settings, make_settings
-from core.errors import TunedeckError
+from core.errors import NotFound, TunedeckError
 from core.operations.ledger import Ledger, list_operations
 from core.operations.runner import run_forever
 from core.operations.sweep_command import list_due, sweep_once
+from core.operations.verify_command import find_place, read_file, verify
+from core.words import visible
 
 FAILED = 1
 
@@ -30,10 +33,15 @@ def main(arguments: list[str] | None = None) -> int:
     sweeping.add_argument("--strict", action="store_true", help="keep no endpoint that answered in the last 15 min")
     sweeping.add_argument("--at", help="one workspace of this home by its name; without it each that is known here")
     sweeping.add_argument("--workspace", metavar="SUBSCRIPTION/GROUP/NAME", help="one that need not be known here")
+    verifying = commands.add_parser("verify", help="hold a file of Tunedeck against the workspace of today")
+    verifying.add_argument("file", type=Path, metavar="FILE.json", help="a lineage, as it was downloaded")
+    verifying.add_argument("--at", help="the workspace by its name in this home, where the file's own is not meant")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
     if options.command == "run":
         return _run()
+    if options.command == "verify":
+        return _verify(options.file, options.at)
     return _list() if options.command == "list" else _sweep(parser, options)
 
 
@@ -67,6 +75,23 @@ def _sweep(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
         for problem in problems:
             print(f"{settings.workspace_name}: {problem.message} {problem.hint}", file=sys.stderr)
             status = FAILED
+    return status
+
+
+def _verify(path: Path, at: str | None) -> int:
+    """Print one line for each claim of a file; FAILED where one does not hold, or the file cannot be verified."""
+    status = 0
+    try:
+        document = read_file(path)
+        settings = find_settings(at) if at else find_place(document)
+        if settings is None:
+            raise NotFound(f"This home knows no workspace '{at}'.", "Connect to it first.")
+        for claim in verify(connect(settings, home=home.current()), document):
+            print(visible(f"{claim.what}  {claim.outcome}").replace("\n", " "), flush=True)
+            status = status if claim.holds else FAILED
+    except TunedeckError as error:
+        print(f"{visible(error.message)} {visible(error.hint)}", file=sys.stderr)
+        return FAILED
     return status
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from core.azureml import tags
 from core.azureml.connection import Connection
 from core.errors import BadInput, NotFound
-from core.recipe import BY_NAME
+from core.recipe import list_changed
 from core.runs.jobs import OUTPUT_NAME
 from core.runs.states import Run
 
@@ -114,14 +114,13 @@ def archive_model(conn: Connection, name: str, version: str) -> None:
 
 def lineage(run: Run) -> dict[str, str]:
     """Return where a run's output comes from, as tags."""
-    changed = {n: v for n, v in run.parameters.items() if n in BY_NAME and v != BY_NAME[n].default}
     kept = (tags.DATASET, tags.DATASET_KEY, tags.ROWS, tags.MODEL_VERSION)
     return {
         tags.RUN: run.name,
         tags.TITLE: run.title,
         tags.MODEL: run.model,
         tags.MODEL_ID: run.model_id,
-        tags.RECIPE: tags.format_recipe(changed),
+        tags.RECIPE: tags.format_recipe(list_changed(run.parameters)),
         tags.MADE_BY: tags.made_by(),
         **{name: run.tags[name] for name in kept if name in run.tags},
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from core.azureml import tags
@@ -35,10 +36,17 @@ def serve(walk: Walk, instances: int = 1, **settings: int) -> EndpointView:
     if (found := endpoints.find_endpoint(walk.conn, ENDPOINT)) and found.live:
         return found
     register(walk)
-    chosen = {name.replace("__", "."): value for name, value in settings.items()}
     told = {tags.OPERATION: "a deploy", tags.REGISTERED_MODEL: f"{MODEL}:1"}
+    return serve_model(walk, f"azureml:{MODEL}:1", told, instances, **settings)
+
+
+def serve_model(
+    walk: Walk, model_id: str, told: Mapping[str, str], instances: int = 1, **settings: int
+) -> EndpointView:
+    """Make the endpoint of a registered model, and wait until it answers."""
+    chosen = {name.replace("__", "."): value for name, value in settings.items()}
     endpoints.begin_endpoint(walk.conn, ENDPOINT, "", told)
-    endpoints.begin_deployment(walk.conn, ENDPOINT, f"azureml:{MODEL}:1", SIZE, instances, chosen, told)
+    endpoints.begin_deployment(walk.conn, ENDPOINT, model_id, SIZE, instances, chosen, told)
     with walk.azure.hurried():
         wait_until(lambda: (one := endpoints.get_endpoint(walk.conn, ENDPOINT).deployment) and one.up)
         endpoints.begin_traffic(walk.conn, ENDPOINT, {endpoints.DEPLOYMENT_NAME: 100})

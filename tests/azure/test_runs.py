@@ -1,14 +1,24 @@
-"""A run on Azure as it is watched: its measures lie with the step that trains, and what is read of them is little."""
+"""A run on Azure as it is watched, and as its lineage tells it to every Tunedeck.
+
+Its measures lie with the step that trains, and what is read of them is little.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
+from azure.ai.ml.entities import Model
 
+from core.azureml import tags
 from core.azureml.connection import Connection
+from core.home import Home
+from core.local.blobs import CONTAINER
 from core.operations import get_operation, start_cancel, start_launch
+from core.operations.__main__ import main
 from core.overview import describe_progress, read_run
 from core.runs import jobs
 from core.runs.history import list_steps
@@ -16,7 +26,10 @@ from core.runs.logs import read_log
 from core.runs.metrics import read_metrics
 from core.runs.states import FINE_TUNE, QUEUED, STAGES
 from core.runs.throughput import find_pace
-from tests.azure.stand_in import StandIn, running_stand_in
+from core.serving.lineage import Kind, Look, Piece, parse_lineage, read_lineage
+from core.serving.registered_models import archive_model, register_model
+from tests.azure.serving import ENDPOINT, MODEL, register, serve_model
+from tests.azure.stand_in import SIZE, StandIn, running_stand_in
 from tests.azure.walking import Walk, walking
 from tests.waiting import wait_until
 
@@ -88,6 +101,170 @@ def test_a_run_that_logs_no_tokens_teaches_its_speed_by_rows_and_time(walk: Walk
     assert pace is not None
     assert pace.tokens_per_s > 0
     assert set(pace.stages) >= {QUEUED, *STAGES}
+
+
+# Lineage
+
+
+@pytest.fixture(scope="module")
+def served(ended: tuple[Walk, str]) -> tuple[Walk, str]:
+    """The run's model, registered and served as `shop`."""
+    walk, run = ended
+    model = register_model(walk.conn, jobs.get_run(walk.conn, run), "kettle-model", "1")
+    serve_model(walk, f"azureml:{model.name}:{model.version}", {tags.REGISTERED_MODEL: "kettle-model:1", tags.RUN: run})
+    return walk, run
+
+
+@pytest.fixture
+def kept(served: tuple[Walk, str], tmp_path: Path) -> Path:
+    """The lineage of the endpoint, as it was downloaded before a test changes something."""
+    file = tmp_path / "lineage.json"
+    file.write_text(read_lineage(served[0].conn, endpoint=ENDPOINT).to_json(), encoding="utf-8")
+    return file
+
+
+def add(file: Path, piece: Piece | None, without: str = "") -> None:
+    """Write one more piece into a lineage, and take those of a kind out."""
+    assert piece is not None
+    document = json.loads(file.read_text(encoding="utf-8"))
+    document["pieces"] = [each for each in document["pieces"] if each["kind"] != without] + [asdict(piece)]
+    file.write_text(json.dumps(document), encoding="utf-8")
+
+
+def verify(file: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, str]]:
+    """Return the exit status and what was said of each piece."""
+    capsys.readouterr()
+    status = main(["verify", str(file)])
+    said = capsys.readouterr()
+    return status, dict(line.split("  ", 1) for line in (said.out or said.err).splitlines())
+
+
+def test_an_endpoint_is_followed_back_to_its_data_and_a_run_forward_to_its_endpoint(
+    served: tuple[Walk, str],
+) -> None:
+    walk, run = served
+    lineage = read_lineage(walk.conn, endpoint=ENDPOINT)
+    assert [each.title for each in lineage.pieces] == [
+        "kettle-train:1",
+        "kettle-test:1",
+        run,
+        run,
+        "kettle-model:1",
+        ENDPOINT,
+    ]
+    assert lineage.doubts == []
+    (data, _), (recipe,), (job,), (model,), (endpoint,) = map(lineage.of, Kind)
+    assert data.facts["content hash"] == job.facts["data hash in tags"]
+    assert json.loads(recipe.facts["settings"])["max_steps"] == 4
+    assert "/models/" in recipe.facts["base model"]
+    assert (job.facts["compute"], job.facts["created by"], model.facts["job"]) == ("gpu", "local", run)
+    assert sum(each.bytes for each in model.files.values()) == model.bytes > 7000
+    assert endpoint.facts["demo: size"] == f"1 × {SIZE}"
+    assert replace(read_lineage(walk.conn, run=run), read_at="") == replace(lineage, read_at="")
+    key = walk.conn.workspace.online_endpoints.get_keys(ENDPOINT).primary_key
+    assert key not in lineage.to_json()
+
+
+def test_another_home_reads_the_same_and_finds_a_kept_file_still_true(
+    served: tuple[Walk, str],
+    kept: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    walk, run = served
+    elsewhere = Home(tmp_path / "elsewhere").create()
+    monkeypatch.setenv("TUNEDECK_HOME", str(elsewhere.path))
+    there = read_lineage(Connection(walk.azure.settings(), elsewhere), run=run)
+    assert there.pieces == parse_lineage(json.loads(kept.read_text(encoding="utf-8"))).pieces
+    assert verify(kept, capsys) == (
+        0,
+        {
+            "data kettle-train:1": "same",
+            "data kettle-test:1": "same",
+            f"recipe {run}": "same",
+            f"job {run}": "same",
+            "model kettle-model:1": "same",
+            f"endpoint {ENDPOINT}": "same",
+            "content of the data": "same",
+        },
+    )
+
+
+def test_a_model_that_is_archived_or_registered_again_with_other_files_is_found_changed(
+    served: tuple[Walk, str], kept: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    walk, run = served
+    again = register_model(walk.conn, jobs.get_run(walk.conn, run), "again", "1")
+    add(kept, Look(walk.conn).read(Kind.MODEL, "again", "1"))  # a list would tell of it only after a while
+    archive_model(walk.conn, "again", "1")
+    status, said = verify(kept, capsys)
+    assert (status, said["model again:1"]) == (1, "changed: state active → archived")
+    walk.conn.http("DELETE", f"{again.id}?api-version=2024-10-01")
+    assert verify(kept, capsys)[1]["model again:1"] == "gone"
+    other = walk.azure.workspace.home.blobs / CONTAINER / "other"
+    other.mkdir()
+    (other / "MLmodel").write_text("{}", encoding="utf-8")
+    path = "azureml://datastores/workspaceblobstore/paths/other"
+    walk.conn.workspace.models.create_or_update(Model(name="again", version="1", path=path, type="mlflow_model"))
+    status, said = verify(kept, capsys)
+    assert "; file other/MLmodel is new" in said["model again:1"]
+    assert f"job {run} → nothing" in said["model again:1"]
+    assert said["model kettle-model:1"] == "same"
+
+
+def test_what_tags_claim_is_doubted_shown_as_text_and_never_followed(
+    served: tuple[Walk, str], kept: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    walk, run = served
+    model = walk.conn.workspace.models.get("kettle-model", version="1")
+    model.tags = {**model.tags, tags.RUN: "<img src=x>\x1b[2J", tags.DATASET_KEY: "0" * 64}
+    walk.conn.workspace.models.create_or_update(model)
+    lineage = read_lineage(walk.conn, endpoint=ENDPOINT)
+    assert lineage.of(Kind.JOB)[0].name == run
+    assert [doubt.partition(" say ")[2].partition(";")[0] for doubt in lineage.doubts] == [
+        "<img src=x>\x1b[2J",
+        "0" * 64,
+    ]
+    status, said = verify(kept, capsys)
+    assert status == 1
+    assert f"run in tags {run} → <img src=x>␛[2J" in said["model kettle-model:1"]
+
+
+def test_data_written_over_in_place_has_another_content(
+    served: tuple[Walk, str], kept: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    walk, _ = served
+    (path, *_) = read_lineage(walk.conn, endpoint=ENDPOINT).of(Kind.DATA)[0].files
+    file = walk.azure.workspace.home.blobs / CONTAINER / path
+    content = file.read_bytes()
+    file.write_bytes(content.replace(b"a", b"b"))
+    status, said = verify(kept, capsys)
+    file.write_bytes(content)
+    assert status == 1
+    assert said["content of the data"].startswith("changed: sha256 ")
+    assert said["data kettle-train:1"] == f"changed: file {path} was written again"
+
+
+def test_pieces_that_are_true_and_do_not_belong_together_are_no_lineage(
+    served: tuple[Walk, str], kept: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    walk, _ = served
+    register(walk)
+    add(kept, Look(walk.conn).read(Kind.MODEL, MODEL, "1"), without="model")
+    status, said = verify(kept, capsys)
+    assert status == 1
+    assert said[f"model {MODEL}:1"] == said[f"endpoint {ENDPOINT}"] == "changed: it does not belong to this chain"
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"schema": "tunedeck.lineage/1"}', '{"schema": "other/1"}'])
+def test_a_file_that_is_no_lineage_is_refused_loudly(
+    walk: Walk, tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    file = tmp_path / "file.json"
+    file.write_text(text, encoding="utf-8")
+    assert main(["verify", str(file), "--at", walk.conn.alias]) == 1
+    assert capsys.readouterr().err
 
 
 def test_a_run_that_waits_says_what_its_cluster_says(walk: Walk) -> None:

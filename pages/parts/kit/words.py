@@ -10,38 +10,14 @@ from core.words import exact as exact
 from core.words import number as number
 from core.words import plural as plural
 from core.words import plural_is as plural_is
+from core.words import visible as visible
 
 _ESCAPED = str.maketrans({character: "\\" + character for character in "\\`*_{}[]()#+!|<>~$:@."})
-
-# What a terminal, a browser or an eye would obey instead of reading: control characters and turns of the direction.
-_UNSEEN = (
-    {code: chr(0x2400 + code) for code in range(32) if code not in (9, 10)}
-    | {code: f"\\x{code:02x}" for code in range(0x7F, 0xA0)}
-    | {
-        code: f"\\u{code:04x}"
-        for first, last in (
-            (0x61C, 0x61C),
-            (0x200B, 0x200B),
-            (0x200E, 0x200F),
-            (0x2028, 0x202E),
-            (0x2060, 0x206F),
-            (0xD800, 0xDFFF),
-            (0xFEFF, 0xFEFF),
-            (0xFFF9, 0xFFFB),
-        )
-        for code in range(first, last + 1)
-    }
-)
 
 
 def plain(text: object) -> str:
     """Return `text` so that Markdown shows it letter by letter; for labels that cannot be `st.text`."""
     return str(text).translate(_ESCAPED).replace("\n", " ")
-
-
-def visible(text: str) -> str:
-    """Return `text` with what cannot be seen written out: ESC as "␛", a turn of the direction as "\\u202e"."""
-    return text.replace("\r\n", "\n").translate(_UNSEEN)
 
 
 def format_loss(value: float | None) -> str:
