@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from itertools import product
 from typing import Literal
+from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -71,8 +72,11 @@ def tab(browser: Browser) -> Iterator[Page]:
     """One tab for all pages, so that Streamlit's own files are fetched once."""
     context = browser.new_context()
     context.set_default_timeout(20_000)
+    outside: set[str] = set()
+    context.on("request", lambda asked: is_here(asked.url) or outside.add(asked.url))
     yield context.new_page()
     context.close()
+    assert outside == set()  # no page asks another host for anything
 
 
 @pytest.mark.parametrize("number", range(len(EMPTY)), ids=EMPTY)
@@ -128,6 +132,11 @@ def visit(tab: Page, url: str) -> tuple[int, list[bool]]:
     tab.locator(".tunedeck-chart.js-plotly-plot").first.wait_for()
     settle(tab)
     return sum(received), tab.evaluate(_KEPT)
+
+
+def is_here(url: str) -> bool:
+    """Tell whether a request stays on this machine; one for data: has no host at all."""
+    return urlsplit(url).hostname in {None, "127.0.0.1"}
 
 
 def choose_looks(number: int) -> list[Look]:

@@ -16,7 +16,7 @@ from core.azureml import connection as connections
 from core.azureml.settings import LOCAL, find_settings, list_settings
 from core.launch import drafts
 from core.overview import StripView
-from pages.parts.kit import reads, words
+from pages.parts.kit import assets, reads, words
 from pages.parts.kit.clicks import let_clicks_win
 from pages.parts.kit.guard import caught
 from pages.parts.kit.links import PAGES, PageEntry, link
@@ -40,7 +40,6 @@ def draw() -> None:
             st.Page(
                 entry.script,
                 title=entry.title,
-                icon=f":material/{entry.icon}:",
                 url_path=entry.name,
                 default=entry.name == "overview",
             )
@@ -49,7 +48,8 @@ def draw() -> None:
         position="hidden",
     )
     page = next((entry for entry in PAGES.values() if entry.title == found.title), PAGES["overview"])
-    st.set_page_config(page_title=f"{page.title} · Tunedeck", layout="wide")
+    st.set_page_config(page_title=f"{page.title} · Tunedeck", page_icon=str(assets.MARK), layout="wide")
+    st.logo(assets.draw_name(light=st.context.theme.type != "dark"), icon_image=str(assets.MARK), size="large")
     with caught(draw_error):
         _begin(page)
         summary = read_summary()
@@ -150,6 +150,7 @@ def _start_runner() -> None:
 
 
 def _draw_menu(summary: Summary) -> None:
+    _draw_switch()
     for section, entries in groupby(PAGES.values(), key=lambda entry: entry.section):
         with st.sidebar.container(gap="xxsmall"):
             if section:
@@ -157,6 +158,16 @@ def _draw_menu(summary: Summary) -> None:
             for entry in entries:
                 icon, after = _menu_state(entry, summary)
                 link(entry.name).draw(entry.title + (f" · {after}" if after else ""), icon=icon, width="stretch")
+
+
+def _draw_switch() -> None:
+    """Draw which workspace this is, and behind it the others that this machine knows."""
+    here = ui().alias
+    with st.sidebar.popover(words.plain(_name_of(here) if here else "No workspace yet"), width="stretch"):
+        for settings in list_settings():
+            icon = _DONE if settings.alias == here else _LATER
+            link("overview", at=settings.alias).draw(words.plain(_name_of(settings.alias)), icon=icon)
+        link("connect", where="Azure").draw("Connect another workspace", icon="add")
 
 
 def _menu_state(entry: PageEntry, summary: Summary) -> tuple[str, str]:

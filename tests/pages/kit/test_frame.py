@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+from uuid import UUID
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -31,6 +33,19 @@ def test_a_deep_link_opens_its_page_and_no_dialog(page: Page, dashboard: Dashboa
     open_page(page, dashboard, "/connect?at=local", "Connect")
     expect(page.get_by_text("No account.")).to_be_visible()
     expect(page.get_by_role("dialog")).to_have_count(0)
+
+
+def test_the_switch_above_the_menu_opens_another_workspace(page: Page, dashboard: Dashboard) -> None:
+    other = {"alias": "ml-dev", "kind": "azure", "subscription_id": str(UUID(int=7)), "resource_group": "group"}
+    known = dashboard.home / "connections.json"
+    known.write_text(json.dumps({"connections": [{**other, "workspace_name": "ml-dev"}]}), encoding="utf-8")
+    try:
+        open_page(page, dashboard, "/connect?at=local", "Connect")
+        page.get_by_test_id("stSidebar").get_by_role("button", name="Local").click()
+        page.get_by_test_id("stPopoverBody").get_by_role("link", name="Azure · ml-dev").click()
+        page.wait_for_url("**/?at=ml-dev")
+    finally:
+        known.unlink()
 
 
 def test_a_newcomer_starts_with_one_click_and_a_reload_keeps_the_draft(page: Page, dashboard: Dashboard) -> None:
