@@ -1,4 +1,4 @@
-"""The tables of ledger.db: drafts, operations, transcripts, paces, edits."""
+"""The tables of ledger.db: drafts, operations, transcripts, paces, edits, rates."""
 
 from __future__ import annotations
 
@@ -80,4 +80,13 @@ STEPS: tuple[tuple[str, ...], ...] = (
     ),
     # When something is deleted is a fact of the resource's own tags; nothing is kept of it here.
     ("drop table timers",),
+    # What was seen to bill: a row for each change of a resource. Times in seconds since 1970, by the workspace's clock;
+    # per_hour: of one node, null for an unknown price.
+    (
+        """create table rates (
+            connection text not null, key text not null, created_at real not null, begun_at real not null,
+            seen_at real not null, nodes integer, per_hour real, currency text not null, factor real not null,
+            state text not null, primary key (connection, key, created_at, begun_at)
+        )""",
+    ),
 )

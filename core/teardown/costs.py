@@ -27,10 +27,10 @@ class Span:
 
     @property
     def per_hour(self) -> float | None:
-        """What an hour of all nodes comes to; None where that is not known. No node costs nothing at any price."""
-        if self.nodes is None or (self.nodes and self.price.per_hour is None):
-            return None
-        return self.nodes * (self.price.per_hour or 0.0)
+        """What an hour of all nodes comes to; None where that is not known: no node, or no price, comes to nothing."""
+        if self.nodes == 0 or self.price.is_free:
+            return 0.0
+        return None if self.nodes is None else self.price.times(self.nodes).per_hour
 
     def within(self, begun: datetime, ended: datetime) -> Span | None:
         """Return the part between two times, None where there is none."""
