@@ -198,7 +198,9 @@ def next_action(
 def _end_a_bill(inventory: Inventory) -> NextAction | None:
     for item in inventory.billing:
         if item.delete_at is None and item.per_hour != 0.0:
-            return NextAction(NextStep.END_A_BILL, f"{item.name} bills {item.hourly_words} and has no end.", item.key)
+            whole = inventory.find(item.parent) or item
+            sentence = f"{whole.name} bills {whole.hourly_words} and has no end."
+            return NextAction(NextStep.END_A_BILL, sentence, whole.key)
     return None
 
 
@@ -292,7 +294,7 @@ def list_seen() -> list[str]:
 
 def find_next_deletion(inventory: Inventory, now: datetime | None = None) -> tuple[str, float] | None:
     """Return (name, seconds until then) of what is deleted next, or None."""
-    due = [(item.delete_at, item.name) for item in inventory.items if item.delete_at]
+    due = [(item.delete_at, item.name) for item in inventory.items if item.delete_at and not item.parent]
     if not due:
         return None
     at, name = min(due)

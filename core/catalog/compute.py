@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from core.azureml.connection import Connection
+from core.azureml.owners import read_made
 from core.catalog.allow_list import AllowList
 from core.catalog.base_models import BaseModel
 from core.catalog.families import find_family
@@ -77,6 +78,9 @@ class Compute:
     low_priority: bool = False
     node_states: Mapping[str, int] = field(default_factory=dict)
     """How many nodes are "preparing", "running", "idle", "unusable", "leaving", "preempted"; none is left out."""
+    owner: str = ""
+    """Who made it, as the service calls them."""
+    changed_at: datetime | None = None
 
     @property
     def busy_nodes(self) -> int:
@@ -272,6 +276,7 @@ def _to_compute(conn: Connection, body: Mapping[str, Any], sizes: Sequence[Size]
     low_priority = str(inner.get("vmPriority") or "").lower() == "lowpriority"
     price = with_prices(conn, [size])[0].price_at(low_priority=low_priority) if size else Price(None)
     instance = kind == "instance"
+    made = read_made(body)
     return Compute(
         name=str(body.get("name") or ""),
         kind=kind or str(outer.get("computeType") or ""),
@@ -294,6 +299,8 @@ def _to_compute(conn: Connection, body: Mapping[str, Any], sizes: Sequence[Size]
             for key, count in (inner.get("nodeStateCounts") or {}).items()
             if count
         },
+        owner=made.by or str((inner.get("createdBy") or {}).get("userName") or ""),  # an instance tells its user
+        changed_at=made.changed_at or read_time(outer.get("modifiedOn")),
     )
 
 

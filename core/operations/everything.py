@@ -31,7 +31,7 @@ def list_everything(conn: Connection) -> Inventory:
                 change.subject,
                 state="Not made yet",
                 delete_at=change.delete_at,
-                created_here=True,
+                mine=True,
             )
         if item is not None:
             items[change.writes] = replace(item, under_way=(*item.under_way, operation.title))

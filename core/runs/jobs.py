@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from core.azureml import tags
 from core.azureml.connection import Connection
+from core.azureml.owners import read_made
 from core.catalog.base_models import get_base_model
 from core.errors import NotFound, TunedeckError
 from core.recipe import from_job_inputs
@@ -178,6 +179,7 @@ def _parse_job(job: Any) -> Run:
     model_id = told.get(tags.MODEL_ID) or inputs.get("mlflow_model_path", "")
     services = job.services or {}
     studio = getattr(services.get("Studio"), "endpoint", "") or ""
+    made = read_made(job)
     return Run(
         name=job.name,
         title=told.get(tags.TITLE) or new_title(job.name),
@@ -193,7 +195,8 @@ def _parse_job(job: Any) -> Run:
         parameters=from_job_inputs(literals),
         inputs=inputs,
         tags=told,
-        created_at=tags.parse_time(getattr(job.creation_context, "created_at", None)),
+        created_at=made.at,
+        owner=made.by,
         studio_url=studio,
         kept=(job.properties or {}).get(tags.KEPT, ""),
     )

@@ -167,6 +167,8 @@ class Run:
     """The checkpoint that the output is made of, where training diverged."""
     recorded: bool = False
     """Whether only the ledger knows it: the workspace has not confirmed the job."""
+    owner: str = ""
+    """Who started it, as the service calls them."""
     note: str = ""
 
     @property

@@ -11,6 +11,7 @@ from typing import Any
 
 from core.azureml import tags
 from core.azureml.connection import Connection
+from core.azureml.owners import read_made
 from core.azureml.polling import start_write
 from core.errors import BadInput, NotFound
 from core.serving import deployment_settings
@@ -62,6 +63,9 @@ class DeploymentView:
     settings: Mapping[str, int] = field(default_factory=dict)
     """By name, as `core.serving.deployment_settings` has them."""
     created_at: datetime | None = None
+    owner: str = ""
+    """Who made it, as the service calls them."""
+    changed_at: datetime | None = None
     restarts: int = 0
     """How often its container ended and was started again, as far as the workspace says."""
     restarted_at: datetime | None = None
@@ -93,7 +97,9 @@ class EndpointView:
     created_at: datetime | None = None
     delete_at: datetime | None = None
     """When Tunedeck deletes it."""
-    created_here: bool = False
+    owner: str = ""
+    """Who made it, as the service calls them."""
+    changed_at: datetime | None = None
     model: str = ""
     """ "name:version"."""
     base_model: str = ""
@@ -264,6 +270,7 @@ def _list_deployments(conn: Connection, endpoint: str) -> list[Any]:
 def _view(endpoint: Any, deployments: Iterable[Any]) -> EndpointView:
     told: Mapping[str, str] = endpoint.tags or {}
     traffic = {name: int(percent) for name, percent in (endpoint.traffic or {}).items()}
+    made = read_made(endpoint)
     return EndpointView(
         name=endpoint.name,
         state=_state(endpoint.provisioning_state),
@@ -273,9 +280,10 @@ def _view(endpoint: Any, deployments: Iterable[Any]) -> EndpointView:
         deployments=tuple(_view_deployment(each, endpoint.name, traffic) for each in deployments),
         traffic=traffic,
         tags=told,
-        created_at=_created_at(endpoint),
+        created_at=made.at or tags.parse_time(told.get(tags.CREATED_AT)),
         delete_at=tags.parse_time(told.get(tags.DELETE_AT)),
-        created_here=tags.is_ours(told),
+        owner=made.by,
+        changed_at=made.changed_at,
         model=told.get(tags.REGISTERED_MODEL, ""),
         base_model=told.get(tags.MODEL, ""),
         run=told.get(tags.RUN, ""),
@@ -286,6 +294,7 @@ def _view_deployment(deployment: Any, endpoint: str, traffic: Mapping[str, int])
     model = deployment.model
     told = {str(key): str(value or "") for key, value in (getattr(deployment, "properties", None) or {}).items()}
     restarts = told.get(tags.RESTARTS, "")
+    made = read_made(deployment)
     return DeploymentView(
         name=deployment.name,
         endpoint=endpoint,
@@ -296,7 +305,9 @@ def _view_deployment(deployment: Any, endpoint: str, traffic: Mapping[str, int])
         traffic=next((share for name, share in traffic.items() if name.lower() == deployment.name.lower()), 0),
         tags=deployment.tags or {},
         settings=deployment_settings.from_sdk(deployment),
-        created_at=_created_at(deployment),
+        created_at=made.at or tags.parse_time((deployment.tags or {}).get(tags.CREATED_AT)),
+        owner=made.by,
+        changed_at=made.changed_at,
         restarts=int(restarts) if restarts.isdecimal() else 0,
         restarted_at=tags.parse_time(told.get(tags.RESTARTED_AT) or None),
         last_exit=told.get(tags.LAST_EXIT, ""),
@@ -307,12 +318,3 @@ def _view_deployment(deployment: Any, endpoint: str, traffic: Mapping[str, int])
 def _state(state: Any) -> ProvisioningState:
     """Return a state: the SDK gives an enumeration for some resources and text for others."""
     return ProvisioningState(getattr(state, "value", state) or "")
-
-
-def _created_at(entity: Any) -> datetime | None:
-    """Return when a resource was made; the SDK has it in `creation_context` for some and in properties for others."""
-    context = getattr(entity, "creation_context", None)
-    if context is not None and getattr(context, "created_at", None):
-        return tags.parse_time(context.created_at)
-    properties = getattr(entity, "properties", None) or {}
-    return tags.parse_time(properties.get("createdAt") or (entity.tags or {}).get(tags.CREATED_AT))

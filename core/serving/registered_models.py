@@ -10,6 +10,7 @@ from typing import Any
 
 from core.azureml import tags
 from core.azureml.connection import Connection
+from core.azureml.owners import read_made
 from core.errors import BadInput, NotFound
 from core.recipe import list_changed
 from core.runs.jobs import OUTPUT_NAME
@@ -33,6 +34,9 @@ class RegisteredModel:
     tags: Mapping[str, str] = field(default_factory=dict)
     created_at: datetime | None = None
     archived: bool = False
+    owner: str = ""
+    """Who made it, as the service calls them."""
+    changed_at: datetime | None = None
 
 
 def list_registered_models(conn: Connection, name: str | None = None) -> list[RegisteredModel]:
@@ -128,6 +132,7 @@ def lineage(run: Run) -> dict[str, str]:
 
 def _parse(model: Any) -> RegisteredModel:
     told: Mapping[str, str] = model.tags or {}
+    made = read_made(model)
     return RegisteredModel(
         name=model.name,
         version=str(model.version or ""),
@@ -137,6 +142,8 @@ def _parse(model: Any) -> RegisteredModel:
         run=told.get(tags.RUN) or str(getattr(model, "job_name", "") or ""),
         base_model=told.get(tags.MODEL, ""),
         tags=told,
-        created_at=tags.parse_time(getattr(getattr(model, "creation_context", None), "created_at", None)),
+        created_at=made.at,
         archived=bool(getattr(model, "_is_archived", False)),
+        owner=made.by,
+        changed_at=made.changed_at,
     )

@@ -9,14 +9,18 @@ from datetime import UTC, datetime
 from core.azureml import tags
 from core.azureml.connection import Connection
 from core.azureml.datastore import path_of, sum_bytes
+from core.azureml.owners import Names, is_mine, read_made, read_names
 from core.catalog.compute import Compute, list_computes, size_price
-from core.catalog.prices import Price
+from core.catalog.prices import PRICE_UNKNOWN, Price
 from core.errors import AccessDenied, SignInFailed, TunedeckError, Unreachable
 from core.runs.jobs import OUTPUT_NAME, list_runs
-from core.serving.endpoints import EndpointView, list_endpoints
+from core.serving.endpoints import DeploymentView, EndpointView, list_endpoints
 from core.serving.registered_models import list_registered_models
+from core.teardown.costs import Cost, Span, cost_of, sum_costs
+from core.words import plural
 
 DELETABLE = ("endpoint", "compute", "model")
+_NOBODY = Names()
 
 
 @dataclass(frozen=True)
@@ -24,17 +28,32 @@ class Item:
     """One thing that exists."""
 
     kind: str
-    """ "endpoint", "compute", "model", "data" or "run"."""
+    """ "endpoint", "deployment", "compute", "model", "data" or "run"."""
     name: str
+    """A deployment's is "ENDPOINT/NAME"."""
     version: str = ""
     state: str = ""
     price: Price | None = None
     per_hour: float | None = 0.0
-    """What it bills now, None for an unknown price."""
+    """What it bills now, None for an unknown price. An endpoint's is the sum of its deployments: it bills nothing."""
     since: datetime | None = None
     cost_so_far: float | None = None
     delete_at: datetime | None = None
-    created_here: bool = False
+    parent: str = ""
+    """Key of the endpoint that a deployment belongs to."""
+    owner: str = ""
+    """Who made it, as the service calls them; "" where it does not say."""
+    mine: bool = False
+    """Whether the identity that is signed in made it, through Tunedeck, from whichever home."""
+    run: str = ""
+    """The run that it comes from or is."""
+    created_at: datetime | None = None
+    nodes: int | None = None
+    """How many bill: of a cluster or its instances; None where that is not told."""
+    stamp: str = ""
+    """What is another after each change: when it was changed, its state, its nodes."""
+    standing: bool = False
+    """Whether it is a cost that stays while the thing is stopped or deleted."""
     note: str = ""
     bytes: int | None = None
     """What it occupies, None where unknown."""
@@ -51,7 +70,9 @@ class Item:
     @property
     def bills(self) -> bool:
         """Whether it costs while it stands, a price of 0 or an unknown one included."""
-        return self.kind == "endpoint" or (self.kind == "compute" and self.per_hour != 0.0)
+        if self.kind in ("endpoint", "deployment"):
+            return self.nodes != 0
+        return self.kind == "compute" and self.per_hour != 0.0
 
     @property
     def deletable(self) -> bool:
@@ -73,7 +94,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Inventory:
-    """Everything that exists. The sums are over the known prices of one currency; `unknown` counts the others."""
+    """Everything that exists. Sums are of known prices, by currency; `unknown` counts what bills at another."""
 
     items: tuple[Item, ...] = ()
     read_at: datetime | None = None
@@ -83,41 +104,51 @@ class Inventory:
     """Which of "endpoints" and "computes" are among that, so that what they bill is not known."""
 
     @property
+    def amounts(self) -> tuple[Price, ...]:
+        """What an hour comes to, by currency; no known price at all is none."""
+        amounts: dict[str, float] = {}
+        for item in self.billing:
+            if item.per_hour:
+                amounts[item.currency] = amounts.get(item.currency, 0.0) + item.per_hour
+        return tuple(Price(amounts[currency], currency) for currency in sorted(amounts))
+
+    @property
     def currency(self) -> str:
-        """The currency of the sums: amounts in another are not added to them."""
-        return next((item.currency for item in self.items if item.per_hour), "USD")
+        """The currency of the first amount."""
+        return next((amount.currency for amount in self.amounts), "USD")
 
     @property
     def per_hour(self) -> float:
-        """Sum of the known prices per hour."""
-        return sum(item.per_hour or 0.0 for item in self._summed())
+        """The first amount."""
+        return next((amount.per_hour or 0.0 for amount in self.amounts), 0.0)
 
     @property
     def unknown(self) -> int:
-        """How many things bill at a price that is unknown or in another currency; a kind that is not read is one."""
-        summed = self._summed()
-        return sum(item.per_hour is None or item not in summed for item in self.items) + len(self.unread)
+        """How many things bill at a price that is unknown; a kind that is not read is one."""
+        return sum(item.per_hour is None for item in self.billing) + len(self.unread)
 
     @property
-    def so_far(self) -> float:
-        """Sum of the known costs until now."""
-        return sum(item.cost_so_far or 0.0 for item in self._summed())
+    def cost(self) -> Cost:
+        """What the things that bill came to until now."""
+        return sum_costs(
+            Cost({item.currency: item.cost_so_far}) if item.cost_so_far is not None else Cost(unknown=1)
+            for item in self.billing
+        )
 
     @property
     def words(self) -> str:
-        """What it bills: "$3.67/h", "$3.67/h + 1 unknown" or "price unknown"."""
-        known = Price(self.per_hour, self.currency).words
+        """What it bills: "$3.67/h", "$3.67/h + EUR 2.00/h + 1 unknown" or "price unknown"."""
+        known = [amount.words for amount in self.amounts]
         if not self.unknown:
-            return known
-        return f"{known} + {self.unknown} unknown" if self.per_hour else "price unknown"
+            return " + ".join(known) or Price(0.0, next((item.currency for item in self.billing), "USD")).words
+        return " + ".join([*known, f"{self.unknown} unknown"]) if known else PRICE_UNKNOWN
 
     @property
     def billing(self) -> tuple[Item, ...]:
-        """What bills now."""
-        return tuple(item for item in self.items if item.bills)
-
-    def _summed(self) -> list[Item]:
-        return [item for item in self.items if not item.per_hour or item.currency == self.currency]
+        """What bills now, failed things first; nothing twice: deployments stand for their endpoint."""
+        parents = {item.parent for item in self.items}
+        found = [item for item in self.items if item.bills and item.key not in parents]
+        return tuple(sorted(found, key=lambda item: item.state != "Failed"))
 
     def find(self, key: str) -> Item | None:
         """Return the item with this key, or None."""
@@ -160,99 +191,168 @@ def _read(conn: Connection, readings: Mapping[str, Callable[[Connection], list[I
 
 
 def _endpoints(conn: Connection) -> list[Item]:
-    def read_prices(endpoint: EndpointView) -> list[Price]:
-        return [size_price(conn, each.size) if each.size else Price(None) for each in endpoint.deployments]
+    found = list_endpoints(conn)
+    names = read_names(conn)
+    items: list[Item] = []
+    for endpoint in found:
+        prices = [size_price(conn, each.size) if each.size else Price(None) for each in endpoint.deployments]
+        items += items_of_endpoint(endpoint, prices, conn.now, names)
+    return items
 
-    return [item_of_endpoint(endpoint, read_prices(endpoint)) for endpoint in list_endpoints(conn)]
 
+def items_of_endpoint(
+    endpoint: EndpointView, prices: Sequence[Price], now: datetime, names: Names = _NOBODY
+) -> list[Item]:
+    """Return an endpoint and then its deployments. prices: of one instance of each of these, in their order.
 
-def item_of_endpoint(endpoint: EndpointView, prices: Sequence[Price]) -> Item:
-    """Return what an endpoint bills. prices: of one instance of each of its deployments, in their order."""
-    billed = [
-        (price.times(deployment.instances).per_hour, deployment.created_at or endpoint.created_at)
-        for deployment, price in zip(endpoint.deployments, prices, strict=True)
-    ]
-    since = min((at for _, at in billed if at), default=endpoint.created_at)
-    currency = prices[0].currency if prices else "USD"
-    per_hour = _sum([amount for amount, _ in billed]) if {price.currency for price in prices} <= {currency} else None
-    return Item(
+    A deployment bills from the moment it is asked for until it is deleted, a failed one too.
+    """
+    whole = Item(
         kind="endpoint",
         name=endpoint.name,
         state=endpoint.state_word,
-        price=Price(per_hour, currency, prices[0].source if prices else "unknown"),
-        per_hour=per_hour,
-        since=since,
-        cost_so_far=_sum([_cost(*each) for each in billed]) if per_hour is not None else None,
+        since=endpoint.created_at,
         delete_at=endpoint.delete_at,
-        created_here=endpoint.created_here,
+        owner=endpoint.owner,
+        mine=is_mine(names, endpoint.owner, endpoint.tags),
+        run=endpoint.run,
+        created_at=endpoint.created_at,
+        stamp=_stamp(endpoint.changed_at, endpoint.state, endpoint.traffic),
         parts=(*(deployment.name for deployment in endpoint.deployments), *filter(None, [endpoint.model])),
+    )
+    parts = [
+        _item_of_deployment(whole, deployment, price, now, names)
+        for deployment, price in zip(endpoint.deployments, prices, strict=True)
+    ]
+    currencies = {price.currency for price in prices}
+    per_hour = _sum([part.per_hour for part in parts]) if len(currencies) <= 1 else None
+    whole = replace(
+        whole,
+        price=Price(per_hour, next(iter(currencies), "USD"), prices[0].source if prices else "unknown"),
+        per_hour=per_hour,
+        since=min((part.since for part in parts if part.since), default=whole.since),
+        cost_so_far=_sum([part.cost_so_far for part in parts]) if per_hour is not None else None,
+        nodes=sum(part.nodes or 0 for part in parts),
+    )
+    return [whole, *parts]
+
+
+def _item_of_deployment(whole: Item, deployment: DeploymentView, price: Price, now: datetime, names: Names) -> Item:
+    begun, nodes = deployment.created_at or whole.created_at, deployment.instances
+    return Item(
+        kind="deployment",
+        name=f"{whole.name}/{deployment.name}",
+        state=str(deployment.state),
+        price=price,
+        per_hour=price.times(nodes).per_hour,
+        since=begun,
+        cost_so_far=_cost(begun, nodes, price, now),
+        delete_at=whole.delete_at,
+        parent=whole.key,
+        owner=deployment.owner,
+        mine=is_mine(names, deployment.owner, deployment.tags),
+        run=deployment.tags.get(tags.RUN, whole.run),
+        created_at=deployment.created_at,
+        nodes=nodes,
+        stamp=_stamp(deployment.changed_at, deployment.state, nodes),
+        note=f"{plural(nodes, 'instance')} of {deployment.size or 'an unknown size'}",
     )
 
 
 def _computes(conn: Connection) -> list[Item]:
-    return [item_of_compute(compute) for compute in list_computes(conn)]
+    found = list_computes(conn)
+    names = read_names(conn)
+    return [item_of_compute(compute, conn.now, names) for compute in found]
 
 
-def item_of_compute(compute: Compute) -> Item:
+def item_of_compute(compute: Compute, now: datetime, names: Names = _NOBODY) -> Item:
     """Return what a compute bills. What it cost so far is known only of nodes that never scale down."""
     instance = compute.kind == "instance"
     nodes = (compute.nodes or 0) if instance else max(compute.min_nodes, compute.nodes or 0)
-    per_hour = 0.0 if nodes == 0 else compute.price.times(nodes).per_hour
     kept = not instance and nodes == compute.min_nodes
     return Item(
         kind="compute",
         name=compute.name,
         state=compute.state,
         price=compute.price,
-        per_hour=per_hour,
+        per_hour=0.0 if nodes == 0 else compute.price.times(nodes).per_hour,
         since=compute.created_at if kept and nodes else None,
-        cost_so_far=_cost(per_hour, compute.created_at if kept else None),
+        cost_so_far=_cost(compute.created_at if kept else None, nodes, compute.price, now),
         delete_at=tags.parse_time(compute.tags.get(tags.DELETE_AT)),
-        created_here=tags.is_ours(compute.tags),
+        owner=compute.owner,
+        mine=is_mine(names, compute.owner, compute.tags),
+        created_at=compute.created_at,
+        nodes=nodes,
+        stamp=_stamp(compute.changed_at, compute.state, compute.allocation, compute.min_nodes, nodes),
         note=f"{nodes} of {compute.max_nodes} nodes, {compute.size}",
     )
 
 
 def _models(conn: Connection) -> list[Item]:
+    found = list_registered_models(conn)
+    names = read_names(conn)
     return [
         Item(
             "model",
             model.name,
             model.version,
-            created_here=tags.is_ours(model.tags),
             since=model.created_at,
+            owner=model.owner,
+            mine=is_mine(names, model.owner, model.tags),
+            run=model.run,
+            created_at=model.created_at,
+            stamp=_stamp(model.changed_at),
             path=path_of(conn, model.path) or "",
             note="archive only",
         )
-        for model in list_registered_models(conn)
+        for model in found
         if not model.archived
     ]
 
 
 def _data(conn: Connection) -> list[Item]:
     data = conn.workspace.data
-    names = conn.call("read", "data assets", lambda: [asset.name for asset in data.list()])
+    listed = conn.call("read", "data assets", lambda: [asset.name for asset in data.list()])
+    names = read_names(conn)
     items = []
-    for name in names:
+    for name in listed:
         for asset in conn.call("read", f"data '{name}'", lambda name=name: list(data.list(name))):
-            path, ours = path_of(conn, str(asset.path or "")) or "", tags.is_ours(asset.tags or {})
-            version = str(asset.version or "")
-            items.append(Item("data", asset.name, version, created_here=ours, path=path, note="stays"))
+            made = read_made(asset)
+            items.append(
+                Item(
+                    "data",
+                    asset.name,
+                    str(asset.version or ""),
+                    since=made.at,
+                    owner=made.by,
+                    mine=is_mine(names, made.by, asset.tags or {}),
+                    created_at=made.at,
+                    stamp=_stamp(made.changed_at),
+                    path=path_of(conn, str(asset.path or "")) or "",
+                    note="stays",
+                )
+            )
     return items
 
 
 def _outputs(conn: Connection) -> list[Item]:
+    found = list_runs(conn)
+    names = read_names(conn)
     return [
         Item(
             "run",
             run.name,
             state=run.state_word,
             since=run.created_at,
-            created_here=tags.is_ours(run.tags),
+            owner=run.owner,
+            mine=is_mine(names, run.owner, run.tags),
+            run=run.name,
+            created_at=run.created_at,
+            stamp=run.state,
             path=f"azureml/{run.name}/",
             note=f"history and {OUTPUT_NAME} of {run.title}; stays",
         )
-        for run in list_runs(conn)
+        for run in found
     ]
 
 
@@ -287,10 +387,12 @@ def _sum(amounts: Iterable[float | None]) -> float | None:
     return None if None in known else sum(amount or 0.0 for amount in known)
 
 
-def _cost(per_hour: float | None, since: datetime | None) -> float | None:
-    """Return the list price of the time since; None where either is not known."""
-    if per_hour == 0.0:
+def _cost(begun: datetime | None, nodes: int, price: Price, now: datetime) -> float | None:
+    """Return what nodes that stood all the time since came to; None where that or their price is not known."""
+    if nodes == 0:
         return 0.0
-    if per_hour is None or since is None:
-        return None
-    return per_hour * max(0.0, (datetime.now(UTC) - since).total_seconds()) / 3600
+    return None if begun is None else cost_of([Span(begun, None, nodes, price)], now).amount
+
+
+def _stamp(changed_at: datetime | None, *facts: object) -> str:
+    return " ".join(map(str, (changed_at.isoformat() if changed_at else "", *facts))).strip()

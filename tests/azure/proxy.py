@@ -16,6 +16,7 @@ from tests.azure import registries
 from tests.azure.behind import Behind, find_token_fault
 from tests.azure.directory import Directory
 from tests.azure.login import Login
+from tests.azure.makers import Makers
 from tests.azure.prices import answer_prices
 from tests.azure.rules import HANG_UP, Answer, Asked, Rules
 from tests.azure.sites import PRICES, Site, find_site
@@ -35,6 +36,7 @@ class Azure:
     login: Login = field(default_factory=Login)
     rules: Rules = field(default_factory=Rules)
     directory: Directory = field(default_factory=Directory)
+    makers: Makers = field(default_factory=Makers)
     identity_opens_storage: bool = True
     """Whether the signed-in identity has a role on the storage account."""
 
@@ -59,7 +61,10 @@ class Azure:
             return known
         if method == "GET" and (told := registries.find_answer(site, host, target)):
             return told
-        return site, self.behind.send(site, host, method, target, headers, body)
+        found = self.behind.send(site, host, method, target, headers, body)
+        if host == site.management:
+            self.makers.note(method, target, found.status_code, authorization)
+        return site, found
 
     @staticmethod
     def _is_open(site: Site, host: str, path: str) -> bool:
@@ -177,8 +182,8 @@ class Handler(BaseHTTPRequestHandler):
         behind = self.server.azure.behind
         headers = behind.headers_of(site, found)
         if not found.headers.get("Content-Type", "").startswith("text/event-stream") and _is_text(found):
-            content = behind.translate(site, found.content.decode()).encode()
-            self._send(Answer(found.status_code, content, headers))
+            content = self.server.azure.makers.tell(behind.translate(site, found.content.decode()))
+            self._send(Answer(found.status_code, content.encode(), headers))
             return
         self.send_response(found.status_code)
         length = found.headers.get("Content-Length")

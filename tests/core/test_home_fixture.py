@@ -177,7 +177,7 @@ def test_a_deploy_in_the_middle_of_its_steps_goes_live(carried_on: CarriedOn) ->
     (deploy,) = carried_on.list_kept("deploy", "running")
     assert step_states(deploy) == ["done"] * 6
     endpoint = get_endpoint(carried_on.conn, home_story.LOADING)
-    assert (endpoint.live, endpoint.created_here, endpoint.delete_at) == (True, True, home_story.WITHOUT_END)
+    assert (endpoint.live, tags.is_ours(endpoint.tags), endpoint.delete_at) == (True, True, home_story.WITHOUT_END)
     assert tell(deploy)["steps"][-1].startswith("smoke: First question, done. Answered in")
 
 
@@ -203,7 +203,7 @@ def test_the_small_changes_that_had_been_wanted_are_made(carried_on: CarriedOn) 
     compute = next(each for each in list_computes(carried_on.conn) if each.name == home_story.COMPUTE_TO_COME)
     assert (compute.max_nodes, compute.state) == (2, "Succeeded")
     endpoint = get_endpoint(carried_on.conn, home_story.LIVE)
-    assert (endpoint.traffic, endpoint.delete_at, endpoint.created_here) == ({"demo": 0}, None, True)
+    assert (endpoint.traffic, endpoint.delete_at, tags.is_ours(endpoint.tags)) == ({"demo": 0}, None, True)
     timed = [each for each in list_timed(carried_on.conn) if each.verdict is Verdict.LATER]
     assert sorted(each.name for each in timed) == sorted([home_story.COMPUTE_TO_COME, home_story.LOADING])
 

@@ -121,7 +121,7 @@ def _draw_tiles(summary: Summary) -> None:
             draw_tile("Billing now", "…")
             draw_tile("Next deletion", "…")
             return
-        so_far = f"{money(inventory.so_far, inventory.currency)} so far" if inventory.billing else None
+        so_far = f"{inventory.cost.words} so far" if inventory.billing else None
         draw_tile("Billing now", inventory.words, so_far)
         draw_tile("Next deletion", _next_deletion(inventory))
 
@@ -133,7 +133,7 @@ def _next_deletion(inventory: Inventory) -> str:
 
 def _draw_bill(item: Item) -> None:
     with st.container(border=True, horizontal=True, vertical_alignment="center"):
-        link("teardown", pick=item.key).draw(words.plain(item.name), icon="payments")
+        link("teardown", pick=item.parent or item.key).draw(words.plain(item.name), icon="payments")
         st.text(item.kind)
         st.text(duration(words.since(item.since)) if item.since else "since unknown")
         st.text(item.hourly_words)

@@ -40,7 +40,7 @@ def draw_tiles(conn: Connection, inventory: Inventory) -> None:
     """Draw what bills now and what it came to."""
     with st.grid(3, min_column_width=160):
         draw_tile("Billing now", inventory.words)
-        draw_tile("So far", money(inventory.so_far, inventory.currency))
+        draw_tile("So far", inventory.cost.words)
         draw_tile("Resources", len(inventory.items), f"{len(inventory.billing)} can bill")
     if conn.costs_money:
         st.caption(not_a_bill(conn.settings.price_factor))
@@ -63,7 +63,7 @@ def draw_rows(inventory: Inventory, picked: str | None) -> Picks:
         "Show", ["Can bill", "Created here", "All"], default="Can bill", required=True, key="what", bind="query-params"
     )
     items = [item for item in inventory.items if item.deletable]
-    ours = [item for item in items if item.created_here]
+    ours = [item for item in items if item.mine]
     rows = {"Can bill": [item for item in items if item.bills], "Created here": ours}.get(shown or "", items)
     if picked and (wanted := inventory.find(picked)) and wanted not in rows and wanted.deletable:
         rows = [wanted, *rows]
@@ -76,7 +76,7 @@ def draw_rows(inventory: Inventory, picked: str | None) -> Picks:
         st.caption(f"Last checked {words.clock(inventory.read_at)}.")
     ticks, files = [], []
     for item in rows:
-        if _draw_row(item, ticked=item.key == picked or (item.bills and item.created_here)):
+        if _draw_row(item, ticked=item.key == picked or (item.bills and item.mine)):
             ticks.append(item.key)
             if item.kind == "model" and _draw_files(item):
                 files.append(item.key)

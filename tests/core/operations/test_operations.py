@@ -213,7 +213,12 @@ def test_a_deploy_is_live_when_it_has_answered_and_a_teardown_leaves_a_receipt(
     ended = finish(deploy(run, "bell-ep"))
     assert [step.state for step in ended.steps] == ["done"] * 6
     endpoint = endpoints.get_endpoint(conn, "bell-ep")
-    assert (endpoint.state_word, endpoint.created_here, endpoint.run, endpoint.base_model) == ("Live", True, run, NAME)
+    assert (endpoint.state_word, tags.is_ours(endpoint.tags), endpoint.run, endpoint.base_model) == (
+        "Live",
+        True,
+        run,
+        NAME,
+    )
     assert endpoint.delete_at is not None
     model = list_registered_models(conn, "bell-model")[0]
     assert (model.run, model.base_model, model.tags[tags.DATASET_KEY]) == (run, NAME, dataset.key)
@@ -221,7 +226,7 @@ def test_a_deploy_is_live_when_it_has_answered_and_a_teardown_leaves_a_receipt(
     inventory = list_inventory(conn)
     item = inventory.find("endpoint:bell-ep")
     assert item is not None
-    assert (item.bills, item.hourly_words, item.created_here) == (True, "$0.00/h", True)
+    assert (item.bills, item.hourly_words, item.mine) == (True, "$0.00/h", True)
     outputs, files = inventory.find(f"run:{run}"), inventory.find(f"model:bell-model:{model.version}")
     assert outputs is not None
     assert files is not None

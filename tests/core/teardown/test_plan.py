@@ -15,7 +15,7 @@ from core.errors import AccessDenied, Unreachable
 from core.home import Home
 from core.serving.endpoints import DeploymentView, EndpointView
 from core.teardown import inventory
-from core.teardown.inventory import Inventory, Item, item_of_compute, item_of_endpoint, list_billing, list_inventory
+from core.teardown.inventory import Inventory, Item, item_of_compute, items_of_endpoint, list_billing, list_inventory
 from core.teardown.plan import plan_teardown
 
 
@@ -35,20 +35,20 @@ UNKNOWN = Item("endpoint", "dear", price=Price(None), per_hour=None, cost_so_far
 
 @pytest.mark.usefixtures("home")
 def test_a_stopped_instance_bills_nothing_and_one_that_starts_does() -> None:
-    stopped = item_of_compute(replace(INSTANCE, allocation="Stopped", nodes=0))
+    stopped = item_of_compute(replace(INSTANCE, allocation="Stopped", nodes=0), datetime.now(UTC))
     assert (stopped.per_hour, stopped.bills, stopped.cost_so_far) == (0.0, False, 0.0)
-    assert item_of_compute(INSTANCE).per_hour == 2.0
+    assert item_of_compute(INSTANCE, datetime.now(UTC)).per_hour == 2.0
     assert [_count_nodes({"state": state}, True) for state in ("Stopped", "Starting", "Running")] == [0, 1, 1]
 
 
 @pytest.mark.usefixtures("home")
 def test_what_a_compute_cost_is_said_only_of_nodes_that_always_stood() -> None:
-    assert item_of_compute(INSTANCE).cost_so_far is None
-    kept = item_of_compute(replace(CLUSTER, min_nodes=1, nodes=1, created_at=_hours_ago(10)))
+    assert item_of_compute(INSTANCE, datetime.now(UTC)).cost_so_far is None
+    kept = item_of_compute(replace(CLUSTER, min_nodes=1, nodes=1, created_at=_hours_ago(10)), datetime.now(UTC))
     assert kept.cost_so_far == pytest.approx(20.0, abs=0.1)
-    grown = item_of_compute(replace(CLUSTER, min_nodes=1, nodes=3))
+    grown = item_of_compute(replace(CLUSTER, min_nodes=1, nodes=3), datetime.now(UTC))
     assert (grown.per_hour, grown.cost_so_far) == (6.0, None)
-    assert item_of_compute(CLUSTER).cost_so_far == 0.0
+    assert item_of_compute(CLUSTER, datetime.now(UTC)).cost_so_far == 0.0
 
 
 @pytest.mark.usefixtures("home")
@@ -56,18 +56,27 @@ def test_each_deployment_costs_from_its_own_beginning() -> None:
     old = DeploymentView("demo", "phi4", "Succeeded", size="S", created_at=_hours_ago(10))
     new = replace(old, name="next", instances=2, created_at=_hours_ago(1))
     endpoint = EndpointView("phi4", "Succeeded", deployments=(old, new), created_at=_hours_ago(10))
-    item = item_of_endpoint(endpoint, [Price(2.0), Price(3.0)])
+    now = datetime.now(UTC)
+    item, *parts = items_of_endpoint(endpoint, [Price(2.0), Price(3.0)], now)
     assert item.per_hour == 8.0
     assert item.cost_so_far == pytest.approx(20.0 + 6.0, abs=0.1)
-    assert item_of_endpoint(endpoint, [Price(2.0), Price(None)]).hourly_words == "price unknown"
-    assert item_of_endpoint(endpoint, [Price(2.0), Price(3.0, "EUR")]).per_hour is None
+    assert [(part.name, part.parent, part.per_hour) for part in parts] == [
+        ("phi4/demo", "endpoint:phi4", 2.0),
+        ("phi4/next", "endpoint:phi4", 6.0),
+    ]
+    assert Inventory((item, *parts)).words == "$8.00/h", "an endpoint's sum is for display: it is not added again"
+    unknown = items_of_endpoint(endpoint, [Price(2.0), Price(None)], now)
+    assert (unknown[0].hourly_words, Inventory(tuple(unknown)).words) == ("price unknown", "$2.00/h + 1 unknown")
+    mixed = items_of_endpoint(endpoint, [Price(2.0), Price(3.0, "EUR")], now)
+    assert (mixed[0].per_hour, Inventory(tuple(mixed)).words) == (None, "EUR 6.00/h + $2.00/h")
 
 
 def test_amounts_of_two_currencies_are_not_added() -> None:
     both = Inventory((DOLLAR, EURO))
-    assert (both.per_hour, both.currency, both.unknown, both.so_far) == (2.0, "USD", 1, 20.0)
+    assert (both.amounts, both.unknown) == ((Price(3.0, "EUR"), Price(2.0)), 0)
+    assert both.cost.amounts == {"EUR": 30.0, "USD": 20.0}
     assert Inventory((EURO,)).words == "EUR 3.00/h"
-    assert both.words == "$2.00/h + 1 unknown"
+    assert both.words == "EUR 3.00/h + $2.00/h"
 
 
 def test_the_plan_names_what_it_ends_in_its_own_currency(home: Home) -> None:
