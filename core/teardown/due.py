@@ -100,12 +100,17 @@ def find_timed(conn: Connection, kind: str, name: str) -> Timed | None:
 
 
 def write_delete_at(conn: Connection, timed: Timed, at: datetime | None, **more: str) -> bool:
-    """Begin to write a delete-at and its mark; None lets it stay. True where the resource says so already.
+    """Begin to write a delete-at and its mark; None lets it stay. more: further tags. Returns as `write_tags`."""
+    wanted = {tags.DELETE_AT: tags.format_time(at) if at else "", tags.DELETE_AT_OF: timed.mark if at else ""}
+    return write_tags(conn, timed, {**wanted, **more})
 
-    more: further tags, by the names of `tags`. Of an endpoint nothing but tags is sent, so that what others change at
-    the same time, as its traffic, stays changed. A compute takes no tags alone: it is read and written whole.
+
+def write_tags(conn: Connection, timed: Timed, wanted: Mapping[str, str]) -> bool:
+    """Begin to write tags, by the names of `tags`; "" takes one back. True where the resource says so already.
+
+    Of an endpoint nothing but tags is sent, so that what others change at the same time, as its traffic, stays changed.
+    A compute takes no tags alone: it is read and written whole.
     """
-    wanted = {tags.DELETE_AT: tags.format_time(at) if at else "", tags.DELETE_AT_OF: timed.mark if at else "", **more}
     if all(timed.tags.get(name, "") == value for name, value in wanted.items()):
         return True
     path, what = _path(conn, timed.kind, timed.name), f"{timed.kind} '{timed.name}'"

@@ -1,0 +1,146 @@
+"""End what had nothing to do: by a click, or by itself where that was chosen for the resource.
+
+An endpoint is deleted, a cluster keeps no node any more; in either case its state is read again right before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from core.azureml.connection import Connection
+from core.azureml.polling import check_write
+from core.catalog.compute import get_compute, scale_to_zero
+from core.errors import NotFound
+from core.operations.change import Change, Done, Outcome, StepSpec, Stop, Thing, Wait, thing
+from core.operations.ledger import Ledger
+from core.operations.records import Operation
+from core.operations.teardown import AGAIN_S, Target, Teardown
+from core.operations.work import LOOK_S, Work
+from core.runs.jobs import list_runs
+from core.serving.endpoints import ProvisioningState
+from core.teardown.due import Timed, find_timed, write_tags
+from core.teardown.idle import Use, choice_tags, find_idle, read_choice
+
+
+@dataclass(frozen=True)
+class SetIdle(Change, stored_as="set_idle"):
+    """After how many idle hours something ends by itself."""
+
+    words = "Change what happens to {} when idle"
+    kind: str = "endpoint"
+    """What the subject is: "endpoint" or "compute"."""
+    hours: int = 0
+    """0: nothing ends by itself."""
+
+    @property
+    def _key(self) -> str:
+        return f"{self.kind}:{self.subject}:{self.hours}"
+
+    @property
+    def writes(self) -> Thing:
+        """The endpoint or compute."""
+        return thing(self.kind, self.subject)
+
+    def _list_steps(self) -> tuple[StepSpec[Work[SetIdle]], ...]:
+        return (StepSpec("tag", "When idle", _set_idle, patience_s=1800.0),)
+
+
+@dataclass(frozen=True)
+class ScaleToZero(Change, stored_as="scale_to_zero"):
+    """No node that a cluster keeps without work."""
+
+    words = "Set the minimum nodes of {} to zero"
+    writes_a = "compute"
+    retry_after_s = AGAIN_S
+    chosen: bool = False
+    """Whether it is done by itself, and only where that is chosen and the cluster is idle."""
+
+    def _list_steps(self) -> tuple[StepSpec[Work[ScaleToZero]], ...]:
+        return (
+            *((StepSpec("check", "See that it is idle", _check_idle),) if self.chosen else ()),
+            StepSpec("scale", "Minimum nodes", _scale, patience_s=1800.0),
+        )
+
+
+@dataclass(frozen=True)
+class IdleDeletion(Teardown, stored_as="idle_deletion"):
+    """The deletion of one endpoint that had no request for the hours that were chosen for it."""
+
+    words = "Delete {}, it is idle"
+    retry_after_s = AGAIN_S
+
+    def _list_steps(self) -> tuple[StepSpec[Work[Teardown]], ...]:
+        return StepSpec("check", "See that it is idle", _check_idle), *super()._list_steps()
+
+
+def start_set_idle(connection: str, kind: str, name: str, hours: int) -> Operation:
+    """Record after how many idle hours an "endpoint" or "compute" ends by itself; 0 for never."""
+    return Ledger().start(connection, SetIdle(name, kind, hours))
+
+
+def start_scale_to_zero(connection: str, name: str) -> Operation:
+    """Record that a cluster is to keep no node that has nothing to do; jobs on it go on."""
+    return Ledger().start(connection, ScaleToZero(name))
+
+
+def end_idle(ledger: Ledger, conn: Connection, resources: Iterable[Timed]) -> list[tuple[Timed, str, Operation | None]]:
+    """Record the end of what is idle and was chosen to end by itself; return all with a choice, and what of it."""
+    found: list[tuple[Timed, str, Operation | None]] = []
+    for timed in resources:
+        choice, operation = read_choice(timed), None
+        if choice.hours is None:
+            found += [(timed, choice.problem, None)] if choice.problem else []
+            continue
+        idle = find_idle(conn, timed, choice.hours)
+        if idle and idle.use is Use.IDLE and timed.state != "Deleting":
+            operation = ledger.start(conn.alias, _ending(timed))
+        found.append((timed, f"{idle.use}: {idle.why or idle.words}" if idle else "it keeps nothing", operation))
+    return found
+
+
+def _ending(timed: Timed) -> Change:
+    if timed.kind == "compute":
+        return ScaleToZero(timed.name, chosen=True)
+    return IdleDeletion(timed.name, (Target("endpoint", timed.name),))
+
+
+def _check_idle(work: Work[Any]) -> Outcome:
+    """Read the choice and the use once more: what came in the meantime lets it stay."""
+    kind = "compute" if isinstance(work.change, ScaleToZero) else "endpoint"
+    timed = find_timed(work.conn, kind, work.change.subject)
+    if timed is None:
+        return Stop("It is gone already.")
+    choice = read_choice(timed)
+    if choice.hours is None:
+        return Stop(f"It stays: {choice.problem or 'that it ends when idle is not chosen any more'}.")
+    idle = find_idle(work.conn, timed, choice.hours)
+    if idle is None or idle.use is not Use.IDLE:
+        return Stop(f"It stays: {idle.why if idle else 'it keeps nothing.'}")
+    if kind == "compute" and any(run.compute == timed.name and not run.finished for run in list_runs(work.conn, 20)):
+        return Stop("It stays: a run is on it.")
+    return Done(idle.words)
+
+
+def _scale(work: Work[ScaleToZero]) -> Outcome:
+    compute = get_compute(work.conn, work.change.subject)
+    if not compute.min_nodes:
+        return Done("None is kept")
+    if not ProvisioningState(compute.state).goes_on:
+        scale_to_zero(work.conn, compute)
+    return Wait("Changing the cluster", LOOK_S)
+
+
+def _set_idle(work: Work[SetIdle]) -> Outcome:
+    change = work.change
+    if error := check_write(work.conn, f"{change.kind} '{change.subject}'"):
+        raise error
+    timed = find_timed(work.conn, change.kind, change.subject)
+    if timed is None:
+        raise NotFound(f"There is no {change.kind} '{change.subject}' any more.", "Nothing is left to be ended.")
+    if ProvisioningState(timed.state).goes_on:
+        return Wait("Waiting for another change", LOOK_S)
+    if write_tags(work.conn, timed, choice_tags(timed, change.hours)):
+        return Done(f"After {change.hours} h" if change.hours else "Nothing ends by itself")
+    return Wait("Writing its choice", LOOK_S)
