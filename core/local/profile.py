@@ -83,7 +83,7 @@ class Profile:
 
     def settle(self, address: str, answer: dict[str, Any]) -> dict[str, Any]:
         """Return a list as it was a while ago: what was just made is not in it yet, what was deleted still is."""
-        if "value" not in answer:
+        if "value" not in answer or "timespan" in answer:  # no list, or one of metrics
             return answer
         at, shown = self._lists.get(address, (0.0, answer))
         if at and self.clock.age_of(at) < self.list_lag_s:

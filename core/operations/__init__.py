@@ -17,6 +17,7 @@ from core.operations.create_compute import start_create_compute
 from core.operations.delete_at import start_set_delete_at
 from core.operations.deploy import Deploy, start_deploy, start_redeploy
 from core.operations.everything import list_everything
+from core.operations.idle import start_scale_to_zero, start_set_idle
 from core.operations.launch import Launch, copy_setup, find_launch, start_launch, was_sent
 from core.operations.ledger import (
     Ledger,
@@ -57,7 +58,9 @@ __all__ = [
     "start_launch",
     "start_redeploy",
     "start_runner",
+    "start_scale_to_zero",
     "start_set_delete_at",
+    "start_set_idle",
     "start_set_traffic",
     "start_teardown",
     "was_sent",

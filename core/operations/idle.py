@@ -5,23 +5,22 @@ An endpoint is deleted, a cluster keeps no node any more; in either case its sta
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from core.azureml.connection import Connection
 from core.azureml.polling import check_write
 from core.catalog.compute import get_compute, scale_to_zero
 from core.errors import NotFound
 from core.operations.change import Change, Done, Outcome, StepSpec, Stop, Thing, Wait, thing
+from core.operations.due_deletion import AGAIN_S
 from core.operations.ledger import Ledger
 from core.operations.records import Operation
-from core.operations.teardown import AGAIN_S, Target, Teardown
+from core.operations.teardown import Target, Teardown
 from core.operations.work import LOOK_S, Work
 from core.runs.jobs import list_runs
 from core.serving.endpoints import ProvisioningState
-from core.teardown.due import Timed, find_timed, write_tags
-from core.teardown.idle import Use, choice_tags, find_idle, read_choice
+from core.teardown.due import find_timed, write_tags
+from core.teardown.idle import Idle, Use, choice_tags, find_chosen
 
 
 @dataclass(frozen=True)
@@ -85,25 +84,14 @@ def start_scale_to_zero(connection: str, name: str) -> Operation:
     return Ledger().start(connection, ScaleToZero(name))
 
 
-def end_idle(ledger: Ledger, conn: Connection, resources: Iterable[Timed]) -> list[tuple[Timed, str, Operation | None]]:
-    """Record the end of what is idle and was chosen to end by itself; return all with a choice, and what of it."""
-    found: list[tuple[Timed, str, Operation | None]] = []
-    for timed in resources:
-        choice, operation = read_choice(timed), None
-        if choice.hours is None:
-            found += [(timed, choice.problem, None)] if choice.problem else []
-            continue
-        idle = find_idle(conn, timed, choice.hours)
-        if idle and idle.use is Use.IDLE and timed.state != "Deleting":
-            operation = ledger.start(conn.alias, _ending(timed))
-        found.append((timed, f"{idle.use}: {idle.why or idle.words}" if idle else "it keeps nothing", operation))
-    return found
-
-
-def _ending(timed: Timed) -> Change:
+def start_chosen(ledger: Ledger, connection: str, idle: Idle) -> Operation | None:
+    """Record the end that was chosen for what is idle; None for what is not, or where nothing was chosen."""
+    timed = idle.timed
+    if idle.use is not Use.IDLE or idle.choice.hours is None or timed.state == "Deleting":
+        return None
     if timed.kind == "compute":
-        return ScaleToZero(timed.name, chosen=True)
-    return IdleDeletion(timed.name, (Target("endpoint", timed.name),))
+        return ledger.start(connection, ScaleToZero(timed.name, chosen=True))
+    return ledger.start(connection, IdleDeletion(timed.name, (Target("endpoint", timed.name),)))
 
 
 def _check_idle(work: Work[Any]) -> Outcome:
@@ -112,12 +100,9 @@ def _check_idle(work: Work[Any]) -> Outcome:
     timed = find_timed(work.conn, kind, work.change.subject)
     if timed is None:
         return Stop("It is gone already.")
-    choice = read_choice(timed)
-    if choice.hours is None:
-        return Stop(f"It stays: {choice.problem or 'that it ends when idle is not chosen any more'}.")
-    idle = find_idle(work.conn, timed, choice.hours)
+    idle = find_chosen(work.conn, timed)
     if idle is None or idle.use is not Use.IDLE:
-        return Stop(f"It stays: {idle.why if idle else 'it keeps nothing.'}")
+        return Stop(f"It stays: {idle.why if idle else 'it keeps nothing, or this is not chosen any more.'}")
     if kind == "compute" and any(run.compute == timed.name and not run.finished for run in list_runs(work.conn, 20)):
         return Stop("It stays: a run is on it.")
     return Done(idle.words)

@@ -10,14 +10,17 @@ import logging
 import time
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 
 from core.azureml.connection import Connection, connect
 from core.azureml.settings import list_settings
 from core.errors import TunedeckError
 from core.operations.due_deletion import start_due_deletion
+from core.operations.idle import start_chosen
 from core.operations.ledger import Ledger
 from core.operations.records import Operation
 from core.teardown.due import Timed, Verdict, list_timed
+from core.teardown.idle import find_chosen
 
 FIRST_S = 5.0  # after a start: what fell due meanwhile bills
 EVERY_S = 20.0
@@ -27,15 +30,35 @@ LONGEST_PAUSE_S = 1800.0  # where a workspace cannot be asked: nobody is signed 
 _log = logging.getLogger(__name__)
 
 
-def sweep(
-    ledger: Ledger, conn: Connection, problems: list[TunedeckError], *, strict: bool = False
-) -> list[tuple[Timed, Operation | None]]:
-    """Record the deletion of everything in a workspace whose time is over; return all with a delete-at.
+@dataclass(frozen=True)
+class Swept:
+    """What a sweep found about one resource, and the operation that ends it."""
 
-    problems: takes why a part of the workspace could not be read.
+    timed: Timed
+    outcome: str
+    failed: bool = False
+    """Whether its tags say what is not obeyed."""
+    operation: Operation | None = None
+
+
+def sweep(
+    ledger: Ledger, conn: Connection, problems: list[TunedeckError], *, strict: bool = False, dry: bool = False
+) -> list[Swept]:
+    """Record the end of everything in a workspace whose time is over, or that is idle and was chosen to end then.
+
+    Return all with such tags. problems: takes why a part of the workspace could not be read; dry: nothing is recorded.
     """
-    timed = [each for each in list_timed(conn, problems) if each.verdict is not Verdict.STAYS]
-    return [(each, _delete(ledger, conn, each, strict)) for each in timed]
+    everything = list_timed(conn, problems)
+    found = [
+        Swept(each, str(each.verdict), each.verdict.ignored, None if dry else _delete(ledger, conn, each, strict))
+        for each in everything
+        if each.verdict is not Verdict.STAYS
+    ]
+    for timed in (each for each in everything if each.verdict is not Verdict.DUE):
+        if idle := find_chosen(conn, timed):
+            begun = None if dry else start_chosen(ledger, conn.alias, idle)
+            found.append(Swept(timed, idle.words, bool(idle.choice.problem), begun))
+    return found
 
 
 def _delete(ledger: Ledger, conn: Connection, timed: Timed, strict: bool) -> Operation | None:
@@ -71,7 +94,7 @@ class Sweeper:
             for problem in problems:
                 _log.info("%s was swept in part: %s", conn.alias, problem.message)
             self._pauses.pop(conn.alias, None)
-            pause_s = min([every_s, *_until_due(timed for timed, _ in found)])
+            pause_s = min([every_s, *_until_due(each.timed for each in found)])
         except TunedeckError as error:
             _log.info("%s could not be swept: %s", conn.alias, error.message)
             self._pauses[conn.alias] = min(LONGEST_PAUSE_S, pause_s * 2)

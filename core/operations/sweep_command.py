@@ -15,7 +15,7 @@ from core.operations.ledger import Ledger, get_operation
 from core.operations.records import Operation, OperationState
 from core.operations.runner import start_runner
 from core.operations.sweep import sweep
-from core.teardown.due import Timed, Verdict, list_timed
+from core.teardown.due import Timed
 
 _LOOK_S = 0.3
 
@@ -38,27 +38,26 @@ class Line:
 
 
 def list_due(conn: Connection, problems: list[TunedeckError]) -> Iterator[Line]:
-    """Yield a line for each resource with a delete-at; nothing is changed. problems: as of `sweep`."""
-    for timed in list_timed(conn, problems):
-        if timed.verdict is not Verdict.STAYS:
-            yield Line(conn.settings.workspace_name, timed, str(timed.verdict), timed.verdict.ignored)
+    """Yield a line for each resource that may end by itself; nothing is changed. problems: as of `sweep`."""
+    for swept in sweep(Ledger(conn.home), conn, problems, dry=True):
+        yield Line(conn.settings.workspace_name, swept.timed, swept.outcome, swept.failed)
 
 
 def sweep_once(
     ledger: Ledger, conn: Connection, problems: list[TunedeckError], *, strict: bool = False
 ) -> Iterator[Line]:
-    """Delete what is due and see it gone; yield a line for each resource with a delete-at.
+    """End what is due, or idle and chosen to end, and see it gone; yield a line for each resource with such tags.
 
     What has to wait for others, as a cluster with jobs on it, is told of and not waited for: it is due the next time,
     too. Where a dashboard of this home runs, that carries it out.
     """
     save_settings(conn.settings)  # an operation is carried out by the workspace's name
-    for timed, operation in sweep(ledger, conn, problems, strict=strict):
-        outcome, failed = str(timed.verdict), timed.verdict.ignored
-        if operation:
+    for swept in sweep(ledger, conn, problems, strict=strict):
+        outcome, failed = swept.outcome, swept.failed
+        if swept.operation:
             start_runner(ledger.home)
-            outcome, failed = _await(operation)
-        yield Line(conn.settings.workspace_name, timed, outcome, failed)
+            outcome, failed = _await(swept.operation)
+        yield Line(conn.settings.workspace_name, swept.timed, outcome, failed)
 
 
 def _await(operation: Operation) -> tuple[str, bool]:

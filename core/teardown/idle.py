@@ -102,9 +102,9 @@ def read_choice(timed: Timed) -> Choice:
     if not text:
         return Choice()
     if timed.tags.get(tags.IDLE_OF, "") != timed.mark or not timed.mark:
-        return Choice(problem="its choice for idle hours was written for another resource")
+        return Choice(problem="its choice for idle hours was written for another resource.")
     if not (text.isdecimal() and 1 <= int(text) <= MOST_HOURS) or then != THEN[timed.kind]:
-        return Choice(problem=f"its choice for idle hours, '{text}, {then}', is none")
+        return Choice(problem=f"its choice for idle hours, '{text}, {then}', is none.")
     return Choice(int(text))
 
 
@@ -129,10 +129,22 @@ def list_idle(conn: Connection, resources: Iterable[Timed], hours: int = DEFAULT
     return sorted(filter(None, found), key=lambda each: (order.index(each.use), -(each.price.per_hour or 0.0)))
 
 
+def find_chosen(conn: Connection, timed: Timed) -> Idle | None:
+    """Return the use of what was chosen to end when idle; None for the rest. A copied choice is unknown."""
+    choice = read_choice(timed)
+    if choice.problem:
+        return Idle(timed, Use.UNKNOWN, why=choice.problem)
+    return find_idle(conn, timed, choice.hours) if choice.hours else None
+
+
 def find_idle(conn: Connection, timed: Timed, hours: int) -> Idle | None:
     """Return the use of one endpoint or compute; None for what keeps nothing that bills."""
-    until = timed.now.replace(second=0, microsecond=0) + timedelta(minutes=1)
-    since, least = until - max(_LONGEST, timedelta(hours=hours)), until - timedelta(hours=hours)
+    now = timed.now.replace(second=0, microsecond=0)
+    since, until, least = (
+        now - max(_LONGEST, timedelta(hours=hours)),
+        now + timedelta(minutes=1),
+        now - timedelta(hours=hours),
+    )
     try:
         read = _read_endpoint if timed.kind == "endpoint" else _read_cluster
         return read(conn, timed, since, until, least)

@@ -1,0 +1,213 @@
+"""Idle is what was watched for all of the time and had nothing to do; only what was chosen for it ends by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from core.catalog.compute import get_compute
+from core.operations import list_operations, start_runner, start_scale_to_zero
+from core.operations.idle import start_chosen
+from core.operations.ledger import Ledger
+from core.operations.sweep import sweep
+from core.operations.sweep_command import list_due, sweep_once
+from core.serving import endpoints
+from core.serving.request_counts import read_requests
+from core.teardown.due import Timed, find_timed, list_timed, write_tags
+from core.teardown.idle import Idle, Use, choice_tags, find_chosen, find_idle, list_idle
+from tests.azure.serving import ENDPOINT, serve
+from tests.azure.stand_in import SIZE, StandIn
+from tests.azure.walking import Walk, walking
+from tests.idle_past import ALIVE, WAITING, ask, make_old, measure
+from tests.waiting import wait_until
+
+CLUSTER = "keeper"
+SHOP = f"deployments/{ENDPOINT}/{endpoints.DEPLOYMENT_NAME}"
+METRICS = r"Microsoft\.Insights/metrics"
+EMPTY = '{"value": [{"name": {"value": "RequestsPerMinute"}, "timeseries": []}]}'
+REFUSED = (
+    '{"error": {"code": "AuthorizationFailed", "message": "The client does not have authorization to perform action '
+    "'Microsoft.Insights/metrics/read'.\"}}"
+)
+
+
+@pytest.fixture
+def walk(azure: StandIn) -> Iterator[Walk]:
+    with walking(azure) as operator:
+        yield operator
+        azure.rules.clear()
+
+
+@pytest.fixture
+def shop(walk: Walk) -> Callable[[], Timed]:
+    """An endpoint that was watched for 30 hours and had no request; read anew when called."""
+    serve(walk)
+    home = walk.azure.workspace.home
+    make_old(home)
+    walk.azure.advance(60)  # what lists still show is from before
+    measure(home, SHOP, **ALIVE)
+    ask(home, ENDPOINT, ())
+    return lambda: read(walk, "endpoint", ENDPOINT)
+
+
+@pytest.fixture
+def keeper(walk: Walk) -> Callable[[], Timed]:
+    """A cluster that keeps a node, which was idle for 30 hours; read anew when called."""
+    scale = {"minNodeCount": 1, "maxNodeCount": 1, "nodeIdleTimeBeforeScaleDown": "PT15M"}
+    body = {"computeType": "AmlCompute", "properties": {"vmSize": SIZE, "scaleSettings": scale}}
+    path = f"{walk.conn.workspace_path}/computes/{CLUSTER}?api-version=2024-10-01"
+    walk.conn.http("PUT", path, json={"location": "eastus", "properties": body})
+    with walk.azure.hurried():
+        wait_until(lambda: read(walk, "compute", CLUSTER).state == "Succeeded")
+    home = walk.azure.workspace.home
+    make_old(home)
+    measure(home, f"computes/{CLUSTER}", **WAITING)
+    return lambda: read(walk, "compute", CLUSTER)
+
+
+def read(walk: Walk, kind: str, name: str) -> Timed:
+    timed = find_timed(walk.conn, kind, name)
+    assert timed is not None
+    return timed
+
+
+def choose(walk: Walk, timed: Timed, hours: int = 4) -> None:
+    with walk.azure.hurried():
+        wait_until(lambda: write_tags(walk.conn, read(walk, timed.kind, timed.name), choice_tags(timed, hours)))
+
+
+def judge(walk: Walk, timed: Timed) -> Idle:
+    found = find_idle(walk.conn, timed, 4)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("asked", "use", "said"),
+    [
+        ((), Use.IDLE, f"{ENDPOINT} had no request for 1 d. Deleting it saves $3.67/h, $88.15 a day."),
+        ((23.0, 6.5), Use.IDLE, f"{ENDPOINT} had no request for 6 h 2"),
+        ((6.5, 1.0), Use.BUSY, "last in use at"),
+    ],
+)
+def test_idle_lasts_since_the_last_request(
+    walk: Walk, shop: Callable[[], Timed], asked: tuple[float, ...], use: Use, said: str
+) -> None:
+    ask(walk.azure.workspace.home, ENDPOINT, asked)
+    found = judge(walk, shop())
+    assert (found.use, said in found.words) == (use, True), found.words
+
+
+@pytest.mark.parametrize(
+    ("hours", "hole", "alive", "said"),
+    [
+        (30, (2.5, 2.0), 40.0, "reported nothing before"),
+        (2, (0, 0), 40.0, "reported nothing before"),
+        (30, (30, 1), 40.0, "reported nothing before"),
+        (30, (0, 0), 0.0, "report"),  # gaps that Azure filled with 0
+        (0, (1, -1), 40.0, "report"),
+    ],
+)
+def test_what_was_not_watched_for_the_whole_time_is_unknown(
+    walk: Walk, shop: Callable[[], Timed], hours: float, hole: tuple[float, float], alive: float, said: str
+) -> None:
+    measure(walk.azure.workspace.home, SHOP, hours, hole=hole, CpuMemoryUtilizationPercentage=alive)
+    found = judge(walk, shop())
+    assert (found.use, said in found.why) == (Use.UNKNOWN, True), found.words
+    assert start_chosen(Ledger(walk.conn.home), walk.conn.alias, found) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "said"),
+    [(403, REFUSED, "Monitoring Reader"), (200, EMPTY, "nothing has ever been counted"), (503, "", "503")],
+)
+def test_a_metric_that_is_refused_or_has_no_series_is_unknown(
+    walk: Walk, shop: Callable[[], Timed], status: int, body: str, said: str
+) -> None:
+    timed = shop()
+    walk.azure.rules.add(METRICS, status, body=body, times=9)
+    found = judge(walk, timed)
+    assert (found.use, said in found.words) == (Use.UNKNOWN, True), found.words
+
+
+def test_a_count_of_none_is_zero_only_while_the_deployment_is_watched(walk: Walk, shop: Callable[[], Timed]) -> None:
+    shop()
+    counted = read_requests(walk.conn, ENDPOINT, (endpoints.DEPLOYMENT_NAME,))
+    assert (counted.requests, counted.minutes) == (0, 60)
+    measure(walk.azure.workspace.home, SHOP, 1, hole=(9, 0.5), **ALIVE)
+    assert 25 <= read_requests(walk.conn, ENDPOINT, (endpoints.DEPLOYMENT_NAME,)).minutes <= 32
+    walk.azure.rules.add(rf"/deployments/.*{METRICS}", 200, body=EMPTY)
+    unknown = read_requests(walk.conn, ENDPOINT, (endpoints.DEPLOYMENT_NAME,))
+    assert (unknown.requests, "reports nothing either" in unknown.why) == (None, True)
+
+
+def test_a_cluster_is_idle_while_each_minute_had_an_idle_node_and_none_at_work(
+    walk: Walk, keeper: Callable[[], Timed]
+) -> None:
+    home, at = walk.azure.workspace.home, f"computes/{CLUSTER}"
+    found = judge(walk, keeper())
+    assert (
+        found.words
+        == f"{CLUSTER} had no job for 1 d and keeps 1 node. Zero minimum nodes saves $3.67/h, $88.15 a day."
+    )
+    measure(home, at, IdleNodes=1.0, ActiveNodes=0.2)
+    assert judge(walk, keeper()).use is Use.BUSY
+    measure(home, at, 30, hole=(3, 2), **WAITING)
+    assert judge(walk, keeper()).use is Use.UNKNOWN
+    measure(home, at, **WAITING)
+    walk.finish(start_scale_to_zero(walk.conn.alias, CLUSTER))
+    assert find_idle(walk.conn, keeper(), 4) is None
+
+
+def test_what_was_not_chosen_is_proposed_and_never_ended(
+    walk: Walk, shop: Callable[[], Timed], keeper: Callable[[], Timed]
+) -> None:
+    resources = [shop(), keeper()]
+    assert {each.use for each in list_idle(walk.conn, resources)} == {Use.IDLE}
+    assert sweep(Ledger(walk.conn.home), walk.conn, []) == []
+    assert list_operations(active=True) == []
+
+
+def test_a_copied_choice_is_told_of_and_not_obeyed(
+    walk: Walk, shop: Callable[[], Timed], keeper: Callable[[], Timed]
+) -> None:
+    elsewhere = {**choice_tags(keeper(), 4), "tunedeck.idle_then": "delete"}
+    with walk.azure.hurried():
+        wait_until(lambda: write_tags(walk.conn, shop(), elsewhere))
+    (line,) = sweep_once(Ledger(walk.conn.home), walk.conn, [])
+    assert (line.failed, line.outcome) == (
+        True,
+        f"{ENDPOINT}: its choice for idle hours was written for another resource.",
+    )
+    assert endpoints.get_endpoint(walk.conn, ENDPOINT).live
+    choose(walk, shop(), 0)
+
+
+def test_a_request_after_the_sweeps_look_lets_the_endpoint_stay(walk: Walk, shop: Callable[[], Timed]) -> None:
+    choose(walk, shop())
+    idle = find_chosen(walk.conn, shop())
+    assert idle is not None
+    assert idle.use is Use.IDLE
+    ask(walk.azure.workspace.home, ENDPOINT, [0.1])
+    begun = start_chosen(Ledger(walk.conn.home), walk.conn.alias, idle)
+    assert begun is not None
+    assert "It stays: last in use at" in walk.finish(begun).steps[0].detail
+    assert endpoints.get_endpoint(walk.conn, ENDPOINT).live
+
+
+def test_what_was_chosen_is_ended_by_whoever_sweeps_with_a_receipt(
+    walk: Walk, shop: Callable[[], Timed], keeper: Callable[[], Timed]
+) -> None:
+    start_runner(walk.azure.home)
+    choose(walk, shop())
+    choose(walk, keeper(), 12)
+    said = {line.timed.name: line.outcome for line in list_due(walk.conn, [])}
+    assert said[ENDPOINT].startswith(f"{ENDPOINT} had no request for 1 d.")
+    assert len(list_timed(walk.conn)) == 2
+    with walk.azure.hurried():
+        lines = {line.timed.name: line.outcome for line in sweep_once(Ledger(walk.conn.home), walk.conn, [])}
+    assert lines[ENDPOINT].startswith("deleted, receipt R-"), lines
+    assert lines[CLUSTER].startswith(f"{CLUSTER} had no job for 1 d"), lines
+    assert endpoints.find_endpoint(walk.conn, ENDPOINT) is None
+    assert get_compute(walk.conn, CLUSTER).min_nodes == 0
