@@ -4,6 +4,7 @@
     launch.py cancel.py deploy.py traffic.py delete_at.py create_compute.py teardown.py    one kind each
     ledger.py    what was wanted and how far it is (SQLite), the lease, receipts
     runner.py    who carries it out: a thread of the dashboard, or `python -m core.operations run`
+    idle.py      ends what had nothing to do, by a click or where that was chosen
     sweep.py     deletes what is due (due_deletion.py), wherever it was made; sweep_command.py once, for cron
     turns.py     whose turn it is where two are about the same thing
     everything.py    what exists and what is being made
