@@ -81,6 +81,8 @@ class Compute:
     owner: str = ""
     """Who made it, as the service calls them."""
     changed_at: datetime | None = None
+    steady_since: datetime | None = None
+    """From when on it has as many nodes, by the service's word; None while that changes."""
 
     @property
     def busy_nodes(self) -> int:
@@ -301,6 +303,7 @@ def _to_compute(conn: Connection, body: Mapping[str, Any], sizes: Sequence[Size]
         },
         owner=made.by or str((inner.get("createdBy") or {}).get("userName") or ""),  # an instance tells its user
         changed_at=made.changed_at or read_time(outer.get("modifiedOn")),
+        steady_since=_find_steady_since(inner, instance),
     )
 
 
@@ -309,6 +312,13 @@ def _count_nodes(inner: Mapping[str, Any], instance: bool) -> int | None:
         return 0 if str(inner.get("state")).lower() == "stopped" else 1  # one that starts or stops bills too
     count = inner.get("currentNodeCount")
     return int(count) if count is not None else None
+
+
+def _find_steady_since(inner: Mapping[str, Any], instance: bool) -> datetime | None:
+    if instance:
+        return read_time((inner.get("lastOperation") or {}).get("operationTime"))
+    steady = str(inner.get("allocationState")).lower() == "steady"
+    return read_time(inner.get("allocationStateTransitionTime")) if steady else None
 
 
 def _read_errors(*lists: Any) -> list[str]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from core.catalog.prices import PRICE_UNKNOWN, Price, money
+from core.catalog.prices import Price, money
 
 _HOUR_S = 3600
 
@@ -42,7 +42,7 @@ class Span:
 class Cost:
     """Amounts by currency, never added across; `unknown` counts the things of which a part is not known."""
 
-    amounts: Mapping[str, float] = field(default_factory=dict)
+    amounts: Mapping[str, float] = field(default_factory=dict, hash=False)
     unknown: int = 0
 
     @property
@@ -52,11 +52,11 @@ class Cost:
 
     @property
     def words(self) -> str:
-        """Return "$12.30", "$12.30 + EUR 3.00 + 2 unknown" or "price unknown"."""
+        """Return "$12.30", "$12.30 + EUR 3.00 + 2 unknown" or "unknown"."""
         known = [money(amount, currency) for currency, amount in sorted(self.amounts.items()) if amount]
         if not self.unknown:
             return " + ".join(known) or money(0.0, next(iter(self.amounts), "USD"))
-        return " + ".join([*known, f"{self.unknown} unknown"]) if known else PRICE_UNKNOWN
+        return " + ".join([*known, f"{self.unknown} unknown"]) if known else "unknown"
 
 
 def cost_of(spans: Iterable[Span], now: datetime) -> Cost:

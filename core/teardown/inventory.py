@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from core.azureml import tags
@@ -12,13 +13,17 @@ from core.azureml.datastore import path_of, sum_bytes
 from core.azureml.owners import Names, is_mine, read_made, read_names
 from core.catalog.compute import Compute, list_computes, size_price
 from core.catalog.prices import PRICE_UNKNOWN, Price
+from core.database import Database
 from core.errors import AccessDenied, SignInFailed, TunedeckError, Unreachable
 from core.runs.jobs import OUTPUT_NAME, list_runs
 from core.serving.endpoints import DeploymentView, EndpointView, list_endpoints
 from core.serving.registered_models import list_registered_models
-from core.teardown.costs import Cost, Span, cost_of, sum_costs
+from core.teardown.costs import Cost, sum_costs
+from core.teardown.rates import Mark, Rate, RateHistory, Sighting, find_cost
 from core.words import plural
 
+COUNTED = {"deployment": "endpoints", "compute": "computes"}
+"""The kinds that bill by nodes, each with the reading that lists it."""
 DELETABLE = ("endpoint", "compute", "model")
 _NOBODY = Names()
 
@@ -37,7 +42,8 @@ class Item:
     per_hour: float | None = 0.0
     """What it bills now, None for an unknown price. An endpoint's is the sum of its deployments: it bills nothing."""
     since: datetime | None = None
-    cost_so_far: float | None = None
+    cost: Cost = field(default=Cost())
+    """What it came to until now, by what was seen of it and what the service tells."""
     delete_at: datetime | None = None
     parent: str = ""
     """Key of the endpoint that a deployment belongs to."""
@@ -50,6 +56,8 @@ class Item:
     created_at: datetime | None = None
     nodes: int | None = None
     """How many bill: of a cluster or its instances; None where that is not told."""
+    steady_since: datetime | None = None
+    """From when on it has as many, by the service's word; None where that is not told."""
     stamp: str = ""
     """What is another after each change: when it was changed, its state, its nodes."""
     standing: bool = False
@@ -130,10 +138,7 @@ class Inventory:
     @property
     def cost(self) -> Cost:
         """What the things that bill came to until now."""
-        return sum_costs(
-            Cost({item.currency: item.cost_so_far}) if item.cost_so_far is not None else Cost(unknown=1)
-            for item in self.billing
-        )
+        return sum_costs(item.cost for item in self.billing)
 
     @property
     def words(self) -> str:
@@ -187,6 +192,7 @@ def _read(conn: Connection, readings: Mapping[str, Callable[[Connection], list[I
                 raise
             problems.append(error.message)
             unread += [kind] if bills else []
+    items = with_costs(items, RateHistory(Database.at(conn.home.ledger_db), conn.alias).read(), conn.now)
     return Inventory(tuple(items), datetime.now(UTC), tuple(dict.fromkeys(problems)), tuple(unread))
 
 
@@ -196,13 +202,11 @@ def _endpoints(conn: Connection) -> list[Item]:
     items: list[Item] = []
     for endpoint in found:
         prices = [size_price(conn, each.size) if each.size else Price(None) for each in endpoint.deployments]
-        items += items_of_endpoint(endpoint, prices, conn.now, names)
+        items += items_of_endpoint(endpoint, prices, names)
     return items
 
 
-def items_of_endpoint(
-    endpoint: EndpointView, prices: Sequence[Price], now: datetime, names: Names = _NOBODY
-) -> list[Item]:
+def items_of_endpoint(endpoint: EndpointView, prices: Sequence[Price], names: Names = _NOBODY) -> list[Item]:
     """Return an endpoint and then its deployments. prices: of one instance of each of these, in their order.
 
     A deployment bills from the moment it is asked for until it is deleted, a failed one too.
@@ -221,7 +225,7 @@ def items_of_endpoint(
         parts=(*(deployment.name for deployment in endpoint.deployments), *filter(None, [endpoint.model])),
     )
     parts = [
-        _item_of_deployment(whole, deployment, price, now, names)
+        _item_of_deployment(whole, deployment, price, names)
         for deployment, price in zip(endpoint.deployments, prices, strict=True)
     ]
     currencies = {price.currency for price in prices}
@@ -231,13 +235,12 @@ def items_of_endpoint(
         price=Price(per_hour, next(iter(currencies), "USD"), prices[0].source if prices else "unknown"),
         per_hour=per_hour,
         since=min((part.since for part in parts if part.since), default=whole.since),
-        cost_so_far=_sum([part.cost_so_far for part in parts]) if per_hour is not None else None,
         nodes=sum(part.nodes or 0 for part in parts),
     )
     return [whole, *parts]
 
 
-def _item_of_deployment(whole: Item, deployment: DeploymentView, price: Price, now: datetime, names: Names) -> Item:
+def _item_of_deployment(whole: Item, deployment: DeploymentView, price: Price, names: Names) -> Item:
     begun, nodes = deployment.created_at or whole.created_at, deployment.instances
     return Item(
         kind="deployment",
@@ -246,7 +249,6 @@ def _item_of_deployment(whole: Item, deployment: DeploymentView, price: Price, n
         price=price,
         per_hour=price.times(nodes).per_hour,
         since=begun,
-        cost_so_far=_cost(begun, nodes, price, now),
         delete_at=whole.delete_at,
         parent=whole.key,
         owner=deployment.owner,
@@ -254,6 +256,7 @@ def _item_of_deployment(whole: Item, deployment: DeploymentView, price: Price, n
         run=deployment.tags.get(tags.RUN, whole.run),
         created_at=deployment.created_at,
         nodes=nodes,
+        steady_since=deployment.changed_at,
         stamp=_stamp(deployment.changed_at, deployment.state, nodes),
         note=f"{plural(nodes, 'instance')} of {deployment.size or 'an unknown size'}",
     )
@@ -262,27 +265,26 @@ def _item_of_deployment(whole: Item, deployment: DeploymentView, price: Price, n
 def _computes(conn: Connection) -> list[Item]:
     found = list_computes(conn)
     names = read_names(conn)
-    return [item_of_compute(compute, conn.now, names) for compute in found]
+    return [item_of_compute(compute, names) for compute in found]
 
 
-def item_of_compute(compute: Compute, now: datetime, names: Names = _NOBODY) -> Item:
-    """Return what a compute bills. What it cost so far is known only of nodes that never scale down."""
+def item_of_compute(compute: Compute, names: Names = _NOBODY) -> Item:
+    """Return what a compute bills."""
     instance = compute.kind == "instance"
     nodes = (compute.nodes or 0) if instance else max(compute.min_nodes, compute.nodes or 0)
-    kept = not instance and nodes == compute.min_nodes
     return Item(
         kind="compute",
         name=compute.name,
         state=compute.state,
         price=compute.price,
         per_hour=0.0 if nodes == 0 else compute.price.times(nodes).per_hour,
-        since=compute.created_at if kept and nodes else None,
-        cost_so_far=_cost(compute.created_at if kept else None, nodes, compute.price, now),
+        since=compute.steady_since if nodes else None,
         delete_at=tags.parse_time(compute.tags.get(tags.DELETE_AT)),
         owner=compute.owner,
         mine=is_mine(names, compute.owner, compute.tags),
         created_at=compute.created_at,
         nodes=nodes,
+        steady_since=compute.steady_since,
         stamp=_stamp(compute.changed_at, compute.state, compute.allocation, compute.min_nodes, nodes),
         note=f"{nodes} of {compute.max_nodes} nodes, {compute.size}",
     )
@@ -381,17 +383,30 @@ def _with_bytes(conn: Connection, items: list[Item], problems: list[str]) -> lis
     return sized
 
 
+def sighting_of(item: Item) -> Sighting:
+    """Return what the history of rates keeps of something that can bill."""
+    price = item.price or Price(None)
+    return Sighting(item.key, item.created_at, item.nodes, price, item.state, item.steady_since)
+
+
+def with_costs(items: Iterable[Item], rates: Mapping[Mark, Sequence[Rate]], now: datetime) -> list[Item]:
+    """Add what each came to until now. rates: what was seen of it before."""
+    counted = [
+        replace(item, cost=find_cost(rates.get((seen := sighting_of(item)).mark, ()), seen, now))
+        if item.kind in COUNTED
+        else item
+        for item in items
+    ]
+    costs = defaultdict[str, list[Cost]](list)
+    for item in counted:
+        costs[item.parent].append(item.cost)
+    return [replace(item, cost=sum_costs(costs[item.key])) if item.kind == "endpoint" else item for item in counted]
+
+
 def _sum(amounts: Iterable[float | None]) -> float | None:
     """Return the sum, None where one of the amounts is not known."""
     known = list(amounts)
     return None if None in known else sum(amount or 0.0 for amount in known)
-
-
-def _cost(begun: datetime | None, nodes: int, price: Price, now: datetime) -> float | None:
-    """Return what nodes that stood all the time since came to; None where that or their price is not known."""
-    if nodes == 0:
-        return 0.0
-    return None if begun is None else cost_of([Span(begun, None, nodes, price)], now).amount
 
 
 def _stamp(changed_at: datetime | None, *facts: object) -> str:

@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 
 from core.catalog.prices import Price
 from core.database import Database
-from core.teardown.costs import Span
+from core.teardown.costs import Cost, Span, cost_of
 
 UNSEEN = timedelta(minutes=10)  # between two looks: what is shorter is only their pause
 GONE = "Gone"
@@ -126,7 +126,7 @@ def advance(rates: Sequence[Rate], sighting: Sighting, now: datetime) -> list[Ra
         return [new]
     seen = min(latest.seen, now)
     if latest.nodes != sighting.nodes or not (now - seen <= UNSEEN or since <= seen):
-        return [replace(new, begun=since if since > seen else now)]
+        return [replace(new, begun=max(since, seen) if since > seen - UNSEEN else now)]
     longer = replace(latest, seen=max(latest.seen, now))
     changed = (latest.price, latest.state) != (new.price, new.state)
     return [longer, replace(new, begun=now)] if changed else [longer]
@@ -158,6 +158,13 @@ def to_spans(rates: Sequence[Rate], created_at: datetime, now: datetime) -> list
             seen = follows
         spans += [Span(rate.begun, seen, rate.nodes, rate.price), Span(seen, follows, None, rate.price)]
     return [span for span in spans if span.ended and span.begun < span.ended]
+
+
+def find_cost(rates: Sequence[Rate], sighting: Sighting, now: datetime) -> Cost:
+    """Return what a resource came to until now, as a look at this moment would leave it."""
+    added = {rate.begun: rate for rate in advance(rates, sighting, now)}
+    whole = sorted(({rate.begun: rate for rate in rates} | added).values(), key=lambda rate: rate.begun)
+    return cost_of(to_spans(whole, sighting.mark.created_at, now), now)
 
 
 def _to_row(mark: Mark, rate: Rate) -> tuple[str | float | None, ...]:

@@ -43,6 +43,7 @@ class Runner:
         self._ingest = Ingest(backend.store, as_azure=backend.profile.is_azure)
         self._reserve = DiskReserve(backend.home.path / "disk-reserve")
         self._active: list[str] = []
+        self._begun, self._scaled_at = now_utc(), dict[str, str]()
         self._no_node_until: dict[str, float] = {}
         self._stopping_since: dict[str, float] = {}  # by time.monotonic(): the machine's clock may be set meanwhile
         self._changed_at = time.monotonic()
@@ -97,6 +98,13 @@ class Runner:
         jobs = [job for job in self._unfinished() if job.compute == compute]
         return sum(not self._backend.profile.is_due("node", job.created_at) for job in jobs)
 
+    def find_scaled_at(self, compute: str) -> str:
+        """Return when the nodes of a cluster became as many as they are, as far as this server saw it."""
+        with self._lock:
+            names, known = list(self._active), self._scaled_at.get(compute, self._begun)
+        jobs = [job for name in names if (job := Job.find(self._store, name)) and job.compute == compute]
+        return max([known, *(job.run.ended_at or job.created_at for job in jobs)])
+
     def _watch(self, name: str) -> None:
         with self._lock:
             if name not in self._active:
@@ -142,6 +150,8 @@ class Runner:
         if job is None or job.finished:
             with self._lock:
                 self._active.remove(name)
+                if job:
+                    self._scaled_at[job.compute] = max(self._begun, job.run.ended_at or "")
             return
         if job.cancel_asked_at:
             self._end_canceled(job)

@@ -311,7 +311,7 @@ def _allocation_to_wire(workspace: Workspace, compute: Compute) -> dict[str, Any
             "preemptedNodeCount": 0,
         },
         "allocationState": "Resizing" if starting else "Steady",
-        "allocationStateTransitionTime": compute.modified_at,
+        "allocationStateTransitionTime": max(compute.modified_at, workspace.runner.find_scaled_at(compute.name)),
     }
 
 

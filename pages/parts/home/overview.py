@@ -7,7 +7,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from core import overview
 from core.azureml.settings import LOCAL
-from core.catalog.prices import money, not_a_bill
+from core.catalog.prices import not_a_bill
 from core.overview import NextStep
 from core.runs.states import Run
 from core.teardown.inventory import Inventory, Item
@@ -137,8 +137,7 @@ def _draw_bill(item: Item) -> None:
         st.text(item.kind)
         st.text(duration(words.since(item.since)) if item.since else "since unknown")
         st.text(item.hourly_words)
-        so_far = "cost unknown" if item.cost_so_far is None else f"{money(item.cost_so_far, item.currency)} so far"
-        st.text(so_far)
+        st.text(f"{item.cost.words} so far")
         st.text(f"deleted {words.moment(item.delete_at)}" if item.delete_at else "never deleted", width="stretch")
 
 

@@ -90,8 +90,7 @@ def _draw_row(item: Item, *, ticked: bool) -> bool:
         facts = [_KINDS.get(item.kind, item.kind), item.state]
         if item.bills:
             facts += [duration(words.since(item.since)) if item.since else "", _price(item)]
-            if item.cost_so_far is not None:
-                facts.append(f"{money(item.cost_so_far, item.currency)} so far")
+            facts.append(f"{item.cost.words} so far")
             facts.append(f"deleted at {words.moment(item.delete_at)}" if item.delete_at else "")
         else:
             facts += ["free", words.size(item.bytes) if item.bytes else ""]

@@ -130,7 +130,7 @@ def test_a_span_costs_its_seconds_at_the_price_it_was_seen_at(
         ([Cost({"USD": 1.0}), Cost({"USD": 2.5})], "$3.50", 3.5),
         ([Cost({"USD": 1.0}), Cost({"EUR": 2.0}, 1), Cost({}, 1)], "EUR 2.00 + $1.00 + 2 unknown", None),
         ([Cost({"EUR": 0.0})], "EUR 0.00", 0.0),
-        ([Cost({}, 1)], "price unknown", None),
+        ([Cost({}, 1)], "unknown", None),
         ([Cost({"USD": 1.0}), Cost({"EUR": 2.0})], "EUR 2.00 + $1.00", None),
     ],
 )

@@ -15,8 +15,19 @@ from core.errors import AccessDenied, Unreachable
 from core.home import Home
 from core.serving.endpoints import DeploymentView, EndpointView
 from core.teardown import inventory
-from core.teardown.inventory import Inventory, Item, item_of_compute, items_of_endpoint, list_billing, list_inventory
+from core.teardown.costs import Cost
+from core.teardown.inventory import (
+    Inventory,
+    Item,
+    item_of_compute,
+    items_of_endpoint,
+    list_billing,
+    list_inventory,
+    sighting_of,
+    with_costs,
+)
 from core.teardown.plan import plan_teardown
+from core.teardown.rates import Rate
 
 
 def _hours_ago(hours: float) -> datetime:
@@ -28,46 +39,51 @@ CLUSTER = Compute(
     "gpu-1", "cluster", "S", "Succeeded", "Steady", 24, 1, 0, 4, 0, 120, {}, _hours_ago(10), price=Price(2.0)
 )
 INSTANCE = replace(CLUSTER, name="ci", kind="instance", allocation="Running", min_nodes=1, max_nodes=1, nodes=1)
-EURO = Item("endpoint", "in-euro", price=Price(3.0, "EUR"), per_hour=3.0, cost_so_far=30.0)
-DOLLAR = Item("endpoint", "in-dollar", price=Price(2.0), per_hour=2.0, cost_so_far=20.0)
-UNKNOWN = Item("endpoint", "dear", price=Price(None), per_hour=None, cost_so_far=None)
+EURO = Item("endpoint", "in-euro", price=Price(3.0, "EUR"), per_hour=3.0, cost=Cost({"EUR": 30.0}))
+DOLLAR = Item("endpoint", "in-dollar", price=Price(2.0), per_hour=2.0, cost=Cost({"USD": 20.0}))
+UNKNOWN = Item("endpoint", "dear", price=Price(None), per_hour=None, cost=Cost(unknown=1))
 
 
 @pytest.mark.usefixtures("home")
 def test_a_stopped_instance_bills_nothing_and_one_that_starts_does() -> None:
-    stopped = item_of_compute(replace(INSTANCE, allocation="Stopped", nodes=0), datetime.now(UTC))
-    assert (stopped.per_hour, stopped.bills, stopped.cost_so_far) == (0.0, False, 0.0)
-    assert item_of_compute(INSTANCE, datetime.now(UTC)).per_hour == 2.0
+    stopped = item_of_compute(replace(INSTANCE, allocation="Stopped", nodes=0))
+    assert (stopped.per_hour, stopped.bills) == (0.0, False)
+    assert item_of_compute(INSTANCE).per_hour == 2.0
     assert [_count_nodes({"state": state}, True) for state in ("Stopped", "Starting", "Running")] == [0, 1, 1]
 
 
 @pytest.mark.usefixtures("home")
-def test_what_a_compute_cost_is_said_only_of_nodes_that_always_stood() -> None:
-    assert item_of_compute(INSTANCE, datetime.now(UTC)).cost_so_far is None
-    kept = item_of_compute(replace(CLUSTER, min_nodes=1, nodes=1, created_at=_hours_ago(10)), datetime.now(UTC))
-    assert kept.cost_so_far == pytest.approx(20.0, abs=0.1)
-    grown = item_of_compute(replace(CLUSTER, min_nodes=1, nodes=3), datetime.now(UTC))
-    assert (grown.per_hour, grown.cost_so_far) == (6.0, None)
-    assert item_of_compute(CLUSTER, datetime.now(UTC)).cost_so_far == 0.0
+def test_what_a_compute_cost_is_said_only_of_nodes_that_were_seen_or_that_the_service_tells_of() -> None:
+    def cost(nodes: int, steady_since: datetime | None, *rates: Rate) -> str:
+        made = _hours_ago(10)
+        item = item_of_compute(replace(CLUSTER, nodes=nodes, created_at=made, steady_since=steady_since))
+        return with_costs([item], {sighting_of(item).mark: rates}, datetime.now(UTC))[0].cost.words
+
+    assert cost(1, None) == "unknown"
+    assert cost(1, _hours_ago(10)) == "$20.00"
+    assert cost(3, _hours_ago(1)) == "$6.00 + 1 unknown"
+    assert cost(3, _hours_ago(1), Rate(_hours_ago(10), _hours_ago(1), 0, Price(2.0))) == "$6.00"
+    assert cost(0, _hours_ago(10)) == "$0.00"
 
 
 @pytest.mark.usefixtures("home")
 def test_each_deployment_costs_from_its_own_beginning() -> None:
-    old = DeploymentView("demo", "phi4", "Succeeded", size="S", created_at=_hours_ago(10))
-    new = replace(old, name="next", instances=2, created_at=_hours_ago(1))
+    made, then = _hours_ago(10), _hours_ago(1)
+    old = DeploymentView("demo", "phi4", "Succeeded", size="S", created_at=made, changed_at=made)
+    new = replace(old, name="next", instances=2, created_at=then, changed_at=then)
     endpoint = EndpointView("phi4", "Succeeded", deployments=(old, new), created_at=_hours_ago(10))
     now = datetime.now(UTC)
-    item, *parts = items_of_endpoint(endpoint, [Price(2.0), Price(3.0)], now)
+    item, *parts = with_costs(items_of_endpoint(endpoint, [Price(2.0), Price(3.0)]), {}, now)
     assert item.per_hour == 8.0
-    assert item.cost_so_far == pytest.approx(20.0 + 6.0, abs=0.1)
+    assert item.cost.amount == pytest.approx(20.0 + 6.0, abs=0.1)
     assert [(part.name, part.parent, part.per_hour) for part in parts] == [
         ("phi4/demo", "endpoint:phi4", 2.0),
         ("phi4/next", "endpoint:phi4", 6.0),
     ]
     assert Inventory((item, *parts)).words == "$8.00/h", "an endpoint's sum is for display: it is not added again"
-    unknown = items_of_endpoint(endpoint, [Price(2.0), Price(None)], now)
+    unknown = items_of_endpoint(endpoint, [Price(2.0), Price(None)])
     assert (unknown[0].hourly_words, Inventory(tuple(unknown)).words) == ("price unknown", "$2.00/h + 1 unknown")
-    mixed = items_of_endpoint(endpoint, [Price(2.0), Price(3.0, "EUR")], now)
+    mixed = items_of_endpoint(endpoint, [Price(2.0), Price(3.0, "EUR")])
     assert (mixed[0].per_hour, Inventory(tuple(mixed)).words) == (None, "EUR 6.00/h + $2.00/h")
 
 
