@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _LONG = re.compile(r"azureml:.*/datastores/(?P<store>[^/]+)/paths/(?P<path>.*)")
 
 # An asset as an ARM id, as a registry's address or in short; the service may answer with another form than was sent.
-_ASSET = re.compile(r"(?:azureml:|.*/(?:data|models)/)([^/:]+)(?:/versions/|:)([^/:]+)", re.IGNORECASE)
+_ASSET = re.compile(r"(?:azureml:|.*/(?:data|models|components)/)([^/:]+)(?:/versions/|:)([^/:]+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)

@@ -177,8 +177,6 @@ def _parse_job(job: Any) -> Run:
     inputs = node_inputs(job)
     literals = {**tags.parse_recipe(told.get(tags.RECIPE)), **{k: v for k, v in inputs.items() if v}}
     model_id = told.get(tags.MODEL_ID) or inputs.get("mlflow_model_path", "")
-    services = job.services or {}
-    studio = getattr(services.get("Studio"), "endpoint", "") or ""
     made = read_made(job)
     return Run(
         name=job.name,
@@ -197,7 +195,6 @@ def _parse_job(job: Any) -> Run:
         tags=told,
         created_at=made.at,
         owner=made.by,
-        studio_url=studio,
         kept=(job.properties or {}).get(tags.KEPT, ""),
     )
 

@@ -162,7 +162,6 @@ class Run:
     """Empty in a list."""
     error: RunError | None = None
     progress: Progress | None = None
-    studio_url: str = ""
     kept: str = ""
     """The checkpoint that the output is made of, where training diverged."""
     recorded: bool = False

@@ -16,15 +16,18 @@ from urllib.parse import quote
 from core.azureml import tags
 from core.azureml.connection import Connection
 from core.azureml.datastore import File, asset_of, list_files, path_of
+from core.azureml.owners import read_made
 from core.dataset import HASH_TAG
 from core.errors import BadInput, NotFound, TunedeckError
 from core.recipe import list_changed
+from core.runs.states import JobState
 from core.serving.endpoints import list_endpoints
 from core.serving.registered_models import list_registered_models
 
 SCHEMA = "tunedeck.lineage/1"
 _API = "2024-10-01"
 _MOST = 3  # models and endpoints of one run that are followed, the newest
+_STATES = ("active", "archived")
 _INPUTS = {"train_file_path": "training data", "test_file_path": "test data"}
 
 
@@ -97,8 +100,8 @@ class Lineage:
                 told_there = piece.facts.get(told, "")
                 known = {each.title if not fact else each.facts.get(fact, "") for each in self.of(other)} - {""}
                 if told_there and known and told_there not in known:
-                    is_ = ", ".join(sorted(known))
-                    found.append(f"The tags of {kind} {piece.title} say {told_there}; {fact or other} is {is_}.")
+                    words = f"{fact or other} is {told_there}; it is {', '.join(sorted(known))}"
+                    found.append(f"The tags of {kind} {piece.title} say that its {words}.")
         return found
 
     def to_json(self) -> str:
@@ -146,53 +149,34 @@ def read_lineage(conn: Connection, run: str = "", endpoint: str = "") -> Lineage
     Many requests: read it through a Reader.
     """
     look = Look(conn)
+    start = look.read(Kind.ENDPOINT, endpoint) if endpoint else look.read(Kind.JOB, run)
+    if start is None:
+        raise NotFound(f"There is no '{endpoint or run}' in {conn.title}.", "Choose one of the workspace's.")
     if endpoint:
-        ends = [_require(look.read(Kind.ENDPOINT, endpoint), f"endpoint '{endpoint}'", conn)]
-        models = _follow_models(look, ends[0])
-        job = _find_job(look, models)
+        models = _follow(look, Kind.MODEL, start.models(), "The endpoint has no deployment.")
+        ends, job = [start], _find_job(look, models)
     else:
-        job = _require(look.read(Kind.JOB, run), f"run '{run}'", conn)
-        models = _list_models(look, run)
+        models, job = _list_models(look, start), start
         ends = _list_endpoints(look, models)
     recipe = look.read(Kind.RECIPE, job.name) if job.exists else None
-    recipe = recipe or Piece(Kind.RECIPE, missing="It stands with the job.")
-    pieces = (*_follow_data(look, job), recipe, job, *models, *ends)
+    given = [job.facts[words] for words in _INPUTS.values() if words in job.facts]
+    data = _follow(look, Kind.DATA, given, "Nothing says which data: the job is not here.")
+    pieces = (*data, recipe or Piece(Kind.RECIPE, missing="It stands with the job."), job, *models, *ends)
     read_at = tags.format_time(datetime.now(UTC))
     return Lineage(conn.workspace_path, conn.cloud.resource_manager, read_at, pieces)
 
 
-def _require(piece: Piece | None, what: str, conn: Connection) -> Piece:
-    if piece is None:
-        raise NotFound(f"There is no {what} in {conn.title}.", "Choose one of the workspace's.")
-    return piece
-
-
-def _follow_data(look: Look, job: Piece) -> Iterator[Piece]:
-    given = [job.facts[words] for words in _INPUTS.values() if words in job.facts]
-    if not job.exists or not given:
-        yield Piece(Kind.DATA, missing="Nothing tells which data, as the job is not here.")
-    for address in given:
-        name, colon, version = address.rpartition(":")
-        if "/" in address or not colon:
-            yield Piece(Kind.DATA, address, missing="The job was given a file that is no data asset.")
-        else:
-            gone = Piece(Kind.DATA, name, version, missing="This data asset is no longer in the workspace.")
-            yield look.read(Kind.DATA, name, version) or gone
-
-
-def _follow_models(look: Look, endpoint: Piece) -> list[Piece]:
-    served = list(dict.fromkeys(endpoint.models()))
-    if not served:
-        return [Piece(Kind.MODEL, missing="The endpoint has no deployment.")]
+def _follow(look: Look, kind: Kind, addresses: Iterable[str], none: str) -> list[Piece]:
+    """Return what these addresses name, as far as it is an asset of this workspace. none: what is said of none."""
     found = []
-    for each in served:
-        name, _, version = each.rpartition(":")
-        if "/" in each or not name:
-            found.append(Piece(Kind.MODEL, each, missing="The model is registered elsewhere."))
+    for address in dict.fromkeys(addresses):
+        name, _, version = address.rpartition(":")
+        if "/" in address or not name:
+            found.append(Piece(kind, address, missing=f"It is no {kind} asset of this workspace."))
         else:
-            gone = Piece(Kind.MODEL, name, version, missing="This model is no longer in the workspace.")
-            found.append(look.read(Kind.MODEL, name, version) or gone)
-    return found
+            gone = Piece(kind, name, version, missing="It is no longer in the workspace.")
+            found.append(look.read(kind, name, version) or gone)
+    return found or [Piece(kind, missing=none)]
 
 
 def _find_job(look: Look, models: Iterable[Piece]) -> Piece:
@@ -202,10 +186,15 @@ def _find_job(look: Look, models: Iterable[Piece]) -> Piece:
     return look.read(Kind.JOB, name) or Piece(Kind.JOB, name, missing="This job is not in the workspace.")
 
 
-def _list_models(look: Look, run: str) -> list[Piece]:
-    known = [each for each in list_registered_models(look.conn) if each.run == run]
-    found = [look.read(Kind.MODEL, each.name, each.version) for each in known[:_MOST]]
-    return list(filter(None, found)) or [Piece(Kind.MODEL, missing="No model was registered from this run.")]
+def _list_models(look: Look, job: Piece) -> list[Piece]:
+    if not JobState(job.facts.get("state", "")).finished:
+        return [Piece(Kind.MODEL, missing="The run has not ended.")]
+    known = [
+        f"{each.name}:{each.version}"
+        for each in list_registered_models(look.conn)
+        if each.run == job.name or f"/{job.name}/" in each.path  # a tag can be changed, the path cannot
+    ]
+    return _follow(look, Kind.MODEL, known[:_MOST], "No model was registered from this run.")
 
 
 def _list_endpoints(look: Look, models: Iterable[Piece]) -> list[Piece]:
@@ -215,9 +204,8 @@ def _list_endpoints(look: Look, models: Iterable[Piece]) -> list[Piece]:
         for each in (list_endpoints(look.conn) if titles else ())
         if titles & {_title_of(deployment.model_id) for deployment in each.deployments}
     ]
-    return list(filter(None, (look.read(Kind.ENDPOINT, name) for name in known[:_MOST]))) or [
-        Piece(Kind.ENDPOINT, missing="No endpoint serves it.")
-    ]
+    found = [look.read(Kind.ENDPOINT, name) for name in known[:_MOST]]
+    return list(filter(None, found)) or [Piece(Kind.ENDPOINT, missing="No endpoint serves it.")]
 
 
 class Look:
@@ -229,10 +217,11 @@ class Look:
 
     def read(self, kind: Kind, name: str, version: str = "") -> Piece | None:
         """Return a thing as it is now; None where the workspace has none of that name."""
-        body = self._get(_COLLECTIONS[kind], name, *(("versions", version) if version else ()))
+        collection, describe = _READ[kind]
+        body = self._get(collection, name, *(("versions", version) if version else ()))
         if body is None:
             return None
-        piece = Piece(kind, name, version, str(body.get("id") or name), _plain(_FACTS[kind](self, body)))
+        piece = Piece(kind, name, version, str(body.get("id") or name), _plain(describe(self, body)))
         if kind not in (Kind.DATA, Kind.MODEL):
             return piece
         own = body.get("properties") or {}
@@ -272,11 +261,10 @@ def _plain(facts: Mapping[str, object]) -> dict[str, str]:
 
 
 def _made(body: Mapping[str, Any]) -> dict[str, object]:
-    made, told = body.get("systemData") or {}, _tags_of(body)
-    at = tags.parse_time(made.get("createdAt"))
+    made, told = read_made(body), _tags_of(body)
     return {
-        "created by": made.get("createdBy"),
-        "created at": tags.format_time(at) if at else "",
+        "created by": made.by,
+        "created at": tags.format_time(made.at) if made.at else "",
         "made in home": told.get(tags.MADE_BY),
         "operation": told.get(tags.OPERATION),
     }
@@ -293,20 +281,22 @@ def _title_of(address: str) -> str:
 
 
 def _describe_data(_look: Look, body: Mapping[str, Any]) -> dict[str, object]:
-    told = _tags_of(body)
-    named = {"content hash": told.get(HASH_TAG), "rows": told.get("rows"), "source": told.get("source")}
-    return {**named, **_state(body), "address": _title_of(str(body["properties"].get("dataUri") or "")), **_made(body)}
-
-
-def _state(body: Mapping[str, Any]) -> dict[str, object]:
-    return {"state": "archived" if body["properties"].get("isArchived") else "active"}
+    own, told = body["properties"], _tags_of(body)
+    return {
+        "content hash": told.get(HASH_TAG),
+        "rows": told.get("rows"),
+        "source": told.get("source"),
+        "state": _STATES[bool(own.get("isArchived"))],
+        "address": _title_of(str(own.get("dataUri") or "")),
+        **_made(body),
+    }
 
 
 def _node(body: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
     """Return the component of a pipeline's one node, and the node's inputs as text."""
     node: Mapping[str, Any] = next(iter((body["properties"].get("jobs") or {}).values()), {})
     given = (node.get("inputs") or {}).items()
-    component = "/".join(str(node.get("componentId") or "").split("/")[-3:])
+    component = ":".join(asset_of(str(node.get("componentId") or "")) or ())
     return component, {
         name: str(each.get("value", each.get("uri", ""))) for name, each in given if isinstance(each, dict)
     }
@@ -353,7 +343,7 @@ def _describe_model(_look: Look, body: Mapping[str, Any]) -> dict[str, object]:
         "job": own.get("jobName") or told.get(tags.RUN),
         "run in tags": told.get(tags.RUN),
         "type": own.get("modelType"),
-        **_state(body),
+        "state": _STATES[bool(own.get("isArchived"))],
         "address": _title_of(str(own.get("modelUri") or "")),
         "base model": told.get(tags.MODEL_ID) or told.get(tags.MODEL),
         "data hash in tags": told.get(tags.DATASET_KEY),
@@ -377,17 +367,11 @@ def _describe_endpoint(look: Look, body: Mapping[str, Any]) -> dict[str, object]
     return {**facts, "delete at": told.get(tags.DELETE_AT), **in_tags, **_made(body)}
 
 
-_COLLECTIONS = {
-    Kind.DATA: "data",
-    Kind.RECIPE: "jobs",
-    Kind.JOB: "jobs",
-    Kind.MODEL: "models",
-    Kind.ENDPOINT: "onlineEndpoints",
-}
-_FACTS = {
-    Kind.DATA: _describe_data,
-    Kind.RECIPE: _describe_recipe,
-    Kind.JOB: _describe_job,
-    Kind.MODEL: _describe_model,
-    Kind.ENDPOINT: _describe_endpoint,
+# Where each kind stands in a workspace, and what is read of it.
+_READ = {
+    Kind.DATA: ("data", _describe_data),
+    Kind.RECIPE: ("jobs", _describe_recipe),
+    Kind.JOB: ("jobs", _describe_job),
+    Kind.MODEL: ("models", _describe_model),
+    Kind.ENDPOINT: ("onlineEndpoints", _describe_endpoint),
 }

@@ -78,19 +78,15 @@ def _list_changed_files(kept: Mapping[str, File], now: Mapping[str, File]) -> It
 def _list_loose_ends(piece: Piece, lineage: Lineage) -> Iterator[str]:
     """Say where the file's own pieces do not belong together, though each of them is there."""
     jobs = [job for job in lineage.of(Kind.JOB) if job.exists]
-    ties = {
-        Kind.DATA: {job.facts.get(words, "") for job in jobs for words in ("training data", "test data")},
-        Kind.RECIPE: {job.name for job in jobs},
-        Kind.MODEL: {job.name for job in jobs},
-        Kind.ENDPOINT: {model.title for model in lineage.of(Kind.MODEL)},
+    names, models = {job.name for job in jobs}, {model.title for model in lineage.of(Kind.MODEL)}
+    belongs = {
+        Kind.DATA: any(piece.title in job.facts.values() for job in jobs),
+        Kind.RECIPE: piece.name in names,
+        Kind.JOB: True,
+        Kind.MODEL: not names or piece.facts.get("job") in names,
+        Kind.ENDPOINT: bool(models & set(piece.models())),
     }
-    own = {
-        Kind.MODEL: [piece.facts.get("job", "")],
-        Kind.ENDPOINT: piece.models(),
-        Kind.RECIPE: [piece.name],
-        Kind.DATA: [piece.title],
-    }
-    if piece.kind in ties and (jobs or piece.kind is Kind.ENDPOINT) and not ties[piece.kind] & set(own[piece.kind]):
+    if not belongs[piece.kind]:
         yield "it does not belong to this chain"
 
 

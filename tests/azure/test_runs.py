@@ -31,6 +31,7 @@ from core.serving.registered_models import archive_model, register_model
 from tests.azure.serving import ENDPOINT, MODEL, register, serve_model
 from tests.azure.stand_in import SIZE, StandIn, running_stand_in
 from tests.azure.walking import Walk, walking
+from tests.pages.apps import open_app, run_until, texts
 from tests.waiting import wait_until
 
 
@@ -157,7 +158,7 @@ def test_an_endpoint_is_followed_back_to_its_data_and_a_run_forward_to_its_endpo
     assert data.facts["content hash"] == job.facts["data hash in tags"]
     assert json.loads(recipe.facts["settings"])["max_steps"] == 4
     assert "/models/" in recipe.facts["base model"]
-    assert (job.facts["compute"], job.facts["created by"], model.facts["job"]) == ("gpu", "local", run)
+    assert (job.facts["compute"], job.facts["created by"], model.facts["job"]) == ("gpu", "ada@contoso.com", run)
     assert sum(each.bytes for each in model.files.values()) == model.bytes > 7000
     assert endpoint.facts["demo: size"] == f"1 × {SIZE}"
     assert replace(read_lineage(walk.conn, run=run), read_at="") == replace(lineage, read_at="")
@@ -222,10 +223,14 @@ def test_what_tags_claim_is_doubted_shown_as_text_and_never_followed(
     walk.conn.workspace.models.create_or_update(model)
     lineage = read_lineage(walk.conn, endpoint=ENDPOINT)
     assert lineage.of(Kind.JOB)[0].name == run
-    assert [doubt.partition(" say ")[2].partition(";")[0] for doubt in lineage.doubts] == [
+    assert "kettle-model:1" in [model.title for model in read_lineage(walk.conn, run=run).of(Kind.MODEL)]
+    assert [doubt.partition(" is ")[2].partition(";")[0] for doubt in lineage.doubts] == [
         "<img src=x>\x1b[2J",
         "0" * 64,
     ]
+    app = run_until(open_app("runs", at=walk.conn.alias, run=run), lambda app: "Lineage" in texts(app))
+    run_until(app, lambda app: "The tags of model kettle-model:1 say that its job is <img src=x>" in texts(app))
+    assert "<img src=x>␛[2J" in "".join(each.value for each in app.text)
     status, said = verify(kept, capsys)
     assert status == 1
     assert f"run in tags {run} → <img src=x>␛[2J" in said["model kettle-model:1"]

@@ -15,6 +15,7 @@ from core.teardown import inventory
 from core.teardown.plan import TeardownPlan, plan_teardown
 from pages.parts.kit import reads, words
 from pages.parts.kit.action import Confirm, action, link_button
+from pages.parts.kit.lineage import draw_lineage
 from pages.parts.kit.links import link
 from pages.parts.kit.live import live
 from pages.parts.kit.notices import draw_empty, draw_error, draw_warning, ready
@@ -55,6 +56,7 @@ def draw_deploy(name: str) -> None:
         _draw_failure(conn, name, endpoint, operation)
         if endpoint is not None:
             draw_redeploy(conn, endpoint)
+            draw_lineage(endpoint=name)
     with st.expander("Container log", expanded=operation is not None and not operation.finished, key="container-log"):
         live(lambda: _draw_log(name), key="container", run_every=2.0 if operation and not operation.finished else None)
 

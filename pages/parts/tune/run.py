@@ -20,6 +20,7 @@ from core.runs.states import FINE_TUNE, JobState, Run, Stage
 from core.words import duration
 from pages.parts.kit import charts, reads, words
 from pages.parts.kit.action import Confirm, action, link_button
+from pages.parts.kit.lineage import draw_lineage
 from pages.parts.kit.links import link
 from pages.parts.kit.live import live
 from pages.parts.kit.notices import draw_empty, draw_warning, ready
@@ -143,6 +144,7 @@ def _draw_known(run: Run) -> None:
             log_choice = choose_log(run)
     below = st.container()
     draw_way(run)
+    draw_lineage(run=run.name)
 
     def draw() -> object:
         now_run = reads.read(overview.read_run, run.name, max_age_s=1.0)

@@ -103,16 +103,6 @@ def _log_stage(run: Run, name: str) -> Stage | None:
 
 def draw_settings(run: Run) -> None:
     """Draw what a run was started with."""
-    facts = {
-        "Job": run.name,
-        "Display name": run.display_name,
-        "Experiment": run.experiment,
-        "Base model": run.model_id,
-        "Data": run.dataset,
-        "Compute": run.compute,
-        "GPUs": run.gpus,
-        "Created": words.moment(run.created_at),
-    }
     known = [p for p in PARAMETERS if p.name in run.parameters]
     changed = [p for p in known if str(run.parameters[p.name]) != str(p.default)]
     only_changed = st.toggle(
@@ -123,12 +113,6 @@ def draw_settings(run: Run) -> None:
         for p in (changed if only_changed else known)
     ]
     st.dataframe(rows, hide_index=True, alt=f"{len(rows)} settings of the run, with their default values")
-    with st.expander("Identity and lineage"):
-        st.code(
-            "\n".join(f"{name}: {value}" for name, value in facts.items() if value not in (None, "")), language=None
-        )
-        if run.studio_url.startswith("https://"):
-            st.link_button("Open in Azure ML studio", run.studio_url, icon=":material/open_in_new:")
 
 
 def draw_evaluation(run: Run, result: Evaluation | None, error: TunedeckError | None) -> None:
