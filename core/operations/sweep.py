@@ -21,10 +21,12 @@ from core.operations.ledger import Ledger
 from core.operations.records import Operation
 from core.teardown.due import Timed, Verdict, list_timed
 from core.teardown.idle import find_chosen
+from core.teardown.rate_looks import look_at_rates
 
 FIRST_S = 5.0  # after a start: what fell due meanwhile bills
 EVERY_S = 20.0
 EVERY_ON_AZURE_S = 60.0
+RATES_EVERY_S = 120.0  # less than half of what counts as a time in which nobody looked
 LONGEST_PAUSE_S = 1800.0  # where a workspace cannot be asked: nobody is signed in, or it does not run
 
 _log = logging.getLogger(__name__)
@@ -74,6 +76,7 @@ class Sweeper:
         self._ledger = ledger
         self._next: dict[str, float] = {}
         self._pauses: dict[str, float] = {}
+        self._next_rates: dict[str, float] = {}
         self._begun = time.monotonic()
 
     def look(self, pool: ThreadPoolExecutor) -> None:
@@ -95,6 +98,9 @@ class Sweeper:
                 _log.info("%s was swept in part: %s", conn.alias, problem.message)
             self._pauses.pop(conn.alias, None)
             pause_s = min([every_s, *_until_due(each.timed for each in found)])
+            if time.monotonic() >= self._next_rates.get(conn.alias, 0.0):
+                self._next_rates[conn.alias] = time.monotonic() + RATES_EVERY_S
+                look_at_rates(conn)
         except TunedeckError as error:
             _log.info("%s could not be swept: %s", conn.alias, error.message)
             self._pauses[conn.alias] = min(LONGEST_PAUSE_S, pause_s * 2)

@@ -13,7 +13,6 @@ from core.azureml.datastore import path_of, sum_bytes
 from core.azureml.owners import Names, is_mine, read_made, read_names
 from core.catalog.compute import Compute, list_computes, size_price
 from core.catalog.prices import PRICE_UNKNOWN, Price
-from core.database import Database
 from core.errors import AccessDenied, SignInFailed, TunedeckError, Unreachable
 from core.runs.jobs import OUTPUT_NAME, list_runs
 from core.serving.endpoints import DeploymentView, EndpointView, list_endpoints
@@ -192,7 +191,7 @@ def _read(conn: Connection, readings: Mapping[str, Callable[[Connection], list[I
                 raise
             problems.append(error.message)
             unread += [kind] if bills else []
-    items = with_costs(items, RateHistory(Database.at(conn.home.ledger_db), conn.alias).read(), conn.now)
+    items = with_costs(items, RateHistory.of(conn).read(), conn.now)
     return Inventory(tuple(items), datetime.now(UTC), tuple(dict.fromkeys(problems)), tuple(unread))
 
 

@@ -1,26 +1,25 @@
 """The history of what was seen to bill: how many nodes of what, at what price, from when until when it was last seen.
 
 A row for each change of a resource. Between two looks the service's own times are believed (since when it is as it is,
-when jobs ran on it); what neither a look nor the service proves is a span of unknown nodes. What was seen once is never
-written anew: a price that changes counts from then on. Rows that a clock set ahead has left count when it has come.
+how many nodes it counted); what neither a look nor the service proves is a span of unknown nodes. What was seen once is
+never written anew: a new price counts from then on. Rows left by a clock set ahead count when their time comes.
 """
 
 from __future__ import annotations
 
-import itertools
 import sqlite3
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
+from core.azureml.connection import Connection
 from core.catalog.prices import Price
 from core.database import Database
 from core.teardown.costs import Cost, Span, cost_of
 
 UNSEEN = timedelta(minutes=10)  # between two looks: what is shorter is only their pause
 GONE = "Gone"
-_BY_JOBS = "Jobs"  # the state of what nobody saw
 _LONG_AGO = datetime.fromtimestamp(0, UTC)
 _SELECT = "select * from rates where connection = ? order by key, created_at, begun_at"
 _LATEST = (  # of the row with the greatest begun_at, as SQLite gives the columns beside a lone max()
@@ -72,8 +71,8 @@ class Rate:
 
 
 @dataclass(frozen=True)
-class Busy:
-    """Nodes of a resource that a job had, by the service's word."""
+class Counted:
+    """How many nodes of a resource the service itself counted for some time."""
 
     key: str
     begun: datetime
@@ -87,12 +86,18 @@ class RateHistory:
     def __init__(self, database: Database, connection: str) -> None:
         self._database, self._connection = database, connection
 
+    @classmethod
+    def of(cls, conn: Connection) -> RateHistory:
+        """Return what the connection's home knows of its workspace."""
+        return cls(Database.at(conn.home.ledger_db), conn.alias)
+
     def record(
-        self, sightings: Iterable[Sighting], kinds: Collection[str], now: datetime, jobs: Sequence[Busy] = ()
+        self, sightings: Iterable[Sighting], kinds: Collection[str], now: datetime, counted: Sequence[Counted] = ()
     ) -> None:
         """Write one look, whole or not at all.
 
-        kinds: those that were read, so that what is missing of them is gone. jobs: what ran while nobody looked.
+        kinds: those that were read, so that what is missing of them is gone. counted: what the service tells of the
+        time in which nobody looked.
         """
         found = {sighting.mark: sighting for sighting in sightings}
         with self._database.write() as db:
@@ -103,7 +108,7 @@ class RateHistory:
             for mark, sighting in found.items():
                 latest_rates = known.get(mark, [])
                 rates = advance(latest_rates, sighting, now)
-                rates += prove(latest_rates, rates[0].begun, [job for job in jobs if job.key == mark.key])
+                rates += prove(latest_rates, rates[0].begun, [each for each in counted if each.key == mark.key])
                 db.executemany(_UPSERT, [(self._connection, *_to_row(mark, rate)) for rate in rates])
 
     def read(self) -> Mapping[Mark, list[Rate]]:
@@ -132,17 +137,13 @@ def advance(rates: Sequence[Rate], sighting: Sighting, now: datetime) -> list[Ra
     return [longer, replace(new, begun=now)] if changed else [longer]
 
 
-def prove(rates: Sequence[Rate], until: datetime, jobs: Sequence[Busy]) -> list[Rate]:
-    """Return what jobs prove of the time between the last look and `until`, where nobody looked that long."""
+def prove(rates: Sequence[Rate], until: datetime, counted: Iterable[Counted]) -> list[Rate]:
+    """Return what the service counted between the last look and `until`, where nobody looked that long."""
     if not rates or until - rates[-1].seen <= UNSEEN:
         return []
-    inside = [replace(job, begun=max(job.begun, rates[-1].seen), ended=min(job.ended, until)) for job in jobs]
-    times = sorted({time for job in inside if job.begun < job.ended for time in (job.begun, job.ended)})
-    proven = []
-    for begun, ended in itertools.pairwise(times):
-        if nodes := sum(job.nodes for job in inside if job.begun <= begun and ended <= job.ended):
-            proven.append(Rate(begun, ended, nodes, rates[-1].price, _BY_JOBS))
-    return proven
+    seen, price = rates[-1].seen, rates[-1].price
+    proven = [Rate(max(each.begun, seen), min(each.ended, until), each.nodes, price, "Counted") for each in counted]
+    return [rate for rate in proven if rate.begun < rate.seen]
 
 
 def to_spans(rates: Sequence[Rate], created_at: datetime, now: datetime) -> list[Span]:
@@ -154,7 +155,7 @@ def to_spans(rates: Sequence[Rate], created_at: datetime, now: datetime) -> list
         spans.append(Span(created_at, rates[0].begun, rates[0].nodes if soon else None, rates[0].price))
     for rate, follows in zip(rates, [*(rate.begun for rate in rates[1:]), now], strict=True):
         seen = min(rate.seen, follows)
-        if rate.state == GONE or (rate.state != _BY_JOBS and follows - seen <= UNSEEN):
+        if rate.state == GONE or follows - seen <= UNSEEN:
             seen = follows
         spans += [Span(rate.begun, seen, rate.nodes, rate.price), Span(seen, follows, None, rate.price)]
     return [span for span in spans if span.ended and span.begun < span.ended]

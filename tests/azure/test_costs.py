@@ -11,8 +11,14 @@ import pytest
 from core.azureml.connection import Connection, connect
 from core.azureml.settings import save_settings
 from core.catalog.compute import list_computes, size_price
+from core.teardown.inventory import Item, list_billing, sighting_of
+from core.teardown.rate_looks import look_at_rates
+from core.teardown.rates import RateHistory
 from tests.azure.prices import PER_HOUR
 from tests.azure.stand_in import SIZE, StandIn
+from tests.azure.walking import walking
+from tests.idle_past import make_old, measure
+from tests.waiting import wait_until
 
 
 @pytest.mark.parametrize("ahead", [timedelta(days=2), timedelta(days=-2)])
@@ -38,3 +44,55 @@ def test_a_companys_share_of_the_list_is_in_every_price_from_the_moment_it_is_ke
     assert listed.per_hour == PER_HOUR[SIZE]
     assert discounted.per_hour == pytest.approx(PER_HOUR[SIZE] * 0.83)
     assert discounted.words == "$3.05/h (list × 0.83)"
+
+
+@pytest.fixture
+def keeper(azure: StandIn, conn: Connection) -> Item:
+    """A cluster that keeps a node since 30 hours ago."""
+    scale = {"minNodeCount": 1, "maxNodeCount": 1, "nodeIdleTimeBeforeScaleDown": "PT15M"}
+    body = {"computeType": "AmlCompute", "properties": {"vmSize": SIZE, "scaleSettings": scale}}
+    path = f"{conn.workspace_path}/computes/keeper?api-version=2024-10-01"
+    conn.http("PUT", path, json={"location": "eastus", "properties": body})
+    with azure.hurried():
+        wait_until(lambda: (found := list_billing(conn).find("compute:keeper")) and found.nodes)
+    make_old(azure.workspace.home)
+    found = list_billing(conn).find("compute:keeper")
+    assert found
+    return found
+
+
+def _record(conn: Connection, keeper: Item, hours_ago: float, nodes: int) -> None:
+    """Look at the cluster some hours ago."""
+    seen = replace(sighting_of(keeper), nodes=nodes, since=None)
+    RateHistory.of(conn).record([seen], [], conn.now - timedelta(hours=hours_ago))
+
+
+def test_a_look_counts_what_the_service_measured_while_nobody_looked(
+    azure: StandIn, conn: Connection, keeper: Item
+) -> None:
+    _record(conn, keeper, 6, 0)
+    measure(azure.workspace.home, "computes/keeper", hours=4, IdleNodes=1, ActiveNodes=0)
+
+    look_at_rates(conn)
+
+    (item,) = [item for item in list_billing(conn).items if item.key == keeper.key]
+    assert item.cost.amounts["USD"] == pytest.approx(4 * PER_HOUR[SIZE], rel=0.05)
+    assert item.cost.unknown == 1, "of the two hours before nothing is known"
+
+
+def test_metrics_that_are_refused_leave_unknown_what_nobody_saw(azure: StandIn, conn: Connection, keeper: Item) -> None:
+    _record(conn, keeper, 6, 0)
+    azure.rules.add(r"Microsoft\.Insights/metrics", 403, body="{}", times=9)
+
+    look_at_rates(conn)
+
+    (item,) = [item for item in list_billing(conn).items if item.key == keeper.key]
+    assert item.cost.unknown == 1
+    assert sum(item.cost.amounts.values()) < PER_HOUR[SIZE]
+
+
+@pytest.mark.slow
+def test_the_runner_looks_without_a_page(azure: StandIn, conn: Connection, keeper: Item) -> None:
+    """Takes five seconds: the first sweep comes that long after a start."""
+    with walking(azure):
+        wait_until(lambda: sighting_of(keeper).mark in RateHistory.of(conn).read())

@@ -14,7 +14,7 @@ import pytest
 from core.catalog.prices import Price
 from core.database import Database
 from core.teardown.costs import cost_of
-from core.teardown.rates import GONE, Busy, RateHistory, Sighting, to_spans
+from core.teardown.rates import GONE, Counted, RateHistory, Sighting, to_spans
 from tests.waiting import wait_until
 
 T = datetime(2026, 3, 1, tzinfo=UTC)
@@ -41,12 +41,12 @@ def _look(
     price: Price = A100,
     since: float | None = None,
     made: float = 0,
-    jobs: Sequence[Busy] = (),
+    counted: Sequence[Counted] = (),
 ) -> None:
     """Look at the cluster once. nodes: None for a workspace that has it no more."""
     told = None if since is None else _at(since)
     seen = [] if nodes is None else [Sighting(CLUSTER, _at(made), nodes, price, "Succeeded", told)]
-    history.record(seen, KINDS, _at(at), jobs)
+    history.record(seen, KINDS, _at(at), counted)
 
 
 def _look_often(history: RateHistory, begun: float, ended: float, nodes: int, price: Price = A100) -> None:
@@ -108,17 +108,17 @@ def test_a_change_while_nobody_looked_leaves_only_the_time_before_it_unknown(his
     assert _hours(history, 4) == [(1, 1.0), (None, 2.5), (3, 0.5)]
 
 
-def test_jobs_prove_the_nodes_that_they_had_while_nobody_looked(history: RateHistory) -> None:
+def test_what_the_service_counted_while_nobody_looked_is_counted(history: RateHistory) -> None:
     _look_often(history, 0, 1, 0)
-    jobs = [
-        Busy(CLUSTER, _at(-1), _at(0.5), 8),  # before: it was looked at then
-        Busy(CLUSTER, _at(2), _at(3), 1),
-        Busy(CLUSTER, _at(2.5), _at(3.5), 2),
-        Busy("compute:other", _at(2), _at(4), 8),
+    counted = [
+        Counted(CLUSTER, _at(-1), _at(0.5), 8),  # before: it was looked at then
+        Counted(CLUSTER, _at(0.9), _at(3), 1),
+        Counted(CLUSTER, _at(3), _at(3.5), 3),
+        Counted("compute:other", _at(2), _at(4), 8),
     ]
-    _look(history, 5, 0, jobs=jobs)
+    _look(history, 5, 0, counted=counted)
 
-    assert _hours(history, 5) == [(0, 1.0), (None, 1.0), (1, 0.5), (3, 0.5), (2, 0.5), (None, 1.5)]
+    assert _hours(history, 5) == [(0, 1.0), (1, 2.0), (3, 0.5), (None, 1.5)]
 
 
 def test_of_what_is_seen_the_first_time_the_service_tells_since_when(history: RateHistory) -> None:
