@@ -27,6 +27,7 @@ ACTIONS: dict[str, tuple[str, ...]] = {
 _ROLES = (
     (r"workspaces/computes?/(write|delete|listKeys)", "AzureML Compute Operator, or Contributor"),
     (r"workspaces/(hubs/|featurestores/)?(write|delete|listKeys)", "Contributor"),
+    (r"Resources/tags/write", "Tag Contributor"),
     (r"registries/.*read$", "AzureML Registry User on the registry"),
     (r"Insights/.*read$", "Monitoring Reader"),
     (r"Storage/.*blobs?/read$", "Storage Blob Data Reader on its storage account"),

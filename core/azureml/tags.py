@@ -34,6 +34,12 @@ REGISTERED_MODEL = "tunedeck.registered_model"  # "name:version" behind an endpo
 SIZE = "tunedeck.size"
 DELETE_AT = "tunedeck.delete_at"  # ISO time in UTC; "" for what stays
 DELETE_AT_OF = "tunedeck.delete_at_of"  # `mark` of the resource it was written for: a copied tag orders nothing
+CAP_HOUR = "tunedeck.cap_hour"  # of a workspace: "3.50 USD", the most that may bill per hour together; "" for none
+CAP_DAY = "tunedeck.cap_day"  # of a workspace: a day that costs more is warned of
+CAP_BY = "tunedeck.cap_by"  # of a workspace: who wrote its caps last
+CAP = "tunedeck.cap"  # of a run or an endpoint: what it may cost in all
+CAP_THEN = "tunedeck.cap_then"  # "warn", or "stop" and the `mark` of the endpoint or the run's name: a copy only warns
+STOP = "stop "
 KEPT_SINCE = "tunedeck.kept_since"  # ISO time: when a deletion was put off because the endpoint was in use
 IDLE_HOURS = "tunedeck.idle_hours"  # after so many without work it ends by itself
 IDLE_THEN = "tunedeck.idle_then"  # "delete" for an endpoint, "zero" for a cluster's minimum nodes
@@ -84,6 +90,11 @@ def format_time(at: datetime) -> str:
 def delete_at_tag(at: datetime | None) -> dict[str, str]:
     """Return the tag that orders a deletion; empty for what stays."""
     return {DELETE_AT: format_time(at)} if at else {}
+
+
+def cap_tags(cap: str, mark: str) -> dict[str, str]:
+    """Return the tags of a cap, "" for none. mark: of what is ended when it is reached; "" where that only warns."""
+    return {CAP: cap, CAP_THEN: (f"{STOP}{mark}" if mark else "warn") if cap else ""}
 
 
 def mark(resource_id: str, created_at: datetime) -> str:

@@ -117,10 +117,12 @@ def find_size(sizes: Sequence[Size], name: str) -> Size | None:
     return next((size for size in sizes if size.name.lower() == name.lower()), None)
 
 
-def size_price(conn: Connection, size_name: str) -> Price:
+def size_price(conn: Connection, size_name: str, *, low_priority: bool = False) -> Price:
     """Return the list price of a size by its name; unknown where the region does not list the size."""
     size = find_size(list_sizes(conn), size_name)
-    return with_prices(conn, [size])[0].price if size else Price(None, why="The region does not list this size.")
+    if size is None:
+        return Price(None, why="The region does not list this size.")
+    return with_prices(conn, [size])[0].price_at(low_priority=low_priority)
 
 
 def with_prices(conn: Connection, sizes: Sequence[Size]) -> list[Size]:

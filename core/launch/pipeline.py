@@ -106,6 +106,8 @@ def _build(component: Any, request: PipelineRequest) -> Any:
     node = component(**inputs)
     node.name = _NODE
     node.outputs.mlflow_model_folder = f"${{{{parent.outputs.{OUTPUT_NAME}}}}}"
+    run = request.run
+    capped = tags.cap_tags(run.cap, request.name if run.ends_at_cap else "") if run.cap else {}
     return PipelineJob(
         name=request.name,
         display_name=request.run.display_name,
@@ -114,7 +116,7 @@ def _build(component: Any, request: PipelineRequest) -> Any:
         outputs={OUTPUT_NAME: Output(type="mlflow_model")},
         # Without force_rerun a cached step would give an old model for a new question.
         settings=PipelineJobSettings(force_rerun=True, continue_on_step_failure=False),
-        tags={**request.policy_tags, **request.run.job_tags, tags.OPERATION: request.operation},
+        tags={**request.policy_tags, **request.run.job_tags, **capped, tags.OPERATION: request.operation},
     )
 
 

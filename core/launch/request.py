@@ -39,6 +39,12 @@ class RunRequest:
     told_low_s: float | None = None
     """How long it was said to take."""
     told_high_s: float | None = None
+    agreed: str = ""
+    """The price per hour of its nodes that was shown at the click, as of `caps.to_agreed`."""
+    cap: str = ""
+    """What it may cost in all, as its tag says it; "" for no cap."""
+    ends_at_cap: bool = False
+    """Whether it is cancelled then."""
     checks: tuple[Check, ...] = ()
     """What was checked before it."""
     parameters: Mapping[str, Value] = field(default_factory=dict)

@@ -1,11 +1,12 @@
 """Operations: every change of a workspace is recorded before it is sent, carried out step by step, and resumed.
 
     change.py    what every kind of operation has: arguments, title, key, steps
-    launch.py cancel.py deploy.py traffic.py delete_at.py create_compute.py teardown.py    one kind each
+    launch.py cancel.py deploy.py traffic.py delete_at.py set_cap.py create_compute.py teardown.py    one kind each
     ledger.py    what was wanted and how far it is (SQLite), the lease, receipts
     runner.py    who carries it out: a thread of the dashboard, or `python -m core.operations run`
     idle.py      ends what had nothing to do, by a click or where that was chosen
     sweep.py     deletes what is due (due_deletion.py), wherever it was made; sweep_command.py once, for cron
+    at_cap.py    ends what came to its cap; spending.py holds what is about to bill against the workspace's
     turns.py     whose turn it is where two are about the same thing
     everything.py    what exists and what is being made
     starts.py    when a machine of each size last came
@@ -31,6 +32,7 @@ from core.operations.ledger import (
 )
 from core.operations.records import Operation, OperationState, Step, StepState
 from core.operations.runner import start_runner
+from core.operations.set_cap import start_set_cap, start_set_limits
 from core.operations.starts import list_starts
 from core.operations.teardown import start_teardown
 from core.operations.traffic import start_set_traffic
@@ -60,8 +62,10 @@ __all__ = [
     "start_redeploy",
     "start_runner",
     "start_scale_to_zero",
+    "start_set_cap",
     "start_set_delete_at",
     "start_set_idle",
+    "start_set_limits",
     "start_set_traffic",
     "start_teardown",
     "was_sent",

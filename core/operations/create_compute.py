@@ -7,13 +7,15 @@ from datetime import datetime
 
 from core.azureml import tags
 from core.azureml.polling import check_write, start_write
-from core.catalog.compute import Compute, get_compute
+from core.catalog.compute import Compute, get_compute, size_price
 from core.errors import BadInput, Conflict, NotFound, ServiceRefused
 from core.operations.change import Change, Done, Outcome, StepSpec, Wait
 from core.operations.delete_at import bind_delete_at
 from core.operations.ledger import Ledger
 from core.operations.records import Operation
+from core.operations.spending import spending
 from core.operations.work import LOOK_S, Work
+from core.teardown.caps import Wanted
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class CreateCompute(Change, stored_as="create_compute"):
     delete_at: datetime | None = None
     low_priority: bool = False
     """Whether its nodes are cheaper ones that Azure may take away."""
+    agreed: str = ""
+    """The price per hour of all its nodes that was shown at the click, as of `caps.to_agreed`."""
 
     def _list_steps(self) -> tuple[StepSpec[Work[CreateCompute]], ...]:
         return (
@@ -49,21 +53,34 @@ def start_create_compute(
     delete_at: datetime | None = None,
     *,
     low_priority: bool = False,
+    agreed: str = "",
 ) -> Operation:
     """Record a new cluster. `subject` is its name."""
     if not 3 <= len(name) <= 24 or not name[0].isalpha() or not all(c.isalnum() or c == "-" for c in name):
         raise BadInput(f"'{name}' cannot be a compute's name.", "3 to 24 letters, digits, hyphens; letter first.")
     if not 0 <= min_nodes <= max_nodes or max_nodes < 1:
         raise BadInput(f"{min_nodes} to {max_nodes} nodes is not a range.", "Use 0 to 1 for one run at a time.")
-    change = CreateCompute(name, size, min_nodes, max_nodes, idle_s, delete_at, low_priority)
+    change = CreateCompute(name, size, min_nodes, max_nodes, idle_s, delete_at, low_priority, agreed)
     return Ledger().start(connection, change)
 
 
 def _create(work: Work[CreateCompute]) -> Outcome:
-    waiting = work.send_once("compute", "the compute", lambda: _exists(work), lambda: _send(work), bills=True)
-    if waiting:
-        return waiting
-    return Done("Asked for")
+    waiting = work.send_once(
+        "compute",
+        "the compute",
+        lambda: _exists(work),
+        lambda: _send(work),
+        bills=True,
+        guard=lambda: spending(work, work.change.agreed, lambda: _price(work)),
+    )
+    return waiting or Done("Asked for")
+
+
+def _price(work: Work[CreateCompute]) -> Wanted:
+    """Return what it costs: all nodes at the price of the click; at once only those that never go."""
+    change = work.change
+    price = size_price(work.conn, change.size, low_priority=change.low_priority)
+    return Wanted(price.times(change.max_nodes), at_once=price.times(change.min_nodes))
 
 
 def _exists(work: Work[CreateCompute]) -> bool:

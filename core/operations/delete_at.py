@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -14,7 +15,7 @@ from core.operations.ledger import Ledger
 from core.operations.records import Operation
 from core.operations.work import LOOK_S, Work
 from core.serving.endpoints import ProvisioningState
-from core.teardown.due import find_timed, write_delete_at
+from core.teardown.due import Timed, delete_at_tags, find_timed, write_tags
 
 
 @dataclass(frozen=True)
@@ -57,14 +58,18 @@ def _set_delete_at(work: Work[SetDeleteAt]) -> Outcome:
 
 def bind_delete_at(work: Work[Any], kind: str, at: datetime | None) -> Outcome | None:
     """Write a delete-at on what the operation is about, bound to it by its mark; None once it stands there."""
+    return bind_tags(work, kind, lambda timed: {**delete_at_tags(timed, at), tags.KEPT_SINCE: ""})
+
+
+def bind_tags(work: Work[Any], kind: str, find: Callable[[Timed], Mapping[str, str]]) -> Outcome | None:
+    """Write tags on what the operation is about; None once they stand there. find: the tags for it as it is now."""
     name = work.change.subject
     if error := check_write(work.conn, f"{kind} '{name}'"):
         raise error
     timed = find_timed(work.conn, kind, name)
     if timed is None:
         raise NotFound(f"There is no {kind} '{name}' any more.", "Nothing is left to be deleted.")
-    wanted = {tags.DELETE_AT: tags.format_time(at) if at else ""}
-    if ProvisioningState(timed.state).goes_on and timed.tags.get(tags.DELETE_AT, "") != wanted[tags.DELETE_AT]:
+    wanted = find(timed)
+    if ProvisioningState(timed.state).goes_on and any(timed.tags.get(key, "") != wanted[key] for key in wanted):
         return Wait("Waiting for another change", LOOK_S)
-    anew = {tags.KEPT_SINCE: ""}
-    return None if write_delete_at(work.conn, timed, at, **anew) else Wait("Writing its delete-at", LOOK_S)
+    return None if write_tags(work.conn, timed, wanted) else Wait("Writing its tags", LOOK_S)

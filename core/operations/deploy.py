@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 
 from core.azureml import tags
 from core.azureml.polling import check_write, is_writing
-from core.catalog.compute import check_size
+from core.catalog.compute import check_size, size_price
 from core.catalog.serving_sizes import read_serving_list
 from core.errors import (
     BadInput,
@@ -23,9 +24,10 @@ from core.errors import (
     Unreachable,
 )
 from core.operations.change import DOUBLE_CLICK_S, Change, Done, Outcome, Skip, StepSpec, Wait
-from core.operations.delete_at import bind_delete_at
+from core.operations.delete_at import bind_tags
 from core.operations.ledger import Ledger
 from core.operations.records import Operation, utc_now
+from core.operations.spending import spending
 from core.operations.work import LOOK_S, Work
 from core.runs.jobs import find_run, get_run
 from core.serving.chat import Sampling, ask_once
@@ -43,6 +45,8 @@ from core.serving.endpoints import (
     require_endpoint_name,
 )
 from core.serving.registered_models import find_registered_model, register_model, require_model_name
+from core.teardown.caps import Wanted, find_capped_endpoint, parse_cap
+from core.teardown.due import Timed, delete_at_tags, find_timed
 
 SMOKE_PROMPT = "Hello! Who are you?"
 SMOKE_TOKENS = 24
@@ -68,6 +72,12 @@ class Deploy(Change, stored_as="deploy"):
     delete_at: datetime | None = None
     redeploys: str = ""
     """The operation that made the endpoint, where this one deploys to it anew."""
+    agreed: str = ""
+    """The price per hour that was shown at the click, as of `caps.to_agreed`."""
+    cap: str = ""
+    """What it may cost in all, as its tag says it; "" for no cap."""
+    ends_at_cap: bool = False
+    """Whether it is deleted then."""
 
     @property
     def _key(self) -> str:
@@ -96,12 +106,17 @@ def start_deploy(
     model_version: str = "",
     instances: int = 1,
     settings: Mapping[str, int] | None = None,
+    *,
+    agreed: str = "",
+    cap: str = "",
+    ends_at_cap: bool = False,
 ) -> Operation:
     """Record a deploy. `subject` is the endpoint's name.
 
     model_version: an existing version is deployed as it is; empty makes one. settings: what is missing is the lesson's.
-    Raises BadInput for a name or a setting that Azure refuses.
+    agreed, cap, ends_at_cap: see Deploy. Raises BadInput for a name or a setting that Azure refuses, or for no cap.
     """
+    parse_cap(cap)
     require_endpoint_name(endpoint)
     require_model_name(model_name)
     check_settings(settings or {}, instances)
@@ -115,12 +130,21 @@ def start_deploy(
         instances=instances,
         settings=settings or {},
         delete_at=delete_at,
+        agreed=agreed,
+        cap=cap,
+        ends_at_cap=ends_at_cap,
     )
     return Ledger().start(connection, change)
 
 
 def start_redeploy(
-    connection: str, endpoint: EndpointView, size: str, instances: int, settings: Mapping[str, int]
+    connection: str,
+    endpoint: EndpointView,
+    size: str,
+    instances: int,
+    settings: Mapping[str, int],
+    *,
+    agreed: str = "",
 ) -> Operation:
     """Record that an endpoint's model is deployed to it once more, with other settings; raises BadInput for those."""
     check_settings(settings, instances)
@@ -137,12 +161,15 @@ def start_redeploy(
         instances=instances,
         settings=settings,
         redeploys=made_by,
+        agreed=agreed,
     )
     return Ledger().start(connection, change)
 
 
 def _check_size(work: Work[Deploy]) -> Outcome:
-    """Hold the size against the base model's own list before anything bills."""
+    """Hold the size against the base model's own list, and the price against caps, before anything bills."""
+    with spending(work, work.change.agreed, lambda: _price(work)):
+        pass  # once more when the container is asked for: then it begins to bill
     base, version = _base_model(work)
     if not base:
         return Skip("The model does not say what it was tuned from")
@@ -153,6 +180,17 @@ def _check_size(work: Work[Deploy]) -> Outcome:
     if reason := check_size(work.change.size, allowed, base, "serve"):
         raise BadInput(reason, "Pick one of the allowed sizes.")
     return Done(f"{work.change.size} may serve {base}", {"base_model": base})
+
+
+def _price(work: Work[Deploy]) -> Wanted:
+    """Return what it costs; raises BadInput for an endpoint that came to its own cap."""
+    change = work.change
+    timed = find_timed(work.conn, "endpoint", change.subject) if change.redeploys else None
+    capped = find_capped_endpoint(work.conn, timed) if timed else None
+    if capped and capped.reached.reached:
+        raise BadInput(f"Nothing more is started on '{change.subject}'. {capped.words}", "Raise its cap first.")
+    price = size_price(work.conn, change.size).times(change.instances)
+    return Wanted(price, replaces=f"endpoint:{change.subject}")
 
 
 def _base_model(work: Work[Deploy]) -> tuple[str, str]:
@@ -192,9 +230,16 @@ def _create_endpoint(work: Work[Deploy]) -> Outcome:
         return Wait(endpoint.state if endpoint else "Creating", LOOK_S)
     if endpoint.state is ProvisioningState.FAILED:
         raise ServiceRefused(f"Endpoint '{name}' was not created.", "Delete it, then deploy again.")
-    if work.change.delete_at and (unbound := bind_delete_at(work, "endpoint", work.change.delete_at)):
+    if (work.change.delete_at or work.change.cap) and (unbound := bind_tags(work, "endpoint", partial(_bound, work))):
         return unbound
     return Done("Created", {"scoring_uri": endpoint.scoring_uri})
+
+
+def _bound(work: Work[Deploy], timed: Timed) -> dict[str, str]:
+    """Return the tags that are good for this endpoint alone, with its mark."""
+    change = work.change
+    capped = tags.cap_tags(change.cap, timed.mark if change.ends_at_cap else "") if change.cap else {}
+    return {**delete_at_tags(timed, change.delete_at), **capped}
 
 
 def _was_deleted(work: Work[Deploy], error: TunedeckError) -> bool:
@@ -245,7 +290,12 @@ def _create_deployment(work: Work[Deploy]) -> Outcome:
     if _find_own_endpoint(work) is None:
         return Wait("Looking for the endpoint once more", LOOK_S)
     waiting = work.send_once(
-        "deployment", "the deployment", lambda: _was_taken(work), lambda: _send_deployment(work), bills=True
+        "deployment",
+        "the deployment",
+        lambda: _was_taken(work),
+        lambda: _send_deployment(work),
+        bills=True,
+        guard=lambda: spending(work, work.change.agreed, lambda: _price(work)),
     )
     if waiting:
         return waiting

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from core import dataset as datasets
 from core.azureml import tags
+from core.catalog.compute import get_compute
 from core.dataset import ChatDataset
 from core.errors import BadInput, NotFound, TunedeckError
 from core.launch.drafts import Draft, create_draft, find_draft, mark_launched
@@ -19,6 +20,7 @@ from core.launch.request import RunRequest, digest, make_request
 from core.operations.change import Change, Done, Outcome, Skip, StepSpec, Stop, Wait
 from core.operations.ledger import Ledger
 from core.operations.records import Operation, StepState
+from core.operations.spending import spending
 from core.operations.work import Work
 from core.recipe import Value
 from core.runs import history
@@ -29,6 +31,7 @@ from core.runs.metrics import RunMetrics, read_metrics
 from core.runs.states import EVALUATION, JobState, Run
 from core.runs.throughput import Pace, add_pace, find_pace
 from core.runs.titles import new_run_name, new_title
+from core.teardown.caps import Wanted, parse_cap
 
 NEVER_SHOWN_S = 600.0  # how long a run is looked for that the workspace has confirmed and does not show
 _WATCH_S = (1.5, 10.0)  # how often a run is looked at: at first, and once it has gone on for a while
@@ -73,18 +76,21 @@ class Launch(RunRequest, Change, stored_as="launch"):
         return super().from_stored(subject, {**found, **stored})
 
 
-def start_launch(plan: LaunchPlan, title: str = "") -> Operation:
+def start_launch(
+    plan: LaunchPlan, title: str = "", *, agreed: str = "", cap: str = "", ends_at_cap: bool = False
+) -> Operation:
     """Record a run; `subject` is its job name, so the page can go to /runs?run=<subject> at once.
 
     The name is made of the draft as it stands, the recipe and the data. So a second click on the same draft gives the
     same operation, and one after the ledger lost its last lines finds the job that was sent. Raises BadInput while a
-    check fails.
+    check fails. agreed, cap, ends_at_cap: see RunRequest.
     """
     if plan.failures:
         failed = plan.failures[0]
         raise BadInput(f"{failed.title}: {failed.detail}", failed.hint)
     seed = digest(plan)
-    request = make_request(plan, title or new_title(seed))
+    parse_cap(cap)
+    request = replace(make_request(plan, title or new_title(seed)), agreed=agreed, cap=cap, ends_at_cap=ends_at_cap)
     change = Launch(new_run_name(request.title, seed), **vars(request))
     operation = Ledger().start(plan.draft.connection, change)
     mark_launched(plan.draft.id, operation.id, plan.draft.revision)
@@ -156,9 +162,19 @@ def _submit(work: Work[Launch]) -> Outcome:
         policy_tags=work.conn.policy_tags,
     )
     waiting = work.send_once(
-        "job", "the run", lambda: has_run(work.conn, request), lambda: submit_pipeline(work.conn, request)
+        "job",
+        "the run",
+        lambda: has_run(work.conn, request),
+        lambda: submit_pipeline(work.conn, request),
+        guard=lambda: spending(work, work.change.agreed, lambda: _price(work)),
     )
     return waiting or Done("Confirmed")
+
+
+def _price(work: Work[Launch]) -> Wanted:
+    compute = get_compute(work.conn, work.change.compute)
+    nodes = int(work.change.parameters.get("num_nodes_finetune") or 1)
+    return Wanted(compute.price.times(nodes), compute=compute.name, nodes=nodes)
 
 
 def _watch(work: Work[Launch]) -> Outcome:

@@ -15,10 +15,12 @@ from dataclasses import dataclass
 from core.azureml.connection import Connection, connect
 from core.azureml.settings import list_settings
 from core.errors import TunedeckError
+from core.operations.at_cap import start_at_cap
 from core.operations.due_deletion import start_due_deletion
 from core.operations.idle import start_chosen
 from core.operations.ledger import Ledger
 from core.operations.records import Operation
+from core.teardown.caps import list_capped
 from core.teardown.due import Timed, Verdict, list_timed
 from core.teardown.idle import find_chosen
 from core.teardown.rate_looks import look_at_rates
@@ -46,7 +48,7 @@ class Swept:
 def sweep(
     ledger: Ledger, conn: Connection, problems: list[TunedeckError], *, strict: bool = False, dry: bool = False
 ) -> list[Swept]:
-    """Record the end of everything in a workspace whose time is over, or that is idle and was chosen to end then.
+    """Record the end of what is due, of what is idle and of what came to its cap, each where that was chosen.
 
     Return all with such tags. problems: takes why a part of the workspace could not be read; dry: nothing is recorded.
     """
@@ -60,6 +62,12 @@ def sweep(
         if idle := find_chosen(conn, timed):
             begun = None if dry else start_chosen(ledger, conn.alias, idle)
             found.append(Swept(timed, idle.words, bool(idle.choice.problem), begun))
+    try:
+        for timed, capped in list_capped(conn, everything):
+            begun = None if dry else start_at_cap(ledger, conn.alias, capped)
+            found.append(Swept(timed, capped.words, bool(capped.problem), begun))
+    except TunedeckError as error:
+        problems.append(error)
     return found
 
 

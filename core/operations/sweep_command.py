@@ -72,4 +72,4 @@ def _await(operation: Operation) -> tuple[str, bool]:
         return f"{operation.error.message} {operation.error.hint}", True
     if receipt := operation.facts.get("receipt"):
         return f"deleted, receipt {receipt}", False
-    return next((step.detail for step in operation.steps if step.detail), str(operation.state)), False
+    return next((step.detail for step in reversed(operation.steps) if step.detail), str(operation.state)), False

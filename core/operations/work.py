@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any, Generic, TypeVar, cast
 
@@ -78,7 +79,14 @@ class Work(Generic[C]):
         self.operation = self.ledger.save(self.operation.with_step(replace(step, detail=detail)), self.fence)
 
     def send_once(
-        self, name: str, what: str, exists: Callable[[], bool], send: Callable[[], object], *, bills: bool = False
+        self,
+        name: str,
+        what: str,
+        exists: Callable[[], bool],
+        send: Callable[[], object],
+        *,
+        bills: bool = False,
+        guard: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> Outcome | None:
         """Send a request that must not arrive twice; None once the workspace has confirmed what it makes ("the run").
 
@@ -89,6 +97,7 @@ class Work(Generic[C]):
 
         bills: a process that ended may have heard that it was confirmed, and it may have been deleted since; so what
         bills is not sent again by another process, but by a person's retry. Raises ServiceRefused then.
+        guard: it is sent within this, which may raise: then it was not sent.
         """
         looks = self._looks_since_sent(name)
         if isinstance(looks, str):  # CONFIRMED
@@ -108,6 +117,14 @@ class Work(Generic[C]):
                 f"Tunedeck was interrupted while it asked for {what}, and the workspace does not have it.",
                 "It was not asked for again, since it may have been made and deleted. Try again to ask for it anew.",
             )
+        if looks is not None:  # it did not arrive
+            self.record(**{f"sent_{name}": None, "unconfirmed": ""})
+        with guard():
+            self._send(name, what, exists, send)
+        self.record(**{f"sent_{name}": CONFIRMED, "unconfirmed": ""})
+        return None
+
+    def _send(self, name: str, what: str, exists: Callable[[], bool], send: Callable[[], object]) -> None:
         self.record(**{f"sent_{name}": 0, f"sent_by_{name}": self.fence, "unconfirmed": what})
         try:
             send()
@@ -115,12 +132,9 @@ class Work(Generic[C]):
             raise
         except TunedeckError:
             if exists():  # refused because an earlier try, whose answer was lost, had been taken
-                self.record(**{f"sent_{name}": CONFIRMED, "unconfirmed": ""})
-                return None
+                return
             self.record(**{f"sent_{name}": None, "unconfirmed": ""})  # it was refused: there is nothing to wait for
             raise
-        self.record(**{f"sent_{name}": CONFIRMED, "unconfirmed": ""})
-        return None
 
     def _looks_since_sent(self, name: str) -> int | str | None:
         """Return how often was looked since something was sent, CONFIRMED, or None where it was not sent.

@@ -45,6 +45,12 @@ def find_record(conn: Connection, run_id: str) -> RunRecord | None:
     return _parse(answer.json())
 
 
+def write_tags(conn: Connection, run_id: str, wanted: Mapping[str, str]) -> None:
+    """Add tags to a run's, or change them; nothing else of it is sent."""
+    body = {"runId": run_id, "tags": dict(wanted)}
+    conn.http("PATCH", f"{_base(conn)}/runs/{run_id}", json=body, doing="change", what=f"run '{run_id}'")
+
+
 def list_children(conn: Connection, run_id: str) -> list[RunRecord]:
     """Return the direct children of a run, oldest first; empty before the service knows the run."""
     url, records = f"{_base(conn)}/runs/{run_id}/children", list[RunRecord]()

@@ -77,6 +77,16 @@ def _list_pipelines(conn: Connection, limit: int, most: int) -> list[Run]:
     return list(runs.values())
 
 
+def list_active(conn: Connection, tag: str) -> list[Run]:
+    """Return the runs under way that carry a tag, without stages and progress. One request."""
+
+    def ask() -> list[Run]:
+        jobs = itertools.islice(conn.workspace.jobs.list(job_type="Pipeline", tag=tag), _MEMORY)
+        return [run for job in jobs if job is not None and not (run := _parse_job(job)).finished]
+
+    return conn.call("read", "runs", ask)
+
+
 def _is_fine_tuning(job: Any) -> bool:
     named = (job.experiment_name or "").startswith(EXPERIMENT_PREFIX)
     return job.type == "pipeline" and (named or tags.TITLE in (job.tags or {}))

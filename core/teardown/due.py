@@ -99,10 +99,14 @@ def find_timed(conn: Connection, kind: str, name: str) -> Timed | None:
     return _to_timed(kind, answer.json(), _time_of(answer))
 
 
+def delete_at_tags(timed: Timed, at: datetime | None) -> dict[str, str]:
+    """Return a delete-at and its mark as tags; None lets it stay."""
+    return {tags.DELETE_AT: tags.format_time(at) if at else "", tags.DELETE_AT_OF: timed.mark if at else ""}
+
+
 def write_delete_at(conn: Connection, timed: Timed, at: datetime | None, **more: str) -> bool:
-    """Begin to write a delete-at and its mark; None lets it stay. more: further tags. Returns as `write_tags`."""
-    wanted = {tags.DELETE_AT: tags.format_time(at) if at else "", tags.DELETE_AT_OF: timed.mark if at else ""}
-    return write_tags(conn, timed, {**wanted, **more})
+    """Begin to write a delete-at with its mark. more: further tags, as of `write_tags`."""
+    return write_tags(conn, timed, {**delete_at_tags(timed, at), **more})
 
 
 def write_tags(conn: Connection, timed: Timed, wanted: Mapping[str, str]) -> bool:

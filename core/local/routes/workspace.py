@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from starlette.requests import Request
@@ -12,6 +14,7 @@ from starlette.responses import HTMLResponse, Response
 from core.engine.memory import free_bytes
 from core.home import LOCATION, RESOURCE_GROUP, SUBSCRIPTION_ID, WORKSPACE_NAME
 from core.local.jobs import recovery
+from core.local.records import Record
 from core.local.wire import answers, storage_key
 from core.local.wire.answers import GROUP_PATH, OPERATION_PATH, PROVIDER, PROVIDER_PATH, WORKSPACE_PATH, route
 from core.local.wire.errors import WireError
@@ -48,6 +51,25 @@ _NOT_HERE: dict[str, Any] = {
     "hbiWorkspace": False,
     "v1LegacyMode": False,
 }
+_MOST_TAGS = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tags(Record):
+    """What people wrote on the workspace."""
+
+    KIND = "tags"
+
+    tags: dict[str, str] = field(default_factory=dict)
+
+    def after(self, operation: str, given: dict[str, str]) -> dict[str, str]:
+        """Return the tags after "merge", "replace" or "delete"; names are compared without case, as on Azure."""
+        named = {name.lower() for name in given}
+        left = {} if operation == "replace" else {k: v for k, v in self.tags.items() if k.lower() not in named}
+        tags = left if operation == "delete" else {**left, **given}
+        if len(tags) > _MOST_TAGS:
+            raise WireError(400, "InvalidTagCount", f"A resource has at most {_MOST_TAGS} tags.")
+        return tags
 
 
 def get_workspace(request: Request) -> dict[str, Any]:
@@ -81,6 +103,29 @@ def get_discovery(request: Request) -> dict[str, Any]:
 def list_permissions(_request: Request) -> dict[str, Any]:
     """GET what the caller may do: whoever holds the home's secret may do everything."""
     return {"value": [{"actions": ["*"], "notActions": [], "dataActions": ["*"], "notDataActions": []}]}
+
+
+def patch_tags(request: Request) -> dict[str, Any]:
+    """PATCH the workspace's tags: Azure's Tags API, which merges, replaces or deletes them and touches nothing else."""
+    body = answers.read_json(request)
+    operation = str(body.get("operation") or "").lower()
+    if operation not in ("merge", "replace", "delete"):
+        raise WireError(400, "InvalidTagOperation", "The operation must be Merge, Replace or Delete.")
+    given = answers.strings_of(answers.field_of(body, "properties", dict, {}), "tags")
+    for name, value in given.items():
+        if not name.strip() or len(name) > 512 or re.search(r"[<>%&\\?/]", name):
+            raise WireError(400, "InvalidTagName", f"The tag name '{name[:99]}' is not allowed.")
+        if len(value) > 256:
+            raise WireError(400, "InvalidTagValueLength", f"The value of tag '{name}' is longer than 256 characters.")
+    store = workspace_of(request).store
+    Tags(name=WORKSPACE_NAME).insert(store)
+    changed = Tags.update(store, WORKSPACE_NAME, lambda current: replace(current, tags=current.after(operation, given)))
+    return {
+        "id": f"{answers.workspace_id()}/providers/Microsoft.Resources/tags/default",
+        "name": "default",
+        "type": "Microsoft.Resources/tags",
+        "properties": {"tags": changed.tags},
+    }
 
 
 def get_operation(request: Request) -> Response:
@@ -156,7 +201,7 @@ def _to_wire(request: Request) -> dict[str, Any]:
         "kind": "Default",
         "etag": None,
         "sku": {"name": "Basic", "tier": "Basic"},
-        "tags": {},
+        "tags": tags.tags if (tags := Tags.find(workspace.store, WORKSPACE_NAME)) else {},
         "identity": {"type": "SystemAssigned", "principalId": SUBSCRIPTION_ID, "tenantId": SUBSCRIPTION_ID},
         "properties": {
             "friendlyName": "Local workspace",
@@ -191,6 +236,7 @@ ROUTES = [
     route(WORKSPACE_PATH, get_workspace),
     route(f"{WORKSPACE_PATH}/listKeys", list_keys, "POST"),
     route(f"{WORKSPACE_PATH}/providers/Microsoft.Authorization/permissions", list_permissions),
+    route(f"{WORKSPACE_PATH}/providers/Microsoft.Resources/tags/default", patch_tags, "PATCH"),
     route(f"{GROUP_PATH}/providers/{PROVIDER}/workspaces", list_workspaces),
     route(f"{PROVIDER_PATH}/workspaces", list_workspaces),
     route(f"{OPERATION_PATH}/{{operation}}", get_operation, in_thread=True),  # may write how it ended

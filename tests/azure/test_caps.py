@@ -1,0 +1,241 @@
+"""Caps are tags: two homes see the same, and what is about to bill is held against them right before it is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.azureml import tags
+from core.azureml.connection import Connection, connect
+from core.catalog.prices import Price
+from core.errors import ServiceRefused
+from core.home import Home
+from core.operations import (
+    Operation,
+    get_operation,
+    start_create_compute,
+    start_launch,
+    start_runner,
+    start_set_cap,
+    start_set_limits,
+)
+from core.operations.ledger import Ledger
+from core.operations.sweep_command import Line, sweep_once
+from core.runs import history, jobs
+from core.serving import endpoints
+from core.teardown.caps import Cap, read_limits, read_standing, to_agreed, write_limits
+from core.teardown.due import find_timed, list_timed, write_tags
+from tests.azure.behind import WORKSPACE_PATH
+from tests.azure.prices import PER_HOUR
+from tests.azure.serving import ENDPOINT, serve
+from tests.azure.stand_in import SIZE, StandIn
+from tests.azure.walking import Walk, walking
+from tests.waiting import wait_until
+
+PRICE = Price(PER_HOUR[SIZE])
+NO_CAPS = {tags.CAP_HOUR: "", tags.CAP_DAY: "", tags.CAP_BY: ""}
+TAGS_PATH = f"{WORKSPACE_PATH}/providers/Microsoft.Resources/tags/default"
+REFUSED = '{"error": {"code": "AuthorizationFailed", "message": "does not have authorization to perform it"}}'
+
+
+@pytest.fixture
+def walk(azure: StandIn) -> Iterator[Walk]:
+    with walking(azure) as operator:
+        yield operator
+        azure.rules.clear()
+        write_limits(operator.conn, NO_CAPS)
+        for timed in list_timed(operator.conn):
+            if timed.kind == "compute":
+                operator.conn.http(
+                    "DELETE", f"{operator.conn.workspace_path}/computes/{timed.name}?api-version=2024-10-01"
+                )
+        with azure.hurried():
+            wait_until(lambda: all(timed.kind == "endpoint" for timed in list_timed(operator.conn)))
+
+
+@pytest.fixture
+def elsewhere(azure: StandIn, tmp_path: Path) -> Connection:
+    """The same workspace, from a home that knows nothing."""
+    return connect(azure.settings(), home=Home(tmp_path / "elsewhere").create())
+
+
+def rest(walk: Walk) -> Callable[[], None]:
+    """Let nobody carry operations out until what is returned is called."""
+    runner = start_runner(walk.azure.home)
+    runner.stopping.set()
+    wait_until(lambda: not runner.alive)
+    return lambda: start_runner(walk.azure.home) and None
+
+
+def create(walk: Walk, name: str = "gpu", nodes: int = 1, agreed: str = "") -> Operation:
+    return start_create_compute(walk.conn.alias, name, SIZE, nodes, max(1, nodes), agreed=agreed)
+
+
+def puts(walk: Walk, name: str) -> int:
+    return len(walk.azure.rules.asked(rf"^PUT .*/computes/{name}\?"))
+
+
+def test_another_home_sees_the_caps_and_who_set_them(walk: Walk, elsewhere: Connection) -> None:
+    others = {"cost-centre": "42"}
+    write_limits(walk.conn, others)
+    walk.finish(start_set_limits(walk.conn.alias, walk.conn.settings.workspace_name, Cap(3.5), Cap(40.0)))
+    limits = read_limits(elsewhere)
+    assert (limits.hour, limits.day, limits.by, limits.problems) == (Cap(3.5), Cap(40.0), "ada@contoso.com", ())
+    body = elsewhere.http("GET", elsewhere.workspace_path, params={"api-version": "2024-10-01"}).json()
+    assert body["tags"]["cost-centre"] == "42", "another's tag stays"
+    walk.finish(start_set_limits(walk.conn.alias, walk.conn.settings.workspace_name, None, None))
+    assert read_limits(elsewhere).hour is None
+
+
+def test_who_may_not_write_the_tags_is_told_and_goes_on_reading(walk: Walk) -> None:
+    write_limits(walk.conn, {tags.CAP_HOUR: "3.5 USD"})
+    walk.azure.rules.add(rf"PATCH .*{TAGS_PATH}", 403, body=REFUSED)
+    failed = walk.finish(start_set_limits(walk.conn.alias, "ml-dev", Cap(99.0), None), "failed")
+    assert failed.error is not None
+    assert failed.error.message == "You may not change this workspace's tags; ask its owner."
+    assert "Tag Contributor" in failed.error.hint
+    assert read_limits(walk.conn).hour == Cap(3.5)
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({"operation": "Add", "properties": {"tags": {"a": "b"}}}, "InvalidTagOperation"),
+        ({"operation": "Merge", "properties": {"tags": {"a/b": "c"}}}, "InvalidTagName"),
+        ({"operation": "Merge", "properties": {"tags": {"a": "b" * 257}}}, "InvalidTagValueLength"),
+        ({"operation": "Merge", "properties": {"tags": {f"n{n}": "" for n in range(51)}}}, "InvalidTagCount"),
+    ],
+)
+def test_the_workspace_refuses_tags_that_azure_refuses(conn: Connection, body: Any, code: str) -> None:
+    with pytest.raises(ServiceRefused) as refused:
+        conn.http("PATCH", f"{TAGS_PATH}?api-version=2021-04-01", json=body)
+    assert code in refused.value.detail
+
+
+def test_a_cap_that_comes_between_click_and_sending_blocks(walk: Walk, elsewhere: Connection) -> None:
+    go_on = rest(walk)
+    assert not read_standing(walk.conn).limits.hour
+    asked = create(walk, agreed=to_agreed(PRICE))
+    write_limits(elsewhere, {tags.CAP_HOUR: "3 USD"})
+    go_on()
+    failed = walk.finish(asked, "failed")
+    assert failed.error is not None
+    assert failed.error.message.startswith("With this, $3.67/h would bill: more than this workspace's cap of $3.00/h")
+    assert puts(walk, "gpu") == 0
+
+
+def test_two_clicks_at_once_do_not_share_what_is_left_of_a_cap(walk: Walk) -> None:
+    write_limits(walk.conn, {tags.CAP_HOUR: "4 USD"})
+    walk.azure.rules.add(r"PUT .*/computes/", delay_s=0.3)  # the second looks before the first is there
+    both = [create(walk, name) for name in ("gpu-a", "gpu-b")]
+    with walk.azure.hurried():
+        wait_until(lambda: all(get_operation(each.id).finished for each in both))
+    ended = [get_operation(each.id) for each in both]
+    assert sorted(each.state for each in ended) == ["done", "failed"]
+    assert puts(walk, "gpu-a") + puts(walk, "gpu-b") == 1
+
+
+def test_nothing_is_sent_at_a_higher_price_than_was_shown_at_the_click(walk: Walk) -> None:
+    failed = walk.finish(create(walk, "dear", agreed="3.5 USD"), "failed")
+    assert failed.error is not None
+    assert failed.error.message == (
+        "An hour of it costs $3.67 now; $3.50 was agreed to at the click. Nothing was sent."
+    )
+    assert puts(walk, "dear") == 0
+
+
+def test_an_unknown_price_under_a_cap_starts_only_where_it_was_accepted(walk: Walk) -> None:
+    write_limits(walk.conn, {tags.CAP_HOUR: "4 EUR"})
+    failed = walk.finish(create(walk, "asked"), "failed")
+    assert failed.error is not None
+    assert "not all prices here are in EUR" in failed.error.message
+    walk.finish(create(walk, "ticked", agreed=to_agreed(PRICE)))
+
+
+def test_a_cap_above_the_day_only_warns(walk: Walk) -> None:
+    write_limits(walk.conn, {tags.CAP_DAY: "0.01 USD"})
+    walk.finish(create(walk))
+
+
+def later(walk: Walk, hours: float, times: int = 1) -> None:
+    """Let the workspace's next answers about endpoints with a cap be of a time to come."""
+    date = format_datetime(datetime.now(UTC) + timedelta(hours=hours), usegmt=True)
+    headers = {"Date": date, "Content-Type": "application/json"}
+    path = f"{walk.conn.workspace_path}/onlineEndpoints"
+    for pattern, asked in (
+        (r"GET .*/onlineEndpoints\?", path),
+        (rf"GET .*/onlineEndpoints/{ENDPOINT}\?", f"{path}/{ENDPOINT}"),
+    ):
+        body = walk.conn.http("GET", f"{asked}?api-version=2024-10-01").text
+        walk.azure.rules.add(pattern, 200, body=body, headers=headers, times=times)
+
+
+def swept(walk: Walk) -> dict[str, Line]:
+    with walk.azure.hurried():
+        lines = list(sweep_once(Ledger(walk.azure.home), walk.conn, []))
+    return {line.timed.name: line for line in lines if tags.CAP in line.timed.tags}
+
+
+def trains(walk: Walk, name: str) -> bool:
+    run = jobs.get_run(walk.conn, name) if jobs.has_job(walk.conn, name) else None
+    return bool(run and run.progress and run.progress.step)
+
+
+@pytest.mark.slow
+def test_a_run_is_cancelled_at_its_cap_only_where_that_was_chosen_for_it(walk: Walk) -> None:
+    """Trains for some seconds, until it is ended; a second of it costs $0.001."""
+    walk.finish(start_create_compute(walk.conn.alias, "gpu", SIZE))
+    name = start_launch(walk.plan(max_steps=100_000), cap="900 USD", ends_at_cap=True).subject
+    with walk.azure.hurried():
+        wait_until(lambda: trains(walk, name))
+    assert tags_of(walk, name) == ("900 USD", f"stop {name}")
+    walk.finish(start_set_cap(walk.conn.alias, "run", name, Cap(0.0005), ends=False))
+    assert tags_of(walk, name) == ("0.0005 USD", "warn")
+    rest(walk)
+    assert swept(walk)[name].words.endswith("its cap is reached.")
+    for cap, then, outcome in (
+        ("900 USD", f"stop {name}", "under its cap."),
+        ("0.0005 USD", "stop another", "its cap is reached. Its end was chosen for another: it only warns."),
+        ("0.0005 USD", f"stop {name}", "Cancelled"),
+    ):
+        assert not jobs.get_run(walk.conn, name).finished
+        history.write_tags(walk.conn, name, {tags.CAP: cap, tags.CAP_THEN: then})
+        assert swept(walk)[name].words.endswith(outcome)
+
+
+def tags_of(walk: Walk, run: str) -> tuple[str, str]:
+    record = history.find_record(walk.conn, run)
+    assert record is not None
+    return record.tags[tags.CAP], record.tags[tags.CAP_THEN]
+
+
+def is_tagged(walk: Walk, wanted: Mapping[str, str]) -> bool:
+    """Write the endpoint's tags; True once the list, which may lag behind, shows them."""
+    found = find_timed(walk.conn, "endpoint", ENDPOINT)
+    (listed,) = (each for each in list_timed(walk.conn) if each.kind == "endpoint")
+    return found is not None and write_tags(walk.conn, found, wanted) and wanted.items() <= listed.tags.items()
+
+
+def test_an_endpoint_is_deleted_at_its_cap_only_where_that_was_chosen_for_it(walk: Walk) -> None:
+    """An hour of it costs $3.67, and the workspace's clock goes on by one."""
+    serve(walk)
+    walk.finish(start_set_cap(walk.conn.alias, "endpoint", ENDPOINT, Cap(9.0), ends=True))
+    rest(walk)
+    timed = find_timed(walk.conn, "endpoint", ENDPOINT)
+    assert timed is not None
+    for cap, then, outcome in (
+        ("3 USD", "stop another", "its cap is reached. Its end was chosen for another: it only warns."),
+        ("3 USD", f"stop {timed.mark}", "deleted, receipt R-0001"),
+    ):
+        with walk.azure.hurried():
+            wait_until(lambda wanted={tags.CAP: cap, tags.CAP_THEN: then}: is_tagged(walk, wanted))
+        later(walk, hours=1.0, times=2 if outcome.startswith("deleted") else 1)
+        line = swept(walk)[ENDPOINT]
+        assert line.words.endswith(outcome), line.words
+        walk.azure.rules.clear()
+    assert endpoints.find_endpoint(walk.conn, ENDPOINT) is None
