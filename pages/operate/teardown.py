@@ -8,6 +8,7 @@ from pages.parts.kit.guard import end_page
 from pages.parts.kit.links import link
 from pages.parts.kit.notices import draw_age, draw_empty, ready
 from pages.parts.kit.state import url_id
+from pages.parts.operate import idle
 from pages.parts.operate import teardown as view
 
 st.title("Teardown", anchor=False)
@@ -30,5 +31,6 @@ picks = view.draw_rows(inventory, url_id("pick"))
 if picks.rows:
     plan = reads.read(view.read_plan, picks.keys, picks.files, max_age_s=20.0) if picks.keys else None
     view.draw_button(plan, len(picks.keys))
+idle.draw_proposals()
 view.draw_stays(inventory)
 view.draw_receipts()
