@@ -207,7 +207,10 @@ def _judge(
         return replace(idle, use=Use.BUSY, since=max(ended), why=f"last in use at {max(ended):%H:%M} UTC.")
     for what, start in watched.items():
         if start is None:
-            return replace(idle, why=f"{what} reports nothing now, so that nothing came is not known.")
+            return replace(idle, why=f"{what} reports nothing now, so whether it was idle is not known.")
         if start > least:
-            return replace(idle, why=f"{what} reported nothing before {start:%d %b %H:%M} UTC, so that is not known.")
+            return replace(
+                idle,
+                why=f"{what} reported nothing before {start:%d %b %H:%M} UTC, so whether it was idle is not known.",
+            )
     return replace(idle, use=Use.IDLE, since=max([since, *ended, *filter(None, watched.values())]))

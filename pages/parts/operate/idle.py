@@ -13,6 +13,7 @@ from core.teardown.idle import Idle, Use
 from pages.parts.kit import reads
 from pages.parts.kit.action import Confirm, action
 from pages.parts.kit.links import link
+from pages.parts.kit.live import live
 from pages.parts.kit.state import ui
 from pages.parts.kit.steps import draw_operation_error
 
@@ -21,13 +22,17 @@ _EVERY_S = 300.0
 _THEN = {"endpoint": "Delete it", "compute": "Zero minimum nodes"}
 
 
-def choose_hours(label: str, *, key: str) -> int:
+def choose_hours(label: str, *, key: str, now: int = 0) -> int:
     """Draw after how many idle hours something ends by itself; returns them, 0 for never."""
-    return HOURS[st.segmented_control(label, list(HOURS), default="Keep it", required=True, key=key) or "Keep it"]
+    names = {hours: name for name, hours in HOURS.items()}
+    return HOURS[
+        st.segmented_control(label, list(HOURS), default=names.get(now, "Keep it"), required=True, key=key) or "Keep it"
+    ]
 
 
 def draw_proposals() -> None:
     """Draw what is idle with the way to end it, and folded, what is in use or not known."""
+    _follow_changes()
     found = reads.read(idle.list_idle, max_age_s=_EVERY_S)
     judged = found.value or []
     ends = [each for each in judged if each.use is Use.IDLE]
@@ -41,7 +46,8 @@ def draw_proposals() -> None:
             draw_when_idle(each.timed)
     if stays or found.error:
         unknown = sum(each.use is Use.UNKNOWN for each in stays)
-        label = f"Not idle: {len(stays) - unknown}, not known: {unknown or (1 if found.error else 0)}"
+        counts = {"in use": len(stays) - unknown, "not known whether idle": unknown}
+        label = ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "What is idle is not known"
         with st.expander(label, icon=":material/hourglass_disabled:", key="not-idle"):
             for each in stays:
                 with st.container(horizontal=True, vertical_alignment="center"):
@@ -75,7 +81,7 @@ def _draw_end(each: Idle) -> None:
         ),
         icon="hourglass_empty",
     )
-    action("Zero minimum nodes…", _set_zero, name, key=f"zero-{name}", confirm=question)
+    action("Zero nodes…", _set_zero, name, key=f"zero-{name}", confirm=question)
 
 
 def draw_when_idle(timed: Timed) -> None:
@@ -86,9 +92,9 @@ def draw_when_idle(timed: Timed) -> None:
     with st.popover("When idle", icon=":material/hourglass_empty:", key=f"when-idle-{key}"):
         if choice.problem:
             st.text(f"Not obeyed: {choice.problem}")
-        now = f"{then.lower()} after {choice.hours} h without a {without}" if choice.hours else "nothing by itself"
-        st.text(f"Now: {now}.")
-        hours = choose_hours("After so long without work", key=f"idle-hours-{key}")
+        st.text(f"Now: {then.lower()} after {choice.hours} h." if choice.hours else "Now: it is kept.")
+        hours = choose_hours(f"After so long without a {without}", key=f"idle-hours-{key}", now=choice.hours or 0)
+        is_so = hours == (choice.hours or 0) and not choice.problem
         action(
             f"{then} after {hours} h" if hours else "Keep it when idle",
             _set_hours,
@@ -97,7 +103,7 @@ def draw_when_idle(timed: Timed) -> None:
             hours,
             key=f"set-idle-{key}",
             icon="hourglass_empty",
-            off="It is being changed." if asked is not None and not asked.finished else "",
+            off="It is being changed." if asked and not asked.finished else "It is so already." if is_so else "",
         )
         st.caption("Only where it is known to be idle; not known is never taken for idle.")
     if asked is not None and asked.state == "failed":
@@ -106,23 +112,28 @@ def draw_when_idle(timed: Timed) -> None:
 
 def draw_when_idle_of(endpoint: str) -> None:
     """Draw the same on an endpoint's own page."""
-    if timed := reads.read(due.find_timed, "endpoint", endpoint, max_age_s=4.0).value:
+    _follow_changes()
+    if timed := reads.read(due.find_timed, "endpoint", endpoint, max_age_s=1.0).value:
         draw_when_idle(timed)
 
 
+def _follow_changes() -> None:
+    """Have the page drawn again, on a fresh look, when such a change has ended."""
+    changes = _list_changes()
+    if ui().notes.get("idle-changes", ()) != changes:
+        ui().notes["idle-changes"] = changes
+        reads.forget(idle.list_idle, endpoints.list_endpoints, inventory.list_billing, operations.list_everything)
+    live(_list_changes, key="idle-changes", run_every=1.0 if changes else None)
+
+
+def _list_changes() -> tuple[str, ...]:
+    active = operations.list_operations(ui().alias, active=True)
+    return tuple(each.id for each in active if each.kind in {"set_idle", "scale_to_zero"})
+
+
 def _set_hours(kind: str, name: str, hours: int) -> Operation:
-    begun = operations.start_set_idle(ui().alias or "", kind, name, hours)
-    _forget()
-    return begun
+    return operations.start_set_idle(ui().alias or "", kind, name, hours)
 
 
 def _set_zero(name: str) -> Operation:
-    begun = operations.start_scale_to_zero(ui().alias or "", name)
-    _forget()
-    return begun
-
-
-def _forget() -> None:
-    reads.forget(
-        idle.list_idle, due.find_timed, endpoints.list_endpoints, inventory.list_billing, operations.list_everything
-    )
+    return operations.start_scale_to_zero(ui().alias or "", name)
