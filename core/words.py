@@ -53,6 +53,15 @@ def plural_is(count: int, noun: str = "") -> str:
     return f"{plural(count, noun) if noun else number(count)} {'is' if count == 1 else 'are'}"
 
 
+def size(size_bytes: float) -> str:
+    """269_000_000 -> "269 MB"."""
+    for unit in ("B", "kB", "MB"):
+        if size_bytes < 999.5:
+            return f"{size_bytes:.3g} {unit}" if size_bytes < 9.95 and unit != "B" else f"{size_bytes:.0f} {unit}"
+        size_bytes /= 1000
+    return f"{size_bytes:.1f} GB"
+
+
 def exact(value: float) -> str:
     """Return every digit of a setting, as it is typed: 0.002 -> "2e-3", 0.9 -> "0.9"."""
     if value == 0 or 0.01 <= abs(value) < 1e6:

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import base64
 import re
-from collections import Counter
-from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from core.azureml.abreast import abreast
 from core.azureml.connection import Connection
-from core.errors import BadInput, NotFound, TunedeckError
+from core.errors import BadInput, NotFound
 
 if TYPE_CHECKING:
-    from azure.core.paging import PageIterator
     from azure.storage.blob import BlobProperties
 
 _LONG = re.compile(r"azureml:.*/datastores/(?P<store>[^/]+)/paths/(?P<path>.*)")
@@ -67,32 +62,14 @@ def read_text(conn: Connection, path: str, limit_bytes: int = 8_000_000) -> str 
     return content.decode("utf-8")
 
 
-def sum_bytes(conn: Connection, prefixes: Collection[str], problems: list[str]) -> dict[str, int | None]:
-    """Return what lies below each prefix in bytes; None when it is more than a page of files (5,000), or cannot be
-    read: `problems` takes why.
-
-    A first folder of no more files than that is listed once, for all the prefixes in it.
-    """
-
-    def measure(prefix: str) -> dict[str, int] | None:
-        try:
-            return _list_page(conn, prefix)
-        except TunedeckError as error:
-            problems.append(error.message)
+def sum_bytes(conn: Connection, prefix: str, most: int = 5000, without: tuple[str, ...] = ()) -> int | None:
+    """Return what lies below a prefix, and not below those `without`, in bytes; None for more than `most` files."""
+    total = 0
+    for number, blob in enumerate(_list(conn, prefix, without)):
+        if number >= most:
             return None
-
-    def measure_all(wanted: Iterable[str]) -> dict[str, dict[str, int] | None]:
-        return dict(zip(wanted, abreast(conn, [partial(measure, prefix) for prefix in wanted]), strict=True))
-
-    folders = {prefix: f"{prefix.partition('/')[0]}/" for prefix in prefixes}
-    shared = {folder for folder, count in Counter(folders.values()).items() if count > 1}
-    whole = measure_all(sorted(shared))
-    files = {prefix: whole.get(folder) for prefix, folder in folders.items()}
-    files |= measure_all([prefix for prefix, found in files.items() if found is None])
-    return {
-        prefix: None if found is None else sum(size for name, size in found.items() if name.startswith(prefix))
-        for prefix, found in files.items()
-    }
+        total += blob.size
+    return total
 
 
 def list_files(conn: Connection, path: str, most: int = 500) -> dict[str, File] | None:
@@ -108,12 +85,15 @@ def _describe(blob: BlobProperties) -> File:
     return File(int(blob.size), str(blob.etag or "").strip('"'), md5)
 
 
-def delete_below(conn: Connection, prefix: str) -> int:
-    """Delete every file below a prefix; returns the bytes. A prefix that is no folder of its own is refused."""
+def delete_below(conn: Connection, prefix: str, without: tuple[str, ...] = ()) -> int:
+    """Delete every file below a prefix, but for those below `without`; returns the bytes.
+
+    A prefix that is no folder of its own is refused.
+    """
     if prefix.count("/") < 2 or not prefix.endswith("/"):
-        raise BadInput(f"'{prefix}' is not a folder of one model.", "Nothing was deleted.")
+        raise BadInput(f"'{prefix}' is not a folder of one model or run.", "Nothing was deleted.")
     container, freed = conn.blobs().container, 0
-    for blob in _list(conn, prefix):
+    for blob in _list(conn, prefix, without):
         try:
             conn.call("delete", f"'{blob.name}'", container.delete_blob, blob.name)
         except NotFound:
@@ -122,18 +102,7 @@ def delete_below(conn: Connection, prefix: str) -> int:
     return freed
 
 
-def _list_page(conn: Connection, prefix: str) -> dict[str, int] | None:
-    """Return name and size of the files below a prefix, in one request; None where there are more than a page."""
+def _list(conn: Connection, prefix: str, without: tuple[str, ...] = ()) -> list[BlobProperties]:
     container = conn.blobs().container
-
-    def ask() -> dict[str, int] | None:
-        pages = cast("PageIterator[BlobProperties]", container.list_blobs(prefix).by_page())
-        files = {blob.name: int(blob.size or 0) for blob in next(pages, ())}
-        return None if pages.continuation_token else files
-
-    return conn.call("list", f"'{prefix}'", ask)
-
-
-def _list(conn: Connection, prefix: str) -> list[BlobProperties]:
-    container = conn.blobs().container
-    return conn.call("list", f"'{prefix}'", lambda: list(container.list_blobs(prefix)))
+    found = conn.call("list", f"'{prefix}'", lambda: list(container.list_blobs(prefix)))
+    return [blob for blob in found if not blob.name.startswith(without)] if without else found

@@ -9,7 +9,8 @@ from core.operations.change import Done, Outcome, StepSpec, Stop
 from core.operations.due_deletion import AGAIN_S
 from core.operations.ledger import Ledger
 from core.operations.records import Operation
-from core.operations.teardown import Target, Teardown
+from core.operations.targets import Target
+from core.operations.teardown import Teardown
 from core.operations.work import Work
 from core.runs.jobs import find_run, get_run
 from core.teardown.caps import Capped, Reached, find_capped_endpoint, find_capped_run

@@ -16,7 +16,8 @@ from core.errors import TunedeckError
 from core.operations.change import Done, Outcome, StepSpec, Stop, Wait
 from core.operations.ledger import Ledger
 from core.operations.records import Operation
-from core.operations.teardown import Target, Teardown
+from core.operations.targets import Target
+from core.operations.teardown import Teardown
 from core.operations.work import Work
 from core.runs.jobs import list_runs
 from core.serving.request_counts import read_requests

@@ -2,65 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from core.azureml import tags
-from core.azureml.connection import Connection
-from core.azureml.datastore import delete_below, path_of
-from core.azureml.polling import check_write, start_write
-from core.catalog.compute import Compute, get_compute
+from core import words
+from core.azureml.datastore import delete_below, path_of, sum_bytes
+from core.azureml.polling import check_write
 from core.errors import BadInput, Conflict, NotFound, ServiceFailed, TunedeckError, Unreachable
-from core.operations import turns
-from core.operations.change import Change, Done, Outcome, StepSpec, Thing, Wait, thing
+from core.operations import targets, turns
+from core.operations.change import Change, Done, Outcome, StepSpec, Thing, Wait
 from core.operations.ledger import Ledger
 from core.operations.records import Operation
+from core.operations.targets import Target
 from core.operations.work import GONE_LOOKS, LOOK_S, SETTLE_LOOKS, Work
-from core.serving.endpoints import EndpointView, ProvisioningState, begin_endpoint_deletion, find_endpoint
-from core.serving.registered_models import archive_model, find_registered_model, list_registered_models
-from core.teardown.inventory import list_inventory
-from core.teardown.plan import TeardownPlan
+from core.runs.jobs import list_active_jobs
+from core.serving.endpoints import ProvisioningState
+from core.serving.registered_models import list_registered_models
+from core.teardown.inventory import list_inventory, read_one
+from core.teardown.plan import TeardownPlan, compare, describe
 from core.teardown.receipts import Gone, Receipt, summarise
 
 ASK_AGAIN_LOOKS = 60  # a deletion that is not under way after that has failed, and nobody was there to hear why
-
-
-@dataclass(frozen=True)
-class Target:
-    """One thing to delete."""
-
-    kind: str
-    """ "endpoint", "compute" or "model"."""
-    name: str
-    version: str = ""
-    what: str = "delete"
-    """ "delete", or "archive" for a model."""
-    files: bool = False
-    """Whether the files of a model are deleted too."""
-
-    @property
-    def key(self) -> str:
-        """Identity within the workspace: "endpoint:phi4-support-3f2", "model:phi4-support:3"."""
-        return ":".join(filter(None, (self.kind, self.name, self.version)))
-
-    @property
-    def title(self) -> str:
-        """The step's words: "Delete endpoint phi4-support-3f2"."""
-        files = " and delete its files" if self.files else ""
-        return f"{' '.join(filter(None, (self.what.capitalize(), self.kind, self.name, self.version)))}{files}"
-
-    @property
-    def words(self) -> str:
-        """What it is in a sentence: "endpoint 'phi4-support-3f2'"."""
-        return f"{self.kind} '{self.name}'"
-
-    @property
-    def is_model(self) -> bool:
-        """Whether it is archived, and not deleted."""
-        return self.kind == "model"
 
 
 @dataclass(frozen=True)
@@ -80,26 +45,50 @@ class Teardown(Change, stored_as="teardown"):
     @property
     def deletes(self) -> tuple[Thing, ...]:
         """All its things."""
-        return tuple(thing(item.kind, item.name) for item in self.items)
+        return tuple(item.thing for item in self.items)
 
     def _list_steps(self) -> tuple[StepSpec[Work[Teardown]], ...]:
-        return *map(_make_step, self.items), StepSpec("receipt", "Receipt", _write_receipt)
+        look = StepSpec("look", "See whether it changed since it was chosen", look_again)
+        first = (look,) if any(item.seen for item in self.items) else ()
+        return *first, *map(_make_step, self.items), StepSpec("receipt", "Receipt", _write_receipt)
 
 
-def start_teardown(plan: TeardownPlan, typed: str = "") -> Operation:
-    """Record a teardown. typed: what the operator typed; raises BadInput (nothing is deleted) unless it is the plan's
-    `confirm`. The receipt's id is in `operation.facts["receipt"]` when it is done.
+def start_teardown(plan: TeardownPlan, typed: str = "", accepted: Collection[str] = ()) -> Operation:
+    """Record a teardown. typed: what the operator typed. accepted: the sentences on another's things that were ticked.
+
+    Raises BadInput (nothing is deleted) unless these are the plan's `confirm` and all of its `others`. The receipt's id
+    is in `operation.facts["receipt"]` when it is done.
     """
+    if missing := [sentence for sentence in plan.others if sentence not in accepted]:
+        raise BadInput(f"Not ticked: {missing[0]}. Nothing was deleted.", "Tick each thing of another's that is to go.")
     if plan.confirm and typed.strip() != plan.confirm:
         raise BadInput("The name does not match. Nothing was deleted.", f"Type {plan.confirm}.")
     if not plan.actions:
         raise Conflict("Nothing was chosen.", "Tick what is to be deleted.")
-    targets = tuple(
-        Target(action.item.kind, action.item.name, action.item.version, action.what, action.deletes_files)
+    things = tuple(
+        Target(action.item.kind, action.item.name, action.item.version, action.what, action.deletes_files, action.seen)
         for action in plan.actions
     )
-    subject = targets[0].name if len(targets) == 1 else f"{len(targets)} resources"
-    return Ledger().start(plan.connection, Teardown(subject, targets, plan.per_hour_before, plan.currency))
+    subject = things[0].name if len(things) == 1 else f"{len(things)} resources"
+    return Ledger().start(plan.connection, Teardown(subject, things, plan.per_hour_before, plan.currency))
+
+
+def look_again(work: Work[Any], only: Collection[Target] = ()) -> Outcome:
+    """Hold what is to go against what it was when it was chosen; raises Conflict where that changed.
+
+    What is gone has not changed: its own step says so. only: not all of the things.
+    """
+    asked = [target for target in only or work.change.items if target.seen]
+    jobs = list_active_jobs(work.conn) if any(target.kind == "compute" for target in asked) else ()
+    for target in asked:
+        inventory = read_one(work.conn, target.kind, target.name)
+        item = inventory.find(target.key)
+        if item and (changes := compare(target.seen, describe(item, inventory, jobs))):
+            work.record(changed=True)
+            what = f"{item.label[0].upper()}{item.label[1:]}"
+            raise Conflict(f"{what} changed since you looked: {'; '.join(changes)}.", "Look again.")
+    work.record(looked_by=work.fence)
+    return Done("It did not" if asked else "")
 
 
 def _make_step(target: Target) -> StepSpec[Work[Teardown]]:
@@ -123,11 +112,15 @@ def _delete(work: Work[Teardown], target: Target) -> Outcome:
         if error := check_write(work.conn, target.words):
             deletion.record(asked=0)  # a retry asks anew
             raise error
+        looks = int(deletion.get("looked", 0))
+        if target.kind == "run" and looks < SETTLE_LOOKS and not work.conn.cloud.is_local:
+            deletion.record(looked=looks + 1)
+            return Wait("Looking whether a model is registered from it: lists are some seconds behind", LOOK_S)
         # What is still being made may have a write on its way.
         deletion.record(absent=[], late=bool(deletion.get("late")) or state.goes_on)
         deletion.ask(state)
         _ask_for_the_rest(work, writers)
-        return Wait("Archiving" if target.is_model else "Deleting, usually 1 to 5 min", LOOK_S)
+        return Wait("Deleting, usually 1 to 5 min" if target.provisioned else "Looking whether it went", LOOK_S)
     checks = [*deletion.get("absent", []), datetime.now(UTC).isoformat(timespec="seconds")]
     deletion.record(absent=checks)
     if len(checks) < (SETTLE_LOOKS if deletion.get("late") else GONE_LOOKS):
@@ -141,8 +134,7 @@ def _end_writers(work: Work[Teardown]) -> dict[Target, list[Operation]]:
     Return those that still go on.
     """
     writers = {
-        target: turns.list_older_writers(work.ledger, work.operation, thing(target.kind, target.name))
-        for target in work.change.items
+        target: turns.list_older_writers(work.ledger, work.operation, target.thing) for target in work.change.items
     }
     new = [writer for found in writers.values() for writer in found if not writer.cancel_wanted]
     if new:
@@ -157,7 +149,7 @@ def _ask_for_the_rest(work: Work[Teardown], writers: Mapping[Target, list[Operat
     """Ask for the other endpoints and computes too: each takes minutes, and they need not wait for each other."""
     for target in work.change.items:
         deletion = Deletion(work, target)
-        if target.is_model or deletion.get("asked") or writers[target] or deletion.waits_for_another():
+        if not target.provisioned or deletion.get("asked") or writers[target] or deletion.waits_for_another():
             continue  # its own step waits for its writers, and for its turn
         try:
             if (state := deletion.find_state()) is not None:
@@ -171,6 +163,7 @@ class Deletion:
 
     asked: how often was looked since its end was asked for, 0 before. absent: when it was absent, without a break until
     now. late: whether a write may be on its way. maker: the operation whose thing is deleted. files: where they lie.
+    refused: why it was archived and not deleted. freed: bytes that went with it. stays: what did not, in words.
     """
 
     def __init__(self, work: Work[Teardown], target: Target) -> None:
@@ -192,19 +185,14 @@ class Deletion:
 
     def find_state(self) -> ProvisioningState | None:
         """Return the state of the thing while it is there, None once it is gone."""
-        conn, target = self._work.conn, self._target
-        if target.is_model:
-            listed = any(model.version == target.version for model in list_registered_models(conn, target.name))
-            return ProvisioningState.SUCCEEDED if listed else None
-        found = _find(conn, target)
+        found = targets.find(self._work.conn, self._target)
         if found is None:
             return None
-        maker = found.tags.get(tags.OPERATION, "")
         if self.get("maker") is None:
-            self.record(maker=maker)
-        if self.get("maker") != maker:
+            self.record(maker=found.maker)
+        if self.get("maker") != found.maker:
             return None  # what another made under its name since is not touched
-        return ProvisioningState(found.state)
+        return found.state
 
     def ask(self, state: ProvisioningState) -> None:
         """Ask for the end of the thing; again only while nothing comes of it. Archiving twice does no harm.
@@ -213,13 +201,15 @@ class Deletion:
         own.
         """
         looks = int(self.get("asked") or 0)
-        if not self._target.is_model and (state is ProvisioningState.DELETING or 0 < looks < ASK_AGAIN_LOOKS):
+        if self._target.provisioned and (state is ProvisioningState.DELETING or 0 < looks < ASK_AGAIN_LOOKS):
             if looks:
                 self.record(asked=looks + 1)
             return
+        if not looks and self._work.facts.get("looked_by", self._work.fence) != self._work.fence:
+            look_again(self._work, (self._target,))  # another process looked, which may be hours ago
         self.record(asked=1)
         try:
-            self._send()
+            targets.send(self._work.conn, self._target, self.record)
         except (Unreachable, ServiceFailed):  # it may have arrived
             self.record(asked=ASK_AGAIN_LOOKS)
             raise
@@ -233,40 +223,35 @@ class Deletion:
     def claim(self, checks: list[str]) -> Done:
         """Say that the thing is gone, and put it on the receipt only where this teardown deleted it."""
         target, facts = self._target, self._work.facts
-        word = "Archived" if target.is_model else "Gone"
+        what = "archive" if self.get("refused") else target.what
+        word = "Archived" if what == "archive" else "Gone"
         if not self.get("asked"):
             return Done(f"{word} already", {"others": [*facts.get("others", []), target.words]})
-        freed = self._delete_files()
-        gone = Gone(target.kind, target.name, target.version, target.what, checks[-1], tuple(checks[-2:]), freed)
+        freed = self._delete_files() if self._target.files else self.get("freed")
+        gone = Gone(target.kind, target.name, target.version, what, checks[-1], tuple(checks[-2:]), freed)
         others = [each for each in facts.get("gone", []) if each["key"] != target.key]
         detail = f"{word} {checks[-1][11:19]} UTC, checked {'twice' if len(checks) == 2 else f'{len(checks)} times'}"
+        if what == "archive" and freed is None:
+            self.record(stays=self._describe_what_stays())
         return Done(detail, {"gone": [*others, {"key": target.key, **asdict(gone)}]})
 
+    def _describe_what_stays(self) -> str:
+        """Return what the service did not delete, as the receipt says it."""
+        conn, path, target = self._work.conn, self.get("files", ""), self._target
+        size = sum_bytes(conn, path) if path else None
+        left = f"{words.size(size)} stay" if size is not None else "its files stay"
+        refused = " and does not delete it" if self.get("refused") else ""
+        return f"The service archived {target.label}{refused}; {left} {f'at {path}' if path else 'where they are'}."
+
     def _delete_files(self) -> int | None:
-        """Delete an archived model's files, unless another version that is still listed stands on the same ones."""
+        """Delete an archived model's files, unless another version that is still listed stands on the same ones.
+
+        Return the bytes that went, None where none were to go.
+        """
         path, conn = self.get("files", ""), self._work.conn
         if not path or any(path_of(conn, model.path) == path for model in list_registered_models(conn)):
             return None
         return delete_below(conn, path if path.endswith("/") else f"{path}/")
-
-    def _send(self) -> None:
-        conn, target = self._work.conn, self._target
-        if target.kind == "endpoint":
-            begin_endpoint_deletion(conn, target.name)
-        elif target.kind == "compute":
-            start_write(conn, "delete", target.words, conn.workspace.compute.begin_delete, target.name)
-        else:
-            model = find_registered_model(conn, target.name, target.version)
-            if model is not None and target.files:
-                self.record(files=path_of(conn, model.path) or "")
-            archive_model(conn, target.name, target.version)
-
-
-def _find(conn: Connection, target: Target) -> EndpointView | Compute | None:
-    try:
-        return find_endpoint(conn, target.name) if target.kind == "endpoint" else get_compute(conn, target.name)
-    except NotFound:
-        return None
 
 
 def _write_receipt(work: Work[Teardown]) -> Outcome:
@@ -293,4 +278,5 @@ def _describe_the_rest(work: Work[Teardown]) -> list[str]:
         f"{what[0].upper()}{what[1:]} was not there any more; this deletion did not remove it."
         for what in work.facts.get("others", [])
     ]
-    return [*(f"Ended first: {title}." for title in work.facts.get("ended", [])), *others]
+    stays = [sentence for item in work.change.items if (sentence := Deletion(work, item).get("stays"))]
+    return [*(f"Ended first: {title}." for title in work.facts.get("ended", [])), *others, *stays]

@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -45,14 +45,48 @@ def has_job(conn: Connection, name: str) -> bool:
     return find_job(conn, name) is not None
 
 
-def list_runs(conn: Connection, limit: int = 50, looked_at: int = 300, *, times: bool = True) -> list[Run]:
+def list_runs(conn: Connection, limit: int = 50, looked_at: int = 300) -> list[Run]:
     """Return the newest fine-tuning runs without stages and progress: `limit` that have ended, and the active ones
-    among and above them. One or two requests, and with `times` one for each run that ended since the last call.
+    among and above them. One or two requests, and one for each run that ended since the last call.
 
     looked_at: of how many pipelines at most, in a workspace in which others work too.
     """
     runs = conn.call("read", "runs", lambda: _list_pipelines(conn, limit, looked_at))
-    return [_with_times(conn, run) for run in runs] if times else runs
+    return [_with_times(conn, run) for run in runs]
+
+
+@dataclass(frozen=True)
+class ActiveJob:
+    """A job of any kind that has not ended."""
+
+    name: str
+    title: str
+    compute: str
+    """"" where it names none: a pipeline whose steps name their own."""
+    owner: str
+
+
+def list_active_jobs(conn: Connection, looked_at: int = 300) -> list[ActiveJob]:
+    """Return what has not ended among the newest jobs, whoever started it. looked_at: of how many at most."""
+
+    def ask() -> list[ActiveJob]:
+        jobs = (job for job in itertools.islice(conn.workspace.jobs.list(), looked_at) if job is not None)
+        return [_parse_active(job) for job in jobs if not JobState(_status(job)).finished]
+
+    return conn.call("read", "jobs", ask)
+
+
+def _parse_active(job: Any) -> ActiveJob:
+    told: Mapping[str, str] = job.tags or {}
+    default = getattr(getattr(job, "settings", None), "default_compute", None)
+    compute = told.get(tags.COMPUTE) or getattr(job, "compute", None) or default or ""
+    title = told.get(tags.TITLE) or job.display_name or job.name
+    owner = str(getattr(job.creation_context, "created_by", "") or "")
+    return ActiveJob(job.name, title, str(compute).rpartition("/")[2].removeprefix("azureml:"), owner)
+
+
+def _status(job: Any) -> str:
+    return str(getattr(job.status, "value", job.status))
 
 
 def _list_pipelines(conn: Connection, limit: int, most: int) -> list[Run]:
@@ -191,7 +225,7 @@ def _parse_job(job: Any) -> Run:
     return Run(
         name=job.name,
         title=told.get(tags.TITLE) or new_title(job.name),
-        state=JobState(str(getattr(job.status, "value", job.status))),
+        state=JobState(_status(job)),
         display_name=job.display_name or job.name,
         experiment=job.experiment_name or "",
         model=told.get(tags.MODEL) or _model_name(model_id),

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import partial
-from typing import Any
 
 from core.azureml import tags
-from core.azureml.abreast import abreast
 from core.azureml.connection import Connection
 from core.azureml.datastore import path_of, sum_bytes
 from core.azureml.owners import Names, is_mine, read_made, read_names
-from core.catalog.compute import Compute, list_computes, size_price
+from core.catalog.compute import Compute, get_compute, list_computes, size_price
 from core.catalog.prices import PRICE_UNKNOWN, Price
-from core.errors import AccessDenied, SignInFailed, TunedeckError, Unreachable
+from core.errors import AccessDenied, NotFound, SignInFailed, TunedeckError, Unreachable
 from core.runs.jobs import OUTPUT_NAME, list_runs
-from core.serving.endpoints import DeploymentView, EndpointView, list_endpoints
+from core.serving.endpoints import DeploymentView, EndpointView, get_endpoint, list_endpoints
 from core.serving.registered_models import list_registered_models
 from core.teardown.costs import Cost, sum_costs
 from core.teardown.rates import Mark, Rate, RateHistory, Sighting, find_cost
@@ -27,7 +23,6 @@ from core.words import plural
 
 COUNTED = {"deployment": "endpoints", "compute": "computes"}
 """The kinds that bill by nodes, each with the reading that lists it."""
-DELETABLE = ("endpoint", "compute", "model")
 _NOBODY = Names()
 
 
@@ -62,7 +57,11 @@ class Item:
     steady_since: datetime | None = None
     """From when on it has as many, by the service's word; None where that is not told."""
     stamp: str = ""
-    """What is another after each change: when it was changed, its state, its nodes."""
+    """What is another after each change: "changed 18:22:05; state Succeeded; traffic demo 100"."""
+    traffic: int = 0
+    """Percent that a deployment gets."""
+    compute: str = ""
+    """What a compute is: "cluster" or "instance"."""
     standing: bool = False
     """Whether it is a cost that stays while the thing is stopped or deleted."""
     note: str = ""
@@ -86,9 +85,15 @@ class Item:
         return self.kind == "compute" and self.per_hour != 0.0
 
     @property
-    def deletable(self) -> bool:
-        """Whether a teardown can delete or archive it; the rest is history and stays."""
-        return self.kind in DELETABLE
+    def short_name(self) -> str:
+        """Its name; a deployment's without its endpoint's."""
+        return self.name.rpartition("/")[2]
+
+    @property
+    def label(self) -> str:
+        """What it is called in a sentence: "cluster gpu-1", "model phi4-support v3", "the files of run kettle-7"."""
+        noun = {"compute": self.compute or "compute", "run": "the files of run"}.get(self.kind, self.kind)
+        return f"{noun} {self.name}{f' v{self.version}' if self.version else ''}"
 
     @property
     def currency(self) -> str:
@@ -186,11 +191,9 @@ def _read(conn: Connection, readings: Mapping[str, Callable[[Connection], list[I
     items: list[Item] = []
     problems: list[str] = []
     unread: list[str] = []
-    with ThreadPoolExecutor(len(readings), "inventory") as kinds:
-        begun = {kind: kinds.submit(reading, conn) for kind, reading in readings.items()}
-    for kind, reading in begun.items():
+    for kind, reading in readings.items():
         try:
-            items += reading.result()
+            items += reading(conn)
         except TunedeckError as error:
             bills = kind in _BILLING
             if isinstance(error, Unreachable | SignInFailed) or (bills and not isinstance(error, AccessDenied)):
@@ -201,14 +204,27 @@ def _read(conn: Connection, readings: Mapping[str, Callable[[Connection], list[I
     return Inventory(tuple(items), datetime.now(UTC), tuple(dict.fromkeys(problems)), tuple(unread))
 
 
+def read_one(conn: Connection, kind: str, name: str) -> Inventory:
+    """Return one endpoint with its deployments, or one compute, as it is now: a list may be some seconds behind.
+
+    kind: "endpoint", "deployment" for the endpoint of "ENDPOINT/NAME", or "compute". Empty where it is gone. Prices and
+    whose it is are left out.
+    """
+    try:
+        if kind == "compute":
+            return Inventory((item_of_compute(get_compute(conn, name)),))
+        endpoint = get_endpoint(conn, name.partition("/")[0])
+    except NotFound:
+        return Inventory()
+    return Inventory(tuple(items_of_endpoint(endpoint, [Price(None)] * len(endpoint.deployments))))
+
+
 def _endpoints(conn: Connection) -> list[Item]:
     found = list_endpoints(conn)
     names = read_names(conn)
     items: list[Item] = []
-    sizes = sorted({each.size for endpoint in found for each in endpoint.deployments if each.size})
-    [known] = abreast(conn, [lambda: {size: size_price(conn, size) for size in sizes}])
     for endpoint in found:
-        prices = [known.get(each.size, Price(None)) for each in endpoint.deployments]
+        prices = [size_price(conn, each.size) if each.size else Price(None) for each in endpoint.deployments]
         items += items_of_endpoint(endpoint, prices, names)
     return items
 
@@ -228,7 +244,11 @@ def items_of_endpoint(endpoint: EndpointView, prices: Sequence[Price], names: Na
         mine=is_mine(names, endpoint.owner, endpoint.tags),
         run=endpoint.run,
         created_at=endpoint.created_at,
-        stamp=_stamp(endpoint.changed_at, endpoint.state, endpoint.traffic),
+        stamp=_stamp(
+            endpoint.changed_at,
+            state=endpoint.state,
+            traffic=", ".join(f"{name} {share}" for name, share in sorted(endpoint.traffic.items()) if share) or "none",
+        ),
         parts=(*(deployment.name for deployment in endpoint.deployments), *filter(None, [endpoint.model])),
     )
     parts = [
@@ -264,13 +284,14 @@ def _item_of_deployment(whole: Item, deployment: DeploymentView, price: Price, n
         created_at=deployment.created_at,
         nodes=nodes,
         steady_since=deployment.changed_at,
-        stamp=_stamp(deployment.changed_at, deployment.state, nodes),
+        stamp=_stamp(deployment.changed_at, state=deployment.state, instances=nodes),
+        traffic=deployment.traffic,
         note=f"{plural(nodes, 'instance')} of {deployment.size or 'an unknown size'}",
     )
 
 
 def _computes(conn: Connection) -> list[Item]:
-    [found] = abreast(conn, [lambda: list_computes(conn)])
+    found = list_computes(conn)
     names = read_names(conn)
     return [item_of_compute(compute, names) for compute in found]
 
@@ -292,7 +313,10 @@ def item_of_compute(compute: Compute, names: Names = _NOBODY) -> Item:
         created_at=compute.created_at,
         nodes=nodes,
         steady_since=compute.steady_since,
-        stamp=_stamp(compute.changed_at, compute.state, compute.allocation, compute.min_nodes, nodes),
+        stamp=_stamp(
+            compute.changed_at, state=compute.state, scaling=compute.allocation, minimum=compute.min_nodes, nodes=nodes
+        ),
+        compute=compute.kind,
         note=f"{nodes} of {compute.max_nodes} nodes, {compute.size}",
     )
 
@@ -321,34 +345,31 @@ def _models(conn: Connection) -> list[Item]:
 
 def _data(conn: Connection) -> list[Item]:
     data = conn.workspace.data
-    [listed] = abreast(conn, [lambda: conn.call("read", "data assets", lambda: [asset.name for asset in data.list()])])
+    listed = conn.call("read", "data assets", lambda: [asset.name for asset in data.list()])
     names = read_names(conn)
-
-    def read_versions(name: str) -> list[Item]:
-        found = conn.call("read", f"data '{name}'", lambda: list(data.list(name)))
-        return [_item_of_data(conn, asset, names) for asset in found]
-
-    return [item for items in abreast(conn, [partial(read_versions, name) for name in listed]) for item in items]
-
-
-def _item_of_data(conn: Connection, asset: Any, names: Names) -> Item:
-    made = read_made(asset)
-    return Item(
-        "data",
-        asset.name,
-        str(asset.version or ""),
-        since=made.at,
-        owner=made.by,
-        mine=is_mine(names, made.by, asset.tags or {}),
-        created_at=made.at,
-        stamp=_stamp(made.changed_at),
-        path=path_of(conn, str(asset.path or "")) or "",
-        note="stays",
-    )
+    items = []
+    for name in listed:
+        for asset in conn.call("read", f"data '{name}'", lambda name=name: list(data.list(name))):
+            made = read_made(asset)
+            items.append(
+                Item(
+                    "data",
+                    asset.name,
+                    str(asset.version or ""),
+                    since=made.at,
+                    owner=made.by,
+                    mine=is_mine(names, made.by, asset.tags or {}),
+                    created_at=made.at,
+                    stamp=_stamp(made.changed_at),
+                    path=path_of(conn, str(asset.path or "")) or "",
+                    note="stays",
+                )
+            )
+    return items
 
 
 def _outputs(conn: Connection) -> list[Item]:
-    [found] = abreast(conn, [lambda: list_runs(conn, times=False)])
+    found = list_runs(conn)
     names = read_names(conn)
     return [
         Item(
@@ -374,7 +395,13 @@ _STANDING = {"models": _models, "data": _data, "outputs": _outputs}
 
 def _with_bytes(conn: Connection, items: list[Item], problems: list[str]) -> list[Item]:
     """Add sizes, each file counted once: with the registered model, not again with the run that made it."""
-    sizes = sum_bytes(conn, {item.path for item in items if item.path}, problems)
+    sizes: dict[str, int | None] = {}
+    for path in {item.path for item in items if item.path}:
+        try:
+            sizes[path] = sum_bytes(conn, path)
+        except TunedeckError as error:
+            sizes[path] = None
+            problems.append(error.message)
     counted: set[str] = set()
     sized = []
     for item in items:
@@ -413,5 +440,6 @@ def _sum(amounts: Iterable[float | None]) -> float | None:
     return None if None in known else sum(amount or 0.0 for amount in known)
 
 
-def _stamp(changed_at: datetime | None, *facts: object) -> str:
-    return " ".join(map(str, (changed_at.isoformat() if changed_at else "", *facts))).strip()
+def _stamp(changed_at: datetime | None, **facts: object) -> str:
+    changed = {"changed": f"{changed_at:%H:%M:%S}"} if changed_at else {}
+    return "; ".join(f"{name} {fact}" for name, fact in {**changed, **facts}.items())

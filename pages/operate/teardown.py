@@ -8,8 +8,8 @@ from pages.parts.kit.guard import end_page
 from pages.parts.kit.links import link
 from pages.parts.kit.notices import draw_age, draw_empty, ready
 from pages.parts.kit.state import url_id
-from pages.parts.operate import idle
 from pages.parts.operate import teardown as view
+from pages.parts.operate.tree import draw_tree
 
 st.title("Teardown", anchor=False)
 
@@ -27,10 +27,8 @@ inventory = snapshot.value
 view.draw_tiles(conn, inventory)
 draw_age(snapshot)
 st.header("What exists", anchor=False)
-picks = view.draw_rows(inventory, url_id("pick"))
+picks = draw_tree(inventory, url_id("pick"))
 if picks.rows:
-    plan = reads.read(view.read_plan, picks.keys, picks.files, max_age_s=20.0) if picks.keys else None
-    view.draw_button(plan, len(picks.keys))
-idle.draw_proposals()
+    view.draw_button(view.find_plan(conn, inventory, picks), len(picks.keys))
 view.draw_stays(inventory)
 view.draw_receipts()

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from starlette.requests import Request
+from starlette.responses import Response
+
 from core.local.addresses import datastore_path
 from core.local.assets import Asset, AssetRoutes
 from core.local.wire import answers
@@ -49,4 +52,13 @@ class Data(Asset):
         return {"dataType": self.type}
 
 
-ROUTES = AssetRoutes(Data).routes()
+class DataRoutes(AssetRoutes[Data]):
+    """The data assets: as on Azure, none is deleted (github.com/microsoft/vscode-tools-for-ai/issues/1761)."""
+
+    def delete_version(self, request: Request) -> Response:
+        """DELETE: refused with 400, for a name that is not there with 404."""
+        self._require(request)
+        raise WireError(400, "UserError", "A data asset cannot be deleted. Archive it instead.")
+
+
+ROUTES = DataRoutes(Data).routes()

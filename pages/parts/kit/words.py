@@ -10,6 +10,7 @@ from core.words import exact as exact
 from core.words import number as number
 from core.words import plural as plural
 from core.words import plural_is as plural_is
+from core.words import size as size
 from core.words import visible as visible
 
 _ESCAPED = str.maketrans({character: "\\" + character for character in "\\`*_{}[]()#+!|<>~$:@."})
@@ -43,15 +44,6 @@ def amount(value: float) -> str:
         return number(value)
     millions = value / 1e6
     return f"{number(millions) if millions >= 99.95 else f'{millions:.3g}'} M"
-
-
-def size(size_bytes: float) -> str:
-    """269_000_000 -> "269 MB"."""
-    for unit in ("B", "kB", "MB"):
-        if size_bytes < 999.5:
-            return f"{size_bytes:.3g} {unit}" if size_bytes < 9.95 and unit != "B" else f"{size_bytes:.0f} {unit}"
-        size_bytes /= 1000
-    return f"{size_bytes:.1f} GB"
 
 
 def milliseconds(value: float) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 
 import streamlit as st
 
@@ -12,28 +11,41 @@ from core.azureml.connection import Connection
 from core.azureml.reader import Snapshot
 from core.catalog.prices import money, not_a_bill
 from core.operations import Operation
+from core.operations.teardown import Teardown
 from core.serving import endpoints
 from core.teardown import inventory as inventories
 from core.teardown import plan as teardown
-from core.teardown.inventory import Inventory, Item
+from core.teardown.inventory import Inventory
 from core.teardown.plan import TeardownPlan
 from core.teardown.receipts import Receipt
-from core.words import duration
 from pages.parts.kit import reads, words
-from pages.parts.kit.action import Confirm, action
-from pages.parts.kit.links import link
+from pages.parts.kit.action import Confirm, action, open_dialog
+from pages.parts.kit.links import Link, link
 from pages.parts.kit.live import live
 from pages.parts.kit.notices import draw_empty, draw_warning
 from pages.parts.kit.state import ui
 from pages.parts.kit.steps import draw_operation
 from pages.parts.kit.tiles import draw_tile
+from pages.parts.operate.tree import Picks
 
-_KINDS = {"endpoint": "endpoint", "compute": "cluster", "model": "model", "data": "data", "run": "run"}
+_QUESTION = "delete"  # the dialog, and the plan it asks about
 
 
-def read_plan(conn: Connection, picks: tuple[str, ...], files: tuple[str, ...]) -> TeardownPlan:
-    """Say what deleting these means, on a fresh look."""
-    return teardown.plan_teardown(conn, operations.list_everything(conn), picks, files)
+def find_plan(conn: Connection, inventory: Inventory, picks: Picks) -> Snapshot[TeardownPlan] | None:
+    """Say what deleting what is ticked means, as it is shown; None where nothing is ticked.
+
+    While the question stands it is the plan that was asked about: what changes meanwhile is refused, not slipped in.
+    """
+    asked: Snapshot[TeardownPlan] | None = ui().view.get(_QUESTION)
+    if ui().open_dialog == _QUESTION and asked is not None and asked.value is not None:
+        return asked
+    if not picks.keys:
+        return None
+    busy = any(key.startswith("compute:") for key in picks.keys)
+    around = reads.read(teardown.read_surroundings, busy, max_age_s=10.0)
+    plan = teardown.make_plan(conn, inventory, picks.keys, picks.files, around.value) if around.value else None
+    ui().view[_QUESTION] = found = Snapshot(plan, around.read_at, around.error, around.age_s, around.loading)
+    return found
 
 
 def draw_tiles(conn: Connection, inventory: Inventory) -> None:
@@ -46,73 +58,6 @@ def draw_tiles(conn: Connection, inventory: Inventory) -> None:
         st.caption(not_a_bill(conn.settings.price_factor))
     for problem in inventory.problems:
         draw_warning(problem)
-
-
-@dataclass(frozen=True)
-class Picks:
-    """Keys of what is ticked, of the models whose files go too, and how many rows there are to tick."""
-
-    keys: tuple[str, ...] = ()
-    files: tuple[str, ...] = ()
-    rows: int = 0
-
-
-def draw_rows(inventory: Inventory, picked: str | None) -> Picks:
-    """Draw what exists as rows to tick."""
-    shown = st.segmented_control(
-        "Show", ["Can bill", "Created here", "All"], default="Can bill", required=True, key="what", bind="query-params"
-    )
-    items = [item for item in inventory.items if item.deletable]
-    ours = [item for item in items if item.mine]
-    rows = {"Can bill": [item for item in items if item.bills], "Created here": ours}.get(shown or "", items)
-    if picked and (wanted := inventory.find(picked)) and wanted not in rows and wanted.deletable:
-        rows = [wanted, *rows]
-    if picked and inventory.find(picked) is None:
-        st.text(f"'{picked}' does not exist here, or not any more.")
-    if not rows and inventory.unread:
-        st.text(f"What {' and '.join(inventory.unread)} exist here is not known.")
-    elif not rows:
-        st.text(f"Nothing exists here that {'bills' if shown == 'Can bill' else 'can be deleted'}.")
-        st.caption(f"Last checked {words.clock(inventory.read_at)}.")
-    ticks, files = [], []
-    for item in rows:
-        if _draw_row(item, ticked=item.key == picked or (item.bills and item.mine)):
-            ticks.append(item.key)
-            if item.kind == "model" and _draw_files(item):
-                files.append(item.key)
-    return Picks(tuple(ticks), tuple(files), len(rows))
-
-
-def _draw_row(item: Item, *, ticked: bool) -> bool:
-    with st.container(border=True, horizontal=True, vertical_alignment="center", key=f"row-{item.key}"):
-        name = words.plain(f"{item.name} v{item.version}" if item.version else item.name)
-        chosen = st.checkbox(name, value=ticked, key=f"pick-{item.key}", width="stretch")
-        facts = [_KINDS.get(item.kind, item.kind), item.state]
-        if item.bills:
-            facts += [duration(words.since(item.since)) if item.since else "", _price(item)]
-            facts.append(f"{item.cost.words} so far")
-            facts.append(f"deleted at {words.moment(item.delete_at)}" if item.delete_at else "")
-        else:
-            facts += ["free", words.size(item.bytes) if item.bytes else ""]
-        st.text(" · ".join(filter(None, facts)))
-        if item.note:
-            st.caption(words.plain(item.note))
-        if item.under_way:
-            st.caption(words.plain(f"Under way, and ended first: {', '.join(item.under_way)}"))
-    return chosen
-
-
-def _price(item: Item) -> str:
-    return item.price.words if item.price is not None else "price unknown"
-
-
-def _draw_files(item: Item) -> bool:
-    size = f" ({words.size(item.bytes)})" if item.bytes else ""
-    return st.checkbox(
-        f"Delete the files of {words.plain(item.name)} too{size}",
-        key=f"files-{item.key}",
-        help="Without this the model is archived: hidden, and kept.",
-    )
 
 
 def draw_button(snapshot: Snapshot[TeardownPlan] | None, count: int) -> None:
@@ -128,7 +73,7 @@ def draw_button(snapshot: Snapshot[TeardownPlan] | None, count: int) -> None:
         label,
         delete,
         plan,
-        key="delete",
+        key=_QUESTION,
         type="primary",
         icon="delete_forever",
         off=off,
@@ -139,21 +84,18 @@ def draw_button(snapshot: Snapshot[TeardownPlan] | None, count: int) -> None:
 
 def _question(plan: TeardownPlan, count: int) -> Confirm:
     what = words.plural(count, "resource")
-    lines = [*plan.sentences, *(f"{act.item.kind} {act.item.name}: {act.consequence}" for act in plan.actions)]
+    lines = [*plan.sentences, *(f"{act.item.label}: {act.consequence}" for act in plan.actions)]
     if plan.kept:
-        lines.append("Kept: " + ", ".join(_short(item) for item in plan.kept[:6]) + _more(len(plan.kept) - 6))
+        lines.append("Kept: " + ", ".join(item.label for item in plan.kept[:6]) + _more(len(plan.kept) - 6))
     return Confirm(
         title=f"Delete {what}?",
         yes=f"Delete {what}",
         keep="Keep them",
         lines=tuple(lines),
+        ticks=plan.others,
         type_name=plan.confirm,
         icon="delete_forever",
     )
-
-
-def _short(item: Item) -> str:
-    return f"{item.kind} {item.name}" + (f" v{item.version}" if item.version else "")
 
 
 def _more(count: int) -> str:
@@ -161,8 +103,8 @@ def _more(count: int) -> str:
 
 
 def delete(plan: TeardownPlan, typed: str = "") -> Operation:
-    """Record the teardown; raises BadInput unless the name that the plan asks for was typed."""
-    begun = operations.start_teardown(plan, typed)
+    """Record the teardown, each of another's things ticked; raises BadInput unless the plan's name was typed."""
+    begun = operations.start_teardown(plan, typed, plan.others)
     reads.forget(operations.list_everything, inventories.list_billing, endpoints.list_endpoints)
     return begun
 
@@ -194,11 +136,23 @@ def draw_operation_of(operation_id: str, inventory: Inventory | None) -> None:
     newer = _is_newer(inventory, operation)
     rests = operation.finished and newer
     live(draw, key="teardown", run_every=None if rests else 1.0, token=(operation.state, newer))
-    if operation.state == "failed":
+    if operation.state == "failed" and operation.facts.get("changed"):
+        action("Look again", _ask_again, operation, key="look-again", type="primary", icon="refresh")
+    elif operation.state == "failed":
         action("Try again", operations.retry_operation, operation.id, key="retry-teardown", icon="refresh")
     for receipt in operations.list_receipts(ui().alias):
         if receipt.operation == operation.id:
             draw_receipt(receipt)
+
+
+def _ask_again(operation: Operation) -> Link:
+    """Tick the same things, as they are now, and ask about them anew."""
+    change = operation.change
+    keys = ",".join(item.key for item in change.items) if isinstance(change, Teardown) else ""
+    reads.forget(operations.list_everything)
+    ui().view.pop(_QUESTION, None)
+    open_dialog(_QUESTION)
+    return link("teardown", pick=keys)
 
 
 def draw_receipt(receipt: Receipt) -> None:
@@ -272,7 +226,7 @@ def draw_stays(inventory: Inventory) -> None:
     label = f"What stays: {words.size(total)} in {words.plural(len(kept), 'thing')}"
     with st.expander(label, icon=":material/folder:"):
         rows = [
-            {"Kind": item.kind, "Name": _short(item), "Size": words.size(item.bytes or 0), "Where": item.path}
+            {"Kind": item.kind, "Name": item.label, "Size": words.size(item.bytes or 0), "Where": item.path}
             for item in sorted(kept, key=lambda item: -(item.bytes or 0))
         ]
         st.dataframe(rows, hide_index=True, alt=f"{len(rows)} things that stay, {words.size(total)} together")

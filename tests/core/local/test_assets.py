@@ -122,6 +122,13 @@ def test_deleting_a_version_keeps_the_files_unless_the_query_says_so(local_serve
     assert code(local_server.request("DELETE", "models/gone/versions/2")) == (404, "ResourceNotFound")
 
 
+def test_data_is_not_deleted_as_azure_does_not(local_server: LocalServer) -> None:
+    body = {"properties": {"dataUri": SHORT + "old/kettle.jsonl", "dataType": "uri_file"}}
+    assert local_server.request("PUT", "data/kettle/versions/1", json=body).status_code == 201
+    assert code(local_server.request("DELETE", "data/kettle/versions/1")) == (400, "UserError")
+    assert local_server.request("GET", "data/kettle/versions/1").status_code == 200
+
+
 def test_the_whole_datastore_is_never_deleted_as_a_models_files(local_server: LocalServer) -> None:
     make_files(local_server, "azureml/job_3/trained_model")
     assert local_server.request("PUT", "models/all/versions/1", json=model(SHORT)).status_code == 201

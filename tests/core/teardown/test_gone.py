@@ -20,6 +20,7 @@ from core.operations import (
 from core.operations.teardown import Teardown
 from core.operations.work import Work
 from core.serving import endpoints
+from core.teardown.inventory import Inventory, Item
 from core.teardown.plan import plan_teardown
 from tests.core.operations.test_faults import conn, deploy, runner, server
 from tests.local_server import LocalServer
@@ -112,3 +113,17 @@ def test_two_teardowns_of_one_thing_claim_it_once(server: LocalServer, conn: Con
     finally:
         again.stopping.set()
         wait_until(lambda: not again.alive)
+
+
+def test_a_runs_files_go_and_those_of_its_registered_model_stay(conn: Connection, runner: Any) -> None:
+    from azure.ai.ml.entities import Model
+
+    container = conn.blobs().container
+    for name in ("model/weights", "log.txt"):
+        container.upload_blob(f"azureml/kettle-run/{name}", b"x" * 50, overwrite=True)
+    path = "azureml://datastores/workspaceblobstore/paths/azureml/kettle-run/model"
+    conn.workspace.models.create_or_update(Model(name="kettle", version="1", path=path, type="custom_model"))
+    run = Item("run", "kettle-run", state="Completed", mine=True, bytes=50)
+    ended = finish(start_teardown(plan_teardown(conn, Inventory((run,)), [run.key])))
+    assert [(gone.kind, gone.bytes_freed) for gone in ended.gone] == [("run", 50)]
+    assert [blob.name for blob in container.list_blobs("azureml/kettle-run/")] == ["azureml/kettle-run/model/weights"]

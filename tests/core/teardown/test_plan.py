@@ -11,8 +11,10 @@ from core.azureml.connection import Connection, connect
 from core.azureml.settings import local_settings
 from core.catalog.compute import Compute, _count_nodes
 from core.catalog.prices import Price
-from core.errors import AccessDenied, Unreachable
+from core.errors import AccessDenied, BadInput, Unreachable
 from core.home import Home
+from core.operations import list_operations, start_teardown
+from core.runs.jobs import ActiveJob
 from core.serving.endpoints import DeploymentView, EndpointView
 from core.teardown import inventory
 from core.teardown.costs import Cost
@@ -26,7 +28,7 @@ from core.teardown.inventory import (
     sighting_of,
     with_costs,
 )
-from core.teardown.plan import plan_teardown
+from core.teardown.plan import Surroundings, compare, make_plan, plan_teardown
 from core.teardown.rates import Rate
 
 
@@ -136,3 +138,31 @@ def test_a_plan_says_what_it_frees_in_its_own_currency_and_an_unknown_price_is_n
     ):
         plan = plan_teardown(conn, Inventory(tuple(items)), [item.key for item in items])
         assert plan.frees == words
+
+
+def test_what_is_anothers_is_ticked_by_its_name_before_it_goes(home: Home) -> None:
+    conn = connect(local_settings(), home=home)
+    own = Item("compute", "own", compute="cluster", mine=True, owner="ada@contoso.com")
+    bens = Item("endpoint", "bens", owner="ben@contoso.com")
+    part = Item("deployment", "bens/demo", parent=bens.key)
+    around = Surroundings(frozenset({"ada@contoso.com"}), (ActiveJob("j1", "brave-otter", "own", "ben@contoso.com"),))
+    items = Inventory((own, bens, part))
+    plan = make_plan(conn, items, [own.key, bens.key, part.key], (), around)
+    assert plan.others == (
+        "endpoint bens, which is ben@contoso.com's",
+        "deployment bens/demo, whose owner is unknown",
+        "run brave-otter on own, which is ben@contoso.com's",
+    )
+    assert [action.item.name for action in plan.actions] == ["bens", "own"], "a deployment goes with its endpoint"
+    with pytest.raises(BadInput, match=r"Not ticked: endpoint bens, which is ben@contoso\.com's"):
+        start_teardown(plan, plan.confirm, plan.others[1:])
+    assert list_operations() == []
+
+
+def test_a_change_is_named_and_its_time_only_where_nothing_else_is_known() -> None:
+    before = ("changed 10:00:00", "state Succeeded", "traffic demo 100")
+    assert compare(before, before) == []
+    assert compare(before, ("changed 10:05:00", "state Succeeded", "traffic blue 100")) == [
+        "traffic demo 100 → blue 100"
+    ]
+    assert compare(before, ("changed 10:05:00", *before[1:])) == ["changed 10:00:00 → 10:05:00"]
