@@ -23,10 +23,12 @@ from core.home import Home
 from core.launch import drafts
 from core.local import processes
 from core.local.faults import Faults
+from core.operations.__main__ import main
 from core.recipe import PARAMETERS
 from core.runs import jobs
 from core.runs.throughput import find_pace
 from core.serving import endpoints, request_counts
+from core.serving.lineage import read_lineage
 from tests.chat_data import from_upload
 from tests.core.engine.test_finetune import RUINOUS
 from tests.launching import plan_launch
@@ -480,6 +482,19 @@ def test_deploy_shows_what_the_endpoint_itself_counted(server: LocalServer, endp
     assert tiles["Requests"] == (str(found.requests), "in 60 min")
     assert tiles["p50"][0].endswith(" ms")
     assert tiles["$/h"] == ("$0.00/h", "until you delete it")
+
+
+def test_deploy_shows_where_its_model_comes_from_and_what_was_downloaded_is_still_true(
+    run: str, endpoint: str, tmp_path: Path
+) -> None:
+    app = run_until(open_page(DEPLOY, endpoint=endpoint), says("tiny-support:"))
+    text = read_text(app)
+    for said in (run, "sha256: ", "base model: tiny-chat 1", "Maximum steps: 6", "created by: "):
+        assert said in text, said
+    assert not app.get("link_button"), "there is no studio of this machine"
+    file = tmp_path / "lineage.json"
+    file.write_text(read_lineage(connection.connect(ensure_local()), endpoint=endpoint).to_json(), encoding="utf-8")
+    assert main(["verify", str(file)]) == 0
 
 
 def test_deploy_says_why_requests_are_not_shown_and_keeps_the_rest(
