@@ -27,13 +27,13 @@ def make_old(home: Home, hours: float = 30) -> None:
 
 
 def measure(home: Home, of: str, hours: float = 30, *, hole: tuple[float, float] = (0, 0), **measured: float) -> None:
-    """Write anew what was measured of "computes/NAME" or "deployments/ENDPOINT/NAME" each minute of the last hours.
+    """Write anew what was measured of "computes/NAME" or "deployments/ENDPOINT/NAME" each five minutes.
 
     hole: from and to how many hours ago nothing was.
     """
     folder, now = home.path / of, time.time()
     (folder / FILE_NAME).unlink(missing_ok=True)
-    for ago in range(int(hours * 60), -1, -1):
+    for ago in range(int(hours * 60), -1, -5):
         if not hole[1] <= ago / 60 < hole[0]:
             write_measures(folder, now - ago * 60, **measured)
 

@@ -112,7 +112,7 @@ def _check_idle(work: Work[Any]) -> Outcome:
 def _scale(work: Work[ScaleToZero]) -> Outcome:
     compute = get_compute(work.conn, work.change.subject)
     if not compute.min_nodes:
-        return Done("None is kept")
+        return Done("It keeps no node any more")
     if not ProvisioningState(compute.state).goes_on:
         scale_to_zero(work.conn, compute)
     return Wait("Changing the cluster", LOOK_S)

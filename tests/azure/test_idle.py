@@ -7,19 +7,21 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from core.catalog.compute import get_compute
-from core.operations import list_operations, start_runner, start_scale_to_zero
+from core.operations import list_operations, start_create_compute, start_runner, start_scale_to_zero
 from core.operations.idle import start_chosen
 from core.operations.ledger import Ledger
+from core.operations.runner import Runner
 from core.operations.sweep import sweep
 from core.operations.sweep_command import list_due, sweep_once
 from core.serving import endpoints
 from core.serving.request_counts import read_requests
-from core.teardown.due import Timed, find_timed, list_timed, write_tags
-from core.teardown.idle import Idle, Use, choice_tags, find_chosen, find_idle, list_idle
+from core.teardown.due import Timed, find_timed, write_tags
+from core.teardown.idle import Idle, Use, choice_tags, find_chosen, find_idle, list_idle, read_choice
 from tests.azure.serving import ENDPOINT, serve
 from tests.azure.stand_in import SIZE, StandIn
 from tests.azure.walking import Walk, walking
 from tests.idle_past import ALIVE, WAITING, ask, make_old, measure
+from tests.pages.apps import buttons, open_app, run_until, texts
 from tests.waiting import wait_until
 
 CLUSTER = "keeper"
@@ -76,6 +78,12 @@ def read(walk: Walk, kind: str, name: str) -> Timed:
 def choose(walk: Walk, timed: Timed, hours: int = 4) -> None:
     with walk.azure.hurried():
         wait_until(lambda: write_tags(walk.conn, read(walk, timed.kind, timed.name), choice_tags(timed, hours)))
+
+
+def stop(runner: Runner) -> None:
+    """Let a home's own runner rest, which sweeps too."""
+    runner.stopping.set()
+    wait_until(lambda: not runner.alive)
 
 
 def judge(walk: Walk, timed: Timed) -> Idle:
@@ -185,6 +193,7 @@ def test_a_copied_choice_is_told_of_and_not_obeyed(
 
 
 def test_a_request_after_the_sweeps_look_lets_the_endpoint_stay(walk: Walk, shop: Callable[[], Timed]) -> None:
+    stop(start_runner(walk.azure.home))
     choose(walk, shop())
     idle = find_chosen(walk.conn, shop())
     assert idle is not None
@@ -192,22 +201,55 @@ def test_a_request_after_the_sweeps_look_lets_the_endpoint_stay(walk: Walk, shop
     ask(walk.azure.workspace.home, ENDPOINT, [0.1])
     begun = start_chosen(Ledger(walk.conn.home), walk.conn.alias, idle)
     assert begun is not None
+    start_runner(walk.azure.home)
     assert "It stays: last in use at" in walk.finish(begun).steps[0].detail
     assert endpoints.get_endpoint(walk.conn, ENDPOINT).live
+
+
+def test_a_cluster_is_made_with_its_choice(walk: Walk) -> None:
+    walk.finish(start_create_compute(walk.conn.alias, "brief", SIZE, 1, 1, idle_hours=4))
+    timed = read(walk, "compute", "brief")
+    assert (read_choice(timed).hours, timed.delete_at) == (4, None)
+
+
+def test_teardown_proposes_and_takes_a_choice_and_overview_says_it(walk: Walk, shop: Callable[[], Timed]) -> None:
+    shop()
+    proposal = f"{ENDPOINT} had no request for 1 d. Deleting it saves"
+    run_until(open_app(at=walk.conn.alias), lambda app: proposal in texts(app))
+    teardown = open_app("teardown", at=walk.conn.alias)
+    run_until(teardown, lambda app: proposal in texts(app))
+    teardown.segmented_control(key=f"idle-hours-endpoint-{ENDPOINT}").set_value("4 h").run()
+    ask(walk.azure.workspace.home, ENDPOINT, [1.0])  # or the home's own runner deletes it at once
+    buttons(teardown)["Delete it after 4 h"].click().run()
+    with walk.azure.hurried():
+        run_until(teardown, lambda app: "Now: delete it after 4 h." in texts(app))
+    assert read_choice(read(walk, "endpoint", ENDPOINT)).hours == 4
+    choose(walk, read(walk, "endpoint", ENDPOINT), 0)
+
+
+def test_an_endpoints_page_says_unknown_where_its_requests_are_not_known(walk: Walk, shop: Callable[[], Timed]) -> None:
+    shop()
+    walk.azure.rules.add(rf"/deployments/.*{METRICS}", 200, body=EMPTY, times=99)
+    page = open_app("deploy", at=walk.conn.alias, endpoint=ENDPOINT)
+    run_until(page, lambda app: "reports nothing either" in texts(app))
+    assert {tile.label: tile.value for tile in page.metric if tile.label != "$/h"} == {
+        "Requests": "unknown",
+        "p50": "unknown",
+    }
 
 
 def test_what_was_chosen_is_ended_by_whoever_sweeps_with_a_receipt(
     walk: Walk, shop: Callable[[], Timed], keeper: Callable[[], Timed]
 ) -> None:
-    start_runner(walk.azure.home)
+    stop(start_runner(walk.azure.home))
     choose(walk, shop())
     choose(walk, keeper(), 12)
     said = {line.timed.name: line.outcome for line in list_due(walk.conn, [])}
     assert said[ENDPOINT].startswith(f"{ENDPOINT} had no request for 1 d.")
-    assert len(list_timed(walk.conn)) == 2
+    assert endpoints.get_endpoint(walk.conn, ENDPOINT).live
     with walk.azure.hurried():
         lines = {line.timed.name: line.outcome for line in sweep_once(Ledger(walk.conn.home), walk.conn, [])}
     assert lines[ENDPOINT].startswith("deleted, receipt R-"), lines
-    assert lines[CLUSTER].startswith(f"{CLUSTER} had no job for 1 d"), lines
+    assert lines[CLUSTER] == "It keeps no node any more"
     assert endpoints.find_endpoint(walk.conn, ENDPOINT) is None
     assert get_compute(walk.conn, CLUSTER).min_nodes == 0
