@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import base64
 import re
+from collections import Counter
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, cast
 
+from core.azureml.abreast import abreast
 from core.azureml.connection import Connection
-from core.errors import BadInput, NotFound
+from core.errors import BadInput, NotFound, TunedeckError
 
 if TYPE_CHECKING:
+    from azure.core.paging import PageIterator
     from azure.storage.blob import BlobProperties
 
 _LONG = re.compile(r"azureml:.*/datastores/(?P<store>[^/]+)/paths/(?P<path>.*)")
@@ -62,14 +67,37 @@ def read_text(conn: Connection, path: str, limit_bytes: int = 8_000_000) -> str 
     return content.decode("utf-8")
 
 
-def sum_bytes(conn: Connection, prefix: str, most: int = 5000, without: tuple[str, ...] = ()) -> int | None:
-    """Return what lies below a prefix, and not below those `without`, in bytes; None for more than `most` files."""
-    total = 0
-    for number, blob in enumerate(_list(conn, prefix, without)):
-        if number >= most:
+def sum_bytes(conn: Connection, prefixes: Collection[str], problems: list[str]) -> dict[str, int | None]:
+    """Return what lies below each prefix in bytes; None when it is more than a page of files (5,000), or cannot be
+    read: `problems` takes why.
+
+    A first folder of no more files than that is listed once, for all the prefixes in it.
+    """
+
+    def measure(prefix: str) -> dict[str, int] | None:
+        try:
+            return _list_page(conn, prefix)
+        except TunedeckError as error:
+            problems.append(error.message)
             return None
-        total += blob.size
-    return total
+
+    def measure_all(wanted: Iterable[str]) -> dict[str, dict[str, int] | None]:
+        return dict(zip(wanted, abreast(conn, [partial(measure, prefix) for prefix in wanted]), strict=True))
+
+    folders = {prefix: f"{prefix.partition('/')[0]}/" for prefix in prefixes}
+    shared = {folder for folder, count in Counter(folders.values()).items() if count > 1}
+    whole = measure_all(sorted(shared))
+    files = {prefix: whole.get(folder) for prefix, folder in folders.items()}
+    files |= measure_all([prefix for prefix, found in files.items() if found is None])
+    return {
+        prefix: None if found is None else sum(size for name, size in found.items() if name.startswith(prefix))
+        for prefix, found in files.items()
+    }
+
+
+def has_files(conn: Connection, prefix: str, without: tuple[str, ...] = ()) -> bool:
+    """Tell whether a file lies below a prefix, and not below one of `without`."""
+    return bool(_list(conn, prefix, without))
 
 
 def list_files(conn: Connection, path: str, most: int = 500) -> dict[str, File] | None:
@@ -100,6 +128,18 @@ def delete_below(conn: Connection, prefix: str, without: tuple[str, ...] = ()) -
             continue  # already deleted by someone else
         freed += blob.size
     return freed
+
+
+def _list_page(conn: Connection, prefix: str) -> dict[str, int] | None:
+    """Return name and size of the files below a prefix, in one request; None where there are more than a page."""
+    container = conn.blobs().container
+
+    def ask() -> dict[str, int] | None:
+        pages = cast("PageIterator[BlobProperties]", container.list_blobs(prefix).by_page())
+        files = {blob.name: int(blob.size or 0) for blob in next(pages, ())}
+        return None if pages.continuation_token else files
+
+    return conn.call("list", f"'{prefix}'", ask)
 
 
 def _list(conn: Connection, prefix: str, without: tuple[str, ...] = ()) -> list[BlobProperties]:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from core.azureml import tags
 from core.azureml.polling import check_write, start_write
 from core.catalog.compute import Compute, get_compute, size_price
 from core.errors import BadInput, Conflict, NotFound, ServiceRefused
 from core.operations.change import Change, Done, Outcome, StepSpec, Wait
-from core.operations.delete_at import bind_delete_at
+from core.operations.delete_at import bind_tags
 from core.operations.ledger import Ledger
 from core.operations.records import Operation
 from core.operations.spending import spending
 from core.operations.work import LOOK_S, Work
 from core.teardown.caps import Wanted
+from core.teardown.due import Timed, delete_at_tags
+from core.teardown.idle import choice_tags
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class CreateCompute(Change, stored_as="create_compute"):
     delete_at: datetime | None = None
     low_priority: bool = False
     """Whether its nodes are cheaper ones that Azure may take away."""
+    idle_hours: int = 0
+    """After so many without a job it keeps no node; 0: it keeps them."""
     agreed: str = ""
     """The price per hour of all its nodes that was shown at the click, as of `caps.to_agreed`."""
 
@@ -53,6 +58,7 @@ def start_create_compute(
     delete_at: datetime | None = None,
     *,
     low_priority: bool = False,
+    idle_hours: int = 0,
     agreed: str = "",
 ) -> Operation:
     """Record a new cluster. `subject` is its name."""
@@ -60,7 +66,7 @@ def start_create_compute(
         raise BadInput(f"'{name}' cannot be a compute's name.", "3 to 24 letters, digits, hyphens; letter first.")
     if not 0 <= min_nodes <= max_nodes or max_nodes < 1:
         raise BadInput(f"{min_nodes} to {max_nodes} nodes is not a range.", "Use 0 to 1 for one run at a time.")
-    change = CreateCompute(name, size, min_nodes, max_nodes, idle_s, delete_at, low_priority, agreed)
+    change = CreateCompute(name, size, min_nodes, max_nodes, idle_s, delete_at, low_priority, idle_hours, agreed)
     return Ledger().start(connection, change)
 
 
@@ -133,5 +139,11 @@ def _wait(work: Work[CreateCompute]) -> Outcome:
         raise ServiceRefused(f"Compute '{name}' was not created: {reasons}", "Delete it, then create another.")
     if compute.state != "Succeeded":
         return Wait(compute.state or "Creating", 1.0)
-    unbound = bind_delete_at(work, "compute", work.change.delete_at) if work.change.delete_at else None
-    return unbound or Done("Ready")
+    bound = work.change.delete_at or work.change.idle_hours
+    return (bind_tags(work, "compute", partial(_bound, work)) if bound else None) or Done("Ready")
+
+
+def _bound(work: Work[CreateCompute], timed: Timed) -> dict[str, str]:
+    """Return the tags that are good for this cluster alone, with its mark."""
+    idle = choice_tags(timed, work.change.idle_hours) if work.change.idle_hours else {}
+    return {**delete_at_tags(timed, work.change.delete_at), **idle}

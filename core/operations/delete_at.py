@@ -53,12 +53,11 @@ def start_set_delete_at(connection: str, kind: str, name: str, delete_at: dateti
 
 def _set_delete_at(work: Work[SetDeleteAt]) -> Outcome:
     change = work.change
-    return bind_delete_at(work, change.kind, change.delete_at) or Done(change.tag or "It stays")
 
+    def find(timed: Timed) -> dict[str, str]:
+        return {**delete_at_tags(timed, change.delete_at), tags.KEPT_SINCE: ""}
 
-def bind_delete_at(work: Work[Any], kind: str, at: datetime | None) -> Outcome | None:
-    """Write a delete-at on what the operation is about, bound to it by its mark; None once it stands there."""
-    return bind_tags(work, kind, lambda timed: {**delete_at_tags(timed, at), tags.KEPT_SINCE: ""})
+    return bind_tags(work, change.kind, find) or Done(change.tag or "It stays")
 
 
 def bind_tags(work: Work[Any], kind: str, find: Callable[[Timed], Mapping[str, str]]) -> Outcome | None:

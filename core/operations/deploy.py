@@ -47,6 +47,7 @@ from core.serving.endpoints import (
 from core.serving.registered_models import find_registered_model, register_model, require_model_name
 from core.teardown.caps import Wanted, find_capped_endpoint, parse_cap
 from core.teardown.due import Timed, delete_at_tags, find_timed
+from core.teardown.idle import choice_tags
 
 SMOKE_PROMPT = "Hello! Who are you?"
 SMOKE_TOKENS = 24
@@ -70,6 +71,8 @@ class Deploy(Change, stored_as="deploy"):
     settings: Mapping[str, int] = field(default_factory=dict)
     """By name, as `core.serving.deployment_settings` has them."""
     delete_at: datetime | None = None
+    idle_hours: int = 0
+    """After so many without a request it is deleted; 0: it is kept."""
     redeploys: str = ""
     """The operation that made the endpoint, where this one deploys to it anew."""
     agreed: str = ""
@@ -107,6 +110,7 @@ def start_deploy(
     instances: int = 1,
     settings: Mapping[str, int] | None = None,
     *,
+    idle_hours: int = 0,
     agreed: str = "",
     cap: str = "",
     ends_at_cap: bool = False,
@@ -130,6 +134,7 @@ def start_deploy(
         instances=instances,
         settings=settings or {},
         delete_at=delete_at,
+        idle_hours=idle_hours,
         agreed=agreed,
         cap=cap,
         ends_at_cap=ends_at_cap,
@@ -230,7 +235,8 @@ def _create_endpoint(work: Work[Deploy]) -> Outcome:
         return Wait(endpoint.state if endpoint else "Creating", LOOK_S)
     if endpoint.state is ProvisioningState.FAILED:
         raise ServiceRefused(f"Endpoint '{name}' was not created.", "Delete it, then deploy again.")
-    if (work.change.delete_at or work.change.cap) and (unbound := bind_tags(work, "endpoint", partial(_bound, work))):
+    bound = work.change.delete_at or work.change.cap or work.change.idle_hours
+    if bound and (unbound := bind_tags(work, "endpoint", partial(_bound, work))):
         return unbound
     return Done("Created", {"scoring_uri": endpoint.scoring_uri})
 
@@ -239,7 +245,8 @@ def _bound(work: Work[Deploy], timed: Timed) -> dict[str, str]:
     """Return the tags that are good for this endpoint alone, with its mark."""
     change = work.change
     capped = tags.cap_tags(change.cap, timed.mark if change.ends_at_cap else "") if change.cap else {}
-    return {**delete_at_tags(timed, change.delete_at), **capped}
+    idle = choice_tags(timed, change.idle_hours) if change.idle_hours else {}
+    return {**delete_at_tags(timed, change.delete_at), **capped, **idle}
 
 
 def _was_deleted(work: Work[Deploy], error: TunedeckError) -> bool:

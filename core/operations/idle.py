@@ -8,10 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from core.azureml.polling import check_write
 from core.catalog.compute import get_compute, scale_to_zero
-from core.errors import NotFound
 from core.operations.change import Change, Done, Outcome, StepSpec, Stop, Thing, Wait, thing
+from core.operations.delete_at import bind_tags
 from core.operations.due_deletion import AGAIN_S
 from core.operations.ledger import Ledger
 from core.operations.records import Operation
@@ -20,7 +19,7 @@ from core.operations.teardown import Teardown
 from core.operations.work import LOOK_S, Work
 from core.runs.jobs import list_runs
 from core.serving.endpoints import ProvisioningState
-from core.teardown.due import find_timed, write_tags
+from core.teardown.due import find_timed
 from core.teardown.idle import Idle, Use, choice_tags, find_chosen
 
 
@@ -120,13 +119,5 @@ def _scale(work: Work[ScaleToZero]) -> Outcome:
 
 def _set_idle(work: Work[SetIdle]) -> Outcome:
     change = work.change
-    if error := check_write(work.conn, f"{change.kind} '{change.subject}'"):
-        raise error
-    timed = find_timed(work.conn, change.kind, change.subject)
-    if timed is None:
-        raise NotFound(f"There is no {change.kind} '{change.subject}' any more.", "Nothing is left to be ended.")
-    if ProvisioningState(timed.state).goes_on:
-        return Wait("Waiting for another change", LOOK_S)
-    if write_tags(work.conn, timed, choice_tags(timed, change.hours)):
-        return Done(f"After {change.hours} h" if change.hours else "Nothing ends by itself")
-    return Wait("Writing its choice", LOOK_S)
+    said = f"After {change.hours} h" if change.hours else "Nothing ends by itself"
+    return bind_tags(work, change.kind, lambda timed: choice_tags(timed, change.hours)) or Done(said)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from core.azureml import tags
 from core.azureml.connection import Connection
-from core.azureml.datastore import delete_below, path_of, sum_bytes
+from core.azureml.datastore import delete_below, has_files, path_of
 from core.azureml.polling import start_write
 from core.catalog.compute import get_compute
 from core.errors import NotFound, ServiceFailed, SignInFailed, Throttled, TunedeckError, Unreachable
@@ -129,7 +129,7 @@ def _find_data(conn: Connection, target: Target) -> Found | None:
 
 def _find_files(conn: Connection, target: Target) -> Found | None:
     prefix, kept = _files_of(conn, target)
-    return Found(ProvisioningState.SUCCEEDED) if sum_bytes(conn, prefix, without=kept) != 0 else None
+    return Found(ProvisioningState.SUCCEEDED) if has_files(conn, prefix, kept) else None
 
 
 def _listed(target: Target, versions: list[str]) -> Found | None:

@@ -238,7 +238,7 @@ class Deletion:
     def _describe_what_stays(self) -> str:
         """Return what the service did not delete, as the receipt says it."""
         conn, path, target = self._work.conn, self.get("files", ""), self._target
-        size = sum_bytes(conn, path) if path else None
+        size = sum_bytes(conn, [path], []).get(path) if path else None
         left = f"{words.size(size)} stay" if size is not None else "its files stay"
         refused = " and does not delete it" if self.get("refused") else ""
         return f"The service archived {target.label}{refused}; {left} {f'at {path}' if path else 'where they are'}."

@@ -45,14 +45,14 @@ def has_job(conn: Connection, name: str) -> bool:
     return find_job(conn, name) is not None
 
 
-def list_runs(conn: Connection, limit: int = 50, looked_at: int = 300) -> list[Run]:
+def list_runs(conn: Connection, limit: int = 50, looked_at: int = 300, *, times: bool = True) -> list[Run]:
     """Return the newest fine-tuning runs without stages and progress: `limit` that have ended, and the active ones
-    among and above them. One or two requests, and one for each run that ended since the last call.
+    among and above them. One or two requests, and with `times` one for each run that ended since the last call.
 
     looked_at: of how many pipelines at most, in a workspace in which others work too.
     """
     runs = conn.call("read", "runs", lambda: _list_pipelines(conn, limit, looked_at))
-    return [_with_times(conn, run) for run in runs]
+    return [_with_times(conn, run) for run in runs] if times else runs
 
 
 @dataclass(frozen=True)

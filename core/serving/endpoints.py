@@ -7,9 +7,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 from core.azureml import tags
+from core.azureml.abreast import abreast
 from core.azureml.connection import Connection
 from core.azureml.owners import read_made
 from core.azureml.polling import start_write
@@ -168,8 +170,10 @@ def require_endpoint_name(name: str) -> None:
 
 def list_endpoints(conn: Connection) -> list[EndpointView]:
     """Return all endpoints with their deployments, newest first."""
-    found = conn.call("read", "endpoints", lambda: list(conn.workspace.online_endpoints.list()))
-    views = [_view(endpoint, _list_deployments(conn, endpoint.name)) for endpoint in found]
+    listing = conn.workspace.online_endpoints.list
+    [found] = abreast(conn, [lambda: conn.call("read", "endpoints", lambda: list(listing()))])
+    deployments = abreast(conn, [partial(_list_deployments, conn, endpoint.name) for endpoint in found])
+    views = [_view(*each) for each in zip(found, deployments, strict=True)]
     return sorted(views, key=lambda view: (view.created_at is not None, view.created_at or 0), reverse=True)
 
 

@@ -6,9 +6,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from core.azureml import tags
+from core.azureml.abreast import abreast
 from core.azureml.connection import Connection
 from core.azureml.owners import read_made
 from core.errors import BadInput, NotFound
@@ -42,14 +44,20 @@ class RegisteredModel:
 def list_registered_models(conn: Connection, name: str | None = None) -> list[RegisteredModel]:
     """Return all versions of every registered model, or of one, newest first."""
     models = conn.workspace.models
-    names = [name] if name else [m.name for m in conn.call("read", "models", lambda: list(models.list()))]
-    found: list[RegisteredModel] = []
-    for each in names:
+
+    def list_names() -> list[str]:
+        return conn.call("read", "models", lambda: [model.name for model in models.list()])
+
+    def list_versions(each: str) -> list[RegisteredModel]:
         try:
-            versions = conn.call("read", f"model '{each}'", lambda each=each: list(models.list(each)))
+            return conn.call("read", f"model '{each}'", lambda: [_parse(model) for model in models.list(each)])
         except NotFound:
-            continue
-        found += [_parse(model) for model in versions]
+            return []
+
+    [names] = [[name]] if name else abreast(conn, [list_names])
+    found = [
+        model for versions in abreast(conn, [partial(list_versions, each) for each in names]) for model in versions
+    ]
     return sorted(found, key=lambda m: (m.created_at is not None, m.created_at or 0, m.version), reverse=True)
 
 

@@ -9,7 +9,7 @@ beside the mark of the resource that they were written for.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -23,7 +23,7 @@ from core.catalog.prices import Price, money, total_per_hour
 from core.errors import TunedeckError
 from core.serving.endpoints import get_endpoint
 from core.serving.request_counts import read_watched_since
-from core.teardown.due import Timed
+from core.teardown.due import Timed, list_timed
 from core.words import duration
 
 DEFAULT_HOURS = 4  # longer than a lunch or a meeting, and the same working day
@@ -115,12 +115,12 @@ def choice_tags(timed: Timed, hours: int | None) -> dict[str, str]:
     return {tags.IDLE_HOURS: str(hours), tags.IDLE_THEN: THEN[timed.kind], tags.IDLE_OF: timed.mark}
 
 
-def list_idle(conn: Connection, resources: Iterable[Timed], hours: int = DEFAULT_HOURS) -> list[Idle]:
+def list_idle(conn: Connection, hours: int = DEFAULT_HOURS) -> list[Idle]:
     """Return the use of the endpoints with deployments and of the clusters that keep nodes, idle ones first.
 
     A choice of its own comes before `hours`. What cannot be counted is unknown; that is raised for none of them.
     """
-    resources = list(resources)
+    resources = list_timed(conn)
     nodes = {each.name for each in list_computes(conn) if each.kind == "cluster" and each.min_nodes}
     asked = [each for each in resources if each.kind == "endpoint" or each.name in nodes]
     with ThreadPoolExecutor(8) as pool:
@@ -207,7 +207,10 @@ def _judge(
         return replace(idle, use=Use.BUSY, since=max(ended), why=f"last in use at {max(ended):%H:%M} UTC.")
     for what, start in watched.items():
         if start is None:
-            return replace(idle, why=f"{what} reports nothing now, so that nothing came is not known.")
+            return replace(idle, why=f"{what} reports nothing now, so whether it was idle is not known.")
         if start > least:
-            return replace(idle, why=f"{what} reported nothing before {start:%d %b %H:%M} UTC, so that is not known.")
+            return replace(
+                idle,
+                why=f"{what} reported nothing before {start:%d %b %H:%M} UTC, so whether it was idle is not known.",
+            )
     return replace(idle, use=Use.IDLE, since=max([since, *ended, *filter(None, watched.values())]))

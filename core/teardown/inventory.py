@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
+from typing import Any
 
 from core.azureml import tags
+from core.azureml.abreast import abreast
 from core.azureml.connection import Connection
 from core.azureml.datastore import path_of, sum_bytes
 from core.azureml.owners import Names, is_mine, read_made, read_names
@@ -191,9 +195,11 @@ def _read(conn: Connection, readings: Mapping[str, Callable[[Connection], list[I
     items: list[Item] = []
     problems: list[str] = []
     unread: list[str] = []
-    for kind, reading in readings.items():
+    with ThreadPoolExecutor(len(readings), "inventory") as kinds:
+        begun = {kind: kinds.submit(reading, conn) for kind, reading in readings.items()}
+    for kind, reading in begun.items():
         try:
-            items += reading(conn)
+            items += reading.result()
         except TunedeckError as error:
             bills = kind in _BILLING
             if isinstance(error, Unreachable | SignInFailed) or (bills and not isinstance(error, AccessDenied)):
@@ -223,8 +229,10 @@ def _endpoints(conn: Connection) -> list[Item]:
     found = list_endpoints(conn)
     names = read_names(conn)
     items: list[Item] = []
+    sizes = sorted({each.size for endpoint in found for each in endpoint.deployments if each.size})
+    [known] = abreast(conn, [lambda: {size: size_price(conn, size) for size in sizes}])
     for endpoint in found:
-        prices = [size_price(conn, each.size) if each.size else Price(None) for each in endpoint.deployments]
+        prices = [known.get(each.size, Price(None)) for each in endpoint.deployments]
         items += items_of_endpoint(endpoint, prices, names)
     return items
 
@@ -291,7 +299,7 @@ def _item_of_deployment(whole: Item, deployment: DeploymentView, price: Price, n
 
 
 def _computes(conn: Connection) -> list[Item]:
-    found = list_computes(conn)
+    [found] = abreast(conn, [lambda: list_computes(conn)])
     names = read_names(conn)
     return [item_of_compute(compute, names) for compute in found]
 
@@ -345,31 +353,34 @@ def _models(conn: Connection) -> list[Item]:
 
 def _data(conn: Connection) -> list[Item]:
     data = conn.workspace.data
-    listed = conn.call("read", "data assets", lambda: [asset.name for asset in data.list()])
+    [listed] = abreast(conn, [lambda: conn.call("read", "data assets", lambda: [asset.name for asset in data.list()])])
     names = read_names(conn)
-    items = []
-    for name in listed:
-        for asset in conn.call("read", f"data '{name}'", lambda name=name: list(data.list(name))):
-            made = read_made(asset)
-            items.append(
-                Item(
-                    "data",
-                    asset.name,
-                    str(asset.version or ""),
-                    since=made.at,
-                    owner=made.by,
-                    mine=is_mine(names, made.by, asset.tags or {}),
-                    created_at=made.at,
-                    stamp=_stamp(made.changed_at),
-                    path=path_of(conn, str(asset.path or "")) or "",
-                    note="stays",
-                )
-            )
-    return items
+
+    def read_versions(name: str) -> list[Item]:
+        found = conn.call("read", f"data '{name}'", lambda: list(data.list(name)))
+        return [_item_of_data(conn, asset, names) for asset in found]
+
+    return [item for items in abreast(conn, [partial(read_versions, name) for name in listed]) for item in items]
+
+
+def _item_of_data(conn: Connection, asset: Any, names: Names) -> Item:
+    made = read_made(asset)
+    return Item(
+        "data",
+        asset.name,
+        str(asset.version or ""),
+        since=made.at,
+        owner=made.by,
+        mine=is_mine(names, made.by, asset.tags or {}),
+        created_at=made.at,
+        stamp=_stamp(made.changed_at),
+        path=path_of(conn, str(asset.path or "")) or "",
+        note="stays",
+    )
 
 
 def _outputs(conn: Connection) -> list[Item]:
-    found = list_runs(conn)
+    [found] = abreast(conn, [lambda: list_runs(conn, times=False)])
     names = read_names(conn)
     return [
         Item(
@@ -395,13 +406,7 @@ _STANDING = {"models": _models, "data": _data, "outputs": _outputs}
 
 def _with_bytes(conn: Connection, items: list[Item], problems: list[str]) -> list[Item]:
     """Add sizes, each file counted once: with the registered model, not again with the run that made it."""
-    sizes: dict[str, int | None] = {}
-    for path in {item.path for item in items if item.path}:
-        try:
-            sizes[path] = sum_bytes(conn, path)
-        except TunedeckError as error:
-            sizes[path] = None
-            problems.append(error.message)
+    sizes = sum_bytes(conn, {item.path for item in items if item.path}, problems)
     counted: set[str] = set()
     sized = []
     for item in items:

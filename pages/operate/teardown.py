@@ -8,6 +8,7 @@ from pages.parts.kit.guard import end_page
 from pages.parts.kit.links import link
 from pages.parts.kit.notices import draw_age, draw_empty, ready
 from pages.parts.kit.state import url_id
+from pages.parts.operate import idle
 from pages.parts.operate import teardown as view
 from pages.parts.operate.tree import draw_tree
 
@@ -30,5 +31,6 @@ st.header("What exists", anchor=False)
 picks = draw_tree(inventory, url_id("pick"))
 if picks.rows:
     view.draw_button(view.find_plan(conn, inventory, picks), len(picks.keys))
+idle.draw_proposals()
 view.draw_stays(inventory)
 view.draw_receipts()

@@ -171,8 +171,8 @@ def test_a_cluster_is_idle_while_each_minute_had_an_idle_node_and_none_at_work(
 def test_what_was_not_chosen_is_proposed_and_never_ended(
     walk: Walk, shop: Callable[[], Timed], keeper: Callable[[], Timed]
 ) -> None:
-    resources = [shop(), keeper()]
-    assert {each.use for each in list_idle(walk.conn, resources)} == {Use.IDLE}
+    shop(), keeper()
+    assert {each.use for each in list_idle(walk.conn)} == {Use.IDLE}
     assert sweep(Ledger(walk.conn.home), walk.conn, []) == []
     assert list_operations(active=True) == []
 

@@ -18,6 +18,7 @@ from pages.parts.kit.links import link
 from pages.parts.kit.notices import draw_error
 from pages.parts.kit.summary import Summary, read_summary
 from pages.parts.kit.tiles import draw_tile
+from pages.parts.operate import idle
 from pages.parts.setup import choices
 from pages.parts.tune.run_list import draw_table, is_at_rest
 
@@ -100,6 +101,7 @@ def draw_now(next_place: DeltaGenerator) -> object:
         st.text(f"What {unread} exist here is not known." if unread else "Nothing exists here that bills.")
     for item in inventory.billing if inventory else ():
         _draw_bill(item)
+    idle.draw_lines()
     if inventory and inventory.billing and summary.connection and summary.connection.costs_money:
         st.caption(not_a_bill(summary.connection.settings.price_factor))
     rest = True

@@ -28,6 +28,7 @@ from pages.parts.kit.guard import end_page
 from pages.parts.kit.links import link
 from pages.parts.kit.notices import draw_empty, ready
 from pages.parts.kit.state import set_url_id, ui, url_id
+from pages.parts.operate.idle import HOURS, choose_hours
 from pages.parts.serve.delete_at import choose_end, end_after
 from pages.parts.serve.deploy_settings import draw_instances, draw_settings, read_instances, read_settings
 from pages.parts.serve.deploy_size import choose_size, find_shortage
@@ -80,6 +81,7 @@ def draw_form(conn: Connection) -> None:
     draw_settings(key=fields_of, local=conn.cloud.is_local, running=running, where=where)
     st.header("4 Delete at", anchor=False)
     delete_at = choose_end(billed=conn.costs_money, key="deploy-life")
+    choose_hours("Delete it after so long without a request", key="deploy-idle")
     problem = unnamed or problem or find_shortage(size, instances)
     choice = Choice(run, name, endpoint, size, instances, delete_at, problem)
     _draw_price(choice)
@@ -244,6 +246,7 @@ def _deploy(run: Run, fields_of: str, local: bool) -> Operation:
         endpoint,
         given["deploy-size"],
         end_after(given["deploy-life"]),
+        idle_hours=HOURS[given.get("deploy-idle") or "Keep it"],
         instances=read_instances(key=fields_of),
         settings=read_settings(key=fields_of, local=local),
     )

@@ -23,6 +23,7 @@ from pages.parts.kit.action import action, close_dialog, drawer, open_dialog
 from pages.parts.kit.live import live
 from pages.parts.kit.state import ui
 from pages.parts.kit.steps import draw_operation
+from pages.parts.operate.idle import HOURS, choose_hours
 
 _KEY, _PICK = "create-compute", "compute-matrix"
 _NAME = r"[a-zA-Z][a-zA-Z0-9-]{1,22}[a-zA-Z0-9]"
@@ -113,7 +114,9 @@ def _choose_nodes(billed: bool) -> tuple[int, int]:
         maximum = int(st.number_input("Most nodes", min_value=1, max_value=16, value=1, key="compute-nodes"))
         minimum = int(st.number_input("Fewest nodes", 0, maximum, 0, key="compute-least")) if billed else 0
         st.number_input("Idle minutes before it shrinks", 1, 240, 15, key="compute-idle")
-    if not minimum:
+    if minimum:
+        choose_hours("Let them go after so long without a job", key="compute-idle-hours")
+    else:
         st.caption("Fewest nodes: 0. Without work it shrinks to nothing and costs nothing.")
     return maximum, minimum
 
@@ -172,6 +175,7 @@ def _create(alias: str, names: Sequence[str]) -> None:
         max_nodes=int(given["compute-nodes"]),
         idle_s=int(given["compute-idle"]) * 60,
         delete_at=delete_at,
+        idle_hours=HOURS[given.get("compute-idle-hours") or "Keep it"],
         low_priority=given.get("compute-tier") == _LOW,
     )
     ui().notes["creating"] = operation.id

@@ -13,7 +13,6 @@ from core.operations import start_runner, start_set_idle
 from core.operations.ledger import Ledger
 from core.operations.sweep import sweep
 from core.serving import endpoints
-from core.teardown.due import list_timed
 from core.teardown.idle import Use, list_idle
 from tests.core.local.test_endpoints import deploy, serve
 from tests.idle_past import ALIVE, ask, make_old, measure
@@ -36,7 +35,7 @@ def test_an_endpoint_without_a_request_is_deleted_once_that_is_chosen(
         measure(served.home, f"deployments/{name}/demo", **ALIVE)
         ask(served.home, name, ())
     make_old(served.home)
-    assert [each.words for each in list_idle(conn, list_timed(conn))] == [
+    assert [each.words for each in list_idle(conn)] == [
         f"{name} had no request for 1 d. Deleting it frees what it holds of this machine."
         for name in ("wanted", "forgotten")
     ]
@@ -51,5 +50,5 @@ def test_an_endpoint_without_a_request_is_deleted_once_that_is_chosen(
         runner.stopping.set()
         wait_until(lambda: not runner.alive)
     assert endpoints.find_endpoint(conn, "forgotten") is None
-    (kept,) = list_idle(conn, list_timed(conn))
+    (kept,) = list_idle(conn)
     assert (kept.timed.name, kept.use) == ("wanted", Use.IDLE)
