@@ -6,12 +6,12 @@ Reads tags and the service's own words, and nothing of this home: every Tunedeck
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
-from urllib.parse import quote
 
 from core.azureml import tags
 from core.azureml.connection import Connection
@@ -27,6 +27,7 @@ from core.serving.registered_models import list_registered_models
 SCHEMA = "tunedeck.lineage/1"
 _API = "2024-10-01"
 _MOST = 3  # models and endpoints of one run that are followed, the newest
+_NAME = re.compile(r"[A-Za-z0-9_][\w.-]{0,254}", re.ASCII)
 _STATES = ("active", "archived")
 _INPUTS = {"train_file_path": "training data", "test_file_path": "test data"}
 
@@ -228,7 +229,9 @@ class Look:
         return self._with_files(piece, str(own.get("modelUri") or own.get("dataUri") or ""))
 
     def _get(self, *path: str) -> Mapping[str, Any] | None:
-        below = "/".join(quote(part, safe="") for part in path)
+        below = "/".join(path)
+        if not all(map(_NAME.fullmatch, path)):  # names come from tags and files, too
+            return None
         if below not in self._read:
             what = f"{path[0]} '{path[1]}'"
             url = f"{self.conn.workspace_path}/{below}"
@@ -241,7 +244,7 @@ class Look:
 
     def deployments(self, endpoint: str) -> Iterator[Mapping[str, Any]]:
         """Yield the deployments of an endpoint as the service writes them."""
-        url = f"{self.conn.workspace_path}/onlineEndpoints/{quote(endpoint, safe='')}/deployments?api-version={_API}"
+        url = f"{self.conn.workspace_path}/onlineEndpoints/{endpoint}/deployments?api-version={_API}"
         for answer in self.conn.pages(url, f"the deployments of '{endpoint}'"):
             yield from answer.json().get("value") or []
 
@@ -353,14 +356,15 @@ def _describe_model(_look: Look, body: Mapping[str, Any]) -> dict[str, object]:
 
 
 def _describe_endpoint(look: Look, body: Mapping[str, Any]) -> dict[str, object]:
-    told, traffic = _tags_of(body), body["properties"].get("traffic") or {}
+    told = _tags_of(body)
+    traffic = {str(name).lower(): share for name, share in (body["properties"].get("traffic") or {}).items()}
     facts: dict[str, object] = {"state": body["properties"].get("provisioningState")}
     for each in look.deployments(str(body["name"])):
         name, own = str(each["name"]), each["properties"]
         facts |= {
             f"{name}: model": _title_of(str(own.get("model") or "")),
             f"{name}: size": f"{(each.get('sku') or {}).get('capacity') or 1} × {own.get('instanceType')}",
-            f"{name}: traffic": f"{traffic.get(name, 0)} %",
+            f"{name}: traffic": f"{traffic.get(name.lower(), 0)} %",
             f"{name}: created at": _made(each)["created at"],
         }
     in_tags = {"model in tags": told.get(tags.REGISTERED_MODEL), "run in tags": told.get(tags.RUN)}

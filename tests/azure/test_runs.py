@@ -228,6 +228,7 @@ def test_what_tags_claim_is_doubted_shown_as_text_and_never_followed(
         "<img src=x>\x1b[2J",
         "0" * 64,
     ]
+    assert Look(walk.conn).read(Kind.JOB, "<img src=x>") is Look(walk.conn).read(Kind.JOB, "..") is None
     app = run_until(open_app("runs", at=walk.conn.alias, run=run), lambda app: "Lineage" in texts(app))
     run_until(app, lambda app: "The tags of model kettle-model:1 say that its job is <img src=x>" in texts(app))
     assert "<img src=x>␛[2J" in "".join(each.value for each in app.text)
