@@ -78,6 +78,7 @@ class Compute:
     low_priority: bool = False
     node_states: Mapping[str, int] = field(default_factory=dict)
     """How many nodes are "preparing", "running", "idle", "unusable", "leaving", "preempted"; none is left out."""
+    id: str = ""
     owner: str = ""
     """Who made it, as the service calls them."""
     changed_at: datetime | None = None
@@ -294,7 +295,7 @@ def _to_compute(conn: Connection, body: Mapping[str, Any], sizes: Sequence[Size]
         nodes=_count_nodes(inner, instance),
         idle_s=_seconds(scale.get("nodeIdleTimeBeforeScaleDown")),
         tags={str(key): str(value) for key, value in (body.get("tags") or {}).items()},
-        created_at=read_time(outer.get("createdOn")),
+        created_at=made.at or read_time(outer.get("createdOn")),
         errors=tuple(_read_errors(outer.get("provisioningErrors"), inner.get("errors"))),
         price=price,
         low_priority=low_priority,
@@ -303,6 +304,7 @@ def _to_compute(conn: Connection, body: Mapping[str, Any], sizes: Sequence[Size]
             for key, count in (inner.get("nodeStateCounts") or {}).items()
             if count
         },
+        id=str(body.get("id") or ""),
         owner=made.by or str((inner.get("createdBy") or {}).get("userName") or ""),  # an instance tells its user
         changed_at=made.changed_at or read_time(outer.get("modifiedOn")),
         steady_since=_find_steady_since(inner, instance),

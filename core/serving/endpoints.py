@@ -99,6 +99,7 @@ class EndpointView:
     created_at: datetime | None = None
     delete_at: datetime | None = None
     """When Tunedeck deletes it."""
+    id: str = ""
     owner: str = ""
     """Who made it, as the service calls them."""
     changed_at: datetime | None = None
@@ -286,6 +287,7 @@ def _view(endpoint: Any, deployments: Iterable[Any]) -> EndpointView:
         tags=told,
         created_at=made.at or tags.parse_time(told.get(tags.CREATED_AT)),
         delete_at=tags.parse_time(told.get(tags.DELETE_AT)),
+        id=str(endpoint.id or ""),
         owner=made.by,
         changed_at=made.changed_at,
         model=told.get(tags.REGISTERED_MODEL, ""),

@@ -19,14 +19,21 @@ from core.catalog.compute import Compute, get_compute, list_computes, size_price
 from core.catalog.prices import PRICE_UNKNOWN, Price
 from core.errors import AccessDenied, NotFound, SignInFailed, TunedeckError, Unreachable
 from core.runs.jobs import OUTPUT_NAME, list_runs
+from core.runs.running import list_running
 from core.serving.endpoints import DeploymentView, EndpointView, get_endpoint, list_endpoints
 from core.serving.registered_models import list_registered_models
-from core.teardown.costs import Cost, sum_costs
+from core.teardown.costs import Cost, Span, cost_of, sum_costs
+from core.teardown.due import Timed
 from core.teardown.rates import Mark, Rate, RateHistory, Sighting, find_cost
 from core.words import plural
 
 COUNTED = {"deployment": "endpoints", "compute": "computes"}
 """The kinds that bill by nodes, each with the reading that lists it."""
+NOT_COUNTED = (
+    "Not counted here: storage and what was softly deleted in it, the container registry, load balancers, disks of "
+    "stopped instances, private endpoints and logs."
+)
+_GOES_ON = {True: "; its disk, address and load balancer go on billing", False: "; its load balancer goes on billing"}
 _NOBODY = Names()
 
 
@@ -47,8 +54,11 @@ class Item:
     cost: Cost = field(default=Cost())
     """What it came to until now, by what was seen of it and what the service tells."""
     delete_at: datetime | None = None
+    """When it deletes itself, where that holds."""
+    delete_at_ignored: str = ""
+    """Why a delete-at that stands there is not obeyed."""
     parent: str = ""
-    """Key of the endpoint that a deployment belongs to."""
+    """Key of the endpoint that a deployment belongs to, or of the compute that a job runs on."""
     owner: str = ""
     """Who made it, as the service calls them; "" where it does not say."""
     mine: bool = False
@@ -86,7 +96,7 @@ class Item:
         """Whether it costs while it stands, a price of 0 or an unknown one included."""
         if self.kind in ("endpoint", "deployment"):
             return self.nodes != 0
-        return self.kind == "compute" and self.per_hour != 0.0
+        return self.kind in ("compute", "run") and self.per_hour != 0.0
 
     @property
     def short_name(self) -> str:
@@ -162,10 +172,23 @@ class Inventory:
 
     @property
     def billing(self) -> tuple[Item, ...]:
-        """What bills now, failed things first; nothing twice: deployments stand for their endpoint."""
-        parents = {item.parent for item in self.items}
-        found = [item for item in self.items if item.bills and item.key not in parents]
+        """What bills now, failed things first; nothing twice: deployments stand for their endpoint, and a cluster for
+        the jobs on it.
+        """
+        keys = {item.key for item in self.items}
+        whole = {item.parent for item in self.items if item.kind == "deployment"}
+        whole |= {item.key for item in self.items if item.kind == "run" and item.parent in keys}
+        found = [item for item in self.items if item.bills and item.key not in whole]
         return tuple(sorted(found, key=lambda item: item.state != "Failed"))
+
+    def list_jobs_on(self, compute: Item) -> tuple[Item, ...]:
+        """Return what runs on a cluster or an instance, whose nodes are counted there."""
+        return tuple(item for item in self.items if item.kind == "run" and item.bills and item.parent == compute.key)
+
+    @property
+    def standing(self) -> tuple[Item, ...]:
+        """What rests and still costs something that no price is known for."""
+        return tuple(item for item in self.items if item.standing)
 
     def find(self, key: str) -> Item | None:
         """Return the item with this key, or None."""
@@ -178,7 +201,16 @@ def list_inventory(conn: Connection, with_files: bool = True) -> Inventory:
     What may not be read is named in `problems` and the rest is still shown. Raises where the workspace does not answer,
     or fails on what bills: an empty list would say that nothing does. Many requests: read it through a Reader.
     """
-    found = _read(conn, {**_BILLING, **_STANDING})
+    found = _read(conn, {**_BILLING, **_JOBS, **_STANDING})
+    running = {item.key: item for item in found.items if item.kind == "run" and item.bills}
+    known = [
+        replace(running.pop(item.key), path=item.path, note=item.note)
+        if item.kind == "run" and not item.bills and item.key in running
+        else item
+        for item in found.items
+        if not (item.kind == "run" and item.bills)
+    ]
+    found = replace(found, items=(*known, *running.values()))
     if not with_files:
         return found
     problems = list(found.problems)
@@ -187,8 +219,8 @@ def list_inventory(conn: Connection, with_files: bool = True) -> Inventory:
 
 
 def list_billing(conn: Connection) -> Inventory:
-    """Return only endpoints and computes, in few requests; raises as `list_inventory` does."""
-    return _read(conn, _BILLING)
+    """Return only endpoints, computes and what runs, in few requests; raises as `list_inventory` does."""
+    return _read(conn, {**_BILLING, **_JOBS})
 
 
 def _read(conn: Connection, readings: Mapping[str, Callable[[Connection], list[Item]]]) -> Inventory:
@@ -206,7 +238,7 @@ def _read(conn: Connection, readings: Mapping[str, Callable[[Connection], list[I
                 raise
             problems.append(error.message)
             unread += [kind] if bills else []
-    items = with_costs(items, RateHistory.of(conn).read(), conn.now)
+    items = with_costs(_with_rates(items, conn.now), RateHistory.of(conn).read(), conn.now)
     return Inventory(tuple(items), datetime.now(UTC), tuple(dict.fromkeys(problems)), tuple(unread))
 
 
@@ -242,12 +274,14 @@ def items_of_endpoint(endpoint: EndpointView, prices: Sequence[Price], names: Na
 
     A deployment bills from the moment it is asked for until it is deleted, a failed one too.
     """
+    verdict = _timed("endpoint", endpoint).verdict
     whole = Item(
         kind="endpoint",
         name=endpoint.name,
         state=endpoint.state_word,
         since=endpoint.created_at,
-        delete_at=endpoint.delete_at,
+        delete_at=None if verdict.ignored else endpoint.delete_at,
+        delete_at_ignored=str(verdict) if verdict.ignored else "",
         owner=endpoint.owner,
         mine=is_mine(names, endpoint.owner, endpoint.tags),
         run=endpoint.run,
@@ -285,6 +319,7 @@ def _item_of_deployment(whole: Item, deployment: DeploymentView, price: Price, n
         per_hour=price.times(nodes).per_hour,
         since=begun,
         delete_at=whole.delete_at,
+        delete_at_ignored=whole.delete_at_ignored,
         parent=whole.key,
         owner=deployment.owner,
         mine=is_mine(names, deployment.owner, deployment.tags),
@@ -301,13 +336,14 @@ def _item_of_deployment(whole: Item, deployment: DeploymentView, price: Price, n
 def _computes(conn: Connection) -> list[Item]:
     [found] = abreast(conn, [lambda: list_computes(conn)])
     names = read_names(conn)
-    return [item_of_compute(compute, names) for compute in found]
+    return [item_of_compute(compute, names, conn.costs_money) for compute in found]
 
 
-def item_of_compute(compute: Compute, names: Names = _NOBODY) -> Item:
-    """Return what a compute bills."""
-    instance = compute.kind == "instance"
+def item_of_compute(compute: Compute, names: Names = _NOBODY, costs_money: bool = True) -> Item:
+    """Return what a compute bills, or what of it goes on at rest."""
+    instance, timed = compute.kind == "instance", _timed("compute", compute)
     nodes = (compute.nodes or 0) if instance else max(compute.min_nodes, compute.nodes or 0)
+    at_rest = costs_money and nodes == 0
     return Item(
         kind="compute",
         name=compute.name,
@@ -315,7 +351,8 @@ def item_of_compute(compute: Compute, names: Names = _NOBODY) -> Item:
         price=compute.price,
         per_hour=0.0 if nodes == 0 else compute.price.times(nodes).per_hour,
         since=compute.steady_since if nodes else None,
-        delete_at=tags.parse_time(compute.tags.get(tags.DELETE_AT)),
+        delete_at=None if timed.verdict.ignored else timed.delete_at,
+        delete_at_ignored=str(timed.verdict) if timed.verdict.ignored else "",
         owner=compute.owner,
         mine=is_mine(names, compute.owner, compute.tags),
         created_at=compute.created_at,
@@ -325,8 +362,13 @@ def item_of_compute(compute: Compute, names: Names = _NOBODY) -> Item:
             compute.changed_at, state=compute.state, scaling=compute.allocation, minimum=compute.min_nodes, nodes=nodes
         ),
         compute=compute.kind,
-        note=f"{nodes} of {compute.max_nodes} nodes, {compute.size}",
+        standing=at_rest,
+        note=f"{nodes} of {compute.max_nodes} nodes, {compute.size}{_GOES_ON[instance] if at_rest else ''}",
     )
+
+
+def _timed(kind: str, of: EndpointView | Compute) -> Timed:
+    return Timed(kind, of.name, of.id, of.created_at, of.owner, of.state, datetime.now(UTC), of.tags)
 
 
 def _models(conn: Connection) -> list[Item]:
@@ -400,7 +442,51 @@ def _outputs(conn: Connection) -> list[Item]:
     ]
 
 
+def _running(conn: Connection) -> list[Item]:
+    """Return what runs; on this machine nothing of it bills."""
+    if not conn.costs_money:
+        return []
+    [found] = abreast(conn, [lambda: list_running(conn)])
+    names = read_names(conn)
+    [prices] = abreast(conn, [lambda: {job.size: size_price(conn, job.size) for job in found if job.size}])
+    return [
+        Item(
+            "run",
+            job.name,
+            state=job.state,
+            price=prices.get(job.size),
+            per_hour=None,
+            since=job.started_at,
+            parent=f"compute:{job.compute}" if job.compute else "",
+            owner=job.owner,
+            mine=is_mine(names, job.owner, job.tags),
+            run=job.name,
+            created_at=job.created_at,
+            nodes=job.nodes,
+            stamp=job.state,
+            note=f"{job.title} on {job.compute or job.size or 'a compute that is not told'}",
+        )
+        for job in found
+    ]
+
+
+def _with_rates(items: Iterable[Item], now: datetime) -> list[Item]:
+    """Add to what runs the price of the compute it runs on, and what its own time came to."""
+    items = list(items)
+    prices = {item.key: item.price for item in items if item.kind == "compute"}
+
+    def rate(job: Item) -> Item:
+        price = job.price or prices.get(job.parent) or Price(None)
+        if job.nodes is None:
+            return replace(job, price=price, cost=Cost(unknown=1))
+        cost = cost_of([Span(job.since, None, job.nodes, price)], now) if job.since else Cost(unknown=1)
+        return replace(job, price=price, per_hour=price.times(job.nodes).per_hour, cost=cost)
+
+    return [rate(item) if item.kind == "run" and item.bills else item for item in items]
+
+
 _BILLING = {"endpoints": _endpoints, "computes": _computes}
+_JOBS = {"jobs": _running}
 _STANDING = {"models": _models, "data": _data, "outputs": _outputs}
 
 
