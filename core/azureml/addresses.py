@@ -39,6 +39,14 @@ class Cloud:
     is_local: bool = False
 
     @property
+    def absence_s(self) -> float:
+        """Return for how long something has to be absent, seen at both ends, before it is gone: as its clock goes.
+
+        A region's answers may come from a copy that lags behind; the local workspace has none.
+        """
+        return 0.0 if self.is_local else 60.0
+
+    @property
     def is_custom(self) -> bool:
         """Tell whether azure-ai-ml and azure-identity do not know it."""
         return self.name not in CLOUDS

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from core.azureml import cloud as clouds
 from core.azureml.addresses import Cloud
+from core.azureml.heard import hear
 from core.errors import BadInput
 
 if TYPE_CHECKING:
@@ -83,6 +84,8 @@ def checking_job(name: str, check: Callable[[dict[str, Any]], None]) -> Iterator
 def _gate(cloud: Cloud) -> Any:
     """Return what each request of a client passes: plain http for the local workspace alone, and no unchecked job.
 
+    What is answered is heard (core/azureml/heard.py).
+
     It has to be of this base class: another kind is chained, and the chain is overwritten by each of the 25 pipelines.
     """
     from azure.core.pipeline.policies import SansIOHTTPPolicy
@@ -100,5 +103,8 @@ def _gate(cloud: Cloud) -> Any:
             clouds.let_go_of_cloud()
             if look := getattr(_checking, "look", None):
                 look(job[1], json.loads(sent.content))
+
+        def on_response(self, request: Any, response: Any) -> None:
+            hear(request.http_request.method, response.http_response.status_code, response.http_response.headers)
 
     return Gate()

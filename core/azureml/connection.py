@@ -22,6 +22,7 @@ from core.azureml import storage
 from core.azureml.client import build_client, checking_job, patience_of
 from core.azureml.cloud import LocalCredential
 from core.azureml.failures import Place
+from core.azureml.heard import open_session
 from core.azureml.identities import AzureCredential
 from core.azureml.service_errors import (
     decode_claims,
@@ -310,10 +311,7 @@ class Connection:
     def _session(self) -> requests.Session:
         """Return this thread's session: one session is not made for several threads."""
         if not hasattr(self._sessions, "session"):
-            import requests
-
-            self._sessions.session = requests.Session()
-            self._sessions.session.trust_env = not self.cloud.is_local
+            self._sessions.session = open_session(with_proxies=not self.cloud.is_local)
         session: requests.Session = self._sessions.session
         return session
 

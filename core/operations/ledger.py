@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import json
 import logging
 import secrets
 import time
@@ -24,8 +23,8 @@ from core.operations.records import (
     to_body,
     utc_now,
 )
-from core.stored import parse_fields, to_json
-from core.teardown.receipts import Receipt
+from core.stored import to_json
+from core.teardown.receipts import Receipt, parse_receipt
 
 WAITED = "waited "  # and a step's name: the fact that holds for how many seconds the step has waited
 
@@ -215,18 +214,21 @@ class Ledger:
 
     # Receipts, what was looked at ----------------------------------------------------------------
 
-    def add_receipt(self, receipt: Receipt, fence: int) -> Receipt:
-        """Number and keep a receipt; one operation has one."""
+    def put_receipt(self, receipt: Receipt, fence: int) -> Receipt:
+        """Number and keep a receipt; one operation has one, and what is known of it later takes its place."""
         with self._database.write() as db:
             self._check_fence(db, fence)
-            row = db.execute("select number, body from receipts where operation = ?", (receipt.operation,)).fetchone()
-            if row and (known := _parse_receipt(row["body"])):
-                return known
+            row = db.execute("select number from receipts where operation = ?", (receipt.operation,)).fetchone()
             insert = "insert into receipts (operation) values (?)"
             number = row["number"] if row else db.execute(insert, (receipt.operation,)).lastrowid
             numbered = replace(receipt, id=f"R-{number:04d}")
             db.execute("update receipts set body = ? where number = ?", (to_json(**vars(numbered)), number))
         return numbered
+
+    def find_receipt(self, operation: str) -> Receipt | None:
+        """Return the receipt of an operation, or None."""
+        row = self._database.row("select body from receipts where operation = ?", operation)
+        return _parse_receipt(row["body"]) if row else None
 
     def list_receipts(self, connection: str | None = None, limit: int = 50) -> list[Receipt]:
         """Return receipts, newest first."""
@@ -286,8 +288,7 @@ def _stands_for(known: Operation, change: Change, now: datetime) -> bool:
 def _parse_receipt(body: str) -> Receipt | None:
     """Return a receipt, None where the row makes no sense: it costs that receipt, not the list."""
     try:
-        stored = json.loads(body)
-        return parse_fields(Receipt, {"gone": stored.get("removed"), **stored})  # as it was called once
+        return parse_receipt(body)
     except (ValueError, KeyError, TypeError, AttributeError):
         _log.warning("a receipt of the ledger cannot be read")
         return None

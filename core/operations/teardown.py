@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
 from core import words
+from core.azureml import tags
 from core.azureml.datastore import delete_below, path_of, sum_bytes
+from core.azureml.heard import Heard, hearing
 from core.azureml.polling import check_write
 from core.errors import BadInput, Conflict, NotFound, ServiceFailed, TunedeckError, Unreachable
 from core.operations import targets, turns
@@ -21,9 +23,10 @@ from core.operations.work import GONE_LOOKS, LOOK_S, SETTLE_LOOKS, Work
 from core.runs.jobs import list_active_jobs
 from core.serving.endpoints import ProvisioningState
 from core.serving.registered_models import list_registered_models
-from core.teardown.inventory import list_inventory, read_one
+from core.stored import parse_fields
+from core.teardown.inventory import Inventory, list_billing, list_inventory, read_one
 from core.teardown.plan import TeardownPlan, compare, describe
-from core.teardown.receipts import Gone, Receipt, summarise
+from core.teardown.receipts import Gone, Ran, Receipt, describe_ran, summarise
 
 ASK_AGAIN_LOOKS = 60  # a deletion that is not under way after that has failed, and nobody was there to hear why
 
@@ -118,12 +121,14 @@ def _delete(work: Work[Teardown], target: Target) -> Outcome:
             return Wait("Looking whether a model is registered from it: lists are some seconds behind", LOOK_S)
         # What is still being made may have a write on its way.
         deletion.record(absent=[], late=bool(deletion.get("late")) or state.goes_on)
+        deletion.unclaim()
+        _describe_billing(work)
         deletion.ask(state)
         _ask_for_the_rest(work, writers)
         return Wait("Deleting, usually 1 to 5 min" if target.provisioned else "Looking whether it went", LOOK_S)
-    checks = [*deletion.get("absent", []), datetime.now(UTC).isoformat(timespec="seconds")]
-    deletion.record(absent=checks)
-    if len(checks) < (SETTLE_LOOKS if deletion.get("late") else GONE_LOOKS):
+    checks = deletion.note_absence()
+    at_once = work.conn.cloud.absence_s and deletion.get("asked")  # the receipt's step looks again, later than these
+    if not at_once and len(checks) < (SETTLE_LOOKS if deletion.get("late") else GONE_LOOKS):
         return Wait("Gone; looking once more", LOOK_S)
     return deletion.claim(checks)
 
@@ -162,13 +167,22 @@ class Deletion:
     """How far a teardown is with one of its things; what it knows is kept among the operation's facts.
 
     asked: how often was looked since its end was asked for, 0 before. absent: when it was absent, without a break until
-    now. late: whether a write may be on its way. maker: the operation whose thing is deleted. files: where they lie.
-    refused: why it was archived and not deleted. freed: bytes that went with it. stays: what did not, in words.
+    now, as the workspace's clock goes; looks: what the first and the last of these looks were answered. late: whether a
+    write may be on its way. maker: the operation whose thing is deleted. ran: what it billed before. files: where they
+    lie. refused: why it was archived and not deleted. freed: bytes that went with it. stays: what did not, in words.
+    heard: what those requests were answered that asked for its end.
     """
 
     def __init__(self, work: Work[Teardown], target: Target) -> None:
         self._work = work
         self._target = target
+        self._look: Heard | None = None
+
+    @property
+    def claimed(self) -> Gone | None:
+        """What the receipt says of it."""
+        found = [each for each in self._work.facts.get("gone", []) if each["key"] == self._target.key]
+        return parse_fields(Gone, found[0]) if found else None
 
     def get(self, name: str, default: Any = None) -> Any:
         """Return a fact."""
@@ -185,7 +199,9 @@ class Deletion:
 
     def find_state(self) -> ProvisioningState | None:
         """Return the state of the thing while it is there, None once it is gone."""
-        found = targets.find(self._work.conn, self._target)
+        with hearing() as answers:
+            found = targets.find(self._work.conn, self._target)
+        self._look = answers[-1] if answers else None
         if found is None:
             return None
         if self.get("maker") is None:
@@ -193,6 +209,24 @@ class Deletion:
         if self.get("maker") != found.maker:
             return None  # what another made under its name since is not touched
         return found.state
+
+    def note_absence(self) -> list[str]:
+        """Write down that the last look did not find it; return when it was absent, the first and the last time last.
+
+        Where a minute has to lie between the two, no more than these are kept.
+        """
+        now = self._look.at if self._look else self._work.conn.now.isoformat(timespec="seconds")
+        before = [at for at in self.get("absent", []) if at <= now]  # a clock that was set back begins anew
+        checks = [*(before[:1] if self._work.conn.cloud.absence_s else before), now]
+        looks = [*(self.get("looks", [])[:1] if before else []), *([asdict(self._look)] if self._look else [])]
+        self.record(absent=checks, looks=looks)
+        return checks
+
+    def unclaim(self) -> None:
+        """Take off the receipt what is there again."""
+        if self.claimed:
+            self._work.record(gone=[each for each in self._work.facts["gone"] if each["key"] != self._target.key])
+            self.record(asked=0)  # its end is asked for anew
 
     def ask(self, state: ProvisioningState) -> None:
         """Ask for the end of the thing; again only while nothing comes of it. Archiving twice does no harm.
@@ -209,7 +243,9 @@ class Deletion:
             look_again(self._work, (self._target,))  # another process looked, which may be hours ago
         self.record(asked=1)
         try:
-            targets.send(self._work.conn, self._target, self.record)
+            with hearing() as answers:
+                targets.send(self._work.conn, self._target, self.record)
+            self.record(heard=[asdict(each) for each in answers if each.method != "GET"])
         except (Unreachable, ServiceFailed):  # it may have arrived
             self.record(asked=ASK_AGAIN_LOOKS)
             raise
@@ -227,11 +263,26 @@ class Deletion:
         word = "Archived" if what == "archive" else "Gone"
         if not self.get("asked"):
             return Done(f"{word} already", {"others": [*facts.get("others", []), target.words]})
-        freed = self._delete_files() if self._target.files else self.get("freed")
-        gone = Gone(target.kind, target.name, target.version, what, checks[-1], tuple(checks[-2:]), freed)
+        if self._target.files and self.get("freed") is None:
+            self.record(freed=self._delete_files())
+        ran = parse_fields(Ran, self.get("ran", {}))
+        gone = Gone(
+            target.kind,
+            target.name,
+            target.version,
+            what,
+            at=checks[0],
+            checks=(checks[0], *checks[1:][-1:]),
+            bytes_freed=self.get("freed"),
+            started=ran.started,
+            cost=ran.cost_at(checks[0]),
+            currency=ran.currency,
+            requests=(*self.get("heard", []), *self.get("looks", [])),
+        )
         others = [each for each in facts.get("gone", []) if each["key"] != target.key]
-        detail = f"{word} {checks[-1][11:19]} UTC, checked {'twice' if len(checks) == 2 else f'{len(checks)} times'}"
-        if what == "archive" and freed is None:
+        times = {1: "", 2: ", checked twice"}.get(len(checks), f", checked {len(checks)} times")
+        detail = f"{word} {checks[0][11:19]} UTC{times}"
+        if what == "archive" and gone.bytes_freed is None and self.get("stays") is None:
             self.record(stays=self._describe_what_stays())
         return Done(detail, {"gone": [*others, {"key": target.key, **asdict(gone)}]})
 
@@ -254,9 +305,59 @@ class Deletion:
         return delete_below(conn, path if path.endswith("/") else f"{path}/")
 
 
+def _describe_billing(work: Work[Teardown]) -> None:
+    """Write down once what the things billed, before the first of them goes; what cannot be read stays unknown."""
+    if work.facts.get("described"):
+        return
+    try:
+        inventory = list_billing(work.conn)
+    except TunedeckError:
+        inventory = Inventory()
+    now = work.conn.now
+    ran = {f"ran {target.key}": asdict(describe_ran(inventory.find(target.key), now)) for target in work.change.items}
+    work.record(described=True, **ran)
+
+
 def _write_receipt(work: Work[Teardown]) -> Outcome:
+    """Write the receipt when everything was absent once, and complete it when it was so for long enough."""
+    known = work.ledger.find_receipt(work.operation.id)
+    waits = list(filter(None, (_confirm(work, target, known is None) for target in work.change.items)))
+    known = known or _make_receipt(work)
+    absent_s = timedelta(seconds=work.conn.cloud.absence_s)
+    times = [at + absent_s for gone in work.operation.gone if (at := tags.parse_time(gone.at))]
+    second = tags.format_time(max(times)) if waits and times else ""
+    receipt = work.ledger.put_receipt(replace(known, gone=work.operation.gone, second_look_at=second), work.fence)
+    if not waits:
+        return Done(receipt.id, {"receipt": receipt.id})
+    when = f"second look at {second[11:19]} UTC" if second else "it was there again"
+    return Wait(f"{receipt.id}, not yet complete: {when}", min(waits), {"receipt": receipt.id})
+
+
+def _confirm(work: Work[Teardown], target: Target, at_first: bool) -> float:
+    """Look again at what this teardown deleted; return after how many seconds to do so once more, 0.0 for never.
+
+    The pauses grow, so that what comes back is seen early and a minute takes few looks. at_first: write the receipt.
+    """
+    deletion, absent_s = Deletion(work, target), work.conn.cloud.absence_s
+    if not absent_s or not deletion.get("asked") or _absent_s(deletion.claimed) >= absent_s:
+        return 0.0
+    outcome = None if at_first else _delete(work, target)
+    if not isinstance(outcome, Done):
+        return LOOK_S
+    work.record(**outcome.facts)
+    seen_s = _absent_s(deletion.claimed)
+    return min(max(seen_s, LOOK_S), absent_s - seen_s) if seen_s < absent_s else 0.0
+
+
+def _absent_s(gone: Gone | None) -> float:
+    """Return between what times something was seen to be absent, in seconds as the workspace's clock goes."""
+    times = [at for check in (gone.checks if gone else ()) if (at := tags.parse_time(check))]
+    return (times[-1] - times[0]).total_seconds() if times else 0.0
+
+
+def _make_receipt(work: Work[Teardown]) -> Receipt:
     inventory = list_inventory(work.conn)
-    receipt = Receipt(
+    return Receipt(
         id="",
         connection=work.operation.connection,
         at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -267,9 +368,8 @@ def _write_receipt(work: Work[Teardown]) -> Outcome:
         notes=(*_describe_the_rest(work), *inventory.problems),
         operation=work.operation.id,
         currency=work.change.currency or inventory.currency,
+        workspace=work.conn.workspace_path,
     )
-    numbered = work.ledger.add_receipt(receipt, work.fence)
-    return Done(numbered.id, {"receipt": numbered.id})
 
 
 def _describe_the_rest(work: Work[Teardown]) -> list[str]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from core.azureml import tags
 from core.azureml.connection import Connection
+from core.azureml.heard import time_of
 from core.errors import NotFound, TunedeckError
 
 _API = "2024-10-01"
@@ -96,7 +96,7 @@ def find_timed(conn: Connection, kind: str, name: str) -> Timed | None:
         answer = conn.http("GET", _path(conn, kind, name), params={"api-version": _API}, what=f"{kind} '{name}'")
     except NotFound:
         return None
-    return _to_timed(kind, answer.json(), _time_of(answer))
+    return _to_timed(kind, answer.json(), time_of(answer.headers))
 
 
 def delete_at_tags(timed: Timed, at: datetime | None) -> dict[str, str]:
@@ -130,7 +130,7 @@ def write_tags(conn: Connection, timed: Timed, wanted: Mapping[str, str]) -> boo
 def _list(conn: Connection, kind: str) -> Iterator[Timed]:
     for answer in conn.pages(f"{conn.workspace_path}/{_COLLECTIONS[kind]}?api-version={_API}", f"the {kind}s"):
         for body in answer.json().get("value") or []:
-            yield _to_timed(kind, body, _time_of(answer))
+            yield _to_timed(kind, body, time_of(answer.headers))
 
 
 def _path(conn: Connection, kind: str, name: str) -> str:
@@ -149,11 +149,3 @@ def _to_timed(kind: str, body: Mapping[str, Any], now: datetime) -> Timed:
         now=now,
         tags={str(name): str(value or "") for name, value in (body.get("tags") or {}).items()},
     )
-
-
-def _time_of(answer: Any) -> datetime:
-    """Return the service's time; this machine's only where an answer has none."""
-    try:
-        return parsedate_to_datetime(answer.headers["Date"]).astimezone(UTC)
-    except (KeyError, ValueError):
-        return datetime.now(UTC)

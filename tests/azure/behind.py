@@ -77,6 +77,8 @@ class Behind:
     def headers_of(self, site: Site, answer: requests.Response) -> dict[str, str]:
         """Return the headers that go back but for the length, addresses in them translated."""
         kept = {name: value for name, value in answer.headers.items() if name.lower() not in _NOT_SENT_BACK}
+        if "x-ms-request-id" in kept:
+            kept["x-ms-correlation-request-id"] = kept["x-ms-request-id"]
         return {name: self.translate(site, value) for name, value in kept.items()}
 
     def _place(self, site: Site, host: str, target: str, headers: Mapping[str, str]) -> tuple[str, dict[str, str]]:

@@ -6,7 +6,7 @@ import json
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -165,17 +165,18 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             self.connection.shutdown(socket.SHUT_RDWR)
             return
-        # With send_response the answer would have a second Date, this machine's.
-        (self.send_response_only if "Date" in answer.headers else self.send_response)(answer.status)
-        for name, value in answer.headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(answer.body)))
-        self.end_headers()
+        self._send_head(answer.status, answer.headers, {"Content-Length": str(len(answer.body))})
         if answer.cut:
             self.wfile.write(answer.body[: len(answer.body) // 2])
             self.close_connection = True
         elif self.command != "HEAD":
             self.wfile.write(answer.body)
+
+    def _send_head(self, status: int, headers: Mapping[str, str], framing: Mapping[str, str]) -> None:
+        self.send_response_only(status)  # with send_response there would be a second Date, this machine's
+        for name, value in {"Date": self.server.azure.rules.date(status), **headers, **framing}.items():
+            self.send_header(name, value)
+        self.end_headers()
 
     def _hand_on(self, site: Site, found: Any) -> None:
         """Send the answer of the workspace: JSON translated, what streams as it comes."""
@@ -185,13 +186,10 @@ class Handler(BaseHTTPRequestHandler):
             content = self.server.azure.makers.tell(behind.translate(site, found.content.decode()))
             self._send(Answer(found.status_code, content.encode(), headers))
             return
-        self.send_response(found.status_code)
         length = found.headers.get("Content-Length")
         chunked = length is None and self.command != "HEAD"
         framing = {"Transfer-Encoding": "chunked"} if chunked else {"Content-Length": length or "0"}
-        for name, value in (headers | framing).items():
-            self.send_header(name, value)
-        self.end_headers()
+        self._send_head(found.status_code, headers, framing)
         for part in _parts(found, chunked):
             self.wfile.write(part)
 

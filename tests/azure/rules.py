@@ -9,6 +9,8 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
 HANG_UP = -1
@@ -86,6 +88,8 @@ class Rules:
         self._rules: list[Rule] = []
         self._asked: list[Asked] = []
         self._in_flight = self.peak = 0
+        self.absent_ahead_s = 0.0
+        """How far the Date of an answer is ahead that says that something is not there."""
 
     def add(self, pattern: str, status: int = 0, **choices: Any) -> None:
         """Let the next requests that match be answered so: see Rule."""
@@ -96,6 +100,12 @@ class Rules:
         """Forget all rules."""
         with self._lock:
             self._rules.clear()
+        self.absent_ahead_s = 0.0
+
+    def date(self, status: int) -> str:
+        """Return the Date of an answer."""
+        ahead_s = self.absent_ahead_s if status == 404 else 0.0
+        return format_datetime(datetime.now(UTC) + timedelta(seconds=ahead_s), usegmt=True)
 
     def take(self, method: str, url: str, body: str = "") -> Answer | None:
         """Return what a rule answers a request, after its delay; None where it goes its way."""

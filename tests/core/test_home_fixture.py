@@ -37,10 +37,11 @@ from core.serving.endpoints import find_endpoint, get_endpoint
 from core.serving.registered_models import list_registered_models
 from core.serving.transcripts import find_transcript
 from core.teardown.due import Verdict, list_timed
+from core.teardown.receipts import Gone, Receipt
 from pages.parts.serve.chat_state import Turn
 from tests import home_story
 from tests.core.operations.counting_server import FILE
-from tests.home_fixture import read_home, read_told, restore_home, tell, word
+from tests.home_fixture import read_home, read_told, restore_home, tell, tell_receipt, word
 from tests.launching import plan_launch
 from tests.local_server import LocalServer
 from tests.waiting import wait_until
@@ -100,7 +101,16 @@ def test_a_kept_home_reads_as_the_code_that_wrote_it_read_it(kept_home: Home) ->
     del told["timers"]  # the resources themselves say so now
     told["workspaces"] = json.loads(json.dumps([asdict(Settings(**saved)) for saved in told["workspaces"]]))
     told["draft"] = asdict(Draft("", "")) | told["draft"]  # what a draft has had since then is empty
+    told["receipts"] = [fill_receipt(receipt) for receipt in told["receipts"]]
     assert read_home(kept_home) == told
+
+
+def fill_receipt(told: dict[str, Any]) -> dict[str, Any]:
+    """Return a receipt of then with what one has had since, which is empty."""
+    receipt = Receipt("", "", "", (Gone("", "", "", "", ""),))
+    new: dict[str, Any] = json.loads(json.dumps(tell_receipt(receipt)))
+    (gone,) = new["removed"]
+    return new | told | {"removed": [gone | each for each in told["removed"]]}
 
 
 def test_a_kept_home_holds_every_kind_of_operation_ended_and_under_way(kept_home: Home) -> None:

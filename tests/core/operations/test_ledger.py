@@ -70,6 +70,6 @@ def test_one_operation_has_one_receipt(ledger: Ledger) -> None:
     assert fence
     gone = Gone("endpoint", "phi4", "", "delete", "2026-11-22T15:09:12+00:00", ("a", "b"))
     receipt = Receipt("", "local", "2026-11-22T15:09:13+00:00", (gone,), ({"kind": "run", "bytes": 7},), operation="o1")
-    numbered = ledger.add_receipt(receipt, fence)
+    numbered = ledger.put_receipt(receipt, fence)
     assert numbered.id == "R-0001"
-    assert ledger.add_receipt(receipt, fence) == ledger.list_receipts()[0] == numbered
+    assert ledger.put_receipt(receipt, fence) == ledger.list_receipts()[0] == numbered
