@@ -321,7 +321,12 @@ def describe_deletion(alias: str, endpoint: str) -> str:
     """Return "Endpoint 'phi4' was deleted at 15:09 UTC by ana.", shorter where the ledger does not know of it."""
     ledger = Ledger()
     made = ledger.find_latest(alias, endpoint, "deploy")
-    for kind in ("teardown", "expire"):
+    reasons = {
+        "expire": "because its time was over",
+        "idle_deletion": "because it was idle",
+        "endpoint_at_cap": "because it came to its cap",
+    }
+    for kind in ("teardown", *reasons):
         for operation in ledger.list_operations(alias, kind=kind):
             for gone in operation.gone:
                 at = tags.parse_time(gone.at)
@@ -329,8 +334,8 @@ def describe_deletion(alias: str, endpoint: str) -> str:
                     continue
                 if made is not None and made.created_at is not None and made.created_at > at:
                     continue  # that was an earlier endpoint of this name
-                who = f"by {operation.user}" if kind == "teardown" else "because its time was over"
-                return f"Endpoint '{endpoint}' was deleted at {at:%H:%M} UTC {who}."
+                why = reasons.get(kind, f"by {operation.user}")
+                return f"Endpoint '{endpoint}' was deleted at {at:%H:%M} UTC {why}."
     return f"Endpoint '{endpoint}' was deleted."
 
 

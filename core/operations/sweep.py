@@ -28,6 +28,7 @@ from core.teardown.rate_looks import look_at_rates
 FIRST_S = 5.0  # after a start: what fell due meanwhile bills
 EVERY_S = 20.0
 EVERY_ON_AZURE_S = 60.0
+IDLE_EVERY_S = 240.0  # Azure Monitor's values come by the minute, some minutes late
 RATES_EVERY_S = 120.0  # less than half of what counts as a time in which nobody looked
 LONGEST_PAUSE_S = 1800.0  # where a workspace cannot be asked: nobody is signed in, or it does not run
 
@@ -46,11 +47,18 @@ class Swept:
 
 
 def sweep(
-    ledger: Ledger, conn: Connection, problems: list[TunedeckError], *, strict: bool = False, dry: bool = False
+    ledger: Ledger,
+    conn: Connection,
+    problems: list[TunedeckError],
+    *,
+    strict: bool = False,
+    dry: bool = False,
+    idle: bool = True,
 ) -> list[Swept]:
     """Record the end of what is due, of what is idle and of what came to its cap, each where that was chosen.
 
-    Return all with such tags. problems: takes why a part of the workspace could not be read; dry: nothing is recorded.
+    Return all with such tags. problems: takes why a part of the workspace could not be read; dry: nothing is recorded;
+    idle: whether the metrics are asked what is idle.
     """
     everything = list_timed(conn, problems)
     found = [
@@ -58,10 +66,10 @@ def sweep(
         for each in everything
         if each.verdict is not Verdict.STAYS
     ]
-    for timed in (each for each in everything if each.verdict is not Verdict.DUE):
-        if idle := find_chosen(conn, timed):
-            begun = None if dry else start_chosen(ledger, conn.alias, idle)
-            found.append(Swept(timed, idle.words, bool(idle.choice.problem), begun))
+    for timed in (each for each in everything if idle and each.verdict is not Verdict.DUE):
+        if used := find_chosen(conn, timed):
+            begun = None if dry else start_chosen(ledger, conn.alias, used)
+            found.append(Swept(timed, used.words, bool(used.choice.problem), begun))
     try:
         for timed, capped in list_capped(conn, everything):
             begun = None if dry else start_at_cap(ledger, conn.alias, capped)
@@ -85,6 +93,7 @@ class Sweeper:
         self._next: dict[str, float] = {}
         self._pauses: dict[str, float] = {}
         self._next_rates: dict[str, float] = {}
+        self._next_idle: dict[str, float] = {}
         self._begun = time.monotonic()
 
     def look(self, pool: ThreadPoolExecutor) -> None:
@@ -101,7 +110,10 @@ class Sweeper:
         pause_s = self._pauses.get(conn.alias, every_s)
         try:
             problems: list[TunedeckError] = []
-            found = sweep(self._ledger, conn, problems)
+            asks = time.monotonic() >= self._next_idle.get(conn.alias, 0.0)
+            if asks:
+                self._next_idle[conn.alias] = time.monotonic() + IDLE_EVERY_S
+            found = sweep(self._ledger, conn, problems, idle=asks)
             for problem in problems:
                 _log.info("%s was swept in part: %s", conn.alias, problem.message)
             self._pauses.pop(conn.alias, None)

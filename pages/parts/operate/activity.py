@@ -13,7 +13,7 @@ from pages.parts.kit.live import live
 from pages.parts.kit.steps import draw_operation
 
 _RUNS = ("launch", "cancel")
-_ENDPOINTS = ("deploy", "traffic", "expire")
+_ENDPOINTS = ("deploy", "traffic", "expire", "idle_deletion")
 
 
 def draw_change(operation: Operation) -> None:

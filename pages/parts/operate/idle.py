@@ -5,7 +5,6 @@ from __future__ import annotations
 import streamlit as st
 
 from core import operations
-from core.operations import Operation
 from core.serving import endpoints
 from core.teardown import due, idle, inventory
 from core.teardown.due import Timed
@@ -81,7 +80,8 @@ def _draw_end(each: Idle) -> None:
         ),
         icon="hourglass_empty",
     )
-    action("Zero nodes…", _set_zero, name, key=f"zero-{name}", confirm=question)
+    alias = ui().alias or ""
+    action("Zero nodes…", operations.start_scale_to_zero, alias, name, key=f"zero-{name}", confirm=question)
 
 
 def draw_when_idle(timed: Timed) -> None:
@@ -97,7 +97,8 @@ def draw_when_idle(timed: Timed) -> None:
         is_so = hours == (choice.hours or 0) and not choice.problem
         action(
             f"{then} after {hours} h" if hours else "Keep it when idle",
-            _set_hours,
+            operations.start_set_idle,
+            ui().alias or "",
             timed.kind,
             timed.name,
             hours,
@@ -129,11 +130,3 @@ def _follow_changes() -> None:
 def _list_changes() -> tuple[str, ...]:
     active = operations.list_operations(ui().alias, active=True)
     return tuple(each.id for each in active if each.kind in {"set_idle", "scale_to_zero"})
-
-
-def _set_hours(kind: str, name: str, hours: int) -> Operation:
-    return operations.start_set_idle(ui().alias or "", kind, name, hours)
-
-
-def _set_zero(name: str) -> Operation:
-    return operations.start_scale_to_zero(ui().alias or "", name)
