@@ -157,25 +157,22 @@ def _draw_node(node: Node) -> None:
             with st.container(horizontal=True, gap="small"):
                 st.space("medium")
                 with st.container(gap="xsmall"):
-                    goes = f"Goes with {node.item.name}." if chosen else teardown.find_obstacle(part)
-                    _draw_row(part, False, goes)
+                    goes = f"Goes with {node.item.name}." if chosen else ""
+                    _draw_row(part, chosen, goes or teardown.find_obstacle(part))
 
 
-def _draw_row(item: Item, ticked: bool, obstacle: str) -> bool:
-    """Draw a box and what is known of the thing; an obstacle says why it cannot be ticked."""
+def _draw_row(item: Item, ticked: bool, off: str) -> bool:
+    """Draw a box and what is known of the thing. off: why the box cannot be changed."""
     with st.container(horizontal=True, vertical_alignment="center"):
         name = words.plain(f"{item.short_name} v{item.version}" if item.version else item.short_name)
-        off = bool(obstacle)
-        key = f"{_key(item)}-off" if off else _key(item)
-        chosen = st.checkbox(
-            name, value=ticked and not off, key=key, disabled=off, width="stretch", persist_state="page"
-        )
+        key = f"{_key(item)}-{'on' if ticked else 'off'}" if off else _key(item)
+        stays = None if off else "page"
+        chosen = st.checkbox(name, ticked, key=key, disabled=bool(off), width="stretch", persist_state=stays)
         st.text(" · ".join(filter(None, _facts(item))))
-    notes = [obstacle, item.note, f"Run {item.run}." if item.run and item.kind != "run" else ""]
-    if item.under_way:
-        notes.append(f"Under way, and ended first: {', '.join(item.under_way)}.")
-    if any(notes):
-        st.caption(words.plain(" ".join(filter(None, notes))))
+    run = f"run {item.run}" if item.run and item.kind != "run" else ""
+    first = f"under way, and ended first: {', '.join(item.under_way)}" if item.under_way else ""
+    if notes := " · ".join(filter(None, (off, item.note, run, first))):
+        st.caption(words.plain(notes))
     if chosen and item.kind == "model":
         _draw_files(item)
     return chosen and not off
@@ -187,7 +184,7 @@ def _facts(item: Item) -> Iterable[str]:
     begun = item.created_at or item.since
     yield duration(words.since(begun)) if begun else ""
     if item.bills:
-        yield item.price.words if item.price is not None else "price unknown"
+        yield item.hourly_words
         yield f"{item.cost.words} so far" if item.cost.amounts else ""
         yield f"deleted at {words.moment(item.delete_at)}" if item.delete_at else ""
     else:
