@@ -28,7 +28,7 @@ inventory = snapshot.value
 view.draw_tiles(conn, inventory)
 draw_age(snapshot)
 st.header("What exists", anchor=False)
-picks = draw_tree(inventory, url_id("pick"))
+picks = draw_tree(inventory, view.find_picked())
 if picks.rows:
     view.draw_button(view.find_plan(conn, inventory, picks), len(picks.keys))
 idle.draw_proposals()

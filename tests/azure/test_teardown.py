@@ -20,6 +20,7 @@ from core.teardown.receipts import Receipt
 from tests.azure.serving import ENDPOINT, serve
 from tests.azure.stand_in import SIZE, StandIn
 from tests.azure.walking import Walk, walking
+from tests.pages.apps import buttons, open_app, run_until, texts
 from tests.waiting import wait_until
 
 
@@ -54,6 +55,10 @@ def test_what_changed_since_the_operator_looked_is_asked_about_again(walk: Walk)
     said = f"Endpoint {ENDPOINT} changed since you looked: traffic demo 100 → none."
     assert (refused.error.message, refused.error.hint) == (said, "Look again.")
     assert not walk.azure.rules.asked("^DELETE", since)
+    app = run_until(open_app("teardown", at=walk.conn.alias, operation=refused.id), lambda app: said in texts(app))
+    buttons(app)["Look again"].click().run()
+    run_until(app, lambda app: "Delete 1 resource" in buttons(app))
+    assert f"endpoint {ENDPOINT}: Deployment demo goes with it; callers get 404." in texts(app)
 
 
 @pytest.mark.slow

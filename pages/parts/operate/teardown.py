@@ -23,12 +23,18 @@ from pages.parts.kit.action import Confirm, action, open_dialog
 from pages.parts.kit.links import Link, link
 from pages.parts.kit.live import live
 from pages.parts.kit.notices import draw_empty, draw_warning
-from pages.parts.kit.state import ui
+from pages.parts.kit.state import ui, url_id
 from pages.parts.kit.steps import draw_operation
 from pages.parts.kit.tiles import draw_tile
 from pages.parts.operate.tree import Picks
 
 _QUESTION = "delete"  # the dialog, and the plan it asks about
+
+
+def find_picked() -> tuple[str, ...]:
+    """Return the keys of what a link asks for, or of what is asked about again."""
+    pick = url_id("pick")
+    return (pick,) if pick else ui().view.get("picked", ())
 
 
 def find_plan(conn: Connection, inventory: Inventory, picks: Picks) -> Snapshot[TeardownPlan] | None:
@@ -105,6 +111,7 @@ def _more(count: int) -> str:
 def delete(plan: TeardownPlan, typed: str = "") -> Operation:
     """Record the teardown, each of another's things ticked; raises BadInput unless the plan's name was typed."""
     begun = operations.start_teardown(plan, typed, plan.others)
+    ui().view.pop("picked", None)
     reads.forget(operations.list_everything, inventories.list_billing, endpoints.list_endpoints)
     return begun
 
@@ -148,11 +155,11 @@ def draw_operation_of(operation_id: str, inventory: Inventory | None) -> None:
 def _ask_again(operation: Operation) -> Link:
     """Tick the same things, as they are now, and ask about them anew."""
     change = operation.change
-    keys = ",".join(item.key for item in change.items) if isinstance(change, Teardown) else ""
     reads.forget(operations.list_everything)
     ui().view.pop(_QUESTION, None)
+    ui().view["picked"] = tuple(item.key for item in change.items) if isinstance(change, Teardown) else ()
     open_dialog(_QUESTION)
-    return link("teardown", pick=keys)
+    return link("teardown")
 
 
 def draw_receipt(receipt: Receipt) -> None:
@@ -218,15 +225,15 @@ def draw_receipts() -> None:
 
 
 def draw_stays(inventory: Inventory) -> None:
-    """Draw what occupies space and bills nothing."""
+    """Draw what occupies space and bills nothing by the hour."""
     kept = [item for item in inventory.items if item.bytes and not item.bills]
     if not kept:
         return
     total = sum(item.bytes or 0 for item in kept)
-    label = f"What stays: {words.size(total)} in {words.plural(len(kept), 'thing')}"
+    label = f"Files: {words.size(total)} in {words.plural(len(kept), 'thing')}"
     with st.expander(label, icon=":material/folder:"):
         rows = [
             {"Kind": item.kind, "Name": item.label, "Size": words.size(item.bytes or 0), "Where": item.path}
             for item in sorted(kept, key=lambda item: -(item.bytes or 0))
         ]
-        st.dataframe(rows, hide_index=True, alt=f"{len(rows)} things that stay, {words.size(total)} together")
+        st.dataframe(rows, hide_index=True, alt=f"{len(rows)} things with files, {words.size(total)} together")

@@ -56,9 +56,8 @@ class Node:
         return bool(st.session_state.get(_key(self.item), self.ticked))
 
 
-def draw_tree(inventory: Inventory, link: str | None) -> Picks:
-    """Draw what exists, with boxes to tick. link: keys that a link names: they alone are ticked, and come first."""
-    picked = tuple(filter(None, (link or "").split(",")))
+def draw_tree(inventory: Inventory, picked: Sequence[str]) -> Picks:
+    """Draw what exists, with boxes to tick. picked: keys that were asked for: they alone are ticked, and come first."""
     nodes = _make_nodes(inventory, picked)
     shown = _filter(nodes, picked)
     gone = [key for key in picked if inventory.find(key) is None]
@@ -166,8 +165,7 @@ def _draw_row(item: Item, ticked: bool, off: str) -> bool:
     with st.container(horizontal=True, vertical_alignment="center"):
         name = words.plain(f"{item.short_name} v{item.version}" if item.version else item.short_name)
         key = f"{_key(item)}-{'on' if ticked else 'off'}" if off else _key(item)
-        stays = None if off else "page"
-        chosen = st.checkbox(name, ticked, key=key, disabled=bool(off), width="stretch", persist_state=stays)
+        chosen = st.checkbox(name, ticked, key=key, disabled=bool(off), width="stretch", persist_state="page")
         st.text(" · ".join(filter(None, _facts(item))))
     run = f"run {item.run}" if item.run and item.kind != "run" else ""
     first = f"under way, and ended first: {', '.join(item.under_way)}" if item.under_way else ""
