@@ -75,7 +75,7 @@ def identify(folder: Path) -> list[Any]:
 def _take(model: list[Any]) -> _Process:
     """Return an idle process, if possible one that has loaded the model; else a new one."""
     with _lock:
-        for process in [*(process for process in _idle if process.model == model), *_idle]:
+        for process in sorted(_idle, key=lambda process: process.model != model):
             _idle.remove(process)
             if process.lives():
                 return process

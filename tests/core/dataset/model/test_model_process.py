@@ -21,6 +21,7 @@ from core.dataset.model.model_view import view_as_model
 from core.errors import BadInput
 from core.home import Home
 from tests.tiny_model import TEMPLATE, build_tiny_model, make_conversations
+from tests.waiting import wait_until
 
 TALK = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
 LOOP = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
@@ -153,3 +154,13 @@ def test_memory_that_no_template_may_take_is_not_taken(folder: Path) -> None:
     assert_the_next_one_works(folder)
     [reader] = [one for one in psutil.Process().children() if _is_reader(one)][-1:]
     assert reader.memory_info().rss < 1 << 29
+
+
+def test_a_process_that_ended_while_it_was_idle_is_replaced(folder: Path) -> None:
+    assert view_as_model(TALK, folder).learned
+    idle = [one for one in psutil.Process().children() if _is_reader(one)]
+    assert idle
+    for reader in idle:
+        reader.kill()
+    wait_until(lambda: not any(_is_reader(one) for one in idle))
+    assert view_as_model(TALK, folder).learned
