@@ -11,13 +11,15 @@ import pytest
 from core.azureml.connection import Connection, connect
 from core.azureml.settings import save_settings
 from core.catalog.compute import list_computes, size_price
+from core.catalog.prices import Price
 from core.teardown.inventory import Item, list_billing, sighting_of
 from core.teardown.rate_looks import look_at_rates
-from core.teardown.rates import RateHistory
+from core.teardown.rates import RateHistory, Sighting
 from tests.azure.prices import PER_HOUR
 from tests.azure.stand_in import SIZE, StandIn
 from tests.azure.walking import walking
 from tests.idle_past import make_old, measure
+from tests.pages.apps import open_app, run_until, texts
 from tests.waiting import wait_until
 
 
@@ -96,3 +98,21 @@ def test_the_runner_looks_without_a_page(azure: StandIn, conn: Connection, keepe
     """Takes five seconds: the first sweep comes that long after a start."""
     with walking(azure):
         wait_until(lambda: sighting_of(keeper).mark in RateHistory.of(conn).read())
+
+
+def test_the_page_adds_up_a_month_and_says_what_nobody_saw(azure: StandIn, conn: Connection) -> None:
+    save_settings(azure.settings())
+    made, history = datetime(2026, 3, 2, tzinfo=UTC), RateHistory.of(conn)
+    for hours, nodes in ((0, 2), (0.1, 2), (5, 0)):
+        now = made + timedelta(hours=hours)
+        history.record([Sighting("compute:once", made, nodes, Price(2.0))], ["compute"], now)
+    history.record([], ["compute"], made + timedelta(hours=5.1))
+
+    app = open_app("teardown", at=conn.alias, month="2026-03")
+    run_until(app, lambda app: "March 2026: $0.40 + 1 unknown" in texts(app))
+
+    assert app.selectbox(key="month-of").value == "2026-03"
+    (table,) = app.dataframe
+    assert table.value.to_dict("records") == [
+        {"Resource": "once", "Kind": "compute", "Cost": "$0.40", "Node hours": "0.2", "Not known": "4.9 h not seen"}
+    ]

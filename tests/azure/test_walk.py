@@ -102,7 +102,7 @@ def serve_and_ask(walk: Walk, run: Run) -> None:
 def take_down(walk: Walk) -> None:
     inventory = list_inventory(walk.conn)
     assert inventory.words == "$3.67/h"
-    assert [item.key for item in inventory.billing] == [f"endpoint:{ENDPOINT}"]
+    assert [item.key for item in inventory.billing] == [f"deployment:{ENDPOINT}/{endpoints.DEPLOYMENT_NAME}"]
     plan = plan_teardown(walk.conn, inventory, [f"endpoint:{ENDPOINT}", f"compute:{COMPUTE}"])
     assert plan.sentences == ("This ends billing of $3.67/h. It cannot be undone.",)
     with pytest.raises(BadInput, match="The name does not match"):

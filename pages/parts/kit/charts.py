@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
 
 import plotly.graph_objects as go
 import streamlit as st
@@ -203,6 +204,38 @@ def draw_lengths(bins: Sequence[tuple[int, int, int]], *, limit: int | None = No
     usual = max(bins, key=lambda one: one[2])
     alt = f"{words.plural(rows, 'row')} of up to {bins[-1][1]:,} {unit}; most have {usual[0]:,} to {usual[1]:,}."
     _draw(length_histogram(bins, limit=limit, unit=unit), "lengths", alt + (f" Cut at {limit:,}." if limit else ""))
+
+
+def draw_days(
+    bars: Mapping[str, Mapping[date, float]],
+    unknown: Mapping[date, str],
+    *,
+    month: tuple[date, date],
+    currency: str,
+    alt: str,
+) -> None:
+    """Draw what each day cost, stacked by what cost it.
+
+    unknown: what of a day is not known, a text; month: its first and last day.
+    """
+    look = current_look()
+    figure = _figure(look, f"{currency}-{month[0]}", "", currency, height=NARROW_HEIGHT)
+    for number, (name, days) in enumerate(bars.items()):
+        colour = look.series[number % len(look.series)]
+        hover = f"%{{y:,.2f}} {currency}"
+        figure.add_bar(x=list(days), y=list(days.values()), name=name, marker={"color": colour}, hovertemplate=hover)
+    if unknown:
+        tops = [sum(days.get(day, 0.0) for days in bars.values()) for day in unknown]
+        mark = {"symbol": "x-thin", "size": 8, "line": {"width": 2, "color": look.bad}}
+        hover = "%{customdata}"
+        told = {"customdata": list(unknown.values()), "hovertemplate": hover, "cliponaxis": False}
+        figure.add_scatter(x=list(unknown), y=tops, mode="markers", name="Part not known", marker=mark, **told)
+    figure.update_layout(barmode="stack", bargap=0.2, legend_traceorder="normal")
+    half = timedelta(hours=12)
+    begins, ends = (datetime.combine(day, time()) for day in month)
+    figure.update_xaxes(type="date", range=[begins - half, ends + half], tickformat="%-d %b", hoverformat="%-d %B")
+    figure.update_yaxes(rangemode="tozero", tickformat=",.2~f")
+    _draw(figure, f"days-{currency}", alt)
 
 
 def describe_loss(train: Sequence[Point], evaluated: Sequence[Point] = ()) -> str:
