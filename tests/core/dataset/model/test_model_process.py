@@ -162,5 +162,5 @@ def test_a_process_that_ended_while_it_was_idle_is_replaced(folder: Path) -> Non
     assert idle
     for reader in idle:
         reader.kill()
-    wait_until(lambda: not any(_is_reader(one) for one in idle))
+    wait_until(lambda: all(one.status() == psutil.STATUS_ZOMBIE for one in idle))
     assert view_as_model(TALK, folder).learned
