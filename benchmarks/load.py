@@ -234,7 +234,7 @@ def _idle_ms_per_s(server: LocalServer, seconds: float = 5.0) -> float:
     return (processor_ms(server) - before) / seconds
 
 
-def fill(home_db: Path, *, jobs: int, models: int, points: int, template: dict[str, Any]) -> None:
+def fill(home_db: Path, *, jobs: int, models: int, points: int, template: dict[str, Any], prefix: str = "held") -> None:
     """Write jobs like `template`, models and the points of one run straight into a store that nobody serves."""
     store = Store(home_db)
     now = now_utc()
@@ -247,7 +247,7 @@ def fill(home_db: Path, *, jobs: int, models: int, points: int, template: dict[s
             )
 
         for number in range(jobs):
-            name = f"held-{number:05d}"
+            name = f"{prefix}-{number:05d}"
             steps = [{**step, "id": f"{name}_{place}"} for place, step in enumerate(template["steps"], 1)]
             put("job", name, "", {**template, "name": name, "steps": steps})
         for number in range(models):
@@ -263,7 +263,8 @@ def fill(home_db: Path, *, jobs: int, models: int, points: int, template: dict[s
             }
             put("model", f"model-{number:04d}/1", f"model-{number:04d}", body)
         rows = (
-            (f"held-{jobs - 1:05d}", METRICS[step % len(METRICS)], 1 / (step + 1), step, step) for step in range(points)
+            (f"{prefix}-{jobs - 1:05d}", METRICS[step % len(METRICS)], 1 / (step + 1), step, step)
+            for step in range(points)
         )
         connection.executemany(
             "INSERT INTO metrics (run_id, key, value, step, timestamp_ms) VALUES (?, ?, ?, ?, ?)", rows

@@ -17,6 +17,7 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.sync.client import ClientConnection, connect
 
 PATIENCE_S = 60.0
+PULSE_S = 0.5
 
 
 @dataclass
@@ -34,6 +35,26 @@ class Tab:
         self.socket.send(asked.SerializeToString())
         self._wait_for_the_end(started + PATIENCE_S)
         return (time.perf_counter() - started) * 1000
+
+    def await_text(self, page: str, text: str, **ids: str) -> tuple[float, int]:
+        """Open a page, and again whenever it asks for that, until a message holds this text.
+
+        Return the seconds until then and the bytes that came.
+        """
+        asked = BackMsg()
+        asked.rerun_script.query_string, asked.rerun_script.page_name = urlencode(ids), page
+        began, received, sought = time.perf_counter(), 0, text.encode()
+        self.socket.send(asked.SerializeToString())
+        while True:
+            raw = self.socket.recv(timeout=max(0.01, began + PATIENCE_S - time.perf_counter()))
+            message = raw if isinstance(raw, bytes) else raw.encode()
+            received += len(message)
+            if sought in message:
+                return time.perf_counter() - began, received
+            ended = ForwardMsg.FromString(message)
+            if ended.WhichOneof("type") == "script_finished":
+                time.sleep(PULSE_S)  # as a browser's timer does
+                self.socket.send(asked.SerializeToString())
 
     def _wait_for_the_end(self, deadline: float) -> None:
         while True:

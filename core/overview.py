@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -17,9 +18,9 @@ from core.operations import Deploy, Launch, Ledger, Operation, OperationState, S
 from core.recipe import from_job_inputs
 from core.runs.failures import RunError
 from core.runs.jobs import find_run, get_run, list_runs
-from core.runs.metrics import Series
 from core.runs.progress import make_stages
 from core.runs.queue import Queue, find_queue
+from core.runs.series import Series
 from core.runs.stage_notes import explain_length, explain_wait, find_usual
 from core.runs.states import ACTIVE_WORDS, QUEUED, JobState, Run, Stage
 from core.runs.throughput import list_paces
@@ -310,11 +311,12 @@ def describe_reattachment(launch: Operation, loss: Series, now: datetime | None 
     if at is None or since is None or (now or datetime.now(UTC)) - at > _REATTACHED_FOR:
         return ""
     sentence = f"Re-attached to {launch.change.label}. You missed {duration((at - since).total_seconds())}"
-    before = [point.value for point in loss.points if point.at_ms <= since.timestamp() * 1000]
-    after = [point.value for point in loss.points if point.at_ms <= at.timestamp() * 1000]
-    if not before or len(before) == len(after):
+    before, after = (
+        bisect_right(loss.points, each.timestamp() * 1000, key=lambda point: point.at_ms) for each in (since, at)
+    )
+    if not before or before == after:
         return f"{sentence}."
-    return f"{sentence}: loss {before[-1]:.2f} → {after[-1]:.2f}."
+    return f"{sentence}: loss {loss.points[before - 1].value:.2f} → {loss.points[after - 1].value:.2f}."
 
 
 def describe_deletion(alias: str, endpoint: str) -> str:

@@ -255,7 +255,8 @@ def _pause(work: Work[Launch]) -> float:
 def _remember_pace(work: Work[Launch], run: Run) -> None:
     """Keep what the run measured for the next estimate; a run without a speed says nothing."""
     try:
-        measures = read_metrics(work.conn, run.name)
+        while not (measures := read_metrics(work.conn, run.name)).complete:
+            continue
     except TunedeckError:
         return  # an estimate without this run is no reason to fail
     launch = work.change

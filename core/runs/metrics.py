@@ -9,87 +9,23 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from core.azureml.connection import Connection
 from core.errors import NotFound
 from core.runs.history import RunRecord, list_steps
+from core.runs.series import Columns, Ordered, Point, Points, Series
 from core.runs.states import FINE_TUNE, STAGES
 
 PAGE = 1000
+FIRST_PAGE = 25_000  # the most that MLflow gives
+LOOK_S = 1.0  # that one look reads at most: of a history of millions the rest comes with the next ones
+_FIRST = ("loss", "eval_loss")  # of the measures: what a page waits for
 _READERS_KEPT = 100
 _STANDS_FOR = {"loss": "train_loss"}
-
-
-class Point(NamedTuple):
-    """One measure: optimiser step, value (may be NaN), milliseconds since 1970."""
-
-    step: int
-    value: float
-    at_ms: int
-
-
-@dataclass(frozen=True)
-class Series:
-    """All points of one measure, in the order of their steps."""
-
-    key: str
-    points: tuple[Point, ...] = ()
-    sources: tuple[str, ...] = ()
-    """The runs that the points were read from, the one that counts where several measured a step first."""
-
-    @property
-    def last(self) -> Point | None:
-        """The newest point."""
-        return self.points[-1] if self.points else None
-
-    @property
-    def first(self) -> Point | None:
-        """The oldest point."""
-        return self.points[0] if self.points else None
-
-    @property
-    def best(self) -> Point | None:
-        """The point with the smallest value, NaN left out."""
-        return min((point for point in self.points if math.isfinite(point.value)), key=lambda p: p.value, default=None)
-
-    def average(self, newest: int = 10) -> float | None:
-        """Return the mean of the newest points, those that are no number left out; None where there is none."""
-        values = [point.value for point in self.points[-newest:] if math.isfinite(point.value)]
-        return sum(values) / len(values) if values else None
-
-    def find_trend(self, least: int = 5, most: int = 10) -> tuple[float, int] | None:
-        """Return how the mean of the newest points differs from that of as many before, and their distance in steps.
-
-        Of a batch of few rows one value alone says little: None where there are not `least` on either side, where one
-        is not finite, or where all are of one step (a service that counts none).
-        """
-        count = min(most, len(self.points) // 2)
-        if count < least:
-            return None
-        newest, before = self.points[-count:], self.points[-2 * count : -count]
-        change = sum(point.value for point in newest) / count - sum(point.value for point in before) / count
-        steps = newest[-1].step - before[-1].step
-        return (change, steps) if math.isfinite(change) and steps > 0 else None
-
-    def find_pace(self, newest: int = 30) -> float | None:
-        """Return the seconds from step to step among the newest points: what came before the first does not count."""
-        recent = self.points[-newest:]
-        if len(recent) < 2 or recent[-1].step <= recent[0].step:
-            return None
-        return (recent[-1].at_ms - recent[0].at_ms) / 1000 / (recent[-1].step - recent[0].step)
-
-    @property
-    def steps(self) -> list[int]:
-        """Steps, for an x axis."""
-        return [point.step for point in self.points]
-
-    @property
-    def values(self) -> list[float]:
-        """Values, for a y axis."""
-        return [point.value for point in self.points]
 
 
 @dataclass(frozen=True)
@@ -98,6 +34,8 @@ class RunMetrics:
 
     run: str
     series: Mapping[str, Series] = field(default_factory=dict)
+    complete: bool = True
+    """Whether it holds all that was logged by then; the next look goes on where this one ended."""
 
     def get(self, key: str) -> Series:
         """Return the series of this key, empty when nothing has been measured.
@@ -108,12 +46,18 @@ class RunMetrics:
 
 
 class MetricReader:
-    """Reads one run and remembers it: a second read asks only for what moved, and of that only the last page."""
+    """Reads one run and remembers it: a second read asks only for what moved, and of that only the last page.
 
-    def __init__(self, conn: Connection, run: str) -> None:
+    look_s: how long one look reads on. first_page: points of a page while a history is read for the first time.
+    """
+
+    def __init__(self, conn: Connection, run: str, look_s: float = LOOK_S, first_page: int = FIRST_PAGE) -> None:
+        self.first_page = first_page
+        self._look_s = look_s
         self._conn = conn
         self._root = _Source(self, run)
         self._steps: dict[str, _Source] = {}
+        self._curves: dict[str, _Curve] = {}
         self._series: dict[str, Series] = {}
         self._lock = threading.Lock()
 
@@ -131,21 +75,26 @@ class MetricReader:
                 if run not in self._steps:  # a retry counts before what was tried earlier
                     self._steps = {run: _Source(self, run), **self._steps}
             sources, moved = [*self._steps.values(), self._root], set[str]()
+            until = time.monotonic() + self._look_s
             for place, source in enumerate(sources):
                 before = sources[:place]
                 if not source.status or not any(each.is_measuring for each in before):
-                    moved |= source.read_new(before)
+                    moved |= source.read_new(before, until)
             for key in moved:
-                self._series[key] = _merge(key, sources)
-            return RunMetrics(self._root.run, dict(self._series))
+                self._series[key] = self._curves.setdefault(key, _Curve(key)).follow(sources)
+            return RunMetrics(self._root.run, dict(self._series), all(source.complete for source in sources))
 
-    def read_page(self, run: str, key: str, token: str) -> tuple[list[Point], str]:
+    def read_page(self, run: str, key: str, token: str, most: int) -> tuple[Columns, str]:
         """Return one page of a key's history and the token of the next, "" after the last."""
-        query: dict[str, Any] = {"run_id": run, "metric_key": key, "max_results": PAGE}
+        query: dict[str, Any] = {"run_id": run, "metric_key": key, "max_results": most}
         if token:
             query["page_token"] = token
         answer = self.get("metrics/get-history", run, **query)
-        return [_point(metric) for metric in answer.get("metrics") or []], answer.get("next_page_token") or ""
+        page, metrics = Columns(), answer.get("metrics") or []
+        page.steps.extend([int(metric.get("step") or 0) for metric in metrics])
+        page.values.extend([float(metric.get("value", math.nan)) for metric in metrics])
+        page.times.extend([int(metric.get("timestamp") or 0) for metric in metrics])
+        return page, answer.get("next_page_token") or ""
 
     def get(self, what: str, run: str, **query: Any) -> dict[str, Any]:
         """Return what MLflow answers about a run; raises NotFound where it does not know it."""
@@ -167,6 +116,7 @@ class _Source:
     def __init__(self, reader: MetricReader, run: str) -> None:
         self.run = run
         self.status = ""
+        self.complete = True
         self.histories: dict[str, _History] = {}
         self._reader = reader
 
@@ -175,23 +125,27 @@ class _Source:
         """Whether it goes on and has measured something."""
         return self.status == "RUNNING" and bool(self.histories)
 
-    def read_new(self, before: Sequence[_Source]) -> set[str]:
-        """Read what moved, but for what those before it have as far; return the keys."""
+    def read_new(self, before: Sequence[_Source], until: float) -> set[str]:
+        """Read what moved, but for what those before it have as far; return the keys.
+
+        until: when to leave the rest to the next look, of the monotonic clock.
+        """
         try:
             run = self._reader.get("runs/get", self.run, run_id=self.run)["run"]
         except NotFound:
             return set()
         self.status = run.get("info", {}).get("status", "")
-        moved = set[str]()
-        for metric in run.get("data", {}).get("metrics") or []:
+        moved, self.complete = set[str](), True
+        metrics = run.get("data", {}).get("metrics") or []
+        for metric in sorted(metrics, key=lambda metric: metric["key"] not in _FIRST):
             key, latest = metric["key"], _point(metric)
             if any(key in other.histories and other.histories[key].reaches(latest) for other in before):
                 continue
             history = self.histories.setdefault(key, _History())
             if history.latest != latest:
-                history.read(self._reader, self.run, key)
+                self.complete &= history.read(self._reader, self.run, key, until)
                 moved.add(key)
-                if history.has(latest):  # else the history lags behind the run: it is read again
+                if self.complete and history.has(latest):  # else the history lags behind the run: it is read again
                     history.latest = latest
         return moved
 
@@ -201,33 +155,63 @@ class _History:
 
     def __init__(self) -> None:
         self.latest: Point | None = None
-        self._settled: list[Point] = []
-        self._open: list[Point] = []
+        self.columns = Columns()
+        """As they were logged; others once something before the end was not as it had been."""
+        self._settled = 0
         self._token = ""
-
-    @property
-    def points(self) -> list[Point]:
-        return self._settled + self._open
+        self._is_whole = False
 
     def has(self, latest: Point) -> bool:
         """Whether it holds this point; by its place, since a value that is no number equals none."""
-        return any((point.step, point.at_ms) == (latest.step, latest.at_ms) for point in reversed(self.points))
+        found = range(len(self.columns) - 1, -1, -1)
+        return any(self.columns.steps[at] == latest.step and self.columns.times[at] == latest.at_ms for at in found)
 
     def reaches(self, latest: Point) -> bool:
         """Whether it goes as far as this point of another run."""
         return self.latest is not None and self.latest.step >= latest.step
 
-    def read(self, reader: MetricReader, run: str, key: str) -> None:
+    def read(self, reader: MetricReader, run: str, key: str, until: float) -> bool:
+        """Read what is new, a page at least; False where time was up before the end."""
+        most = PAGE if self._is_whole else reader.first_page
         while True:
-            self._open, following = reader.read_page(run, key, self._token)
+            page, following = reader.read_page(run, key, self._token, most)
+            held, settled = len(self.columns) - self._settled, slice(self._settled, None)
+            known = page.until(held)
+            if (known.steps, known.times) != (self.columns.steps[settled], self.columns.times[settled]):
+                self.columns, held = self.columns.until(self._settled), 0
+            self.columns.extend(page, held)
             if not following:
-                return
-            self._settled += self._open
-            self._open, self._token = [], following
+                self._is_whole = True
+                return True
+            self._settled, self._token = len(self.columns), following
+            if time.monotonic() > until:
+                return False
 
 
-def _merge(key: str, sources: Sequence[_Source]) -> Series:
-    """Return the points of a measure, one for each step: that of the first source that has it.
+class _Curve:
+    """One measure of a run as it grows, put together from the sources that have it."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+        self._followed: Columns | None = None
+        self._ordered = Ordered()
+
+    def follow(self, sources: Sequence[_Source]) -> Series:
+        """Return the series now; where one source has it all in order, only its new points are looked at."""
+        having = [source for source in sources if self._key in source.histories]
+        columns = having[0].histories[self._key].columns if len(having) == 1 else None
+        if columns is None or columns is not self._followed:
+            self._ordered, self._followed = Ordered(columns), columns
+        if columns is not None and self._ordered.take_new():
+            return self._ordered.to_series(self._key, (having[0].run,))
+        points, named = _merge(self._key, having)
+        self._ordered, self._followed = Ordered(Columns(points)), None
+        self._ordered.take_new()
+        return self._ordered.to_series(self._key, named)
+
+
+def _merge(key: str, sources: Sequence[_Source]) -> tuple[list[Point], tuple[str, ...]]:
+    """Return the points of a measure, one for each step: that of the first source that has it; and who had them.
 
     Of a later source no point counts that is older than the first one's beginning and not before it in steps: a try
     that was given up.
@@ -235,17 +219,16 @@ def _merge(key: str, sources: Sequence[_Source]) -> Series:
     kept: dict[tuple[int, int], Point] = {}
     named = []
     for source in sources:
-        points = source.histories[key].points if key in source.histories else []
-        first = min(kept.values(), key=_order, default=None)
+        first = min(kept.values(), key=_place, default=None)
         new = {
             place: point
-            for place, point in _place_by_step(points).items()
+            for place, point in _place_by_step(Points(source.histories[key].columns)).items()
             if place not in kept and (first is None or point.step < first.step or point.at_ms >= first.at_ms)
         }
         if new:
             named.append(source.run)
             kept |= new
-    return Series(key, tuple(sorted(kept.values(), key=_order)), tuple(named))
+    return sorted(kept.values(), key=_place), tuple(named)
 
 
 def _place_by_step(points: Sequence[Point]) -> dict[tuple[int, int], Point]:
@@ -275,40 +258,7 @@ def read_metrics(conn: Connection, run: str, steps: Sequence[RunRecord] | None =
     return conn.remember("metric readers", _Readers, math.inf).get(conn, run).read_new(steps)
 
 
-def smooth(values: Sequence[float], weight: float) -> list[float]:
-    """Return the bias-corrected exponential moving average; weight 0 (none) to below 1. NaN stays a gap."""
-    mean, count, smoothed = 0.0, 0, list[float]()
-    for value in values:
-        if not math.isfinite(value):
-            smoothed.append(math.nan)
-            continue
-        count += 1
-        mean = weight * mean + (1.0 - weight) * value
-        smoothed.append(mean / (1.0 - weight**count))
-    return smoothed
-
-
-def thin(points: Sequence[Point], limit: int = 2000) -> list[Point]:
-    """Return at most `limit` points, keeping the first, the last and every bucket's smallest and largest.
-
-    A point that is no number is kept as its bucket's largest, so that it stays visible.
-    """
-    if len(points) <= limit:
-        return list(points)
-    if limit < 4:
-        return [points[0], points[-1]][:limit]
-    inner, kept = points[1:-1], [points[0]]
-    buckets = (limit - 2) // 2
-    for number in range(buckets):
-        bucket = inner[len(inner) * number // buckets : len(inner) * (number + 1) // buckets]
-        if bucket:
-            low = min(bucket, key=lambda p: p.value if math.isfinite(p.value) else math.inf)
-            high = max(bucket, key=lambda p: p.value if math.isfinite(p.value) else math.inf)
-            kept += [low] if low is high else sorted((low, high), key=lambda p: p.step)
-    return [*kept, points[-1]]
-
-
-def _order(point: Point) -> tuple[int, int]:
+def _place(point: Point) -> tuple[int, int]:
     """By step, then time: with logging by epochs the service gives every point the step 0."""
     return point.step, point.at_ms
 

@@ -9,7 +9,8 @@ from datetime import datetime
 from core.azureml import tags
 from core.runs.failures import RunError
 from core.runs.history import RunRecord
-from core.runs.metrics import RunMetrics, Series
+from core.runs.metrics import RunMetrics
+from core.runs.series import Series
 from core.runs.states import EVALUATION, FINE_TUNE, QUEUED, STAGES, JobState, Progress, Run, Stage
 
 

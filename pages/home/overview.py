@@ -11,7 +11,6 @@ from pages.parts.kit.live import live
 from pages.parts.kit.notices import draw_empty, ready
 from pages.parts.kit.state import ui
 from pages.parts.kit.summary import read_summary
-from pages.parts.operate.caps import draw_reached
 from pages.parts.setup import choices
 
 st.title("Overview")
@@ -25,8 +24,6 @@ if not ready(summary.runs, "Reading what runs here…", (72, 110, 180), key="ove
     end_page()
 
 next_place = parts.draw_next(summary)
-if summary.connection is not None:
-    draw_reached(summary.connection, summary)
 rest = parts.runs_rest(summary)
 live(
     lambda: parts.draw_now(next_place),

@@ -20,7 +20,7 @@ from core.overview import (
     find_next_deletion,
     next_action,
 )
-from core.runs.metrics import Point, Series
+from core.runs.series import Point, Series
 from core.runs.states import JobState, Progress, Run
 from core.serving.endpoints import DeploymentView, EndpointView, check_endpoint_name, suggest_endpoint_name
 from core.serving.registered_models import check_model_name

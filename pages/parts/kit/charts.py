@@ -6,20 +6,22 @@ A live chart keeps the reader's zoom because its `uirevision` is the run: the br
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
+from functools import lru_cache
 
+import numpy as np
+import numpy.typing as npt
 import plotly.graph_objects as go
 import streamlit as st
 
-from core.runs import metrics
-from core.runs.metrics import Point
+from core.runs.series import Drawn, Point, Series, smooth
 from pages.parts.kit import words
-from pages.parts.kit.elements.figure import NARROW_HEIGHT, draw_figure
+from pages.parts.kit.elements.figure import HEIGHT, NARROW_HEIGHT, draw_figure
 
-HEIGHT = 340
 MOST_COMPARED = 6
+_FIGURES_KEPT = 64
 _FONT = "Source Sans, Source Sans Pro, sans-serif"
 
 
@@ -75,81 +77,110 @@ class Axis:
         return point[0]
 
 
+@lru_cache(_FIGURES_KEPT)
+def _to_json(make: Callable[..., go.Figure], *args: Hashable) -> str:
+    """Return a figure as JSON, made once for all who look at the same points in the same way."""
+    return str(make(*args).to_json())
+
+
 def current_look() -> Look:
     """Return the colours that fit the browser's theme."""
     return DARK if st.context.theme.type == "dark" else LIGHT
 
 
-def draw_loss(
-    train: Sequence[Point], evaluated: Sequence[Point], *, run: str, axis: Axis, smoothing: float, log_y: bool = False
-) -> None:
+def draw_loss(train: Series, evaluated: Series, *, run: str, axis: Axis, smoothing: float, log_y: bool = False) -> None:
     """Draw the train loss, raw and smooth, and the eval loss with its best value."""
-    look = current_look()
-    figure = _figure(look, run, axis.title, "Loss", log_y=log_y)
-    _add_raw_and_smooth(figure, train, look, axis, "Train loss", smoothing)
-    if evaluated:
-        _add_eval(figure, evaluated, look, axis)
-    _add_not_numbers(figure, train, look, axis)
-    _draw(figure, f"loss-{run}", describe_loss(train, evaluated))
+    figure = _to_json(loss_figure, train.drawn, evaluated.drawn, run, axis, smoothing, log_y, current_look())
+    draw_figure(figure, key=f"chart-loss-{run}", alt=describe_loss(train, evaluated))
 
 
-def draw_rate(points: Sequence[Point], *, run: str, axis: Axis) -> None:
+def draw_rate(series: Series, *, run: str, axis: Axis) -> None:
     """Draw the learning rate."""
-    look = current_look()
-    figure = _figure(look, run, axis.title, "Learning rate")
-    figure.update_yaxes(tickformat=".1e")
-    _add_line(figure, points, look.series[2], axis, "Learning rate")
-    peak = max((value for _, value, _ in points), default=None)
-    last = points[-1][1] if points else None
     alt = "No learning rate yet."
-    if peak is not None and last is not None:
-        alt = f"The learning rate peaks at {words.format_rate(peak)} and is now {words.format_rate(last)}."
-    _draw(figure, f"rate-{run}", alt)
+    if series.last is not None:
+        peak = max(point.value for point in series.drawn.curve or (series.last,))
+        rate = words.format_rate
+        alt = f"The learning rate peaks at {rate(peak)} and is now {rate(series.last.value)}."
+    figure = _to_json(
+        line_figure, series.drawn, run, axis, current_look(), "Learning rate", "Learning rate", 2, ("tickformat", ".1e")
+    )
+    draw_figure(figure, key=f"chart-rate-{run}", alt=alt)
 
 
-def draw_gradient(points: Sequence[Point], *, run: str, axis: Axis, smoothing: float) -> None:
+def draw_gradient(series: Series, *, run: str, axis: Axis, smoothing: float) -> None:
     """Draw the gradient norm, raw and smooth."""
-    look = current_look()
-    figure = _figure(look, run, axis.title, "Gradient norm")
-    _add_raw_and_smooth(figure, points, look, axis, "Gradient norm", smoothing, colour=look.series[3])
-    _add_not_numbers(figure, points, look, axis)
-    last = points[-1][1] if points else None
-    _draw(figure, f"gradient-{run}", f"The gradient norm is now {words.format_loss(last)}.")
+    figure = _to_json(gradient_figure, series.drawn, run, axis, smoothing, current_look())
+    last = series.last.value if series.last else None
+    draw_figure(figure, key=f"chart-gradient-{run}", alt=f"The gradient norm is now {words.format_loss(last)}.")
 
 
-def draw_speed(points: Sequence[Point], *, run: str, axis: Axis) -> None:
+def draw_speed(series: Series, *, run: str, axis: Axis) -> None:
     """Draw how many tokens a second are trained on."""
-    look = current_look()
-    figure = _figure(look, run, axis.title, "Tokens per second")
-    figure.update_yaxes(rangemode="tozero")
-    _add_line(figure, points, look.series[4], axis, "Speed")
-    speed = points[-1][1] if points else 0.0
-    _draw(figure, f"speed-{run}", f"The run trains on {speed:,.0f} tokens a second.")
+    speed = series.last.value if series.last else 0.0
+    figure = _to_json(
+        line_figure, series.drawn, run, axis, current_look(), "Tokens per second", "Speed", 4, ("rangemode", "tozero")
+    )
+    draw_figure(figure, key=f"chart-speed-{run}", alt=f"The run trains on {speed:,.0f} tokens a second.")
 
 
-def draw_comparison(runs: Mapping[str, Sequence[Point]], *, smoothing: float) -> None:
+def draw_comparison(runs: Mapping[str, Series], *, smoothing: float) -> None:
     """Draw the smoothed train loss of up to six runs, told apart by colour and dash."""
-    look = current_look()
-    figure = _figure(look, "+".join(runs), "Step", "Train loss")
+    compared = tuple((title, series.drawn) for title, series in list(runs.items())[:MOST_COMPARED])
+    ends = [f"{title} ends at {words.format_loss(series.last.value)}" for title, series in runs.items() if series.last]
+    figure = _to_json(comparison_figure, compared, smoothing, current_look())
+    draw_figure(figure, key="chart-comparison", alt="; ".join(ends) + "." if ends else "No loss yet.")
+
+
+def loss_figure(
+    train: Drawn, evaluated: Drawn, run: str, axis: Axis, smoothing: float, log_y: bool, look: Look
+) -> go.Figure:
+    """Return the train loss, raw and smooth, and the eval loss with its best value."""
+    figure = _figure(look, run, axis.title, "Loss", log_y=log_y)
+    _add_raw_and_smooth(figure, train.curve, look, axis, "Train loss", smoothing)
+    if evaluated.curve or evaluated.broken:
+        _add_eval(figure, evaluated.curve, look, axis)
+    _add_not_numbers(figure, train, look, axis)
+    return figure
+
+
+def line_figure(
+    drawn: Drawn, run: str, axis: Axis, look: Look, title: str, name: str, colour: int, y_axis: tuple[str, str]
+) -> go.Figure:
+    """Return one measure as a line. y_axis: one more property of it and its value."""
+    figure = _figure(look, run, axis.title, title)
+    figure.update_yaxes(**dict([y_axis]))
+    _add_line(figure, drawn.curve, look.series[colour], axis, name)
+    return figure
+
+
+def gradient_figure(drawn: Drawn, run: str, axis: Axis, smoothing: float, look: Look) -> go.Figure:
+    """Return the gradient norm, raw and smooth."""
+    figure = _figure(look, run, axis.title, "Gradient norm")
+    _add_raw_and_smooth(figure, drawn.curve, look, axis, "Gradient norm", smoothing, colour=look.series[3])
+    _add_not_numbers(figure, drawn, look, axis)
+    return figure
+
+
+def comparison_figure(runs: tuple[tuple[str, Drawn], ...], smoothing: float, look: Look) -> go.Figure:
+    """Return the smoothed train loss of runs, told apart by colour and dash."""
+    figure = _figure(look, "+".join(title for title, _ in runs), "Step", "Train loss")
     dashes = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
-    for number, (title, points) in enumerate(list(runs.items())[:MOST_COMPARED]):
-        thin = metrics.thin([point for point in points if math.isfinite(point.value)])
-        smooth = metrics.smooth([value for _, value, _ in thin], smoothing)
+    for number, (title, drawn) in enumerate(runs):
         line = {"color": look.series[number], "width": 2.25, "dash": dashes[number]}
-        mode = "lines+markers" if len(thin) < 3 else "lines"  # one point alone draws no line
-        figure.add_scatter(x=[step for step, _, _ in thin], y=smooth, name=title, mode=mode, line=line)
-    ends = [f"{title} ends at {words.format_loss(points[-1][1])}" for title, points in runs.items() if points]
-    _draw(figure, "comparison", "; ".join(ends) + "." if ends else "No loss yet.")
+        steps, values = _coordinates(drawn.curve, Axis())
+        mode = "lines+markers" if len(drawn.curve) < 3 else "lines"  # one point alone draws no line
+        figure.add_scatter(x=steps, y=_to_wire(smooth(values, smoothing)), name=title, mode=mode, line=line)
+    return figure
 
 
-def explain_no_curve(points: Sequence[Point]) -> str:
+def explain_no_curve(series: Series) -> str:
     """Return why a loss cannot be drawn by its steps, "" where it can."""
-    if not points:
+    if not series.points:
         return "it has logged no loss."
-    finite = [point for point in points if math.isfinite(point.value)]
-    if not finite:
+    curve = series.drawn.curve
+    if not curve:
         return "its loss is not a number at any step."
-    if len(finite) > 1 and len({point.step for point in finite}) == 1:
+    if len(curve) > 1 and curve[0].step == curve[-1].step:
         return "its loss was logged without counting steps."
     return ""
 
@@ -203,7 +234,9 @@ def draw_lengths(bins: Sequence[tuple[int, int, int]], *, limit: int | None = No
     rows = sum(count for _, _, count in bins)
     usual = max(bins, key=lambda one: one[2])
     alt = f"{words.plural(rows, 'row')} of up to {bins[-1][1]:,} {unit}; most have {usual[0]:,} to {usual[1]:,}."
-    _draw(length_histogram(bins, limit=limit, unit=unit), "lengths", alt + (f" Cut at {limit:,}." if limit else ""))
+    figure = length_histogram(bins, limit=limit, unit=unit)
+    alt += f" Cut at {limit:,}." if limit else ""
+    draw_figure(figure.to_json(), key="chart-lengths", alt=alt, height=NARROW_HEIGHT)
 
 
 def draw_days(
@@ -235,22 +268,21 @@ def draw_days(
     begins, ends = (datetime.combine(day, time()) for day in month)
     figure.update_xaxes(type="date", range=[begins - half, ends + half], tickformat="%-d %b", hoverformat="%-d %B")
     figure.update_yaxes(rangemode="tozero", tickformat=",.2~f")
-    _draw(figure, f"days-{currency}", alt)
+    draw_figure(figure.to_json(), key=f"chart-days-{currency}", alt=alt, height=NARROW_HEIGHT)
 
 
-def describe_loss(train: Sequence[Point], evaluated: Sequence[Point] = ()) -> str:
+def describe_loss(train: Series, evaluated: Series) -> str:
     """Say the conclusion of the loss chart in a sentence, for those who do not see it."""
-    if not train:
+    if train.first is None or train.last is None:
         return "No loss yet."
-    first, last = train[0].value, train[-1].value
-    steps = words.plural(train[-1].step, "step")
+    first, last = train.first.value, train.last.value
+    steps = words.plural(train.last.step, "step")
     if first == last:
         said = f"Train loss is {words.format_loss(last)} after {steps}."
     else:
         verb = "fell" if last < first else "rose"
         said = f"Train loss {verb} from {words.format_loss(first)} to {words.format_loss(last)} over {steps}."
-    if evaluated:
-        best = min(evaluated, key=lambda point: point.value)
+    if best := evaluated.best:
         said += f" Best eval loss {words.format_loss(best.value)} at step {best.step}."
     return said
 
@@ -297,33 +329,39 @@ def _add_raw_and_smooth(
     figure: go.Figure, points: Sequence[Point], look: Look, axis: Axis, name: str, smoothing: float, colour: str = ""
 ) -> None:
     colour = colour or look.series[0]
-    thin = metrics.thin([point for point in points if math.isfinite(point[1])])
-    places, values = [axis.place(point) for point in thin], [value for _, value, _ in thin]
+    places, values = _coordinates(points, axis)
     if smoothing:
         raw = {"color": colour, "width": 1}
         figure.add_scatter(
-            x=places, y=values, mode="lines", line=raw, opacity=0.3, hoverinfo="skip", showlegend=False, name="raw"
+            x=places,
+            y=_to_wire(values),
+            mode="lines",
+            line=raw,
+            opacity=0.3,
+            hoverinfo="skip",
+            showlegend=False,
+            name="raw",
         )
-    smooth = metrics.smooth(values, smoothing) if smoothing else values
+    y = _to_wire(smooth(values, smoothing) if smoothing else values)
     mode = "lines+markers" if len(values) < 3 else "lines"  # one point alone draws no line
     figure.add_scatter(
-        x=places, y=smooth, mode=mode, name=name, line={"color": colour, "width": 2.25}, hovertemplate="%{y:.3g}"
+        x=places, y=y, mode=mode, name=name, line={"color": colour, "width": 2.25}, hovertemplate="%{y:.3g}"
     )
 
 
 def _add_eval(figure: go.Figure, points: Sequence[Point], look: Look, axis: Axis) -> None:
-    finite = [point for point in points if math.isfinite(point[1])]
+    places, values = _coordinates(points, axis)
     figure.add_scatter(
-        x=[axis.place(point) for point in finite],
-        y=[value for _, value, _ in finite],
+        x=places,
+        y=_to_wire(values),
         mode="lines+markers",
         name="Eval loss",
         line={"color": look.series[1], "width": 2.25, "dash": "dot"},
         marker={"symbol": "diamond", "size": 9, "color": look.series[1]},
         hovertemplate="%{y:.3g}",
     )
-    if finite:
-        best = min(finite, key=lambda point: point[1])
+    if points:
+        best = min(points, key=lambda point: point[1])
         figure.add_annotation(
             x=axis.place(best),
             y=math.log10(best[1]) if figure.layout.yaxis.type == "log" else best[1],
@@ -338,11 +376,11 @@ def _add_eval(figure: go.Figure, points: Sequence[Point], look: Look, axis: Axis
 
 
 def _add_line(figure: go.Figure, points: Sequence[Point], colour: str, axis: Axis, name: str) -> None:
-    thin = metrics.thin([point for point in points if math.isfinite(point[1])])
-    mode = "lines+markers" if len(thin) < 3 else "lines"
+    places, values = _coordinates(points, axis)
+    mode = "lines+markers" if len(values) < 3 else "lines"
     figure.add_scatter(
-        x=[axis.place(point) for point in thin],
-        y=[value for _, value, _ in thin],
+        x=places,
+        y=_to_wire(values),
         mode=mode,
         name=name,
         line={"color": colour, "width": 2.25},
@@ -350,15 +388,14 @@ def _add_line(figure: go.Figure, points: Sequence[Point], colour: str, axis: Axi
     )
 
 
-def _add_not_numbers(figure: go.Figure, points: Sequence[Point], look: Look, axis: Axis) -> None:
+def _add_not_numbers(figure: go.Figure, drawn: Drawn, look: Look, axis: Axis) -> None:
     """Mark steps whose value is no number: silence there would look like a gap in the log."""
-    broken = [point for point in points if not math.isfinite(point[1])]
-    if not broken:
+    if not drawn.broken:
         return
-    finite = [value for _, value, _ in points if math.isfinite(value)]
+    lowest = min((value for _, value, _ in drawn.curve), default=0.0)
     figure.add_scatter(
-        x=[axis.place(point) for point in broken],
-        y=[min(finite, default=0.0)] * len(broken),
+        x=_coordinates(drawn.broken, axis)[0],
+        y=_to_wire([lowest] * len(drawn.broken)),
         mode="markers",
         name="Not a number",
         marker={"symbol": "x", "size": 9, "color": look.bad},
@@ -366,5 +403,10 @@ def _add_not_numbers(figure: go.Figure, points: Sequence[Point], look: Look, axi
     )
 
 
-def _draw(figure: go.Figure, key: str, alt: str) -> None:
-    draw_figure(figure, key=f"chart-{key}", alt=alt)
+def _coordinates(points: Sequence[Point], axis: Axis) -> tuple[npt.NDArray[np.float32], list[float]]:
+    return _to_wire([axis.place(point) for point in points]), [value for _, value, _ in points]
+
+
+def _to_wire(values: Sequence[float]) -> npt.NDArray[np.float32]:
+    """Return numbers as Plotly sends them in the fewest bytes: a third of their digits, exact to seven of them."""
+    return np.array(values, np.float32)

@@ -144,13 +144,16 @@ def read_measures(run: Run, max_age_s: float = 2.0) -> Snapshot[RunMetrics]:
     """Return what a run measured; kept for long once it is final (`is_final`)."""
     if run.recorded:
         return Snapshot(RunMetrics(run.name), datetime.now(UTC), None, 0.0, False)
-    kept_s = _FINAL_S if run.settled else max_age_s
-    return read(metrics.read_metrics, run.name, max_age_s=kept_s, phase=_phase_of(run))
+    found = read(metrics.read_metrics, run.name, max_age_s=_FINAL_S if run.settled else max_age_s, phase=_phase_of(run))
+    if found.value is not None and not found.value.complete:
+        return read(metrics.read_metrics, run.name, max_age_s=0.0, phase=_phase_of(run))
+    return found
 
 
 def is_final(run: Run, measured: Snapshot[RunMetrics]) -> bool:
     """Whether nothing more can come: the measures were read after the run had ended and the last of them were there."""
-    return run.recorded or (run.settled and measured.phase == _phase_of(run))
+    whole = measured.value is not None and measured.value.complete
+    return run.recorded or (run.settled and whole and measured.phase == _phase_of(run))
 
 
 def _phase_of(run: Run) -> tuple[str, bool]:

@@ -20,13 +20,13 @@ from core.runs.states import FINE_TUNE, JobState, Run, Stage
 from core.words import duration
 from pages.parts.kit import charts, reads, words
 from pages.parts.kit.action import Confirm, action, link_button
+from pages.parts.kit.elements.figure import HEIGHT
 from pages.parts.kit.lineage import draw_lineage
 from pages.parts.kit.links import link
 from pages.parts.kit.live import live
 from pages.parts.kit.notices import draw_empty, draw_warning, ready
 from pages.parts.kit.state import set_url_id, ui, url_id
 from pages.parts.kit.steps import draw_badge, draw_operation, draw_stages
-from pages.parts.operate.caps import draw_cap
 from pages.parts.tune.rehearsal import draw_way
 from pages.parts.tune.run_tabs import VIEWS, choose_log, draw_evaluation, draw_log, draw_settings
 from pages.parts.tune.run_tiles import draw_tiles, say_missing, say_no_measure
@@ -59,7 +59,7 @@ def draw_run(name: str) -> None:
         return
     if run is None:
         st.title(words.plain(name), anchor=False)
-    if ready(snapshot, "Reading the run…", (56, 96, charts.HEIGHT), key=f"run-{name}") and run is not None:
+    if ready(snapshot, "Reading the run…", (56, 96, HEIGHT), key=f"run-{name}") and run is not None:
         _draw_known(run)
 
 
@@ -184,7 +184,7 @@ def _draw_checks(run: Run) -> None:
 
 def _pace(run: Run, measured: RunMetrics | None) -> float:
     """Return how often to look, seconds: the first point is waited for, and seen at the second look after it."""
-    if measured and measured.get("loss").values:
+    if measured and measured.get("loss").points:
         return 2.0
     trains = any(stage.name == FINE_TUNE and stage.state is JobState.RUNNING for stage in run.stages)
     return 0.6 if trains and ui().alias == LOCAL else 1.0
@@ -226,9 +226,6 @@ def _draw_head(run: Run) -> None:
             link_button(f"Deploy {run.kept or 'this model'}", target, key="deploy", type=style, icon="cloud_upload")
         elif not run.finished:
             _draw_cancel(run)
-        said = draw_cap(run)
-    if said:
-        draw_warning(said, key="cap")
 
 
 def _draw_cancel(run: Run) -> None:
@@ -356,8 +353,8 @@ def _draw_loss(run: Run, measured: RunMetrics, choice: ChartChoice, missing: str
     train = measured.get("loss")
     if train.points:
         charts.draw_loss(
-            train.points,
-            measured.get("eval_loss").points,
+            train,
+            measured.get("eval_loss"),
             run=run.name,
             axis=_axis(measured, choice),
             smoothing=choice.smoothing,
@@ -369,7 +366,7 @@ def _draw_loss(run: Run, measured: RunMetrics, choice: ChartChoice, missing: str
         st.text(say_no_measure("loss", run, missing))
     else:
         # No skeleton: it pulses, which takes a quarter of a core from a trainer beside the browser, for minutes.
-        with st.container(border=True, height=charts.HEIGHT, vertical_alignment="center"):
+        with st.container(border=True, height=HEIGHT, vertical_alignment="center"):
             st.text(say_no_measure("loss", run, missing), width="stretch", text_alignment="center")
 
 
@@ -377,16 +374,16 @@ def _draw_chart(view: str, run: Run, measured: RunMetrics, choice: ChartChoice, 
     keys = {"Learning rate": "learning_rate", "Gradient norm": "grad_norm", "Speed": "tokens_per_second"}
     if view not in keys:
         return
-    points = measured.get(keys[view]).points
+    series = measured.get(keys[view])
     axis = _axis(measured, choice)
-    if not points:
+    if not series.points:
         st.text(say_no_measure(view.lower(), run, missing))
     elif view == "Learning rate":
-        charts.draw_rate(points, run=run.name, axis=axis)
+        charts.draw_rate(series, run=run.name, axis=axis)
     elif view == "Gradient norm":
-        charts.draw_gradient(points, run=run.name, axis=axis, smoothing=choice.smoothing)
+        charts.draw_gradient(series, run=run.name, axis=axis, smoothing=choice.smoothing)
     else:
-        charts.draw_speed(points, run=run.name, axis=axis)
+        charts.draw_speed(series, run=run.name, axis=axis)
 
 
 def _axis(measured: RunMetrics, choice: ChartChoice) -> charts.Axis:

@@ -19,6 +19,7 @@ from pages.parts.kit.live import live
 from pages.parts.kit.notices import draw_empty, draw_error, ready
 from pages.parts.kit.state import ui
 
+_CURVE = 200  # points of a run's curve in the table
 _PER_PAGE = 8
 
 
@@ -109,13 +110,13 @@ def draw_table(runs: Sequence[Run]) -> bool:
     rows: list[dict[str, Any]] = []
     for run in runs:
         measured = reads.read_measures(run)
-        losses = measured.value.get("loss").values if measured.value else []
+        losses = [point.value for point in measured.value.get("loss").points[-_CURVE:]] if measured.value else []
         rows.append(
             {
                 "Run": run.title or run.name,
                 "State": run.state_word,
                 "Train loss": _loss_words(run, measured, losses),
-                "Curve": losses[-200:],
+                "Curve": losses,
                 "Model": run.model,
                 "Data": run.dataset,
                 "Took": duration(run.seconds) if run.seconds is not None else "",
@@ -180,13 +181,14 @@ def _draw_curves(runs: Mapping[str, Run]) -> bool:
     curves, missing = {}, {}
     for label, run in runs.items():
         measured = reads.read_measures(run)
-        points = measured.value.get("loss").points if measured.value else ()
         if measured.value is None:
             missing[label] = "its loss could not be read." if measured.error else "its loss is being read."
-        elif reason := charts.explain_no_curve(points):
+            continue
+        loss = measured.value.get("loss")
+        if reason := charts.explain_no_curve(loss):
             missing[label] = reason
         else:
-            curves[label] = points
+            curves[label] = loss
     if curves:
         charts.draw_comparison(curves, smoothing=0.6)
     for label, reason in missing.items():

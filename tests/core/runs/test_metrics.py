@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from core.azureml.connection import Connection
 from core.runs.history import RunRecord
-from core.runs.metrics import PAGE, MetricReader, Point, Series, smooth, thin
+from core.runs.metrics import PAGE, MetricReader
+from core.runs.series import MOST_DRAWN, Columns, Ordered, Point, Series, smooth
 from core.runs.states import FINE_TUNE, JobState
 from tests.local_server import LocalServer
 
@@ -41,9 +44,9 @@ class Counting(MetricReader):
             self.runs.append(run)
         return super().get(what, run, **query)
 
-    def read_page(self, run: str, key: str, token: str) -> Any:
+    def read_page(self, run: str, key: str, token: str, most: int) -> Any:
         self.pages.append(key)
-        return super().read_page(run, key, token)
+        return super().read_page(run, key, token, most)
 
 
 def test_a_second_reading_asks_only_for_what_moved(server: LocalServer, conn: Connection) -> None:
@@ -67,9 +70,9 @@ def test_a_second_reading_asks_only_for_what_moved(server: LocalServer, conn: Co
 class Lagging(Counting):
     """Reads a history that does not hold its last point yet, the first time."""
 
-    def read_page(self, run: str, key: str, token: str) -> Any:
-        points, following = super().read_page(run, key, token)
-        return (points[:-1] if len(self.pages) == 1 else points), following
+    def read_page(self, run: str, key: str, token: str, most: int) -> Any:
+        points, following = super().read_page(run, key, token, most)
+        return (points.until(len(points) - 1) if len(self.pages) == 1 else points), following
 
 
 def test_a_history_that_lags_behind_its_run_is_read_again(server: LocalServer, conn: Connection) -> None:
@@ -87,11 +90,23 @@ def test_a_long_history_is_read_again_only_from_its_last_page(server: LocalServe
     log(server, run, "loss", range(PAGE * 2 + 10))
     reader = Counting(conn, run)
     assert len(reader.read_new().get("loss").points) == PAGE * 2 + 10
-    assert len(reader.pages) == 3
-    log(server, run, "loss", range(PAGE * 2 + 10, PAGE * 2 + 12))
-    reader.pages = []
-    assert reader.read_new().get("loss").steps == list(range(PAGE * 2 + 12))
     assert len(reader.pages) == 1
+    for more, pages in ((2, 3), (4, 1)):  # the first look ahead divides what was one large page
+        reader.pages = []
+        log(server, run, "loss", range(PAGE * 2 + 8 + more, PAGE * 2 + 10 + more))
+        assert reader.read_new().get("loss").steps == list(range(PAGE * 2 + 10 + more))
+        assert len(reader.pages) == pages
+
+
+def test_one_look_at_a_very_long_history_leaves_the_rest_to_the_next(server: LocalServer, conn: Connection) -> None:
+    run = new_run(server)
+    log(server, run, "loss", range(25))
+    log(server, run, "accuracy", range(5))
+    reader = MetricReader(conn, run, look_s=-1.0, first_page=10)
+    seen = [reader.read_new() for _ in range(4)]
+    assert [len(measures.get("loss").points) for measures in seen] == [10, 20, 25, 25]
+    assert [measures.complete for measures in seen] == [False, False, True, True]
+    assert seen[-1].get("accuracy").steps == list(range(5))
 
 
 def step_of(run: str, begun_s: int, component: str = FINE_TUNE) -> RunRecord:
@@ -182,14 +197,60 @@ def test_smoothing_starts_at_the_first_value_and_keeps_gaps() -> None:
     assert smooth([3.0, 1.0], 0.0) == [3.0, 1.0]
 
 
-def test_thinning_keeps_ends_peaks_and_what_is_no_number() -> None:
+def ordered(points: Iterable[Point]) -> Series:
+    found = Ordered(Columns(points))
+    assert found.take_new()
+    return found.to_series("loss", ())
+
+
+def test_what_is_drawn_keeps_ends_peaks_and_what_is_no_number() -> None:
     points = [Point(step, 1.0, step) for step in range(10_000)]
     points[5000] = Point(5000, 9.0, 5000)
     points[7000] = Point(7000, -3.0, 7000)
     points[8000] = Point(8000, math.nan, 8000)
-    thinned = thin(points)
-    assert len(thinned) <= 2000
-    assert [thinned[0].step, thinned[-1].step] == [0, 9999]
-    assert {5000, 7000, 8000} <= {point.step for point in thinned}
-    assert [point.step for point in thinned] == sorted(point.step for point in thinned)
-    assert thin(points[:100]) == points[:100]
+    series = ordered(points)
+    curve, broken = series.drawn.curve, series.drawn.broken
+    assert len(curve) <= MOST_DRAWN
+    assert [curve[0].step, curve[-1].step] == [0, 9999]
+    assert {5000, 7000} <= {point.step for point in curve}
+    assert [point.step for point in broken] == [8000]
+    assert [point.step for point in curve] == sorted(point.step for point in curve)
+    assert list(ordered(points[:100]).drawn.curve) == points[:100]
+    assert series.best == points[7000]
+
+
+def test_what_is_drawn_of_a_growing_series_is_spread_evenly_and_holds_its_peaks() -> None:
+    columns = Columns()
+    found = Ordered(columns)
+    for start in range(0, 100_000, 700):
+        columns.extend(Columns(Point(step, math.sin(step), step) for step in range(start, start + 700)))
+        assert found.take_new()
+        curve = found.drawn.curve
+        assert len(curve) <= MOST_DRAWN
+        assert max(after.step - before.step for before, after in pairwise(curve)) <= 2 + 8 * (start + 700) // MOST_DRAWN
+        assert max(point.value for point in curve) == max(columns.values)
+
+
+def test_a_moment_of_a_series_does_not_grow_with_it() -> None:
+    columns = Columns([Point(1, 4.0, 1), Point(2, 3.0, 2)])
+    found = Ordered(columns)
+    found.take_new()
+    before = found.to_series("loss", ())
+    columns.extend(Columns([Point(3, 2.0, 3)]))
+    found.take_new()
+    assert (before.steps, before.last, before.points[-2:]) == ([1, 2], Point(2, 3.0, 2), before.points[:])
+    assert before == Series("loss", (Point(1, 4.0, 1), Point(2, 3.0, 2)))
+    assert before != found.to_series("loss", ())
+
+
+@pytest.mark.parametrize(
+    ("added", "follows"),
+    [((0, 2), False), ((1, 3), False), ((0, 3), True)],
+    ids=["the same time again", "what had no steps has some now", "later"],
+)
+def test_points_that_do_not_come_in_order_are_not_taken(added: tuple[int, int], follows: bool) -> None:
+    columns = Columns([Point(0, 4.0, 1), Point(0, 3.0, 2)])
+    found = Ordered(columns)
+    assert found.take_new()
+    columns.extend(Columns([Point(added[0], 2.0, added[1])]))
+    assert found.take_new() is follows

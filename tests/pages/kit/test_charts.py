@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import math
 
+import plotly.graph_objects as go
 import pytest
 
-from core.runs.metrics import Point
+from core.runs.series import Columns, Ordered, Point, Series
 from pages.parts.kit import charts
 
+NOTHING = Series("eval_loss")
 
-def series(*values: float) -> list[Point]:
-    return [Point(step, value, 1_000 * step) for step, value in enumerate(values, 1)]
+
+def series(*values: float) -> Series:
+    return Series("loss", [Point(step, value, 1_000 * step) for step, value in enumerate(values, 1)])
 
 
 def test_the_alt_text_says_the_conclusion_of_the_loss_chart() -> None:
-    said = charts.describe_loss(series(4.5, 2.0, 1.02), [Point(2, 1.18, 0), Point(3, 1.3, 0)])
+    said = charts.describe_loss(series(4.5, 2.0, 1.02), Series("eval_loss", [Point(2, 1.18, 0), Point(3, 1.3, 0)]))
     assert said == "Train loss fell from 4.50 to 1.02 over 3 steps. Best eval loss 1.18 at step 2."
-    assert charts.describe_loss(series(1.0, 2.0)) == "Train loss rose from 1.00 to 2.00 over 2 steps."
-    assert charts.describe_loss([]) == "No loss yet."
+    assert charts.describe_loss(series(1.0, 2.0), NOTHING) == "Train loss rose from 1.00 to 2.00 over 2 steps."
+    assert charts.describe_loss(NOTHING, NOTHING) == "No loss yet."
 
 
 @pytest.mark.parametrize(("kind", "place"), [("Step", 10), ("Epoch", 0.5), ("Time", 0.15)])
@@ -27,16 +30,16 @@ def test_a_point_stands_at_its_step_its_epoch_or_its_minute(kind: str, place: fl
     assert axis.place(Point(10, 1.0, 10_000)) == pytest.approx(place)
 
 
-def test_steps_without_a_number_are_marked_and_not_drawn_as_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn = draw_loss(monkeypatch, series(3.0, math.nan, 1.0))
+def test_steps_without_a_number_are_marked_and_not_drawn_as_a_line() -> None:
+    drawn = loss_figure(series(3.0, math.nan, 1.0))
     assert [trace.name for trace in drawn.data] == ["raw", "Train loss", "Not a number"]
     assert list(drawn.data[1].x) == [1, 3]
     assert list(drawn.data[2].x) == [2]
 
 
-def test_a_live_chart_keeps_its_zoom_because_its_revision_is_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert draw_loss(monkeypatch, series(3.0)).layout.uirevision == "job-1"
-    assert draw_loss(monkeypatch, series(3.0, 2.0)).layout.uirevision == "job-1"
+def test_a_live_chart_keeps_its_zoom_because_its_revision_is_the_run() -> None:
+    assert loss_figure(series(3.0)).layout.uirevision == "job-1"
+    assert loss_figure(series(3.0, 2.0)).layout.uirevision == "job-1"
 
 
 def test_the_histogram_marks_where_rows_are_cut() -> None:
@@ -51,29 +54,32 @@ def test_every_colour_of_the_two_themes_stands_out_from_its_ground() -> None:
             assert contrast(colour, look.ground) >= 4.5, (colour, look.ground)
 
 
-def test_each_compared_run_is_drawn_or_it_is_said_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    broken, stepless = series(math.nan, math.inf), [Point(0, 4.0, 1), Point(0, 2.0, 2)]
-    assert charts.explain_no_curve([]) == "it has logged no loss."
+def test_each_compared_run_is_drawn_or_it_is_said_why_not() -> None:
+    broken, stepless = series(math.nan, math.inf), Series("loss", [Point(0, 4.0, 1), Point(0, 2.0, 2)])
+    assert charts.explain_no_curve(NOTHING) == "it has logged no loss."
     assert charts.explain_no_curve(broken) == "its loss is not a number at any step."
     assert charts.explain_no_curve(stepless) == "its loss was logged without counting steps."
     drawable = {"one point": series(3.0), "a gap": series(3.0, math.nan, 1.0, 0.5), "long": series(*[1.0] * 5000)}
     assert [charts.explain_no_curve(points) for points in drawable.values()] == [""] * 3
-    drawn = []
-    monkeypatch.setattr(charts, "_draw", lambda figure, key, alt: drawn.append(figure))
-    charts.draw_comparison(drawable, smoothing=0.6)
-    assert [(trace.name, trace.mode) for trace in drawn[0].data] == [
+    runs = tuple((title, one.drawn) for title, one in drawable.items())
+    figure = charts.comparison_figure(runs, 0.6, charts.LIGHT)
+    assert [(trace.name, trace.mode) for trace in figure.data] == [
         ("one point", "lines+markers"),
         ("a gap", "lines"),
         ("long", "lines"),
     ]
-    assert all(math.isfinite(value) for trace in drawn[0].data for value in trace.y)
+    assert all(math.isfinite(value) for trace in figure.data for value in trace.y)
 
 
-def draw_loss(monkeypatch: pytest.MonkeyPatch, points: list[Point]):
-    drawn = []
-    monkeypatch.setattr(charts, "_draw", lambda figure, key, alt: drawn.append(figure))
-    charts.draw_loss(points, [], run="job-1", axis=charts.Axis(), smoothing=0.6)
-    return drawn[0]
+def test_a_curve_of_many_points_takes_few_bytes() -> None:
+    ordered = Ordered(Columns(Point(step, 4 / step, step) for step in range(1, 100_001)))
+    ordered.take_new()
+    figure = charts.loss_figure(ordered.drawn, ordered.drawn, "job-1", charts.Axis(), 0.6, False, charts.LIGHT)
+    assert len(figure.to_json()) < 40_000
+
+
+def loss_figure(train: Series) -> go.Figure:
+    return charts.loss_figure(train.drawn, NOTHING.drawn, "job-1", charts.Axis(), 0.6, False, charts.LIGHT)
 
 
 def contrast(one: str, other: str) -> float:

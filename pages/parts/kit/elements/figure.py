@@ -8,10 +8,8 @@ that the Python package brings along, 5 MB that the browser fetches once; a brow
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
-import plotly.graph_objects as go
 import streamlit as st
 
 from pages.parts.kit import assets
@@ -21,6 +19,7 @@ CONFIG: dict[str, Any] = {
     "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
     "responsive": True,
 }
+HEIGHT = 340
 NARROW_BELOW = 520  # px: a chart in a window of 420 px is 388 px wide
 NARROW_HEIGHT = 260
 _DRAW = """
@@ -66,15 +65,15 @@ export default function ({ data, parentElement }) {
 _chart = st.components.v2.component("tunedeck.chart", js=_DRAW, isolate_styles=False)
 
 
-def draw_figure(figure: go.Figure, *, key: str, alt: str) -> None:
-    """Draw a figure, or bring the one with this key up to date. alt: the conclusion, for those who do not see it."""
+def draw_figure(figure: str, *, key: str, alt: str, height: int = HEIGHT) -> None:
+    """Draw a figure (its JSON), or bring the one with this key up to date. alt: its conclusion in words."""
     data = {
-        "figure": figure.to_json(),
+        "figure": figure,
         "alt": alt,
         "library": assets.address(assets.PLOTLY),
-        "height": figure.layout.height,
+        "height": height,
         "config": CONFIG,
         "narrow_below": NARROW_BELOW,
         "narrow_height": NARROW_HEIGHT,
     }
-    _chart(key=key, data=json.loads(json.dumps(data)))
+    _chart(key=key, data=data)
