@@ -8,7 +8,7 @@ sense is told of, never obeyed; two currencies are told of, never converted.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -23,8 +23,9 @@ from core.runs.jobs import get_run, list_active, list_runs
 from core.runs.states import FINE_TUNE, QUEUED, Run
 from core.serving.endpoints import find_endpoint
 from core.teardown.costs import Cost, Span, cost_of, sum_costs
-from core.teardown.due import Timed, Verdict
-from core.teardown.inventory import Inventory, Item, list_billing
+from core.teardown.due import Timed, Verdict, find_timed
+from core.teardown.inventory import Item, list_billing
+from core.teardown.rates import Mark, Rate, RateHistory, to_spans
 
 SMALL_REST = 0.1  # of a cap: what is left of a run or an endpoint is not worth its end
 _WORKSPACE_API, _TAGS_API = "2024-10-01", "2021-04-01"
@@ -203,12 +204,14 @@ def check_agreed(agreed: str, price: Price) -> str:
 
     agreed: as a cap's tag; "" where nobody was shown a price, "unknown" where that was accepted.
     """
-    known = parse_cap(agreed) if agreed and agreed != PRICE_UNKNOWN else None
-    if known is None or price.per_hour is None:
+    found = _AMOUNT.fullmatch(agreed)
+    if found is None or price.per_hour is None:
         return ""
-    if price.currency == known.currency and price.per_hour <= known.amount + 1e-4:
+    amount, currency = float(found[1]), found[2]
+    if price.currency == currency and price.per_hour <= amount + 1e-4:
         return ""
-    return f"An hour of it costs {money(price.per_hour, price.currency)} now; {known.words} was agreed to at the click."
+    now, then = money(price.per_hour, price.currency), money(amount, currency)
+    return f"An hour of it costs {now} now; {then} was agreed to at the click."
 
 
 def to_agreed(price: Price) -> str:
@@ -218,30 +221,33 @@ def to_agreed(price: Price) -> str:
     return Cap(price.per_hour, price.currency).tag
 
 
-def cost_of_day(inventory: Inventory, now: datetime) -> Cost:
-    """Return what all that bills now came to since midnight UTC; what ended before is not in it."""
+def read_day(conn: Connection) -> Cost:
+    """Return what the workspace came to since midnight UTC, as far as this home saw it."""
+    return cost_of_day(RateHistory.of(conn).read(), conn.now)
+
+
+def cost_of_day(history: Mapping[Mark, Sequence[Rate]], now: datetime) -> Cost:
+    """Return what each thing came to since midnight UTC, what is gone by now among them."""
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
 
-    def cost(item: Item) -> Cost:
-        if item.per_hour and item.since is None:
-            return Cost(unknown=1)
-        span = Span(item.since or now, None, 1, Price(item.per_hour, item.currency)).within(midnight, now)
-        return cost_of([span] if span else [], now)
+    def cost(mark: Mark, rates: Sequence[Rate]) -> Cost:
+        spans = (span.within(midnight, now) for span in to_spans(rates, mark.created_at, now))
+        return cost_of(filter(None, spans), now)
 
-    return sum_costs(map(cost, inventory.billing))
+    return sum_costs(cost(*each) for each in history.items())
 
 
 # What a run or an endpoint may cost ------------------------------------------------------------------------------
 
 
 class Reached(StrEnum):
-    """What the cap of a run or an endpoint comes to."""
+    """What the cap of a run or an endpoint comes to, a sentence about its `cost` and its `cap`."""
 
-    NOT_YET = "under its cap"
-    UNKNOWN = "what it costs is not known, so its cap is not held"
-    WARNS = "its cap is reached"
-    GOES_ON = "its cap is reached; it goes on, as what is left costs less than a tenth of that"
-    ENDS = "its cap is reached, and so it is ended, as was chosen"
+    NOT_YET = "It came to about {cost} of its cap of {cap}."
+    UNKNOWN = "Its cap of {cap} is not held: what it costs is not known."
+    WARNS = "Its cap of {cap} is reached: it came to about {cost}."
+    GOES_ON = "Its cap of {cap} is reached: it came to about {cost}. It goes on: the rest is less than a tenth of that."
+    ENDS = "Its cap of {cap} is reached: it came to about {cost}. So it is ended, as was chosen."
 
     @property
     def reached(self) -> bool:
@@ -282,8 +288,8 @@ class Capped:
 
     @property
     def words(self) -> str:
-        """Return a sentence: "It came to about $5.10 of its cap of $5.00: its cap is reached."."""
-        said = f"It came to about {self.cost.words}; its cap is {self.cap.words}: {self.reached}." if self.cap else ""
+        """Return what its cap comes to, in a sentence or two."""
+        said = self.reached.format(cost=self.cost.words, cap=self.cap.words) if self.cap else ""
         return " ".join(filter(None, (said, self.problem)))
 
 
@@ -309,6 +315,14 @@ def list_capped(conn: Connection, timed: Iterable[Timed]) -> list[tuple[Timed, C
         as_timed = Timed("run", run.name, run.name, run.created_at, "", run.state_word, conn.now, run.tags)
         capped.append((as_timed, find_capped_run(conn, run)))
     return [(each, found) for each, found in capped if found]
+
+
+def find_capped(conn: Connection, kind: str, name: str) -> Capped | None:
+    """Return what a "run" or an "endpoint" came to of its cap; None without one, or once it is gone."""
+    if kind == "run":
+        return find_capped_run(conn, get_run(conn, name))
+    timed = find_timed(conn, kind, name)
+    return find_capped_endpoint(conn, timed) if timed else None
 
 
 def find_capped_endpoint(conn: Connection, timed: Timed) -> Capped | None:

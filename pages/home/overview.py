@@ -11,6 +11,7 @@ from pages.parts.kit.live import live
 from pages.parts.kit.notices import draw_empty, ready
 from pages.parts.kit.state import ui
 from pages.parts.kit.summary import read_summary
+from pages.parts.operate.caps import draw_reached
 from pages.parts.setup import choices
 
 st.title("Overview")
@@ -24,6 +25,8 @@ if not ready(summary.runs, "Reading what runs here…", (72, 110, 180), key="ove
     end_page()
 
 next_place = parts.draw_next(summary)
+if summary.connection is not None:
+    draw_reached(summary.connection, summary)
 rest = parts.runs_rest(summary)
 live(
     lambda: parts.draw_now(next_place),

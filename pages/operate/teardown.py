@@ -10,6 +10,7 @@ from pages.parts.kit.notices import draw_age, draw_empty, ready
 from pages.parts.kit.state import url_id
 from pages.parts.operate import idle, month
 from pages.parts.operate import teardown as view
+from pages.parts.operate.caps import draw_limits
 from pages.parts.operate.tree import draw_tree
 
 st.title("Teardown", anchor=False)
@@ -27,6 +28,7 @@ if not ready(snapshot, "Asking the workspace what exists…", (96, 64, 64), key=
 inventory = snapshot.value
 view.draw_tiles(conn, inventory)
 draw_age(snapshot)
+draw_limits(conn, inventory)
 st.header("What exists", anchor=False)
 picks = draw_tree(inventory, view.find_picked())
 if picks.rows:

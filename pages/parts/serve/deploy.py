@@ -22,12 +22,14 @@ from core.serving import endpoints, registered_models
 from core.serving.endpoints import EndpointView
 from core.serving.registered_models import NAME_RULE, check_model_name
 from core.teardown import inventory
+from core.teardown.caps import Wanted, to_agreed
 from pages.parts.kit import fields, reads, words
 from pages.parts.kit.action import Confirm, action
 from pages.parts.kit.guard import end_page
 from pages.parts.kit.links import link
 from pages.parts.kit.notices import draw_empty, ready
 from pages.parts.kit.state import set_url_id, ui, url_id
+from pages.parts.operate.caps import check_start, choose_cap, read_cap
 from pages.parts.operate.idle import HOURS, choose_hours
 from pages.parts.serve.delete_at import choose_end, end_after
 from pages.parts.serve.deploy_settings import draw_instances, draw_settings, read_instances, read_settings
@@ -83,6 +85,8 @@ def draw_form(conn: Connection) -> None:
     delete_at = choose_end(billed=conn.costs_money, key="deploy-life")
     choose_hours("Delete it after so long without a request", key="deploy-idle")
     problem = unnamed or problem or find_shortage(size, instances)
+    if conn.costs_money:
+        choose_cap("endpoint", key=fields_of, currency=size.price.currency if size else "USD")
     choice = Choice(run, name, endpoint, size, instances, delete_at, problem)
     _draw_price(choice)
     _draw_button(conn, choice, fields_of)
@@ -205,6 +209,8 @@ def _draw_price(choice: Choice) -> None:
 def _draw_button(conn: Connection, choice: Choice, fields_of: str) -> None:
     off = choice.problem or ("Choose a size first." if choice.size is None else "")
     price = choice.price.words
+    blocked, ticks = check_start(conn, Wanted(choice.price))
+    off = off or blocked
     label = f"Deploy on Azure, {words.plain(price)}" if conn.costs_money else "Deploy"
     end = f"It is deleted at {words.moment(choice.delete_at)}." if choice.delete_at else "It bills until you delete it."
     question = Confirm(
@@ -212,7 +218,7 @@ def _draw_button(conn: Connection, choice: Choice, fields_of: str) -> None:
         yes=label,
         keep="Keep it undeployed",
         lines=(f"{choice.endpoint} on {choice.machines}, {price}.", end),
-        ticks=("It is never deleted by itself",) if choice.delete_at is None else (),
+        ticks=(*ticks, *(("It is never deleted by itself",) if choice.delete_at is None else ())),
         icon="cloud_upload",
     )
     action(
@@ -221,6 +227,7 @@ def _draw_button(conn: Connection, choice: Choice, fields_of: str) -> None:
         choice.run,
         fields_of,
         conn.cloud.is_local,
+        choice.price,
         key="deploy",
         type="primary",
         icon="cloud_upload",
@@ -230,8 +237,11 @@ def _draw_button(conn: Connection, choice: Choice, fields_of: str) -> None:
     )
 
 
-def _deploy(run: Run, fields_of: str, local: bool) -> Operation:
-    """Deploy what the fields hold at the click: the button was drawn before the last of them was left."""
+def _deploy(run: Run, fields_of: str, local: bool, price: Price) -> Operation:
+    """Deploy what the fields hold at the click: the button was drawn before the last of them was left.
+
+    price: what the button said; a dearer one is not deployed.
+    """
     if (picked := url_id("run")) and picked != run.name:
         raise Conflict(f"'{picked}' was chosen after this was drawn.", "Look at its names, and click again.")
     given = st.session_state
@@ -239,6 +249,7 @@ def _deploy(run: Run, fields_of: str, local: bool) -> Operation:
     problem, hint = _check_endpoint(endpoint)
     if problem:
         raise BadInput(problem, hint)
+    cap, ends_at_cap = read_cap(key=fields_of, currency=price.currency)
     begun = operations.start_deploy(
         ui().alias or "",
         run.name,
@@ -249,6 +260,9 @@ def _deploy(run: Run, fields_of: str, local: bool) -> Operation:
         idle_hours=HOURS[given.get("deploy-idle") or "Keep it"],
         instances=read_instances(key=fields_of),
         settings=read_settings(key=fields_of, local=local),
+        agreed=to_agreed(price),
+        cap=cap,
+        ends_at_cap=ends_at_cap,
     )
     reads.forget(endpoints.list_endpoints, inventory.list_billing, operations.list_everything)
     return begun

@@ -11,6 +11,7 @@ from core.azureml import tags
 from core.azureml.connection import Connection
 from core.catalog import compute
 from core.catalog.compute import Size
+from core.catalog.prices import Price
 from core.operations import Operation
 from core.serving import endpoints
 from core.serving.deployment_settings import (
@@ -24,9 +25,11 @@ from core.serving.deployment_settings import (
 )
 from core.serving.endpoints import EndpointView
 from core.teardown import inventory
+from core.teardown.caps import Wanted, to_agreed
 from pages.parts.kit import reads, words
 from pages.parts.kit.action import Confirm, action
 from pages.parts.kit.state import ui
+from pages.parts.operate.caps import check_start
 from pages.parts.serve.deploy_size import claim, find_shortage
 
 _ORIGINS = {
@@ -103,7 +106,10 @@ def draw_redeploy(conn: Connection, endpoint: EndpointView) -> None:
     draw_settings(key=key, local=local, running=deployment.settings)
     started = {setting.name: find_default(setting, deployment.settings)[0] for setting in list_settings(local=local)}
     same = count == deployment.instances and read_settings(key=key, local=local) == started
-    cost = size.price.times(count).words if size else "price unknown"
+    price = size.price.times(count) if size else Price(None)
+    cost = price.words
+    blocked, ticks = check_start(conn, Wanted(price, replaces=f"endpoint:{endpoint.name}"))
+    problem = find_shortage(size, count - deployment.instances) or blocked
     action(
         f"Deploy again on Azure, {words.plain(cost)}" if conn.costs_money else "Deploy again",
         _redeploy,
@@ -111,14 +117,16 @@ def draw_redeploy(conn: Connection, endpoint: EndpointView) -> None:
         deployment.size,
         local,
         key,
+        price,
         key="redeploy",
         icon="refresh",
-        off="Nothing was changed." if same and deployment.up else find_shortage(size, count - deployment.instances),
+        off="Nothing was changed." if same and deployment.up else problem,
         confirm=Confirm(
             title="Deploy to this endpoint anew?",
             yes=f"Deploy again, {words.plain(cost)}",
             keep="Keep it as it is",
             lines=(f"{endpoint.name} on {count} × {deployment.size}, {cost}.",),
+            ticks=ticks,
             icon="refresh",
         )
         if conn.costs_money
@@ -126,9 +134,14 @@ def draw_redeploy(conn: Connection, endpoint: EndpointView) -> None:
     )
 
 
-def _redeploy(endpoint: EndpointView, size: str, local: bool, key: str) -> Operation:
+def _redeploy(endpoint: EndpointView, size: str, local: bool, key: str, price: Price) -> Operation:
     begun = operations.start_redeploy(
-        ui().alias or "", endpoint, size, read_instances(key=key), read_settings(key=key, local=local)
+        ui().alias or "",
+        endpoint,
+        size,
+        read_instances(key=key),
+        read_settings(key=key, local=local),
+        agreed=to_agreed(price),
     )
     reads.forget(endpoints.list_endpoints, inventory.list_billing, operations.list_everything)
     return begun

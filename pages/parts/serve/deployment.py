@@ -21,6 +21,7 @@ from pages.parts.kit.live import live
 from pages.parts.kit.notices import draw_empty, draw_error, draw_warning, ready
 from pages.parts.kit.state import ui
 from pages.parts.kit.steps import draw_operation
+from pages.parts.operate.caps import draw_cap
 from pages.parts.operate.idle import draw_when_idle_of
 from pages.parts.serve.delete_at import draw_delete_at
 from pages.parts.serve.deploy_settings import draw_redeploy
@@ -52,6 +53,9 @@ def draw_deploy(name: str) -> None:
         with st.container(horizontal=True):
             draw_delete_at(endpoint)
             draw_when_idle_of(name)
+            said = draw_cap(endpoint)
+        if said:
+            draw_warning(said, key="cap")
     if operation is not None:
         _draw_steps(operation, endpoint)
     conn = reads.find_connection()

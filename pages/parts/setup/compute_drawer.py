@@ -18,11 +18,13 @@ from core.catalog.prices import Price, not_a_bill
 from core.errors import BadInput
 from core.launch.drafts import Draft
 from core.operations import Operation
+from core.teardown.caps import Wanted, to_agreed
 from pages.parts.kit import reads, size_matrix, words
 from pages.parts.kit.action import action, close_dialog, drawer, open_dialog
 from pages.parts.kit.live import live
 from pages.parts.kit.state import ui
 from pages.parts.kit.steps import draw_operation
+from pages.parts.operate.caps import check_start
 from pages.parts.operate.idle import HOURS, choose_hours
 
 _KEY, _PICK = "create-compute", "compute-matrix"
@@ -136,7 +138,7 @@ def _choose_size(offers: Sequence[Offer]) -> Offer:
 
 def _draw_button(draft: Draft, offers: Sequence[Offer], offer: Offer, maximum: int, minimum: int, billed: bool) -> None:
     problem, label = offer.why_not, "Create compute"
-    if billed:
+    if billed and (conn := reads.find_connection(draft.connection)):
         most = offer.price.times(maximum).words
         label = f"Create on Azure, {most}"
         said = f"It costs up to {most} while it works."
@@ -144,6 +146,9 @@ def _draw_button(draft: Draft, offers: Sequence[Offer], offer: Offer, maximum: i
             always = offer.price.times(minimum).words
             more = f", and up to {most} while it works" if minimum < maximum else ""
             said = f"It costs {always} at all times, with work or without{more}."
+        wanted = Wanted(offer.price.times(maximum), at_once=offer.price.times(minimum))
+        blocked, accepted = check_start(conn, wanted)
+        problem, said = problem or blocked, " ".join((said, *accepted))
         if not st.checkbox(words.plain(said), key="compute-price"):
             problem = problem or "Tick the price first."
     action(
@@ -151,6 +156,7 @@ def _draw_button(draft: Draft, offers: Sequence[Offer], offer: Offer, maximum: i
         _create,
         draft.connection,
         [each.size.name for each in offers],
+        to_agreed(offer.price.times(maximum)),
         key="create-compute-now",
         type="primary",
         icon="add",
@@ -160,8 +166,11 @@ def _draw_button(draft: Draft, offers: Sequence[Offer], offer: Offer, maximum: i
     action("Keep what is there", close_dialog, key="keep-computes", width="stretch")
 
 
-def _create(alias: str, names: Sequence[str]) -> None:
-    """Read the fields as they are at the click: the button was drawn before the last of them was left."""
+def _create(alias: str, names: Sequence[str], agreed: str) -> None:
+    """Read the fields as they are at the click: the button was drawn before the last of them was left.
+
+    agreed: the price that was ticked; what costs more than that is not created.
+    """
     given = st.session_state
     name, hours = str(given["compute-name"]).strip(), LIFETIMES[given["compute-lifetime"]]
     if not re.fullmatch(_NAME, name):
@@ -177,6 +186,7 @@ def _create(alias: str, names: Sequence[str]) -> None:
         delete_at=delete_at,
         idle_hours=HOURS[given.get("compute-idle-hours") or "Keep it"],
         low_priority=given.get("compute-tier") == _LOW,
+        agreed=agreed,
     )
     ui().notes["creating"] = operation.id
     close_dialog()

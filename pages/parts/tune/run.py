@@ -27,6 +27,7 @@ from pages.parts.kit.live import live
 from pages.parts.kit.notices import draw_empty, draw_warning, ready
 from pages.parts.kit.state import set_url_id, ui, url_id
 from pages.parts.kit.steps import draw_badge, draw_operation, draw_stages
+from pages.parts.operate.caps import draw_cap
 from pages.parts.tune.rehearsal import draw_way
 from pages.parts.tune.run_tabs import VIEWS, choose_log, draw_evaluation, draw_log, draw_settings
 from pages.parts.tune.run_tiles import draw_tiles, say_missing, say_no_measure
@@ -226,6 +227,9 @@ def _draw_head(run: Run) -> None:
             link_button(f"Deploy {run.kept or 'this model'}", target, key="deploy", type=style, icon="cloud_upload")
         elif not run.finished:
             _draw_cancel(run)
+        said = draw_cap(run)
+    if said:
+        draw_warning(said, key="cap")
 
 
 def _draw_cancel(run: Run) -> None:

@@ -6,18 +6,20 @@ import streamlit as st
 
 from core import operations, overview
 from core.azureml.reader import Snapshot
-from core.catalog.prices import not_a_bill
+from core.catalog.prices import Price, not_a_bill
 from core.errors import Conflict
 from core.launch import drafts, part
 from core.launch.drafts import Draft
 from core.launch.plan import Check, LaunchPlan
 from core.operations import Operation
+from core.teardown.caps import Wanted, to_agreed
 from pages.parts.data.checks import follow
 from pages.parts.kit import fields, reads, words
 from pages.parts.kit.action import Confirm, action, open_dialog
 from pages.parts.kit.links import link
 from pages.parts.kit.notices import draw_error, draw_hint
 from pages.parts.kit.state import ui
+from pages.parts.operate.caps import check_start, choose_cap, read_cap
 from pages.parts.setup import choices
 from pages.parts.tune.plan import find_started, find_tokenizer, title_of
 from pages.parts.tune.recipe import save_settings
@@ -137,7 +139,13 @@ def _draw_start(key: str, draft: Draft, plan: LaunchPlan | None, off: str) -> No
         off = f"{len(failed)} {verb}: {', '.join(failed).lower()}."
     cost = plan.estimate.cost_words if plan and plan.estimate else "price unknown"
     label = f"Start run on Azure, {words.plain(cost)}" if _costs_money() else "Start run"
-    question = _question(plan, label, cost) if plan and _asks(plan) else None
+    conn, ticks = reads.find_connection(), tuple[str, ...]()
+    if plan and conn and conn.costs_money:
+        choose_cap("run", key=_cap(draft.id), currency=plan.compute.price.currency)
+        wanted = Wanted(_price(plan), compute=plan.compute.name, nodes=plan.recipe.whole("num_nodes_finetune"))
+        blocked, ticks = check_start(conn, wanted)
+        off = off or blocked
+    question = _question(plan, label, cost, ticks) if plan and _asks(plan) else None
     action(
         label,
         _begin,
@@ -156,7 +164,16 @@ def _draw_start(key: str, draft: Draft, plan: LaunchPlan | None, off: str) -> No
         st.caption("It starts when the checks are done.")
 
 
-def _question(plan: LaunchPlan, label: str, cost: str) -> Confirm:
+def _price(plan: LaunchPlan) -> Price:
+    """Return what an hour of a run on all its nodes costs."""
+    return plan.compute.price.times(plan.recipe.whole("num_nodes_finetune"))
+
+
+def _cap(draft_id: str) -> str:
+    return f"launch-{draft_id}"
+
+
+def _question(plan: LaunchPlan, label: str, cost: str, ticks: tuple[str, ...]) -> Confirm:
     time = f"It takes {plan.estimate.time_words}: {cost}." if plan.estimate else cost
     time += f" {not_a_bill(plan.compute.price.factor)}" if _costs_money() else ""
     place = f"{plan.model.name} on {plan.compute.name} ({plan.compute.size}), {plan.compute.price.words}."
@@ -166,7 +183,7 @@ def _question(plan: LaunchPlan, label: str, cost: str) -> Confirm:
         yes=label,
         keep="Keep the draft",
         lines=(place, describe_run(plan), time),
-        ticks=tuple(f"{check.title}: {check.detail}" for check in asked),
+        ticks=(*ticks, *(f"{check.title}: {check.detail}" for check in asked)),
         icon="play_arrow",
     )
 
@@ -194,7 +211,8 @@ def _begin(key: str, draft_id: str, plan: LaunchPlan | None) -> Operation | None
 
 def _start(plan: LaunchPlan) -> Operation:
     """Record the run; the list of runs is read anew."""
-    begun = operations.start_launch(plan)
+    cap, ends_at_cap = read_cap(key=_cap(plan.draft.id), currency=plan.compute.price.currency)
+    begun = operations.start_launch(plan, agreed=to_agreed(_price(plan)), cap=cap, ends_at_cap=ends_at_cap)
     ui().notes[f"started-{plan.draft.id}"] = begun.id
     reads.forget(overview.read_runs)
     return begun

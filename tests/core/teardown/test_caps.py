@@ -28,7 +28,8 @@ from core.teardown.caps import (
     to_agreed,
 )
 from core.teardown.costs import Cost
-from core.teardown.inventory import Inventory, Item
+from core.teardown.inventory import Item
+from core.teardown.rates import GONE, Mark, Rate
 
 NOW = datetime(2026, 11, 28, 18, 0, tzinfo=UTC)
 CLUSTER = Compute("gpu", "cluster", "S", "Succeeded", "Steady", 24, 1, 0, 2, 1, 120, {}, None, price=Price(4.0))
@@ -180,10 +181,17 @@ def test_a_run_costs_one_node_and_all_of_them_while_it_trains() -> None:
     assert measure_run(converts, Price(None), NOW)["cost"].unknown == 1
 
 
-def test_a_day_costs_what_bills_now_since_midnight() -> None:
-    young = replace(ENDPOINT, name="b", since=NOW - timedelta(hours=2))
-    euro = replace(ENDPOINT, name="c", price=Price(1.0, "EUR"))
-    undated = replace(ENDPOINT, name="d", since=None)
-    assert cost_of_day(Inventory((ENDPOINT, young)), NOW).amount == pytest.approx(18 * 3.0 + 2 * 3.0)
-    both = cost_of_day(Inventory((ENDPOINT, euro, undated)), NOW)
-    assert (both.amounts, both.unknown) == ({"USD": pytest.approx(54.0), "EUR": pytest.approx(54.0)}, 1)
+def test_a_day_costs_what_was_seen_since_midnight_and_not_what_was_before_it() -> None:
+    def seen(name: str, hours: float, ended: float, price: Price) -> tuple[Mark, list[Rate]]:
+        begun = NOW - timedelta(hours=hours)
+        gone = [Rate(NOW - timedelta(hours=ended), NOW, 0, price, GONE)] if ended else []
+        until = NOW - timedelta(hours=ended)
+        return Mark(f"deployment:{name}/demo", begun), [Rate(begun, until, 2, price), *gone]
+
+    history = dict(
+        [seen("old", 30, 0, Price(1.0)), seen("gone", 5, 3, Price(2.0)), seen("euro", 1, 0, Price(9.0, "EUR"))]
+    )
+    cost = cost_of_day(history, NOW)
+    assert cost.amounts == {"USD": pytest.approx(18 * 2.0 + 2 * 2 * 2.0), "EUR": pytest.approx(18.0)}
+    assert cost.unknown == 0
+    assert judge(Cap(44.0), cost_of_day(dict([seen("old", 30, 0, Price(2.0))]), NOW), None, ends=False) is Reached.WARNS
