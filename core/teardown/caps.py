@@ -103,7 +103,9 @@ def write_limits(conn: Connection, wanted: Mapping[str, str]) -> None:
     path = f"{conn.workspace_path}/providers/Microsoft.Resources/tags/default"
     body = {"operation": "Merge", "properties": {"tags": dict(wanted)}}
     try:
-        conn.http("PATCH", path, params={"api-version": _TAGS_API}, json=body, doing="change", what="its tags")
+        conn.http(
+            "PATCH", path, params={"api-version": _TAGS_API}, json=body, doing="change", what="the workspace's tags"
+        )
     except AccessDenied as error:
         hint = "It takes Tag Contributor or Contributor on the workspace. What stands there goes on being held."
         raise AccessDenied("You may not change this workspace's tags; ask its owner.", hint, error.detail) from error

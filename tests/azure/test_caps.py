@@ -26,7 +26,7 @@ from core.operations.ledger import Ledger
 from core.operations.sweep_command import Line, sweep_once
 from core.runs import history, jobs
 from core.serving import endpoints
-from core.teardown.caps import Cap, read_limits, read_standing, to_agreed, write_limits
+from core.teardown.caps import Cap, Wanted, read_limits, read_standing, to_agreed, write_limits
 from core.teardown.due import find_timed, list_timed, write_tags
 from tests.azure.behind import WORKSPACE_PATH
 from tests.azure.prices import PER_HOUR
@@ -116,15 +116,22 @@ def test_the_workspace_refuses_tags_that_azure_refuses(conn: Connection, body: A
     assert code in refused.value.detail
 
 
-def test_a_cap_that_comes_between_click_and_sending_blocks(walk: Walk, elsewhere: Connection) -> None:
+def test_what_another_home_starts_between_click_and_sending_counts(walk: Walk, elsewhere: Connection) -> None:
+    write_limits(elsewhere, {tags.CAP_HOUR: "4 USD"})
     go_on = rest(walk)
-    assert not read_standing(walk.conn).limits.hour
+    assert not read_standing(walk.conn).check(Wanted(PRICE)).blocked
     asked = create(walk, agreed=to_agreed(PRICE))
-    write_limits(elsewhere, {tags.CAP_HOUR: "3 USD"})
+    properties = {"vmSize": SIZE, "scaleSettings": {"minNodeCount": 1, "maxNodeCount": 1}}
+    theirs = {"location": "eastus", "properties": {"computeType": "AmlCompute", "properties": properties}}
+    elsewhere.http("PUT", f"{elsewhere.workspace_path}/computes/theirs?api-version=2024-10-01", json=theirs)
     go_on()
     failed = walk.finish(asked, "failed")
     assert failed.error is not None
-    assert failed.error.message.startswith("With this, $3.67/h would bill: more than this workspace's cap of $3.00/h")
+    assert failed.error.message == (
+        "With this, $7.35/h would bill: more than this workspace's cap of $4.00/h, which all who use it see. "
+        "Now it is $3.67/h. Nothing was sent."
+    )
+    assert failed.error.hint == "Raise the cap, or delete theirs ($3.67/h)."
     assert puts(walk, "gpu") == 0
 
 

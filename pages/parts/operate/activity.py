@@ -12,8 +12,8 @@ from pages.parts.kit.links import Link, link
 from pages.parts.kit.live import live
 from pages.parts.kit.steps import draw_operation
 
-_RUNS = ("launch", "cancel")
-_ENDPOINTS = ("deploy", "traffic", "expire", "idle_deletion")
+_RUNS = ("launch", "cancel", "run_at_cap")
+_ENDPOINTS = ("deploy", "traffic", "expire", "idle_deletion", "endpoint_at_cap")
 
 
 def draw_change(operation: Operation) -> None:

@@ -8,7 +8,7 @@ from core import operations
 from core.azureml import tags
 from core.azureml.connection import Connection
 from core.operations import Operation
-from core.runs.states import Run
+from core.runs.states import JobState, Run
 from core.serving.endpoints import EndpointView
 from core.teardown import caps, inventory
 from core.teardown.caps import Cap, Capped, Limits, Wanted
@@ -141,8 +141,11 @@ def _draw_fields(kind: str, known: Capped | None, key: str, currency: str) -> No
 def draw_cap(found: Run | EndpointView) -> str:
     """Draw the way to change the cap of a run or an endpoint; returns what is to be warned of, "" for nothing."""
     conn, kind = reads.find_connection(), _kind_of(found)
-    if conn is None or not conn.costs_money or (isinstance(found, Run) and found.finished):
+    if conn is None or not conn.costs_money:
         return ""
+    if isinstance(found, Run) and found.finished:
+        ended = operations.find_operation_for(conn.alias, found.name, "run_at_cap")
+        return ended.steps[0].detail if ended and found.state is JobState.CANCELED else ""
     changing, known = _follow(found.name, "cap"), _find_capped(found)
     with st.popover("Cap", icon=":material/speed:", key="cap"):
         st.text(known.words if known else "It has no cap.")
