@@ -13,6 +13,7 @@ from core.azureml.connection import connect
 from core.azureml.settings import Settings, find_settings, list_settings, make_settings
 from core.errors import NotFound, TunedeckError
 from core.operations.ledger import Ledger, list_operations
+from core.operations.panic_command import panic
 from core.operations.runner import run_forever
 from core.operations.sweep_command import list_due, sweep_once
 from core.operations.verify_command import find_place, read_file, verify
@@ -36,12 +37,20 @@ def main(arguments: list[str] | None = None) -> int:
     verifying = commands.add_parser("verify", help="hold a file of Tunedeck against the workspace of today")
     verifying.add_argument("file", type=Path, metavar="FILE.json", help="a lineage, as it was downloaded")
     verifying.add_argument("--at", help="the workspace by its name in this home, where the file's own is not meant")
+    panicking = commands.add_parser("panic", help="delete everything that bills and that you made through Tunedeck")
+    panicking.add_argument("--at", help="the workspace by its name in this home, where it knows several")
+    panicking.add_argument("--workspace", metavar="SUBSCRIPTION/GROUP/NAME", help="one that need not be known here")
+    panicking.add_argument("--everyone", action="store_true", help="what others made, too")
+    panicking.add_argument("--assets", action="store_true", help="models (archived) and data, too")
+    panicking.add_argument("--yes", metavar="NAME", help="the workspace's name; without it the plan is printed only")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
     if options.command == "run":
         return _run()
     if options.command == "verify":
         return _verify(options.file, options.at)
+    if options.command == "panic":
+        return _panic(parser, options)
     return _list() if options.command == "list" else _sweep(parser, options)
 
 
@@ -93,6 +102,21 @@ def _verify(path: Path, at: str | None) -> int:
         print(f"{visible(error.message)} {visible(error.hint)}", file=sys.stderr)
         return FAILED
     return status
+
+
+def _panic(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    try:
+        places = _choose(parser, options)
+    except (TunedeckError, OSError) as error:
+        parser.error(f"This home cannot be read: {error} Name the workspace with --workspace.")
+    if len(places) != 1:
+        known = f"This home knows {', '.join(each.alias for each in places) or 'none'}."
+        parser.error(f"Name one workspace with --at or --workspace. {known}")
+    try:
+        return panic(places[0], options.yes, everyone=options.everyone, assets=options.assets)
+    except TunedeckError as error:
+        print(f"{visible(error.message)} {visible(error.hint)}", file=sys.stderr)
+        return FAILED
 
 
 def _choose(parser: argparse.ArgumentParser, options: argparse.Namespace) -> list[Settings]:

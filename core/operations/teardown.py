@@ -25,7 +25,7 @@ from core.serving.endpoints import ProvisioningState
 from core.serving.registered_models import list_registered_models
 from core.stored import parse_fields
 from core.teardown.inventory import Inventory, list_billing, list_inventory, read_one
-from core.teardown.plan import TeardownPlan, compare, describe
+from core.teardown.plan import Action, TeardownPlan, compare, describe
 from core.teardown.receipts import Gone, Ran, Receipt, describe_ran, summarise
 
 ASK_AGAIN_LOOKS = 60  # a deletion that is not under way after that has failed, and nobody was there to hear why
@@ -68,12 +68,15 @@ def start_teardown(plan: TeardownPlan, typed: str = "", accepted: Collection[str
         raise BadInput("The name does not match. Nothing was deleted.", f"Type {plan.confirm}.")
     if not plan.actions:
         raise Conflict("Nothing was chosen.", "Tick what is to be deleted.")
-    things = tuple(
-        Target(action.item.kind, action.item.name, action.item.version, action.what, action.deletes_files, action.seen)
-        for action in plan.actions
-    )
+    things = tuple(map(to_target, plan.actions))
     subject = things[0].name if len(things) == 1 else f"{len(things)} resources"
     return Ledger().start(plan.connection, Teardown(subject, things, plan.per_hour_before, plan.currency))
+
+
+def to_target(action: Action) -> Target:
+    """Return what a planned action is about."""
+    item = action.item
+    return Target(item.kind, item.name, item.version, action.what, action.deletes_files, action.seen)
 
 
 def look_again(work: Work[Any], only: Collection[Target] = ()) -> Outcome:

@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -64,6 +64,7 @@ class ActiveJob:
     compute: str
     """"" where it names none: a pipeline whose steps name their own."""
     owner: str
+    tags: Mapping[str, str] = field(default_factory=dict, hash=False, repr=False)
 
 
 def list_active_jobs(conn: Connection, looked_at: int = 300) -> list[ActiveJob]:
@@ -82,7 +83,7 @@ def _parse_active(job: Any) -> ActiveJob:
     compute = told.get(tags.COMPUTE) or getattr(job, "compute", None) or default or ""
     title = told.get(tags.TITLE) or job.display_name or job.name
     owner = str(getattr(job.creation_context, "created_by", "") or "")
-    return ActiveJob(job.name, title, str(compute).rpartition("/")[2].removeprefix("azureml:"), owner)
+    return ActiveJob(job.name, title, str(compute).rpartition("/")[2].removeprefix("azureml:"), owner, dict(told))
 
 
 def _status(job: Any) -> str:

@@ -242,19 +242,19 @@ def _read(conn: Connection, readings: Mapping[str, Callable[[Connection], list[I
     return Inventory(tuple(items), datetime.now(UTC), tuple(dict.fromkeys(problems)), tuple(unread))
 
 
-def read_one(conn: Connection, kind: str, name: str) -> Inventory:
+def read_one(conn: Connection, kind: str, name: str, names: Names = _NOBODY) -> Inventory:
     """Return one endpoint with its deployments, or one compute, as it is now: a list may be some seconds behind.
 
-    kind: "endpoint", "deployment" for the endpoint of "ENDPOINT/NAME", or "compute". Empty where it is gone. Prices and
-    whose it is are left out.
+    kind: "endpoint", "deployment" for the endpoint of "ENDPOINT/NAME", or "compute". Empty where it is gone. Prices are
+    left out, and whether it is mine where no names are given.
     """
     try:
         if kind == "compute":
-            return Inventory((item_of_compute(get_compute(conn, name)),))
+            return Inventory((item_of_compute(get_compute(conn, name), names),))
         endpoint = get_endpoint(conn, name.partition("/")[0])
     except NotFound:
         return Inventory()
-    return Inventory(tuple(items_of_endpoint(endpoint, [Price(None)] * len(endpoint.deployments))))
+    return Inventory(tuple(items_of_endpoint(endpoint, [Price(None)] * len(endpoint.deployments), names)))
 
 
 def _endpoints(conn: Connection) -> list[Item]:
