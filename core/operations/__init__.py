@@ -7,6 +7,7 @@
     idle.py      ends what had nothing to do, by a click or where that was chosen
     sweep.py     deletes what is due (due_deletion.py), wherever it was made; sweep_command.py once, for cron
     at_cap.py    ends what came to its cap; spending.py holds what is about to bill against the workspace's
+    panic.py     deletes everything that one identity made; panic_command.py without a dashboard
     turns.py     whose turn it is where two are about the same thing
     everything.py    what exists and what is being made
     starts.py    when a machine of each size last came
@@ -30,6 +31,7 @@ from core.operations.ledger import (
     list_receipts,
     retry_operation,
 )
+from core.operations.panic import plan_panic, start_panic
 from core.operations.records import Operation, OperationState, Step, StepState
 from core.operations.runner import start_runner
 from core.operations.set_cap import start_set_cap, start_set_limits
@@ -54,11 +56,13 @@ __all__ = [
     "list_operations",
     "list_receipts",
     "list_starts",
+    "plan_panic",
     "retry_operation",
     "start_cancel",
     "start_create_compute",
     "start_deploy",
     "start_launch",
+    "start_panic",
     "start_redeploy",
     "start_runner",
     "start_scale_to_zero",
