@@ -13,6 +13,7 @@ from core.operations.ledger import Ledger
 from core.operations.runner import Runner
 from core.operations.sweep import sweep
 from core.operations.sweep_command import list_due, sweep_once
+from core.overview import describe_deletion
 from core.serving import endpoints
 from core.serving.request_counts import read_requests
 from core.teardown.due import Timed, find_timed, write_tags
@@ -252,4 +253,5 @@ def test_what_was_chosen_is_ended_by_whoever_sweeps_with_a_receipt(
     assert lines[ENDPOINT].startswith("deleted, receipt R-"), lines
     assert lines[CLUSTER] == "It keeps no node any more"
     assert endpoints.find_endpoint(walk.conn, ENDPOINT) is None
+    assert describe_deletion(walk.conn.alias, ENDPOINT).endswith(" UTC because it was idle.")
     assert get_compute(walk.conn, CLUSTER).min_nodes == 0

@@ -117,7 +117,7 @@ def _choose_nodes(billed: bool) -> tuple[int, int]:
         minimum = int(st.number_input("Fewest nodes", 0, maximum, 0, key="compute-least")) if billed else 0
         st.number_input("Idle minutes before it shrinks", 1, 240, 15, key="compute-idle")
     if minimum:
-        choose_hours("Let them go after so long without a job", key="compute-idle-hours")
+        choose_hours("Keep no node after so long without a job", key="compute-idle-hours")
     else:
         st.caption("Fewest nodes: 0. Without work it shrinks to nothing and costs nothing.")
     return maximum, minimum

@@ -304,7 +304,10 @@ def test_deploy_names_the_model_checks_the_endpoints_name_and_says_why_a_size_ca
 def test_deploy_takes_what_was_typed_just_before_the_click(run: str, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[object] = []
 
-    def refuse(_alias: str, _run: str, model: str, endpoint: str, *_: object, instances: int, settings: Any) -> None:
+    def refuse(
+        _alias: str, _run: str, model: str, endpoint: str, *_: object, instances: int, settings: Any, idle_hours: int
+    ) -> None:
+        assert idle_hours == 0
         asked.extend((model, endpoint, instances, settings))
         raise TunedeckError("Not in this test.")
 
