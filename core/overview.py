@@ -32,6 +32,7 @@ ENDED_SHOWN = 50
 _REATTACHED_FOR = timedelta(minutes=5)
 _MOST_ACTIVE = 1000
 _CLUSTER_KEPT_S = 15.0
+_NAMED = 6
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
@@ -68,6 +69,9 @@ class StripView:
     """
 
     billing_words: str
+    """ "$3.67/h + 1 unknown", "$3.67/h, 1 failed"."""
+    billing_help: str
+    """What bills, a line each."""
     run: str
     run_words: str
     endpoint: str
@@ -243,7 +247,6 @@ def _continue_draft(draft: Draft | None) -> NextAction | None:
 
 
 def strip(
-    conn: Connection,
     runs: Sequence[Run],
     endpoints: Sequence[EndpointView],
     inventory: Inventory,
@@ -254,8 +257,10 @@ def strip(
     shown = open_run or current
     live = [endpoint for endpoint in endpoints if endpoint.live]
     billing = inventory.billing
+    failed = [item for item in billing if item.state == "Failed"]
     return StripView(
-        billing_words=f"{conn.title} · {inventory.words}",
+        billing_words=f"{inventory.words}, {len(failed)} failed" if failed else inventory.words,
+        billing_help="\n".join(f"{item.name}: {item.hourly_words}, {item.whose}" for item in billing[:_NAMED]),
         run=shown.name if shown else "",
         run_words=f"{shown.title} {describe_shortly(shown).lower()}" if shown else "No run",
         endpoint=live[0].name if live else "",

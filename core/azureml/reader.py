@@ -136,7 +136,8 @@ class Reader:
 
     def _take_off(self, key: str, entry: _Entry, fn: Callable[[Connection], Any], phase: object = None) -> None:
         """Queue a read. The caller holds the lock."""
-        entry.flying, entry.wanted, entry.flight_phase = True, False, phase
+        entry.flying, entry.wanted = True, False
+        entry.flight_phase = entry.phase if phase is None else phase  # who names none has not seen another
         entry.landed = threading.Event()
         self._in_flight += 1
         if len(self._threads) < min(THREADS, self._in_flight):

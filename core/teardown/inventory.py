@@ -110,6 +110,11 @@ class Item:
         return f"{noun} {self.name}{f' v{self.version}' if self.version else ''}"
 
     @property
+    def whose(self) -> str:
+        """ "yours", "by ana@contoso.com" or "owner unknown"."""
+        return "yours" if self.mine else f"by {self.owner}" if self.owner else "owner unknown"
+
+    @property
     def currency(self) -> str:
         """The currency of its price."""
         return self.price.currency if self.price else "USD"

@@ -7,11 +7,11 @@ from streamlit.delta_generator import DeltaGenerator
 
 from core import overview
 from core.azureml.settings import LOCAL
-from core.catalog.prices import not_a_bill
 from core.overview import NextStep
 from core.runs.states import Run
-from core.teardown.inventory import Inventory, Item
+from core.teardown.inventory import Inventory
 from core.words import duration
+from pages.parts.home.bills import draw_bills
 from pages.parts.kit import words
 from pages.parts.kit.action import action, link_button
 from pages.parts.kit.links import link
@@ -92,18 +92,8 @@ def draw_now(next_place: DeltaGenerator) -> object:
     if found := summary.next_action():
         next_place.markdown(f"**Next:** {words.plain(found.sentence)}")
     _draw_tiles(summary)
-    inventory = summary.inventory.value
-    st.header("What bills now")
-    if inventory is None:
-        st.skeleton(44)
-    elif not inventory.billing:
-        unread = " and ".join(inventory.unread)
-        st.text(f"What {unread} exist here is not known." if unread else "Nothing exists here that bills.")
-    for item in inventory.billing if inventory else ():
-        _draw_bill(item)
+    draw_bills(summary)
     idle.draw_lines()
-    if inventory and inventory.billing and summary.connection and summary.connection.costs_money:
-        st.caption(not_a_bill(summary.connection.settings.price_factor))
     rest = True
     if summary.runs.value:
         st.header("Recent runs")
@@ -123,24 +113,16 @@ def _draw_tiles(summary: Summary) -> None:
             draw_tile("Billing now", "…")
             draw_tile("Next deletion", "…")
             return
+        amounts = " + ".join(amount.words for amount in inventory.amounts)
         so_far = f"{inventory.cost.words} so far" if inventory.billing else None
-        draw_tile("Billing now", inventory.words, so_far)
+        unknown = f"+ {inventory.unknown} unknown" if amounts and inventory.unknown else None
+        draw_tile("Billing now", amounts or inventory.words, unknown or so_far)
         draw_tile("Next deletion", _next_deletion(inventory))
 
 
 def _next_deletion(inventory: Inventory) -> str:
     found = overview.find_next_deletion(inventory)
     return f"in {duration(found[1])}" if found else "none"
-
-
-def _draw_bill(item: Item) -> None:
-    with st.container(border=True, horizontal=True, vertical_alignment="center"):
-        link("teardown", pick=item.parent or item.key).draw(words.plain(item.name), icon="payments")
-        st.text(item.kind)
-        st.text(duration(words.since(item.since)) if item.since else "since unknown")
-        st.text(item.hourly_words)
-        st.text(f"{item.cost.words} so far")
-        st.text(f"deleted {words.moment(item.delete_at)}" if item.delete_at else "never deleted", width="stretch")
 
 
 def _draw_runs(runs: list[Run]) -> bool:

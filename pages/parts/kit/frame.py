@@ -230,8 +230,10 @@ def _draw_place(summary: Summary, view: StripView | None) -> None:
     elif not summary.runs.has_value:
         link("connect").draw("Connecting…", icon="hourglass_top")
     else:
+        shown = _short(place.title, 16) + (f" · {view.billing_words}" if view else "")
+        icon = "lan" if place.cloud.is_local else "cloud"
         link("teardown").draw(
-            _short(view.billing_words if view else place.title), icon="lan" if place.cloud.is_local else "cloud"
+            shown, icon=icon, help=words.plain(view.billing_help) if view and view.billing_help else None
         )
 
 

@@ -10,6 +10,7 @@ from core.azureml.reader import Snapshot
 from core.errors import NotFound
 from core.launch import drafts
 from core.launch.drafts import Draft
+from core.operations import Operation
 from core.overview import NextAction, StripView
 from core.runs.states import Run
 from core.serving import endpoints
@@ -72,9 +73,7 @@ class Summary:
         """Return what the strip says, None before everything was read."""
         if self.connection is None or self.endpoints.value is None or self.inventory.value is None:
             return None
-        return overview.strip(
-            self.connection, self.runs.value or [], self.endpoints.value, self.inventory.value, self.open_run
-        )
+        return overview.strip(self.runs.value or [], self.endpoints.value, self.inventory.value, self.open_run)
 
     def next_action(self) -> NextAction | None:
         """Return the one thing to do next, None before everything was read."""
@@ -89,16 +88,26 @@ def read_summary() -> Summary:
     """Return what is known now."""
     here = ui()
     place = reads.find_connection()
+    active = operations.list_operations(place.alias, active=True) if place else []
+    phase = _phase_of(place.alias, active) if place else None
     return Summary(
         connection=place,
         runs=reads.read(overview.read_runs, max_age_s=2.0),
-        endpoints=reads.read(endpoints.list_endpoints, max_age_s=5.0),
-        inventory=reads.read(inventory.list_billing, max_age_s=10.0),
+        endpoints=reads.read(endpoints.list_endpoints, max_age_s=5.0, phase=phase),
+        inventory=reads.read(inventory.list_billing, max_age_s=10.0, phase=phase),
         draft=drafts.find_draft(here.draft_id) if here.draft_id else None,
         faults=reads.read(Connection.list_faults, max_age_s=10.0).value or (),
         open_run=_read_open_run(),
-        busy=bool(place and operations.list_operations(place.alias, active=True, limit=1)),
+        busy=bool(active),
     )
+
+
+def _phase_of(alias: str, active: list[Operation]) -> object:
+    """Return what is another when an operation of this home begins, takes a step or ends: then something may bill that
+    did not, or no longer.
+    """
+    newest = operations.list_operations(alias, limit=1)
+    return [one.number for one in newest], [(one.id, one.step.name if one.step else "") for one in active]
 
 
 def _read_open_run() -> Run | None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from core import operations
-from core.serving import endpoints
-from core.teardown import due, idle, inventory
+from core.teardown import due, idle
 from core.teardown.due import Timed
 from core.teardown.idle import Idle, Use
 from pages.parts.kit import reads
@@ -123,7 +122,7 @@ def _follow_changes() -> None:
     changes = _list_changes()
     if ui().notes.get("idle-changes", ()) != changes:
         ui().notes["idle-changes"] = changes
-        reads.forget(idle.list_idle, endpoints.list_endpoints, inventory.list_billing, operations.list_everything)
+        reads.forget(idle.list_idle, operations.list_everything)
     live(_list_changes, key="idle-changes", run_every=1.0 if changes else None)
 
 

@@ -12,8 +12,6 @@ from core.azureml.reader import Snapshot
 from core.catalog.prices import money, not_a_bill
 from core.operations import Operation
 from core.operations.teardown import Teardown
-from core.serving import endpoints
-from core.teardown import inventory as inventories
 from core.teardown import plan as teardown
 from core.teardown.inventory import Inventory
 from core.teardown.plan import TeardownPlan
@@ -112,7 +110,7 @@ def delete(plan: TeardownPlan, typed: str = "") -> Operation:
     """Record the teardown, each of another's things ticked; raises BadInput unless the plan's name was typed."""
     begun = operations.start_teardown(plan, typed, plan.others)
     ui().view.pop("picked", None)
-    reads.forget(operations.list_everything, inventories.list_billing, endpoints.list_endpoints)
+    reads.forget(operations.list_everything)
     return begun
 
 

@@ -188,7 +188,7 @@ def _facts(item: Item) -> Iterable[str]:
     else:
         yield "free"
     yield words.size(item.bytes) if item.bytes else ""
-    yield "yours" if item.mine else f"by {item.owner}" if item.owner else "owner unknown"
+    yield item.whose
 
 
 def _draw_files(item: Item) -> None:

@@ -8,9 +8,7 @@ import streamlit as st
 
 from core import operations
 from core.operations import Operation
-from core.serving import endpoints
 from core.serving.endpoints import EndpointView
-from core.teardown import inventory
 from pages.parts.kit import reads, words
 from pages.parts.kit.action import Confirm, action
 from pages.parts.kit.state import ui
@@ -71,5 +69,5 @@ def draw_delete_at(endpoint: EndpointView) -> None:
 
 def _set_end(name: str, at: datetime | None) -> Operation:
     begun = operations.start_set_delete_at(ui().alias or "", "endpoint", name, at)
-    reads.forget(endpoints.list_endpoints, inventory.list_billing, operations.list_everything)
+    reads.forget(operations.list_everything)
     return begun

@@ -21,7 +21,6 @@ from core.runs.states import Run
 from core.serving import endpoints, registered_models
 from core.serving.endpoints import EndpointView
 from core.serving.registered_models import NAME_RULE, check_model_name
-from core.teardown import inventory
 from core.teardown.caps import Wanted, to_agreed
 from pages.parts.kit import fields, reads, words
 from pages.parts.kit.action import Confirm, action
@@ -264,5 +263,5 @@ def _deploy(run: Run, fields_of: str, local: bool, price: Price) -> Operation:
         cap=cap,
         ends_at_cap=ends_at_cap,
     )
-    reads.forget(endpoints.list_endpoints, inventory.list_billing, operations.list_everything)
+    reads.forget(operations.list_everything)
     return begun

@@ -13,7 +13,6 @@ from core.catalog import compute
 from core.catalog.compute import Size
 from core.catalog.prices import Price
 from core.operations import Operation
-from core.serving import endpoints
 from core.serving.deployment_settings import (
     MOST_INSTANCES,
     PARTS,
@@ -24,7 +23,6 @@ from core.serving.deployment_settings import (
     list_settings,
 )
 from core.serving.endpoints import EndpointView
-from core.teardown import inventory
 from core.teardown.caps import Wanted, to_agreed
 from pages.parts.kit import reads, words
 from pages.parts.kit.action import Confirm, action
@@ -143,7 +141,7 @@ def _redeploy(endpoint: EndpointView, size: str, local: bool, key: str, price: P
         read_settings(key=key, local=local),
         agreed=to_agreed(price),
     )
-    reads.forget(endpoints.list_endpoints, inventory.list_billing, operations.list_everything)
+    reads.forget(operations.list_everything)
     return begun
 
 

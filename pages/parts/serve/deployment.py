@@ -180,7 +180,7 @@ def _plan_end(conn: Connection, name: str) -> TeardownPlan:
 
 def _end(plan: TeardownPlan, typed: str = "") -> Operation:
     begun = operations.start_teardown(plan, typed)
-    reads.forget(operations.list_everything, inventory.list_billing, endpoints.list_endpoints)
+    reads.forget(operations.list_everything)
     return begun
 
 

@@ -116,8 +116,8 @@ def test_active_runs_stand_first_also_where_fewer_ended_ones_are_listed(conn: Co
         ("second", True),
         ("first", True),
     ]
-    assert overview.strip(conn, runs, [], Inventory()).run_words == "trains running"
-    assert overview.strip(conn, runs, [], Inventory(), open_run=runs[1]).run_words == f"{TITLE} queued"
+    assert overview.strip(runs, [], Inventory()).run_words == "trains running"
+    assert overview.strip(runs, [], Inventory(), open_run=runs[1]).run_words == f"{TITLE} queued"
 
 
 def test_an_ended_runs_loss_is_in_the_list_though_it_was_read_while_it_was_queued(server: LocalServer) -> None:
