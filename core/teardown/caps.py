@@ -225,18 +225,21 @@ def to_agreed(price: Price) -> str:
 
 def read_day(conn: Connection) -> Cost:
     """Return what the workspace came to since midnight UTC, as far as this home saw it."""
-    return cost_of_day(RateHistory.of(conn).read(), conn.now)
+    return cost_of_day(RateHistory.of(conn).read(since=_midnight(conn.now)), conn.now)
 
 
 def cost_of_day(history: Mapping[Mark, Sequence[Rate]], now: datetime) -> Cost:
     """Return what each thing came to since midnight UTC, what is gone by now among them."""
-    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
 
     def cost(mark: Mark, rates: Sequence[Rate]) -> Cost:
-        spans = (span.within(midnight, now) for span in to_spans(rates, mark.created_at, now))
+        spans = (span.within(_midnight(now), now) for span in to_spans(rates, mark.created_at, now))
         return cost_of(filter(None, spans), now)
 
     return sum_costs(cost(*each) for each in history.items())
+
+
+def _midnight(now: datetime) -> datetime:
+    return now.replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 # What a run or an endpoint may cost ------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ class Span:
         """What an hour of all nodes comes to; None where that is not known: no node, or no price, comes to nothing."""
         if self.nodes == 0 or self.price.is_free:
             return 0.0
-        return None if self.nodes is None else self.price.times(self.nodes).per_hour
+        return None if self.nodes is None or self.price.per_hour is None else self.nodes * self.price.per_hour
 
     def within(self, begun: datetime, ended: datetime) -> Span | None:
         """Return the part between two times, None where there is none."""
@@ -65,10 +65,10 @@ def cost_of(spans: Iterable[Span], now: datetime) -> Cost:
     unknown = False
     for span in spans:
         hours = max(0.0, ((span.ended or now) - span.begun).total_seconds()) / _HOUR_S
-        if span.per_hour is not None:
+        if (per_hour := span.per_hour) is not None:
             currency = span.price.currency
-            amounts[currency] = amounts.get(currency, 0.0) + span.per_hour * hours
-        unknown |= span.per_hour is None and hours > 0
+            amounts[currency] = amounts.get(currency, 0.0) + per_hour * hours
+        unknown |= per_hour is None and hours > 0
     return Cost(amounts, int(unknown))
 
 

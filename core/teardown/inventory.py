@@ -124,7 +124,7 @@ class Item:
         """ "$3.67/h", "$0.00/h" or "price unknown"; "free" for what never bills."""
         if not self.bills and self.kind != "compute":
             return "free"
-        return "price unknown" if self.per_hour is None else Price(self.per_hour, self.currency).words
+        return replace(self.price or Price(None), per_hour=self.per_hour).words
 
 
 @dataclass(frozen=True)
@@ -243,7 +243,7 @@ def _read(conn: Connection, readings: Mapping[str, Callable[[Connection], list[I
                 raise
             problems.append(error.message)
             unread += [kind] if bills else []
-    items = with_costs(_with_rates(items, conn.now), RateHistory.of(conn).read(), conn.now)
+    items = with_costs(_with_rates(items, conn.now), RateHistory.of(conn).read([item.key for item in items]), conn.now)
     return Inventory(tuple(items), datetime.now(UTC), tuple(dict.fromkeys(problems)), tuple(unread))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property
@@ -72,16 +72,22 @@ class Month:
 
 def read_month(conn: Connection, wanted: str) -> Month:
     """Return a month, "2026-11", of what this home saw; the newest for any other text."""
-    return count_month(RateHistory.of(conn).read(), wanted, conn.now)
-
-
-def count_month(rates: Mapping[Mark, Sequence[Rate]], wanted: str, now: datetime) -> Month:
-    """Return what the month cost. now: the workspace's time; nothing is counted beyond it."""
-    first = min((each[0].begun.date() for each in rates.values() if each), default=now.date())
-    months = [now.date().replace(day=1)]
-    while months[-1] > first:
-        months.append((months[-1] - _DAY).replace(day=1))
+    history, now = RateHistory.of(conn), conn.now
+    months = list_months(history.find_first() or now, now)
     begun = next((month for month in months if f"{month:%Y-%m}" == wanted), months[0])
+    return count_month(history.read(since=_midnight(begun)), begun, months, now)
+
+
+def list_months(first: datetime, last: datetime) -> list[date]:
+    """Return the first days of the months between two times, newest first."""
+    months = [last.date().replace(day=1)]
+    while months[-1] > first.date():
+        months.append((months[-1] - _DAY).replace(day=1))
+    return months
+
+
+def count_month(rates: Mapping[Mark, Sequence[Rate]], begun: date, months: Iterable[date], now: datetime) -> Month:
+    """Return what the month cost. now: the workspace's time; nothing is counted beyond it."""
     parts = defaultdict[tuple[date, str], list[Span]](list)
     for mark, each in rates.items():
         for span in to_spans(each, mark.created_at, now):

@@ -7,6 +7,7 @@ never written anew: a new price counts from then on. Rows left by a clock set ah
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -21,7 +22,12 @@ from core.teardown.costs import Cost, Span, cost_of
 UNSEEN = timedelta(minutes=10)  # between two looks: what is shorter is only their pause
 GONE = "Gone"
 _LONG_AGO = datetime.fromtimestamp(0, UTC)
-_SELECT = "select * from rates where connection = ? order by key, created_at, begun_at"
+_SELECT = (
+    "select * from rates where connection = ? and (? is null or key in (select value from json_each(?))) "
+    "and begun_at >= coalesce((select max(held.begun_at) from rates held where held.connection = rates.connection "
+    "and held.key = rates.key and held.created_at = rates.created_at and held.begun_at <= ?), 0) "
+    "order by key, created_at, begun_at"
+)
 _LATEST = (  # of the row with the greatest begun_at, as SQLite gives the columns beside a lone max()
     "select *, max(begun_at) from rates where connection = ? and begun_at <= ? group by key, created_at"
 )
@@ -111,9 +117,15 @@ class RateHistory:
                 rates += prove(latest_rates, rates[0].begun, [each for each in counted if each.key == mark.key])
                 db.executemany(_UPSERT, [(self._connection, *_to_row(mark, rate)) for rate in rates])
 
-    def read(self) -> Mapping[Mark, list[Rate]]:
-        """Return all rates of each resource, oldest first."""
-        return _group(self._database.rows(_SELECT, self._connection))
+    def read(self, keys: Collection[str] | None = None, since: datetime = _LONG_AGO) -> Mapping[Mark, list[Rate]]:
+        """Return the rates of each resource, oldest first. keys: of these alone; since: that held then or later."""
+        wanted = None if keys is None else json.dumps(list(keys))
+        return _group(self._database.rows(_SELECT, self._connection, wanted, wanted, since.timestamp()))
+
+    def find_first(self) -> datetime | None:
+        """Return from when on something is known."""
+        row = self._database.row("select min(begun_at) from rates where connection = ?", self._connection)
+        return datetime.fromtimestamp(row[0], UTC) if row and row[0] is not None else None
 
     def find_last_look(self) -> datetime | None:
         """Return when something was seen last."""
@@ -177,8 +189,8 @@ def _to_row(mark: Mark, rate: Rate) -> tuple[str | float | None, ...]:
 def _group(rows: Iterable[sqlite3.Row]) -> dict[Mark, list[Rate]]:
     grouped: dict[Mark, list[Rate]] = defaultdict(list)
     for row in rows:
-        times = (row["created_at"], row["begun_at"], row["seen_at"])
-        created, begun, seen = (datetime.fromtimestamp(time, UTC) for time in times)
+        begun, seen = datetime.fromtimestamp(row["begun_at"], UTC), datetime.fromtimestamp(row["seen_at"], UTC)
         price = Price(row["per_hour"], row["currency"], factor=row["factor"])
-        grouped[Mark(row["key"], created)].append(Rate(begun, seen, row["nodes"], price, row["state"]))
+        mark = Mark(row["key"], datetime.fromtimestamp(row["created_at"], UTC))
+        grouped[mark].append(Rate(begun, seen, row["nodes"], price, row["state"]))
     return grouped

@@ -54,9 +54,10 @@ def _cost_so_far(run: Run) -> tuple[str, str | None]:
     if run.seconds is None:
         return "unknown", "when it ended is not known"
     spent = f"machine time {duration(run.seconds)}"
-    if found is None or found.price.per_hour is None:
+    nodes = int(run.parameters.get("num_nodes_finetune") or 1)
+    if found is None or (per_hour := found.price.times(nodes).per_hour) is None:
         return "price unknown", spent
-    return money(found.price.per_hour * run.seconds / 3600, found.price.currency), spent
+    return money(per_hour * run.seconds / 3600, found.price.currency), spent
 
 
 def say_missing(run: Run, measured: Snapshot[RunMetrics]) -> str:

@@ -8,11 +8,12 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from core.catalog.prices import Price
-from core.teardown.months import count_month
+from core.teardown.months import count_month, list_months
 from core.teardown.rates import GONE, Mark, Rate
 
 T = datetime(2026, 2, 27, 12, tzinfo=UTC)
 A100 = Price(2.40)
+FEBRUARY, MARCH = date(2026, 2, 1), date(2026, 3, 1)
 
 
 def _at(hours: float) -> datetime:
@@ -33,7 +34,7 @@ RATES: Mapping[Mark, Sequence[Rate]] = {
 
 
 def test_a_month_is_counted_by_day_and_resource() -> None:
-    march = count_month(RATES, "2026-03", _at(40))
+    march = count_month(RATES, MARCH, (), _at(40))
 
     assert [(share.day.day, share.key, share.cost.amounts, share.node_hours) for share in march.shares] == [
         (1, "compute:gpu", {"USD": pytest.approx(1.20)}, 1.0),  # 1 h x 1 node x 2.40 x 0.5
@@ -44,23 +45,26 @@ def test_a_month_is_counted_by_day_and_resource() -> None:
 
 
 def test_hours_that_nobody_saw_are_said_and_not_counted() -> None:
-    february = count_month(RATES, "2026-02", _at(40))
+    february = count_month(RATES, FEBRUARY, (), _at(40))
 
     assert [(share.day.day, round(share.unseen_hours, 2)) for share in february.shares] == [(27, 2.0), (28, 1.0)]
     # 27 Feb: 10 h x 2 x 2.40 = 48.00; 28 Feb: 23 h x 1.20 = 27.60
     assert february.cost.words == "$75.60 + 1 unknown"
 
 
-def test_months_go_from_the_first_look_to_now_and_an_unknown_one_is_the_newest() -> None:
-    january = count_month(RATES, "2026-01", _at(24 * 40))
-    assert january.months == (date(2026, 4, 1), date(2026, 3, 1), date(2026, 2, 1))
-    assert january.begun == date(2026, 4, 1)
-    assert january.cost.words == "unknown", "the cluster was not seen any more, and not gone either"
-    assert count_month({}, "", T).cost.words == "$0.00"
+def test_what_was_not_seen_any_more_and_is_not_gone_is_unknown() -> None:
+    april = count_month(RATES, date(2026, 4, 1), (), _at(24 * 40))
+    assert april.cost.words == "unknown"
+    assert {share.key for share in april.shares} == {"compute:gpu"}
+
+
+def test_months_go_from_the_first_look_to_now() -> None:
+    assert list_months(T, _at(24 * 40)) == [date(2026, 4, 1), MARCH, FEBRUARY]
+    assert list_months(T, T) == [FEBRUARY]
 
 
 def test_the_table_to_download_has_a_row_for_each_day_and_currency() -> None:
-    assert count_month(RATES, "2026-03", _at(40)).to_csv().splitlines() == [
+    assert count_month(RATES, MARCH, (), _at(40)).to_csv().splitlines() == [
         "day,kind,name,currency,amount,node_hours,unseen_hours",
         "2026-03-01,compute,gpu,USD,1.2000,1.0000,0.0000",
         "2026-03-01,deployment,shop/demo,EUR,6.0000,2.0000,0.0000",

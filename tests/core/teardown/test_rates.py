@@ -205,6 +205,17 @@ def test_free_nodes_cost_nothing_also_where_nobody_saw_how_many(history: RateHis
     assert cost_of(to_spans(rates, T, _at(9)), _at(9)).words == "$0.00"
 
 
+def test_only_what_held_since_a_time_or_of_some_keys_is_read(history: RateHistory) -> None:
+    _look_often(history, 0, 1, 1)
+    _look_often(history, 1.1, 2, 2)
+    _look_often(history, 2.1, 3, 3)
+
+    assert [rate.nodes for rates in history.read(since=_at(1.5)).values() for rate in rates] == [2, 3]
+    assert [rate.nodes for rates in history.read([CLUSTER]).values() for rate in rates] == [1, 2, 3]
+    assert history.read(["compute:other"]) == {}
+    assert history.find_first() == T
+
+
 def test_two_writers_at_once_leave_what_one_would(history: RateHistory) -> None:
     begin = threading.Barrier(2)
 
