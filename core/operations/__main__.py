@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     sweeping.add_argument("--at", help="one workspace of this home by its name; without it each that is known here")
     sweeping.add_argument("--workspace", metavar="SUBSCRIPTION/GROUP/NAME", help="one that need not be known here")
     verifying = commands.add_parser("verify", help="hold a file of Tunedeck against the workspace of today")
-    verifying.add_argument("file", type=Path, metavar="FILE.json", help="a lineage, as it was downloaded")
+    verifying.add_argument("file", type=Path, metavar="FILE.json", help="a lineage or a receipt, as it was downloaded")
     verifying.add_argument("--at", help="the workspace by its name in this home, where the file's own is not meant")
     panicking = commands.add_parser("panic", help="delete everything that bills and that you made through Tunedeck")
     panicking.add_argument("--at", help="the workspace by its name in this home, where it knows several")

@@ -372,6 +372,7 @@ def _make_receipt(work: Work[Teardown]) -> Receipt:
         operation=work.operation.id,
         currency=work.change.currency or inventory.currency,
         workspace=work.conn.workspace_path,
+        resource_manager=work.conn.cloud.resource_manager,
     )
 
 

@@ -10,10 +10,12 @@ from typing import Any
 
 from core.azureml.addresses import CLOUDS
 from core.azureml.connection import Connection
-from core.azureml.settings import Settings, list_settings, make_settings
+from core.azureml.settings import Settings, find_settings, list_settings, make_settings
 from core.errors import BadInput
+from core.operations.receipt_check import check_receipt
 from core.serving.lineage import SCHEMA, parse_lineage
 from core.serving.lineage_check import Claim, check_lineage
+from core.teardown import receipts
 
 _WORKSPACE = re.compile(
     r"/subscriptions/([^/]+)/resourceGroups/([^/]+)/providers/[^/]+/workspaces/([^/]+)", re.IGNORECASE
@@ -30,6 +32,8 @@ def read_file(path: Path) -> Mapping[str, Any]:
         raise BadInput(
             f"'{path}' cannot be read as JSON.", "Take the file as it was downloaded.", repr(error)
         ) from error
+    if isinstance(document, dict) and "schema" not in document and {"gone", "removed"} & document.keys():
+        document["schema"] = receipts.SCHEMA  # from before receipts said so
     if not isinstance(document, dict) or document.get("schema") not in CHECKS:
         raise BadInput(f"'{path}' is none of the files that are verified.", f"They are: {', '.join(CHECKS)}.")
     return document
@@ -48,6 +52,8 @@ def find_place(document: Mapping[str, Any]) -> Settings:
     for known in list_settings():
         if ids == tuple(map(str.lower, (known.subscription_id, known.resource_group, known.workspace_name))):
             return known
+    if not workspace and (alone := find_settings(str(document.get("connection")))):
+        return alone
     cloud = next((each for each in CLOUDS.values() if each.resource_manager == manager), None)
     if named is None or cloud is None:
         raise BadInput("The file's workspace is not known here.", "Connect to it, or name it with --at.", workspace)
@@ -59,4 +65,17 @@ def _check_lineage(conn: Connection, document: Mapping[str, Any]) -> Iterator[Cl
     return check_lineage(conn, parse_lineage(document))
 
 
-CHECKS: Mapping[str, Callable[[Connection, Mapping[str, Any]], Iterator[Claim]]] = {SCHEMA: _check_lineage}
+def _check_receipt(conn: Connection, document: Mapping[str, Any]) -> Iterator[Claim]:
+    try:
+        receipt = receipts.parse_receipt(json.dumps(document))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadInput(
+            "The file is not a receipt that this Tunedeck reads.", "Take it as it was kept.", repr(error)
+        ) from error
+    return check_receipt(conn, receipt)
+
+
+CHECKS: Mapping[str, Callable[[Connection, Mapping[str, Any]], Iterator[Claim]]] = {
+    SCHEMA: _check_lineage,
+    receipts.SCHEMA: _check_receipt,
+}

@@ -15,6 +15,8 @@ from core.azureml.tags import format_time, parse_time
 from core.stored import parse_fields
 from core.teardown.inventory import Item
 
+SCHEMA = "tunedeck.receipt/1"
+
 
 @dataclass(frozen=True)
 class Ran:
@@ -89,12 +91,13 @@ class Receipt:
     currency: str = "USD"
     workspace: str = ""
     """Its id: "/subscriptions/…"; "" on a receipt from before that was written."""
+    resource_manager: str = ""
     second_look_at: str = ""
     """When everything is looked at for the last time; "" once it is complete."""
 
     def to_json(self) -> str:
         """Return the receipt as JSON, for a download."""
-        return json.dumps(asdict(self), indent=2)
+        return json.dumps({"schema": SCHEMA, **asdict(self)}, indent=2)
 
 
 def parse_receipt(text: str) -> Receipt:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from core.azureml import tags
 from core.operations import Operation, get_operation, list_receipts, start_create_compute, start_runner, start_teardown
+from core.operations.__main__ import main
 from core.operations.runner import Runner
 from core.teardown.due import find_timed
 from core.teardown.inventory import list_inventory
 from core.teardown.plan import plan_teardown
 from core.teardown.receipts import Receipt
+from tests.azure.behind import WORKSPACE_PATH
 from tests.azure.stand_in import SIZE, StandIn
 from tests.azure.walking import Walk, walking
 from tests.waiting import finish, wait_until
@@ -87,3 +90,26 @@ def test_what_is_there_again_at_the_second_look_is_deleted_again(walk: Walk) -> 
     (complete,) = list_receipts()
     assert complete.id == first.id
     assert complete.gone[0].at > first.gone[0].at
+
+
+def test_verify_says_of_each_thing_whether_it_is_still_gone_or_made_anew_by_whom(
+    walk: Walk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    walk.finish(delete(walk))
+    kept = tmp_path / "receipt.json"
+    kept.write_text(list_receipts()[0].to_json(), encoding="utf-8")
+    assert main(["verify", str(kept)]) == 0
+    assert capsys.readouterr().out == f"compute {NAME}  still gone\n"
+    walk.azure.rules.add(rf"GET .*/computes/{NAME}\?", 403, body="{}", times=1)
+    assert main(["verify", str(kept)]) == 1
+    assert capsys.readouterr().out.startswith(f"compute {NAME}  unknown: ")
+    walk.finish(start_create_compute(walk.conn.alias, NAME, SIZE))
+    assert main(["verify", str(kept)]) == 1
+    said = capsys.readouterr().out
+    assert said.startswith(f"compute {NAME}  there again: made anew on ")
+    assert said.endswith(" UTC by ada@contoso.com\n")
+    kept.write_text(kept.read_text(encoding="utf-8").replace(WORKSPACE_PATH, ""), encoding="utf-8")
+    assert main(["verify", str(kept)]) == 1, "an old receipt names its connection only"
+    kept.write_text('{"schema": "tunedeck.receipt/1", "gone": 7}', encoding="utf-8")
+    assert main(["verify", str(kept), "--at", walk.conn.alias]) == 1
+    assert "is not a receipt" in capsys.readouterr().err
