@@ -34,6 +34,7 @@ REGISTERED_MODEL = "tunedeck.registered_model"  # "name:version" behind an endpo
 SIZE = "tunedeck.size"
 DELETE_AT = "tunedeck.delete_at"  # ISO time in UTC; "" for what stays
 DELETE_AT_OF = "tunedeck.delete_at_of"  # `mark` of the resource it was written for: a copied tag orders nothing
+DELETE_AT_STRICT = "tunedeck.delete_at_strict"  # "yes": also while the endpoint is in use
 CAP_HOUR = "tunedeck.cap_hour"  # of a workspace: "3.50 USD", the most that may bill per hour together; "" for none
 CAP_DAY = "tunedeck.cap_day"  # of a workspace: a day that costs more is warned of
 CAP_BY = "tunedeck.cap_by"  # of a workspace: who wrote its caps last

@@ -17,7 +17,7 @@ from core.operations.records import Operation
 from core.operations.targets import Target
 from core.operations.teardown import Teardown
 from core.operations.work import LOOK_S, Work
-from core.runs.jobs import list_runs
+from core.runs.jobs import list_active_jobs
 from core.serving.endpoints import ProvisioningState
 from core.teardown.due import find_timed
 from core.teardown.idle import Idle, Use, choice_tags, find_chosen
@@ -103,8 +103,8 @@ def _check_idle(work: Work[Any]) -> Outcome:
     idle = find_chosen(work.conn, timed)
     if idle is None or idle.use is not Use.IDLE:
         return Stop(f"It stays: {idle.why if idle else 'it keeps nothing, or this is not chosen any more.'}")
-    if kind == "compute" and any(run.compute == timed.name and not run.finished for run in list_runs(work.conn, 20)):
-        return Stop("It stays: a run is on it.")
+    if kind == "compute" and any(timed.name.lower() in job.computes for job in list_active_jobs(work.conn)):
+        return Stop("It stays: a job is on it.")
     return Done(idle.words)
 
 

@@ -50,6 +50,9 @@ class Teardown(Change, stored_as="teardown"):
         """All its things."""
         return tuple(item.thing for item in self.items)
 
+    def check_wanted(self, work: Work[Any], target: Target) -> None:
+        """Look once more, just before the end of a thing is asked for; raise where that is not wanted any more."""
+
     def _list_steps(self) -> tuple[StepSpec[Work[Teardown]], ...]:
         look = StepSpec("look", "See whether it changed since it was chosen", look_again)
         first = (look,) if any(item.seen for item in self.items) else ()
@@ -246,6 +249,7 @@ class Deletion:
             look_again(self._work, (self._target,))  # another process looked, which may be hours ago
         self.record(asked=1)
         try:
+            self._work.change.check_wanted(self._work, self._target)
             with hearing() as answers:
                 targets.send(self._work.conn, self._target, self.record)
             self.record(heard=[asdict(each) for each in answers if each.method != "GET"])

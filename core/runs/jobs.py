@@ -57,33 +57,35 @@ def list_runs(conn: Connection, limit: int = 50, looked_at: int = 300, *, times:
 
 @dataclass(frozen=True)
 class ActiveJob:
-    """A job of any kind that has not ended."""
+    """A job of any kind that has not ended. computes: in lower case, where it or its steps run or wait."""
 
     name: str
     title: str
-    compute: str
-    """"" where it names none: a pipeline whose steps name their own."""
+    computes: frozenset[str]
     owner: str
     tags: Mapping[str, str] = field(default_factory=dict, hash=False, repr=False)
 
 
-def list_active_jobs(conn: Connection, looked_at: int = 300) -> list[ActiveJob]:
-    """Return what has not ended among the newest jobs, whoever started it. looked_at: of how many at most."""
+def list_active_jobs(conn: Connection, looked_at: int = 1000) -> list[ActiveJob]:
+    """Return what has not ended among the newest jobs, whoever started it. looked_at: of how many at most.
 
-    def ask() -> list[ActiveJob]:
-        jobs = (job for job in itertools.islice(conn.workspace.jobs.list(), looked_at) if job is not None)
-        return [_parse_active(job) for job in jobs if not JobState(_status(job)).finished]
+    The service lists no job by its state or compute, so all are read, a request for each page.
+    """
+    pages = conn.pages(f"{conn.workspace_path}/jobs?api-version=2024-10-01&listViewType=All", "jobs")
+    jobs = itertools.islice((job for answer in pages for job in answer.json().get("value") or []), looked_at)
+    return [_parse_active(job) for job in jobs if not JobState(str(_told(job).get("status"))).finished]
 
-    return conn.call("read", "jobs", ask)
+
+def _told(job: Mapping[str, Any]) -> Mapping[str, Any]:
+    return job.get("properties") or {}
 
 
-def _parse_active(job: Any) -> ActiveJob:
-    told: Mapping[str, str] = job.tags or {}
-    default = getattr(getattr(job, "settings", None), "default_compute", None)
-    compute = told.get(tags.COMPUTE) or getattr(job, "compute", None) or default or ""
-    title = told.get(tags.TITLE) or job.display_name or job.name
-    owner = str(getattr(job.creation_context, "created_by", "") or "")
-    return ActiveJob(job.name, title, str(compute).rpartition("/")[2].removeprefix("azureml:"), owner, dict(told))
+def _parse_active(job: Mapping[str, Any]) -> ActiveJob:
+    told, name = _told(job), str(job.get("name"))
+    tagged = {key: str(value or "") for key, value in (told.get("tags") or {}).items()}
+    owner = str((job.get("systemData") or {}).get("createdBy") or "")
+    title = tagged.get(tags.TITLE) or str(told.get("displayName") or name)
+    return ActiveJob(name, title, frozenset(_name_computes(told)), owner, tagged)
 
 
 def _status(job: Any) -> str:
@@ -120,6 +122,15 @@ def list_active(conn: Connection, tag: str) -> list[Run]:
         return [run for job in jobs if job is not None and not (run := _parse_job(job)).finished]
 
     return conn.call("read", "runs", ask)
+
+
+def _name_computes(job: Mapping[str, Any]) -> set[str]:
+    """Return, in lower case, what a job or its steps may mean by a compute: names, last parts of ids, values."""
+    settings, inputs = job.get("settings") or {}, (job.get("inputs") or {}).values()
+    told = [job.get("computeId"), *settings.values(), *(each.get("value") for each in inputs)]
+    told += (job.get("tags") or {}).get(tags.COMPUTE, ""), (job.get("properties") or {}).get("_azureml.ClusterName")
+    named = {str(each).rpartition("/")[2].lower() for each in told if each}
+    return named.union(*map(_name_computes, (job.get("jobs") or {}).values()))
 
 
 def _is_fine_tuning(job: Any) -> bool:

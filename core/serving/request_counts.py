@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from core.azureml.connection import Connection
 from core.azureml.monitor import find_watched_since, read_series
@@ -36,7 +36,7 @@ class RequestCount:
 
 def read_requests(conn: Connection, endpoint: str, deployments: Sequence[str] = ()) -> RequestCount:
     """Return what an endpoint counted in the last MINUTES. deployments: all of it, which prove a count of none."""
-    until = datetime.now(UTC).replace(second=0, microsecond=0) + timedelta(minutes=1)
+    until = conn.now.replace(second=0, microsecond=0) + timedelta(minutes=1)
     since, path = until - timedelta(minutes=MINUTES), f"/onlineEndpoints/{endpoint}"
     counts = read_series(conn, path, "RequestsPerMinute", since, until, split=_SPLIT)
     counted = sum(value for points in counts for _, value in points)

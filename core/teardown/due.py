@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 from core.azureml import tags
 from core.azureml.connection import Connection
 from core.azureml.heard import time_of
-from core.errors import NotFound, TunedeckError
+from core.errors import Conflict, NotFound, TunedeckError
 
 _API = "2024-10-01"
+_SAME = timedelta(milliseconds=1)  # one creation, though one answer may have fewer digits than another
 _COLLECTIONS = {"endpoint": "onlineEndpoints", "compute": "computes"}
 
 
@@ -55,6 +57,11 @@ class Timed:
     def delete_at(self) -> datetime | None:
         """When it is to be deleted."""
         return tags.parse_time(self.tags.get(tags.DELETE_AT))
+
+    @property
+    def strict(self) -> bool:
+        """Whether it is to be deleted then also while it is in use."""
+        return self.tags.get(tags.DELETE_AT_STRICT) == "yes"
 
     @property
     def mark(self) -> str:
@@ -113,18 +120,31 @@ def write_tags(conn: Connection, timed: Timed, wanted: Mapping[str, str]) -> boo
     """Begin to write tags, by the names of `tags`; "" takes one back. True where the resource says so already.
 
     Of an endpoint nothing but tags is sent, so that what others change at the same time, as its traffic, stays changed.
-    A compute takes no tags alone: it is read and written whole.
+    A compute takes no tags alone, and no etag (api-version 2024-10-01): it is read and written whole, at once. Raises
+    Conflict where another stands under the name by then, also where it was deleted on the way and came back by this.
     """
     if all(timed.tags.get(name, "") == value for name, value in wanted.items()):
         return True
     path, what = _path(conn, timed.kind, timed.name), f"{timed.kind} '{timed.name}'"
-    method, body = "PATCH", {"tags": {**timed.tags, **wanted}}
-    if timed.kind == "compute":  # past the SDK, which cannot send back a compute that it read (1.35, no subnet)
-        found = conn.http("GET", path, params={"api-version": _API}, what=what).json()
-        kept = {name: found[name] for name in ("location", "identity", "sku", "properties") if found.get(name)}
-        method, body = "PUT", {**kept, "tags": {**(found.get("tags") or {}), **wanted}}
-    conn.http(method, path, params={"api-version": _API}, json=body, doing="change", what=what)
+    send = partial(conn.http, url=path, params={"api-version": _API}, what=what)
+    if timed.kind == "endpoint":
+        send("PATCH", json={"tags": {**timed.tags, **wanted}}, doing="change")
+        return False
+    # Past the SDK, which cannot send back a compute that it read (1.35, no subnet).
+    _check_same(timed, found := send("GET").json())
+    kept = {name: found[name] for name in ("location", "identity", "sku", "properties") if found.get(name)}
+    body = {**kept, "tags": {**(found.get("tags") or {}), **wanted}}
+    _check_same(timed, send("PUT", json=body, doing="change").json())
     return False
+
+
+def _check_same(timed: Timed, body: Mapping[str, Any]) -> None:
+    now = _to_timed(timed.kind, body, timed.now).created_at
+    if now and timed.created_at and abs(now - timed.created_at) > _SAME:
+        raise Conflict(
+            f"The {timed.kind} '{timed.name}' was deleted while its tags were written, and stands there anew.",
+            "Look at what stands there now: delete it, or set its delete-at once more.",
+        )
 
 
 def _list(conn: Connection, kind: str) -> Iterator[Timed]:

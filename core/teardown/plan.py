@@ -114,7 +114,7 @@ def describe(item: Item, inventory: Inventory, jobs: Iterable[ActiveJob]) -> tup
 
 
 def _jobs_on(item: Item, jobs: Iterable[ActiveJob]) -> list[ActiveJob]:
-    return [job for job in jobs if item.kind == "compute" and job.compute.lower() == item.name.lower()]
+    return [job for job in jobs if item.kind == "compute" and item.name.lower() in job.computes]
 
 
 def compare(before: Iterable[str], now: Iterable[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -136,6 +137,36 @@ def test_a_cluster_with_a_job_on_it_goes_to_zero_nodes_waits_and_is_told_of(walk
     assert not line.failed
     assert get_compute(walk.conn, "gpu").min_nodes == 0
     walk.finish(start_cancel(walk.conn.alias, started.subject))
+
+
+def test_a_cluster_for_which_anybodys_job_is_queued_waits_for_it(
+    walk: Walk, go_elsewhere: Callable[[], Connection]
+) -> None:
+    """The job is older than many that have ended, and comes on a second page."""
+    create(walk, "awaited")
+    computes = f"{WORKSPACE_PATH}/computes"
+    ended = [
+        {"name": f"j{number}", "properties": {"status": "Completed", "computeId": f"{computes}/awaited"}}
+        for number in range(25)
+    ]
+    queued = {
+        "jobType": "Command",
+        "status": "Queued",
+        "displayName": "theirs",
+        "computeId": f"{computes}/Awaited",
+    }
+    step = {"status": "Running", "displayName": "their-steps", "jobs": {"one": {"computeId": f"{computes}/awaited"}}}
+    elsewhere = {"status": "Running", "displayName": "on another", "computeId": f"{computes}/other"}
+    second = [{"name": "j", "properties": each} for each in (queued, step, elsewhere)]
+    link = f"{walk.conn.cloud.resource_manager}{WORKSPACE_PATH}/jobs?api-version=2024-10-01&$skip=25"
+    for pattern, page in (
+        (r"GET .*/jobs\?.*All$", {"value": ended, "nextLink": link}),
+        (r"GET .*/jobs\?.*skip=25", {"value": second}),
+    ):
+        walk.azure.rules.add(pattern, 200, body=json.dumps(page), headers={"Content-Type": "application/json"}, times=9)
+    (line,) = swept(walk, go_elsewhere())
+    assert line.outcome == "Due, and in use: theirs, their-steps"
+    assert not walk.azure.rules.asked(rf"^DELETE .*{computes}/awaited\?")
 
 
 def test_the_command_says_what_is_due_and_sweeps_what_may_be_read(

@@ -10,13 +10,14 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from azure.core.exceptions import HttpResponseError
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import invariant, rule, run_state_machine_as_test
 
 from core.azureml import tags
 from core.dataset import ChatDataset
@@ -33,6 +34,7 @@ from core.operations import (
 )
 from core.teardown.plan import plan_teardown
 from tests.chat_data import from_upload
+from tests.core.operations.due_rules import HOMES, DueRules
 from tests.core.operations.world import World
 from tests.launching import plan_launch
 from tests.soak import Soak, is_soak
@@ -42,7 +44,6 @@ from tests.waiting import wait_until
 HISTORIES = 6
 STEPS_OF_A_HISTORY = 25
 LOOKS = 400  # after which an operation that has not ended waits for ever
-HOMES = st.sampled_from((0, 0, 0, 1))
 PAUSES = st.sampled_from((1, 2, 3, 5, None))
 
 
@@ -90,7 +91,7 @@ class Prepared:
 PREPARED: list[Prepared] = []
 
 
-class Histories(RuleBasedStateMachine):
+class Histories(DueRules):
     """One history; its things have names of their own, so that the next one is not disturbed."""
 
     def __init__(self) -> None:
@@ -102,8 +103,7 @@ class Histories(RuleBasedStateMachine):
         self.begun: list[tuple[int, Operation]] = []
         self.expected: dict[str, LaunchPlan] = {}
         self.torn: list[tuple[int, Operation, tuple[str, ...]]] = []
-        self.world.arrived.clear()
-        self.world.fates.clear()
+        self.world.begin_history()
         self.world.watched = True
 
     # What an operator does
@@ -122,17 +122,19 @@ class Histories(RuleBasedStateMachine):
         self.expected[operation.subject] = plan
         self.begun.append((home, operation))
 
-    @rule(home=HOMES)
-    def deploy(self, home: int) -> None:
+    @rule(home=HOMES, hours=st.sampled_from((None, 2)))
+    def deploy(self, home: int, hours: int | None) -> None:
+        until = self.world.now + timedelta(hours=hours) if hours else None
         with self.world.seats[home].sitting():
             endpoint = f"{self.prefix}-ep"
-            operation = start_deploy("local", self.prepared.run, f"{self.prefix}-m", endpoint, "local.cpu1", None)
+            operation = start_deploy("local", self.prepared.run, f"{self.prefix}-m", endpoint, "local.cpu1", until)
         self.begun.append((home, operation))
 
-    @rule(home=HOMES)
-    def create_compute(self, home: int) -> None:
+    @rule(home=HOMES, hours=st.sampled_from((None, 2)))
+    def create_compute(self, home: int, hours: int | None) -> None:
+        until = self.world.now + timedelta(hours=hours) if hours else None
         with self.world.seats[home].sitting():
-            operation = start_create_compute("local", f"{self.prefix}-cpu", "local.cpu1")
+            operation = start_create_compute("local", f"{self.prefix}-cpu", "local.cpu1", delete_at=until)
         self.begun.append((home, operation))
 
     @rule(home=HOMES)
@@ -149,7 +151,9 @@ class Histories(RuleBasedStateMachine):
         with seat.sitting():
             found = list_everything(seat.conn)
             keys = tuple(
-                item.key for item in found.items if item.kind in ("endpoint", "compute") and self.prefix in item.name
+                item.key
+                for item in found.items
+                if item.kind in ("endpoint", "compute") and item.name == self.name_of(item.kind)
             )
             if keys:
                 operation = start_teardown(plan_teardown(seat.conn, found, keys))
@@ -160,16 +164,13 @@ class Histories(RuleBasedStateMachine):
 
     @rule()
     def delete_in_the_portal(self) -> None:
-        with self.world.seats[0].sitting():
-            conn = self.world.seats[0].conn
-            self.world.watched = False
+        self.foreign.discard(self.name_of("compute"))
+        with self.world.seats[0].sitting(), self.world.colleague() as conn:
             try:
                 conn.workspace.online_endpoints.begin_delete(f"{self.prefix}-ep")
                 conn.workspace.compute.begin_delete(f"{self.prefix}-cpu")
             except HttpResponseError:
                 return  # it is not there
-            finally:
-                self.world.watched = True
         wait_until(lambda: self.world.is_gone("endpoint", f"{self.prefix}-ep"))
 
     # What happens
@@ -242,14 +243,17 @@ class Histories(RuleBasedStateMachine):
             if operation.kind == "launch":
                 with self.world.seats[home].sitting():
                     self.begun.append((home, start_cancel("local", operation.subject)))
-        self._carry_all_out()
+        self.carry_all_out()
         self.one_job_a_click_and_its_body_is_the_recipe()
         self.what_was_confirmed_is_never_sent_again()
         for home, operation, keys in self.torn:
             self._check_gone(home, operation, keys)
+        self.sweep_to_the_end()
+        self.nobody_deletes_or_undoes_what_is_anothers()
         self._clean_up()
+        self.check_nothing_is_left()
 
-    def _carry_all_out(self) -> None:
+    def carry_all_out(self) -> None:
         """See every operation end. Looks are counted, not seconds, and only those at a workspace that is at rest."""
         looks: Counter[str] = Counter()
         while unfinished := self._list_unfinished():
@@ -322,3 +326,6 @@ def test_whatever_happens_nothing_is_sent_twice_mixed_up_or_comes_back(prepared:
                 ),
             )
             soak.add("histories", HISTORIES)
+            for what, times in prepared.world.counted.items():
+                soak.add(what, times)
+            prepared.world.counted.clear()

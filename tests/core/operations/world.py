@@ -16,18 +16,23 @@ import secrets
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import uvicorn
 
+from core.azureml import tags
 from core.azureml.connection import Connection, connect
 from core.azureml.settings import local_settings
+from core.errors import TunedeckError
 from core.home import Home
 from core.local import server
 from core.local.endpoints.deployments import Deployments
@@ -74,10 +79,18 @@ class Wire:
         self._app, self._world = app, world
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        send = self._dated(send)
         if scope["type"] != "http" or scope["method"] not in WRITES or not self._world.is_watched(scope["path"]):
             await self._app(scope, receive, send)
             return
         body, fate = await _read_all(receive), self._world.take_fate()
+        if scope["method"] == "DELETE":
+            self._world.judge_deletion(scope["path"])
+            await self._world.meet(scope["path"])
+        if scope["method"] in ("PATCH", "PUT") and self._world.races and self._world.find(scope["path"]):
+            self._world.races -= 1
+            await self._carry_out_after_another(scope, body, send)
+            return
         if fate == "lost request":
             drop_connection(scope)
         elif fate == "held":
@@ -88,7 +101,37 @@ class Wire:
             if fate == "lost answer":
                 drop_connection(scope)
 
-    async def _carry_out(self, scope: Any, body: bytes, send: Any) -> None:
+    def _dated(self, send: Any) -> Any:
+        """Let each answer say what time the workspace has."""
+
+        async def dated(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                date = format_datetime(self._world.now, usegmt=True).encode()
+                message["headers"] = [*message.get("headers", []), (b"date", date)]
+            await send(message)
+
+        return dated
+
+    async def _carry_out_after_another(self, scope: Any, body: bytes, send: Any) -> None:
+        """Let a colleague change an endpoint's traffic, or delete a compute, while a write is on its way.
+
+        The traffic has to stay changed.
+        """
+        name = scope["path"].rsplit("/", 1)[1]
+        if scope["method"] == "PUT":
+            await asyncio.to_thread(self._world.delete_compute, name)
+            self._world.counted["clusters deleted on the way"] += 1
+            await self._carry_out(scope, body, send, revives=True)
+            return
+        traffic = await asyncio.to_thread(self._world.change_traffic, name)
+        self._world.counted["traffic changed on the way"] += bool(traffic)
+        await self._carry_out(scope, body, send)
+        endpoint = self._world.workspace.store.get("endpoint", name)
+        if traffic is not None and endpoint is not None and endpoint["traffic"] != traffic:
+            self._world.wrong.append(f"the traffic of {name} is {endpoint['traffic']}, and was set to {traffic}")
+
+    async def _carry_out(self, scope: Any, body: bytes, send: Any, revives: bool = False) -> None:
+        """Let the workspace answer. revives: whether it makes anew what somebody deleted on the way, which it says."""
         status: list[int] = []
 
         async def watch(message: Any) -> None:
@@ -96,7 +139,7 @@ class Wire:
                 status.append(message["status"])
             await (send or _nowhere)(message)
 
-        absent = not self._world.exists(scope["path"])
+        absent = not revives and not self._world.exists(scope["path"])
         await self._app(scope, _once(body), watch)
         if status and status[0] < 300:
             told = json.loads(body) if body else {}
@@ -151,11 +194,16 @@ class Seat:
         for actor in asleep:
             actor.go_on(to_the_end=True)
 
+    def actor_of(self, operation: Operation) -> Actor:
+        """Return who carries an operation on."""
+        if operation.id not in self.actors:
+            self.actors[operation.id] = Actor(self, self.ledger.get(operation.id))
+        return self.actors[operation.id]
+
     def look(self, operation: Operation, pauses: int | None = None) -> None:
         """Carry an operation on: over so many of its pauses, or until it waits."""
-        actor = self.actors.get(operation.id)
-        if actor is None:
-            actor = self.actors[operation.id] = Actor(self, self.ledger.get(operation.id))
+        actor = self.actor_of(operation)
+        self.world.acting = operation
         for _ in range(pauses if pauses is not None else 1):
             if actor.go_on(to_the_end=pauses is None):
                 self.actors.pop(operation.id, None)
@@ -172,11 +220,16 @@ class Actor:
         self._dies = self._runs_through = self._over = False
         self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def go_on(self, to_the_end: bool = False) -> bool:
-        """Let it run to its next pause; True once it is over."""
+    @property
+    def over(self) -> bool:
+        """Whether it has come to its end."""
+        return self._over
+
+    def go_on(self, to_the_end: bool = False, sits: bool = False) -> bool:
+        """Let it run to its next pause; True once it is over. sits: its home is the process's own already."""
         self._runs_through = to_the_end
         self._stands.clear()
-        with self._seat.sitting():
+        with nullcontext() if sits else self._seat.sitting():
             if self._thread.ident is None:
                 self._thread.start()
             self._may_go.set()
@@ -237,6 +290,15 @@ class World:
         self.fates: list[str] = []
         self.held: list[list[Any]] = []
         self.watched = False
+        self.ahead = timedelta()  # of the workspace's clock before this machine's
+        self.races = 0  # how many writes of tags a colleague's change comes before
+        self.wrong: list[str] = []  # what must not have happened
+        self.copies: set[tuple[str, str, str]] = set()  # kind, name and creation time of what has another's tags
+        self.acting: Operation | None = None
+        self.asked: dict[tuple[str, str], list[datetime]] = {}  # when the end of each thing was asked for
+        self.counted: Counter[str] = Counter()  # what befell, over all histories
+        self._meeting: asyncio.Event | None = None
+        self._met = 0
         host = Home(folder / "first").create()
         guest = Home(folder / "second").create()
         (guest.path / "address.json").write_text(json.dumps({"port": host.port()}), encoding="utf-8")
@@ -254,6 +316,8 @@ class World:
             host="127.0.0.1",
             port=host.port(),
             http=KnownConnection,
+            date_header=False,
+            timeout_keep_alive=300,  # nobody is cut off because the machine is busy
             ws="none",
             proxy_headers=False,
             log_config=None,
@@ -287,6 +351,108 @@ class World:
             return store.get("deployment", f"{found[2]}/{found[3].rsplit('/', 1)[1]}") is not None
         return store.get("endpoint" if found[1] == "onlineEndpoints" else "compute", found[2]) is not None
 
+    def begin_history(self) -> None:
+        """Forget what was the last history's."""
+        for of in (self.arrived, self.fates, self.wrong, self.copies, self.asked):
+            of.clear()
+        self.races = 0
+
+    @property
+    def now(self) -> datetime:
+        """The workspace's time."""
+        return datetime.now(UTC) + self.ahead
+
+    def find(self, path: str) -> tuple[str, str, dict[str, Any]] | None:
+        """Return kind, name and document of an endpoint or a compute; None for what else a path names."""
+        found = _THING.search(path)
+        if not found or found[3]:
+            return None
+        kind = "endpoint" if found[1] == "onlineEndpoints" else "compute"
+        document = self.workspace.store.get(kind, found[2])
+        return (kind, found[2], document) if document else None
+
+    def judge_deletion(self, path: str) -> None:
+        """Note where something is about to be deleted that nobody wants deleted: neither its own tags nor a click."""
+        found, operation = self.find(path), self.acting
+        if not found or operation is None or found[2].get("state") == "Deleting":
+            return
+        kind, name, document = found
+        self.asked.setdefault((kind, name), []).append(self.now.replace(microsecond=0))
+        if operation.kind == "expire":
+            self.counted["deletions of what was due"] += 1
+            until = document["tags"].get(tags.DELETE_AT, "")
+            copied = (kind, name, document["created_at"]) in self.copies
+            if copied or not until or datetime.fromisoformat(until) > self.now:
+                self.wrong.append(f"{path} goes by itself: copied {copied}, delete-at '{until}', now {self.now}")
+        elif f"{kind}:{name}" not in {item.key for item in getattr(operation.change, "items", ())}:
+            self.wrong.append(f"{operation.title} deletes {path}")
+
+    async def meet(self, path: str) -> None:
+        """Hold a deletion back until another is there too, where two are to meet."""
+        if self._meeting is None:
+            return
+        self._met += 1
+        if self._met == 2:
+            self._meeting.set()
+        await asyncio.wait_for(self._meeting.wait(), 30)
+
+    def carry_on_at_once(self, pairs: Sequence[tuple[Seat, Operation]]) -> int:
+        """Carry operations of several homes on at the same moment; their deletions wait for each other on the way.
+
+        Return how many of these met.
+        """
+        self.acting, self._meeting, self._met = pairs[0][1], asyncio.Event(), 0
+        threads = [
+            threading.Thread(target=seat.actor_of(each).go_on, kwargs={"to_the_end": True, "sits": True})
+            for seat, each in pairs
+        ]
+        for thread in threads:
+            thread.start()
+        wait_until(lambda: self._met >= 2 or self._met == sum(thread.is_alive() for thread in threads))
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(self._meeting.set)
+        for thread in threads:
+            thread.join(60)
+        self._meeting = None
+        for seat, each in pairs:
+            if seat.actors[each.id].over:
+                del seat.actors[each.id]
+        return self._met
+
+    @contextmanager
+    def colleague(self) -> Iterator[Connection]:
+        """Work as somebody else in the portal, whose writes are not watched."""
+        watched, self.watched = self.watched, False
+        try:
+            yield self.seats[0].conn
+        finally:
+            self.watched = watched
+
+    def delete_compute(self, name: str) -> None:
+        """Delete a compute, as a colleague does, and see it gone."""
+        with self.colleague() as conn:
+            conn.http("DELETE", f"{conn.workspace_path}/computes/{name}", params={"api-version": "2024-10-01"})
+        wait_until(lambda: self.is_gone("compute", name))
+
+    def change_traffic(self, endpoint: str) -> dict[str, int] | None:
+        """Send the traffic of an endpoint elsewhere, as a colleague does; None where it cannot be changed now."""
+        with self.colleague() as conn:
+            path, params = f"{conn.workspace_path}/onlineEndpoints/{endpoint}", {"api-version": "2024-10-01"}
+            body = conn.http("GET", path, params=params).json()
+            shares = body["properties"]["traffic"] or dict.fromkeys(self.list_deployments(endpoint), 0)
+            traffic = {name: 100 - share for name, share in shares.items()}
+            kept = {name: body[name] for name in ("location", "identity", "tags")}
+            properties = {"authMode": "Key", "traffic": traffic, "description": "sent elsewhere"}
+            try:
+                conn.http("PUT", path, params=params, json={**kept, "properties": properties})
+            except TunedeckError:
+                return None
+            return traffic
+
+    def list_deployments(self, endpoint: str) -> list[str]:
+        """Return the names of an endpoint's deployments."""
+        return [each["name"] for each in self.workspace.store.list("deployment", parent=endpoint)]
+
     def take_fate(self) -> str:
         return self.fates.pop(0) if self.fates else ""
 
@@ -309,6 +475,14 @@ class World:
             if each.get("state") not in ("Succeeded", "Failed")
         ]
         return not moving and all(each.get("status", ENDED[0]) in ENDED for each in store.list("job"))
+
+    def list_scorers(self) -> list[str]:
+        """Return the command lines of the programs that serve an endpoint."""
+        folder, programs = str(self.workspace.home.deployments), []
+        for pid in psutil.pids():  # `process_iter` is not for two threads, and the workspace measures in its own
+            with suppress(psutil.Error):
+                programs.append(" ".join(psutil.Process(pid).cmdline()))
+        return [program for program in programs if folder in program]
 
     def is_gone(self, kind: str, name: str) -> bool:
         return self.workspace.store.get(kind, name) is None

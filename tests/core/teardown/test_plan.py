@@ -145,7 +145,9 @@ def test_what_is_anothers_is_ticked_by_its_name_before_it_goes(home: Home) -> No
     own = Item("compute", "own", compute="cluster", mine=True, owner="ada@contoso.com")
     bens = Item("endpoint", "bens", owner="ben@contoso.com")
     part = Item("deployment", "bens/demo", parent=bens.key)
-    around = Surroundings(frozenset({"ada@contoso.com"}), (ActiveJob("j1", "brave-otter", "own", "ben@contoso.com"),))
+    around = Surroundings(
+        frozenset({"ada@contoso.com"}), (ActiveJob("j1", "brave-otter", frozenset({"own"}), "ben@contoso.com"),)
+    )
     items = Inventory((own, bens, part))
     plan = make_plan(conn, items, [own.key, bens.key, part.key], (), around)
     assert plan.others == (
