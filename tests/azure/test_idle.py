@@ -207,12 +207,14 @@ def test_a_request_after_the_sweeps_look_lets_the_endpoint_stay(walk: Walk, shop
     assert endpoints.get_endpoint(walk.conn, ENDPOINT).live
 
 
+@pytest.mark.slow
 def test_a_cluster_is_made_with_its_choice(walk: Walk) -> None:
     walk.finish(start_create_compute(walk.conn.alias, "brief", SIZE, 1, 1, idle_hours=4))
     timed = read(walk, "compute", "brief")
     assert (read_choice(timed).hours, timed.delete_at) == (4, None)
 
 
+@pytest.mark.slow
 def test_teardown_proposes_and_takes_a_choice_and_overview_says_it(walk: Walk, shop: Callable[[], Timed]) -> None:
     shop()
     proposal = f"{ENDPOINT} had no request for 1 d. Deleting it saves"
