@@ -9,6 +9,7 @@ from functools import partial
 from core.azureml import tags
 from core.azureml.polling import check_write, start_write
 from core.catalog.compute import Compute, get_compute, size_price
+from core.catalog.prices import Price
 from core.errors import BadInput, Conflict, NotFound, ServiceRefused
 from core.operations.change import Change, Done, Outcome, StepSpec, Wait
 from core.operations.delete_at import bind_tags
@@ -86,7 +87,8 @@ def _price(work: Work[CreateCompute]) -> Wanted:
     """Return what it costs: all nodes at the price of the click; at once only those that never go."""
     change = work.change
     price = size_price(work.conn, change.size, low_priority=change.low_priority)
-    return Wanted(price.times(change.max_nodes), at_once=price.times(change.min_nodes))
+    at_once = price.times(change.min_nodes) if change.min_nodes else Price(0.0)
+    return Wanted(price.times(change.max_nodes), at_once=at_once)
 
 
 def _exists(work: Work[CreateCompute]) -> bool:

@@ -34,8 +34,9 @@ def check_spending(work: Work[Any], agreed: str, wanted: Wanted) -> None:
     """Raise BadInput where a cap or the price at the click stands against what is about to start."""
     if dearer := check_agreed(agreed, wanted.price):
         raise BadInput(f"{dearer} Nothing was sent.", "Look at the price, and start it again.")
-    answer = read_standing(work.conn).check(wanted)
+    standing = read_standing(work.conn)
+    answer = standing.check(wanted)
     if answer.blocked:
         raise BadInput(f"{answer.blocked} Nothing was sent.", answer.hint)
-    if answer.unsure and not agreed:
+    if answer.unsure and standing.limits.hour and not agreed:  # a tag that makes no sense holds nobody back
         raise BadInput(f"{answer.unsure} Nothing was sent.", "Start it from the dashboard, which asks about it.")

@@ -17,7 +17,7 @@ from typing import Any
 from core.azureml import tags
 from core.azureml.connection import Connection
 from core.catalog.compute import Compute, get_compute, list_computes, size_price
-from core.catalog.prices import PRICE_UNKNOWN, Price, money, total_per_hour
+from core.catalog.prices import PRICE_UNKNOWN, Price, money
 from core.errors import AccessDenied, BadInput, NotFound
 from core.runs.jobs import get_run, list_active, list_runs
 from core.runs.states import FINE_TUNE, QUEUED, Run
@@ -165,21 +165,26 @@ class Standing:
         cap = self.limits.hour
         if cap is None:
             return Answer(unsure=" ".join(self.limits.problems))
-        (now, _), (then, unknown) = total_per_hour(self.rates()), total_per_hour(self.rates(wanted))
-        if {each.currency for each in self.rates(wanted) if each.per_hour} - {cap.currency}:
-            return Answer(unsure=f"The cap of {cap.words}/h is not held: not all prices here are in {cap.currency}.")
-        if (then.per_hour or 0.0) > max(cap.amount, now.per_hour or 0.0) + 1e-9:
+        rates = self.rates(wanted)
+        now, then = (_sum(prices, cap.currency) for prices in (self.rates(), rates))
+        if then > max(cap.amount, now) + 1e-9:
             dearest = max(self.billing, key=lambda item: item.per_hour or 0.0, default=None)
             delete = f", or delete {dearest.name} ({dearest.hourly_words})" if dearest and dearest.per_hour else ""
+            said = f"With this, {Cap(then, cap.currency).words}/h would bill: more than this workspace's cap"
+            already = f"{Cap(now, cap.currency).words}/h" if now else "nothing"
             return Answer(
-                f"With this, {then.words} would bill: more than this workspace's cap of {cap.words}/h, which all who "
-                f"use it see. Now it is {now.words if now.per_hour else 'nothing'}.",
-                f"Raise the cap{delete}.",
+                f"{said} of {cap.words}/h, which all who use it see. Now it is {already}.", f"Raise the cap{delete}."
             )
-        if unknown or self.unread:
-            what = "not every price is known" if unknown else f"the {' and '.join(self.unread)} cannot be read"
-            return Answer(unsure=f"Whether the cap of {cap.words}/h is kept cannot be told: {what}.")
-        return Answer()
+        doubts = [f"the {kind} cannot be read" for kind in self.unread]
+        doubts += ["not every price is known"] if any(each.per_hour is None for each in rates) else []
+        others = {each.currency for each in rates if each.per_hour} - {cap.currency}
+        doubts += [f"not all prices are in {cap.currency}, and nothing is converted"] if others else []
+        doubt = f"Whether the cap of {cap.words}/h is kept cannot be told: {', '.join(doubts)}."
+        return Answer(unsure=doubt if doubts else "")
+
+
+def _sum(prices: Iterable[Price], currency: str) -> float:
+    return sum(each.per_hour or 0.0 for each in prices if each.currency == currency)
 
 
 def read_standing(conn: Connection) -> Standing:

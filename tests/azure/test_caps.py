@@ -18,6 +18,7 @@ from core.operations import (
     get_operation,
     start_create_compute,
     start_launch,
+    start_redeploy,
     start_runner,
     start_set_cap,
     start_set_limits,
@@ -159,7 +160,7 @@ def test_what_nobody_accepted_does_not_start_while_a_cap_cannot_be_held(walk: Wa
     write_limits(walk.conn, {tags.CAP_HOUR: "4 EUR"})
     failed = walk.finish(create(walk, "asked"), "failed")
     assert failed.error is not None
-    assert "not all prices here are in EUR" in failed.error.message
+    assert "not all prices are in EUR" in failed.error.message
 
 
 @pytest.mark.slow
@@ -227,6 +228,10 @@ def test_an_endpoint_is_deleted_at_its_cap_only_where_that_was_chosen_for_it(wal
     """A second of it costs $0.001."""
     serve(walk)
     walk.finish(start_set_cap(walk.conn.alias, "endpoint", ENDPOINT, Cap(0.0005), ends=False))
+    again = start_redeploy(walk.conn.alias, endpoints.get_endpoint(walk.conn, ENDPOINT), SIZE, 2, {})
+    refused = walk.finish(again, "failed").error
+    assert refused is not None
+    assert refused.message.startswith(f"Nothing more is started on '{ENDPOINT}'. Its cap of <$0.01 is reached")
     rest(walk)
     timed = find_timed(walk.conn, "endpoint", ENDPOINT)
     assert timed is not None

@@ -168,6 +168,12 @@ def _find_capped(found: Run | EndpointView) -> Capped | None:
     return known
 
 
+def find_reached(endpoint: EndpointView) -> str:
+    """Return why nothing more is started on an endpoint that came to its cap, "" where it did not."""
+    known = _find_capped(endpoint)
+    return f"{known.words} Raise its cap first." if known and known.reached.reached else ""
+
+
 def _find_warning(found: Run | EndpointView) -> str:
     known = _find_capped(found)
     return known.words if known and (known.reached is not caps.Reached.NOT_YET or known.problem) else ""

@@ -27,7 +27,7 @@ from core.teardown.caps import Wanted, to_agreed
 from pages.parts.kit import reads, words
 from pages.parts.kit.action import Confirm, action
 from pages.parts.kit.state import ui
-from pages.parts.operate.caps import check_start
+from pages.parts.operate.caps import check_start, find_reached
 from pages.parts.serve.deploy_size import claim, find_shortage
 
 _ORIGINS = {
@@ -107,7 +107,7 @@ def draw_redeploy(conn: Connection, endpoint: EndpointView) -> None:
     price = size.price.times(count) if size else Price(None)
     cost = price.words
     blocked, ticks = check_start(conn, Wanted(price, replaces=f"endpoint:{endpoint.name}"))
-    problem = find_shortage(size, count - deployment.instances) or blocked
+    problem = find_shortage(size, count - deployment.instances) or blocked or find_reached(endpoint)
     action(
         f"Deploy again on Azure, {words.plain(cost)}" if conn.costs_money else "Deploy again",
         _redeploy,

@@ -146,7 +146,7 @@ def _draw_button(draft: Draft, offers: Sequence[Offer], offer: Offer, maximum: i
             always = offer.price.times(minimum).words
             more = f", and up to {most} while it works" if minimum < maximum else ""
             said = f"It costs {always} at all times, with work or without{more}."
-        wanted = Wanted(offer.price.times(maximum), at_once=offer.price.times(minimum))
+        wanted = Wanted(offer.price.times(maximum), at_once=offer.price.times(minimum) if minimum else Price(0.0))
         blocked, accepted = check_start(conn, wanted)
         problem, said = problem or blocked, " ".join((said, *accepted))
         if not st.checkbox(words.plain(said), key="compute-price"):

@@ -34,6 +34,7 @@ from core.teardown.rates import GONE, Mark, Rate
 NOW = datetime(2026, 11, 28, 18, 0, tzinfo=UTC)
 CLUSTER = Compute("gpu", "cluster", "S", "Succeeded", "Steady", 24, 1, 0, 2, 1, 120, {}, None, price=Price(4.0))
 ENDPOINT = Item("endpoint", "kettle-1", price=Price(3.0), per_hour=3.0, since=NOW - timedelta(hours=30))
+EURO = replace(ENDPOINT, name="euro", price=Price(1.0, "EUR"), per_hour=1.0)
 STANDING = Standing(Limits(Cap(8.0)), (ENDPOINT,), clusters={"gpu": CLUSTER})
 
 
@@ -72,6 +73,11 @@ def test_a_broken_cap_is_told_of_and_not_obeyed(text: str) -> None:
         (replace(STANDING, asked={"gpu": 1}), Wanted(Price(4.0), compute="gpu", nodes=1), "With this, $11.00/h"),
         (replace(STANDING, asked={"gpu": 2}), Wanted(Price(4.0), compute="gpu", nodes=1), ""),  # it waits its turn
         (replace(STANDING, limits=Limits()), Wanted(Price(99.0)), ""),
+        (
+            replace(STANDING, billing=(ENDPOINT, EURO)),
+            Wanted(Price(2.0)),
+            "With this, $9.00/h",
+        ),  # dollars alone suffice
         (replace(STANDING, limits=Limits(Cap(1.0))), Wanted(Price(0.0)), ""),  # what is free starts beyond a cap, too
     ],
 )
@@ -96,6 +102,7 @@ def test_a_start_that_is_blocked_names_the_cap_who_sees_it_and_what_to_do() -> N
     [
         (STANDING, Wanted(Price(None))),
         (STANDING, Wanted(Price(1.0, "EUR"))),
+        (replace(STANDING, billing=(ENDPOINT, EURO)), Wanted(Price(0.5))),
         (replace(STANDING, limits=Limits(Cap(8.0, "EUR"))), Wanted(Price(0.5))),
         (replace(STANDING, unread=("computes",)), Wanted(Price(0.5))),
         (replace(STANDING, billing=(ENDPOINT, replace(ENDPOINT, name="b", per_hour=None))), Wanted(Price(0.5))),
