@@ -27,7 +27,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks import load
-from benchmarks.page_clock import open_tab
+from benchmarks.page_clock import STRIP_BAR_MS, STRIP_LOOKS, open_tab
 from core import home as homes
 from core import launcher
 from core.azureml.connection import connect
@@ -187,7 +187,11 @@ def _time_pages(condition: str, dashboard: Dashboard, ids: dict[str, str], repea
         mark = "" if worst < BAR_MS else " !"
         print(f"| {page} | {first:.0f} | {statistics.median(again):.0f} | {worst:.0f}{mark} | {used:.0f} |", flush=True)
         slowest = max(slowest, worst)
-    print()
+    with open_tab(dashboard.port) as tab:
+        tab.open("", **ids)
+        strip = [tab.refresh_strip() for _ in range(STRIP_LOOKS)]
+    mark = "" if statistics.median(strip) < STRIP_BAR_MS else " !"
+    print(f"\nThe strip alone: median {statistics.median(strip):.0f}{mark} ms (bar: {STRIP_BAR_MS} ms).\n", flush=True)
     return slowest
 
 

@@ -7,13 +7,16 @@ a new dashboard, "then" the next one; "what bills" is what each page reads.
 from __future__ import annotations
 
 import os
+import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import load
+from benchmarks.page_clock import STRIP_BAR_MS, STRIP_LOOKS, open_tab
 from core.azureml.connection import Connection, connect
+from core.launcher import start_dashboard, stop_dashboard
 from core.local.store import Store
 from core.operations import start_launch
 from core.teardown.inventory import Inventory, list_billing, list_inventory
@@ -21,6 +24,7 @@ from tests import environment
 from tests.azure.serving import ENDPOINT, serve
 from tests.azure.stand_in import SIZE, StandIn, running_stand_in
 from tests.azure.walking import Walk, walking
+from tests.waiting import wait_until
 
 ENDPOINTS, COMPUTES, MODELS, DATA, RUNS = 30, 20, 40, 40, 40
 ANSWER_S = 0.1
@@ -50,8 +54,9 @@ def main() -> int:
             "what bills": lambda: list_billing(conn),
         }.items():
             slowest = max(slowest, measure(azure, name, read))
-    print(f"\nSlowest: {slowest:.1f} s (bar: {BAR_S:g} s).")
-    return 0 if slowest < BAR_S else 1
+        strip = measure_strip(azure, conn.alias)
+    print(f"\nSlowest: {slowest:.1f} s (bar: {BAR_S:g} s). The strip: {strip:.0f} ms (bar: {STRIP_BAR_MS} ms).")
+    return 0 if slowest < BAR_S and strip < STRIP_BAR_MS else 1
 
 
 def measure(azure: StandIn, name: str, read: Callable[[], Inventory]) -> float:
@@ -63,6 +68,17 @@ def measure(azure: StandIn, name: str, read: Callable[[], Inventory]) -> float:
     asked = len(azure.rules) - before
     print(f"| {name} | {len(found.items)} | {took:.2f} | {asked} | {azure.rules.peak} |", flush=True)
     return took
+
+
+def measure_strip(azure: StandIn, alias: str) -> float:
+    """Return what one look of the strip costs a page that has read everything: the median in ms, with the way there."""
+    dashboard = start_dashboard(azure.home)
+    try:
+        with open_tab(dashboard.port) as tab:
+            wait_until(lambda: tab.open("", at=alias) and "/h" in tab.says, every_s=0.5)
+            return statistics.median(tab.refresh_strip() for _ in range(STRIP_LOOKS))
+    finally:
+        stop_dashboard(azure.home)
 
 
 def make_resources(walk: Walk) -> None:

@@ -14,9 +14,12 @@ from urllib.parse import urlencode
 
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+from streamlit.proto.RootContainer_pb2 import RootContainer
 from websockets.sync.client import ClientConnection, connect
 
 PATIENCE_S = 60.0
+STRIP_BAR_MS, STRIP_LOOKS = 30, 20
+_FINISHED = (ForwardMsg.FINISHED_SUCCESSFULLY, ForwardMsg.FINISHED_FRAGMENT_RUN_SUCCESSFULLY)
 PULSE_S = 0.5
 
 
@@ -31,6 +34,17 @@ class Tab:
         asked = BackMsg()
         asked.rerun_script.query_string = urlencode(ids)
         asked.rerun_script.page_name = page
+        return self._time(asked)
+
+    def refresh_strip(self) -> float:
+        """Draw the strip alone, as a page does every two seconds; return the milliseconds it took."""
+        assert self.strip, "a page was opened before"
+        asked = BackMsg()
+        asked.rerun_script.fragment_id = self.strip
+        return self._time(asked)
+
+    def _time(self, asked: BackMsg) -> float:
+        self.says = ""
         started = time.perf_counter()
         self.socket.send(asked.SerializeToString())
         self._wait_for_the_end(started + PATIENCE_S)
@@ -60,9 +74,12 @@ class Tab:
         while True:
             raw = self.socket.recv(timeout=max(0.01, deadline - time.perf_counter()))
             message = ForwardMsg.FromString(raw if isinstance(raw, bytes) else raw.encode())
+            if message.delta.fragment_id and list(message.metadata.delta_path)[:1] == [RootContainer.BOTTOM]:
+                self.strip = message.delta.fragment_id
+                self.says += message.delta.new_element.page_link.label
             if message.WhichOneof("type") != "script_finished":
                 continue
-            if message.script_finished == ForwardMsg.FINISHED_SUCCESSFULLY:
+            if message.script_finished in _FINISHED:
                 return
             if message.script_finished == ForwardMsg.FINISHED_WITH_COMPILE_ERROR:
                 raise RuntimeError("the page's script could not be compiled")

@@ -13,7 +13,7 @@ from core.teardown.plan import plan_teardown
 from tests.azure.prices import PER_HOUR
 from tests.azure.stand_in import SIZE, StandIn
 from tests.azure.walking import Walk, walking
-from tests.pages.apps import open_app, run_until
+from tests.pages.apps import open_app, run_until, texts
 
 KEPT = "kept"
 
@@ -38,6 +38,8 @@ def test_what_was_made_or_deleted_is_in_the_strip_at_the_next_look(walk: Walk) -
     app = run_until(open_app("overview", at=walk.conn.alias), lambda app: says(app, "· $0.00/h"))
     walk.finish(start_create_compute(walk.conn.alias, KEPT, SIZE, 1, 1))
     run_until(app, lambda app: says(app, f"· {Price(PER_HOUR[SIZE]).words}"), timeout_s=5)
+    run_until(app, lambda app: "yours · never deleted" in texts(app), timeout_s=5)
+    assert "Not counted here: storage" in texts(app)
     before = count_looks(walk)
     plan = plan_teardown(walk.conn, list_everything(walk.conn), [f"compute:{KEPT}"])
     walk.finish(start_teardown(plan, KEPT))

@@ -19,6 +19,7 @@ from core.overview import (
     describe_reattachment,
     find_next_deletion,
     next_action,
+    strip,
 )
 from core.runs.series import Point, Series
 from core.runs.states import JobState, Progress, Run
@@ -66,6 +67,13 @@ def test_a_price_that_is_not_known_is_never_shown_as_nothing() -> None:
     assert Inventory((BILLS,)).words == "$3.67/h"
     assert Inventory((unknown,)).words == "price unknown"
     assert Inventory((BILLS, unknown)).words == "$3.67/h + 1 unknown"
+
+
+def test_the_strip_says_how_many_failed_and_whose_what_bills_is() -> None:
+    broken = Item("deployment", "phi4/demo", state="Failed", price=Price(3.67), per_hour=3.67, owner="ben@contoso.com")
+    view = strip([], [], Inventory((BILLS, broken)))
+    assert view.billing_words == "$7.34/h, 1 failed"
+    assert view.billing_help == "phi4/demo: $3.67/h, by ben@contoso.com\nphi4: $3.67/h, owner unknown"
 
 
 def test_the_next_deletion_is_the_earliest() -> None:
