@@ -8,18 +8,28 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from core.operations import list_receipts, start_create_compute, start_runner, start_teardown
+from core.operations import (
+    get_operation,
+    list_receipts,
+    start_cancel,
+    start_create_compute,
+    start_launch,
+    start_runner,
+    start_teardown,
+)
 from core.operations.ledger import Ledger
 from core.operations.teardown import Teardown
 from core.operations.work import Work
+from core.runs.jobs import list_active_jobs
 from core.serving.endpoints import begin_traffic, get_endpoint
 from core.teardown.due import find_timed, write_delete_at
 from core.teardown.inventory import Item, list_inventory
 from core.teardown.plan import TeardownPlan, find_obstacle, plan_teardown
 from core.teardown.receipts import Receipt
+from tests.azure.behind import WORKSPACE_PATH
 from tests.azure.serving import ENDPOINT, serve
 from tests.azure.stand_in import SIZE, StandIn
-from tests.azure.walking import Walk, walking
+from tests.azure.walking import COMPUTE, Walk, walking
 from tests.pages.apps import buttons, open_app, run_until, texts
 from tests.waiting import wait_until
 
@@ -37,18 +47,27 @@ def plan(walk: Walk, *keys: str) -> TeardownPlan:
     return plan_teardown(walk.conn, found, keys)
 
 
-def receipt_of(walk: Walk, asked: TeardownPlan, *accepted: str) -> Receipt:
-    ended = walk.finish(start_teardown(asked, asked.confirm, accepted))
-    return next(each for each in list_receipts(walk.conn.alias) if each.id == ended.facts["receipt"])
+def receipt_of(walk: Walk, asked: TeardownPlan) -> Receipt:
+    """Return the receipt as it is when everything was absent once; it is complete a minute later."""
+    begun = start_teardown(asked, asked.confirm)
+    with walk.azure.hurried():
+        return wait_until(
+            lambda: next((each for each in list_receipts(walk.conn.alias) if each.operation == begun.id), None),
+            lambda: get_operation(begun.id),
+        )
+
+
+def send_traffic(walk: Walk, share: int) -> None:
+    begin_traffic(walk.conn, ENDPOINT, {"demo": share})
+    with walk.azure.hurried():
+        wait_until(lambda: get_endpoint(walk.conn, ENDPOINT).live is bool(share))
 
 
 def test_what_changed_since_the_operator_looked_is_asked_about_again(walk: Walk) -> None:
     """Traffic is taken away between the question and the answer; some seconds for an endpoint that answers."""
     serve(walk)
     asked = plan(walk, f"endpoint:{ENDPOINT}")
-    begin_traffic(walk.conn, ENDPOINT, {"demo": 0})
-    with walk.azure.hurried():
-        wait_until(lambda: not get_endpoint(walk.conn, ENDPOINT).traffic.get("demo"))
+    send_traffic(walk, 0)
     since = len(walk.azure.rules)
     refused = walk.finish(start_teardown(asked, asked.confirm), "failed")
     assert refused.error is not None
@@ -59,11 +78,14 @@ def test_what_changed_since_the_operator_looked_is_asked_about_again(walk: Walk)
     buttons(app)["Look again"].click().run()
     run_until(app, lambda app: "Delete 1 resource" in buttons(app))
     assert f"endpoint {ENDPOINT}: Deployment demo goes with it; callers get 404." in texts(app)
+    send_traffic(walk, 100)
 
 
 @pytest.mark.slow
 def test_a_deployment_goes_alone_and_only_without_traffic(walk: Walk) -> None:
-    """After the test above, which leaves the endpoint without traffic; four seconds, lists lag behind."""
+    """Some seconds for an endpoint that answers."""
+    serve(walk)
+    send_traffic(walk, 0)
     whole, part = f"endpoint:{ENDPOINT}", f"deployment:{ENDPOINT}/demo"
     busy = replace(list_inventory(walk.conn).find(part) or Item("deployment", ""), traffic=100)
     assert find_obstacle(busy).startswith("It gets 100% of the traffic")
@@ -87,6 +109,22 @@ def test_data_that_the_service_only_archives_is_tried_and_the_receipt_says_what_
     said = "The service archived data kettle-train v7 and does not delete it; 1.2 kB stay at old/kettle.jsonl."
     assert said in receipt.notes
     assert list_inventory(walk.conn).find("data:kettle-train:7") is None
+
+
+@pytest.mark.slow
+def test_anothers_job_on_a_cluster_of_ones_own_is_named_and_ticked(walk: Walk) -> None:
+    """Five seconds for a cluster and a run on it."""
+    walk.ensure_compute()
+    started = start_launch(walk.plan(max_steps=100_000))
+    with walk.azure.hurried():
+        wait_until(lambda: [job for job in list_active_jobs(walk.conn) if job.name == started.subject])
+    own = plan(walk, f"compute:{COMPUTE}").actions[0]
+    assert own.consequence.startswith("1 run on it ends: ")
+    assert own.others == ()
+    walk.azure.azure.makers.known[f"{WORKSPACE_PATH}/jobs/{started.subject}".lower()] = "ben@contoso.com"
+    (others,) = plan(walk, f"compute:{COMPUTE}").others
+    assert others.endswith(f" on {COMPUTE}, which is ben@contoso.com's")
+    walk.finish(start_cancel(walk.conn.alias, started.subject))
 
 
 @pytest.mark.slow
