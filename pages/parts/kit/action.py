@@ -144,7 +144,7 @@ def _draw_dialog(key: str, confirm: Confirm, fn: Callable[..., Any], args: tuple
             st.text(line)
         with st.form(f"{key}-form", border=False):
             for tick in confirm.ticks:  # by its words: another warning in its place is not ticked
-                label = words.plain(tick).replace("@", "\u2060@")  # else an address becomes a link
+                label = words.plain(tick)
                 st.checkbox(label, key=f"{key}-tick-{tick}")
             if confirm.type_name:
                 st.text_input(f"Type {words.plain(confirm.type_name)} to confirm", key=typed_key, autocomplete="off")

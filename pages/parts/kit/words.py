@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from datetime import UTC, datetime
 
@@ -14,11 +15,15 @@ from core.words import size as size
 from core.words import visible as visible
 
 _ESCAPED = str.maketrans({character: "\\" + character for character in "\\`*_{}[]()#+!|<>~$:@."})
+_ADDRESS = re.compile(r"(?<=:)(?=//)|(?<=www)(?=\.)|(?=@)", re.IGNORECASE)
 
 
 def plain(text: object) -> str:
-    """Return `text` so that Markdown shows it letter by letter; for labels that cannot be `st.text`."""
-    return str(text).translate(_ESCAPED).replace("\n", " ")
+    """Return `text` so that Markdown shows it letter by letter; for labels that cannot be `st.text`.
+
+    An address in it is no link either: those are found after the escapes are undone, so they are parted unseen.
+    """
+    return _ADDRESS.sub("\u2060", str(text)).translate(_ESCAPED).replace("\n", " ")
 
 
 def format_loss(value: float | None) -> str:
