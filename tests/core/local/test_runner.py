@@ -146,6 +146,20 @@ def test_a_second_job_waits_for_the_node_of_the_first(local_server: LocalServer)
     assert wait_for(local_server, "second")["status"] == "Completed"
 
 
+def test_a_cluster_is_steady_since_the_last_job_on_it_began_or_ended(local_server: LocalServer) -> None:
+    def steady_since() -> str:
+        found = local_server.request("GET", "computes/this-machine").json()["properties"]["properties"]
+        return str(found["allocationStateTransitionTime"])
+
+    before = steady_since()
+    submit(local_server, "scales", command_body("--steps 1"))
+    begun = steady_since()
+    wait_for(local_server, "scales")
+
+    assert before < begun < steady_since()
+    assert steady_since()[:23] == details_of(local_server, "scales")["endTimeUtc"][:23]
+
+
 def test_a_queued_job_can_be_canceled_and_never_starts(local_server: LocalServer) -> None:
     submit(local_server, "ahead", command_body("--steps 5000"))
     submit(local_server, "waits", command_body())
