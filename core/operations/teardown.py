@@ -272,6 +272,8 @@ class Deletion:
             return Done(f"{word} already", {"others": [*facts.get("others", []), target.words]})
         if self._target.files and self.get("freed") is None:
             self.record(freed=self._delete_files())
+        if what == "archive" and self.get("freed") is None and self.get("left") is None:
+            self.record(**self._find_what_stays())
         ran = parse_fields(Ran, self.get("ran", {}))
         gone = Gone(
             target.kind,
@@ -284,22 +286,25 @@ class Deletion:
             started=ran.started,
             cost=ran.cost_at(checks[0]),
             currency=ran.currency,
+            left=tuple(self.get("left") or ()),
             requests=(*self.get("heard", []), *self.get("looks", [])),
         )
         others = [each for each in facts.get("gone", []) if each["key"] != target.key]
         times = {1: "", 2: ", checked twice"}.get(len(checks), f", checked {len(checks)} times")
         detail = f"{word} {checks[0][11:19]} UTC{times}"
-        if what == "archive" and gone.bytes_freed is None and self.get("stays") is None:
-            self.record(stays=self._describe_what_stays())
         return Done(detail, {"gone": [*others, {"key": target.key, **asdict(gone)}]})
 
-    def _describe_what_stays(self) -> str:
-        """Return what the service did not delete, as the receipt says it."""
+    def _find_what_stays(self) -> dict[str, Any]:
+        """Return what the service did not delete: as the receipt lists it (`left`), and in words (`stays`)."""
         conn, path, target = self._work.conn, self.get("files", ""), self._target
         size = sum_bytes(conn, [path], []).get(path) if path else None
-        left = f"{words.size(size)} stay" if size is not None else "its files stay"
         refused = " and does not delete it" if self.get("refused") else ""
-        return f"The service archived {target.label}{refused}; {left} {f'at {path}' if path else 'where they are'}."
+        stay = f"{words.size(size)} stay" if size is not None else "its files stay"
+        where = f"at {path}" if path else "where they are"
+        return {
+            "left": [{"what": f"files {where}", "bytes": size, "until": ""}],
+            "stays": f"The service archived {target.label}{refused}; {stay} {where}.",
+        }
 
     def _delete_files(self) -> int | None:
         """Delete an archived model's files, unless another version that is still listed stands on the same ones.

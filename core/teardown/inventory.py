@@ -18,7 +18,7 @@ from core.azureml.owners import Names, is_mine, read_made, read_names
 from core.catalog.compute import Compute, get_compute, list_computes, size_price
 from core.catalog.prices import PRICE_UNKNOWN, Price
 from core.errors import AccessDenied, NotFound, SignInFailed, TunedeckError, Unreachable
-from core.runs.jobs import OUTPUT_NAME, list_runs
+from core.runs.jobs import list_runs
 from core.runs.running import list_running
 from core.serving.endpoints import DeploymentView, EndpointView, get_endpoint, list_endpoints
 from core.serving.registered_models import list_registered_models
@@ -422,7 +422,7 @@ def _item_of_data(conn: Connection, asset: Any, names: Names) -> Item:
         created_at=made.at,
         stamp=_stamp(made.changed_at),
         path=path_of(conn, str(asset.path or "")) or "",
-        note="stays",
+        note="archive only",
     )
 
 
@@ -441,7 +441,7 @@ def _outputs(conn: Connection) -> list[Item]:
             created_at=run.created_at,
             stamp=run.state,
             path=f"azureml/{run.name}/",
-            note=f"history and {OUTPUT_NAME} of {run.title}; stays",
+            note=f"of {run.title}",
         )
         for run in found
     ]

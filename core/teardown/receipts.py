@@ -63,8 +63,9 @@ class Gone:
 
     @property
     def title(self) -> str:
-        """Return "endpoint phi4-support" or "model phi4 v3"."""
-        return f"{self.kind} {self.name}{f' v{self.version}' if self.version else ''}"
+        """Return "endpoint phi4-support", "model phi4 v3" or "the files of run kettle-7"."""
+        noun = "the files of run" if self.kind == "run" and self.what == "delete" else self.kind
+        return f"{noun} {self.name}{f' v{self.version}' if self.version else ''}"
 
     @property
     def seconds(self) -> float | None:

@@ -96,21 +96,6 @@ def test_a_deployment_goes_alone_and_only_without_traffic(walk: Walk) -> None:
     assert get_endpoint(walk.conn, ENDPOINT).deployments == ()
 
 
-def test_data_that_the_service_only_archives_is_tried_and_the_receipt_says_what_stays(walk: Walk) -> None:
-    from azure.ai.ml.entities import Data
-
-    walk.conn.blobs().container.upload_blob("old/kettle.jsonl", b"x" * 1200, overwrite=True)
-    uri = walk.conn.blobs().uri("old/kettle.jsonl")
-    walk.conn.workspace.data.create_or_update(Data(name="kettle-train", version="7", path=uri, type="uri_file"))
-    since = len(walk.azure.rules)
-    receipt = receipt_of(walk, plan(walk, "data:kettle-train:7"))
-    assert [each.status for each in walk.azure.rules.asked("^DELETE .*/data/kettle-train/versions/7", since)] == [400]
-    assert [(gone.name, gone.what) for gone in receipt.gone] == [("kettle-train", "archive")]
-    said = "The service archived data kettle-train v7 and does not delete it; 1.2 kB stay at old/kettle.jsonl."
-    assert said in receipt.notes
-    assert list_inventory(walk.conn).find("data:kettle-train:7") is None
-
-
 @pytest.mark.slow
 def test_anothers_job_on_a_cluster_of_ones_own_is_named_and_ticked(walk: Walk) -> None:
     """Five seconds for a cluster and a run on it."""

@@ -127,3 +127,20 @@ def test_a_runs_files_go_and_those_of_its_registered_model_stay(conn: Connection
     ended = finish(start_teardown(plan_teardown(conn, Inventory((run,)), [run.key])))
     assert [(gone.kind, gone.bytes_freed) for gone in ended.gone] == [("run", 50)]
     assert [blob.name for blob in container.list_blobs("azureml/kettle-run/")] == ["azureml/kettle-run/model/weights"]
+
+
+def test_data_that_the_service_only_archives_is_tried_and_the_receipt_says_what_stays(
+    conn: Connection, runner: Any
+) -> None:
+    from azure.ai.ml.entities import Data
+
+    conn.blobs().container.upload_blob("old/kettle.jsonl", b"x" * 1200, overwrite=True)
+    uri = conn.blobs().uri("old/kettle.jsonl")
+    conn.workspace.data.create_or_update(Data(name="kettle-train", version="7", path=uri, type="uri_file"))
+    ended = finish(start_teardown(plan_teardown(conn, list_everything(conn), ["data:kettle-train:7"])))
+    (gone,) = ended.gone
+    assert (gone.what, gone.left) == ("archive", ({"what": "files at old/kettle.jsonl", "bytes": 1200, "until": ""},))
+    receipt = next(each for each in list_receipts("local") if each.operation == ended.id)
+    said = "The service archived data kettle-train v7 and does not delete it; 1.2 kB stay at old/kettle.jsonl."
+    assert said in receipt.notes
+    assert list_everything(conn).find("data:kettle-train:7") is None
