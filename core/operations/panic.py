@@ -38,7 +38,7 @@ class PanicPlan:
     jobs: tuple[ActiveJob, ...]
     things: TeardownPlan
     stays: tuple[str, ...]
-    """What stays although it bills, and why: a sentence each."""
+    """What stays although it can bill, and why: a sentence each."""
     problems: tuple[str, ...] = ()
     """What could not be read, a sentence each."""
 
@@ -122,7 +122,7 @@ def list_parts(ledger: Ledger, operation: Operation) -> list[Operation]:
 
 def _list_left(inventory: Inventory, going: set[str]) -> Iterator[Item]:
     for item in inventory.items:
-        if item.kind in BILL and item.bills and not {item.key, item.parent} & going:
+        if item.kind in BILL and not {item.key, item.parent} & going:
             yield item
 
 
@@ -148,6 +148,8 @@ def _end_making(work: Work[Panic]) -> Outcome:
 
 def _end_everything(work: Work[Panic]) -> Outcome:
     """Begin what ends each thing, wait for it, and look again whether something is left."""
+    if work.facts.get("gave_up"):  # a person's retry: what failed is begun anew
+        work.record(parts={}, rounds=0, gave_up=False)
     change, rounds = work.change, int(work.facts.get("rounds", 0))
     known = {key: work.ledger.find(each) for key, each in work.facts.get("parts", {}).items()}
     if going := [part.title for part in known.values() if part and not part.finished]:
@@ -157,6 +159,7 @@ def _end_everything(work: Work[Panic]) -> Outcome:
     left = [key for key in plan.keys if key not in failed]
     if not left or rounds >= MOST_ROUNDS:
         first = next(iter(failed.values()), None)
+        work.record(gave_up=bool(first or left or plan.problems))
         if first and first.error:
             what = f"{plural(len(failed), 'thing')} of {len(known)} could not be deleted. {first.error.message}"
             raise ServiceRefused(what, first.error.hint, first.error.detail)

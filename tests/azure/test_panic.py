@@ -90,7 +90,7 @@ def test_the_command_says_what_would_go_and_deletes_it_only_with_the_workspaces_
     create(walk, "bens", BEN)
     assert main(["panic", "--workspace", AT]) == 1
     said = capsys.readouterr()
-    assert said.out == "Delete cluster mine. No run uses it.\n"
+    assert said.out == f"Delete cluster mine. No run uses it.\nStays: cluster bens, which is {BEN}'s\n"
     assert said.err == f"Nothing was deleted. To delete all of it, say so: --yes {WORKSPACE}\n"
     assert main(["panic", "--workspace", AT, "--yes", "mine"]) == 1
     assert "The name does not match. Nothing was deleted." in capsys.readouterr().err

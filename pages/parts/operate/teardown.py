@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-
 import streamlit as st
 
 from core import operations
 from core.azureml.connection import Connection
 from core.azureml.reader import Snapshot
-from core.catalog.prices import money, not_a_bill
+from core.catalog.prices import not_a_bill
 from core.operations import Operation
 from core.operations.teardown import Teardown
 from core.teardown import plan as teardown
@@ -24,6 +22,7 @@ from pages.parts.kit.notices import draw_empty, draw_warning
 from pages.parts.kit.state import ui, url_id
 from pages.parts.kit.steps import draw_operation
 from pages.parts.kit.tiles import draw_tile
+from pages.parts.operate.receipts import draw_receipt
 from pages.parts.operate.tree import Picks
 
 _QUESTION = "delete"  # the dialog, and the plan it asks about
@@ -136,18 +135,29 @@ def draw_operation_of(operation_id: str, inventory: Inventory | None) -> None:
         draw_operation(now, key="teardown")
         if not now.finished:
             st.caption("You may close this page. The teardown goes on while Tunedeck runs.")
-        return (now.state, _is_newer(reads.read(operations.list_everything, max_age_s=2.0).value, now))
+        newer = _is_newer(reads.read(operations.list_everything, max_age_s=2.0).value, now)
+        return (now.state, newer, _list_receipts(now))
 
     newer = _is_newer(inventory, operation)
     rests = operation.finished and newer
-    live(draw, key="teardown", run_every=None if rests else 1.0, token=(operation.state, newer))
+    live(
+        draw,
+        key="teardown",
+        run_every=None if rests else 1.0,
+        token=(operation.state, newer, _list_receipts(operation)),
+    )
     if operation.state == "failed" and operation.facts.get("changed"):
         action("Look again", _ask_again, operation, key="look-again", type="primary", icon="refresh")
     elif operation.state == "failed":
         action("Try again", operations.retry_operation, operation.id, key="retry-teardown", icon="refresh")
-    for receipt in operations.list_receipts(ui().alias):
-        if receipt.operation == operation.id:
-            draw_receipt(receipt)
+    for receipt in _list_receipts(operation):
+        draw_receipt(receipt)
+
+
+def _list_receipts(operation: Operation) -> list[Receipt]:
+    """Return the receipts of a deletion, or of those by which everything goes."""
+    own = {operation.id, *operation.facts.get("parts", {}).values()}
+    return [receipt for receipt in operations.list_receipts(ui().alias) if receipt.operation in own]
 
 
 def _ask_again(operation: Operation) -> Link:
@@ -158,68 +168,6 @@ def _ask_again(operation: Operation) -> Link:
     ui().view["picked"] = tuple(item.key for item in change.items) if isinstance(change, Teardown) else ()
     open_dialog(_QUESTION)
     return link("teardown")
-
-
-def draw_receipt(receipt: Receipt) -> None:
-    """Draw what is gone, seen twice, and what bills now."""
-    with st.container(border=True, gap="small", key=f"receipt-{receipt.id}"):
-        with st.container(horizontal=True, vertical_alignment="center"):
-            after = receipt.per_hour_after
-            rate = f"{money(after, receipt.currency)}/h" if after is not None else "price unknown"
-            st.badge(
-                f"Billing: {words.plain(rate)}", icon=":material/check_circle:", color="gray" if after else "green"
-            )
-            st.text(f"Receipt {receipt.id}")
-        for gone in receipt.gone:
-            seen = _times(gone.checks)
-            verb = "Archived" if gone.what == "archive" else "Gone"
-            st.text(
-                f"{verb} {words.clock(gone.at)}: {gone.kind} {gone.name}"
-                + (f" v{gone.version}" if gone.version else "")
-                + (f", checked {seen}" if seen else "")
-                + (f", {words.size(gone.bytes_freed)} freed" if gone.bytes_freed else "")
-            )
-        for note in receipt.notes:
-            st.text(note)
-        st.download_button(
-            "JSON",
-            receipt.to_json(),
-            file_name=f"{receipt.id}.json",
-            mime="application/json",
-            icon=":material/download:",
-            on_click="ignore",
-            key=f"json-{receipt.id}",
-            type="tertiary",
-        )
-
-
-def _freed(receipt: Receipt) -> str:
-    if receipt.per_hour_after is None:
-        return "price unknown"
-    return f"{money(receipt.per_hour_before - receipt.per_hour_after, receipt.currency)}/h"
-
-
-def _times(checks: Collection[str]) -> str:
-    count = len(checks)
-    return {0: "", 1: "once", 2: "twice"}.get(count, f"{count} times")
-
-
-def draw_receipts() -> None:
-    """Draw every receipt as a table, newest first."""
-    receipts: Sequence[Receipt] = operations.list_receipts(ui().alias)
-    if not receipts:
-        return
-    st.header("Receipts", anchor=False)
-    rows = [
-        {
-            "Receipt": receipt.id,
-            "When": words.moment(receipt.at),
-            "Gone": ", ".join(f"{gone.kind} {gone.name}" for gone in receipt.gone),
-            "Freed": _freed(receipt),
-        }
-        for receipt in receipts
-    ]
-    st.dataframe(rows, hide_index=True, alt=f"{len(rows)} receipts; the newest is {receipts[0].id}")
 
 
 def draw_stays(inventory: Inventory) -> None:
