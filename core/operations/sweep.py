@@ -118,14 +118,24 @@ class Sweeper:
                 _log.info("%s was swept in part: %s", conn.alias, problem.message)
             self._pauses.pop(conn.alias, None)
             pause_s = min([every_s, *_until_due(each.timed for each in found)])
-            if time.monotonic() >= self._next_rates.get(conn.alias, 0.0):
-                self._next_rates[conn.alias] = time.monotonic() + RATES_EVERY_S
-                look_at_rates(conn)
         except TunedeckError as error:
             _log.info("%s could not be swept: %s", conn.alias, error.message)
             self._pauses[conn.alias] = min(LONGEST_PAUSE_S, pause_s * 2)
+            return
         finally:  # a mistake must not end the sweeping for good
             self._next[conn.alias] = time.monotonic() + pause_s
+        self._look_at_rates(conn)
+
+    def _look_at_rates(self, conn: Connection) -> None:
+        """Write down what bills, where it is time to; no sweep waits for it or is put off by its failure."""
+        now = time.monotonic()
+        if now < self._next_rates.get(conn.alias, 0.0):
+            return
+        self._next_rates[conn.alias] = now + RATES_EVERY_S
+        try:
+            look_at_rates(conn)
+        except TunedeckError as error:
+            _log.info("what bills in %s was not written down: %s", conn.alias, error.message)
 
 
 def _tell_mistake(swept: Future[None]) -> None:
