@@ -142,6 +142,18 @@ def _list_page(conn: Connection, prefix: str) -> dict[str, int] | None:
     return conn.call("list", f"'{prefix}'", ask)
 
 
+def list_softly_deleted(conn: Connection, prefix: str) -> list[tuple[int, int]]:
+    """Return bytes and days left of each file below a prefix that was deleted and that the account keeps for a while.
+
+    The local workspace keeps none. https://learn.microsoft.com/azure/storage/blobs/soft-delete-blob-overview
+    """
+    if conn.cloud.is_local:
+        return []
+    container = conn.blobs().container
+    found = conn.call("list", f"'{prefix}'", lambda: list(container.list_blobs(prefix, include=["deleted"])))
+    return [(int(blob.size or 0), int(blob.remaining_retention_days or 0)) for blob in found if blob.deleted]
+
+
 def _list(conn: Connection, prefix: str, without: tuple[str, ...] = ()) -> list[BlobProperties]:
     container = conn.blobs().container
     found = conn.call("list", f"'{prefix}'", lambda: list(container.list_blobs(prefix)))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
 
 from core.azureml import tags
 from core.azureml.connection import Connection
-from core.azureml.datastore import delete_below, has_files, path_of
+from core.azureml.datastore import delete_below, has_files, list_softly_deleted, path_of
 from core.azureml.polling import start_write
 from core.catalog.compute import get_compute
 from core.errors import NotFound, ServiceFailed, SignInFailed, Throttled, TunedeckError, Unreachable
@@ -93,6 +95,18 @@ def send(conn: Connection, target: Target, record: Record) -> None:
     freed: the bytes that went.
     """
     _SENDS[target.kind](conn, target, record)
+
+
+def list_recoverable(conn: Connection, target: Target, files: str) -> list[dict[str, Any]]:
+    """Return what the storage account still keeps, and bills, of files that were deleted; as a receipt lists it."""
+    what = "deleted files that the account keeps for a while"
+    try:
+        found = list_softly_deleted(conn, files or f"azureml/{target.name}/")
+    except TunedeckError:
+        return [{"what": what, "bytes": None, "until": ""}]
+    until = conn.now + timedelta(days=max((days for _, days in found), default=0))
+    kept = {"what": what, "bytes": sum(size for size, _ in found), "until": tags.format_time(until)}
+    return [kept] if found else []
 
 
 def _find_endpoint(conn: Connection, target: Target) -> Found | None:

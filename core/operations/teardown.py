@@ -274,6 +274,8 @@ class Deletion:
             self.record(freed=self._delete_files())
         if what == "archive" and self.get("freed") is None and self.get("left") is None:
             self.record(**self._find_what_stays())
+        if self.get("freed") is not None and self.get("left") is None:
+            self.record(left=targets.list_recoverable(self._work.conn, target, self.get("files", "")))
         ran = parse_fields(Ran, self.get("ran", {}))
         gone = Gone(
             target.kind,

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from core.azureml import tags
+from core.azureml.connection import Connection
 from core.operations import Operation, get_operation, list_receipts, start_create_compute, start_runner, start_teardown
 from core.operations.__main__ import main
 from core.operations.runner import Runner
+from core.operations.targets import Target, list_recoverable
 from core.teardown.due import find_timed
 from core.teardown.inventory import list_inventory
 from core.teardown.plan import plan_teardown
@@ -113,3 +115,25 @@ def test_verify_says_of_each_thing_whether_it_is_still_gone_or_made_anew_by_whom
     kept.write_text('{"schema": "tunedeck.receipt/1", "gone": 7}', encoding="utf-8")
     assert main(["verify", str(kept), "--at", walk.conn.alias]) == 1
     assert "is not a receipt" in capsys.readouterr().err
+
+
+def test_deleted_files_that_the_account_keeps_are_told_of_with_their_bytes_and_until_when(
+    azure: StandIn, conn: Connection
+) -> None:
+    blob = (
+        "<Blob><Name>azureml/brave-1/{name}</Name><Deleted>{gone}</Deleted><Properties><Content-Length>{size}"
+        "</Content-Length><BlobType>BlockBlob</BlobType><RemainingRetentionDays>{days}</RemainingRetentionDays></Properties></Blob>"
+    )
+    kept = [("a", "true", 300, 3), ("b", "true", 40, 7), ("c", "false", 9000, 0)]
+    blobs = "".join(blob.format(name=name, gone=gone, size=size, days=days) for name, gone, size, days in kept)
+    body = f'<EnumerationResults ContainerName="x"><Blobs>{blobs}</Blobs><NextMarker/></EnumerationResults>'
+    azure.rules.add("comp=list.*include=deleted", 200, body=body, headers={"Content-Type": "application/xml"})
+    (left,) = list_recoverable(conn, Target("run", "brave-1"), "")
+    assert left["bytes"] == 340
+    until = tags.parse_time(left["until"])
+    assert until is not None
+    assert timedelta(days=6, hours=23) < until - conn.now < timedelta(days=7, seconds=1)
+    assert list_recoverable(conn, Target("run", "brave-1"), "") == [], "the account keeps none"
+    azure.rules.add("comp=list.*include=deleted", 403, body="<Error/>", headers={"Content-Type": "application/xml"})
+    (unknown,) = list_recoverable(conn, Target("run", "brave-1"), "")
+    assert (unknown["bytes"], unknown["until"]) == (None, ""), "unknown is no 0"
