@@ -310,6 +310,7 @@ def items_of_endpoint(endpoint: EndpointView, prices: Sequence[Price], names: Na
         per_hour=per_hour,
         since=min((part.since for part in parts if part.since), default=whole.since),
         nodes=sum(part.nodes or 0 for part in parts),
+        note="" if parts else "Without a deployment it bills nothing.",
     )
     return [whole, *parts]
 

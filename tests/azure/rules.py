@@ -127,9 +127,11 @@ class Rules:
         with self._lock:
             self._in_flight += 1
             self.peak = max(self.peak, self._in_flight)
-        yield
-        with self._lock:
-            self._in_flight -= 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._in_flight -= 1
 
     def note(self, asked: Asked) -> None:
         """Remember a request."""

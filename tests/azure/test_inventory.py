@@ -47,6 +47,17 @@ def test_a_dozen_things_are_read_side_by_side_and_their_bytes_in_one_listing(azu
     assert len(azure.rules.asked("comp=list", since=before)) == 1
 
 
+def test_a_folder_of_too_many_files_is_asked_path_by_path(azure: StandIn, conn: Connection) -> None:
+    """What has more files than the service lists on a page is not summed, what lies beside it is."""
+    datastore.send_file(conn, "many/small/1.bin", b"abc")
+    more = "<EnumerationResults><Blobs/><NextMarker>more</NextMarker></EnumerationResults>"
+    for folder in ("many%2F", "many%2Flarge%2F"):
+        azure.rules.add(f"^GET .*prefix={folder}$", 200, body=more, headers={"Content-Type": "application/xml"})
+    problems: list[str] = []
+    found = datastore.sum_bytes(conn, ["many/large/", "many/small/"], problems)
+    assert (found, problems) == ({"many/large/": None, "many/small/": 3}, [])
+
+
 def test_what_fails_among_many_is_raised(conn: Connection, azure: StandIn) -> None:
     def fail() -> int:
         raise NotFound("There is no such thing.", "", "")
