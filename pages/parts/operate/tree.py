@@ -156,7 +156,7 @@ def _draw_node(node: Node) -> None:
             with st.container(horizontal=True, gap="small"):
                 st.space("medium")
                 with st.container(gap="xsmall"):
-                    goes = f"Goes with {node.item.name}." if chosen else ""
+                    goes = f"Goes with {node.item.name}" if chosen else ""
                     _draw_row(part, chosen, goes or teardown.find_obstacle(part))
 
 
@@ -169,7 +169,7 @@ def _draw_row(item: Item, ticked: bool, off: str) -> bool:
         st.text(" · ".join(filter(None, _facts(item))))
     run = f"run {item.run}" if item.run and item.kind != "run" else ""
     first = f"under way, and ended first: {', '.join(item.under_way)}" if item.under_way else ""
-    if notes := " · ".join(filter(None, (off, item.note, run, first))):
+    if notes := " · ".join(filter(None, (off.rstrip("."), item.note, run, first))):
         st.caption(words.plain(notes))
     if chosen and item.kind == "model":
         _draw_files(item)
@@ -185,7 +185,7 @@ def _facts(item: Item) -> Iterable[str]:
         yield item.hourly_words
         yield f"{item.cost.words} so far" if item.cost.amounts else ""
         yield f"deleted at {words.moment(item.delete_at)}" if item.delete_at else ""
-    else:
+    elif not item.standing:
         yield "free"
     yield words.size(item.bytes) if item.bytes else ""
     yield item.whose
