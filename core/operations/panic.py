@@ -58,11 +58,15 @@ class PanicPlan:
 class Panic(Change, stored_as="panic"):
     """The end of everything that bills. `subject` is the workspace."""
 
-    words = "Delete everything in {}"
     everyone: bool = False
     """Whether what others made goes, too."""
     assets: bool = False
     """Whether models are archived and data deleted, too."""
+
+    @property
+    def description(self) -> str:
+        """What it does, in words."""
+        return f"Delete everything {'' if self.everyone else 'I made '}in {self.subject}"
 
     @property
     def _key(self) -> str:

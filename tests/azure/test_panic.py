@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing
@@ -145,6 +147,27 @@ def test_two_panics_of_two_homes_and_one_that_was_killed_delete_each_thing_once(
     claimed = [gone.name for ledger in (first, second) for each in ledger.list_receipts() for gone in each.gone]
     assert {"mine", "more"} == set(claimed)
     assert set(deletions(walk)[before:]) == {"mine", "more"}
+
+
+@pytest.mark.slow
+def test_a_dashboard_that_runs_at_the_same_time_carries_it_out(
+    walk: Walk, elsewhere: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Takes 8 s: a second process has to begin."""
+    create(walk, "mine")
+    other = subprocess.Popen([sys.executable, "-m", "core.operations", "run"], stdout=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: (lease := Ledger(elsewhere).read_lease()) and lease[0] == other.pid)
+        with walk.azure.hurried():
+            assert main(["panic", "--workspace", AT, "--yes", WORKSPACE]) == 0
+        lease = Ledger(elsewhere).read_lease()
+        assert lease is not None
+        assert lease[0] == other.pid
+    finally:
+        other.terminate()
+        other.wait()
+    assert "Nothing of yours is left that bills" in capsys.readouterr().out
+    assert names(walk) == set()
 
 
 def test_what_a_colleague_makes_meanwhile_under_the_same_name_stays(walk: Walk) -> None:

@@ -14,6 +14,7 @@ from core.operations import (
     list_receipts,
     retry_operation,
     start_create_compute,
+    start_panic,
     start_runner,
     start_teardown,
 )
@@ -144,3 +145,22 @@ def test_data_that_the_service_only_archives_is_tried_and_the_receipt_says_what_
     said = "The service archived data kettle-train v7 and does not delete it; 1.2 kB stay at old/kettle.jsonl."
     assert said in receipt.notes
     assert list_everything(conn).find("data:kettle-train:7") is None
+
+
+def test_a_panic_ends_what_is_being_made_and_deletes_what_there_is(
+    server: LocalServer, conn: Connection, runner: Any
+) -> None:
+    finish(start_create_compute("local", "panic-cpu", "local.cpu1"))
+    runner.stopping.set()
+    wait_until(lambda: not runner.alive)
+    wanted = start_create_compute("local", "later-cpu", "local.cpu1")
+    operation = start_panic(Ledger(server.home), conn, "local")
+    again = start_runner(server.home)
+    try:
+        assert finish(operation).steps[-1].detail == "Nothing of yours is left that bills"
+        assert get_operation(wanted.id).finished
+        left = {item.name for item in list_everything(conn).items if item.kind == "compute"}
+        assert not left & {"panic-cpu", "later-cpu"}
+    finally:
+        again.stopping.set()
+        wait_until(lambda: not again.alive)
