@@ -73,7 +73,7 @@ class Month:
 def read_month(conn: Connection, wanted: str) -> Month:
     """Return a month, "2026-11", of what this home saw; the newest for any other text."""
     history, now = RateHistory.of(conn), conn.now
-    months = list_months(history.find_first() or now, now)
+    months = list_months((history.find_ends() or (now, now))[0], now)
     begun = next((month for month in months if f"{month:%Y-%m}" == wanted), months[0])
     return count_month(history.read(since=_midnight(begun)), begun, months, now)
 

@@ -23,9 +23,9 @@ def look_at_rates(conn: Connection) -> None:
     found, history = list_billing(conn), RateHistory.of(conn)
     sightings = [sighting_of(item) for item in found.items if item.kind in COUNTED]
     kinds = [kind for kind, reading in COUNTED.items() if reading not in found.unread]
-    last, counted = history.find_last_look(), list[Counted]()
-    if last and conn.now - last > UNSEEN and conn.costs_money:
-        since = max(last, conn.now - _MOST)
+    ends, counted = history.find_ends(), list[Counted]()
+    if ends and conn.now - ends[1] > UNSEEN and conn.costs_money:
+        since = max(ends[1], conn.now - _MOST)
         for key in (each.key for each in sightings if each.key.startswith("compute:")):
             counted += _read_counted(conn, key, since)
     history.record(sightings, kinds, conn.now, counted)

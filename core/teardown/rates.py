@@ -122,15 +122,11 @@ class RateHistory:
         wanted = None if keys is None else json.dumps(list(keys))
         return _group(self._database.rows(_SELECT, self._connection, wanted, wanted, since.timestamp()))
 
-    def find_first(self) -> datetime | None:
-        """Return from when on something is known."""
-        row = self._database.row("select min(begun_at) from rates where connection = ?", self._connection)
-        return datetime.fromtimestamp(row[0], UTC) if row and row[0] is not None else None
-
-    def find_last_look(self) -> datetime | None:
-        """Return when something was seen last."""
-        row = self._database.row("select max(seen_at) from rates where connection = ?", self._connection)
-        return datetime.fromtimestamp(row[0], UTC) if row and row[0] is not None else None
+    def find_ends(self) -> tuple[datetime, datetime] | None:
+        """Return from when on something is known, and when something was seen last."""
+        sql = "select min(begun_at), max(seen_at) from rates where connection = ?"
+        ends = [datetime.fromtimestamp(end, UTC) for end in self._database.rows(sql, self._connection)[0] if end]
+        return (ends[0], ends[1]) if ends else None
 
 
 def advance(rates: Sequence[Rate], sighting: Sighting, now: datetime) -> list[Rate]:

@@ -91,9 +91,9 @@ def _list_unknown(month: Month, currency: str) -> dict[date, str]:
 
 
 def _unknown(share: Share) -> str:
-    return (
-        f"{share.unseen_hours:.1f} h not seen" if share.unseen_hours else "price unknown" if share.cost.unknown else ""
-    )
+    if share.unseen_hours:
+        return f"{share.unseen_hours:.1f} h not seen"
+    return "price unknown" if share.cost.unknown else ""
 
 
 def _describe(month: Month, bars: Mapping[str, Mapping[date, float]], currency: str) -> str:
@@ -125,9 +125,8 @@ def _draw_table(month: Month) -> None:
 
 def _explain(conn: Connection, month: Month) -> str:
     factors = month.factors or {conn.settings.price_factor}
-    said = (
-        not_a_bill(next(iter(factors))) if len(factors) == 1 else "List prices by the share of that day, not your bill."
-    )
+    several = "List prices at the share of that day, not your bill."
+    said = not_a_bill(next(iter(factors))) if len(factors) == 1 else several
     seen = "Counted is what this home saw and what the workspace tells of before; days are UTC."
     return f"{said} {seen}" if conn.costs_money else f"This machine bills nothing. {seen}"
 

@@ -213,7 +213,7 @@ def test_only_what_held_since_a_time_or_of_some_keys_is_read(history: RateHistor
     assert [rate.nodes for rates in history.read(since=_at(1.5)).values() for rate in rates] == [2, 3]
     assert [rate.nodes for rates in history.read([CLUSTER]).values() for rate in rates] == [1, 2, 3]
     assert history.read(["compute:other"]) == {}
-    assert history.find_first() == T
+    assert history.find_ends() == (T, _at(3))
 
 
 def test_two_writers_at_once_leave_what_one_would(history: RateHistory) -> None:
@@ -254,7 +254,7 @@ def test_a_writer_killed_in_between_leaves_whole_looks(tmp_path: Path) -> None:
     history = RateHistory(Database.at(path), "azure")
     writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path)])
     try:
-        wait_until(lambda: (history.find_last_look() or T) > T + timedelta(seconds=3))
+        wait_until(lambda: (history.find_ends() or (T, T))[1] > T + timedelta(seconds=3))
     finally:
         writer.kill()
         writer.wait(10)
