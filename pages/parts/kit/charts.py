@@ -239,20 +239,17 @@ def draw_lengths(bins: Sequence[tuple[int, int, int]], *, limit: int | None = No
     draw_figure(figure.to_json(), key="chart-lengths", alt=alt, height=NARROW_HEIGHT)
 
 
-def draw_days(
-    bars: Mapping[str, Mapping[date, float]],
-    unknown: Mapping[date, str],
-    *,
-    month: tuple[date, date],
-    currency: str,
-    alt: str,
-) -> None:
-    """Draw what each day cost, stacked by what cost it.
+def draw_days(figure: go.Figure, currency: str, alt: str) -> None:
+    """Draw a `days_figure`."""
+    draw_figure(figure.to_json(), key=f"chart-days-{currency}", alt=alt, height=NARROW_HEIGHT)
 
-    unknown: what of a day is not known, a text; month: its first and last day.
-    """
+
+def days_figure(
+    bars: Mapping[str, Mapping[date, float]], unknown: Mapping[date, str], *, begun: date, currency: str
+) -> go.Figure:
+    """Return what each day of a month cost, stacked by what cost it. unknown: what of a day is not known, a text."""
     look = current_look()
-    figure = _figure(look, f"{currency}-{month[0]}", "", currency, height=NARROW_HEIGHT)
+    figure = _figure(look, f"{currency}-{begun}", "", currency, height=NARROW_HEIGHT)
     for number, (name, days) in enumerate(bars.items()):
         colour = look.series[number % len(look.series)]
         hover = f"%{{y:,.2f}} {currency}"
@@ -260,15 +257,14 @@ def draw_days(
     if unknown:
         tops = [sum(days.get(day, 0.0) for days in bars.values()) for day in unknown]
         mark = {"symbol": "x-thin", "size": 8, "line": {"width": 2, "color": look.bad}}
-        hover = "%{customdata}"
-        told = {"customdata": list(unknown.values()), "hovertemplate": hover, "cliponaxis": False}
+        told = {"customdata": list(unknown.values()), "hovertemplate": "%{customdata}", "cliponaxis": False}
         figure.add_scatter(x=list(unknown), y=tops, mode="markers", name="Part not known", marker=mark, **told)
     figure.update_layout(barmode="stack", bargap=0.2, legend_traceorder="normal")
-    half = timedelta(hours=12)
-    begins, ends = (datetime.combine(day, time()) for day in month)
-    figure.update_xaxes(type="date", range=[begins - half, ends + half], tickformat="%-d %b", hoverformat="%-d %B")
+    ends = (begun + timedelta(days=32)).replace(day=1)
+    shown = [datetime.combine(day, time()) - timedelta(hours=12) for day in (begun, ends)]  # a bar stands at midnight
+    figure.update_xaxes(type="date", range=shown, tickformat="%-d %b", hoverformat="%-d %B")
     figure.update_yaxes(rangemode="tozero", tickformat=",.2~f")
-    draw_figure(figure.to_json(), key=f"chart-days-{currency}", alt=alt, height=NARROW_HEIGHT)
+    return figure
 
 
 def describe_loss(train: Series, evaluated: Series) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 
 import streamlit as st
 
@@ -54,18 +54,12 @@ def _choose() -> None:
 
 def _draw_charts(month: Month) -> None:
     """Draw a chart for each currency: two are never on one scale."""
-    last = (month.begun + timedelta(days=32)).replace(day=1) - timedelta(days=1)
     for currency, total in month.cost.amounts.items():
         unknown = _list_unknown(month, currency)
         if total or unknown:
             bars = _list_bars(month, currency)
-            charts.draw_days(
-                bars,
-                unknown,
-                month=(month.begun, last),
-                currency=currency,
-                alt=_describe(month, bars, currency),
-            )
+            figure = charts.days_figure(bars, unknown, begun=month.begun, currency=currency)
+            charts.draw_days(figure, currency, _describe(month, bars, currency))
 
 
 def _list_bars(month: Month, currency: str) -> dict[str, dict[date, float]]:

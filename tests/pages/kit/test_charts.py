@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import date
 
 import plotly.graph_objects as go
 import pytest
@@ -46,6 +47,18 @@ def test_the_histogram_marks_where_rows_are_cut() -> None:
     figure = charts.length_histogram([(0, 50, 3), (50, 100, 9)], limit=80)
     assert list(figure.data[0].x) == [25, 75]
     assert figure.layout.annotations[0].text == "cut at 80"
+
+
+def test_days_are_stacked_and_what_is_not_known_is_marked_above_them() -> None:
+    first, second = date(2026, 3, 1), date(2026, 3, 2)
+    bars = {"gpu": {first: 4.0, second: 2.0}, "shop/demo": {first: 1.0}}
+    figure = charts.days_figure(bars, {first: "gpu: 3.0 h not seen"}, begun=first, currency="EUR")
+    assert [(trace.name, list(trace.x), list(trace.y)) for trace in figure.data] == [
+        ("gpu", [first, second], [4.0, 2.0]),
+        ("shop/demo", [first], [1.0]),
+        ("Part not known", [first], [5.0]),
+    ]
+    assert (figure.layout.barmode, figure.layout.yaxis.title.text) == ("stack", "EUR")
 
 
 def test_every_colour_of_the_two_themes_stands_out_from_its_ground() -> None:
