@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -184,12 +184,6 @@ class Deletion:
         self._target = target
         self._look: Heard | None = None
 
-    @property
-    def claimed(self) -> Gone | None:
-        """What the receipt says of it."""
-        found = [each for each in self._work.facts.get("gone", []) if each["key"] == self._target.key]
-        return parse_fields(Gone, found[0]) if found else None
-
     def get(self, name: str, default: Any = None) -> Any:
         """Return a fact."""
         return self._work.facts.get(f"{name} {self._target.key}", default)
@@ -230,8 +224,10 @@ class Deletion:
 
     def unclaim(self) -> None:
         """Take off the receipt what is there again."""
-        if self.claimed:
-            self._work.record(gone=[each for each in self._work.facts["gone"] if each["key"] != self._target.key])
+        gone = self._work.facts.get("gone", [])
+        others = [each for each in gone if each["key"] != self._target.key]
+        if len(others) < len(gone):
+            self._work.record(gone=others)
             self.record(asked=0)  # its end is asked for anew
 
     def ask(self, state: ProvisioningState) -> None:
@@ -276,6 +272,7 @@ class Deletion:
             self.record(**self._find_what_stays())
         if self.get("freed") is not None and self.get("left") is None:
             self.record(left=targets.list_recoverable(self._work.conn, target, self.get("files", "")))
+        enough = _absent_s(checks) >= self._work.conn.cloud.absence_s
         ran = parse_fields(Ran, self.get("ran", {}))
         gone = Gone(
             target.kind,
@@ -283,13 +280,13 @@ class Deletion:
             target.version,
             what,
             at=checks[0],
-            checks=(checks[0], *checks[1:][-1:]),
+            checks=(checks[0], *checks[1:][-1:]) if enough else (checks[0],),
             bytes_freed=self.get("freed"),
             started=ran.started,
             cost=ran.cost_at(checks[0]),
             currency=ran.currency,
             left=tuple(self.get("left") or ()),
-            requests=(*self.get("heard", []), *self.get("looks", [])),
+            requests=(*self.get("heard", []), *self.get("looks", [])[: 2 if enough else 1]),
         )
         others = [each for each in facts.get("gone", []) if each["key"] != target.key]
         times = {1: "", 2: ", checked twice"}.get(len(checks), f", checked {len(checks)} times")
@@ -353,19 +350,19 @@ def _confirm(work: Work[Teardown], target: Target, at_first: bool) -> float:
     The pauses grow, so that what comes back is seen early and a minute takes few looks. at_first: write the receipt.
     """
     deletion, absent_s = Deletion(work, target), work.conn.cloud.absence_s
-    if not absent_s or not deletion.get("asked") or _absent_s(deletion.claimed) >= absent_s:
+    if not absent_s or not deletion.get("asked") or _absent_s(deletion.get("absent", ())) >= absent_s:
         return 0.0
     outcome = None if at_first else _delete(work, target)
     if not isinstance(outcome, Done):
         return LOOK_S
     work.record(**outcome.facts)
-    seen_s = _absent_s(deletion.claimed)
+    seen_s = _absent_s(deletion.get("absent", ()))
     return min(max(seen_s, LOOK_S), absent_s - seen_s) if seen_s < absent_s else 0.0
 
 
-def _absent_s(gone: Gone | None) -> float:
-    """Return between what times something was seen to be absent, in seconds as the workspace's clock goes."""
-    times = [at for check in (gone.checks if gone else ()) if (at := tags.parse_time(check))]
+def _absent_s(checks: Sequence[str]) -> float:
+    """Return for how long something was seen to be absent, in seconds as the workspace's clock goes."""
+    times = [at for check in checks if (at := tags.parse_time(check))]
     return (times[-1] - times[0]).total_seconds() if times else 0.0
 
 

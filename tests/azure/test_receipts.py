@@ -55,8 +55,10 @@ def await_absence(walk: Walk, operation: Operation) -> Receipt:
 def test_a_receipt_is_shown_at_the_first_absence_and_completes_itself_whoever_was_killed_between(walk: Walk) -> None:
     operation = delete(walk)
     first = await_absence(walk, operation)
-    (gone,) = first.gone
-    assert len(gone.checks) == 1
+    before = len(walk.azure.rules)
+    wait_until(lambda: len(walk.azure.rules.asked(rf"^GET .*/computes/{NAME}\?", before)) == 2)
+    (gone,) = list_receipts()[0].gone
+    assert len(gone.checks) == 1, "a look in between is none a minute apart"
     seen, second = tags.parse_time(gone.at), tags.parse_time(first.second_look_at)
     assert seen is not None
     assert second == seen + timedelta(minutes=1)
