@@ -62,7 +62,7 @@ def _set_delete_at(work: Work[SetDeleteAt]) -> Outcome:
     change = work.change
 
     def find(timed: Timed) -> dict[str, str]:
-        strict = "yes" if change.strict and change.delete_at else ""
+        strict = tags.STRICT if change.strict and change.delete_at else ""
         return {**delete_at_tags(timed, change.delete_at), tags.KEPT_SINCE: "", tags.DELETE_AT_STRICT: strict}
 
     return bind_tags(work, change.kind, find) or Done(change.tag or "It stays")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import partial
 from typing import Any
@@ -16,7 +16,9 @@ from typing import Any
 from core.azureml import tags
 from core.azureml.connection import Connection
 from core.azureml.heard import time_of
+from core.catalog.compute import Compute
 from core.errors import Conflict, NotFound, TunedeckError
+from core.serving.endpoints import EndpointView
 
 _API = "2024-10-01"
 _SAME = timedelta(milliseconds=1)  # one creation, though one answer may have fewer digits than another
@@ -61,7 +63,7 @@ class Timed:
     @property
     def strict(self) -> bool:
         """Whether it is to be deleted then also while it is in use."""
-        return self.tags.get(tags.DELETE_AT_STRICT) == "yes"
+        return self.tags.get(tags.DELETE_AT_STRICT) == tags.STRICT
 
     @property
     def mark(self) -> str:
@@ -79,6 +81,11 @@ class Timed:
         if written_for != self.mark if written_for else not tags.is_ours(self.tags):
             return Verdict.COPIED
         return Verdict.DUE if self.delete_at <= self.now else Verdict.LATER
+
+
+def as_timed(kind: str, of: EndpointView | Compute) -> Timed:
+    """Return what was read already; what is due is judged by this machine's clock."""
+    return Timed(kind, of.name, of.id, of.created_at, of.owner, of.state, datetime.now(UTC), of.tags)
 
 
 def list_timed(conn: Connection, problems: list[TunedeckError] | None = None) -> list[Timed]:

@@ -23,7 +23,7 @@ from core.runs.running import list_running
 from core.serving.endpoints import DeploymentView, EndpointView, get_endpoint, list_endpoints
 from core.serving.registered_models import list_registered_models
 from core.teardown.costs import Cost, Span, cost_of, sum_costs
-from core.teardown.due import Timed
+from core.teardown.due import as_timed
 from core.teardown.rates import Mark, Rate, RateHistory, Sighting, find_cost
 from core.words import plural
 
@@ -279,7 +279,7 @@ def items_of_endpoint(endpoint: EndpointView, prices: Sequence[Price], names: Na
 
     A deployment bills from the moment it is asked for until it is deleted, a failed one too.
     """
-    verdict = _timed("endpoint", endpoint).verdict
+    verdict = as_timed("endpoint", endpoint).verdict
     whole = Item(
         kind="endpoint",
         name=endpoint.name,
@@ -347,7 +347,7 @@ def _computes(conn: Connection) -> list[Item]:
 
 def item_of_compute(compute: Compute, names: Names = _NOBODY, costs_money: bool = True) -> Item:
     """Return what a compute bills, or what of it goes on at rest."""
-    instance, timed = compute.kind == "instance", _timed("compute", compute)
+    instance, timed = compute.kind == "instance", as_timed("compute", compute)
     nodes = (compute.nodes or 0) if instance else max(compute.min_nodes, compute.nodes or 0)
     at_rest = costs_money and nodes == 0
     return Item(
@@ -371,10 +371,6 @@ def item_of_compute(compute: Compute, names: Names = _NOBODY, costs_money: bool 
         standing=at_rest,
         note=f"{nodes} of {compute.max_nodes} nodes, {compute.size}{_GOES_ON[instance] if at_rest else ''}",
     )
-
-
-def _timed(kind: str, of: EndpointView | Compute) -> Timed:
-    return Timed(kind, of.name, of.id, of.created_at, of.owner, of.state, datetime.now(UTC), of.tags)
 
 
 def _models(conn: Connection) -> list[Item]:

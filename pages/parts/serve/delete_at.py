@@ -9,6 +9,7 @@ import streamlit as st
 from core import operations
 from core.operations import Operation
 from core.serving.endpoints import EndpointView
+from core.teardown.due import as_timed
 from pages.parts.kit import reads, words
 from pages.parts.kit.action import Confirm, action
 from pages.parts.kit.state import ui
@@ -43,8 +44,15 @@ def draw_delete_at(endpoint: EndpointView) -> None:
         return
     asked = operations.find_operation_for(ui().alias or "", endpoint.name, "delete_at")
     with st.popover("Delete at", icon=":material/timer:", key="delete-at"):
-        st.text(f"Now: {words.moment(endpoint.delete_at)}." if endpoint.delete_at else "Now: it is never deleted.")
+        st.text(f"Now: {describe_end(endpoint)}.")
         chosen = choose_end(billed=found.costs_money, key="new-life")
+        strict = st.checkbox(
+            "Even if it is in use",
+            value=as_timed("endpoint", endpoint).strict,
+            key="delete-at-strict",
+            disabled=chosen is None,
+            help="Else an endpoint that answered in the last 15 minutes is kept for an hour, once.",
+        )
         never = Confirm(
             title="Never delete this endpoint by itself?",
             yes="Never delete it",
@@ -58,6 +66,7 @@ def draw_delete_at(endpoint: EndpointView) -> None:
             _set_end,
             endpoint.name,
             chosen,
+            strict and chosen is not None,
             key="set-delete-at",
             icon="timer",
             off="It is being changed." if asked is not None and not asked.finished else "",
@@ -67,7 +76,17 @@ def draw_delete_at(endpoint: EndpointView) -> None:
         draw_operation_error(asked, key="delete-at")
 
 
-def _set_end(name: str, at: datetime | None) -> Operation:
-    begun = operations.start_set_delete_at(ui().alias or "", "endpoint", name, at)
+def describe_end(endpoint: EndpointView) -> str:
+    """Return "deleted at 15:00, even if it is in use", "no delete-at", or why one that stands there is not obeyed."""
+    timed = as_timed("endpoint", endpoint)
+    if timed.verdict.ignored:
+        return f"never deleted: {timed.verdict}"
+    if timed.delete_at is None:
+        return "no delete-at"
+    return f"deleted at {words.moment(timed.delete_at)}{', even if it is in use' if timed.strict else ''}"
+
+
+def _set_end(name: str, at: datetime | None, strict: bool) -> Operation:
+    begun = operations.start_set_delete_at(ui().alias or "", "endpoint", name, at, strict=strict)
     reads.forget(operations.list_everything)
     return begun

@@ -23,7 +23,7 @@ from pages.parts.kit.state import ui
 from pages.parts.kit.steps import draw_operation
 from pages.parts.operate.caps import draw_cap
 from pages.parts.operate.idle import draw_when_idle_of
-from pages.parts.serve.delete_at import draw_delete_at
+from pages.parts.serve.delete_at import describe_end, draw_delete_at
 from pages.parts.serve.deploy_settings import draw_redeploy
 from pages.parts.serve.endpoint_tiles import draw_tiles
 
@@ -75,7 +75,7 @@ def _read_changes(name: str) -> object:
         return None
     restarts = tuple((one.restarts, one.restarting) for one in found.deployments)
     changing = operations.find_operation_for(ui().alias or "", name, "delete_at")
-    return (found.delete_at, restarts, changing.state if changing else "", found.state_word)
+    return (describe_end(found), restarts, changing.state if changing else "", found.state_word)
 
 
 def _draw_head(name: str, endpoint: EndpointView | None) -> None:
@@ -104,7 +104,7 @@ def draw_endpoint_badge(endpoint: EndpointView) -> None:
 def _draw_facts(endpoint: EndpointView) -> None:
     first = endpoint.deployments[0] if endpoint.deployments else None
     facts = [first.size if first else ""]
-    facts.append(f"deleted at {words.moment(endpoint.delete_at)}" if endpoint.delete_at else "no delete-at")
+    facts.append(describe_end(endpoint))
     facts.append(f"model {endpoint.model}" if endpoint.model else "")
     st.caption(words.plain(" · ".join(filter(None, facts))))
 

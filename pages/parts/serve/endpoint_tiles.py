@@ -10,6 +10,7 @@ from core.catalog.prices import Price, total_per_hour
 from core.serving import request_counts
 from core.serving.endpoints import EndpointView
 from core.serving.request_counts import MINUTES, RequestCount
+from core.teardown.due import as_timed
 from pages.parts.kit import reads, words
 from pages.parts.kit.live import live
 from pages.parts.kit.tiles import draw_tile
@@ -28,7 +29,8 @@ def draw_tiles(endpoint: EndpointView) -> None:
         with st.grid(3, min_column_width=160):
             _draw_requests(found)
             _draw_latency(found)
-            until = f"until {words.moment(endpoint.delete_at)}" if endpoint.delete_at else "until you delete it"
+            obeyed = endpoint.delete_at if not as_timed("endpoint", endpoint).verdict.ignored else None
+            until = f"until {words.moment(obeyed)}" if obeyed else "until you delete it"
             draw_tile("$/h", rate, until)
         if found.error is not None and not found.has_value:
             st.caption(words.plain(f"Requests and p50 are not shown. {found.error.message} {found.error.hint}"))

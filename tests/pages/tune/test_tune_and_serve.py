@@ -15,7 +15,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from core import dataset, operations
-from core.azureml import connection, reader
+from core.azureml import connection, reader, tags
 from core.azureml.local_process import ensure_local
 from core.azureml.settings import make_settings, save_settings
 from core.errors import TunedeckError
@@ -29,6 +29,7 @@ from core.runs import jobs
 from core.runs.throughput import find_pace
 from core.serving import endpoints, request_counts
 from core.serving.lineage import read_lineage
+from core.teardown.due import find_timed, write_tags
 from tests.chat_data import from_upload
 from tests.core.engine.test_finetune import RUINOUS
 from tests.launching import plan_launch
@@ -521,11 +522,17 @@ def test_the_delete_at_of_a_live_endpoint_is_changed_and_taken_away(endpoint: st
     app = run_until(open_page(DEPLOY, endpoint=endpoint), says("no delete-at"))
     life = next(one for one in app.get("button_group") if one.key == "new-life")
     life.set_value("1 day").run()
+    next(one for one in app.checkbox if one.key == "delete-at-strict").check().run()
     next(one for one in app.button if one.key == "set-delete-at").click().run()
     assert says("Delete it at ")(app)
-    run_until(app, says("deleted at "))
+    run_until(app, says("even if it is in use"))
     conn = connection.connect(ensure_local())
     assert endpoints.get_endpoint(conn, endpoint).delete_at is not None
+    timed = find_timed(conn, "endpoint", endpoint)
+    assert timed is not None
+    assert timed.strict
+    write_tags(conn, timed, {tags.DELETE_AT_OF: "another's"})
+    run_until(app, says("never deleted: its delete-at was written for another resource"))
     next(one for one in app.get("button_group") if one.key == "new-life").set_value("Never").run()
     run_until(app, lambda app: not next(one for one in app.button if one.key == "set-delete-at").disabled)
     next(one for one in app.button if one.key == "set-delete-at").click().run()
