@@ -21,7 +21,13 @@ ACTIONS: dict[str, tuple[str, ...]] = {
     "Create compute": ("computes/write",),
     "Delete endpoints": ("onlineEndpoints/delete", "onlineEndpoints/deployments/delete"),
     "Delete compute": ("computes/delete",),
-    "Sweep what is due": ("onlineEndpoints/read", "onlineEndpoints/delete", "computes/read", "computes/delete"),
+    "Sweep what is due": (
+        "onlineEndpoints/read",
+        "onlineEndpoints/delete",
+        "computes/read",
+        "computes/delete",
+        "jobs/read",
+    ),
 }
 # A refused action, or what stands for one -> the role to ask for, and where it is given.
 _ROLES = (

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
+import yaml
+from azure.ai.ml import load_job
+from azure.ai.ml.entities import Command
 
 from core.azureml.connection import Connection, connect
 from core.catalog.compute import get_compute
-from core.home import Home
+from core.home import REPOSITORY, Home
 from core.operations import start_cancel, start_create_compute, start_launch, start_runner
 from core.operations.__main__ import main
 from core.operations.ledger import Ledger
@@ -21,11 +28,16 @@ from core.operations.sweep_command import Line, list_due, sweep_once
 from core.runs import jobs
 from core.teardown.due import Verdict, find_timed, list_timed, write_delete_at
 from tests.azure.behind import GROUP, SUBSCRIPTION, WORKSPACE, WORKSPACE_PATH
+from tests.azure.login import CLIENT_SECRET, TENANT
 from tests.azure.stand_in import SIZE, StandIn
 from tests.azure.walking import Walk, walking
+from tests.soak import is_soak
 from tests.waiting import wait_until
 
 BRIEF = "brief"
+CLIENT = "c0ffee00-0000-4000-8000-000000000001"
+IN_SOAK = (pytest.mark.soak, pytest.mark.skipif(not is_soak(), reason="the same command as cron's: in `make soak`"))
+EXAMPLES = REPOSITORY / "docs" / "sweep"
 
 
 @pytest.fixture
@@ -205,3 +217,84 @@ def test_a_workspace_that_cannot_be_read_is_a_failure(
     azure.az(state="signed out")
     assert main(["sweep", "--once", "--workspace", f"{SUBSCRIPTION}/{GROUP}/{WORKSPACE}"]) == 1
     assert capsys.readouterr().err.startswith(f"{WORKSPACE}: ")
+
+
+def read_cron() -> tuple[list[str], dict[str, str]]:
+    """Return the command of the crontab, and the variables that it sets."""
+    lines = [line for line in (EXAMPLES / "crontab").read_text().splitlines() if not line.startswith("#")]
+    return [lines[-1].split(maxsplit=5)[5]], dict(line.split("=", 1) for line in lines[:-1])
+
+
+def read_action() -> tuple[list[str], dict[str, str]]:
+    """Return what the GitHub Action runs after its sign-in; that is the machine's `az` here."""
+    told = yaml.safe_load((EXAMPLES / "github-action.yml").read_text())
+    job = told["jobs"]["sweep"]
+    uses = [step["uses"].partition("@")[0] for step in job["steps"] if "uses" in step]
+    assert uses == ["actions/checkout", "actions/setup-python", "azure/login"]
+    assert told["permissions"] == {"id-token": "write", "contents": "read"}
+    assert (EXAMPLES / "../../requirements.txt").exists()
+    runs = [step["run"] for step in job["steps"] if "run" in step]
+    assert runs.pop(0) == "python -m pip install -r requirements.txt", "it is what this interpreter has"
+    return runs, dict.fromkeys(job["env"], "")
+
+
+def read_job() -> tuple[list[str], dict[str, str]]:
+    """Return what the Azure ML job runs in the folder that goes with it, as the SDK reads the file."""
+    schedule = yaml.safe_load((EXAMPLES / "azureml-schedule.yml").read_text())
+    job = load_job(EXAMPLES / schedule["create_job"])
+    assert isinstance(job, Command)
+    assert job.identity is not None
+    assert (EXAMPLES / job.component.code).resolve() == REPOSITORY
+    first, _, rest = job.command.partition(" && ")
+    assert first == "python -m pip install --quiet -r requirements.txt", "it is what this interpreter has"
+    return [rest], dict(job.environment_variables)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "read", [read_cron, pytest.param(read_action, marks=IN_SOAK), pytest.param(read_job, marks=IN_SOAK)]
+)
+def test_each_example_sweeps_from_a_clean_copy_with_no_more_than_its_role(
+    walk: Walk, tmp_path: Path, read: Callable[[], tuple[list[str], dict[str, str]]]
+) -> None:
+    """Some ten seconds each: an environment with nothing in it but what the example names, and the way to the stand-in.
+
+    Whatever the smallest role does not allow is refused.
+    """
+    create(walk)
+    copy = tmp_path / "tunedeck"
+    subprocess.run(["git", "clone", "--quiet", str(REPOSITORY), str(copy)], check=True)
+    (copy / ".venv").symlink_to(sys.prefix)
+    told = {"AZURE_TENANT_ID": TENANT, "AZURE_CLIENT_ID": CLIENT, "AZURE_CLIENT_SECRET": CLIENT_SECRET}
+    told["WORKSPACE"] = f"{SUBSCRIPTION}/{GROUP}/{WORKSPACE}"
+    commands, variables = read()
+    path = os.pathsep.join((str(walk.azure.programs), f"{sys.prefix}/bin", "/usr/bin", "/bin"))
+    way = {key: value for key, value in walk.azure.environment.items() if key not in ("PATH", "TUNEDECK_HOME")}
+    environment = {**way, "HOME": str(tmp_path), "PATH": path, **{key: told.get(key, "") for key in variables}}
+    before = len(walk.azure.rules.asked())
+    refuse_all_but(walk, json.loads((EXAMPLES / "role.json").read_text())["Actions"])
+    with walk.azure.hurried():
+        for command in commands:
+            ran = subprocess.run(
+                ["/bin/sh", "-c", command], cwd=copy, env=environment, capture_output=True, text=True, timeout=120
+            )
+            assert (ran.returncode, ran.stderr) == (0, ""), ran
+    assert re.fullmatch(rf"{WORKSPACE}  compute {BRIEF}  .*  deleted, receipt R-\d+\n", ran.stdout), ran
+    walk.azure.rules.clear()
+    assert find_timed(walk.conn, "compute", BRIEF) is None
+    refused = {each.url.partition("?")[0] for each in walk.azure.rules.asked(since=before) if each.status == 403}
+    assert any(url.endswith("/models") for url in refused), "what a receipt would list"
+
+
+def refuse_all_but(walk: Walk, actions: list[str]) -> None:
+    """Refuse each request to the workspace that these actions do not allow."""
+    body = '{"error": {"code": "AuthorizationFailed", "message": "does not have authorization"}}'
+    methods = {"read": "GET", "write": "(?:PUT|PATCH)", "delete": "DELETE"}
+    allowed = []
+    for action in actions:
+        what, _, verb = action.removeprefix("Microsoft.MachineLearningServices/workspaces").strip("/").rpartition("/")
+        part = r"[^ ]*/providers/Microsoft\.Insights/metrics" if "Insights" in what else ""
+        if what and not part:
+            part = f"/{what.replace('/deployments', '/[^/]+/deployments')}(?:/[^/ ?]+)?"
+        allowed.append(rf"{methods[verb]} https://[^/]+{WORKSPACE_PATH}{part}\?")
+    walk.azure.rules.add(rf"^(?!{'|'.join(allowed)})\S+ https://[^/]+{WORKSPACE_PATH}", 403, body=body, times=10_000)
