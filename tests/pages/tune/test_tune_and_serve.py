@@ -306,9 +306,9 @@ def test_deploy_takes_what_was_typed_just_before_the_click(run: str, monkeypatch
     asked: list[object] = []
 
     def refuse(
-        _alias: str, _run: str, model: str, endpoint: str, *_: object, instances: int, settings: Any, idle_hours: int
+        _alias: str, _run: str, model: str, endpoint: str, *_: object, instances: int, settings: Any, **ends: object
     ) -> None:
-        assert idle_hours == 0
+        assert not any(ends[name] for name in ("idle_hours", "cap", "ends_at_cap"))
         asked.extend((model, endpoint, instances, settings))
         raise TunedeckError("Not in this test.")
 
