@@ -20,7 +20,6 @@ from tests.azure.stand_in import SIZE, StandIn
 from tests.waiting import wait_until
 
 DATA = 12
-AN_HOUR_AGO = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
 SCALE = {"minNodeCount": 1, "maxNodeCount": 2, "nodeIdleTimeBeforeScaleDown": "PT2M"}
 
 
@@ -88,7 +87,11 @@ def answer_with_a_job(azure: StandIn, **properties: object) -> None:
     job = {"jobType": "Command", "status": "Running", "displayName": "sweep-7", "tags": {}, **properties}
     value = [{"name": "sweep_7", "properties": job, "systemData": {"createdBy": "ben@contoso.com"}}]
     azure.rules.add(r"^GET .*/jobs\?", 200, body=json.dumps({"value": value}))
-    record = {"runId": "sweep_7", "status": "Running", "startTimeUtc": AN_HOUR_AGO}
+    record = {
+        "runId": "sweep_7",
+        "status": "Running",
+        "startTimeUtc": (datetime.now(UTC) - timedelta(hours=1)).isoformat(),
+    }
     azure.rules.add("^GET .*/runs/sweep_7", 200, body=json.dumps(record))
 
 

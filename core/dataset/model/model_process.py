@@ -50,7 +50,7 @@ def ask(folder: Path, question: bytes) -> dict[str, Any]:
     process = _take(model)
     try:
         answer = process.ask(model, question)
-    except _Ended:  # it had been idle for so long that it ended as this question came
+    except _Ended:  # while it was idle, or as this question came
         process.end()
         process = _Process()
         answer = process.ask(model, question)
@@ -91,7 +91,7 @@ def _give_back(process: _Process) -> None:
 
 
 class _Ended(Exception):
-    """The process ended, as it should when idle, before it took the question."""
+    """The process ended, and not by the question as far as is known."""
 
 
 class _Process:
@@ -157,7 +157,8 @@ class _Process:
         status = self._process.wait()
         self._log.seek(0)
         log = self._log.read()[-2000:].decode("utf-8", "replace")
-        if status == 0:
+        was_killed = status == -signal.SIGKILL and not reason and bool(self.model)
+        if status == 0 or was_killed:  # by another hand, maybe before the question: a new process will tell
             return _Ended()
         self._log.close()
         if status == -signal.SIGXCPU:
