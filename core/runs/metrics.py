@@ -22,7 +22,7 @@ from core.runs.states import FINE_TUNE, STAGES
 
 PAGE = 1000
 FIRST_PAGE = 25_000  # the most that MLflow gives
-LOOK_S = 1.0  # that one look reads at most: of a history of millions the rest comes with the next ones
+LOOK_S = 0.4  # that one look reads at most: of a history of millions the rest comes with the next ones
 _FIRST = ("loss", "eval_loss")  # of the measures: what a page waits for
 _READERS_KEPT = 100
 _STANDS_FOR = {"loss": "train_loss"}
