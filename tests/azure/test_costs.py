@@ -114,5 +114,5 @@ def test_the_page_adds_up_a_month_and_says_what_nobody_saw(azure: StandIn, conn:
     assert app.selectbox(key="month-of").value == "2026-03"
     (table,) = app.dataframe
     assert table.value.to_dict("records") == [
-        {"Resource": "once", "Kind": "compute", "Cost": "$0.40", "Node hours": "0.2", "Not known": "4.9 h not seen"}
+        {"Resource": "once", "Kind": "compute", "Cost": "$0.40", "Node hours": "0.20", "Not known": "4.9 h not seen"}
     ]

@@ -98,9 +98,9 @@ def _list_lines(piece: Piece) -> Iterator[str]:
     if piece.missing:
         yield piece.missing
     if content := facts.get("content hash"):
-        yield f"sha256: {content[:12]}"
+        yield f"content hash: {content[:12]}"  # of the data, which its files share
     if piece.kind is Kind.RECIPE and piece.exists:
-        yield f"base model: {facts.get('base model', '').rpartition('/models/')[2].replace('/versions/', ' ')}"
+        yield f"base model: {facts.get('base model', '').rpartition('/models/')[2].replace('/versions/', ' v')}"
         values = json.loads(facts["settings"])
         yield from (f"{BY_NAME[name].label}: {value}" for name, value in list(values.items())[:_MOST_SETTINGS])
     for name in [*_SHOWN[piece.kind], *(name for name in facts if name.endswith((": size", ": traffic")))]:

@@ -45,8 +45,8 @@ def draw_proposals() -> None:
     if stays or found.error:
         unknown = sum(each.use is Use.UNKNOWN for each in stays)
         counts = {"in use": len(stays) - unknown, "not known whether idle": unknown}
-        label = ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "What is idle is not known"
-        with st.expander(label, icon=":material/hourglass_disabled:", key="not-idle"):
+        label = ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "not known"
+        with st.expander(f"When idle: {label}", icon=":material/hourglass_disabled:", key="not-idle"):
             for each in stays:
                 with st.container(horizontal=True, vertical_alignment="center"):
                     st.text(f"{each.timed.name} · {each.use} · {each.why}", width="stretch")

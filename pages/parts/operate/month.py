@@ -20,7 +20,9 @@ _OTHERS = "others"
 
 
 def draw_month(conn: Connection) -> None:
-    """Draw a month that the reader chooses, of what this home saw."""
+    """Draw a month that the reader chooses, of what this home saw; nothing where nothing costs money."""
+    if not conn.costs_money:
+        return
     st.header("By month", anchor=False)
     snapshot = reads.read(read_month, url_id("month") or "", max_age_s=30.0)
     if not ready(snapshot, "Adding up what was seen…", (260,), key="month") or snapshot.value is None:
@@ -41,7 +43,7 @@ def draw_month(conn: Connection) -> None:
             key="month-csv",
             help="A row for each resource and day.",
         )
-    st.text(f"{found.title}: {found.cost.words}")
+    st.text(f"{found.title}: {found.cost.words if found.shares else 'nothing was seen to bill yet.'}")
     _draw_charts(found)
     if found.shares:
         _draw_table(found)
@@ -109,7 +111,7 @@ def _draw_table(month: Month) -> None:
             "Resource": _name(share.key),
             "Kind": share.key.partition(":")[0],
             "Cost": Cost(share.cost.amounts).words if share.cost.amounts else share.cost.words,
-            "Node hours": f"{share.node_hours:,.1f}",
+            "Node hours": f"{share.node_hours:,.2f}",
             "Not known": _unknown(share),
         }
         for share in month.by_key.values()
@@ -122,7 +124,7 @@ def _explain(conn: Connection, month: Month) -> str:
     several = "List prices at the share of that day, not your bill."
     said = not_a_bill(next(iter(factors))) if len(factors) == 1 else several
     seen = "Counted is what this home saw and what the workspace tells of before; days are UTC."
-    return f"{said} {seen}" if conn.costs_money else f"This machine bills nothing. {seen}"
+    return f"{said} {seen}"
 
 
 def _name(key: str) -> str:

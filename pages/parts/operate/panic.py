@@ -46,7 +46,7 @@ def _start(conn: Connection, typed: str = "") -> Operation:
 
 def _question(plan: PanicPlan) -> Confirm:
     stays = [f"Stays: {line}" for line in plan.stays]
-    lines = [*_first(plan.lines), *_first(stays), *plan.problems]
+    lines = ["It cannot be undone.", *_first(plan.lines), *_first(stays), *plan.problems]
     return Confirm(
         title=f"Delete {words.plural(len(plan.keys), 'thing')} in {plan.workspace}?",
         yes="Delete everything I made",

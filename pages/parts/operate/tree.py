@@ -156,7 +156,7 @@ def _draw_node(node: Node) -> None:
             with st.container(horizontal=True, gap="small"):
                 st.space("medium")
                 with st.container(gap="xsmall"):
-                    goes = f"Goes with {node.item.name}" if chosen else ""
+                    goes = f"{'Ends' if part.kind == 'run' else 'Goes'} with {node.item.name}" if chosen else ""
                     _draw_row(part, chosen, goes or teardown.find_obstacle(part))
 
 
@@ -177,8 +177,8 @@ def _draw_row(item: Item, ticked: bool, off: str) -> bool:
 
 
 def _facts(item: Item) -> Iterable[str]:
-    yield item.compute or ("job outputs" if item.kind == "run" else item.kind)
-    yield item.state
+    yield item.compute or (item.kind if item.kind != "run" else "job" if item.bills else "job outputs")
+    yield "" if item.state == "Succeeded" else item.state
     begun = item.created_at or item.since
     yield duration(words.since(begun)) if begun else ""
     if item.bills:

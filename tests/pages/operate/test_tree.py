@@ -61,6 +61,26 @@ def test_a_part_is_ticked_by_itself_only_where_the_whole_stays_and_nothing_is_in
     assert "deployment:kettle-3/demo" in app.session_state["picks"].keys
 
 
+def draw_cluster() -> None:
+    from core.catalog.prices import Price
+    from core.teardown.inventory import Inventory, Item
+    from pages.parts.operate.tree import draw_tree
+
+    told = {"price": Price(2.0), "per_hour": 2.0, "mine": True}
+    whole = Item("compute", "gpu", compute="cluster", state="Succeeded", **told)
+    job = Item("run", "brief-owl", parent=whole.key, state="Running", **told)
+    draw_tree(Inventory((whole, job, Item("run", "old-owl", state="Completed", bytes=10, mine=True))), ())
+
+
+def test_a_job_ends_with_its_cluster_and_a_cluster_is_not_called_succeeded() -> None:
+    app = AppTest.from_function(draw_cluster, default_timeout=30).run()
+    said = [text.value for text in app.text]
+    assert said == ["cluster · $2.00/h · yours", "job · Running · $2.00/h · yours"]
+    assert "Ends with gpu" in texts(app)
+    app.segmented_control(key="what").set_value("All").run()
+    assert "job outputs · Completed" in texts(app)
+
+
 def test_a_tick_outlives_its_page_and_a_filter_lets_only_what_it_shows_go() -> None:
     app = AppTest.from_function(draw, default_timeout=30).run()
     box(app, "kettle-0").uncheck()

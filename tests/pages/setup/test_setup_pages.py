@@ -219,6 +219,7 @@ def test_an_unknown_deletion_resource_or_change_in_the_address_is_named(here: Pa
     app = run_until(open_app("teardown", at="local", operation="gone", pick="endpoint:gone"), lambda app: app.metric)
     assert "There is no deletion 'gone' here." in texts(app)
     assert "'endpoint:gone' does not exist here, or not any more." in texts(app)
+    assert "By month" not in {header.value for header in app.header}, "nothing costs money here"
     operations.start_cancel("local", "no-such-run")
     assert "There is no change 'gone' here." in texts(open_app("activity", at="local", change="gone"))
 

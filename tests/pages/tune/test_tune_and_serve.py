@@ -493,7 +493,7 @@ def test_deploy_shows_where_its_model_comes_from_and_what_was_downloaded_is_stil
 ) -> None:
     app = run_until(open_page(DEPLOY, endpoint=endpoint), says("tiny-support:"))
     text = read_text(app)
-    for said in (run, "sha256: ", "base model: tiny-chat 1", "Maximum steps: 6", "created by: "):
+    for said in (run, "content hash: ", "base model: tiny-chat v1", "Maximum steps: 6", "created by: "):
         assert said in text, said
     assert not app.get("link_button"), "there is no studio of this machine"
     file = tmp_path / "lineage.json"
