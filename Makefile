@@ -44,6 +44,9 @@ bench: $(VENV)/.dev base-model ## measure page times and memory, with the worksp
 	@$(PY) -m benchmarks held
 	@$(PY) -m benchmarks.chat_checks
 	@$(PY) -m benchmarks.registries
+	@$(PY) -m benchmarks.inventory
+	@$(PY) -m benchmarks.long_run
+	@$(PY) -m benchmarks.viewers
 	@$(PY) -m benchmarks.memory
 
 soak: $(VENV)/.dev base-model browser ## the long tests, hours; goes on where it was, writes docs/reliability.md; SEED=7 anew

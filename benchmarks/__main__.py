@@ -99,9 +99,9 @@ def _measure_pages(repeats: int) -> int:
         peaks = Peaks(home, dashboard.pid, server)
         watcher = threading.Thread(target=peaks.watch, daemon=True)
         watcher.start()
-        ids = _start_run(home)
+        ids = start_run(home)
         print(
-            f"A run trains: step {_wait_for_first_step(home, ids['run'])}. {repeats} script runs of each page.\n",
+            f"A run trains: step {wait_for_first_step(home, ids['run'])}. {repeats} script runs of each page.\n",
             flush=True,
         )
         print(f"{os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f} (what the trainer adds included).\n")
@@ -130,7 +130,7 @@ def bench_home() -> Iterator[Home]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _start_run(home: Home) -> dict[str, str]:
+def start_run(home: Home) -> dict[str, str]:
     """Start the sample run with its default settings, as the Launch page does; return the ids of its links."""
     from core import dataset, operations
     from core.launch.drafts import create_draft
@@ -151,7 +151,7 @@ def _start_run(home: Home) -> dict[str, str]:
     return {"at": local.alias, "draft": draft.id, "run": begun.subject}
 
 
-def _wait_for_first_step(home: Home, name: str) -> int:
+def wait_for_first_step(home: Home, name: str) -> int:
     from core.errors import NotFound
     from core.runs.jobs import get_run
 

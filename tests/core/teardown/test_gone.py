@@ -18,7 +18,7 @@ from core.operations import (
     start_runner,
     start_teardown,
 )
-from core.operations.teardown import Teardown
+from core.operations.teardown import Deletion, Teardown
 from core.operations.work import Work
 from core.serving import endpoints
 from core.teardown.inventory import Inventory, Item
@@ -114,6 +114,29 @@ def test_two_teardowns_of_one_thing_claim_it_once(server: LocalServer, conn: Con
     finally:
         again.stopping.set()
         wait_until(lambda: not again.alive)
+
+
+def test_what_went_between_the_look_and_the_deletion_is_not_claimed(
+    server: LocalServer, conn: Connection, runner: Any
+) -> None:
+    finish(start_create_compute("local", "raced-cpu", "local.cpu1"))
+    runner.stopping.set()
+    wait_until(lambda: not runner.alive)
+    begun = start_teardown(plan_teardown(conn, list_everything(conn), ["compute:raced-cpu"]))
+    ledger = Ledger(server.home)
+    fence = ledger.take_lease(1, "none", 60.0, holder_lives=False)
+    assert fence
+    work = Work[Teardown](ledger, ledger.get(begun.id), fence)
+    deletion = Deletion(work, work.change.items[0])
+    state = deletion.find_state()
+    assert state is not None
+    conn.workspace.compute.begin_delete("raced-cpu").result()
+    deletion.ask(state)
+    assert not deletion.get("asked")
+    assert deletion.find_state() is None
+    done = deletion.claim(deletion.note_absence())
+    assert (done.detail, "gone" in done.facts) == ("Gone already", False)
+    ledger.drop_lease(fence)
 
 
 def test_a_runs_files_go_and_those_of_its_registered_model_stay(conn: Connection, runner: Any) -> None:
