@@ -33,7 +33,7 @@ from tests.azure.behind import WORKSPACE_PATH
 from tests.azure.prices import PER_HOUR
 from tests.azure.serving import ENDPOINT, serve
 from tests.azure.stand_in import SIZE, StandIn
-from tests.azure.walking import Walk, walking
+from tests.azure.walking import Walk, put_cluster, walking
 from tests.pages.apps import buttons, open_app, run_until, texts
 from tests.waiting import wait_until
 
@@ -122,9 +122,7 @@ def test_what_another_home_starts_between_click_and_sending_counts(walk: Walk, e
     go_on = rest(walk)
     assert not read_standing(walk.conn).check(Wanted(PRICE)).blocked
     asked = create(walk, agreed=to_agreed(PRICE))
-    properties = {"vmSize": SIZE, "scaleSettings": {"minNodeCount": 1, "maxNodeCount": 1}}
-    theirs = {"location": "eastus", "properties": {"computeType": "AmlCompute", "properties": properties}}
-    elsewhere.http("PUT", f"{elsewhere.workspace_path}/computes/theirs?api-version=2024-10-01", json=theirs)
+    put_cluster(elsewhere, "theirs", 1)
     go_on()
     failed = walk.finish(asked, "failed")
     assert failed.error is not None

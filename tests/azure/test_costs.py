@@ -17,7 +17,7 @@ from core.teardown.rate_looks import look_at_rates
 from core.teardown.rates import RateHistory, Sighting
 from tests.azure.prices import PER_HOUR
 from tests.azure.stand_in import SIZE, StandIn
-from tests.azure.walking import walking
+from tests.azure.walking import put_cluster, walking
 from tests.idle_past import make_old, measure
 from tests.pages.apps import open_app, run_until, texts
 from tests.waiting import wait_until
@@ -51,10 +51,7 @@ def test_a_companys_share_of_the_list_is_in_every_price_from_the_moment_it_is_ke
 @pytest.fixture
 def keeper(azure: StandIn, conn: Connection) -> Item:
     """A cluster that keeps a node since 30 hours ago."""
-    scale = {"minNodeCount": 1, "maxNodeCount": 1, "nodeIdleTimeBeforeScaleDown": "PT15M"}
-    body = {"computeType": "AmlCompute", "properties": {"vmSize": SIZE, "scaleSettings": scale}}
-    path = f"{conn.workspace_path}/computes/keeper?api-version=2024-10-01"
-    conn.http("PUT", path, json={"location": "eastus", "properties": body})
+    put_cluster(conn, "keeper", 1)
     with azure.hurried():
         wait_until(lambda: (found := list_billing(conn).find("compute:keeper")) and found.nodes)
     make_old(azure.workspace.home)

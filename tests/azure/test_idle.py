@@ -57,13 +57,8 @@ def shop(walk: Walk) -> Callable[[], Timed]:
 @pytest.fixture
 def keeper(walk: Walk) -> Callable[[], Timed]:
     """A cluster that keeps a node, which was idle for 30 hours; read anew when called."""
-    scale = {"minNodeCount": 1, "maxNodeCount": 1, "nodeIdleTimeBeforeScaleDown": "PT15M"}
-    body = {"computeType": "AmlCompute", "properties": {"vmSize": SIZE, "scaleSettings": scale}}
-    path = f"{walk.conn.workspace_path}/computes/{CLUSTER}?api-version=2024-10-01"
     if not find_timed(walk.conn, "compute", CLUSTER) or not get_compute(walk.conn, CLUSTER).min_nodes:
-        walk.conn.http("PUT", path, json={"location": "eastus", "properties": body})
-        with walk.azure.hurried():
-            wait_until(lambda: read(walk, "compute", CLUSTER).state == "Succeeded")
+        walk.put_cluster(CLUSTER, 1)
     home = walk.azure.workspace.home
     make_old(home)
     measure(home, f"computes/{CLUSTER}", **WAITING)

@@ -25,8 +25,8 @@ from core.runs import jobs
 from core.teardown.due import find_timed
 from core.teardown.inventory import list_billing
 from tests.azure.behind import GROUP, SUBSCRIPTION, WORKSPACE, WORKSPACE_PATH
-from tests.azure.stand_in import SIZE, StandIn
-from tests.azure.walking import Walk, walking
+from tests.azure.stand_in import StandIn
+from tests.azure.walking import Walk, put_cluster, walking
 from tests.waiting import finish, wait_until
 
 AT = f"{SUBSCRIPTION}/{GROUP}/{WORKSPACE}"
@@ -63,10 +63,7 @@ def stop(runner: Runner) -> None:
 
 def create(walk: Walk, name: str, owner: str = "") -> None:
     """Create a cluster with the tags of a Tunedeck of another home."""
-    inner = {"vmSize": SIZE, "vmPriority": "Dedicated", "scaleSettings": {"minNodeCount": 0, "maxNodeCount": 1}}
-    body = {"properties": {"computeType": "AmlCompute", "properties": inner}, "tags": {tags.MADE_BY: "another-home"}}
-    url = f"{walk.conn.workspace_path}/computes/{name}?api-version=2024-10-01"
-    walk.conn.http("PUT", url, json={**body, "location": "eastus"}, doing="create", what=name)
+    put_cluster(walk.conn, name, tags={tags.MADE_BY: "another-home"})
     give(walk, name, owner)
     with walk.azure.hurried():
         wait_until(lambda: (now := find_timed(walk.conn, "compute", name)) and now.state == "Succeeded")

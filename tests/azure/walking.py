@@ -14,6 +14,7 @@ from core.errors import NotFound
 from core.launch.drafts import create_draft
 from core.launch.plan import LaunchPlan
 from core.operations import Operation, start_create_compute, start_runner
+from core.teardown.due import find_timed
 from tests.azure.stand_in import SIZE, StandIn
 from tests.chat_data import from_upload
 from tests.launching import plan_launch
@@ -42,6 +43,12 @@ class Walk:
         except NotFound:
             self.finish(start_create_compute(self.conn.alias, COMPUTE, SIZE))
 
+    def put_cluster(self, name: str, nodes: int = 0) -> None:
+        """Create a cluster that keeps so many nodes as somebody without this home would, and wait until it is there."""
+        put_cluster(self.conn, name, nodes)
+        with self.azure.hurried():
+            wait_until(lambda: (now := find_timed(self.conn, "compute", name)) and now.state == "Succeeded")
+
     def plan(self, **parameters: Any) -> LaunchPlan:
         """Return a launch of the tiny model on a dozen conversations, as its page checks it."""
         data = from_upload("kettle", to_jsonl(make_conversations(12)).encode())
@@ -54,6 +61,14 @@ class Walk:
             parameters={"max_steps": 4, **parameters},
         )
         return plan_launch(self.conn, draft)
+
+
+def put_cluster(conn: Connection, name: str, nodes: int = 0, **more: object) -> None:
+    """Ask for a cluster that keeps so many nodes. more: of the body, as its tags."""
+    scale = {"minNodeCount": nodes, "maxNodeCount": 1, "nodeIdleTimeBeforeScaleDown": "PT15M"}
+    inner = {"vmSize": SIZE, "vmPriority": "Dedicated", "scaleSettings": scale}
+    body = {"location": "eastus", "properties": {"computeType": "AmlCompute", "properties": inner}, **more}
+    conn.http("PUT", f"{conn.workspace_path}/computes/{name}", params={"api-version": "2024-10-01"}, json=body)
 
 
 @contextmanager
