@@ -146,12 +146,6 @@ def _rate(receipt: Receipt) -> str:
     return f"{money(after, receipt.currency)}/h" if after is not None else PRICE_UNKNOWN
 
 
-def _freed(receipt: Receipt) -> str:
-    if receipt.per_hour_after is None:
-        return "price unknown"
-    return f"{money(receipt.per_hour_before - receipt.per_hour_after, receipt.currency)}/h"
-
-
 def draw_receipts() -> None:
     """Draw every receipt as a table, newest first."""
     receipts: Sequence[Receipt] = operations.list_receipts(ui().alias)
@@ -162,8 +156,7 @@ def draw_receipts() -> None:
         {
             "Receipt": receipt.id,
             "When": words.moment(receipt.at),
-            "Gone": ", ".join(f"{gone.kind} {gone.name}" for gone in receipt.gone),
-            "Freed": _freed(receipt),
+            "Gone": ", ".join(gone.title for gone in receipt.gone),
         }
         for receipt in receipts
     ]
