@@ -170,7 +170,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         Conflict,
         "{What} is there already, or something else uses it (409).",
-        "Look at what is there, then try again or choose another name.",
+        "Look at what is there, then try again, or give a new thing another name.",
         (409,),
     ),
     Rule(
