@@ -16,7 +16,8 @@ from core import home
 from core.errors import BadInput
 
 _OWN = "tunedeck."
-TITLE = "tunedeck.title"  # a run's two words
+TITLE = "tunedeck.title"  # a run's name: two words, until a person gives it another
+NOTE = "tunedeck.note"  # what a person wrote about a run; "" for nothing
 OPERATION = "tunedeck.operation"  # id in the ledger of who made it
 DRAFT = "tunedeck.draft"
 MODEL = "tunedeck.model"  # base model's name

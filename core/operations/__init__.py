@@ -1,7 +1,8 @@
 """Operations: every change of a workspace is recorded before it is sent, carried out step by step, and resumed.
 
     change.py    what every kind of operation has: arguments, title, key, steps
-    launch.py cancel.py deploy.py traffic.py delete_at.py set_cap.py create_compute.py teardown.py    one kind each
+    launch.py cancel.py rename.py deploy.py traffic.py delete_at.py set_cap.py create_compute.py teardown.py
+        one kind each
     ledger.py    what was wanted and how far it is (SQLite), the lease, receipts
     runner.py    who carries it out: a thread of the dashboard, or `python -m core.operations run`
     idle.py      ends what had nothing to do, by a click or where that was chosen
@@ -33,6 +34,7 @@ from core.operations.ledger import (
 )
 from core.operations.panic import plan_panic, start_panic
 from core.operations.records import Operation, OperationState, Step, StepState
+from core.operations.rename import start_rename
 from core.operations.runner import start_runner
 from core.operations.set_cap import start_set_cap, start_set_limits
 from core.operations.starts import list_starts
@@ -64,6 +66,7 @@ __all__ = [
     "start_launch",
     "start_panic",
     "start_redeploy",
+    "start_rename",
     "start_runner",
     "start_scale_to_zero",
     "start_set_cap",

@@ -30,7 +30,7 @@ from core.runs.jobs import evaluation_name, find_job, get_run, has_job
 from core.runs.metrics import RunMetrics, read_metrics
 from core.runs.states import EVALUATION, JobState, Run
 from core.runs.throughput import Pace, add_pace, find_pace
-from core.runs.titles import new_run_name, new_title
+from core.runs.titles import check_title, new_run_name, new_title
 from core.teardown.caps import Wanted, parse_cap
 
 NEVER_SHOWN_S = 600.0  # how long a run is looked for that the workspace has confirmed and does not show
@@ -46,7 +46,7 @@ class Launch(RunRequest, Change, stored_as="launch"):
 
     @property
     def label(self) -> str:
-        """The run's two words."""
+        """The run's name."""
         return self.title or self.subject
 
     @property
@@ -66,7 +66,8 @@ class Launch(RunRequest, Change, stored_as="launch"):
 
     def renew(self) -> Launch:
         """Return the launch of another run like this."""
-        return replace(self, subject=new_run_name(self.title, secrets.token_hex(4)))
+        seed = secrets.token_hex(4)
+        return replace(self, subject=new_run_name(new_title(seed), seed))
 
     @classmethod
     def from_stored(cls, subject: str, stored: Mapping[str, Any]) -> Self:
@@ -83,15 +84,17 @@ def start_launch(
 
     The name is made of the draft as it stands, the recipe and the data. So a second click on the same draft gives the
     same operation, and one after the ledger lost its last lines finds the job that was sent. Raises BadInput while a
-    check fails. agreed, cap, ends_at_cap: see RunRequest.
+    check fails. title: two words made of the same unless given. agreed, cap, ends_at_cap: see RunRequest.
     """
     if plan.failures:
         failed = plan.failures[0]
         raise BadInput(f"{failed.title}: {failed.detail}", failed.hint)
     seed = digest(plan)
     parse_cap(cap)
-    request = replace(make_request(plan, title or new_title(seed)), agreed=agreed, cap=cap, ends_at_cap=ends_at_cap)
-    change = Launch(new_run_name(request.title, seed), **vars(request))
+    made = new_title(seed)
+    request = make_request(plan, check_title(title or made))
+    request = replace(request, agreed=agreed, cap=cap, ends_at_cap=ends_at_cap)
+    change = Launch(new_run_name(made, seed), **vars(request))
     operation = Ledger().start(plan.draft.connection, change)
     mark_launched(plan.draft.id, operation.id, plan.draft.revision)
     return operation

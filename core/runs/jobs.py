@@ -150,23 +150,22 @@ def get_run(conn: Connection, name: str) -> Run:
     The job is read once; then its history, its children and its evaluation tell what moves.
     """
     memory = _memory(conn)
-    if name in memory.finished:
-        return memory.finished[name]
+    record = history.find_record(conn, name)
+    if known := memory.finished.get(name):
+        return _retold(known, record)
     definition = memory.definitions.get(name)
     if definition is None:
         found = find_run(conn, name)
         if found is None:
             raise NotFound(f"There is no run '{name}' in {conn.title}.", "Choose one of the workspace's runs.")
         definition = _keep(memory.definitions, name, found)
-    record = history.find_record(conn, name)
     if record is None:
         record = RunRecord(name, definition.state, created_at=definition.created_at)
     children = history.list_steps(conn, name)
     evaluation = history.find_record(conn, evaluation_name(name)) if record.status is JobState.COMPLETED else None
     run = replace(
-        definition,
+        _retold(definition, record),
         state=find_state(record, children),
-        tags=record.tags or definition.tags,
         started_at=record.started_at or find_first_start(children),
         ended_at=record.ended_at,
         kept=record.properties.get(tags.KEPT, ""),
@@ -180,6 +179,12 @@ def get_run(conn: Connection, name: str) -> Run:
     at_rest = run.settled and not any(stage.running for stage in run.stages)
     over = at_rest and (not run.completed or bool(run.stages[-1].state))
     return _keep(memory.finished, name, run) if over else run
+
+
+def _retold(run: Run, record: RunRecord | None) -> Run:
+    """Return a run with the tags it has now: whoever names it, even at its end, names it for all."""
+    told = record.tags if record else {}
+    return replace(run, tags=told, title=told.get(tags.TITLE) or run.title) if told else run
 
 
 def evaluation_name(run_name: str) -> str:

@@ -1,8 +1,14 @@
-"""Two words for a run, easier to say and to remember than a job's name."""
+"""What a run is called: two words, easier to say than a job's name, until a person names it; and its note."""
 
 from __future__ import annotations
 
 import random
+
+from core.errors import BadInput
+
+LONGEST_TITLE = 80
+LONGEST_NOTE = 256  # what a tag holds
+_MARKUP = frozenset("<>&`")  # charts and their legends would not show them as they are
 
 _ADJECTIVES = [
     "able",
@@ -151,3 +157,23 @@ def new_title(seed: str = "") -> str:
 def new_run_name(title: str, seed: str) -> str:
     """Return a job name: the title and the first eight letters of `seed`, a hexadecimal number."""
     return f"{title}-{seed[:8]}"
+
+
+def check_title(text: str) -> str:
+    """Return a run's name as a person gave it, without the spaces around it; raises BadInput for none that can be."""
+    title = text.strip()
+    if not title:
+        raise BadInput("A run needs a name.", "Type one.")
+    if len(title) > LONGEST_TITLE:
+        raise BadInput(f"The name has {len(title)} characters.", f"At most {LONGEST_TITLE} are shown whole everywhere.")
+    if not title.isprintable() or _MARKUP.intersection(title):
+        raise BadInput("The name has a character that is not shown as itself.", "Leave out <, >, &, ` and line breaks.")
+    return title
+
+
+def check_note(text: str) -> str:
+    """Return a run's note without the spaces around it; raises BadInput for more than a tag holds."""
+    note = text.strip()
+    if len(note) > LONGEST_NOTE:
+        raise BadInput(f"The note has {len(note)} characters.", f"A tag holds at most {LONGEST_NOTE}.")
+    return note

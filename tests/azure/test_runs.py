@@ -6,18 +6,22 @@ Its measures lie with the step that trains, and what is read of them is little.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from azure.ai.ml.entities import Model
+from streamlit.testing.v1 import AppTest
 
 from core.azureml import tags
 from core.azureml.connection import Connection
+from core.errors import BadInput
 from core.home import Home
 from core.local.blobs import CONTAINER
-from core.operations import get_operation, start_cancel, start_launch
+from core.operations import get_operation, start_cancel, start_launch, start_rename
 from core.operations.__main__ import main
 from core.overview import describe_progress, read_run
 from core.runs import jobs
@@ -293,3 +297,71 @@ def test_a_run_that_waits_says_what_its_cluster_says(walk: Walk) -> None:
     assert stages[1].note == "Azure says: No node yet: 2 jobs are before it."
     walk.finish(start_cancel(walk.conn.alias, started.subject))
     wait_until(lambda: get_operation(started.id).finished)
+
+
+def test_a_name_and_a_note_given_later_are_everybodys(walk: Walk, run: str) -> None:
+    """By whoever reads it first, by whoever had read it at its end before, and in the list; the job keeps its own."""
+    before, looker = jobs.get_run(walk.conn, run), anew(walk.azure)
+    assert jobs.get_run(looker, run).title == before.title
+    renamed = walk.finish(start_rename(walk.conn.alias, run, " Support, *second* ", "Rate too high"))
+    assert renamed.steps[0].detail == f"'Support, *second*', before '{before.title}'"
+    for conn in (walk.conn, looker, anew(walk.azure)):
+        seen = jobs.get_run(conn, run)
+        assert (seen.title, seen.tags[tags.NOTE]) == ("Support, *second*", "Rate too high")
+        assert (seen.name, seen.display_name) == (run, before.display_name)
+        assert [each.title for each in jobs.list_runs(conn) if each.name == run] == [seen.title]
+
+
+def test_of_two_names_at_once_the_last_stands_and_says_what_it_replaced(walk: Walk, run: str) -> None:
+    both = [start_rename(walk.conn.alias, run, title) for title in ("first", "second")]
+    first, second = (walk.finish(each).steps[0].detail for each in both)
+    assert first.startswith("'first', before ")
+    assert second == "'second', before 'first'"
+    assert jobs.get_run(walk.conn, run).title == "second"
+
+
+def test_a_run_is_named_at_its_start_and_anew_while_it_goes_on(walk: Walk) -> None:
+    name = start_launch(walk.plan(max_steps=100_000), "Long one: try 2").subject
+    assert re.fullmatch(r"[a-z]+-[a-z]+-[0-9a-f]{8}", name)
+    with walk.azure.hurried():
+        wait_until(lambda: jobs.has_job(walk.conn, name))
+    assert jobs.get_run(walk.conn, name).title == "Long one: try 2"
+    walk.finish(start_rename(walk.conn.alias, name, "Long one"))
+    assert (now := jobs.get_run(walk.conn, name)).title == "Long one"
+    assert not now.finished
+    walk.finish(start_cancel(walk.conn.alias, name))
+
+
+@pytest.mark.parametrize(
+    ("title", "note", "said"),
+    [
+        (" ", "", "A run needs a name."),
+        ("x" * 300, "", "The name has 300 characters."),
+        ("<b>x</b>", "", "The name has a character that is not shown as itself."),
+        ("two\nlines", "", "The name has a character that is not shown as itself."),
+        ("x", "y" * 257, "The note has 257 characters."),
+    ],
+)
+def test_a_name_that_cannot_be_is_refused_before_anything_is_recorded(title: str, note: str, said: str) -> None:
+    with pytest.raises(BadInput, match=re.escape(said)):
+        start_rename("azure", "any", title, note)
+
+
+def test_a_run_that_is_gone_meanwhile_is_not_renamed(walk: Walk) -> None:
+    error = walk.finish(start_rename(walk.conn.alias, "gone", "x"), "failed").error
+    assert error is not None
+    assert error.message == "There is no run 'gone' any more."
+
+
+def test_a_run_is_renamed_on_its_page(walk: Walk, run: str) -> None:
+    app = run_until(open_app("runs", run=run), lambda app: bool(fields_of(app)))
+    title, note = fields_of(app)
+    title.set_value("From the page")
+    note.set_value("<b>bold</b> $x$ **no**")
+    next(button for button in app.button if button.label == "Save").click()
+    app = run_until(app, lambda app: [each.value for each in app.title] == ["From the page"], timeout_s=20)
+    assert "<b>bold</b> $x$ **no**" in [each.value for each in app.text]
+
+
+def fields_of(app: AppTest) -> list[Any]:
+    return [each for each in app.text_input if each.label in ("Name", "Note")]

@@ -15,12 +15,12 @@ from core.teardown.caps import Cap, Capped, Limits, Wanted
 from core.teardown.inventory import Inventory
 from pages.parts.kit import reads, words
 from pages.parts.kit.action import action
-from pages.parts.kit.live import live
 from pages.parts.kit.notices import draw_warning
 from pages.parts.kit.state import ui
-from pages.parts.kit.steps import draw_operation_error
 from pages.parts.kit.summary import Summary
+from pages.parts.operate.follow import follow_change
 
+_CAPS = (caps.read_limits, caps.find_capped)
 _THEN = {"run": "Cancel it then", "endpoint": "Delete it then"}
 
 
@@ -28,7 +28,7 @@ def draw_limits(conn: Connection, inventory: Inventory) -> None:
     """Draw the caps of a workspace that costs money, what bills against them, and the way to change them."""
     if not conn.costs_money:
         return
-    changing = _follow(conn.settings.workspace_name, "limits")
+    changing = follow_change("cap", conn.settings.workspace_name, _CAPS, key="limits")
     snapshot = reads.read(caps.read_limits, max_age_s=15.0)
     limits: Limits = snapshot.value or Limits()
     for problem in limits.problems:
@@ -82,22 +82,6 @@ def _set_limits(conn: Connection, currency: str) -> Operation:
     return operations.start_set_limits(conn.alias, conn.settings.workspace_name, hour, day)
 
 
-def _follow(subject: str, key: str) -> str:
-    """Draw what became of the last change of a cap, the page anew once it has ended; returns why it cannot change."""
-    asked = operations.find_operation_for(ui().alias or "", subject, "cap")
-    if asked is None:
-        return ""
-    if not asked.finished:
-        live(lambda: operations.get_operation(asked.id).state, key=f"{key}-changing", run_every=1.0, token=asked.state)
-        return "It is being changed."
-    if ui().notes.get(f"{key}-seen") != asked.id:
-        ui().notes[f"{key}-seen"] = asked.id
-        reads.forget(caps.read_limits, caps.find_capped)
-    if asked.state == "failed":
-        draw_operation_error(asked, key=key)
-    return ""
-
-
 def draw_reached(conn: Connection, summary: Summary) -> None:
     """Draw which caps are reached: of the workspace, and of what goes on and has one of its own."""
     if not conn.costs_money:
@@ -146,7 +130,7 @@ def draw_cap(found: Run | EndpointView) -> str:
     if isinstance(found, Run) and found.finished:
         ended = operations.find_operation_for(conn.alias, found.name, "run_at_cap")
         return ended.steps[0].detail if ended and found.state is JobState.CANCELED else ""
-    changing, known = _follow(found.name, "cap"), _find_capped(found)
+    changing, known = follow_change("cap", found.name, _CAPS, key="cap"), _find_capped(found)
     with st.popover("Cap", icon=":material/speed:", key="cap"):
         st.text(known.words if known else "It has no cap.")
         billing = reads.read(inventory.list_billing, max_age_s=15.0).value or Inventory()

@@ -113,8 +113,9 @@ def draw_changes(recipe: Recipe) -> None:
     last = next((run for run in runs if run.parameters), None)
     if last is None:
         return
+    before = words.plain(f"Last run, {last.title}")
     rows = [
-        {"Setting": BY_NAME[name].label, last.title: str(last.parameters[name]), "This run": str(value)}
+        {"Setting": BY_NAME[name].label, before: str(last.parameters[name]), "This run": str(value)}
         for name, value in recipe.values.items()
         if name in last.parameters and _text(last.parameters[name]) != _text(value)
     ]

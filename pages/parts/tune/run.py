@@ -28,6 +28,7 @@ from pages.parts.kit.notices import draw_empty, draw_warning, ready
 from pages.parts.kit.state import set_url_id, ui, url_id
 from pages.parts.kit.steps import draw_badge, draw_operation, draw_stages
 from pages.parts.operate.caps import draw_cap
+from pages.parts.tune.naming import draw_note, draw_rename
 from pages.parts.tune.rehearsal import draw_way
 from pages.parts.tune.run_tabs import VIEWS, choose_log, draw_evaluation, draw_log, draw_settings
 from pages.parts.tune.run_tiles import draw_tiles, say_missing, say_no_measure
@@ -210,6 +211,7 @@ def _draw_head(run: Run) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="run-head"):
         st.title(words.plain(run.title or run.name), anchor=False, width="content")
         draw_badge(run.state)
+        draw_rename(run)
         st.space("stretch")
         action(
             "Start again…",
@@ -228,6 +230,7 @@ def _draw_head(run: Run) -> None:
         elif not run.finished:
             _draw_cancel(run)
         said = draw_cap(run)
+    draw_note(run)
     if said:
         draw_warning(said, key="cap")
 

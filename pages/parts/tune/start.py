@@ -21,6 +21,7 @@ from pages.parts.kit.notices import draw_error, draw_hint
 from pages.parts.kit.state import ui
 from pages.parts.operate.caps import check_start, choose_cap, read_cap
 from pages.parts.setup import choices
+from pages.parts.tune.naming import draw_first_name, find_problem, read_first_name
 from pages.parts.tune.plan import find_started, find_tokenizer, title_of
 from pages.parts.tune.recipe import save_settings
 
@@ -36,7 +37,7 @@ def draw_ready(draft: Draft, snapshot: Snapshot[LaunchPlan]) -> None:
     """Draw the checks, the estimate and the one button."""
     plan = snapshot.value
     key = _place_button(draft.id)
-    if plan is not None and _is_wished(plan) and plan.ready:
+    if plan is not None and _is_wished(plan) and plan.ready and not find_problem(draft.id):
         if not _asks(plan):
             link("runs", run=_start(plan).subject).go()
         open_dialog(key)
@@ -145,6 +146,7 @@ def _draw_start(key: str, draft: Draft, plan: LaunchPlan | None, off: str) -> No
         wanted = Wanted(_price(plan), compute=plan.compute.name, nodes=plan.recipe.whole("num_nodes_finetune"))
         blocked, ticks = check_start(conn, wanted)
         off = off or blocked
+    off = draw_first_name(draft.id) or off
     question = _question(plan, label, cost, ticks) if plan and _asks(plan) else None
     action(
         label,
@@ -212,7 +214,8 @@ def _begin(key: str, draft_id: str, plan: LaunchPlan | None) -> Operation | None
 def _start(plan: LaunchPlan) -> Operation:
     """Record the run; the list of runs is read anew."""
     cap, ends_at_cap = read_cap(key=_cap(plan.draft.id), currency=plan.compute.price.currency)
-    begun = operations.start_launch(plan, agreed=to_agreed(_price(plan)), cap=cap, ends_at_cap=ends_at_cap)
+    name = read_first_name(plan.draft.id)
+    begun = operations.start_launch(plan, name, agreed=to_agreed(_price(plan)), cap=cap, ends_at_cap=ends_at_cap)
     ui().notes[f"started-{plan.draft.id}"] = begun.id
     reads.forget(overview.read_runs)
     return begun

@@ -17,7 +17,7 @@ from core.azureml.local_process import ensure_local
 from core.azureml.reader import Snapshot, reader_for
 from core.errors import Unreachable
 from core.local.faults import Faults
-from core.operations import Launch, Ledger, OperationState
+from core.operations import Launch, Ledger, OperationState, start_rename, start_runner
 from core.runs.metrics import RunMetrics
 from core.runs.states import JobState, Progress, Run
 from core.teardown.inventory import Inventory
@@ -29,6 +29,7 @@ from tests.core.local.submitting import wait_for
 from tests.fine_tuning_runs import cancel, start_run, start_training, trivial_workspace
 from tests.local_server import LocalServer
 from tests.pages.apps import open_app, run_until, texts
+from tests.waiting import finish, wait_until
 
 TITLE = "calm-heron"  # of two runs
 
@@ -172,3 +173,16 @@ def test_a_run_that_was_cancelled_before_it_was_sent_is_not_on_its_way(server: L
     ledger.save(replace(begun, state=OperationState.CANCELLED), fence)
     app = run_until(open_page("runs", run="unsent"), lambda app: "cancelled before it was sent" in texts(app))
     assert "on its way" not in texts(app)
+
+
+def test_an_ended_run_is_renamed_on_its_page_and_listed_so(server: LocalServer) -> None:
+    runner = start_runner(server.home)
+    try:
+        finish(start_rename("local", "first", "Tone of *voice*"))
+    finally:
+        runner.stopping.set()
+        wait_until(lambda: not runner.alive)
+    run_until(open_page("runs"), lambda app: any(shown.startswith("Tone of *voice* ") for shown in losses(app)))
+    run_until(
+        open_page("runs", run="first"), lambda app: [title.value for title in app.title] == ["Tone of \\*voice\\*"]
+    )
