@@ -202,7 +202,9 @@ def _draw_price(choice: Choice) -> None:
     else:
         amount = money(price.per_hour * hours, price.currency)
         st.text(f"Until {until}: about {amount}." + ("" if price.is_free else f" {not_a_bill(price.factor)}"))
-    st.caption(f"Tunedeck deletes it at {until}, while it runs; the time is written on the endpoint as a tag.")
+    st.caption(
+        f"Deleted at {until} by any Tunedeck or sweep that runs, an hour later if it is in use: a tag of the endpoint."
+    )
 
 
 def _draw_button(conn: Connection, choice: Choice, fields_of: str) -> None:
