@@ -171,7 +171,9 @@ def _end_everything(work: Work[Panic]) -> Outcome:
             what = f"{', '.join(left)} came again." if left else f"Not all could be read. {plan.problems[0]}"
             raise ServiceRefused(what, "Look at it in the workspace, then try again.")
         return Done("Nothing is left that bills" if change.everyone else "Nothing of yours is left that bills")
-    begun = {key: _begin(work, plan, key).id for key in left}
+    runs = any(key.startswith("job:") for key in left)  # a compute is refused while a run on it has not ended
+    ready = [key for key in left if not (runs and key.startswith("compute:"))]
+    begun = {key: _begin(work, plan, key).id for key in ready}
     work.record(parts={**work.facts.get("parts", {}), **begun}, rounds=rounds + 1)
     return Wait(f"{plural(len(begun), 'part')} to go", LOOK_S)
 
