@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import partial
 
 from core.azureml import tags
-from core.azureml.polling import check_write, start_write
+from core.azureml.polling import check_write, is_writing, start_write
 from core.catalog.compute import Compute, get_compute, size_price
 from core.catalog.prices import Price
 from core.errors import BadInput, Conflict, NotFound, ServiceRefused
@@ -136,6 +136,8 @@ def _wait(work: Work[CreateCompute]) -> Outcome:
     compute = work.find_confirmed(f"compute '{name}'", lambda: _find_own(work))
     if compute is None:
         return Wait("Looking for it once more", LOOK_S)
+    if compute.state == "Failed" and is_writing(work.conn, f"compute '{name}'"):
+        return Wait("Reading why it failed", LOOK_S)  # the write itself tells more than the cluster does
     if compute.state == "Failed":
         reasons = " ".join(compute.errors) or "the service gave no reason"
         raise ServiceRefused(f"Compute '{name}' was not created: {reasons}", "Delete it, then create another.")
