@@ -43,7 +43,7 @@ def test_the_switch_above_the_menu_opens_another_workspace(page: Page, dashboard
         open_page(page, dashboard, "/connect?at=local", "Connect")
         page.get_by_test_id("stSidebar").get_by_role("button", name="Local").click()
         page.get_by_test_id("stPopoverBody").get_by_role("link", name="Azure · ml-dev").click()
-        page.wait_for_url("**/?at=ml-dev")
+        expect(page).to_have_url(f"{dashboard.url}/?at=ml-dev")
     finally:
         known.unlink()
 
