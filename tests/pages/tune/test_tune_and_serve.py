@@ -36,7 +36,7 @@ from tests.launching import plan_launch
 from tests.local_server import LocalServer
 from tests.pages.apps import buttons, open_app, run_until, texts
 from tests.tiny_model import make_conversations
-from tests.waiting import finish
+from tests.waiting import finish, wait_until
 
 LAUNCH, RUNS, DEPLOY, CHAT, TEARDOWN, ACTIVITY = "launch", "runs", "deploy", "chat", "teardown", "activity"
 
@@ -526,6 +526,7 @@ def test_the_delete_at_of_a_live_endpoint_is_changed_and_taken_away(endpoint: st
     next(one for one in app.button if one.key == "set-delete-at").click().run()
     assert says("Delete it at ")(app)
     run_until(app, says("even if it is in use"))
+    wait_until(lambda: operations.find_operation_for("local", endpoint, "delete_at").finished)  # it looks once more
     conn = connection.connect(ensure_local())
     assert endpoints.get_endpoint(conn, endpoint).delete_at is not None
     timed = find_timed(conn, "endpoint", endpoint)
