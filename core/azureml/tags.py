@@ -90,19 +90,15 @@ def format_time(at: datetime) -> str:
     return at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def delete_at_tag(at: datetime | None) -> dict[str, str]:
-    """Return the tag that orders a deletion; empty for what stays."""
-    return {DELETE_AT: format_time(at)} if at else {}
-
-
 def cap_tags(cap: str, mark: str) -> dict[str, str]:
     """Return the tags of a cap, "" for none. mark: of what is ended when it is reached; "" where that only warns."""
     return {CAP: cap, CAP_THEN: (f"{STOP}{mark}" if mark else "warn") if cap else ""}
 
 
-def mark(resource_id: str, created_at: datetime) -> str:
-    """Return what binds a tag to one resource: its id and the time at which the service created it, in short."""
-    return f"{hashlib.sha256(resource_id.lower().encode()).hexdigest()[:16]} {format_time(created_at)}"
+def mark(resource_id: str, created_at: datetime | None) -> str:
+    """Return what binds a tag to one resource: its id and, once it is there, when the service created it, in short."""
+    name = hashlib.sha256(resource_id.lower().encode()).hexdigest()[:16]
+    return f"{name} {format_time(created_at)}" if created_at else name
 
 
 def parse_time(text: object) -> datetime | None:

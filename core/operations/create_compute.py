@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
-from core.azureml import tags
 from core.azureml.polling import check_write, is_writing, start_write
 from core.catalog.compute import Compute, get_compute, size_price
 from core.catalog.prices import Price
@@ -18,7 +17,7 @@ from core.operations.records import Operation
 from core.operations.spending import spending
 from core.operations.work import LOOK_S, Work
 from core.teardown.caps import Wanted
-from core.teardown.due import Timed, delete_at_tags
+from core.teardown.due import Timed, delete_at_tags, first_tags
 from core.teardown.idle import choice_tags
 
 
@@ -123,7 +122,7 @@ def _send(work: Work[CreateCompute]) -> None:
         max_instances=change.max_nodes,
         idle_time_before_scale_down=change.idle_s,
         tier="low_priority" if change.low_priority else "dedicated",
-        tags={**work.tags, **tags.delete_at_tag(change.delete_at)},
+        tags={**work.tags, **first_tags(work.conn, "compute", change.subject, change.delete_at)},
     )
     begin = work.conn.workspace.compute.begin_create_or_update
     start_write(work.conn, "create", f"compute '{change.subject}'", begin, compute)

@@ -46,7 +46,7 @@ from core.serving.endpoints import (
 )
 from core.serving.registered_models import find_registered_model, register_model, require_model_name
 from core.teardown.caps import Wanted, find_capped_endpoint, parse_cap
-from core.teardown.due import Timed, delete_at_tags, find_timed
+from core.teardown.due import Timed, delete_at_tags, find_timed, first_tags
 from core.teardown.idle import choice_tags
 
 SMOKE_PROMPT = "Hello! Who are you?"
@@ -285,7 +285,7 @@ def _send_endpoint(work: Work[Deploy], name: str) -> None:
         tags.MODEL: str(work.facts.get("base_model", "")),
         tags.RUN: str(work.facts.get("run") or ""),
         tags.SIZE: work.change.size,
-        **tags.delete_at_tag(work.change.delete_at),
+        **first_tags(work.conn, "endpoint", work.change.subject, work.change.delete_at),
     }
     told = {key: value for key, value in wanted.items() if value}
     with _explained(work):

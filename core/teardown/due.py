@@ -72,13 +72,18 @@ class Timed:
 
     @property
     def verdict(self) -> Verdict:
-        """What is to be done about it now. One from before marks were written is obeyed by the home that made it."""
+        """What is to be done about it now.
+
+        Until its mark has a time, as while it is made, it is obeyed by the home that made it; so is one without a mark,
+        from before these were written.
+        """
         if not self.tags.get(tags.DELETE_AT):
             return Verdict.STAYS
         if self.delete_at is None:
             return Verdict.UNREADABLE
         written_for = self.tags.get(tags.DELETE_AT_OF, "")
-        if written_for != self.mark if written_for else not tags.is_ours(self.tags):
+        unbound = written_for in ("", tags.mark(self.id, None))
+        if not (tags.is_ours(self.tags) if unbound else written_for == self.mark):
             return Verdict.COPIED
         return Verdict.DUE if self.delete_at <= self.now else Verdict.LATER
 
@@ -111,6 +116,12 @@ def find_timed(conn: Connection, kind: str, name: str) -> Timed | None:
     except NotFound:
         return None
     return _to_timed(kind, answer.json(), time_of(answer.headers))
+
+
+def first_tags(conn: Connection, kind: str, name: str, at: datetime | None) -> dict[str, str]:
+    """Return the delete-at of what is made only now, good for nothing of another name; empty for what stays."""
+    mark = tags.mark(_path(conn, kind, name), None)
+    return {tags.DELETE_AT: tags.format_time(at), tags.DELETE_AT_OF: mark} if at else {}
 
 
 def delete_at_tags(timed: Timed, at: datetime | None) -> dict[str, str]:

@@ -107,12 +107,12 @@ class DueRules(RuleBasedStateMachine):
         problems: list[TunedeckError] = []
         with seat.sitting():
             swept = sweep(seat.ledger, seat.conn, problems)
-        assert not problems, problems
-        for timed, operation in ((each.timed, each.operation) for each in swept):
-            copied = (timed.kind, timed.name, self.created_at(timed.kind, timed.name)) in self.world.copies
-            self.world.counted["copied tags told of"] += copied
-            assert not copied or timed.verdict is Verdict.COPIED, f"{timed} is a copy, and {timed.verdict}"
-            assert operation is None or timed.verdict is Verdict.DUE, f"{operation} of {timed} with {timed.tags}"
+            assert not problems, problems
+            for timed, operation in ((each.timed, each.operation) for each in swept):
+                copied = (timed.kind, timed.name, self.created_at(timed.kind, timed.name)) in self.world.copies
+                self.world.counted["copied tags told of"] += copied
+                assert not copied or timed.verdict is Verdict.COPIED, f"{timed} is a copy, and {timed.verdict}"
+                assert operation is None or timed.verdict is Verdict.DUE, f"{operation} of {timed} with {timed.tags}"
         operations = [each.operation for each in swept if each.operation]
         known = {each.id for _, each in self.begun}
         self.begun += [(home, each) for each in operations if each.id not in known]
