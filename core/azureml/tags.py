@@ -18,6 +18,7 @@ from core.errors import BadInput
 _OWN = "tunedeck."
 TITLE = "tunedeck.title"  # a run's name: two words, until a person gives it another
 NOTE = "tunedeck.note"  # what a person wrote about a run; "" for nothing
+GROUP = "tunedeck.group"  # a run's sweep: the name that all of its runs share
 OPERATION = "tunedeck.operation"  # id in the ledger of who made it
 DRAFT = "tunedeck.draft"
 MODEL = "tunedeck.model"  # base model's name

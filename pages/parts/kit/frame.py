@@ -151,7 +151,8 @@ def _start_runner() -> None:
 
 def _draw_menu(summary: Summary) -> None:
     _draw_switch()
-    for section, entries in groupby(PAGES.values(), key=lambda entry: entry.section):
+    listed = [entry for entry in PAGES.values() if entry.in_menu]
+    for section, entries in groupby(listed, key=lambda entry: entry.section):
         with st.sidebar.container(gap="xxsmall"):
             if section:
                 st.markdown(f"**{section}**")

@@ -20,6 +20,7 @@ class PageEntry:
     section: str
     icon: str
     uses_draft: bool = False
+    in_menu: bool = True
 
 
 PAGES = {
@@ -31,6 +32,7 @@ PAGES = {
         PageEntry("data", "pages/setup/data.py", "Data", "1 Set up", "forum", uses_draft=True),
         PageEntry("launch", "pages/tune/launch.py", "Launch", "2 Tune", "rocket_launch", uses_draft=True),
         PageEntry("runs", "pages/tune/runs.py", "Runs", "2 Tune", "monitoring"),
+        PageEntry("compare", "pages/tune/compare.py", "Compare", "2 Tune", "compare_arrows", in_menu=False),
         PageEntry("deploy", "pages/serve/deploy.py", "Deploy", "3 Serve", "cloud_upload"),
         PageEntry("chat", "pages/serve/chat.py", "Chat", "3 Serve", "chat"),
         PageEntry("teardown", "pages/operate/teardown.py", "Teardown", "Operate", "delete_sweep"),

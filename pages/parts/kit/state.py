@@ -54,10 +54,10 @@ def ui() -> Ui:
     return found
 
 
-def url_id(name: str) -> str | None:
-    """Return an id that the URL carries, such as `run` or `endpoint`, or None."""
+def url_id(name: str, most: int = 200) -> str | None:
+    """Return an id that the URL carries, such as `run` or `endpoint`, or None. most: characters of it."""
     value = st.query_params.get(name, "").strip()
-    return value[:200] or None
+    return value[:most] or None
 
 
 def set_url_id(name: str, value: str | None) -> None:
