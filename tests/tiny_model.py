@@ -7,6 +7,7 @@ local registry publishes it and the whole way from launch to chat can be walked 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def build_tiny_model(
     if (folder / "tunedeck.json").is_file():
         return folder
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = _make_tokenizer()
+    tokenizer = make_tokenizer()
     tokenizer.save(str(folder / "tokenizer.json"))
     config = _config(tokenizer.get_vocab_size(), layers, hidden)
     _write(folder / "config.json", config)
@@ -116,13 +117,14 @@ def to_jsonl(rows: list[Any]) -> str:
     return "".join(json.dumps(row) + "\n" for row in rows)
 
 
-def _make_tokenizer() -> Tokenizer:
+def make_tokenizer(special: Sequence[str] = SPECIAL) -> Tokenizer:
+    """Return a tokeniser of 400 pieces with these special ones."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
-        vocab_size=400, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False
+        vocab_size=400, special_tokens=list(special), initial_alphabet=alphabet, show_progress=False
     )
     tokenizer.train_from_iterator(WORDS, trainer)
     return tokenizer

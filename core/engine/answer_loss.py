@@ -16,36 +16,63 @@ from core.engine.batches import LONGEST_PACKED, Batch
 
 CHUNK = 256
 
-# Models whose logits are the head's output on the last hidden state and nothing more (others scale or cap it).
-PLAIN_HEADS = {"llama", "mistral", "qwen2", "qwen3", "smollm3", "phi3", "olmo2"}
+# Models whose logits are the head's output on the last hidden state, capped where they say so (others scale it).
+PLAIN_HEADS = {
+    "gemma",
+    "gemma2",
+    "gemma3_text",
+    "llama",
+    "mistral",
+    "olmo2",
+    "phi",
+    "phi3",
+    "qwen2",
+    "qwen3",
+    "smollm3",
+}
 
 
 class _HeadLoss(torch.autograd.Function):
-    """Sum of cross-entropies. hidden (N, H), weight (V, H), targets (N,) -> scalar in fp32."""
+    """Sum of cross-entropies. hidden (N, H), weight (V, H), bias (V,), targets (N,) -> scalar in fp32.
+
+    cap: logits x become cap * tanh(x / cap); 0 for none.
+    """
 
     @staticmethod
-    def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def forward(
+        ctx: Any,
+        hidden: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        targets: torch.Tensor,
+        cap: float,
+    ) -> torch.Tensor:
         wanted = ctx.needs_input_grad[0]
         gradient = torch.empty_like(hidden) if wanted else None
         total = torch.zeros((), device=hidden.device)
         for start in range(0, len(targets), CHUNK):
             piece = slice(start, start + CHUNK)
-            logits = functional.linear(hidden[piece], weight).float()
+            logits = functional.linear(hidden[piece], weight, bias).float()
+            if cap:
+                logits = torch.tanh(logits / cap) * cap
+            slope = 1 - (logits / cap) ** 2 if cap and wanted else None
             log_sum = logits.logsumexp(dim=-1, keepdim=True)
             wanted_at = targets[piece].unsqueeze(1)
             total += (log_sum - logits.gather(1, wanted_at)).sum()
             if gradient is not None:
                 logits.sub_(log_sum).exp_()  # the softmax
                 logits.scatter_add_(1, wanted_at, torch.full_like(log_sum, -1.0))
+                if slope is not None:
+                    logits *= slope
                 gradient[piece] = logits.to(weight.dtype) @ weight
         if gradient is not None:
             ctx.save_for_backward(gradient)
         return total
 
     @staticmethod
-    def backward(ctx: Any, *above: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+    def backward(ctx: Any, *above: torch.Tensor) -> tuple[torch.Tensor, None, None, None, None]:
         (gradient,) = ctx.saved_tensors
-        return gradient * above[0].to(gradient.dtype), None, None
+        return gradient * above[0].to(gradient.dtype), None, None, None, None
 
 
 def can_pack(model: nn.Module) -> bool:
@@ -71,10 +98,11 @@ def answer_loss(model: nn.Module, batch: Batch) -> torch.Tensor:
         hidden_from = torch.zeros(batch.visible.shape, dtype=causal.dtype, device=batch.ids.device)
         hidden_from.masked_fill_(~batch.visible, torch.finfo(causal.dtype).min)
         given |= {"position_ids": batch.positions, "attention_mask": hidden_from[None, None]}
-    if config.model_type in PLAIN_HEADS and head.bias is None:
+    if config.model_type in PLAIN_HEADS:
         hidden = causal.model(**given).last_hidden_state[:, :-1]
         apply: Any = _HeadLoss.apply  # untyped in torch
-        loss: torch.Tensor = apply(hidden[learned], head.weight, targets[learned])
+        cap = getattr(config, "final_logit_softcapping", None) or 0.0
+        loss: torch.Tensor = apply(hidden[learned], head.weight, head.bias, targets[learned], cap)
         return loss
     logits = causal(**given).logits[:, :-1]
     return functional.cross_entropy(logits[learned].float(), targets[learned], reduction="sum")

@@ -25,7 +25,7 @@ EAGER_UP_TO = 1024
 RECOMPUTE_ABOVE = 1536
 
 _PROGRAM = 480e6  # the interpreter with torch and transformers
-_LOGITS = 150e6  # of the positions that the head sees at once, and their gradient
+_LOGITS = 3_000  # bytes for a word: of the positions that the head sees at once, and their gradient
 _OF_A_TOKEN = 5.0, 1.8  # numbers that a layer keeps of a token, in hidden and in inner widths
 _OF_A_PAIR = 9.5, 13.0  # bytes that a head keeps of a pair of tokens, in bf16 and in fp32
 _OF_A_PAIR_AGAIN = 35.0  # bytes while one layer's activations are computed again
@@ -46,36 +46,34 @@ class ModelShape:
     inner: int
     layers: int
     heads: int
-    key_heads: int
-    head_width: int
-
-    @property
-    def adapted(self) -> int:
-        """Numbers that LoRA adds for each unit of rank: a row and a column to each linear layer."""
-        inside, keys = self.heads * self.head_width, self.key_heads * self.head_width
-        attention = 2 * (self.hidden + inside) + 2 * (self.hidden + keys)
-        return self.layers * (attention + 3 * (self.hidden + self.inner))
+    adapted: int
+    """Numbers that LoRA adds for each unit of rank: a row and a column to each linear layer."""
+    words: int = 50_000
+    """How many the vocabulary holds."""
+    tabled: bool = False
+    """Whether attention is a table of all pairs at any length: one that is capped is computed in no other way."""
 
 
 def read_shape(folder: Path) -> ModelShape | None:
     """Return the shape of a model's folder; None where its files do not tell."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        sizes = [math.prod(shape) for path in folder.glob("*.safetensors") for shape in _read_tensor_shapes(path)]
-        if not sizes:
+        shapes = [shape for path in folder.glob("*.safetensors") for shape in _read_tensor_shapes(path)]
+        if not shapes:
             return None
-        hidden, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
-        tables = 1 if config.get("tie_word_embeddings", True) else 2
+        hidden, heads, words = (int(config[key]) for key in ("hidden_size", "num_attention_heads", "vocab_size"))
+        tables = [shape for shape in shapes if shape == [words, hidden]]
         return ModelShape(
-            parameters=sum(sizes),
-            embedded=tables * int(config["vocab_size"]) * hidden,
+            parameters=sum(map(math.prod, shapes)),
+            embedded=len(tables) * words * hidden,
             file_bytes=sum(path.stat().st_size for path in folder.glob("*.safetensors")),
             hidden=hidden,
             inner=int(config["intermediate_size"]),
             layers=int(config["num_hidden_layers"]),
             heads=heads,
-            key_heads=int(config.get("num_key_value_heads") or heads),
-            head_width=int(config.get("head_dim") or hidden // heads),
+            adapted=sum(sum(shape) for shape in shapes if len(shape) == 2 and shape not in tables),
+            words=words,
+            tabled=bool(config.get("attn_logit_softcapping")),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError):
         return None
@@ -96,14 +94,18 @@ def estimate_peak(shape: ModelShape, values: Mapping[str, Value], longest: int, 
     measured over eight settings of SmolLM2-135M. For other models it is an extrapolation.
     """
     rows = whole(values, "per_device_train_batch_size")
-    tokens, pairs = rows * longest, rows * shape.heads * longest**2 if longest <= EAGER_UP_TO else 0
+    tokens, pairs = rows * longest, rows * shape.heads * longest**2
+    if longest > EAGER_UP_TO and not shape.tabled:
+        pairs = 0
     layer = _keep_of_layer(shape, tokens, size)
     activations = shape.layers * (layer + pairs * _OF_A_PAIR[size == 4])
     if tokens > RECOMPUTE_ABOVE:
         again = pairs * _OF_A_PAIR_AGAIN
         activations = shape.layers * tokens * shape.hidden * size + layer + again + min(again, _GAPS)
     touched = how_much_to_touch(shape.file_bytes, free)
-    return int(_PROGRAM + _LOGITS + max(touched, shape.file_bytes + _add_up(shape, values, size, activations)))
+    return int(
+        _PROGRAM + _LOGITS * shape.words + max(touched, shape.file_bytes + _add_up(shape, values, size, activations))
+    )
 
 
 def estimate_card(shape: ModelShape, values: Mapping[str, Value], longest: int) -> int:
@@ -113,7 +115,7 @@ def estimate_card(shape: ModelShape, values: Mapping[str, Value], longest: int) 
     """
     size = 2 if str(values.get("precision")) == "16" else 4
     tokens = whole(values, "per_device_train_batch_size") * longest
-    return int(_LOGITS + _add_up(shape, values, size, shape.layers * _keep_of_layer(shape, tokens, size)))
+    return int(_LOGITS * shape.words + _add_up(shape, values, size, shape.layers * _keep_of_layer(shape, tokens, size)))
 
 
 def estimate_gpu(parameters: int, values: Mapping[str, Value], longest: int, cards: int) -> int:
@@ -124,7 +126,8 @@ def estimate_gpu(parameters: int, values: Mapping[str, Value], longest: int, car
     """
     width = (parameters * 128 / 12) ** (1 / 3)
     hidden, layers = int(width), max(1, int(width / 128))
-    shape = ModelShape(parameters, 0, 0, hidden, 7 * hidden // 2, layers, layers, layers, 128)
+    adapted = layers * (8 * hidden + 3 * (hidden + 7 * hidden // 2))
+    shape = ModelShape(parameters, 0, 0, hidden, 7 * hidden // 2, layers, layers, adapted)
     size = 2 if str(values.get("precision")) == "16" else 4
     is_lora, stage = values.get("apply_lora") == "true", 0
     if values.get("apply_deepspeed") == "true":
@@ -134,7 +137,7 @@ def estimate_gpu(parameters: int, values: Mapping[str, Value], longest: int, car
     states = learning * (size + (4 if size == 2 else 0) + optimiser) / (cards if stage >= 2 else 1)
     weights = size * (parameters + learning * is_lora) / (cards if stage >= 3 else 1)
     tokens = whole(values, "per_device_train_batch_size") * longest
-    return int(_LOGITS + weights + states + layers * _keep_of_layer(shape, tokens, size))
+    return int(_LOGITS * shape.words + weights + states + layers * _keep_of_layer(shape, tokens, size))
 
 
 def _keep_of_layer(shape: ModelShape, tokens: int, size: int) -> float:

@@ -25,7 +25,9 @@ FULL_FILE = "trainable.safetensors"
 BESIDE_WEIGHTS = (
     "tokenizer.json",
     "tokenizer_config.json",
+    "tokenizer.model",
     "special_tokens_map.json",
+    "added_tokens.json",
     "chat_template.jinja",
     "vocab.json",
     "merges.txt",
@@ -113,9 +115,9 @@ class Trainable:
 
 def load_model(folder: Path, number_format: str, device: torch.device) -> nn.Module:
     """Load the base model to be trained, all its weights frozen; raises BadInput where its files make no model."""
-    attention = "sdpa" if device.type == "cuda" else "eager"
+    attention = {} if device.type == "cuda" else {"attn_implementation": "eager"}  # else the best that it supports
     try:
-        model: nn.Module = load_pretrained(folder, number_format, device, attn_implementation=attention)
+        model: nn.Module = load_pretrained(folder, number_format, device, **attention)
     except BaseException as error:  # what a configuration of any content ends in, the library's own errors among it
         if not isinstance(error, (KeyboardInterrupt, SystemExit, MemoryError, OSError, RuntimeError)):
             said = f"The config.json of the model folder {folder.name} describes no model that can be loaded."
@@ -129,7 +131,8 @@ def make_trainable(model: nn.Module, settings: TrainingSettings) -> Trainable:
     causal: Any = model
     adapter = _add_adapters(causal, settings) if settings.apply_lora else None
     if adapter is None:
-        frozen = {id(causal.get_input_embeddings().weight), id(causal.get_output_embeddings().weight)}
+        words = (causal.get_input_embeddings(), causal.get_output_embeddings())
+        frozen = {id(each) for module in words for each in module.parameters()}
         for parameter in model.parameters():
             parameter.requires_grad_(id(parameter) not in frozen)
     named = adapter.named_parameters() if adapter is not None else model.named_parameters()

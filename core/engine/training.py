@@ -320,7 +320,7 @@ def _make_scheduler(settings: TrainingSettings, optimizer: Optimizer, total_step
 def _fit_memory(model: Any, rows: dict[str, TokenRows], settings: TrainingSettings, pad_to: int, step: Step) -> None:
     """Choose attention and recomputation by the longest row, so that memory stays within bounds."""
     longest = max(pad_to, *(int(rows[name].lengths.max()) for name in ("train", "validation")))
-    if longest > EAGER_UP_TO:
+    if longest > EAGER_UP_TO and model._supports_sdpa:  # Gemma 2 caps what attention is taken from: eager alone does
         model.set_attn_implementation("sdpa")
         step.say(f"Rows of up to {longest} tokens: attention without a table of all pairs.")
     if longest * settings.per_device_train_batch_size > RECOMPUTE_ABOVE and model.device.type == "cpu":

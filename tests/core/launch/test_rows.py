@@ -138,7 +138,7 @@ def test_a_component_that_lost_inputs_is_checked_all_the_same(rows: RunRows) -> 
     steps = total_steps(recipe.values, len(rows.train), 0)
     assert all(check.detail for check in check_settings(recipe, rows, 0, steps))
     assert measure_work(recipe, rows, steps, steps).tokens > 0
-    shape = ModelShape(134_515_008, 28_311_552, 269_060_552, 576, 1536, 30, 9, 3, 64)
+    shape = ModelShape(134_515_008, 28_311_552, 269_060_552, 576, 1536, 30, 9, 305_280)
     assert check_memory(shape, Room(0, 10**10, 10**10), recipe, rows) is not None
 
 
@@ -218,7 +218,7 @@ def test_memory_is_not_saved_by_a_limit_that_leaves_no_answer(model: Path) -> No
     for row in asked:
         row["messages"][0]["content"] *= 60
     long = deal_rows(save(asked, model), -1, 42)
-    shape = ModelShape(134_515_008, 28_311_552, 269_060_552, 576, 1536, 30, 9, 3, 64)
+    shape = ModelShape(134_515_008, 28_311_552, 269_060_552, 576, 1536, 30, 9, 305_280)
     tight = Room(disk=0, memory=8 * 10**9, free_memory=1_700_000_000)
     check = check_memory(shape, tight, build_recipe({}, {}, here=True), long)
     assert check is not None
@@ -227,7 +227,7 @@ def test_memory_is_not_saved_by_a_limit_that_leaves_no_answer(model: Path) -> No
 
 
 def test_weights_that_fit_no_memory_are_refused_and_a_tight_run_is_offered_what_fits(rows: RunRows) -> None:
-    shape = ModelShape(134_515_008, 28_311_552, 269_060_552, 576, 1536, 30, 9, 3, 64)  # SmolLM2-135M
+    shape = ModelShape(134_515_008, 28_311_552, 269_060_552, 576, 1536, 30, 9, 305_280)  # SmolLM2-135M
     recipe = build_recipe({}, {"per_device_train_batch_size": 16, "apply_lora": "false"}, here=True)
     small = check_memory(shape, Room(disk=0, memory=10**8, free_memory=10**8), recipe, rows)
     assert small is not None
@@ -244,7 +244,7 @@ def test_weights_that_fit_no_memory_are_refused_and_a_tight_run_is_offered_what_
 
 
 def test_a_run_on_a_gpu_is_held_against_its_card(rows: RunRows) -> None:
-    shape = ModelShape(134_515_008, 28_311_552, 269_060_552, 576, 1536, 30, 9, 3, 64)
+    shape = ModelShape(134_515_008, 28_311_552, 269_060_552, 576, 1536, 30, 9, 305_280)
     recipe = build_recipe({}, {"apply_lora": "false", "per_device_train_batch_size": 1}, here=True)
     large, small = (Room(0, 8 * 10**9, 10**6, card=card) for card in (24 * 10**9, 10**9))
     fits, tight = (check_memory(shape, room, recipe, rows, gpus=1) for room in (large, small))
@@ -272,7 +272,7 @@ MEASURED = [
 def test_the_estimate_of_memory_is_right_within_a_quarter_of_what_was_measured(
     settings: dict[str, Any], batch: int, length: int, peak_gb: float
 ) -> None:
-    shape = ModelShape(134_515_008, 28_311_552, 269_060_552, 576, 1536, 30, 9, 3, 64)
+    shape = ModelShape(134_515_008, 28_311_552, 269_060_552, 576, 1536, 30, 9, 305_280)
     values = build_recipe({}, {**settings, "per_device_train_batch_size": batch}, here=True).values
     size = 2 if values["precision"] == "16" else 4
     assert estimate_peak(shape, values, length, size, 21 * 10**9) / 1e9 == pytest.approx(peak_gb, rel=0.25)
