@@ -44,6 +44,12 @@ class RunMetrics:
         """
         return self.series.get(key) or self.series.get(_STANDS_FOR.get(key, "")) or Series(key)
 
+    @property
+    def steps_per_epoch(self) -> float:
+        """How many steps an epoch has, 0 while that is not known."""
+        last = self.get("epoch").last
+        return last.step / last.value if last and last.value > 0 else 0.0
+
 
 class MetricReader:
     """Reads one run and remembers it: a second read asks only for what moved, and of that only the last page.

@@ -5,6 +5,7 @@ A live chart keeps the reader's zoom because its `uirevision` is the run: the br
 
 from __future__ import annotations
 
+import html
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -77,6 +78,16 @@ class Axis:
         return point[0]
 
 
+@dataclass(frozen=True)
+class Line:
+    """One run's measure in a comparison."""
+
+    title: str
+    series: Series
+    axis: Axis = Axis()
+    is_baseline: bool = False
+
+
 @lru_cache(_FIGURES_KEPT)
 def _to_json(make: Callable[..., go.Figure], *args: Hashable) -> str:
     """Return a figure as JSON, made once for all who look at the same points in the same way."""
@@ -123,12 +134,14 @@ def draw_speed(series: Series, *, run: str, axis: Axis) -> None:
     draw_figure(figure, key=f"chart-speed-{run}", alt=f"The run trains on {speed:,.0f} tokens a second.")
 
 
-def draw_comparison(runs: Mapping[str, Series], *, smoothing: float) -> None:
-    """Draw the smoothed train loss of up to six runs, told apart by colour and dash."""
-    compared = tuple((title, series.drawn) for title, series in list(runs.items())[:MOST_COMPARED])
-    ends = [f"{title} ends at {words.format_loss(series.last.value)}" for title, series in runs.items() if series.last]
-    figure = _to_json(comparison_figure, compared, smoothing, current_look())
-    draw_figure(figure, key="chart-comparison", alt="; ".join(ends) + "." if ends else "No loss yet.")
+def draw_comparison(lines: Sequence[Line], *, name: str = "Train loss", smoothing: float) -> None:
+    """Draw one measure of up to six runs, told apart by colour and dash; the baseline is grey."""
+    ends = [(last.value, line.title) for line in lines if (last := line.series.last)]
+    say = words.format_rate if name == "Learning rate" else words.format_loss
+    said = [f"{title} ends at {say(value)}" for value, title in sorted(ends)]
+    drawn = tuple((html.escape(line.title), line.series.drawn, line.axis, line.is_baseline) for line in lines)
+    figure = _to_json(comparison_figure, drawn, name, smoothing, current_look())
+    draw_figure(figure, key="chart-comparison", alt=f"{name}, the lowest end first: {'; '.join(said)}.")
 
 
 def loss_figure(
@@ -161,27 +174,37 @@ def gradient_figure(drawn: Drawn, run: str, axis: Axis, smoothing: float, look: 
     return figure
 
 
-def comparison_figure(runs: tuple[tuple[str, Drawn], ...], smoothing: float, look: Look) -> go.Figure:
-    """Return the smoothed train loss of runs, told apart by colour and dash."""
-    figure = _figure(look, "+".join(title for title, _ in runs), "Step", "Train loss")
-    dashes = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
-    for number, (title, drawn) in enumerate(runs):
-        line = {"color": look.series[number], "width": 2.25, "dash": dashes[number]}
-        steps, values = _coordinates(drawn.curve, Axis())
-        mode = "lines+markers" if len(drawn.curve) < 3 else "lines"  # one point alone draws no line
-        figure.add_scatter(x=steps, y=_to_wire(smooth(values, smoothing)), name=title, mode=mode, line=line)
+def comparison_figure(
+    lines: tuple[tuple[str, Drawn, Axis, bool], ...], name: str, smoothing: float, look: Look
+) -> go.Figure:
+    """Return one measure of runs, told apart by colour and dash. lines: title, points, axis, whether the baseline."""
+    figure = _figure(look, "+".join(title for title, *_ in lines) + name, lines[0][2].title, name)
+    styles = iter(zip(look.series, ("solid", "dot", "dashdot", "longdash", "longdashdot", "dash"), strict=True))
+    for title, drawn, axis, is_baseline in lines:
+        colour, dash = (look.quiet, "dash") if is_baseline else next(styles)
+        places, values = _coordinates(drawn.curve, axis)
+        # the points of an eval loss are few, and one point alone draws no line
+        mode = "lines+markers" if len(values) < 3 or name == "Eval loss" else "lines"
+        line = {"color": colour, "width": 2.25, "dash": dash}
+        y = _to_wire(smooth(values, smoothing))
+        figure.add_scatter(x=places, y=y, name=title, mode=mode, line=line, hovertemplate="%{y:.3g}")
+        _add_not_numbers(figure, drawn, look, axis, f"{title}: not a number")
+    if name == "Learning rate":
+        figure.update_yaxes(tickformat=".1e")
     return figure
 
 
-def explain_no_curve(series: Series) -> str:
-    """Return why a loss cannot be drawn by its steps, "" where it can."""
+def explain_no_curve(series: Series, name: str = "loss", kind: str = "Step", steps_per_epoch: float = 0.0) -> str:
+    """Return why a measure cannot be drawn along an axis of this kind, "" where it can."""
     if not series.points:
-        return "it has logged no loss."
+        return f"it has logged no {name}."
     curve = series.drawn.curve
     if not curve:
-        return "its loss is not a number at any step."
-    if len(curve) > 1 and curve[0].step == curve[-1].step:
-        return "its loss was logged without counting steps."
+        return f"its {name} is not a number at any step."
+    if kind == "Epoch" and not steps_per_epoch:
+        return "it has logged no epochs."
+    if kind != "Time" and len(curve) > 1 and curve[0].step == curve[-1].step:
+        return f"its {name} was logged without counting steps."
     return ""
 
 
@@ -384,7 +407,7 @@ def _add_line(figure: go.Figure, points: Sequence[Point], colour: str, axis: Axi
     )
 
 
-def _add_not_numbers(figure: go.Figure, drawn: Drawn, look: Look, axis: Axis) -> None:
+def _add_not_numbers(figure: go.Figure, drawn: Drawn, look: Look, axis: Axis, name: str = "Not a number") -> None:
     """Mark steps whose value is no number: silence there would look like a gap in the log."""
     if not drawn.broken:
         return
@@ -393,7 +416,7 @@ def _add_not_numbers(figure: go.Figure, drawn: Drawn, look: Look, axis: Axis) ->
         x=_coordinates(drawn.broken, axis)[0],
         y=_to_wire([lowest] * len(drawn.broken)),
         mode="markers",
-        name="Not a number",
+        name=name,
         marker={"symbol": "x", "size": 9, "color": look.bad},
         hovertemplate="not a number",
     )

@@ -394,8 +394,7 @@ def _draw_chart(view: str, run: Run, measured: RunMetrics, choice: ChartChoice, 
 
 
 def _axis(measured: RunMetrics, choice: ChartChoice) -> charts.Axis:
-    last, first = measured.get("epoch").last, measured.get("loss").first
-    per_epoch = last.step / last.value if last and last.value > 0 else 0.0
+    per_epoch, first = measured.steps_per_epoch, measured.get("loss").first
     kind = "Step" if choice.axis == "Epoch" and not per_epoch else choice.axis
     return charts.Axis(kind, per_epoch, first.at_ms if first else 0)
 

@@ -190,7 +190,7 @@ def _draw_curves(runs: Mapping[str, Run]) -> bool:
         else:
             curves[label] = loss
     if curves:
-        charts.draw_comparison(curves, smoothing=0.6)
+        charts.draw_comparison([charts.Line(label, loss) for label, loss in curves.items()], smoothing=0.6)
     for label, reason in missing.items():
         st.text(f"{label} is not drawn: {reason}")
     return is_at_rest(list(runs.values()))

@@ -48,16 +48,23 @@ def draw_tiles(run: Run, measured: RunMetrics, missing: str) -> None:
 
 
 def _cost_so_far(run: Run) -> tuple[str, str | None]:
-    found = reads.read(compute.get_compute, run.compute, max_age_s=300.0).value if run.compute else None
-    if run.started_at is None:
-        return "never begun" if run.finished else "not begun", None
     if run.seconds is None:
-        return "unknown", "when it ended is not known"
-    spent = f"machine time {duration(run.seconds)}"
+        return find_cost(run)[1], "when it ended is not known" if run.started_at else None
+    return find_cost(run)[1], f"machine time {duration(run.seconds)}"
+
+
+def find_cost(run: Run) -> tuple[float | None, str, str]:
+    """Return what a run came to until now at list price, it in words, and the currency; None: why it is not known."""
+    if run.started_at is None:
+        return None, "never begun" if run.finished else "not begun", ""
+    if run.seconds is None:
+        return None, "unknown", ""
+    found = reads.read(compute.get_compute, run.compute, max_age_s=300.0).value if run.compute else None
     nodes = int(run.parameters.get("num_nodes_finetune") or 1)
     if found is None or (per_hour := found.price.times(nodes).per_hour) is None:
-        return "price unknown", spent
-    return money(per_hour * run.seconds / 3600, found.price.currency), spent
+        return None, "price unknown", ""
+    cost = per_hour * run.seconds / 3600
+    return cost, money(cost, found.price.currency), found.price.currency
 
 
 def say_missing(run: Run, measured: Snapshot[RunMetrics]) -> str:

@@ -74,13 +74,19 @@ def test_each_compared_run_is_drawn_or_it_is_said_why_not() -> None:
     assert charts.explain_no_curve(stepless) == "its loss was logged without counting steps."
     drawable = {"one point": series(3.0), "a gap": series(3.0, math.nan, 1.0, 0.5), "long": series(*[1.0] * 5000)}
     assert [charts.explain_no_curve(points) for points in drawable.values()] == [""] * 3
-    runs = tuple((title, one.drawn) for title, one in drawable.items())
-    figure = charts.comparison_figure(runs, 0.6, charts.LIGHT)
-    assert [(trace.name, trace.mode) for trace in figure.data] == [
-        ("one point", "lines+markers"),
-        ("a gap", "lines"),
-        ("long", "lines"),
+    assert charts.explain_no_curve(series(3.0), kind="Epoch") == "it has logged no epochs."
+    assert charts.explain_no_curve(stepless, kind="Time") == ""
+    lines = tuple((title, one.drawn, charts.Axis(), title == "long") for title, one in drawable.items())
+    figure = charts.comparison_figure(lines, "Train loss", 0.6, charts.LIGHT)
+    look = charts.LIGHT
+    assert [
+        (trace.name, trace.mode, trace.line.color, trace.line.dash) for trace in figure.data if trace.line.dash
+    ] == [
+        ("one point", "lines+markers", look.series[0], "solid"),
+        ("a gap", "lines", look.series[1], "dot"),
+        ("long", "lines", look.quiet, "dash"),
     ]
+    assert [trace.name for trace in figure.data if not trace.line.dash] == ["a gap: not a number"]
     assert all(math.isfinite(value) for trace in figure.data for value in trace.y)
 
 

@@ -1,0 +1,55 @@
+"""The comparison of runs by AppTest, on runs that ended, train and are not there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.core.local.submitting import wait_for
+from tests.fine_tuning_runs import cancel, start_run, start_training, trivial_workspace
+from tests.local_server import LocalServer
+from tests.pages.apps import open_app, run_until, texts
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
+    """A local workspace with two runs that ended and one that trains."""
+    with trivial_workspace(tmp_path_factory.mktemp("home")) as running:
+        for name, steps in (("short", 3), ("long", 9)):
+            start_run(running, name, steps=steps)
+            wait_for(running, name, "Completed")
+        start_training(running, "trains")
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def home(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUNEDECK_HOME", str(server.home.path))
+
+
+def test_runs_stand_side_by_side_and_one_that_is_not_there_keeps_none_back(server: LocalServer) -> None:
+    app = open_app("compare", at="local", runs="long,gone,short,long", base="short")
+    run_until(app, lambda app: "long against short: took" in texts(app) and len(app.dataframe) == 2)
+    assert "There is no run 'gone' in Local." in texts(app)
+    outcome, settings = (table.value for table in app.dataframe)
+    assert list(outcome.columns) == ["", "long", "short"]
+    by_label = {row[""]: row for _, row in outcome.iterrows()}
+    assert by_label["Steps"]["long"] == "9 (6 more)"
+    assert by_label["Eval loss"]["short"] == "not measured"
+    assert settings.to_dict("records") == [{"": "Maximum steps", "long": "9", "short": "3"}]
+    chart = app.get("bidi_component")[0].proto.json if app.get("bidi_component") else ""
+    assert "short" in str(chart)
+
+
+def test_a_run_that_trains_is_compared_as_it_goes_and_rests_at_its_end(server: LocalServer) -> None:
+    app = open_app("compare", at="local", runs="short,trains", metric="Eval loss")
+    run_until(app, lambda app: "trains against short" in texts(app))
+    assert "trains is not drawn: its eval loss: none yet." in texts(app)
+    cancel(server, "trains")
+    run_until(app, lambda app: "trains is not drawn: it has logged no eval loss." in texts(app))
+
+
+@pytest.mark.parametrize("asked", ["", "short"])
+def test_a_comparison_of_fewer_than_two_says_where_runs_are_chosen(server: LocalServer, asked: str) -> None:
+    assert run_until(open_app("compare", at="local", runs=asked), lambda app: "Choose two to six runs" in texts(app))
