@@ -16,6 +16,7 @@ from core import home
 from core.errors import BadInput
 
 _OWN = "tunedeck."
+_PROGRAMS = (_OWN, "azureml.", "mlflow.", "_aml")  # how the tags begin that programs write
 TITLE = "tunedeck.title"  # a run's name: two words, until a person gives it another
 NOTE = "tunedeck.note"  # what a person wrote about a run; "" for nothing
 GROUP = "tunedeck.group"  # a run's sweep: the name that all of its runs share
@@ -71,14 +72,24 @@ def parse_policy_tags(text: str) -> dict[str, str]:
     pairs = [pair.partition("=") for part in re.split(r"[,\n]", text) if (pair := part.strip())]
     for name, equals, value in pairs:
         name = name.strip()
-        if not equals or not name or len(name) > 128 or len(value.strip()) > 256 or re.search(r"[<>%&\\?/]", name):
-            raise BadInput(
-                f"'{name}{equals}{value}' is not a tag.",
-                "Write name=value. Names have 1 to 128 characters and none of <>%&\\?/, values at most 256.",
-            )
+        check_tag(name if equals else "", value.strip(), f"{name}{equals}{value}")
         if name.lower().startswith(_OWN):
             raise BadInput(f"The tag '{name}' is Tunedeck's own.", "Take a name that does not begin with 'tunedeck.'.")
     return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def check_tag(name: str, value: str, written: str = "") -> None:
+    """Raise BadInput for a tag that is not within Azure's limits. written: as a person wrote it."""
+    if not name or len(name) > 128 or len(value) > 256 or re.search(r"[<>%&\\?/]", name):
+        raise BadInput(
+            f"'{written or f'{name}={value}'}' is not a tag.",
+            "Write name=value. Names have 1 to 128 characters and none of <>%&\\?/, values at most 256.",
+        )
+
+
+def is_a_persons(name: str) -> bool:
+    """Tell whether a run's tag of this name is one that a person gives."""
+    return not name.lower().startswith(_PROGRAMS)
 
 
 def is_ours(tags: Mapping[str, str]) -> bool:

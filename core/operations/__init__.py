@@ -1,7 +1,7 @@
 """Operations: every change of a workspace is recorded before it is sent, carried out step by step, and resumed.
 
     change.py    what every kind of operation has: arguments, title, key, steps
-    launch.py cancel.py rename.py deploy.py traffic.py delete_at.py set_cap.py create_compute.py teardown.py
+    launch.py cancel.py labels.py deploy.py traffic.py delete_at.py set_cap.py create_compute.py teardown.py
         one kind each
     ledger.py    what was wanted and how far it is (SQLite), the lease, receipts
     runner.py    who carries it out: a thread of the dashboard, or `python -m core.operations run`
@@ -22,6 +22,7 @@ from core.operations.delete_at import start_set_delete_at
 from core.operations.deploy import Deploy, start_deploy, start_redeploy
 from core.operations.everything import list_everything
 from core.operations.idle import start_scale_to_zero, start_set_idle
+from core.operations.labels import start_labels, start_rename, start_undo
 from core.operations.launch import Launch, copy_setup, find_launch, start_launch, was_sent
 from core.operations.ledger import (
     Ledger,
@@ -34,7 +35,6 @@ from core.operations.ledger import (
 )
 from core.operations.panic import plan_panic, start_panic
 from core.operations.records import Operation, OperationState, Step, StepState
-from core.operations.rename import start_rename
 from core.operations.runner import start_runner
 from core.operations.set_cap import start_set_cap, start_set_limits
 from core.operations.starts import list_starts
@@ -63,6 +63,7 @@ __all__ = [
     "start_cancel",
     "start_create_compute",
     "start_deploy",
+    "start_labels",
     "start_launch",
     "start_panic",
     "start_redeploy",
@@ -75,5 +76,6 @@ __all__ = [
     "start_set_limits",
     "start_set_traffic",
     "start_teardown",
+    "start_undo",
     "was_sent",
 ]

@@ -66,5 +66,5 @@ def _set_cap(work: Work[SetCap]) -> Outcome:
     record = history.find_record(work.conn, change.subject)
     if record and all(record.tags.get(name) == value for name, value in wanted.items()):
         return said
-    history.write_tags(work.conn, change.subject, wanted)
+    history.write(work.conn, change.subject, wanted)
     return Wait("Writing it", LOOK_S)

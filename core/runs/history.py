@@ -6,7 +6,7 @@ Azure's service of the same name; where it is, the workspace's discovery address
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -34,6 +34,8 @@ class RunRecord:
     """What the service says of it last, as of why it waits; "" for nothing."""
     tags: Mapping[str, str] = field(default_factory=dict)
     properties: Mapping[str, str] = field(default_factory=dict)
+    hidden: bool = False
+    """Whether it is archived."""
 
 
 def find_record(conn: Connection, run_id: str) -> RunRecord | None:
@@ -45,10 +47,19 @@ def find_record(conn: Connection, run_id: str) -> RunRecord | None:
     return _parse(answer.json())
 
 
-def write_tags(conn: Connection, run_id: str, wanted: Mapping[str, str]) -> None:
-    """Add tags to a run's, or change them; nothing else of it is sent."""
-    body = {"runId": run_id, "tags": dict(wanted)}
+def write(conn: Connection, run_id: str, tags: Mapping[str, str], archived: bool | None = None) -> None:
+    """Add tags to a run's, or change them, and archive it or take it back, as the SDK does; nothing else is sent."""
+    body = {"runId": run_id, "tags": dict(tags), "hidden": archived}
+    body = {name: value for name, value in body.items() if value not in ({}, None)}
     conn.http("PATCH", f"{_base(conn)}/runs/{run_id}", json=body, doing="change", what=f"run '{run_id}'")
+
+
+def remove_tags(conn: Connection, run_id: str, names: Sequence[str]) -> None:
+    """Take tags away from a run; those that it has not are no error. Raises NotFound where the run is gone."""
+    what, body = f"run '{run_id}'", {"tagsToModify": {}, "tagsToDelete": list(names)}
+    experiment = conn.http("GET", f"{_base(conn)}/runs/{run_id}", what=what).json().get("experimentId")
+    url = f"{_base(conn)}/experimentids/{experiment}/runs/{run_id}/tags"
+    conn.http("PATCH", url, json=body, doing="change", what=what)
 
 
 def list_children(conn: Connection, run_id: str) -> list[RunRecord]:
@@ -108,6 +119,7 @@ def _parse(run: Mapping[str, Any]) -> RunRecord:
         warning=next((str(each.get("message") or "").strip() for each in reversed(run.get("warnings") or [])), ""),
         tags=run.get("tags") or {},
         properties=properties,
+        hidden=bool(run.get("hidden")),
     )
 
 

@@ -183,8 +183,10 @@ def get_run(conn: Connection, name: str) -> Run:
 
 def _retold(run: Run, record: RunRecord | None) -> Run:
     """Return a run with the tags it has now: whoever names it, even at its end, names it for all."""
-    told = record.tags if record else {}
-    return replace(run, tags=told, title=told.get(tags.TITLE) or run.title) if told else run
+    if record is None or not record.tags:
+        return run
+    told = record.tags
+    return replace(run, tags=told, title=told.get(tags.TITLE) or run.title, archived=record.hidden)
 
 
 def evaluation_name(run_name: str) -> str:

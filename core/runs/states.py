@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
+from core.azureml import tags
 from core.recipe import Value
 from core.runs.failures import RunError
 
@@ -169,6 +170,17 @@ class Run:
     owner: str = ""
     """Who started it, as the service calls them."""
     note: str = ""
+    archived: bool = False
+    train_loss: float | None = None
+    """The last train loss, in nats per token; None where it was not measured, or not read yet. So are the others."""
+    eval_loss: float | None = None
+    test_loss: float | None = None
+    """Of the tuned model, where it was evaluated."""
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The tags that persons gave it, "" for one without a value."""
+        return {name: value for name, value in self.tags.items() if tags.is_a_persons(name)}
 
     @property
     def state_word(self) -> str:

@@ -205,7 +205,7 @@ def test_a_run_is_cancelled_at_its_cap_only_where_that_was_chosen_for_it(walk: W
         (f"stop {name}", "Cancelled"),
     ):
         assert not jobs.get_run(walk.conn, name).finished
-        history.write_tags(walk.conn, name, {tags.CAP_THEN: then})
+        history.write(walk.conn, name, {tags.CAP_THEN: then})
         assert swept(walk)[name].words.endswith(outcome)
 
 

@@ -34,6 +34,7 @@ MODELS: list[tuple[str, str, str]] = [
     ("POST", rf"{_WORKSPACE}/onlineEndpoints/[^/]+/deployments/[^/]+/getLogs", "DeploymentLogs"),
     ("GET", r"/history/v1\.0/.*/runs/[^/]+", "runhistory.Run"),
     ("PATCH", r"/history/v1\.0/.*/runs/[^/]+", "runhistory.Run"),
+    ("PATCH", r"/history/v1\.0/.*/runs/[^/]+/tags", "runhistory.Run"),
     ("GET", r"/history/v1\.0/.*/runs/[^/]+/children", "runhistory.Run"),
     ("GET", r"/history/v1\.0/.*/runs/[^/]+/details", "runhistory.RunDetails"),
     *(

@@ -208,6 +208,12 @@ def test_jobs_are_renamed_tagged_found_hidden_and_cancelled(workspace: Any, ligh
     assert names("tag=colour") == [slow.name, job.name]
     assert names("properties=_azureml.ClusterName=this-machine&jobType=Command") == [slow.name, job.name]
     assert names("scheduled=true") == []
+    history, scope = workspace.jobs._runs_operations._operation, workspace.jobs._operation_scope
+    where = (scope.subscription_id, scope.resource_group_name, "local")
+    lost = {"tagsToModify": {}, "tagsToDelete": ["colour", "no"]}
+    left = history.modify_or_delete_tags_by_experiment_name(*where, "tries", job.name, lost)
+    assert history.modify_or_delete_tags_by_experiment_id(*where, left.experiment_id, job.name, lost).tags == left.tags
+    assert left.tags == {"size": "small"}
     workspace.jobs.archive(job.name)
     assert [each.name for each in workspace.jobs.list()] == [slow.name]
     workspace.jobs.restore(job.name)

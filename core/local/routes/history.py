@@ -28,7 +28,6 @@ from core.local.wire.json_types import field_names
 from core.local.workspace import workspace_of
 
 _RUN_PATH = f"{HISTORY_PATH}/runs/{{run}}"
-_IN_EXPERIMENT = f"{HISTORY_PATH}/experiments/{{experiment}}/runs/{{run}}"
 _DATA_PATH = f"/data/v1.0{WORKSPACE_PATH}/dataversion/batchGetResolvedUris"
 _OUTPUT = re.compile(r"azureml_(?P<job>.+)_output_(?P<output>[^/]+)")
 _RANGE = re.compile(r"bytes=(?P<first>\d*)-(?P<last>\d*)")
@@ -135,6 +134,19 @@ def patch_run(request: Request) -> dict[str, Any]:
         )
 
     run_id = answers.name_of(request, "run")
+    workspace.runs.change(workspace.runs.get(run_id), change)
+    return run_to_wire(request, workspace.runs.get(run_id))
+
+
+def patch_tags(request: Request) -> dict[str, Any]:
+    """PATCH the tags of a run alone, and take away those that are named; one that it has not is no error."""
+    workspace, run_id, body = workspace_of(request), answers.name_of(request, "run"), answers.read_json(request)
+    tags, lost = answers.strings_of(body, "tagsToModify"), answers.field_of(body, "tagsToDelete", list, [])
+
+    def change(state: RunState) -> RunState:
+        kept = {name: value for name, value in state.tags.items() if name not in lost}
+        return replace(state, tags=kept | tags)
+
     workspace.runs.change(workspace.runs.get(run_id), change)
     return run_to_wire(request, workspace.runs.get(run_id))
 
@@ -280,9 +292,11 @@ def _read_range(header: str, size: int) -> tuple[int, int]:
     return first, min(int(found["last"] or size - 1), size - 1)
 
 
-def _in_experiment(below: str, handler: Callable[[Request], dict[str, Any]], method: str = "GET") -> Route:
+def _in_experiment(
+    below: str, handler: Callable[[Request], dict[str, Any]], method: str = "GET", by: str = "experiments"
+) -> Route:
     """Make a route below an experiment, whose name may be any text: it is dropped, a run's own name is enough."""
-    inner = route(f"{_IN_EXPERIMENT}{below}", handler, method)
+    inner = route(f"{HISTORY_PATH}/{by}/{{experiment}}/runs/{{run}}{below}", handler, method)
 
     async def endpoint(request: Request) -> Response:
         request.path_params.pop("experiment")
@@ -300,6 +314,8 @@ ROUTES = [
     route(f"{_RUN_PATH}/serviceinstances/{{node}}", list_service_instances),
     _in_experiment("", get_run),
     _in_experiment("", patch_run, "PATCH"),
+    _in_experiment("/tags", patch_tags, "PATCH"),
+    _in_experiment("/tags", patch_tags, "PATCH", by="experimentids"),
     _in_experiment("/details", get_details),
     _in_experiment("/children", list_children),
     route(f"{HISTORY_PATH}/rundata", get_run_data, "POST"),
