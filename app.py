@@ -6,7 +6,13 @@ if __name__ == "__main__":  # Streamlit runs this file as a script for each draw
     frame.draw()
 else:  # and imports it once as the web server's application
     import streamlit as st
+    from starlette.middleware import Middleware
+    from streamlit.runtime.pages_manager import PagesManager
 
     from pages.parts.kit import assets
+    from pages.parts.kit.elements.lost import NoDialogs
 
-    app = st.App(__file__, routes=assets.ROUTES)
+    # Else the first page is told "Page not found": Streamlit takes the folder pages/ for its old page discovery until
+    # st.navigation was called once.
+    PagesManager.uses_pages_directory = False
+    app = st.App(__file__, routes=assets.ROUTES, middleware=[Middleware(NoDialogs)])

@@ -42,8 +42,7 @@ START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 5.0
 
 # Streamlit's wire format (proto/BackMsg.proto and ForwardMsg.proto of 1.67): BackMsg{rerun_script: {}}, and the number
-# of ForwardMsg.script_finished. A page that is asked for before any script has run is told "Page not found", because
-# Streamlit takes the folder pages/ for its old page discovery until st.navigation was called once.
+# of ForwardMsg.script_finished.
 _RUN_SCRIPT = b"\x5a\x00"
 _SCRIPT_FINISHED = 6
 _LENGTH_DELIMITED = 2

@@ -5,6 +5,7 @@ import streamlit as st
 from core.errors import NotFound
 from core.serving import endpoints
 from pages.parts.kit import reads
+from pages.parts.kit.elements.typed import keep_typed
 from pages.parts.kit.guard import end_page
 from pages.parts.kit.links import link
 from pages.parts.kit.notices import draw_empty, ready
@@ -49,6 +50,7 @@ with st.bottom:
         with st.container(horizontal=True, gap="small", key="suggestions"):
             draw_questions(history, endpoint)
     question = st.chat_input(f"Message {name}", submit_mode="stop", key="message", disabled=not can_ask)
+    keep_typed(f"{conn.alias}/{name}", len(history.turns))
 if question:
     history.ask(question, choices.system)
 if endpoint is not None and can_ask:

@@ -20,7 +20,7 @@ from playwright.sync_api import Browser, Page, expect
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 from tests.pages.axe import list_serious
-from tests.pages.conftest import Dashboard, settle
+from tests.pages.conftest import Dashboard, open_from_menu, settle
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -101,6 +101,27 @@ def test_an_answer_is_copied_as_it_was_written(browser: Browser, tiny: Dashboard
     answer = tab.locator("[data-testid=stChatMessage]").nth(1).locator("[data-testid=stText]").first.inner_text()
     assert tab.evaluate("() => navigator.clipboard.readText()").strip() == answer.strip()
     context.close()
+
+
+def test_a_question_half_typed_is_there_again_until_it_is_sent(
+    browser: Browser, tiny: Dashboard, made: dict[str, str]
+) -> None:
+    tab = browser.new_page()
+    tab.goto(f"{tiny.url}/chat?at=local&endpoint={made['endpoint']}")
+    field = tab.get_by_label(f"Message {made['endpoint']}")
+    field.fill("half a quest")
+    open_from_menu(tab, "Activity")
+    open_from_menu(tab, "Chat")
+    expect(field).to_have_value("half a quest")
+    tab.reload()
+    expect(field).to_have_value("half a quest")
+    field.press("Enter")
+    expect(tab.get_by_role("button", name="Ask again")).to_be_visible()
+    open_from_menu(tab, "Activity")
+    open_from_menu(tab, "Chat")
+    expect(tab.get_by_role("button", name="Ask again")).to_be_visible()
+    expect(field).to_have_value("")
+    tab.close()
 
 
 def test_a_chart_is_lower_in_a_narrow_window_and_follows_it(

@@ -18,6 +18,7 @@ from core.launch import drafts
 from core.overview import StripView
 from pages.parts.kit import assets, reads, words
 from pages.parts.kit.clicks import let_clicks_win
+from pages.parts.kit.elements.lost import say_when_lost
 from pages.parts.kit.guard import caught
 from pages.parts.kit.links import PAGES, PageEntry, link
 from pages.parts.kit.live import begin_whole_run, live
@@ -59,6 +60,7 @@ def draw() -> None:
             draw_workspace_down(summary.runs.error)
         _draw_page(found)
         with st.bottom:
+            say_when_lost()
             live(
                 lambda: _draw_strip(page),
                 key="strip",

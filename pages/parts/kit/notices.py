@@ -68,8 +68,9 @@ def draw_empty(message: str, link: Any = None, label: str = "", icon: str = "arr
 
 
 def draw_loading(message: str, heights: tuple[int, ...] = (56, 56, 56)) -> None:
-    """Draw the outline of what is being read."""
-    st.caption(message)
+    """Draw the outline of what is being read; what the local workspace is asked waits until it is up."""
+    starting = reads.starting_local() if ui().alias in (None, LOCAL) else None
+    st.caption("Starting the workspace on this machine…" if starting and starting.loading else message)
     for height in heights:
         st.skeleton(height)
 

@@ -21,7 +21,7 @@ from core.azureml.local_process import ensure_local
 from core.azureml.reader import Snapshot
 from core.azureml.settings import LOCAL, find_settings
 from core.catalog.catalogue import Found
-from core.errors import NotFound, TunedeckError
+from core.errors import NotFound, TunedeckError, Unreachable
 from core.runs import metrics
 from core.runs.metrics import RunMetrics
 from core.runs.states import Run
@@ -120,9 +120,16 @@ def read(
         found = find_connection(alias)
         if found is None:
             return failed(NotFound(*_nowhere(alias)))
-        return reader.reader_for(found).read(key, lambda connection: fn(connection, *args), max_age_s, phase)
+        seen = reader.reader_for(found).read(key, lambda connection: fn(connection, *args), max_age_s, phase)
+        return _wait_for_start(seen) if alias == LOCAL and seen.error and not seen.has_value else seen
 
     return watch(f"{alias}:{key}", again)
+
+
+def _wait_for_start(snapshot: Snapshot[T]) -> Snapshot[T]:
+    """Return what was asked of the local workspace before it was up as still being read, while it is being started."""
+    starting = starting_local()
+    return LOADING if starting and starting.loading and isinstance(snapshot.error, Unreachable) else snapshot
 
 
 def look(name: str, fn: Callable[..., Found], *args: Any) -> Found | None:

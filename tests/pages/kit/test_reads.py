@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
 from streamlit.testing.v1 import AppTest
 
+from core.home import Home
+from core.local import control
 from pages.parts.kit import reads
 
 
@@ -42,3 +47,30 @@ def test_large_outcomes_are_kept_for_the_newest_key_alone() -> None:
     assert reads.find_work("large", "first") is None
     assert reads.find_work("large", "second") is not None
     assert reads.find_work("other", "first") is not None
+
+
+def test_what_is_asked_before_the_local_workspace_is_up_has_not_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUNEDECK_HOME", str(tmp_path))
+
+    def script() -> None:
+        import streamlit as st
+
+        from core import home
+        from core.azureml.connection import Connection, connect
+        from core.azureml.reader import reader_for
+        from core.azureml.settings import LOCAL, local_settings
+        from core.locks import held
+        from pages.parts.kit import reads
+
+        with held(home.current().create().path / "starting.lock"):  # as if it took long to start
+            reads.read(Connection.facts, alias=LOCAL)
+            key = f"{Connection.facts.__module__}.{Connection.facts.__qualname__}:"
+            known = reader_for(connect(local_settings())).wait(key, Connection.facts)
+            found = reads.read(Connection.facts, alias=LOCAL)
+            st.text(f"{type(known.error).__name__}, {found.loading}, {found.error}")
+
+    app = AppTest.from_function(script, default_timeout=60).run()
+    control.stop(Home(tmp_path))
+    assert app.text[0].value == "LocalWorkspaceDown, True, None"
