@@ -4,16 +4,31 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+from core.engine.disk import link_tree, place_tree
 
-from core.engine.disk import place_tree
-from core.engine.trainable import Trainable
+if TYPE_CHECKING:
+    from core.engine.trainable import Trainable
 
 STATE_FILE = "training_state.pt"
 NOTE_FILE = "note.json"
+
+
+@dataclass(frozen=True)
+class Note:
+    """What is known of a checkpoint beside its weights."""
+
+    step: int
+    """Optimiser steps taken."""
+    eval_loss: float | None
+    batch_size: int
+    """The rows per step that its steps are counted in."""
+    epoch: float | None = None
+    loss: float | None = None
+    """The training loss of its last step."""
 
 
 class Checkpoints:
@@ -36,23 +51,26 @@ class Checkpoints:
         """Delete all, at the start of a run that does not go on."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
+    def adopt(self, source: Path) -> None:
+        """Begin with the checkpoint of another run, in hard links; raises FileNotFoundError where it is gone."""
+        link_tree(source, self.folder / source.name, self.folder / f".{source.name}.adopting")
+
     def drop_unfinished(self) -> None:
         """Delete what an attempt was writing when it died."""
         for left in self.folder.glob(".checkpoint-*"):
             shutil.rmtree(left)
 
-    def save(
-        self, step: int, trainable: Trainable, state: dict[str, Any], eval_loss: float | None, batch_size: int
-    ) -> Path:
+    def save(self, trainable: Trainable, state: dict[str, Any], note: Note) -> Path:
         """Write checkpoint-<step>, then drop what the newest no longer needs."""
-        target = self.folder / f"checkpoint-{step}"
-        temporary = self.folder / f".checkpoint-{step}.writing"
+        import torch
+
+        target = self.folder / f"checkpoint-{note.step}"
+        temporary = self.folder / f".checkpoint-{note.step}.writing"
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         trainable.write(temporary)
         torch.save(state, temporary / STATE_FILE)
-        note = {"step": step, "eval_loss": eval_loss, "batch_size": batch_size}
-        (temporary / NOTE_FILE).write_text(json.dumps(note), encoding="utf-8")
+        (temporary / NOTE_FILE).write_text(json.dumps(asdict(note)), encoding="utf-8")
         place_tree(temporary, target)
         for older in self.list()[:-1]:
             (older / STATE_FILE).unlink(missing_ok=True)
@@ -62,28 +80,27 @@ class Checkpoints:
     def find_batch_size(self) -> int | None:
         """Return the rows per step that the newest counts its steps in: fewer than asked for where memory was short."""
         newest = self.find_newest()
-        return int(_read_note(newest)["batch_size"]) if newest else None
+        return read_note(newest).batch_size if newest else None
 
     def find_best(self) -> Path | None:
         """Return the one with the lowest validation loss, or None where nothing was evaluated."""
-        notes = {each: _read_note(each)["eval_loss"] for each in self.list()}
-        measured = [each for each, loss in notes.items() if loss is not None]
-        return min(measured, key=lambda each: notes[each], default=None)
+        losses = {each: loss for each in self.list() if (loss := read_note(each).eval_loss) is not None}
+        return min(losses, key=lambda each: losses[each], default=None)
 
     def finish(self, budget_bytes: int) -> None:
-        """After success keep the learned weights while they fit into the budget, the best to the last; no states.
+        """After success keep what fits into the budget: the best to the last, what it takes to go on goes first.
 
         A limit of one leaves the best alone; until the end the newest is kept as well, to go on from.
         """
         best = self.find_best()
         for each in self.list():
-            (each / STATE_FILE).unlink(missing_ok=True)
             if self.limit == 1 and best not in (each, None):
                 shutil.rmtree(each)
         for each in self.list():
-            if self._bytes() <= budget_bytes:
-                return
-            if each != best:
+            if self._bytes() > budget_bytes:
+                (each / STATE_FILE).unlink(missing_ok=True)
+        for each in self.list():
+            if self._bytes() > budget_bytes and each != best:
                 shutil.rmtree(each)
         if self._bytes() > budget_bytes:
             self.clear()
@@ -100,6 +117,6 @@ class Checkpoints:
         return sum(file.stat().st_size for file in self.folder.rglob("*") if file.is_file())
 
 
-def _read_note(checkpoint: Path) -> dict[str, Any]:
-    note: dict[str, Any] = json.loads((checkpoint / NOTE_FILE).read_text(encoding="utf-8"))
-    return note
+def read_note(checkpoint: Path) -> Note:
+    """Return what is known of a whole checkpoint."""
+    return Note(**json.loads((checkpoint / NOTE_FILE).read_text(encoding="utf-8")))

@@ -8,6 +8,7 @@ import sys
 import time
 import warnings
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.engine.convert import convert
@@ -19,6 +20,7 @@ from core.errors import BadInput
 if TYPE_CHECKING:
     import torch
 
+    from core.engine.checkpoints import Checkpoints
     from core.engine.training import Position, Training
 
 
@@ -86,7 +88,10 @@ def _train(step: Step, settings: TrainingSettings, chosen: Format, device: torch
     step.say(f"{trainable.size / 1e6:.2f} million numbers learn ({kind}).")
     limit = settings.save_total_limit if settings.apply_lora else 1  # a full checkpoint is five times the model's size
     checkpoints = Checkpoints(step.outputs / "checkpoints", limit)
-    goes_on = settings.resume_from_checkpoint or bool(step.config.get("go_on"))
+    continued = step.find_path("continues")
+    if continued and not checkpoints.list():
+        _adopt(checkpoints, continued)
+    goes_on = bool(continued) or settings.resume_from_checkpoint or bool(step.config.get("go_on"))
     if goes_on and settings.auto_find_batch_size and (size := checkpoints.find_batch_size()):
         settings = replace(settings, per_device_train_batch_size=min(size, settings.per_device_train_batch_size))
     pad_to = min(settings.max_seq_length, tokens.context_length) if settings.max_seq_length > 0 else 0
@@ -98,7 +103,7 @@ def _train(step: Step, settings: TrainingSettings, chosen: Format, device: torch
     training = Training(step, settings, trainable, rows, checkpoints, tokens.pad_id, pad_to, threads)
     if goes_on:
         step.go_on_measuring()
-        training.resume()
+        training.resume(continued.name if continued else "")
     else:
         checkpoints.clear()
     try:
@@ -111,7 +116,7 @@ def _train(step: Step, settings: TrainingSettings, chosen: Format, device: torch
     trainable.save_model(model_dir, step.outputs / "model")
     size = sum(file.stat().st_size for file in (step.outputs / "model").glob("*.safetensors"))
     checkpoints.finish(size // 2 if settings.apply_lora else 0)
-    return _facts(settings, chosen, position, learned)
+    return {**_facts(settings, chosen, position, learned), "stopped": training.stopped}
 
 
 def _leave_best(step: Step, training: Training) -> None:
@@ -121,6 +126,14 @@ def _leave_best(step: Step, training: Training) -> None:
         training.trainable.save_model(step.path("model_dir"), model)
         convert(Step(step.folder, {"model_dir": str(model), "base": step.config.get("base", {})}))
         write_json(step.outputs / "kept.json", {"checkpoint": kept})
+
+
+def _adopt(checkpoints: Checkpoints, continued: Path) -> None:
+    try:
+        checkpoints.adopt(continued)
+    except FileNotFoundError as error:
+        said = f"The {continued.name} that this run goes on from is gone."
+        raise BadInput(said, "Its run was deleted or its checkpoints were. Start from the beginning.") from error
 
 
 def _facts(settings: TrainingSettings, chosen: Format, position: Position, learned: int) -> dict[str, Any]:

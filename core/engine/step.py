@@ -1,7 +1,8 @@
 """The folder a step runs in: its config, and the files it reports through.
 
-Files, all appended or renamed so that a reader never sees half a line: config.json (given), metrics.jsonl,
-progress.json, error.json (a failure the program understands), outputs/. What is printed is the step's log.
+Files, all appended or renamed so that a reader never sees half a line: config.json (given), stop.json (given where it
+is to end early, with what it has), metrics.jsonl, progress.json, error.json (a failure the program understands),
+outputs/. What is printed is the step's log.
 """
 
 from __future__ import annotations
@@ -57,6 +58,15 @@ class Step:
     def parameters(self) -> dict[str, str]:
         """The literal inputs of the job, as strings."""
         return {name: str(value) for name, value in self.config.get("parameters", {}).items()}
+
+    def is_asked_to_stop(self) -> bool:
+        """Tell whether somebody asked for the end, with what was learned so far."""
+        return (self.folder / "stop.json").exists()
+
+    def read_stop(self) -> str:
+        """Return who asked for the end, as " by anna", "" where that is not known."""
+        by = json.loads((self.folder / "stop.json").read_text(encoding="utf-8")).get("by")
+        return f" by {by}" if by else ""
 
     def say(self, line: str) -> None:
         """Add a line to the step's log."""

@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from core.engine.answer_loss import answer_loss, can_pack
 from core.engine.batches import Batch, make_batch, plan_epoch
-from core.engine.checkpoints import STATE_FILE, Checkpoints
+from core.engine.checkpoints import STATE_FILE, Checkpoints, Note
 from core.engine.compute_speed import Threads
 from core.engine.memory_estimate import EAGER_UP_TO, RECOMPUTE_ABOVE
 from core.engine.preprocess import TokenRows
@@ -77,23 +77,27 @@ class Training:
         self.at = Position()
         self.window = Window()
         self.stopped_early = False
+        self.stopped = ""
+        self.last_loss: float | None = None
         self.share = False
         self.batches_per_epoch = math.ceil(len(rows["train"]) / settings.per_device_train_batch_size)
         self.steps_per_epoch = math.ceil(self.batches_per_epoch / settings.gradient_accumulation_steps)
         planned = self.steps_per_epoch * settings.num_train_epochs
-        self.total_steps = settings.max_steps if settings.max_steps > 0 else planned
+        self.total_steps = self.ends_at = settings.max_steps if settings.max_steps > 0 else planned
         self.optimizer = _make_optimizer(settings, trainable)
         self.scheduler = _make_scheduler(settings, self.optimizer, self.total_steps)
 
     def train(self) -> Position:
-        """Run all steps that remain, then load the best weights."""
+        """Run all steps that remain, or until it is asked to stop, then load the best weights."""
         _fit_memory(self.trainable.model, self.rows, self.settings, self.pad_to, self.step)
         # With dropout, rows that share a prefix would share what is switched off in it.
         drops = self.settings.lora_dropout if self.settings.apply_lora else 0.0
         self.share = can_pack(self.trainable.model) and not drops
         self._report()
         started, base = time.perf_counter(), self.at.seconds
-        while self.at.step < self.total_steps and not self.stopped_early:
+        if self.at.step:
+            self._obey()
+        while self.at.step < self.ends_at and not self.stopped_early:
             for micro_batches in self._epoch_groups():
                 self._optimise(micro_batches)
                 self.threads.adapt()
@@ -101,19 +105,32 @@ class Training:
                 if self.settings.logs_after(self.at.step, self.steps_per_epoch):
                     self._log()
                 self._report()
-                if self.settings.evaluates_after(self.at.step, self.steps_per_epoch, self.total_steps):
+                self._obey()
+                if self.settings.evaluates_after(self.at.step, self.steps_per_epoch, self.ends_at):
                     self._evaluate_and_keep()
-                if self.stopped_early or self.at.step >= self.total_steps:
+                if self.stopped_early or self.at.step >= self.ends_at:
                     break
         self._check_last_update()
         if self.window.steps:
             self._log()
         self._log_end()
-        self.load_best()
+        best = self.load_best()
+        if self.ends_at < self.total_steps:
+            what = f"{best} is the best" if best else "nothing was evaluated, so the last weights are the model"
+            self.stopped = f"Stopped at step {self.at.step} of {self.total_steps}{self.step.read_stop()}; {what}."
+            self.step.say(self.stopped)
         return self.at
 
-    def resume(self) -> None:
-        """Go on from the newest checkpoint, if there is one: the same weights, optimiser, data and random numbers."""
+    def _obey(self) -> None:
+        """Let the step that was taken be the last one where somebody asked for the end."""
+        if self.step.is_asked_to_stop():
+            self.ends_at = min(self.at.step, self.total_steps)
+
+    def resume(self, continues: str = "") -> None:
+        """Go on from the newest checkpoint, if there is one: the same weights, optimiser, data and random numbers.
+
+        continues: the name of the checkpoint that is another run's. Patience counts anew after it, as the Trainer's.
+        """
         self.checkpoints.drop_unfinished()
         newest = self.checkpoints.find_newest()
         if newest is None:
@@ -131,6 +148,8 @@ class Training:
         self.at = Position(**{"packed": packed, **position})
         seconds = state["window"].pop("seconds")
         self.window = Window(**state["window"], started=time.perf_counter() - seconds)
+        if newest.name == continues:
+            self.at.evaluations_without_gain = 0
         self.stopped_early = self._has_stopped_gaining()
         self.step.say(f"Resumed from {newest.name}.")
 
@@ -171,6 +190,7 @@ class Training:
         self.trainable.publish()
         self.trainable.clear_gradients()
         self.at.step += 1
+        self.last_loss = total
         self.at.packed += sum(batch.visible is not None for batch in made)
         tokens = sum(batch.tokens for batch in made)
         self.at.loss_sum, self.at.tokens = self.at.loss_sum + total, self.at.tokens + tokens
@@ -219,7 +239,8 @@ class Training:
         self.window.started += time.perf_counter() - began  # the speed that is logged is that of training
         size = self.settings.per_device_train_batch_size
         began = time.perf_counter()
-        self.checkpoints.save(self.at.step, self.trainable, self._state(), loss, size)
+        note = Note(self.at.step, loss, size, self._epoch(), self.last_loss)
+        self.checkpoints.save(self.trainable, self._state(), note)
         self.window.started += time.perf_counter() - began
         self._report()
         self.stopped_early = self._has_stopped_gaining()

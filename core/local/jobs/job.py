@@ -168,6 +168,8 @@ class PipelinePlan:
     gpus: int
     outputs: dict[str, str]
     """Which output of the component each output of the pipeline is."""
+    continues: str = ""
+    """The checkpoint of another run that it goes on from, as "run/checkpoint-40"."""
     notes: list[str] = field(default_factory=list)
     """Lines that the trainer's log begins with: what was asked and is not done."""
 

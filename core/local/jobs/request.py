@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from core.engine import component
+from core.engine.checkpoints import STATE_FILE, Checkpoints
 from core.local.addresses import resolve_uri
 from core.local.backend import Backend
 from core.local.compute import Compute
 from core.local.jobs import runs
 from core.local.jobs.job import BINDING, COMMAND_STEP, CommandPlan, Job, JobKind, PipelinePlan, RunState, Step
 from core.local.jobs.node_component import check_node_component
+from core.local.jobs.steps import checkpoints_of
 from core.local.machine import Size
 from core.local.model_registry import RegistryModel
 from core.local.store import Document
@@ -113,6 +115,7 @@ def _read_pipeline(backend: Backend, name: str, properties: Document) -> tuple[P
         cores=min(size.cores, backend.machine.cores),
         gpus=min(size.gpus, int(values.get("number_of_gpu_to_use_finetuning", "1"))),
         outputs=_bound_outputs(node, properties),
+        continues=_read_continued(backend, properties, values),
         notes=notes,
     )
     steps = tuple(
@@ -120,6 +123,18 @@ def _read_pipeline(backend: Backend, name: str, properties: Document) -> tuple[P
         for number, step in enumerate(component.STEPS, 1)
     )
     return plan, computes["compute_finetune"], steps
+
+
+def _read_continued(backend: Backend, properties: Document, values: dict[str, str]) -> str:
+    """Return the checkpoint that a job tagged with it goes on from, where `resume_from_checkpoint` asks for that."""
+    named = strings_of(properties, "tags").get(runs.CONTINUES, "")
+    if not named or values.get("resume_from_checkpoint") != "true":
+        return ""
+    run, _, checkpoint = named.partition("/")
+    folder = checkpoints_of(backend.runs.job_folder(check_name("a job's name", run)))
+    if checkpoint not in [each.name for each in Checkpoints(folder, -1).list() if (each / STATE_FILE).is_file()]:
+        raise _bad(f"tags.{runs.CONTINUES}", f"names '{named}', where nothing is that a run can go on from.")
+    return named
 
 
 def _leave_out_deepspeed(values: dict[str, str]) -> list[str]:

@@ -258,6 +258,8 @@ class Runner:
                 self._launch(job, step)
             return
         if alive:
+            if (by := job.run.tags.get(runs.STOP)) is not None and step.program == "finetune":
+                steps.ask_to_end(folder, by)
             if not processes.is_supervised(folder):
                 processes.kill(folder)
             elif self._backend.faults.take("preempt", f"computes/{job.compute}"):
@@ -268,6 +270,8 @@ class Runner:
         if ended is None or ended.exit_status:
             self._go_on_or_fail(job, step, folder, ended)
             return
+        if stopped := steps.read_stopped(folder):
+            self._tell(job, runs.STOPPED, stopped)
         self._change_step(job, step, lambda each: each.moved(Status.FINALIZING).moved(Status.COMPLETED))
         self._log(job, f"{step.title} completed.")
         self._wake.set()
@@ -291,7 +295,7 @@ class Runner:
         again = steps.next_attempt(folder, step, ended)
         if again is None:
             if kept := steps.place_kept(self._backend, job, step):
-                self._change(job, lambda each: each.with_run(each.name, lambda run: run.with_property(runs.KEPT, kept)))
+                self._tell(job, runs.KEPT, kept)
             self._fail(job.name, failure)
             return
         self._change_step(job, step, lambda each: replace(again, run=each.run))
@@ -337,7 +341,7 @@ class Runner:
             folder = self._runs.step_folder(name, step)
             if step.attempt and not processes.forbid(folder, step.attempt):
                 processes.kill(folder)
-        steps.drop_models(self._runs.job_folder(name), keep_checkpoints=True)
+        steps.drop_models(self._runs.job_folder(name))
         job = Job.update(self._store, name, lambda each: each.ended(Status.FAILED, error))
         self._log(job, f"Failed: {error.message}")
 
@@ -350,6 +354,9 @@ class Runner:
             return change(current)
 
         Job.update(self._store, job.name, apply)
+
+    def _tell(self, job: Job, name: str, value: str) -> None:
+        self._change(job, lambda each: each.with_run(each.name, lambda run: run.with_property(name, value)))
 
     def _change_step(self, job: Job, step: Step, change: Callable[[Step], Step]) -> None:
         self._change(job, lambda each: each.with_step(change(each.step(step.name))))

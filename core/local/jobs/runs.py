@@ -9,11 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
+from core.engine.checkpoints import STATE_FILE, Checkpoints, read_note
 from core.local.jobs.job import Job, RunState, Step, read_run_state
 from core.local.records import Record
 from core.local.store import Store
@@ -22,6 +24,9 @@ from core.local.wire.errors import WireError
 EVENTS_NAME = "executionlogs.txt"
 LOG_NAME = "std_log.txt"
 KEPT = "tunedeck.kept"  # a property of a job that failed: the checkpoint that its outputs are made of
+STOP = "tunedeck.stop"  # a tag: who asked for the end of a training, with the best that it has
+STOPPED = "tunedeck.stopped"  # a property: the sentence of a training that ended so
+CONTINUES = "tunedeck.continues"  # a tag: "run/checkpoint-40", which a job goes on from
 PROGRESS_FIELDS = ("step", "total_steps", "epoch", "phase", "at")
 DEFAULT_EXPERIMENT = "Default"
 
@@ -40,7 +45,7 @@ class Run:
     created_at: str
     compute: str = ""
     folder: Path | None = None
-    """Where its log and its progress are, where it has a process."""
+    """Where its log, its progress and its checkpoints are, where it has a process."""
     events: Path | None = None
 
     def logs(self) -> dict[str, Path]:
@@ -63,6 +68,19 @@ class Run:
         if not isinstance(progress, dict):
             return {}
         return {f"tunedeck.progress.{name}": str(progress[name]) for name in PROGRESS_FIELDS if name in progress}
+
+    def read_checkpoints(self) -> dict[str, str]:
+        """Return the checkpoints of a step as a property, {} where there are none."""
+        folder = self.folder / "outputs" / "checkpoints" if self.folder and self.kind == "step" else None
+        if folder is None or not folder.is_dir():
+            return {}
+        found = []
+        with suppress(FileNotFoundError):  # a trainer at work drops some
+            for each in Checkpoints(folder, -1).list():
+                files = [file.stat().st_size for file in each.iterdir()]
+                goes_on = (each / STATE_FILE).exists()
+                found.append({**asdict(read_note(each)), "size_bytes": sum(files), "goes_on": goes_on})
+        return {"tunedeck.checkpoints": json.dumps(found)} if found else {}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from core.engine import disk
+from core.engine import component, disk
 from core.home import REPOSITORY, write_atomically
 from core.local import addresses, blobs, processes
 from core.local.backend import Backend
@@ -26,10 +26,11 @@ from core.local.store import Document
 TAIL_LINES = 20
 SHARED_FROM_BYTES = 64 * 1024
 
+_TRAINS = next(step.name for step in component.STEPS if step.program == "finetune")
 # Where each output of the component lies when its step has ended: (step, path below the step's folder).
 _MADE_BY = {
     "mlflow_model_folder": ("ft_nlp_model_converter", "outputs/mlflow_model"),
-    "pytorch_model_folder": ("chat_completion_finetune", "outputs/model"),
+    "pytorch_model_folder": (_TRAINS, "outputs/model"),
 }
 HANDED_ON = ("model", ".model.writing", "mlflow_model")
 DEATHS_WITHOUT_GAIN = 3
@@ -78,11 +79,18 @@ def _config(backend: Backend, job: Job, plan: PipelinePlan, step: Step) -> Docum
             "base": plan.base,
             "cores": plan.cores,
             "go_on": step.attempt > 1,
+            "continues": _find_continued(backend, plan),
             "notes": plan.notes,
         },
         "convert": {"model_dir": str(folders["finetune"] / "model"), "base": plan.base},
     }
     return configs[step.program]
+
+
+def _find_continued(backend: Backend, plan: PipelinePlan) -> str:
+    """Return the folder of the checkpoint that a run goes on from, "" where it starts anew."""
+    run, _, checkpoint = plan.continues.partition("/")
+    return str(checkpoints_of(backend.runs.job_folder(run)) / checkpoint) if checkpoint else ""
 
 
 def _prepare_command(
@@ -146,13 +154,29 @@ def _share_equal_files(backend: Backend, source: Path, target: Path) -> None:
             backend.store.put("content", key, {"path": str(target / path.relative_to(source))})
 
 
-def drop_models(folder: Path, *, keep_checkpoints: bool = False) -> None:
+def drop_models(folder: Path) -> None:
     """Remove the weights and tokens that the steps of a job handed on; what was placed as an output is another link."""
     for step in folder.iterdir() if folder.is_dir() else ():
-        for below in (*HANDED_ON, *(() if keep_checkpoints else ("checkpoints",))):
+        for below in HANDED_ON:
             shutil.rmtree(step / "outputs" / below, ignore_errors=True)
         for tokens in (step / "outputs").glob("*.safetensors"):
             tokens.unlink(missing_ok=True)
+
+
+def ask_to_end(folder: Path, by: str) -> None:
+    """Ask the trainer of this folder to end after the step it takes, with the best it has; asking again is nothing."""
+    if not (wish := folder / "stop.json").exists():
+        write_atomically(wish, json.dumps({"by": by}))
+
+
+def read_stopped(folder: Path) -> str:
+    """Return the sentence of a training that ended because somebody asked, "" for others."""
+    return str(_read_document(folder / "outputs" / "training.json").get("stopped") or "")
+
+
+def checkpoints_of(job_folder: Path) -> Path:
+    """Return the folder of a run's checkpoints."""
+    return job_folder / _TRAINS / "outputs" / "checkpoints"
 
 
 def find_checkpoint(folder: Path) -> str:
@@ -188,10 +212,14 @@ def explain_failure(folder: Path, title: str, ended: processes.Exit | None) -> R
 
 
 def _read_error(folder: Path) -> Document:
+    error = _read_document(folder / "error.json")
+    return error if error.get("message") else {}
+
+
+def _read_document(path: Path) -> Document:
     with contextlib.suppress(OSError, ValueError):
-        error = json.loads((folder / "error.json").read_text(encoding="utf-8"))
-        if isinstance(error, dict) and error.get("message"):
-            return error
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return found if isinstance(found, dict) else {}
     return {}
 
 

@@ -194,7 +194,7 @@ def properties_of(run: runs.Run) -> dict[str, str]:
         },
     }
     own = {"azureml.DevPlatv2": "true", **kinds[run.kind]} if run.kind in kinds else {}
-    return own | run.state.properties | run.read_progress()
+    return own | run.state.properties | run.read_progress() | run.read_checkpoints()
 
 
 def services_of(request: Request, run_id: str) -> dict[str, Any]:

@@ -54,6 +54,13 @@ class Workbench:
         return subprocess.Popen(command, cwd=REPOSITORY, **pipes, **options)
 
 
+class Impatient(Step):
+    """A step whose run is asked to end once it has taken some steps, in the midst of its training."""
+
+    def is_asked_to_stop(self) -> bool:
+        return len(read_metrics_of(self, "loss")) >= int(self.config["stops_after"])
+
+
 @pytest.fixture
 def bench(tmp_path: Path, tiny_model: Path) -> Workbench:
     return Workbench(tmp_path, tiny_model)

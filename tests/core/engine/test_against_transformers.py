@@ -25,7 +25,7 @@ from core.engine.trainable import Trainable, load_model, make_trainable
 from core.engine.training import Training
 from core.engine.training_settings import TrainingSettings, read_settings
 from core.recipe import from_job_inputs, total_steps
-from tests.core.engine.conftest import Workbench, read_metrics_of
+from tests.core.engine.conftest import Impatient, Workbench, read_metrics_of
 from tests.tiny_model import DEFAULTS, build_tiny_model
 
 PAD = 2
@@ -155,10 +155,15 @@ def test_the_rows_leave_a_remainder_everywhere(rows: dict[str, TokenRows]) -> No
     assert len({int(length) for length in rows["train"].lengths}) > 5
 
 
-def train_here(step: Step, settings: TrainingSettings, rows: dict[str, TokenRows], model: Path) -> Course:
+def train_here(
+    step: Step, settings: TrainingSettings, rows: dict[str, TokenRows], model: Path, after: Path | None = None
+) -> Course:
     trainable = make(settings, model)
     checkpoints = Checkpoints(step.outputs / "checkpoints", settings.save_total_limit)
     training = Training(step, settings, trainable, rows, checkpoints, PAD, 0, Threads(1, fixed=True))
+    if after:
+        checkpoints.adopt(after)
+        training.resume(after.name)
     position = training.train()
     checkpoints.finish(budget_bytes=1 << 30)
     measured = {
@@ -188,8 +193,8 @@ def make(settings: TrainingSettings, model: Path) -> Trainable:
 class Planned:
     """The batches of our plan as a batch sampler: another epoch at each pass."""
 
-    def __init__(self, rows: TokenRows, settings: TrainingSettings) -> None:
-        self.rows, self.settings, self.epoch = rows, settings, 0
+    def __init__(self, rows: TokenRows, settings: TrainingSettings, epoch: int = 0) -> None:
+        self.rows, self.settings, self.epoch = rows, settings, epoch
 
     def __len__(self) -> int:
         return math.ceil(len(self.rows) / self.settings.per_device_train_batch_size)
@@ -223,12 +228,15 @@ def collate(chosen: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, torch.Tens
     return {"input_ids": ids, "labels": labels, "attention_mask": mask}
 
 
-def train_there(folder: Path, settings: TrainingSettings, rows: dict[str, TokenRows], model: Path) -> Course:
+def train_there(
+    folder: Path, settings: TrainingSettings, rows: dict[str, TokenRows], model: Path, after: Path | None = None
+) -> Course:
     from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
 
     class InPlannedOrder(Trainer):
         def get_train_dataloader(self) -> torch.utils.data.DataLoader[Any]:
-            planned: Any = Planned(rows["train"], settings)
+            first = int(after.name.split("-")[1]) // 7 if after else 0  # 7 steps are an epoch
+            planned: Any = Planned(rows["train"], settings, first)
             return torch.utils.data.DataLoader(Rows(rows["train"]), batch_sampler=planned, collate_fn=collate)
 
     evaluation = settings.evaluation_strategy.replace("disable", "no")
@@ -258,7 +266,7 @@ def train_there(folder: Path, settings: TrainingSettings, rows: dict[str, TokenR
         data_collator=collate,
         callbacks=[EarlyStoppingCallback(patience, threshold)] if settings.apply_early_stopping else [],
     )
-    trainer.train()
+    trainer.train(resume_from_checkpoint=str(after) if after else None)
     history = trainer.state.log_history
     best = trainer.state.best_model_checkpoint
     return Course(
@@ -298,3 +306,46 @@ def test_a_run_is_that_of_transformers_trainer(
         assert ours.logged[at][2] == pytest.approx(rate, rel=1e-9, abs=1e-9), at
         assert ours.logged[at][3] == pytest.approx(epoch, abs=1e-4), at
     assert ours.train_loss == pytest.approx(theirs.train_loss, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("changed", "stops_after", "then"),
+    [
+        ({**STEPS, "eval_steps": 3, "num_train_epochs": 2, "lr_scheduler_type": "cosine"}, 9, {}),
+        ({**EPOCH, "num_train_epochs": 2, "warmup_steps": 3}, 14, {"num_train_epochs": 4}),
+        ({**EPOCH, "max_steps": 7}, 7, {"max_steps": 12}),
+        ({**STEPS, **STOPS, **WORSENS, "eval_steps": 2, "num_train_epochs": 2}, 99, {"num_train_epochs": 3}),
+    ],
+    ids=["resumed in an epoch", "more epochs", "more steps", "more epochs after an early stop"],
+)
+def test_a_run_that_goes_on_is_that_of_transformers_trainer(
+    tmp_path: Path,
+    model: Path,
+    rows: dict[str, TokenRows],
+    changed: dict[str, Any],
+    stops_after: int,
+    then: dict[str, Any],
+) -> None:
+    values = {key: str(value) for key, value in (DEFAULTS | BASE | changed).items()}
+    rows = {"train": rows["train"], "validation": rows[values.pop("validation", "validation")]}
+    first = read_settings(values)
+    more = read_settings(values | {key: str(value) for key, value in then.items()})
+    for each in ("first", "more"):
+        (tmp_path / each / "outputs").mkdir(parents=True)
+    step = Impatient(tmp_path / "first", {"stops_after": stops_after})
+    (step.folder / "stop.json").write_text("{}")
+    begun = train_here(step, first, rows, model)
+    checkpoint = f"checkpoint-{begun.taken}"
+    train_there(tmp_path / "theirs", first, rows, model)
+    ours = train_here(Step(tmp_path / "more", {}), more, rows, model, step.outputs / "checkpoints" / checkpoint)
+    theirs = train_there(tmp_path / "theirs more", more, rows, model, tmp_path / "theirs" / checkpoint)
+    assert (ours.planned, ours.taken) == (theirs.planned, theirs.taken)
+    assert ours.taken > begun.taken
+    later = {at: loss for at, loss in theirs.evaluated.items() if at > begun.taken}
+    assert list(ours.evaluated) == list(later)
+    assert list(ours.evaluated.values()) == pytest.approx(list(later.values()), rel=1e-3)
+    assert ours.best == theirs.best
+    assert list(ours.logged) == [at for at in theirs.logged if at > begun.taken]
+    for at, (loss, norm, rate, _) in ours.logged.items():
+        assert (loss, norm) == pytest.approx(theirs.logged[at][:2], rel=1e-3), at
+        assert rate == pytest.approx(theirs.logged[at][2], rel=1e-9, abs=1e-9), at

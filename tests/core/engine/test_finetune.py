@@ -20,7 +20,7 @@ from core.engine.preprocess import read_rows
 from core.engine.step import Step
 from core.engine.trainable import load_model
 from core.errors import BadInput, TunedeckError
-from tests.core.engine.conftest import Workbench
+from tests.core.engine.conftest import Impatient, Workbench
 from tests.tiny_model import make_conversations
 from tests.waiting import wait_until
 
@@ -195,16 +195,12 @@ def test_the_best_weights_are_the_ones_that_are_kept(bench: Workbench, read_metr
     assert validation_loss(model, step) == pytest.approx(best, rel=0.05, abs=0.02)
 
 
-def test_checkpoints_are_within_their_limit_and_hold_no_state_after_success(bench: Workbench) -> None:
-    step = bench.finetune_step(num_train_epochs=4, save_total_limit=1)
+def test_checkpoints_are_within_their_limit_and_a_heavy_state_goes_after_success(bench: Workbench) -> None:
+    step = bench.finetune_step(num_train_epochs=4, save_total_limit=1, lora_r=8)
     finetune(step)
-    folders = list((step.outputs / "checkpoints").iterdir())
-    assert 1 <= len(folders) <= 2
-    assert {file.name for file in folders[0].iterdir()} == {
-        "adapter_model.safetensors",
-        "adapter_config.json",
-        "note.json",
-    }
+    (kept,) = (step.outputs / "checkpoints").iterdir()
+    weights = {"adapter_model.safetensors", "adapter_config.json", "note.json"}
+    assert {file.name for file in kept.iterdir()} == weights, "with its state it is more than half of this tiny model"
     step = bench.finetune_step(name="full", num_train_epochs=2, apply_lora="false")
     finetune(step)
     assert not list((step.outputs / "checkpoints").glob("*"))
@@ -367,6 +363,44 @@ def test_a_run_that_goes_on_counts_its_steps_in_the_batches_it_found(bench: Work
     step.config |= {"go_on": True, "parameters": {**step.config["parameters"], "per_device_train_batch_size": "8"}}
     finetune(step)
     assert [at for at, _ in read_metrics(step, "loss")] == list(range(1, 33))
+
+
+@pytest.mark.parametrize("method", ["true", "false"])
+def test_a_run_that_was_stopped_has_its_best_weights_and_another_goes_on_as_if_it_had_not_been(
+    bench: Workbench, read_metrics: Read, method: str
+) -> None:
+    settings = {"num_train_epochs": 3, "lora_dropout": 0.1, "logging_steps": 1, "apply_lora": method, "lora_r": 1}
+    whole, asked = bench.finetune_step(name="whole", **settings), bench.finetune_step(name="stopped", **settings)
+    finetune(whole)
+    stopped = Impatient(asked.folder, {**asked.config, "stops_after": 11})
+    (stopped.folder / "stop.json").write_text('{"by": "anna"}')
+    finetune(stopped)
+    report = json.loads((stopped.outputs / "training.json").read_text())
+    assert report["stopped"] == "Stopped at step 11 of 24 by anna; checkpoint-11 is the best."
+    assert [at for at, _ in read_metrics(stopped, "eval_loss")] == [8, 11], (
+        "the step it ends at is evaluated as an end is"
+    )
+    best = dict(read_metrics(stopped, "eval_loss"))[11]
+    model = load_model(stopped.outputs / "model", "float32", CPU)
+    assert validation_loss(model, stopped) == pytest.approx(best, rel=0.05, abs=0.02)
+    if method == "false":
+        assert not list((stopped.outputs / "checkpoints").glob("*")), "each would take five times the model's size"
+        return
+    step = bench.finetune_step(name="resumed", **settings)
+    step.config["continues"] = str(stopped.outputs / "checkpoints" / "checkpoint-11")
+    finetune(step)
+    for key in ("loss", "eval_loss", "learning_rate", "grad_norm", "epoch"):
+        expected = [each for each in read_metrics(whole, key) if each[0] > 11]
+        found = read_metrics(step, key)
+        assert [at for at, _ in found] == [at for at, _ in expected], key
+        assert [value for _, value in found] == pytest.approx([value for _, value in expected], rel=1e-4), key
+
+
+def test_a_run_whose_checkpoint_is_gone_says_so(bench: Workbench) -> None:
+    step = bench.finetune_step()
+    step.config["continues"] = str(bench.folder / "checkpoint-9")
+    with pytest.raises(BadInput, match="The checkpoint-9 that this run goes on from is gone"):
+        finetune(step)
 
 
 @pytest.mark.parametrize(

@@ -37,23 +37,41 @@ def _train(config: dict[str, object], folder: Path) -> int:
     assert isinstance(parameters, dict)
     steps = int(parameters.get("max_steps", "5"))
     measured = folder / "metrics.jsonl"
-    done = len(measured.read_text(encoding="utf-8").splitlines()) if config["go_on"] and measured.exists() else 0
+    done = int(str(config["continues"]).rpartition("-")[2] or 0)
+    done += len(measured.read_text(encoding="utf-8").splitlines()) if config["go_on"] and measured.exists() else 0
+    outputs, wish, step = folder / "outputs", folder / "stop.json", done
     for step in range(done + 1, steps + 1):
         row = {"key": "loss", "value": 4.0 / step, "step": step, "timestamp": int(time.time() * 1000)}
         with measured.open("a", encoding="utf-8") as metrics:
             metrics.write(json.dumps(row) + "\n")
         told = {"step": step, "total_steps": steps, "epoch": 1.0, "phase": "training", "at": row["timestamp"]}
         (folder / "progress.json").write_text(json.dumps(told), encoding="utf-8")
+        if step == 2:
+            _keep(outputs, step)
+        if wish.exists():
+            break
         time.sleep(0.02)
     if parameters.get("seed") == "13":
         print("RuntimeError: loss is nan", flush=True)
         return 1
-    model, checkpoints = folder / "outputs" / "model", folder / "outputs" / "checkpoints"
-    for made in (model, checkpoints):
-        made.mkdir(parents=True)
-        (made / "model.safetensors").write_bytes(b"weights" * 1000)
-    (model / "config.json").write_text("{}", encoding="utf-8")
+    if step > 2:
+        _keep(outputs, step)
+    if step < steps:
+        said = f"Stopped at step {step} of {steps} by {json.loads(wish.read_text(encoding='utf-8'))['by']}."
+        (outputs / "training.json").write_text(json.dumps({"stopped": said}), encoding="utf-8")
+    (outputs / "model").mkdir(parents=True)
+    (outputs / "model" / "model.safetensors").write_bytes(b"weights" * 1000)
+    (outputs / "model" / "config.json").write_text("{}", encoding="utf-8")
     return 0
+
+
+def _keep(outputs: Path, step: int) -> None:
+    made = outputs / "checkpoints" / f"checkpoint-{step}"
+    made.mkdir(parents=True, exist_ok=True)
+    (made / "adapter_model.safetensors").write_bytes(b"weights" * 1000)
+    (made / "training_state.pt").write_bytes(b"state" * 1000)
+    note = {"step": step, "eval_loss": 1 / step, "batch_size": 1, "epoch": 1.0, "loss": 4.0 / step}
+    (made / "note.json").write_text(json.dumps(note), encoding="utf-8")
 
 
 if __name__ == "__main__":
