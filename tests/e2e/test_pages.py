@@ -19,6 +19,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
+from pages.parts.kit.look import DARK, LIGHT
 from tests.pages.axe import list_serious
 from tests.pages.conftest import Dashboard, open_from_menu, settle
 from tests.waiting import wait_until
@@ -137,6 +138,24 @@ def test_a_chart_is_lower_in_a_narrow_window_and_follows_it(
         expect(chart).to_have_css("height", f"{height}px")
         expect(chart.locator(".main-svg").first).to_have_css("height", f"{height}px")
     tab.close()
+
+
+def test_charts_take_the_colours_of_a_new_theme_and_have_no_bar_on_a_touch_screen(
+    browser: Browser, tiny: Dashboard, made: dict[str, str]
+) -> None:
+    context = browser.new_context(has_touch=True, is_mobile=True, color_scheme="light")
+    tab = context.new_page()
+    tab.goto(f"{tiny.url}/runs?at=local&run={made['run']}")
+    charts = tab.locator(".tunedeck-chart.js-plotly-plot")
+    expect(charts).to_have_count(2)  # the loss, the timeline
+    settle(tab)
+    for scheme, look in (("dark", DARK), ("light", LIGHT)):
+        tab.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        for chart in charts.all():
+            tick = chart.locator(".xtick text").first
+            expect(tick).to_have_css("fill", f"rgb{tuple(bytes.fromhex(look.quiet[1:]))}")
+    expect(tab.locator(".modebar")).to_have_count(0)
+    context.close()
 
 
 def test_a_second_visit_of_a_run_sends_little(browser: Browser, tiny: Dashboard, made: dict[str, str]) -> None:

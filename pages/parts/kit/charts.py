@@ -1,4 +1,4 @@
-"""Every Plotly chart of the dashboard: one look, light and dark.
+"""Every Plotly chart of the dashboard in one look.
 
 A live chart keeps the reader's zoom because its `uirevision` is the run: the browser resets it only for another run.
 """
@@ -20,40 +20,11 @@ import streamlit as st
 from core.runs.series import Drawn, Point, Series, smooth
 from pages.parts.kit import words
 from pages.parts.kit.elements.figure import HEIGHT, NARROW_HEIGHT, draw_figure
+from pages.parts.kit.look import LIGHT
 
 MOST_COMPARED = 6
 _FIGURES_KEPT = 64
 _FONT = "Source Sans, Source Sans Pro, sans-serif"
-
-
-@dataclass(frozen=True)
-class Look:
-    """The colours of one theme."""
-
-    series: tuple[str, ...]
-    text: str
-    quiet: str
-    line: str
-    ground: str
-    bad: str
-
-
-LIGHT = Look(
-    ("#0072B2", "#C44E00", "#007A5E", "#A6548A", "#8A6D00", "#57606A"),
-    text="#0B0F14",
-    quiet="#57606A",
-    line="#D5D9DF",
-    ground="#FFFFFF",
-    bad="#B3202C",
-)
-DARK = Look(
-    ("#56B4E9", "#F0A35E", "#3CC9A0", "#E3A0C8", "#E8C547", "#A4ACB6"),
-    text="#F3F5F7",
-    quiet="#A4ACB6",
-    line="#3A414B",
-    ground="#0E1116",
-    bad="#FF9AA2",
-)
 
 
 @dataclass(frozen=True)
@@ -89,19 +60,14 @@ class Line:
 
 
 @lru_cache(_FIGURES_KEPT)
-def _to_json(make: Callable[..., go.Figure], *args: Hashable) -> str:
+def to_json(make: Callable[..., go.Figure], *args: Hashable) -> str:
     """Return a figure as JSON, made once for all who look at the same points in the same way."""
     return str(make(*args).to_json())
 
 
-def current_look() -> Look:
-    """Return the colours that fit the browser's theme."""
-    return DARK if st.context.theme.type == "dark" else LIGHT
-
-
 def draw_loss(train: Series, evaluated: Series, *, run: str, axis: Axis, smoothing: float, log_y: bool = False) -> None:
     """Draw the train loss, raw and smooth, and the eval loss with its best value."""
-    figure = _to_json(loss_figure, train.drawn, evaluated.drawn, run, axis, smoothing, log_y, current_look())
+    figure = to_json(loss_figure, train.drawn, evaluated.drawn, run, axis, smoothing, log_y)
     draw_figure(figure, key=f"chart-loss-{run}", alt=describe_loss(train, evaluated))
 
 
@@ -112,15 +78,13 @@ def draw_rate(series: Series, *, run: str, axis: Axis) -> None:
         peak = max(point.value for point in series.drawn.curve or (series.last,))
         rate = words.format_rate
         alt = f"The learning rate peaks at {rate(peak)} and is now {rate(series.last.value)}."
-    figure = _to_json(
-        line_figure, series.drawn, run, axis, current_look(), "Learning rate", "Learning rate", 2, ("tickformat", ".1e")
-    )
+    figure = to_json(line_figure, series.drawn, run, axis, "Learning rate", "Learning rate", 2, ("tickformat", ".1e"))
     draw_figure(figure, key=f"chart-rate-{run}", alt=alt)
 
 
 def draw_gradient(series: Series, *, run: str, axis: Axis, smoothing: float) -> None:
     """Draw the gradient norm, raw and smooth."""
-    figure = _to_json(gradient_figure, series.drawn, run, axis, smoothing, current_look())
+    figure = to_json(gradient_figure, series.drawn, run, axis, smoothing)
     last = series.last.value if series.last else None
     draw_figure(figure, key=f"chart-gradient-{run}", alt=f"The gradient norm is now {words.format_loss(last)}.")
 
@@ -128,9 +92,7 @@ def draw_gradient(series: Series, *, run: str, axis: Axis, smoothing: float) -> 
 def draw_speed(series: Series, *, run: str, axis: Axis) -> None:
     """Draw how many tokens a second are trained on."""
     speed = series.last.value if series.last else 0.0
-    figure = _to_json(
-        line_figure, series.drawn, run, axis, current_look(), "Tokens per second", "Speed", 4, ("rangemode", "tozero")
-    )
+    figure = to_json(line_figure, series.drawn, run, axis, "Tokens per second", "Speed", 4, ("rangemode", "tozero"))
     draw_figure(figure, key=f"chart-speed-{run}", alt=f"The run trains on {speed:,.0f} tokens a second.")
 
 
@@ -140,55 +102,51 @@ def draw_comparison(lines: Sequence[Line], *, name: str = "Train loss", smoothin
     say = words.format_rate if name == "Learning rate" else words.format_loss
     said = [f"{title} ends at {say(value)}" for value, title in sorted(ends)]
     drawn = tuple((html.escape(line.title), line.series.drawn, line.axis, line.is_baseline) for line in lines)
-    figure = _to_json(comparison_figure, drawn, name, smoothing, current_look())
+    figure = to_json(comparison_figure, drawn, name, smoothing)
     draw_figure(figure, key="chart-comparison", alt=f"{name}, the lowest end first: {'; '.join(said)}.")
 
 
-def loss_figure(
-    train: Drawn, evaluated: Drawn, run: str, axis: Axis, smoothing: float, log_y: bool, look: Look
-) -> go.Figure:
+def loss_figure(train: Drawn, evaluated: Drawn, run: str, axis: Axis, smoothing: float, log_y: bool) -> go.Figure:
     """Return the train loss, raw and smooth, and the eval loss with its best value."""
-    figure = _figure(look, run, axis.title, "Loss", log_y=log_y)
-    _add_raw_and_smooth(figure, train.curve, look, axis, "Train loss", smoothing)
+    figure = blank_figure(run, axis.title, "Loss", log_y=log_y)
+    _add_raw_and_smooth(figure, train.curve, axis, "Train loss", smoothing)
     if evaluated.curve or evaluated.broken:
-        _add_eval(figure, evaluated.curve, look, axis)
-    _add_not_numbers(figure, train, look, axis)
+        _add_eval(figure, evaluated.curve, axis)
+    _add_not_numbers(figure, train, axis)
     return figure
 
 
 def line_figure(
-    drawn: Drawn, run: str, axis: Axis, look: Look, title: str, name: str, colour: int, y_axis: tuple[str, str]
+    drawn: Drawn, run: str, axis: Axis, title: str, name: str, colour: int, y_axis: tuple[str, str]
 ) -> go.Figure:
     """Return one measure as a line. y_axis: one more property of it and its value."""
-    figure = _figure(look, run, axis.title, title)
+    figure = blank_figure(run, axis.title, title)
     figure.update_yaxes(**dict([y_axis]))
-    _add_line(figure, drawn.curve, look.series[colour], axis, name)
+    _add_line(figure, drawn.curve, LIGHT.series[colour], axis, name)
     return figure
 
 
-def gradient_figure(drawn: Drawn, run: str, axis: Axis, smoothing: float, look: Look) -> go.Figure:
+def gradient_figure(drawn: Drawn, run: str, axis: Axis, smoothing: float) -> go.Figure:
     """Return the gradient norm, raw and smooth."""
-    figure = _figure(look, run, axis.title, "Gradient norm")
-    _add_raw_and_smooth(figure, drawn.curve, look, axis, "Gradient norm", smoothing, colour=look.series[3])
-    _add_not_numbers(figure, drawn, look, axis)
+    figure = blank_figure(run, axis.title, "Gradient norm")
+    _add_raw_and_smooth(figure, drawn.curve, axis, "Gradient norm", smoothing, colour=LIGHT.series[3])
+    _add_not_numbers(figure, drawn, axis)
     return figure
 
 
-def comparison_figure(
-    lines: tuple[tuple[str, Drawn, Axis, bool], ...], name: str, smoothing: float, look: Look
-) -> go.Figure:
+def comparison_figure(lines: tuple[tuple[str, Drawn, Axis, bool], ...], name: str, smoothing: float) -> go.Figure:
     """Return one measure of runs, told apart by colour and dash. lines: title, points, axis, whether the baseline."""
-    figure = _figure(look, "+".join(title for title, *_ in lines) + name, lines[0][2].title, name)
-    styles = iter(zip(look.series, ("solid", "dot", "dashdot", "longdash", "longdashdot", "dash"), strict=True))
+    figure = blank_figure("+".join(title for title, *_ in lines) + name, lines[0][2].title, name)
+    styles = iter(zip(LIGHT.series, ("solid", "dot", "dashdot", "longdash", "longdashdot", "dash"), strict=True))
     for title, drawn, axis, is_baseline in lines:
-        colour, dash = (look.quiet, "dash") if is_baseline else next(styles)
+        colour, dash = (LIGHT.quiet, "dash") if is_baseline else next(styles)
         places, values = _coordinates(drawn.curve, axis)
         # the points of an eval loss are few, and one point alone draws no line
         mode = "lines+markers" if len(values) < 3 or name == "Eval loss" else "lines"
         line = {"color": colour, "width": 2.25, "dash": dash}
         y = _to_wire(smooth(values, smoothing))
         figure.add_scatter(x=places, y=y, name=title, mode=mode, line=line, hovertemplate="%{y:.3g}")
-        _add_not_numbers(figure, drawn, look, axis, f"{title}: not a number")
+        _add_not_numbers(figure, drawn, axis, f"{title}: not a number")
     if name == "Learning rate":
         figure.update_yaxes(tickformat=".1e")
     return figure
@@ -212,13 +170,12 @@ def length_histogram(
     bins: Sequence[tuple[int, int, int]], *, limit: int | None = None, unit: str = "tokens"
 ) -> go.Figure:
     """Return how long the rows are, as bins (from, to, rows). limit: where rows are cut, drawn as a line."""
-    look = current_look()
-    figure = _figure(look, "lengths", f"Length in {unit}", "Rows", height=NARROW_HEIGHT)
+    figure = blank_figure("lengths", f"Length in {unit}", "Rows", height=NARROW_HEIGHT)
     whole = [bin for bin in bins if limit is None or bin[0] <= limit]
     cut = [bin for bin in bins if limit is not None and bin[0] > limit]
     for name, shown, colour, shape in (
-        ("trained on whole", whole, look.series[0], ""),
-        ("cut", cut, look.series[1], "/"),
+        ("trained on whole", whole, LIGHT.series[0], ""),
+        ("cut", cut, LIGHT.series[1], "/"),
     ):
         figure.add_bar(
             x=[(low + high) / 2 for low, high, _ in shown],
@@ -227,15 +184,15 @@ def length_histogram(
             name=name,
             marker={
                 "color": colour,
-                "line": {"width": 1, "color": look.ground},
-                "pattern": {"shape": shape, "fgcolor": look.ground, "size": 6},
+                "line": {"width": 1, "color": LIGHT.ground},
+                "pattern": {"shape": shape, "fgcolor": LIGHT.ground, "size": 6},
             },
             customdata=[f"{low:,} to {high - 1:,}" for low, high, _ in shown],
             hovertemplate="%{customdata} " + unit + "<br>%{y:,} rows<extra></extra>",
         )
     figure.update_layout(bargap=0, barmode="overlay", hovermode="closest", showlegend=bool(cut))
     if limit is not None and limit > 0:
-        figure.add_vline(x=limit, line={"color": look.series[1], "width": 2, "dash": "dot"})
+        figure.add_vline(x=limit, line={"color": LIGHT.series[1], "width": 2, "dash": "dot"})
         figure.add_annotation(
             x=limit,
             y=1,
@@ -244,7 +201,7 @@ def length_histogram(
             showarrow=False,
             xanchor="left",
             xshift=6,
-            font={"color": look.text, "size": 12},
+            font={"color": LIGHT.text, "size": 12},
         )
     return figure
 
@@ -271,15 +228,14 @@ def days_figure(
     bars: Mapping[str, Mapping[date, float]], unknown: Mapping[date, str], *, begun: date, currency: str
 ) -> go.Figure:
     """Return what each day of a month cost, stacked by what cost it. unknown: what of a day is not known, a text."""
-    look = current_look()
-    figure = _figure(look, f"{currency}-{begun}", "", currency, height=NARROW_HEIGHT)
+    figure = blank_figure(f"{currency}-{begun}", "", currency, height=NARROW_HEIGHT)
     for number, (name, days) in enumerate(bars.items()):
-        colour = look.series[number % len(look.series)]
+        colour = LIGHT.series[number % len(LIGHT.series)]
         hover = f"%{{y:,.2f}} {currency}"
         figure.add_bar(x=list(days), y=list(days.values()), name=name, marker={"color": colour}, hovertemplate=hover)
     if unknown:
         tops = [sum(days.get(day, 0.0) for days in bars.values()) for day in unknown]
-        mark = {"symbol": "x-thin", "size": 8, "line": {"width": 2, "color": look.bad}}
+        mark = {"symbol": "x-thin", "size": 8, "line": {"width": 2, "color": LIGHT.bad}}
         told = {"customdata": list(unknown.values()), "hovertemplate": "%{customdata}", "cliponaxis": False}
         figure.add_scatter(x=list(unknown), y=tops, mode="markers", name="Part not known", marker=mark, **told)
     figure.update_layout(barmode="stack", bargap=0.2, legend_traceorder="normal")
@@ -306,14 +262,12 @@ def describe_loss(train: Series, evaluated: Series) -> str:
     return said
 
 
-def _figure(
-    look: Look, revision: str, x_title: str, y_title: str, *, height: int = HEIGHT, log_y: bool = False
-) -> go.Figure:
+def blank_figure(revision: str, x_title: str, y_title: str, *, height: int = HEIGHT, log_y: bool = False) -> go.Figure:
     axis = {
-        "tickfont": {"size": 12, "color": look.quiet},
-        "title": {"font": {"size": 13, "color": look.quiet}},
-        "linecolor": look.line,
-        "gridcolor": look.line,
+        "tickfont": {"size": 12, "color": LIGHT.quiet},
+        "title": {"font": {"size": 13, "color": LIGHT.quiet}},
+        "linecolor": LIGHT.line,
+        "gridcolor": LIGHT.line,
         "zeroline": False,
         "automargin": True,
     }
@@ -326,15 +280,15 @@ def _figure(
         hovermode="x unified",
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
-        font={"family": _FONT, "color": look.text},
-        hoverlabel={"bgcolor": look.ground, "font": {"color": look.text}},
+        font={"family": _FONT, "color": LIGHT.text},
+        hoverlabel={"bgcolor": LIGHT.ground, "font": {"color": LIGHT.text}},
         legend={
             "orientation": "h",
             "x": 0,
             "y": 1.0,
             "xanchor": "left",
             "yanchor": "bottom",
-            "font": {"size": 12, "color": look.text},
+            "font": {"size": 12, "color": LIGHT.text},
             "bgcolor": "rgba(0,0,0,0)",
         },
         showlegend=True,
@@ -345,9 +299,9 @@ def _figure(
 
 
 def _add_raw_and_smooth(
-    figure: go.Figure, points: Sequence[Point], look: Look, axis: Axis, name: str, smoothing: float, colour: str = ""
+    figure: go.Figure, points: Sequence[Point], axis: Axis, name: str, smoothing: float, colour: str = ""
 ) -> None:
-    colour = colour or look.series[0]
+    colour = colour or LIGHT.series[0]
     places, values = _coordinates(points, axis)
     if smoothing:
         raw = {"color": colour, "width": 1}
@@ -368,15 +322,15 @@ def _add_raw_and_smooth(
     )
 
 
-def _add_eval(figure: go.Figure, points: Sequence[Point], look: Look, axis: Axis) -> None:
+def _add_eval(figure: go.Figure, points: Sequence[Point], axis: Axis) -> None:
     places, values = _coordinates(points, axis)
     figure.add_scatter(
         x=places,
         y=_to_wire(values),
         mode="lines+markers",
         name="Eval loss",
-        line={"color": look.series[1], "width": 2.25, "dash": "dot"},
-        marker={"symbol": "diamond", "size": 9, "color": look.series[1]},
+        line={"color": LIGHT.series[1], "width": 2.25, "dash": "dot"},
+        marker={"symbol": "diamond", "size": 9, "color": LIGHT.series[1]},
         hovertemplate="%{y:.3g}",
     )
     if points:
@@ -387,10 +341,10 @@ def _add_eval(figure: go.Figure, points: Sequence[Point], look: Look, axis: Axis
             text=f"best {words.format_loss(best[1])}",
             showarrow=True,
             arrowhead=2,
-            arrowcolor=look.quiet,
+            arrowcolor=LIGHT.quiet,
             ax=0,
             ay=-34,
-            font={"size": 12, "color": look.text},
+            font={"size": 12, "color": LIGHT.text},
         )
 
 
@@ -407,7 +361,7 @@ def _add_line(figure: go.Figure, points: Sequence[Point], colour: str, axis: Axi
     )
 
 
-def _add_not_numbers(figure: go.Figure, drawn: Drawn, look: Look, axis: Axis, name: str = "Not a number") -> None:
+def _add_not_numbers(figure: go.Figure, drawn: Drawn, axis: Axis, name: str = "Not a number") -> None:
     """Mark steps whose value is no number: silence there would look like a gap in the log."""
     if not drawn.broken:
         return
@@ -417,7 +371,7 @@ def _add_not_numbers(figure: go.Figure, drawn: Drawn, look: Look, axis: Axis, na
         y=_to_wire([lowest] * len(drawn.broken)),
         mode="markers",
         name=name,
-        marker={"symbol": "x", "size": 9, "color": look.bad},
+        marker={"symbol": "x", "size": 9, "color": LIGHT.bad},
         hovertemplate="not a number",
     )
 

@@ -33,6 +33,7 @@ from pages.parts.tune.rehearsal import draw_way
 from pages.parts.tune.run_tabs import VIEWS, choose_log, draw_evaluation, draw_log, draw_settings
 from pages.parts.tune.run_tiles import draw_tiles, say_missing, say_no_measure
 from pages.parts.tune.start import draw_check
+from pages.parts.tune.timeline import draw_timeline
 
 _SENDING = ("upload", "register", "submit")
 
@@ -159,6 +160,7 @@ def _draw_known(run: Run) -> None:
             _draw_progress(now, now_run, now_measured, missing)
         with left:
             _draw_loss(now, now_measured, choice, missing)
+            draw_timeline(now.stages, run=run.name)
         with right:
             st.header("Stages", anchor=False)
             draw_stages(now.stages, key=run.name, say=lambda stage: _say(stage, now))

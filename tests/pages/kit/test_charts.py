@@ -10,6 +10,7 @@ import pytest
 
 from core.runs.series import Columns, Ordered, Point, Series
 from pages.parts.kit import charts
+from pages.parts.kit.look import DARK, LIGHT
 
 NOTHING = Series("eval_loss")
 
@@ -62,7 +63,7 @@ def test_days_are_stacked_and_what_is_not_known_is_marked_above_them() -> None:
 
 
 def test_every_colour_of_the_two_themes_stands_out_from_its_ground() -> None:
-    for look in (charts.LIGHT, charts.DARK):
+    for look in (LIGHT, DARK):
         for colour in (*look.series, look.text, look.quiet, look.bad):
             assert contrast(colour, look.ground) >= 4.5, (colour, look.ground)
 
@@ -77,8 +78,8 @@ def test_each_compared_run_is_drawn_or_it_is_said_why_not() -> None:
     assert charts.explain_no_curve(series(3.0), kind="Epoch") == "it has logged no epochs."
     assert charts.explain_no_curve(stepless, kind="Time") == ""
     lines = tuple((title, one.drawn, charts.Axis(), title == "long") for title, one in drawable.items())
-    figure = charts.comparison_figure(lines, "Train loss", 0.6, charts.LIGHT)
-    look = charts.LIGHT
+    figure = charts.comparison_figure(lines, "Train loss", 0.6)
+    look = LIGHT
     assert [
         (trace.name, trace.mode, trace.line.color, trace.line.dash) for trace in figure.data if trace.line.dash
     ] == [
@@ -93,12 +94,12 @@ def test_each_compared_run_is_drawn_or_it_is_said_why_not() -> None:
 def test_a_curve_of_many_points_takes_few_bytes() -> None:
     ordered = Ordered(Columns(Point(step, 4 / step, step) for step in range(1, 100_001)))
     ordered.take_new()
-    figure = charts.loss_figure(ordered.drawn, ordered.drawn, "job-1", charts.Axis(), 0.6, False, charts.LIGHT)
+    figure = charts.loss_figure(ordered.drawn, ordered.drawn, "job-1", charts.Axis(), 0.6, False)
     assert len(figure.to_json()) < 40_000
 
 
 def loss_figure(train: Series) -> go.Figure:
-    return charts.loss_figure(train.drawn, NOTHING.drawn, "job-1", charts.Axis(), 0.6, False, charts.LIGHT)
+    return charts.loss_figure(train.drawn, NOTHING.drawn, "job-1", charts.Axis(), 0.6, False)
 
 
 def contrast(one: str, other: str) -> float:

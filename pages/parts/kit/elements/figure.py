@@ -4,6 +4,8 @@
 holds the figure), which flickers and loses the zoom; under a fixed identity it never draws new data. So the figure goes
 to `Plotly.react`, which redraws what changed and keeps the zoom as long as `uirevision` stays. The library is the one
 that the Python package brings along, 5 MB that the browser fetches once; a browser test holds all this.
+
+A change of the theme draws no page again, so the browser puts its colours into the figure by itself.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from typing import Any
 import streamlit as st
 
 from pages.parts.kit import assets
+from pages.parts.kit.look import DARK, LIGHT
 
 CONFIG: dict[str, Any] = {
     "displaylogo": False,
@@ -22,6 +25,7 @@ CONFIG: dict[str, Any] = {
 HEIGHT = 340
 NARROW_BELOW = 520  # px: a chart in a window of 420 px is 388 px wide
 NARROW_HEIGHT = 260
+_DARK = dict(zip(LIGHT.colours, DARK.colours, strict=True))
 _DRAW = """
 export default function ({ data, parentElement }) {
   let chart = parentElement.querySelector(":scope > .tunedeck-chart");
@@ -49,16 +53,25 @@ export default function ({ data, parentElement }) {
     if (chart.newest !== data || !chart.isConnected) return;
     // a figure that comes while the reader drags a zoom would undo it: Plotly's own mark says so
     if (!window.Plotly || chart._dragging) { setTimeout(draw, 40); return; }
-    const figure = JSON.parse(data.figure);
+    const isDark = getComputedStyle(chart).colorScheme === "dark";
+    const recolour = (colour) => (isDark && data.dark[colour]) || colour;
+    const figure = JSON.parse(data.figure.replace(/#[0-9A-F]{6}/g, recolour));
+    chart.isDark = isDark;
     figure.layout.height = height();
     chart.style.height = figure.layout.height + "px";
-    window.Plotly.react(chart, figure.data, figure.layout, data.config);
+    const config = { ...data.config, displayModeBar: matchMedia("(hover: none)").matches ? false : "hover" };
+    window.Plotly.react(chart, figure.data, figure.layout, config);
   };
   draw();
+  chart.redraw = draw;
   chart.refit = () => { if (chart.style.height !== height() + "px") draw(); };
   if (!chart.observer) {
     chart.observer = new ResizeObserver(() => chart.refit());
     chart.observer.observe(chart);
+    chart.themes = new MutationObserver(() => {
+      if ((getComputedStyle(chart).colorScheme === "dark") !== chart.isDark) chart.redraw();
+    });
+    chart.themes.observe(chart.closest("[data-testid=stApp]"), { attributeFilter: ["class"] });
   }
 }
 """
@@ -73,6 +86,7 @@ def draw_figure(figure: str, *, key: str, alt: str, height: int = HEIGHT) -> Non
         "library": assets.address(assets.PLOTLY),
         "height": height,
         "config": CONFIG,
+        "dark": _DARK,
         "narrow_below": NARROW_BELOW,
         "narrow_height": NARROW_HEIGHT,
     }
