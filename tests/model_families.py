@@ -48,8 +48,11 @@ FAMILIES: dict[str, tuple[str, dict[str, Any], str]] = {
 }
 
 
-def build_family(folder: Path, family: str, **changed: Any) -> Path:
-    """Write a model of a family into `folder` and return it. changed: more of its configuration."""
+def build_family(folder: Path, family: str, *, shards: str = "1GB", **changed: Any) -> Path:
+    """Write a model of a family into `folder` and return it. changed: more of its configuration.
+
+    shards: the most that one file of weights holds.
+    """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -69,5 +72,5 @@ def build_family(folder: Path, family: str, **changed: Any) -> Path:
         for name, each in model.named_parameters():
             if "norm" in name or name.endswith("bias"):  # a norm of ones or a bias of noughts would hide much
                 each.add_(torch.randn_like(each) * 0.1)
-    model.save_pretrained(folder)
+    model.save_pretrained(folder, max_shard_size=shards)
     return folder

@@ -86,7 +86,7 @@ def load_chat_tokens(model_dir: Path) -> ChatTokens:
     generation = read_json(model_dir / "generation_config.json")
     if not (model_dir / "tokenizer.json").is_file():
         raise BadModelFolder(model_dir, "it holds no tokenizer.json")
-    tokenizer = _read_tokenizer(model_dir / "tokenizer.json")
+    tokenizer = read_tokenizer(model_dir / "tokenizer.json")
     tokenizer.no_truncation()
     tokenizer.no_padding()
     with _limits():
@@ -171,7 +171,8 @@ def _stop(*_: object) -> None:
     raise OutOfTime(f"{RENDER_CPU_S:.0f} s")
 
 
-def _read_tokenizer(path: Path) -> Tokenizer:
+def read_tokenizer(path: Path) -> Tokenizer:
+    """Return what a tokenizer.json says. Raises BadModelFolder."""
     try:
         return Tokenizer.from_file(str(path))
     except BaseException as error:  # the library raises plain exceptions, and its panics are none of Python's

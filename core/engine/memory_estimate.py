@@ -14,6 +14,7 @@ import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from core.engine.memory import how_much_to_touch
 from core.recipe import Value, whole
@@ -58,7 +59,7 @@ def read_shape(folder: Path) -> ModelShape | None:
     """Return the shape of a model's folder; None where its files do not tell."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        shapes = [shape for path in folder.glob("*.safetensors") for shape in _read_tensor_shapes(path)]
+        shapes = [tensor["shape"] for path in folder.glob("*.safetensors") for tensor in read_tensors(path).values()]
         if not shapes:
             return None
         hidden, heads, words = (int(config[key]) for key in ("hidden_size", "num_attention_heads", "vocab_size"))
@@ -79,11 +80,13 @@ def read_shape(folder: Path) -> ModelShape | None:
         return None
 
 
-def _read_tensor_shapes(path: Path) -> list[list[int]]:
+def read_tensors(path: Path) -> dict[str, dict[str, Any]]:
+    """Return the "dtype" and "shape" of each tensor in a safetensors file, by name; raises OSError and ValueError."""
     with path.open("rb") as file:
         size = int.from_bytes(file.read(_HEADER), "little")
-        header = json.loads(file.read(min(size, _LARGEST_HEADER)))
-    return [entry["shape"] for name, entry in header.items() if name != "__metadata__"]
+        header: dict[str, dict[str, Any]] = json.loads(file.read(min(size, _LARGEST_HEADER)))
+    header.pop("__metadata__", None)
+    return header
 
 
 def estimate_peak(shape: ModelShape, values: Mapping[str, Value], longest: int, size: int, free: int) -> int:

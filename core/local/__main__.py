@@ -1,4 +1,4 @@
-"""The command line of the local workspace: serve, start, stop, status, usage, prune, fetch-model, exec, connect, fault.
+"""The command line of the local workspace, its server, its home, its base models, and scripts that use it.
 
 python -m core.local serve [--foreground]   serve this home until Ctrl-C
 python -m core.local start                  the same, detached; returns when it answers
@@ -7,6 +7,8 @@ python -m core.local status                 say what runs
 python -m core.local usage                  say what this home takes on the disk, and what of it can go
 python -m core.local prune                  delete what can go: checkpoints and weights in folders of runs that are over
 python -m core.local fetch-model            put the base model there, once
+python -m core.local add-model WHAT         add a base model: owner/name on the Hugging Face hub, or a folder
+python -m core.local remove-model NAME N    delete version N of a base model that was added
 python -m core.local exec -- python x.py    run an azure-ai-ml or mlflow script against this home, unchanged
 python -m core.local connect [--print]      say how scripts and notebooks connect; --print: the lines to paste into one
 python -m core.local fault add KIND …       let the next answers, or the next work, fail as on Azure; also list, clear
@@ -15,9 +17,11 @@ python -m core.local fault add KIND …       let the next answers, or the next 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from core import home as homes
 from core.errors import TunedeckError
@@ -112,6 +116,32 @@ def fetch_model(_home: Home, _options: argparse.Namespace) -> int:
     return base_model.main([])
 
 
+def add_model(home: Home, options: argparse.Namespace) -> int:
+    """Add a base model to the registry: owner/name on the Hugging Face hub (token in HF_TOKEN), or a folder."""
+    from core.local import add_model as program
+    from core.local.model_source import open_source
+
+    if not options.look:
+        print(program.run(home, options.source, options.revision, options.work))
+        return 0
+    try:
+        look = program.look_at(home, open_source(options.source, options.revision))
+    except TunedeckError as error:
+        if options.json:
+            print(json.dumps({"kind": type(error).__name__, "message": error.message, "hint": error.hint}))
+        raise
+    print(program.to_json(look) if options.json else "\n".join(f"{each.name}: {each.said}" for each in look.lines))
+    return 0
+
+
+def remove_model(home: Home, options: argparse.Namespace) -> int:
+    """Delete a base model that was added; runs and endpoints of it stay."""
+    from core.local import add_model as program
+
+    program.remove(home, options.name, options.version)
+    return 0
+
+
 def fault(home: Home, options: argparse.Namespace) -> int:
     """Let the next answers to a route, or the next jobs and deployments, fail as they may fail on Azure."""
     from core.local.faults import Faults
@@ -150,6 +180,8 @@ COMMANDS: dict[str, Callable[[Home, argparse.Namespace], int]] = {
     "usage": usage,
     "prune": prune,
     "fetch-model": fetch_model,
+    "add-model": add_model,
+    "remove-model": remove_model,
     "exec": execute,
     "connect": connect,
     "fault": fault,
@@ -172,6 +204,15 @@ def main(arguments: list[str] | None = None) -> int:
             )
         elif name == "exec":
             added.add_argument("program", nargs=argparse.REMAINDER, help="-- and the command")
+        elif name == "add-model":
+            added.add_argument("source", help="owner/name, or the path of a folder")
+            added.add_argument("--revision", default="", help="a branch, a tag or a commit of the hub")
+            added.add_argument("--look", action="store_true", help="only say whether it can be added")
+            added.add_argument("--json", action="store_true", help="say it as JSON")
+            added.add_argument("--work", type=Path, help="the folder of this addition, with its state.json")
+        elif name == "remove-model":
+            added.add_argument("name")
+            added.add_argument("version")
         elif name == "connect":
             added.add_argument("--print", action="store_true", help="print the ten lines alone")
         elif name == "fault":

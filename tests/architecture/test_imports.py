@@ -95,7 +95,8 @@ def test_the_local_workspace_and_the_engine_share_no_code_with_azures_sdk() -> N
 def test_the_server_imports_no_trainer_and_no_torch() -> None:
     """Of the engine it takes what weighs nothing: tables, files that outlast a power cut, checkpoints' notes."""
     light = ("core.engine.checkpoints", "core.engine.component", "core.engine.disk", "core.engine.memory")
-    server = [module for module in LOCAL if module.name != "core.local.base_model"]
+    programs = ("core.local.base_model", "core.local.add_model")
+    server = [module for module in LOCAL if module.name not in programs]
     assert _wrong(server, "torch", "transformers", "peft", "core.engine", allowed=(*light, "core.engine")) == []
     heavy = [line for line in _wrong(server, "core.engine", allowed=light) if not line.endswith("imports core.engine")]
     assert heavy == []

@@ -1,7 +1,11 @@
-"""A data set hub on loopback: what `datasets` asks of the Hugging Face hub's API, and a count of what it gave."""
+"""A hub on loopback: what `datasets` and the adding of models ask of the Hugging Face hub's API, and what it gave.
+
+Files of models that the hub keeps in its large storage are redirected to another host, as on the real one.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import threading
@@ -12,15 +16,15 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-
-
-_API = re.compile(r"/api/datasets/([\w.-]+/[\w.-]+)(?:/(revision|tree|paths-info)/([^/]+)(/.*)?)?")
+_PIECE = 1 << 14
 
 
 class Hub(ThreadingHTTPServer):
-    """files: repository -> path -> content. token: what a private one wants, "" = all are public.
+    """files: repository -> path -> content; models are those whose name begins with "models/". gated: of these.
 
-    before_answer: called with the number of each request, and may hold its answer back; False: there is none.
+    token: what a private or gated one wants, "" = all are public. before_answer: called with the number of each
+    request, and may hold its answer back; False: there is none. before_piece: the same before each piece of a large
+    file, with how much of it was sent; False: the line is cut.
     """
 
     daemon_threads = True
@@ -30,7 +34,10 @@ class Hub(ThreadingHTTPServer):
         self.files, self.token = files, token
         self.given: dict[str, int] = {}
         self.asked: list[str] = []
+        self.gated: set[str] = set()
         self.before_answer: Callable[[int], bool] = lambda _: True
+        self.before_piece: Callable[[str, int], bool] = lambda _name, _sent: True
+        self.told_elsewhere: list[str] = []
 
     @property
     def url(self) -> str:
@@ -63,6 +70,13 @@ class _Handler(BaseHTTPRequestHandler):
             return None
         if path == "/":
             return self._send(200, b"", with_body)
+        if path.startswith("/large/"):
+            self.server.told_elsewhere += [self.headers["Authorization"]] * ("Authorization" in self.headers)
+            return self._file(*path.removeprefix("/large/").split("@"), with_body)
+        if found := re.fullmatch(r"/api/models/([\w.-]+/[\w.-]+)(?:/revision/(.+))?", path):
+            return self._model(f"models/{found[1]}", found[2] or "main", with_body)
+        if found := re.fullmatch(r"/([\w.-]+/[\w.-]+)/resolve/[^/]+/(.+)", path):
+            return self._model_file(f"models/{found[1]}", found[2], with_body)
         if self.server.token and self.headers.get("Authorization") != f"Bearer {self.server.token}":
             return self._missing(401, "RepoNotFound", with_body)
         if found := re.fullmatch(
@@ -108,6 +122,32 @@ class _Handler(BaseHTTPRequestHandler):
             }
         return self._send(200, json.dumps(shown).encode(), with_body, {"Content-Type": "application/json"})
 
+    def _model(self, repository: str, revision: str, with_body: bool) -> None:
+        files = self.server.files.get(repository)
+        if files is None:
+            return self._missing(404 if "Authorization" in self.headers else 401, "RepoNotFound", with_body)
+        if revision not in ("main", COMMIT):
+            return self._missing(404, "RevisionNotFound", with_body)
+        siblings: list[dict[str, Any]] = []
+        for name, content in files.items():
+            siblings.append({"rfilename": name, "size": len(content), "blobId": f"{len(name):040x}"})
+            if _is_large(name):
+                sha256 = hashlib.sha256(content).hexdigest()
+                siblings[-1]["lfs"] = {"sha256": sha256, "size": len(content), "pointerSize": 134}
+        gated = "manual" if repository in self.server.gated else False
+        own = {"id": repository.removeprefix("models/"), "sha": COMMIT, "private": False, "gated": gated}
+        body = {**own, "disabled": False, "tags": [], "downloads": 0, "likes": 0, "siblings": siblings}
+        return self._send(200, json.dumps(body).encode(), with_body, {"Content-Type": "application/json"})
+
+    def _model_file(self, repository: str, name: str, with_body: bool) -> None:
+        wanted = f"Bearer {self.server.token}"
+        if repository in self.server.gated and self.headers.get("Authorization") != wanted:
+            return self._missing(403 if "Authorization" in self.headers else 401, "GatedRepo", with_body)
+        if not _is_large(name):
+            return self._file(repository, name, with_body)
+        elsewhere = f"http://localhost:{self.server.server_port}/large/{repository}@{name}"
+        return self._send(302, b"", with_body, {"Location": elsewhere, "X-Repo-Commit": COMMIT})
+
     def _file(self, repository: str, name: str, with_body: bool) -> None:
         content = self.server.files.get(repository, {}).get(name)
         if content is None:
@@ -132,7 +172,15 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if with_body:
             with suppress(ConnectionError):  # whoever asked has given up
-                self.wfile.write(content)
+                for at in range(0, len(content), _PIECE):
+                    if len(content) > _PIECE and not self.server.before_piece(self.path, at):
+                        self.close_connection = True
+                        return
+                    self.wfile.write(content[at : at + _PIECE])
+
+
+def _is_large(name: str) -> bool:
+    return name.endswith((".safetensors", ".bin", "tokenizer.json"))
 
 
 @contextmanager
