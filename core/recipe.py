@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from core.errors import BadInput
+from core.words import exact
 
 Value = str | int | float
 
@@ -29,8 +30,8 @@ class Parameter:
     kind: "int", "number", "choice", "bool" or "size" (of memory). A bool's values are the strings "true" and "false",
     as the component wants them. default is the component's own (chat_completion_pipeline 0.0.82); lesson is the
     lesson's value where it sets one. A number takes `minimum` to `maximum`, both included, more than `above`, less than
-    `below`; `unlimited` is the one value beside these that stands for no limit. not_here: why this machine takes only
-    the default. idle_here: why it takes every value and does the same with each.
+    `below`; `unlimited` is the one value beside these that stands for no limit; `unlimited_as` says that in words.
+    not_here: why this machine takes only the default. idle_here: why it takes every value and does the same with each.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Parameter:
     maximum: float | None = None
     below: float | None = None
     unlimited: int | None = None
+    unlimited_as: str = ""
     unit: str = ""
     not_here: str = ""
     idle_here: str = ""
@@ -75,7 +77,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter("warmup_steps", "Warm-up", "Steps in which the learning rate rises from 0.", "int", "Training", 0,
               minimum=0, unit="steps"),
     Parameter("max_steps", "Maximum steps", "Ends the run after this many steps; -1 goes by epochs.", "int", "Training",
-              -1, minimum=1, unlimited=-1, unit="steps"),
+              -1, minimum=1, unlimited=-1, unlimited_as="by epochs", unit="steps"),
     Parameter("seed", "Seed", "The same seed on the same machine gives the same order of rows.", "int", "Training", 42,
               minimum=0, maximum=2**32 - 1),
     _bool("enable_full_determinism", "Full determinism", "Slower, and repeatable to the bit where the hardware allows.",
@@ -87,12 +89,13 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter("gradient_accumulation_steps", "Accumulation", "Batches added up before one update: a larger total batch "
               "in the same memory.", "int", "Batch", 1, basic=True, minimum=1),
     Parameter("eval_accumulation_steps", "Evaluation accumulation", "Evaluation steps kept on the device; -1 keeps "
-              "all.", "int", "Batch", -1, minimum=1, unlimited=-1,
+              "all.", "int", "Batch", -1, minimum=1, unlimited=-1, unlimited_as="all",
               idle_here="evaluation adds up a loss and keeps no predictions"),
     _bool("auto_find_batch_size", "Find the batch size", "Halves the batch when memory runs out. Not with DeepSpeed.",
           "Batch"),
     Parameter("max_seq_length", "Longest conversation", "Rows are cut after this many tokens; -1 is the model's own "
-              "limit.", "int", "Data", -1, basic=True, minimum=1, unlimited=-1, unit="tokens"),
+              "limit.", "int", "Data", -1, basic=True, minimum=1, unlimited=-1, unlimited_as="model's own",
+              unit="tokens"),
     _bool("pad_to_max_length", "Pad to the longest", "Fills every row up to the limit. Costs memory and time.", "Data"),
     Parameter("batch_size", "Preprocessing batch", "Rows tokenised at once.", "int", "Data", 1000, minimum=1,
               unit="rows", idle_here="all rows are tokenised in one pass"),
@@ -144,7 +147,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter("logging_steps", "Log every", "Steps between two points of the curve.", "int", "Logging", 10, minimum=1,
               unit="steps"),
     Parameter("save_total_limit", "Checkpoints kept", "Older ones are deleted; -1 keeps all.", "int", "Logging", -1,
-              minimum=1, unlimited=-1),
+              minimum=1, unlimited=-1, unlimited_as="all"),
     _bool("resume_from_checkpoint", "Resume", "Goes on from the last checkpoint of the output folder.", "Logging"),
     Parameter("num_nodes_finetune", "Nodes", "Machines that train together.", "int", "Machine", 1, minimum=1,
               not_here="it is one machine"),
@@ -393,6 +396,14 @@ def check_together(values: Mapping[str, Value]) -> dict[str, str]:
     if values.get("pad_to_max_length") == "true" and values.get("max_seq_length") == -1:
         problems["pad_to_max_length"] = "needs a length to pad to: set max_seq_length."
     return problems
+
+
+def say_value(name: str, value: object) -> str:
+    """Return a parameter's value in words: "model's own", "0.00002"; that of another name as it is."""
+    parameter = BY_NAME.get(name)
+    if parameter and parameter.unlimited is not None and value == parameter.unlimited:
+        return parameter.unlimited_as
+    return exact(value) if isinstance(value, float) else str(value)
 
 
 def _title(parameter: Parameter) -> str:

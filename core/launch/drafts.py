@@ -28,6 +28,7 @@ _CHOICES = {
     "compute": "Compute",
     "dataset": "Data",
 }
+_OWN = {"title": "Name", "note": "Note"}  # of the run to start: a copy has none
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,9 @@ class Draft:
     """Key of a ChatDataset."""
     parameters: Mapping[str, Value] = field(default_factory=dict)
     """The operator's own values only."""
+    title: str = ""
+    """The name of the run to start as it was typed, "" for two words that are made up."""
+    note: str = ""
     launched: str = ""
     """Id of the operation that started it, "" before."""
     revision: int = 0
@@ -98,7 +102,7 @@ def save_draft(draft: Draft, **changes: object) -> Draft:
 
 def list_differences(before: Draft, now: Draft) -> list[str]:
     """Return what a draft holds that it did not hold before, each as "Epochs is 5, it was 3"."""
-    pairs = {_CHOICES[name]: (getattr(before, name), getattr(now, name)) for name in _CHOICES}
+    pairs = {label: (getattr(before, name), getattr(now, name)) for name, label in (_CHOICES | _OWN).items()}
     for name in {**before.parameters, **now.parameters}:
         pairs[_label(name)] = (before.parameters.get(name), now.parameters.get(name))
     return [
@@ -176,7 +180,7 @@ def _merge(name: str, read: object, new: object, stored: object) -> object:
 
 
 def _label(name: str) -> str:
-    return _CHOICES.get(name) or (BY_NAME[name].label if name in BY_NAME else name)
+    return (_CHOICES | _OWN).get(name) or (BY_NAME[name].label if name in BY_NAME else name)
 
 
 def _say(label: str, value: object) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from core.azureml import tags
 from core.launch.plan import Check, LaunchPlan
 from core.recipe import Value, to_job_inputs
+from core.runs.titles import check_note
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +18,7 @@ class RunRequest:
     """What a run is started with."""
 
     title: str = ""
+    note: str = ""
     display_name: str = ""
     experiment: str = ""
     model: str = ""
@@ -70,6 +72,7 @@ class RunRequest:
             tags.GPUS: str(self.gpus),
             tags.RECIPE: tags.format_recipe(self.parameters),
             tags.MADE_BY: tags.made_by(),
+            **({tags.NOTE: self.note} if self.note else {}),
         }
 
 
@@ -77,6 +80,7 @@ def make_request(plan: LaunchPlan, title: str) -> RunRequest:
     """Return what a plan sends; raises BadInput where a setting has a problem."""
     return RunRequest(
         title=title,
+        note=check_note(plan.draft.note),
         display_name=plan.display_name,
         experiment=plan.experiment,
         model=plan.model.name,

@@ -77,14 +77,12 @@ class Launch(RunRequest, Change, stored_as="launch"):
         return super().from_stored(subject, {**found, **stored})
 
 
-def start_launch(
-    plan: LaunchPlan, title: str = "", *, agreed: str = "", cap: str = "", ends_at_cap: bool = False
-) -> Operation:
+def start_launch(plan: LaunchPlan, *, agreed: str = "", cap: str = "", ends_at_cap: bool = False) -> Operation:
     """Record a run; `subject` is its job name, so the page can go to /runs?run=<subject> at once.
 
     The name is made of the draft as it stands, the recipe and the data. So a second click on the same draft gives the
     same operation, and one after the ledger lost its last lines finds the job that was sent. Raises BadInput while a
-    check fails. title: two words made of the same unless given. agreed, cap, ends_at_cap: see RunRequest.
+    check fails. A draft without a name gets two words made of the same. agreed, cap, ends_at_cap: see RunRequest.
     """
     if plan.failures:
         failed = plan.failures[0]
@@ -92,7 +90,7 @@ def start_launch(
     seed = digest(plan)
     parse_cap(cap)
     made = new_title(seed)
-    request = make_request(plan, check_title(title or made))
+    request = make_request(plan, check_title(plan.draft.title or made))
     request = replace(request, agreed=agreed, cap=cap, ends_at_cap=ends_at_cap)
     change = Launch(new_run_name(made, seed), **vars(request))
     operation = Ledger().start(plan.draft.connection, change)

@@ -9,6 +9,7 @@ from pages.parts.kit.links import link
 from pages.parts.kit.notices import draw_empty, draw_loading
 from pages.parts.setup import choices
 from pages.parts.tune import plan as parts
+from pages.parts.tune.naming import draw_first_name
 from pages.parts.tune.recipe import draw_recipe
 from pages.parts.tune.rehearsal import draw_difference
 from pages.parts.tune.start import draw_ready
@@ -50,6 +51,7 @@ with left:
     if recipe is None:
         draw_loading("Reading the model's own settings…", (64, 64, 64, 64))
     else:
+        draw_first_name(draft)
         draw_recipe(draft, recipe)
         parts.draw_name(recipe, snapshot.value)
         draw_difference(draft, snapshot.value)

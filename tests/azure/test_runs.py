@@ -321,7 +321,7 @@ def test_of_two_names_at_once_the_last_stands_and_says_what_it_replaced(walk: Wa
 
 
 def test_a_run_is_named_at_its_start_and_anew_while_it_goes_on(walk: Walk) -> None:
-    name = start_launch(walk.plan(max_steps=100_000), "Long one: try 2").subject
+    name = start_launch(walk.plan(max_steps=100_000, title="Long one: try 2")).subject
     assert re.fullmatch(r"[a-z]+-[a-z]+-[0-9a-f]{8}", name)
     with walk.azure.hurried():
         wait_until(lambda: jobs.has_job(walk.conn, name))

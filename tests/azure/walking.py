@@ -49,7 +49,7 @@ class Walk:
         with self.azure.hurried():
             wait_until(lambda: (now := find_timed(self.conn, "compute", name)) and now.state == "Succeeded")
 
-    def plan(self, **parameters: Any) -> LaunchPlan:
+    def plan(self, title: str = "", **parameters: Any) -> LaunchPlan:
         """Return a launch of the tiny model on a dozen conversations, as its page checks it."""
         data = from_upload("kettle", to_jsonl(make_conversations(12)).encode())
         draft = create_draft(
@@ -58,6 +58,7 @@ class Walk:
             model_version="1",
             compute=COMPUTE,
             dataset=data.key,
+            title=title,
             parameters={"max_steps": 4, **parameters},
         )
         return plan_launch(self.conn, draft)

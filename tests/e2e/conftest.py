@@ -126,7 +126,7 @@ def set_number(tab: Page, search: str, label: str, value: str) -> None:
     """Find a setting by its name and put a number into it."""
     field = tab.get_by_placeholder("Search settings")
     field.fill(search)
-    number = tab.get_by_role("spinbutton", name=label)
+    number = tab.get_by_label(label).and_(tab.locator("input"))
     number.wait_for()
     number.fill(value)
     number.press("Tab")

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import streamlit as st
 
 from core import operations, overview
 from core.azureml import tags
 from core.errors import BadInput
+from core.launch.drafts import Draft
 from core.operations import Operation
 from core.runs.states import Run
-from core.runs.titles import check_title
-from pages.parts.kit.action import action
+from core.runs.titles import check_note, check_title
+from pages.parts.kit import fields, words
+from pages.parts.kit.action import action, draw_error_of
 from pages.parts.kit.state import ui
 from pages.parts.operate.follow import follow_change
+from pages.parts.setup import choices
 
 
 def draw_rename(run: Run) -> None:
@@ -37,25 +42,31 @@ def _rename(run: str, key: str) -> Operation:
     return operations.start_rename(ui().alias or "", run, fields[f"{key}-title"], fields[f"{key}-note"])
 
 
-def draw_first_name(draft_id: str) -> str:
-    """Draw the field for the name of the run that is about to start; returns why it cannot be, "" if it can."""
-    st.text_input("Name", key=_first(draft_id), placeholder="Two words are made up", help="You can rename it later.")
-    return find_problem(draft_id)
+def draw_first_name(draft: Draft) -> None:
+    """Draw the fields for the name and the note of the run that is about to start; both are kept in its draft."""
+    with st.grid(2, min_column_width=240, gap="small"):
+        _draw_kept(draft, "title", "Name", placeholder="Two words are made up", help="You can rename it later.")
+        _draw_kept(draft, "note", "Note", placeholder="What this run is to show")
+    if problem := find_problem(draft):
+        st.markdown(f":material/error: {words.plain(problem)}")
 
 
-def find_problem(draft_id: str) -> str:
-    """Return why what was typed cannot be the run's name, "" where it can."""
+def _draw_kept(draft: Draft, choice: str, label: str, **options: Any) -> None:
+    field = fields.place(f"{choice}-{draft.id}", getattr(draft, choice))
+    with st.container():
+        st.text_input(label, field.value, **options, **fields.follow(field, label, _keep, draft.id, choice))
+        draw_error_of(field.name)
+
+
+def _keep(text: str, draft_id: str, choice: str) -> None:
+    choices.save(draft_id, **{choice: text.strip()})
+
+
+def find_problem(draft: Draft) -> str:
+    """Return why what was typed cannot be the run's name or note, "" where it can."""
     try:
-        check_title(read_first_name(draft_id) or "none")
+        check_title(draft.title or "none")
+        check_note(draft.note)
     except BadInput as error:
         return f"{error.message} {error.hint}"
     return ""
-
-
-def read_first_name(draft_id: str) -> str:
-    """Return the name that was typed for the run, "" for none."""
-    return str(st.session_state.get(_first(draft_id)) or "").strip()
-
-
-def _first(draft_id: str) -> str:
-    return f"first-name-{draft_id}"

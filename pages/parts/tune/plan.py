@@ -17,7 +17,7 @@ from core.launch import drafts, preflight
 from core.launch.drafts import Draft
 from core.launch.plan import LaunchPlan
 from core.operations import Operation
-from core.recipe import BY_NAME, Recipe, build_recipe, total_batch_size
+from core.recipe import BY_NAME, Recipe, build_recipe, say_value, total_batch_size
 from core.runs.states import Run
 from pages.parts.kit import reads, words
 from pages.parts.kit.action import action
@@ -115,7 +115,11 @@ def draw_changes(recipe: Recipe) -> None:
         return
     before = words.plain(f"Last run, {last.title}")
     rows = [
-        {"Setting": BY_NAME[name].label, before: str(last.parameters[name]), "This run": str(value)}
+        {
+            "Setting": BY_NAME[name].label,
+            before: say_value(name, last.parameters[name]),
+            "This run": say_value(name, value),
+        }
         for name, value in recipe.values.items()
         if name in last.parameters and _text(last.parameters[name]) != _text(value)
     ]

@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 from core.launch.drafts import Draft
-from core.recipe import GROUPS, PARAMETERS, YOURS, Parameter, Recipe, Value
+from core.recipe import GROUPS, PARAMETERS, YOURS, Parameter, Recipe, Value, say_value
 from pages.parts.kit import fields, words
 from pages.parts.kit.action import action, draw_error_of
 from pages.parts.setup import choices
@@ -53,11 +53,12 @@ def draw_recipe(draft: Draft, recipe: Recipe) -> None:
     for group in GROUPS:
         rows = [parameter for parameter in shown if parameter.group == group]
         if rows and (mode == "All" or text):
-            st.markdown(f"**{group}**")
-            _draw_rows(draft, recipe, rows)
+            wanted = any(p.basic or p.name in recipe.problems or recipe.origins[p.name] == YOURS for p in rows)
+            with st.expander(group, expanded=wanted or bool(text), key=f"group-{group}"):
+                _draw_rows(draft, recipe, rows)
     if mode != "All" and not text:
         _draw_rows(draft, recipe, shown)
-    st.caption("After each field: where its value comes from. " + "; ".join(ORIGINS.values()) + ".")
+    st.caption("Under each field: where its value comes from. " + "; ".join(ORIGINS.values()) + ".")
     if recipe.dropped:
         st.caption(words.plain(f"Not sent, for they are not taken here: {', '.join(recipe.dropped)}."))
 
@@ -81,12 +82,13 @@ def find_parameters(recipe: Recipe, text: str, *, basic: bool) -> list[Parameter
 
 
 def _draw_rows(draft: Draft, recipe: Recipe, rows: Sequence[Parameter]) -> None:
-    with st.grid(2, min_column_width=280, gap="small"):
+    with st.grid(2, min_column_width=220, gap="small"):
         for parameter in rows:
-            with st.container(gap="xsmall"):
-                with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-                    _draw_field(draft, recipe, parameter)
-                    st.caption(recipe.origins[parameter.name], width="content")
+            with st.container(gap="xxsmall"):
+                _draw_field(draft, recipe, parameter)
+                with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+                    origin = recipe.origins[parameter.name]
+                    st.badge(origin, color="blue" if origin == YOURS else "gray")
                     if recipe.origins[parameter.name] == YOURS:
                         action(
                             "Reset",
@@ -113,20 +115,20 @@ def _draw_field(draft: Draft, recipe: Recipe, parameter: Parameter) -> None:
         **fields.follow(field, parameter.label, _save, draft.id, parameter),
     }
     if parameter.kind == "bool":
-        with st.container(width="stretch"):
-            st.toggle(label, bool(value), **more)
+        st.toggle(label, bool(value), **more)
     elif parameter.kind == "choice":
         at = parameter.choices.index(str(value)) if value in parameter.choices else None
         st.selectbox(label, parameter.choices, at, **more)
     elif isinstance(value, int):
-        least = parameter.minimum if parameter.unlimited is None else parameter.unlimited
-        least = None if least is None else int(least)
-        st.number_input(label, min(least, value) if least is not None else None, value=value, step=1, **more)
+        least = None if parameter.minimum is None else min(int(parameter.minimum), value)
+        st.number_input(label, least, value=value, step=1, **more)
     else:
         st.text_input(label, value, **more)
 
 
 def _save(value: Value | None, draft_id: str, parameter: Parameter) -> None:
+    if value in ("", parameter.unlimited_as):
+        value = parameter.unlimited
     save_settings({parameter.name: ("true" if value else "false") if isinstance(value, bool) else value}, draft_id)
 
 
@@ -141,7 +143,11 @@ def _name(draft_id: str, parameter: Parameter) -> str:
 
 
 def _to_field(parameter: Parameter, value: Value, own: Value | None) -> bool | int | str:
-    """Return a value as its field holds it: a number is text, so that 2e-3 can be typed, and stays as typed."""
+    """Return a value as its field holds it: a number is text, so that 2e-3 can be typed, and stays as typed; so is one
+    that may be without a limit, for which "model's own" stands and can be typed.
+    """
+    if parameter.unlimited_as:
+        return say_value(parameter.name, value)
     if parameter.kind == "bool":
         return value == "true"
     if parameter.kind == "int" and isinstance(value, int) and abs(value) < _BROWSERS_LARGEST:

@@ -21,7 +21,7 @@ from pages.parts.kit.notices import draw_error, draw_hint
 from pages.parts.kit.state import ui
 from pages.parts.operate.caps import check_start, choose_cap, read_cap
 from pages.parts.setup import choices
-from pages.parts.tune.naming import draw_first_name, find_problem, read_first_name
+from pages.parts.tune.naming import find_problem
 from pages.parts.tune.plan import find_started, find_tokenizer, title_of
 from pages.parts.tune.recipe import save_settings
 
@@ -37,7 +37,7 @@ def draw_ready(draft: Draft, snapshot: Snapshot[LaunchPlan]) -> None:
     """Draw the checks, the estimate and the one button."""
     plan = snapshot.value
     key = _place_button(draft.id)
-    if plan is not None and _is_wished(plan) and plan.ready and not find_problem(draft.id):
+    if plan is not None and _is_wished(plan) and plan.ready and not find_problem(draft):
         if not _asks(plan):
             link("runs", run=_start(plan).subject).go()
         open_dialog(key)
@@ -52,13 +52,13 @@ def draw_ready(draft: Draft, snapshot: Snapshot[LaunchPlan]) -> None:
                     follow(plan.dataset, tokenizer)
                 _draw_queue(plan)
                 _draw_estimate(plan)
-                st.markdown(f"**{words.plain(describe_run(plan))}**")
         elif snapshot.error is not None:
             draw_error(snapshot.error, key="plan")
         else:
             for _ in range(5):
                 st.skeleton(24)
-        _draw_start(key, draft, plan, off="The set-up cannot be read." if plan is None and snapshot.error else "")
+        off = "The set-up cannot be read." if plan is None and snapshot.error else ""
+        _draw_start(key, draft, plan, off=off or find_problem(draft))
 
 
 def _describe_checks(plan: LaunchPlan | None) -> str:
@@ -133,7 +133,10 @@ def _draw_estimate(plan: LaunchPlan) -> None:
 
 
 def _draw_start(key: str, draft: Draft, plan: LaunchPlan | None, off: str) -> None:
-    """Draw the button. It stays on while the checks run: a field's last edit arrives with the click on it."""
+    """Draw the button where it is always in view, with what it starts.
+
+    It stays on while the checks run: a field's last edit arrives with the click on it.
+    """
     failed = [check.title for check in plan.checks if check.state == "failed"] if plan else []
     if failed:
         verb = "checks fail" if len(failed) > 1 else "check fails"
@@ -146,24 +149,28 @@ def _draw_start(key: str, draft: Draft, plan: LaunchPlan | None, off: str) -> No
         wanted = Wanted(_price(plan), compute=plan.compute.name, nodes=plan.recipe.whole("num_nodes_finetune"))
         blocked, ticks = check_start(conn, wanted)
         off = off or blocked
-    off = draw_first_name(draft.id) or off
     question = _question(plan, label, cost, ticks) if plan and _asks(plan) else None
-    action(
-        label,
-        _begin,
-        key,
-        draft.id,
-        plan,
-        key=key,
-        type="primary",
-        icon="play_arrow",
-        width="stretch",
-        off=off,
-        confirm=question,
-        then=lambda begun: link("runs", run=begun.subject) if begun else None,
-    )
-    if _wish(draft.id) in ui().notes:
-        st.caption("It starts when the checks are done.")
+    with st.bottom:
+        said, button = st.columns([2, 1], gap="medium", vertical_alignment="center")
+        with said:
+            st.markdown(f"**{words.plain(describe_run(plan))}**" if plan else "Reading the set-up…")
+            if _wish(draft.id) in ui().notes:
+                st.caption("It starts when the checks are done.")
+        with button:
+            action(
+                label,
+                _begin,
+                key,
+                draft.id,
+                plan,
+                key=key,
+                type="primary",
+                icon="play_arrow",
+                width="stretch",
+                off=off,
+                confirm=question,
+                then=lambda begun: link("runs", run=begun.subject) if begun else None,
+            )
 
 
 def _price(plan: LaunchPlan) -> Price:
@@ -214,8 +221,7 @@ def _begin(key: str, draft_id: str, plan: LaunchPlan | None) -> Operation | None
 def _start(plan: LaunchPlan) -> Operation:
     """Record the run; the list of runs is read anew."""
     cap, ends_at_cap = read_cap(key=_cap(plan.draft.id), currency=plan.compute.price.currency)
-    name = read_first_name(plan.draft.id)
-    begun = operations.start_launch(plan, name, agreed=to_agreed(_price(plan)), cap=cap, ends_at_cap=ends_at_cap)
+    begun = operations.start_launch(plan, agreed=to_agreed(_price(plan)), cap=cap, ends_at_cap=ends_at_cap)
     ui().notes[f"started-{plan.draft.id}"] = begun.id
     reads.forget(overview.read_runs)
     return begun

@@ -110,6 +110,34 @@ def test_a_persons_first_edit_after_opening_is_kept(browser: Browser, dashboard:
     assert {name: str(value) for name, value in kept.items()} == {"num_train_epochs": "7", "learning_rate": "3e-3"}
 
 
+def test_the_name_typed_for_a_run_survives_a_reload_and_another_tab_sees_it(
+    browser: Browser, dashboard: Dashboard, page: Page, draft: Draft
+) -> None:
+    page.goto(f"{dashboard.url}/launch?at=local&draft={draft.id}")
+    name = page.get_by_role("textbox", name="Name", exact=True)
+    expect(name).to_be_visible()
+    settle(page)
+    page.reload()
+    expect(name).to_be_visible()
+    assert get_draft(draft.id) == draft, "a field that nobody touched was written"
+    with browser.new_context() as context:
+        other = open_launch(context, dashboard.url, draft)
+        expect(other.get_by_role("textbox", name="Name", exact=True)).to_have_value("")
+        name.fill("nightly")
+        name.press("Enter")
+        wait_until(lambda: get_draft(draft.id).title == "nightly")
+        note = other.get_by_role("textbox", name="Note", exact=True)
+        note.fill("with a smaller rate")
+        note.press("Enter")
+        expect(other.get_by_text("Changed in another tab: Name is nightly")).to_be_visible()
+        expect(other.get_by_role("textbox", name="Name", exact=True)).to_have_value("nightly")
+    page.reload()
+    expect(name).to_have_value("nightly")
+    expect(page.get_by_role("textbox", name="Note", exact=True)).to_have_value("with a smaller rate")
+    kept = get_draft(draft.id)
+    assert (kept.title, kept.note) == ("nightly", "with a smaller rate")
+
+
 def test_two_tabs_keep_each_others_fields_and_start_one_run(
     browser: Browser, dashboard: Dashboard, page: Page, draft: Draft
 ) -> None:

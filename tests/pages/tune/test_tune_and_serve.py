@@ -21,6 +21,7 @@ from core.azureml.settings import make_settings, save_settings
 from core.errors import TunedeckError
 from core.home import Home
 from core.launch import drafts
+from core.launch.request import make_request
 from core.local import processes
 from core.local.faults import Faults
 from core.operations.__main__ import main
@@ -155,6 +156,33 @@ def test_a_wrong_value_is_named_and_turns_the_start_off(draft: drafts.Draft) -> 
     run_until(app, says("it takes a number"))
     run_until(app, lambda app: [one.disabled for one in app.button if one.label == "Start run"] == [True])
     drafts.save_draft(drafts.get_draft(draft.id), parameters=draft.parameters)
+
+
+@pytest.mark.parametrize("typed", ["model's own", "-1", ""])
+def test_no_limit_is_said_in_words_and_typed_back_so(draft: drafts.Draft, typed: str) -> None:
+    made = drafts.create_draft("local", **choices(draft) | {"parameters": {"max_seq_length": 64}})
+    app = run_until(open_page(LAUNCH, draft=made.id), says("Total batch"))
+
+    def longest() -> Any:
+        return next(one for one in app.text_input if one.label.startswith("Longest conversation"))
+
+    assert longest().value == "64"
+    longest().set_value(typed).run()
+    assert str(drafts.get_draft(made.id).parameters["max_seq_length"]) == "-1"
+    assert longest().value == "model's own"
+
+
+def test_the_name_and_note_of_a_run_are_kept_in_its_draft_and_become_its_tags(draft: drafts.Draft) -> None:
+    made = drafts.create_draft("local", **choices(draft) | {"title": "a <b>", "note": "first try"})
+    app = run_until(open_page(LAUNCH, draft=made.id), says("The name has a character that is not shown as itself."))
+    run_until(app, lambda app: "Start run" in buttons(app) and buttons(app)["Start run"].disabled)
+    name = next(one for one in app.text_input if one.label == "Name")
+    name.set_value(" nightly ").run()
+    kept = drafts.get_draft(made.id)
+    assert (kept.title, kept.note, kept.revision) == ("nightly", "first try", made.revision + 1)
+    sent = make_request(plan_launch(connection.connect(ensure_local()), kept), kept.title).job_tags
+    assert (sent[tags.TITLE], sent[tags.NOTE]) == ("nightly", "first try")
+    assert drafts.copy_draft(kept).title == "", "two runs of one name could not be told apart"
 
 
 @pytest.mark.parametrize("odd", ["many", 10**30, -(10**30), -5, 1e300], ids=str)
