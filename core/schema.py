@@ -1,4 +1,4 @@
-"""The tables of ledger.db: drafts, operations, transcripts, paces, edits, rates."""
+"""The tables of ledger.db: drafts, operations, transcripts, paces, edits, rates, alerts."""
 
 from __future__ import annotations
 
@@ -88,5 +88,16 @@ STEPS: tuple[tuple[str, ...], ...] = (
             seen_at real not null, nodes integer, per_hour real, currency text not null, factor real not null,
             state text not null, primary key (connection, key, created_at, begun_at)
         )""",
+    ),
+    # What an operator is told of, once for each key. at, due_at: seconds since 1970; host: of the webhook's address.
+    (
+        """create table alerts (
+            number integer primary key autoincrement, connection text not null, event text not null,
+            thing text not null, key text not null unique, text text not null, at real not null,
+            state text not null default 'new', due_at real not null default 0, tries integer not null default 0,
+            host text not null default '', outcome text not null default ''
+        )""",
+        "create index alerts_by_state on alerts (state, due_at)",
+        "create index alerts_by_thing on alerts (connection, event, thing)",
     ),
 )

@@ -19,6 +19,8 @@ from importlib import metadata
 from pathlib import Path
 
 from core import home as homes
+from core.alerts.address import parse_address
+from core.alerts.settings import read_settings
 from core.azureml.service_errors import scrub
 from core.azureml.settings import list_settings
 from core.errors import TunedeckError
@@ -41,6 +43,10 @@ class Redactor:
         self._names: dict[str, str] = {str(home.path): "(home)", str(Path.home()): "~"}
         with contextlib.suppress(OSError):  # a home that cannot be read has no secret to tell
             self._names[home.secret()] = "(secret)"
+        if webhook := read_settings(home).webhook:
+            path = parse_address(webhook.url, inside=True).path
+            self._names |= {webhook.url: "(webhook)", webhook.secret: "(secret)"}
+            self._names |= {path: "(webhook)"} if len(path) > 1 else {}
         number = 0
         for known in list_settings():
             if known.kind != "local":

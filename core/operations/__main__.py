@@ -6,13 +6,17 @@ import argparse
 import logging
 import signal
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 from core import home
+from core.alerts.book import AlertBook
+from core.alerts.delivery import deliver_all
 from core.azureml.connection import connect
 from core.azureml.settings import Settings, find_settings, list_settings, make_settings
 from core.errors import NotFound, TunedeckError
 from core.operations.ledger import Ledger, list_operations
+from core.operations.news import tell_no_sweep
 from core.operations.panic_command import panic
 from core.operations.runner import run_forever
 from core.operations.sweep_command import list_due, sweep_once
@@ -81,9 +85,13 @@ def _sweep(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
                 status = FAILED if line.failed else status
         except TunedeckError as error:
             problems.append(error)
+            if not options.dry_run:
+                AlertBook().note(tell_no_sweep(settings.alias, f"{datetime.now(UTC):%Y-%m-%d}", error.message))
         for problem in problems:
             print(f"{settings.workspace_name}: {problem.message} {problem.hint}", file=sys.stderr)
             status = FAILED
+    if not options.dry_run:
+        deliver_all()
     return status
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from core import dataset as datasets
+from core.alerts.book import AlertBook
 from core.azureml import tags
 from core.catalog.compute import get_compute
 from core.dataset import ChatDataset
@@ -19,6 +20,7 @@ from core.launch.plan import LaunchPlan
 from core.launch.request import RunRequest, digest, make_request
 from core.operations.change import Change, Done, Outcome, Skip, StepSpec, Stop, Wait
 from core.operations.ledger import Ledger
+from core.operations.news import tell_run
 from core.operations.records import Operation, StepState
 from core.operations.spending import spending
 from core.operations.work import Work
@@ -188,9 +190,17 @@ def _watch(work: Work[Launch]) -> Outcome:
         return Wait(state.word, _pause(work), {"unseen_s": 0.0})
     run = get_run(work.conn, job)
     _remember_pace(work, run)
+    _tell(work, run)
     if run.completed:
         return Done(state.word)
     return Stop(f"The run is {state.word.lower()}; it is not evaluated.", cancelled=state is JobState.CANCELED)
+
+
+def _tell(work: Work[Launch], run: Run) -> None:
+    """Note the alert of a run's end, whatever becomes of its evaluation."""
+    ended = (work.ledger.find_latest(work.operation.connection, run.name, kind) for kind in ("cancel", "run_at_cap"))
+    if alert := tell_run(work.operation.connection, run, cancelled_here=any(ended)):
+        AlertBook(work.ledger.home).note(alert)
 
 
 def _evaluate(work: Work[Launch]) -> Outcome:

@@ -11,9 +11,11 @@ from datetime import datetime
 from typing import Any
 
 from core import home
+from core.alerts.book import write_alert
 from core.database import Database
 from core.errors import NotFound
 from core.operations.change import Change, Unreadable
+from core.operations.news import find_alert
 from core.operations.records import (
     Operation,
     OperationState,
@@ -165,6 +167,8 @@ class Ledger:
                 (saved.state, to_body(saved), now.isoformat(), int(waits), saved.id),
             )
             row = db.execute("select cancel_wanted from operations where id = ?", (saved.id,)).fetchone()
+            if saved.finished and (alert := find_alert(saved)):
+                write_alert(db, alert)
         return replace(saved, cancel_wanted=bool(row and row["cancel_wanted"]))
 
     def take_lease(self, pid: int, start_time: str, seconds: float, holder_lives: bool) -> int | None:

@@ -14,13 +14,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from core.alerts.delivery import deliver, is_due
 from core.errors import ServiceFailed, ServiceRefused, SignInFailed, Throttled, TunedeckError, Unreachable
 from core.home import Home, current
 from core.operations import turns
 from core.operations.change import Change, Done, Outcome, Skip, StepSpec, Stop, Wait
 from core.operations.ledger import WAITED, LeaseLost, Ledger
 from core.operations.records import Failure, Operation, OperationState, StepState
-from core.operations.sweep import Sweeper
+from core.operations.sweep import Sweeper, tell_mistake
 from core.operations.work import LOOK_S, Work, not_confirmed
 from core.pids import lives, start_time_of
 
@@ -29,6 +30,7 @@ LOOK_EVERY_S = 0.25
 PATIENCE_S = 600.0  # a service that answers 5xx for longer than this is not going to be well again by itself
 UNREACHABLE_S = 86400.0  # a laptop may be offline for a night
 TURN_S = 0.5  # between two looks at whether an older operation about the same thing has ended
+DELIVER_EVERY_S = 1.0
 LOCAL_LOOK_S = 0.25  # in place of LOOK_S: the local workspace is on this machine, counts no requests and takes seconds
 LOOK_VARIABLE = "TUNEDECK_LOOK_S"  # seconds in place of LOOK_S, for a stand-in of Azure whose clock hurries
 THREADS = 4
@@ -53,6 +55,8 @@ class Runner:
         self._failing: dict[str, float] = {}  # since when a step has failed for a reason that may pass
         self._known: set[str] = set()  # the unfinished operations this process has had in hand
         self._sweeper = Sweeper(self._ledger)
+        self._delivery, self._deliver_at = Future[None](), 0.0
+        self._delivery.set_result(None)
         self._renewed_at = 0.0
         self._alive = threading.Event()
         self.stopping = threading.Event()
@@ -71,6 +75,7 @@ class Runner:
                 if self._hold_lease():
                     self._advance_due(pool)
                     self._sweeper.look(pool)
+                    self._deliver(pool)
             except Exception:  # noqa: BLE001 - the top loop: a full disk or a broken ledger must not end the thread for good
                 _log.exception("the runner could not look at the ledger")
                 self.stopping.wait(1.0)
@@ -102,6 +107,15 @@ class Runner:
                 continue
             if is_wanted or time.monotonic() >= self._due.get(operation.id, 0.0):
                 self._flights[operation.id] = pool.submit(self.advance, operation, self._fence)
+
+    def _deliver(self, pool: ThreadPoolExecutor) -> None:
+        """Begin to send the alerts that are due, one message at a time."""
+        if time.monotonic() < self._deliver_at or not self._delivery.done():
+            return
+        self._deliver_at = time.monotonic() + DELIVER_EVERY_S
+        if is_due(self._ledger.home):
+            self._delivery = pool.submit(deliver, self._ledger.home)
+            self._delivery.add_done_callback(tell_mistake)
 
     def advance(self, operation: Operation, fence: int) -> None:
         """Carry an unfinished operation as far as it goes without waiting."""

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from core.azureml.connection import Connection
 from core.azureml.monitor import read_series
 from core.errors import TunedeckError
-from core.teardown.inventory import COUNTED, list_billing, sighting_of
+from core.teardown.inventory import COUNTED, Inventory, list_billing, sighting_of
 from core.teardown.rates import UNSEEN, Counted, RateHistory
 
 METRICS = ("Active Nodes", "Idle Nodes")  # those that prepare or leave bill too, and are in neither
@@ -18,8 +18,8 @@ _MINUTES = 5
 _MOST = timedelta(days=31)
 
 
-def look_at_rates(conn: Connection) -> None:
-    """Write down what bills now; raises where the workspace does not tell."""
+def look_at_rates(conn: Connection) -> Inventory:
+    """Write down what bills now, and return it; raises where the workspace does not tell."""
     found, history = list_billing(conn), RateHistory.of(conn)
     sightings = [sighting_of(item) for item in found.items if item.kind in COUNTED]
     kinds = [kind for kind, reading in COUNTED.items() if reading not in found.unread]
@@ -29,6 +29,7 @@ def look_at_rates(conn: Connection) -> None:
         for key in (each.key for each in sightings if each.key.startswith("compute:")):
             counted += _read_counted(conn, key, since)
     history.record(sightings, kinds, conn.now, counted)
+    return found
 
 
 def _read_counted(conn: Connection, key: str, since: datetime) -> Iterator[Counted]:

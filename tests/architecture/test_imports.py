@@ -31,6 +31,7 @@ ROOMS = (
     "launch",
     "serving",
     "teardown",
+    "alerts",
     "operations",
     "overview",
     "support_bundle",

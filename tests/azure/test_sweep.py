@@ -17,6 +17,7 @@ import yaml
 from azure.ai.ml import load_job
 from azure.ai.ml.entities import Command
 
+from core.alerts.settings import Kind, save_webhook
 from core.azureml.connection import Connection, connect
 from core.catalog.compute import get_compute
 from core.home import REPOSITORY, Home
@@ -31,6 +32,7 @@ from tests.azure.behind import GROUP, SUBSCRIPTION, WORKSPACE, WORKSPACE_PATH
 from tests.azure.login import CLIENT_SECRET, TENANT
 from tests.azure.stand_in import StandIn
 from tests.azure.walking import Walk, walking
+from tests.core.alerts.listener import listening
 from tests.soak import is_soak
 from tests.waiting import wait_until
 
@@ -184,16 +186,23 @@ def test_the_command_says_what_is_due_and_sweeps_what_may_be_read(
     walk: Walk, go_elsewhere: Callable[[], Connection], capsys: pytest.CaptureFixture[str]
 ) -> None:
     create(walk)
+    create(walk, "soon", due_in=timedelta(minutes=50))
     elsewhere = go_elsewhere()
     at = f"{SUBSCRIPTION}/{GROUP}/{WORKSPACE}"
     assert main(["sweep", "--once", "--dry-run", "--workspace", at]) == 0
-    said = capsys.readouterr().out.split("  ")
-    assert (said[0], said[1], said[4].strip()) == (WORKSPACE, f"compute {BRIEF}", "due")
+    lines = [line.split("  ") for line in capsys.readouterr().out.splitlines()]
+    assert [WORKSPACE, f"compute {BRIEF}", "due"] in [[line[0], line[1], line[4]] for line in lines]
     assert find_timed(elsewhere, "compute", BRIEF) is not None
     refused = '{"error": {"code": "AuthorizationFailed", "message": "does not have authorization"}}'
     walk.azure.rules.add(r"GET .*/onlineEndpoints\?", 403, body=refused, times=9)
-    with walk.azure.hurried():
+    with walk.azure.hurried(), listening() as webhook:
+        save_webhook(Kind.JSON, webhook.url, inside=True)
         assert main(["sweep", "--once", "--workspace", at]) == 1, "a part could not be read"
+        stop(start_runner(elsewhere.home))  # which sends, too
+    alerts = {alert["event"]: alert["text"] for body in webhook.bodies for alert in body["alerts"]}
+    assert alerts["deleted"] == f"{BRIEF} was deleted: its time was over."
+    assert alerts["deleted_soon"].startswith("The compute soon is deleted at ")
+    assert sum(len(body["alerts"]) for body in webhook.bodies) == 2
     told = capsys.readouterr()
     assert "deleted, receipt R-" in told.out
     assert told.err.startswith(f"{WORKSPACE}: "), told.err

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from core import overview
+from core.alerts.book import AlertBook
 from core.azureml import tags
 from core.azureml.connection import Connection, connect
 from core.azureml.settings import local_settings
@@ -176,6 +177,10 @@ def test_a_failed_run_says_why_and_is_not_evaluated(conn: Connection, dataset: C
     assert run.error.action == "Retry with learning rate 0.0025."
     assert run.stage is not None
     assert run.stage.name == FINE_TUNE
+    [told] = wait_until(lambda: [each for each in AlertBook().list_entries() if each.alert.thing == run.name])
+    assert told.alert.event == "run_failed"
+    assert told.alert.text.startswith(f"{run.title} failed after ")
+    assert told.alert.text.endswith("The run stopped at step 5: the loss is no longer a number.")
 
 
 def test_cancel_ends_a_run_and_keeps_its_measures(conn: Connection, dataset: ChatDataset, runner: Any) -> None:

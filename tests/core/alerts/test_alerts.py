@@ -1,0 +1,298 @@
+"""Alerts from the end of an operation to the webhook's other end, which is a real server of this machine."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import logging
+import stat
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from core.alerts import delivery
+from core.alerts.book import COOL_DOWN_S, GATHER_S, SENDING_S, AlertBook, AlertState, Entry
+from core.alerts.delivery import deliver, deliver_all, send_test
+from core.alerts.events import EVENTS, Alert
+from core.alerts.settings import Kind, read_settings, remove_webhook, save_events, save_webhook
+from core.errors import TunedeckError
+from core.home import REPOSITORY, Home
+from core.operations.cancel import Cancel
+from core.operations.deploy import Deploy
+from core.operations.launch import Launch
+from core.operations.ledger import Ledger
+from core.operations.records import Failure, OperationState
+from core.support_bundle import write_report
+from tests.core.alerts.listener import Listener, listening
+
+EVIL = "<!channel> *bold* [see](http://evil.example) <at>all</at>\u202e & @here"
+
+
+@pytest.fixture
+def listener(home: Home) -> Iterator[Listener]:
+    assert home.path
+    with listening() as known:
+        yield known
+
+
+def note(*texts: str, event: str = "run_failed") -> None:
+    for number, text in enumerate(texts):
+        AlertBook().note(Alert("local", event, f"run-{number}-{text}", text))
+
+
+def entries() -> list[Entry]:
+    return AlertBook().list_entries()
+
+
+def test_slack_takes_no_markup_and_no_mention_from_a_name(listener: Listener) -> None:
+    save_webhook(Kind.SLACK, listener.url, inside=True)
+    note(EVIL)
+    deliver_all()
+    [body] = listener.bodies
+    assert "<" not in body["text"]
+    assert "&lt;!channel&gt;" in body["text"]
+    assert (body["mrkdwn"], body["parse"], body["link_names"]) == (False, "none", False)
+    [block] = body["blocks"]
+    assert block["text"]["type"] == "plain_text"
+    assert block["text"]["text"].startswith("local: <!channel> *bold*")
+    assert "\\u202e" in block["text"]["text"]
+
+
+def test_teams_gets_an_adaptive_card_whose_text_is_no_markdown(listener: Listener) -> None:
+    save_webhook(Kind.TEAMS, listener.url, inside=True)
+    listener.answers = [(202, {})]
+    note(EVIL)
+    deliver_all()
+    [body] = listener.bodies
+    [attachment] = body["attachments"]
+    assert body["type"] == "message"
+    assert attachment["contentType"] == "application/vnd.microsoft.card.adaptive"
+    assert attachment["content"]["type"] == "AdaptiveCard"
+    [block] = attachment["content"]["body"]
+    assert (block["type"], block["inlines"][0]["type"]) == ("RichTextBlock", "TextRun")  # neither reads Markdown
+    assert "msteams" not in attachment["content"]  # where mentions would stand
+    assert [each.state for each in entries()] == [AlertState.SENT]
+
+
+@pytest.mark.parametrize(
+    ("secret", "key"), [("plain words", b"plain words"), ("whsec_" + base64.b64encode(b"k" * 24).decode(), b"k" * 24)]
+)
+def test_plain_json_is_signed_over_its_id_time_and_body(listener: Listener, secret: str, key: bytes) -> None:
+    save_webhook(Kind.JSON, listener.url, secret, inside=True)
+    note("It failed.")
+    deliver_all()
+    [(path, headers, body)] = listener.requests
+    signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
+    expected = base64.b64encode(hmac.digest(key, signed, hashlib.sha256)).decode()
+    assert headers["webhook-signature"] == f"v1,{expected}"
+    assert path == "/services/T000/B000/the-secret-part"
+    [alert] = listener.bodies[0]["alerts"]
+    assert (alert["event"], alert["workspace"], alert["text"]) == ("run_failed", "local", "It failed.")
+
+
+def test_what_comes_at_once_is_one_message_with_an_end(listener: Listener) -> None:
+    save_webhook(Kind.JSON, listener.url, inside=True)
+    note(*(f"Number {number}." for number in range(13)))
+    deliver_all()
+    [body] = listener.bodies
+    lines = body["text"].splitlines()
+    assert (lines[0], lines[1], lines[-1]) == ("13 things happened", "local: Number 0.", "and 3 more")
+    assert len(body["alerts"]) == 13
+    assert {each.state for each in entries()} == {AlertState.SENT}
+
+
+def test_the_same_of_one_thing_is_told_once_and_again_only_after_a_while(
+    listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_webhook(Kind.JSON, listener.url, inside=True)
+    book, began = AlertBook(), time.time()
+    for key, later_s in (("first", 0.0), ("first", 1.0), ("second", 2.0), ("third", COOL_DOWN_S + 60.0)):
+        monkeypatch.setattr(time, "time", lambda later_s=later_s: began + later_s)
+        book.note(Alert("local", "cap_reached", "kettle-1", "Its cap is reached.", key))
+        deliver_all()
+    assert [each.state for each in entries()] == [AlertState.SENT, AlertState.HELD, AlertState.SENT]
+    assert len(listener.requests) == 2
+
+
+def test_only_chosen_events_are_told_and_by_default_failures_and_money(listener: Listener) -> None:
+    save_webhook(Kind.JSON, listener.url, inside=True)
+    for event in EVENTS:
+        AlertBook().note(Alert("local", event, "thing", event))
+    deliver_all()
+    told = {alert["event"] for alert in listener.bodies[0]["alerts"]}
+    assert told == set(EVENTS) - {"run_completed", "run_cancelled", "deployment_live"}
+    save_events(["run_completed"])
+    note("It failed.")
+    note("It completed.", event="run_completed")
+    deliver_all()
+    assert [alert["text"] for alert in listener.bodies[1]["alerts"]] == ["It completed."]
+
+
+def test_without_a_webhook_alerts_are_kept_for_open_tabs_and_none_is_sent_later(listener: Listener) -> None:
+    note("It failed.")
+    deliver_all()
+    assert [each.state for each in entries()] == [AlertState.NOTED]
+    save_webhook(Kind.JSON, listener.url, inside=True)
+    deliver_all()
+    assert listener.requests == []
+    note("Another.")
+    deliver()  # it waits for what comes with it
+    remove_webhook()
+    deliver_all()
+    assert [each.state for each in entries()] == [AlertState.NOTED] * 2
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "state", "pause_s"),
+    [
+        (429, {"Retry-After": "120"}, AlertState.DUE, 120.0),
+        (503, {}, AlertState.DUE, delivery.FIRST_PAUSE_S),
+        (404, {}, AlertState.FAILED, None),
+        (302, {"Location": "http://127.0.0.1:1/"}, AlertState.FAILED, None),
+        (504, {}, AlertState.UNKNOWN, None),
+        (0, {}, AlertState.UNKNOWN, None),
+    ],
+)
+def test_only_what_surely_did_not_arrive_is_sent_again(
+    listener: Listener, status: int, headers: dict[str, str], state: AlertState, pause_s: float | None
+) -> None:
+    save_webhook(Kind.JSON, listener.url, inside=True)
+    listener.answers = [(status, headers)]
+    note("It failed.")
+    now = time.time()
+    deliver(now=now)
+    now += GATHER_S
+    deliver(now=now)
+    assert [each.state for each in entries()] == [state]
+    deliver(now=now + (pause_s or 0.0) - 1.0 if pause_s else now + 7200.0)
+    assert len(listener.requests) == 1
+    deliver(now=now + (pause_s or 7200.0))
+    assert len(listener.requests) == (2 if pause_s else 1)
+    assert entries()[0].state == (AlertState.SENT if pause_s else state)
+
+
+def test_who_cannot_be_reached_is_given_up_after_some_tries(listener: Listener) -> None:
+    save_webhook(Kind.JSON, "http://127.0.0.1:1/nobody", inside=True)
+    note("It failed.")
+    for turn in range(delivery.TRIES + 2):
+        deliver(now=time.time() + turn * 7200.0)
+    [entry] = entries()
+    assert (entry.state, entry.tries) == (AlertState.FAILED, delivery.TRIES)
+    assert entry.outcome == f"It cannot be reached (ConnectionRefusedError); given up after {delivery.TRIES} tries"
+
+
+def test_what_its_sender_did_not_settle_is_not_sent_again(listener: Listener) -> None:
+    """As after kill -9 between the record and the answer: it may have arrived."""
+    save_webhook(Kind.JSON, listener.url, inside=True)
+    note("It failed.")
+    book, settings, now = AlertBook(), read_settings(), time.time()
+    book.take(settings, now)
+    assert len(book.take(settings, now + GATHER_S)) == 1
+    deliver(now=now + GATHER_S + SENDING_S + 1.0)
+    assert [each.state for each in entries()] == [AlertState.UNKNOWN]
+    assert listener.requests == []
+
+
+_SENDER = """
+import sys, time
+from core.alerts.book import AlertBook
+from core.alerts.delivery import deliver
+AlertBook()
+print("ready", flush=True)
+sys.stdin.readline()
+for turn in range(40):
+    deliver(now=time.time() + turn)
+"""
+
+
+def test_two_processes_never_send_the_same_alert(listener: Listener) -> None:
+    save_webhook(Kind.JSON, listener.url, inside=True)
+    note(*(f"Number {number}." for number in range(3)))
+    senders = [
+        subprocess.Popen(
+            [sys.executable, "-c", _SENDER], cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    for sender in senders:
+        assert sender.stdout
+        assert sender.stdout.readline() == "ready\n"
+    for sender in senders:
+        assert sender.stdin
+        sender.stdin.write("go\n")
+        sender.stdin.flush()
+    note(*(f"Later {number}." for number in range(3)))
+    assert [sender.wait(60) for sender in senders] == [0, 0]
+    deliver_all()
+    told = [alert["text"] for body in listener.bodies for alert in body["alerts"]]
+    assert sorted(told) == sorted({*told})
+    assert len(told) == 6
+
+
+def test_a_test_message_says_what_became_of_it(listener: Listener) -> None:
+    save_webhook(Kind.SLACK, listener.url, inside=True)
+    assert send_test("local") == "Taken (200)"
+    listener.answers = [(403, {})]
+    with pytest.raises(TunedeckError, match=r"127\.0\.0\.1: Refused \(403\): it may not be used any more"):
+        send_test("local")
+    assert [each.state for each in entries()] == [AlertState.FAILED, AlertState.SENT]
+
+
+def test_the_address_stands_in_one_file_and_nowhere_else(
+    home: Home, listener: Listener, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    save_webhook(Kind.JSON, listener.url, "the-signing-key", inside=True)
+    note("It failed.")
+    listener.answers = [(500, {}), (404, {})]
+    deliver_all()
+    deliver(now=time.time() + 60.0)
+    kept = home.path / "alerts.json"
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    (home.logs / "dashboard.log").write_text(f"POST {listener.url} the-signing-key", encoding="utf-8")
+    with zipfile.ZipFile(write_report(home, tmp_path / "out")) as archive:
+        texts = [archive.read(name).decode() for name in archive.namelist()]
+    texts += [str(read_settings()), str(entries()), caplog.text]
+    texts += [path.read_bytes().decode("latin-1") for path in home.path.glob("ledger.db*")]
+    for text in texts:
+        assert "the-secret-part" not in text
+        assert "the-signing-key" not in text
+
+
+# What of operations is told ---------------------------------------------------------------------------------------
+
+
+def end(change: Launch | Deploy | Cancel, state: OperationState, why: str = "") -> list[str]:
+    """Let an operation end; return what is told of it."""
+    ledger = Ledger()
+    operation = ledger.start("local", change)
+    fence = ledger.take_lease(1, "1", 60.0, holder_lives=False)
+    assert fence
+    ended = replace(operation, state=state, error=Failure(why) if why else None)
+    ledger.save(ended, fence)
+    ledger.save(ended, fence)  # once more, as after a retry of the write
+    save_events(EVENTS)
+    deliver_all()
+    return [f"{each.alert.event}: {each.alert.text}" for each in entries()]
+
+
+def test_a_failed_launch_is_told_with_its_reason(home: Home) -> None:
+    assert home.path
+    said = end(Launch("otter-1", title="brave-otter"), OperationState.FAILED, "No cores are left.")
+    assert said == ["run_failed: brave-otter did not get to its end. No cores are left."]
+
+
+def test_a_deployment_is_told_of_live_or_failed_and_a_cancel_not_at_all(home: Home) -> None:
+    assert home.path
+    assert end(Cancel("otter-1"), OperationState.DONE) == []
+    assert end(Deploy("kettle-1"), OperationState.DONE) == ["deployment_live: kettle-1 is live."]
+    failed = end(Deploy("kettle-2"), OperationState.FAILED, "The container did not start.")[0]
+    assert failed.startswith("deployment_failed: kettle-2 is not live.")
+    assert failed.endswith("The container did not start.")
