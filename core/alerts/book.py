@@ -33,8 +33,8 @@ class AlertState(StrEnum):
     NEW = "new"
     UNWANTED = "unwanted"
     """Nobody chose its event."""
-    NOTED = "noted"
-    """There is no webhook: open tabs show it."""
+    NOTED = "for open tabs"
+    """There is no webhook."""
     HELD = "held back"
     DUE = "to be sent"
     SENDING = "being sent"
@@ -61,6 +61,11 @@ class Entry:
         """The name of its workspace."""
         known = find_settings(self.alert.connection)
         return known.workspace_name if known else self.alert.connection
+
+    @property
+    def is_news(self) -> bool:
+        """Whether an open tab shows it: not what was told already, nor a test of the webhook."""
+        return self.state is not AlertState.HELD and self.alert.event != TEST.name
 
     @property
     def at_text(self) -> str:
@@ -109,11 +114,11 @@ class AlertBook:
                 state, outcome = _sort(db, row, settings)
                 _set(db, [row["number"]], state, outcome, due_at=now + GATHER_S)
             lost = db.execute("select number from alerts where state = 'being sent' and due_at <= ?", (now,)).fetchall()
-            _set(db, [row["number"] for row in lost], AlertState.UNKNOWN, "Its sender ended on the way")
+            _set(db, [row["number"] for row in lost], AlertState.UNKNOWN, "its sender ended on the way")
             rows = db.execute("select * from alerts where state = 'to be sent' order by number limit 200").fetchall()
             numbers = [row["number"] for row in rows]
             if settings.webhook is None:
-                _set(db, numbers, AlertState.NOTED, "No webhook is set any more")
+                _set(db, numbers, AlertState.NOTED, "no webhook is set any more")
                 return []
             if not any(row["due_at"] <= now for row in rows):
                 return []
@@ -145,9 +150,9 @@ def _sort(db: sqlite3.Connection, row: sqlite3.Row, settings: AlertSettings) -> 
         (row["connection"], row["event"], row["thing"], row["number"], row["at"] - COOL_DOWN_S),
     ).fetchone()
     if told:
-        return AlertState.HELD, f"The same was told {duration(row['at'] - told['at'])} before"
+        return AlertState.HELD, f"the same was told {duration(row['at'] - told['at'])} before"
     if settings.webhook is None:
-        return AlertState.NOTED, "No webhook is set"
+        return AlertState.NOTED, "no webhook is set"
     return AlertState.DUE, ""
 
 

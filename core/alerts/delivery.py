@@ -99,7 +99,7 @@ def send(webhook: Webhook, entries: Sequence[Entry]) -> Outcome:
                 connection.request("POST", place.path, body, {"Host": _host_of(place), **headers})
                 answer = connection.getresponse()
             except (OSError, http.client.HTTPException):
-                return Outcome(AlertState.UNKNOWN, "No answer came, so it may have arrived; it is not sent again")
+                return Outcome(AlertState.UNKNOWN, "no answer came, so it may have arrived; it is not sent again")
             return _judge(answer.status, dict(answer.headers))
     except BadInput as error:
         return Outcome(AlertState.FAILED, error.message)
@@ -109,16 +109,16 @@ def send(webhook: Webhook, entries: Sequence[Entry]) -> Outcome:
 
 def _judge(status: int, headers: dict[str, str]) -> Outcome:
     if 200 <= status < 300:
-        return Outcome(AlertState.SENT, f"Taken ({status})")
+        return Outcome(AlertState.SENT, f"taken ({status})")
     if status in _AGAIN:
         return Outcome(
-            AlertState.DUE, f"It asked to wait or failed ({status})", read_answer(status, headers, "").pause_s
+            AlertState.DUE, f"it asked to wait or failed ({status})", read_answer(status, headers, "").pause_s
         )
     if 300 <= status < 400:
-        return Outcome(AlertState.FAILED, f"It leads to another address ({status}), which is not followed")
+        return Outcome(AlertState.FAILED, f"it leads to another address ({status}), which is not followed")
     if status == http.HTTPStatus.GATEWAY_TIMEOUT:
-        return Outcome(AlertState.UNKNOWN, f"Something on the way had no answer ({status}); it may have arrived")
-    return Outcome(AlertState.FAILED, f"Refused ({status}): {_MEANS.get(status, 'it does not say why')}")
+        return Outcome(AlertState.UNKNOWN, f"something on the way had no answer ({status}); it may have arrived")
+    return Outcome(AlertState.FAILED, f"refused ({status}): {_MEANS.get(status, 'it does not say why')}")
 
 
 @contextmanager
@@ -129,7 +129,7 @@ def _connected(place: Place, *, inside: bool) -> Iterator[http.client.HTTPConnec
         connection.connect()
     except (OSError, http.client.HTTPException) as error:
         connection.close()
-        raise Unreachable(f"It cannot be reached ({type(error).__name__})") from None
+        raise Unreachable(f"it cannot be reached ({type(error).__name__})") from None
     opened = connection.sock
     ending = threading.Timer(MOST_S, lambda: _end(opened))
     ending.daemon = True

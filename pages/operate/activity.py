@@ -8,6 +8,7 @@ from pages.parts.kit.live import live
 from pages.parts.kit.notices import draw_empty
 from pages.parts.kit.state import ui, url_id
 from pages.parts.operate.activity import draw_change
+from pages.parts.operate.alerts import draw_alerts
 
 st.title("Activity", anchor=False)
 
@@ -45,3 +46,4 @@ else:
         key="activity",
         run_every=2.0 if moving else None,
     )
+draw_alerts(ui().alias)

@@ -9,6 +9,7 @@ taking turns from page to page; `make soak` looks at all four.
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import product
@@ -19,7 +20,11 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
+from core.alerts.book import AlertBook
+from core.alerts.events import Alert
+from core.home import Home
 from pages.parts.kit.look import DARK, LIGHT
+from tests.core.alerts.listener import listening
 from tests.pages.axe import list_serious
 from tests.pages.conftest import Dashboard, open_from_menu, settle
 from tests.waiting import wait_until
@@ -228,3 +233,64 @@ def rest(tab: Page) -> None:
         tab.wait_for_function("() => !document.querySelector('[data-stale=true]')", timeout=3_000)
     wait_until(lambda: tab.locator("[data-testid=stSkeleton]").count() == 0, f"{tab.url} without skeletons")
     settle(tab)
+
+
+_COUNTED = """
+window.Notification = class {
+  static permission = "default";
+  static async requestPermission() {
+    localStorage.setItem("allowed", "yes");
+    return (Notification.permission = "granted");
+  }
+  constructor(_title, { body }) {
+    localStorage.setItem("shown", JSON.stringify([...JSON.parse(localStorage.getItem("shown") || "[]"), body]));
+  }
+};
+if (localStorage.getItem("allowed")) Notification.permission = "granted";
+"""
+
+
+def test_a_browser_asks_once_and_shows_each_alert_once_over_all_its_tabs(browser: Browser, tiny: Dashboard) -> None:
+    """A headless browser has no notifications: a class of the same shape counts what would be shown."""
+    context = browser.new_context()
+    context.add_init_script(_COUNTED)
+    first, second = context.new_page(), context.new_page()
+    first.goto(f"{tiny.url}/activity?at=local")
+    button = first.get_by_role("button", name="Notify me in this browser")
+    button.focus()
+    first.keyboard.press("Enter")
+    expect(first.get_by_role("button", name="Show one")).to_be_visible()
+    second.goto(f"{tiny.url}/data?at=local")
+    for tab in (first, second):  # a tab that never looked takes what there is for old
+        tab.wait_for_function("() => Object.keys(localStorage).some(key => key.startsWith('tunedeck.alerts'))")
+    alert = Alert("local", "run_failed", "brave-otter", "brave-otter failed.", secrets.token_hex(4))
+    AlertBook(Home(tiny.home)).note(alert)
+    shown = "() => JSON.parse(localStorage.getItem('shown'))"
+    wait_until(lambda: len(first.evaluate(shown)) > 1, lambda: tiny.report()[-3000:])
+    second.reload()
+    second.get_by_role("heading", level=1).first.wait_for()
+    settle(second)
+    assert first.evaluate(shown) == ["Alerts look like this.", "local: brave-otter failed."]
+    context.close()
+
+
+def test_a_webhook_is_saved_tried_and_never_shown_again(browser: Browser, tiny: Dashboard) -> None:
+    tab = browser.new_page()
+    with listening() as webhook:
+        tab.goto(f"{tiny.url}/activity?at=local")
+        tab.get_by_text("Webhook", exact=True).click()
+        tab.get_by_label("Address", exact=True).fill(webhook.url)
+        tab.get_by_role("button", name="Save").click()
+        expect(tab.get_by_text("127.0.0.1 leads into a private network.")).to_be_visible()
+        tab.get_by_text("Inside my network", exact=True).click()
+        tab.get_by_role("button", name="Save").click()
+        tab.get_by_role("button", name="Send a test message").click()
+        expect(tab.get_by_text("It was taken. See whether it arrived.")).to_be_visible()
+        assert "This is a test." in webhook.bodies[0]["text"]
+    webhook.answers = []
+    tab.get_by_role("button", name="Send a test message").click()
+    expect(tab.get_by_text("it cannot be reached")).to_be_visible()
+    assert "the-secret-part" not in tab.content()
+    tab.get_by_role("button", name="Remove").click()
+    expect(tab.get_by_label("Address", exact=True)).to_have_value("")
+    tab.close()

@@ -12,13 +12,16 @@ from streamlit.navigation.page import Page
 
 from core import dataset as datasets
 from core import operations, overview
+from core.alerts.book import AlertBook
 from core.azureml import connection as connections
+from core.azureml import tags
 from core.azureml.settings import LOCAL, find_settings, list_settings
 from core.launch import drafts
 from core.overview import StripView
 from pages.parts.kit import assets, reads, words
 from pages.parts.kit.clicks import let_clicks_win
 from pages.parts.kit.elements.lost import say_when_lost
+from pages.parts.kit.elements.notifier import notify
 from pages.parts.kit.guard import caught
 from pages.parts.kit.links import PAGES, PageEntry, link
 from pages.parts.kit.live import begin_whole_run, live
@@ -29,6 +32,7 @@ from pages.parts.kit.summary import Summary, read_summary
 _DONE, _NEXT, _LATER = "check_circle", "radio_button_checked", "radio_button_unchecked"
 _STRIP_WIDTH = 24
 _PULSE_S = 0.5
+_LATELY_S = 600.0  # what is older is no news to who opens a tab
 
 
 def draw() -> None:
@@ -61,6 +65,7 @@ def draw() -> None:
         _draw_page(found)
         with st.bottom:
             say_when_lost()
+            live(_notify, key="notify", run_every=5.0 if ui().notifies else None, token=ui().notifies)
             live(
                 lambda: _draw_strip(page),
                 key="strip",
@@ -222,6 +227,18 @@ def _menu_token(summary: Summary) -> object:
     """Return what the menu stands on, which is not drawn again by itself."""
     active = overview.describe_active(summary.active_runs)
     return active, len(summary.live_endpoints), summary.moving, summary.answers
+
+
+def _notify() -> bool:
+    """Have the browser show what happened lately, where it may."""
+    found = AlertBook().list_entries(limit=20) if ui().notifies else []
+    lately = [each for each in found if words.since(each.at) < _LATELY_S and each.is_news]
+    notify(
+        tags.made_by(),
+        [{"number": each.number, "text": words.visible(f"{each.place}: {each.alert.text}")} for each in lately],
+        found[0].number if found else 0,
+    )
+    return ui().notifies
 
 
 def _draw_place(summary: Summary, view: StripView | None) -> None:

@@ -35,6 +35,8 @@ class Ui:
     last_views: dict[str, Any] = field(default_factory=dict)
     watched: dict[str, Watch] = field(default_factory=dict)
     in_live: bool = False
+    notifies: bool = False
+    """Whether this browser shows notifications."""
     chats: dict[str, Any] = field(default_factory=dict)
     view: dict[str, Any] = field(default_factory=dict)
     """What the open page shows; forgotten when it is left."""

@@ -185,7 +185,7 @@ def test_who_cannot_be_reached_is_given_up_after_some_tries(listener: Listener) 
         deliver(now=time.time() + turn * 7200.0)
     [entry] = entries()
     assert (entry.state, entry.tries) == (AlertState.FAILED, delivery.TRIES)
-    assert entry.outcome == f"It cannot be reached (ConnectionRefusedError); given up after {delivery.TRIES} tries"
+    assert entry.outcome == f"it cannot be reached (ConnectionRefusedError); given up after {delivery.TRIES} tries"
 
 
 def test_what_its_sender_did_not_settle_is_not_sent_again(listener: Listener) -> None:
@@ -238,9 +238,9 @@ def test_two_processes_never_send_the_same_alert(listener: Listener) -> None:
 
 def test_a_test_message_says_what_became_of_it(listener: Listener) -> None:
     save_webhook(Kind.SLACK, listener.url, inside=True)
-    assert send_test("local") == "Taken (200)"
+    assert send_test("local") == "taken (200)"
     listener.answers = [(403, {})]
-    with pytest.raises(TunedeckError, match=r"127\.0\.0\.1: Refused \(403\): it may not be used any more"):
+    with pytest.raises(TunedeckError, match=r"127\.0\.0\.1: refused \(403\): it may not be used any more"):
         send_test("local")
     assert [each.state for each in entries()] == [AlertState.FAILED, AlertState.SENT]
 

@@ -37,7 +37,7 @@ class NoDialogs:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Change the one answer, `_stcore/host-config`, on its way out."""
-        if not str(scope.get("path", "")).endswith("/_stcore/host-config"):
+        if scope.get("method") != "GET" or not str(scope.get("path", "")).endswith("/_stcore/host-config"):
             await self._app(scope, receive, send)
             return
         begun: list[Message] = []

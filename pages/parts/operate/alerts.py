@@ -1,0 +1,93 @@
+"""Alerts on a page: what was told and what became of it, which events are told of, and where to."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from core.alerts import delivery, settings
+from core.alerts.book import AlertBook
+from core.alerts.events import EVENTS, TEST
+from core.alerts.settings import AlertSettings, Kind, Webhook
+from pages.parts.kit import words
+from pages.parts.kit.action import action, draw_error_of, on_change
+from pages.parts.kit.elements.notifier import draw_permission
+
+_URL, _SECRET = "webhook-url", "webhook-secret"
+_WHENCE = {
+    Kind.SLACK: 'An app of Slack with "Incoming Webhooks" on; its address begins with https://hooks.slack.com/.',
+    Kind.TEAMS: 'The workflow "When a Teams webhook request is received" of a channel or chat.',
+    Kind.JSON: "Whatever takes a POST with JSON; with a secret it is signed as standardwebhooks.com says.",
+}
+
+
+def draw_alerts(connection: str | None) -> None:
+    """Draw what was told of a workspace, and the settings, which are those of this home."""
+    st.header("Alerts", anchor=False)
+    chosen = settings.read_settings()
+    draw_permission()
+    with st.expander("Events", icon=":material/notifications:", key="alert-events"):
+        _choose_events(chosen)
+    webhook = chosen.webhook
+    title = f"Webhook · {webhook.kind} at {webhook.host}" if webhook else "Webhook"
+    with st.expander(words.plain(title), icon=":material/webhook:", key="webhook"):
+        _draw_webhook(webhook, connection or "") if webhook else _draw_form()
+    _draw_told(connection)
+
+
+def _choose_events(chosen: AlertSettings) -> None:
+    st.caption("For all workspaces of this machine. Failures and money are told of unless you take them out.")
+    for name, event in EVENTS.items():
+        key = f"alert-{name}"
+        st.checkbox(event.words, name in chosen.events, key=key, **on_change("events", _save_events))
+    draw_error_of("events")
+
+
+def _save_events() -> None:
+    settings.save_events(name for name in EVENTS if st.session_state.get(f"alert-{name}"))
+
+
+def _draw_webhook(webhook: Webhook, connection: str) -> None:
+    network = " It may lead into your own network." if webhook.inside else ""
+    st.text(f"Alerts go to {webhook.host}, from whichever Tunedeck of this machine runs.{network}")
+    with st.container(horizontal=True):
+        if action("Send a test message", delivery.send_test, connection, key="test-webhook", icon="send"):
+            st.toast("It was taken. See whether it arrived.")
+        action("Remove", settings.remove_webhook, key="remove-webhook", icon="delete_forever")
+
+
+def _draw_form() -> None:
+    st.caption("It is told with no browser open, while a dashboard of this machine or a sweep runs.")
+    kind = st.radio("What listens there", list(Kind), key="webhook-kind", horizontal=True)
+    st.caption(words.plain(_WHENCE[kind or Kind.SLACK]))
+    with st.form("webhook-form", border=False):
+        st.text_input("Address", key=_URL, type="password", autocomplete="off", help="Kept here, and not shown again.")
+        if kind == Kind.JSON:
+            st.text_input("Secret to sign with; empty for none", key=_SECRET, type="password", autocomplete="off")
+        st.checkbox("Inside my network", key="webhook-inside", help="Without this, private addresses are refused.")
+        action("Save", _save, key="save-webhook", icon="save", in_form=True)
+
+
+def _save() -> None:
+    given = st.session_state
+    kind, secret = Kind(given.get("webhook-kind") or Kind.SLACK), str(given.get(_SECRET) or "")
+    settings.save_webhook(kind, str(given.get(_URL) or ""), secret, inside=bool(given.get("webhook-inside")))
+    for key in (_URL, _SECRET):
+        given.pop(key, None)
+
+
+def _draw_told(connection: str | None) -> None:
+    entries = AlertBook().list_entries(connection)
+    if not entries:
+        st.caption("Nothing has been told yet.")
+        return
+    rows = [
+        {
+            "When": words.moment(each.at),
+            "Outcome": " · ".join(filter(None, (each.state, each.host, each.outcome))),
+            "Alert": words.visible(each.alert.text),
+            "Event": {**EVENTS, TEST.name: TEST}[each.alert.event].words,
+        }
+        for each in entries
+    ]
+    alt = f"{words.plural(len(rows), 'alert')}; the newest is {rows[0]['Alert']}, {rows[0]['Outcome']}"
+    st.dataframe(rows, hide_index=True, alt=alt)
