@@ -14,10 +14,20 @@ from core.azureml.connection import Connection
 from core.catalog.compute import get_compute
 from core.errors import NotFound, TunedeckError
 from core.launch.drafts import Draft
-from core.operations import Deploy, Launch, Ledger, Operation, OperationState, StepState, find_launch, was_sent
+from core.operations import (
+    Deploy,
+    Launch,
+    Ledger,
+    Operation,
+    OperationState,
+    StepState,
+    find_launch,
+    list_group,
+    was_sent,
+)
 from core.recipe import from_job_inputs
 from core.runs.failures import RunError
-from core.runs.jobs import find_run, get_run, list_runs
+from core.runs.jobs import find_run, get_run, list_runs, list_tagged
 from core.runs.progress import make_stages
 from core.runs.queue import Queue, find_queue
 from core.runs.series import Series
@@ -143,6 +153,17 @@ def read_runs(conn: Connection, limit: int = ENDED_SHOWN) -> list[Run]:
         (_with_progress(conn, run) for run in runs.values()), key=lambda run: run.created_at or _LONG_AGO, reverse=True
     )
     return sorted(newest_first, key=lambda run: run.rank)
+
+
+def read_group(conn: Connection, group: str) -> list[Run]:
+    """Return the runs of a group in the order they were started in, those that only the ledger knows yet among them."""
+    launches = list_group(Ledger(), conn.alias, group)  # before the workspace is asked, as of all runs
+    runs = {run.name: run for run in list_tagged(conn, tags.GROUP, group)}
+    for launch in launches:
+        if launch.subject not in runs and not was_sent(launch):
+            runs[launch.subject] = _recorded_run(launch)
+    ordered = sorted(runs.values(), key=lambda run: (len(run.name), run.name))
+    return [_with_progress(conn, run) for run in ordered]
 
 
 def find_current(runs: Sequence[Run]) -> Run | None:

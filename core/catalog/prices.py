@@ -107,6 +107,16 @@ def not_a_bill(factor: float) -> str:
     return f"List price{f' × {factor:g}' if factor != 1 else ''}, not your bill."
 
 
+def add_costs(costs: Sequence[CostRange]) -> CostRange:
+    """Return the sum of costs in one currency; not known where one of them is not."""
+    currencies = {cost.currency for cost in costs}
+    known = [(cost.low, cost.high) for cost in costs if cost.low is not None]
+    if len(known) < len(costs) or len(currencies) > 1:
+        return CostRange(None, None, min(currencies))
+    low, high = (sum(each or 0.0 for each in part) for part in zip(*known, strict=True)) if known else (0.0, 0.0)
+    return CostRange(low, high, min(currencies, default="USD"))
+
+
 def cost_range(price: Price, minutes_low: float, minutes_high: float, nodes: int = 1) -> CostRange:
     """Return what `nodes` nodes cost for so many minutes."""
     if price.per_hour is None:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from core.catalog.compute import Compute
-from core.catalog.prices import CostRange, cost_range
+from core.catalog.prices import add_costs, cost_range
 from core.launch.gpus import Power
 from core.launch.plan import Estimate, EstimateLine
 from core.launch.rows import RunRows
@@ -88,7 +88,7 @@ def estimate(
     cost, lines = cost_range(compute.price, low / 60, high / 60, nodes), tuple[EstimateLine, ...]()
     if not recipe.here:
         lines = _list_lines(compute, nodes, training, around, tested)
-        cost = _add_up(lines)
+        cost = add_costs([line.cost for line in lines])
     peak = power.find_peak(recipe) if power else None
     return Estimate(low, high, cost, basis, _describe_record(paces), lines, peak)
 
@@ -115,14 +115,6 @@ def _list_lines(
         for title, seconds, count in parts
         if count and seconds[1]
     )
-
-
-def _add_up(lines: tuple[EstimateLine, ...]) -> CostRange:
-    currency = lines[0].cost.currency if lines else "USD"
-    known = [(line.cost.low, line.cost.high) for line in lines if line.cost.low is not None]
-    if len(known) < len(lines):
-        return CostRange(None, None, currency)
-    return CostRange(sum(low or 0.0 for low, _ in known), sum(high or 0.0 for _, high in known), currency)
 
 
 def _find_gpu_speed(

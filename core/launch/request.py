@@ -54,6 +54,8 @@ class RunRequest:
     draft: str = ""
     """Id and revision of the draft as it was started."""
     revision: int = 0
+    group: str = ""
+    """The name of the group that it is one of, "" for none."""
 
     @property
     def job_tags(self) -> dict[str, str]:
@@ -73,6 +75,7 @@ class RunRequest:
             tags.RECIPE: tags.format_recipe(self.parameters),
             tags.MADE_BY: tags.made_by(),
             **({tags.NOTE: self.note} if self.note else {}),
+            **({tags.GROUP: self.group} if self.group else {}),
         }
 
 

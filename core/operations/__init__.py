@@ -16,14 +16,14 @@
 A page calls one `start_…` function and draws `find_operation(id)` until it is finished.
 """
 
-from core.operations.cancel import start_cancel
+from core.operations.cancel import start_cancel, start_cancel_all
 from core.operations.create_compute import start_create_compute
 from core.operations.delete_at import start_set_delete_at
 from core.operations.deploy import Deploy, start_deploy, start_redeploy
 from core.operations.everything import list_everything
 from core.operations.idle import start_scale_to_zero, start_set_idle
 from core.operations.labels import start_labels, start_rename, start_undo
-from core.operations.launch import Launch, copy_setup, find_launch, start_launch, was_sent
+from core.operations.launch import Launch, copy_setup, find_launch, list_group, start_group, start_launch, was_sent
 from core.operations.ledger import (
     Ledger,
     find_operation,
@@ -55,14 +55,17 @@ __all__ = [
     "find_operation_for",
     "get_operation",
     "list_everything",
+    "list_group",
     "list_operations",
     "list_receipts",
     "list_starts",
     "plan_panic",
     "retry_operation",
     "start_cancel",
+    "start_cancel_all",
     "start_create_compute",
     "start_deploy",
+    "start_group",
     "start_labels",
     "start_launch",
     "start_panic",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from core.errors import NotFound
@@ -33,6 +34,11 @@ class Cancel(Change, stored_as="cancel"):
 def start_cancel(connection: str, run: str) -> Operation:
     """Record the wish to cancel a run."""
     return Ledger().start(connection, Cancel(run))
+
+
+def start_cancel_all(connection: str, runs: Sequence[str]) -> list[Operation]:
+    """Record the wish to cancel several runs."""
+    return Ledger().start_all(connection, [Cancel(run) for run in runs])
 
 
 def _stop_launch(work: Work[Cancel]) -> Outcome:

@@ -15,6 +15,7 @@ from core.catalog.compute import get_compute
 from core.dataset import ChatDataset
 from core.errors import BadInput, NotFound, TunedeckError
 from core.launch.drafts import Draft, create_draft, find_draft, mark_launched
+from core.launch.group import MOST_RUNS, GroupPlan
 from core.launch.pipeline import PipelineRequest, has_run, submit_pipeline
 from core.launch.plan import LaunchPlan
 from core.launch.request import RunRequest, digest, make_request
@@ -53,7 +54,7 @@ class Launch(RunRequest, Change, stored_as="launch"):
 
     @property
     def _key(self) -> str:
-        return f"{self.draft}:{self.revision}" if self.draft else self.subject
+        return f"{self.draft}:{self.revision}" if self.draft and not self.group else self.subject
 
     def _list_steps(self) -> tuple[StepSpec[Work[Launch]], ...]:
         data = f"data {self.dataset_key}"  # the same new data is sent once
@@ -65,6 +66,10 @@ class Launch(RunRequest, Change, stored_as="launch"):
             StepSpec("evaluate", "Start the evaluation", _evaluate),
             StepSpec("watch_evaluation", "Evaluate", _watch_evaluation),
         )
+
+    def is_of(self, draft: Draft) -> bool:
+        """Whether it was started with just this draft's own settings."""
+        return self.revision == draft.revision and not self.group
 
     def renew(self) -> Launch:
         """Return the launch of another run like this."""
@@ -100,6 +105,28 @@ def start_launch(plan: LaunchPlan, *, agreed: str = "", cap: str = "", ends_at_c
     return operation
 
 
+def start_group(group: GroupPlan, *, agreed: str = "", cap: str = "", ends_at_cap: bool = False) -> list[Operation]:
+    """Record the runs of a group, all at once; a second click on the same gives the same operations.
+
+    Raises BadInput while a check of one of them fails. agreed: of one run. cap: of all; each is held to its share.
+    """
+    if group.failures:
+        raise BadInput(f"{group.failures[0].title}: {group.failures[0].detail}", group.failures[0].hint)
+    count, whole = len(group.plans), parse_cap(cap)
+    share = replace(whole, amount=whole.amount / count).tag if whole else ""
+    name, draft = group.name, group.plans[0].draft
+    more = {"group": name, "agreed": agreed, "cap": share, "ends_at_cap": ends_at_cap}
+    requests = [make_request(plan, title) for plan, title in zip(group.plans, group.titles, strict=True)]
+    changes = [Launch(f"{name}-{place}", **{**vars(each), **more}) for place, each in enumerate(requests, 1)]
+    return Ledger().start_all(draft.connection, changes)
+
+
+def list_group(ledger: Ledger, connection: str, group: str) -> list[Operation]:
+    """Return the launches of a group that were recorded here."""
+    found = (find_launch(ledger, connection, f"{group}-{place}") for place in range(1, MOST_RUNS + 1))
+    return [launch for launch in found if launch is not None]
+
+
 def copy_setup(run: Run, of: str, to: str = "") -> Draft:
     """Make a draft with what a run was started with, bettered where its error says how.
 
@@ -125,7 +152,7 @@ def copy_setup(run: Run, of: str, to: str = "") -> Draft:
 def _list_own_settings(run: Run, connection: str, draft: Draft | None) -> dict[str, Value]:
     """Return the operator's settings of a run: its draft's, or if that was edited since, all but the defaults."""
     launch = find_launch(Ledger(), connection, run.name)
-    if draft and launch and isinstance(launch.change, Launch) and launch.change.revision == draft.revision:
+    if draft and launch and isinstance(launch.change, Launch) and launch.change.is_of(draft):
         return dict(draft.parameters)
     sent = {name: run.parameters[name] for name in (draft.parameters if draft else ()) if name in run.parameters}
     return {**sent, **tags.parse_recipe(run.tags.get(tags.RECIPE))}

@@ -6,6 +6,7 @@ import getpass
 import logging
 import secrets
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -56,6 +57,14 @@ class Ledger:
         """Record an operation. While one of the same key is under way, that one is given again; so is one that is done
         until `again_after_s` after its start, and one that failed until `retry_after_s` after its end.
         """
+        return self.start_all(connection, (change,))[0]
+
+    def start_all(self, connection: str, changes: Sequence[Change]) -> list[Operation]:
+        """Record several operations, each as `start` does: all of them, or none where the process ends before."""
+        with self._database.write() as db:
+            return [self._start(db, connection, change) for change in changes]
+
+    def _start(self, db: Any, connection: str, change: Change) -> Operation:
         now, user = utc_now(), _user()
         operation = Operation(
             id=secrets.token_hex(4),
@@ -67,14 +76,13 @@ class Ledger:
             created_at=now,
             updated_at=now,
         )
-        with self._database.write() as db:
-            latest = db.execute(
-                f"{_SELECT} where connection = ? and key = ? order by number desc limit 1", (connection, change.key)
-            ).fetchone()
-            if latest and _stands_for(known := parse_operation(latest), change, now):
-                return known
-            names = (operation.id, connection, change.stored_as, change.subject, change.key)
-            db.execute(_INSERT, (*names, to_body(operation), user, now.isoformat(), now.isoformat()))
+        latest = db.execute(
+            f"{_SELECT} where connection = ? and key = ? order by number desc limit 1", (connection, change.key)
+        ).fetchone()
+        if latest and _stands_for(known := parse_operation(latest), change, now):
+            return known
+        names = (operation.id, connection, change.stored_as, change.subject, change.key)
+        db.execute(_INSERT, (*names, to_body(operation), user, now.isoformat(), now.isoformat()))
         return operation
 
     def want_cancel(self, operation_id: str) -> None:

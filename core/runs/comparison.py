@@ -43,7 +43,7 @@ class Compared:
     """At list price, until now."""
     currency: str = "USD"
     no_measure: str = "not measured"
-    no_evaluation: str = "not evaluated"
+    no_evaluation: str = "none"
     no_cost: str = "price unknown"
 
     def last(self, key: str) -> float | None:

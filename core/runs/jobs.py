@@ -116,10 +116,20 @@ def _list_pipelines(conn: Connection, limit: int, most: int) -> list[Run]:
 
 def list_active(conn: Connection, tag: str) -> list[Run]:
     """Return the runs under way that carry a tag, without stages and progress. One request."""
+    return [run for run in _list_tagged(conn, tag) if not run.finished]
 
+
+def list_tagged(conn: Connection, tag: str, value: str) -> list[Run]:
+    """Return the newest runs with this value of a tag, without stages and progress. One request, and one for each run
+    that ended since the last call.
+    """
+    return [_with_times(conn, run) for run in _list_tagged(conn, tag) if run.tags.get(tag) == value]
+
+
+def _list_tagged(conn: Connection, tag: str) -> list[Run]:
     def ask() -> list[Run]:
         jobs = itertools.islice(conn.workspace.jobs.list(job_type="Pipeline", tag=tag), _MEMORY)
-        return [run for job in jobs if job is not None and not (run := _parse_job(job)).finished]
+        return [_parse_job(job) for job in jobs if job is not None]
 
     return conn.call("read", "runs", ask)
 

@@ -12,6 +12,7 @@ from pages.parts.tune import plan as parts
 from pages.parts.tune.naming import draw_first_name
 from pages.parts.tune.recipe import draw_recipe
 from pages.parts.tune.rehearsal import draw_difference
+from pages.parts.tune.several import draw_several
 from pages.parts.tune.start import draw_ready
 
 st.title("Launch", anchor=False)
@@ -57,5 +58,6 @@ with left:
         draw_difference(draft, snapshot.value)
         parts.draw_changes(recipe)
         parts.draw_script(snapshot.value)
+        draw_several(draft, recipe)
 with right:
     draw_ready(draft, snapshot)

@@ -10,10 +10,12 @@ from typing import Any
 import streamlit as st
 
 from core import overview
+from core.azureml.reader import Snapshot
 from core.catalog.prices import money
 from core.errors import NotFound
 from core.runs import comparison, evaluation
 from core.runs.comparison import CURVES, FACTS, MOST_COMPARED, Compared, Fact
+from core.runs.evaluation import Evaluation
 from core.runs.metrics import RunMetrics
 from core.runs.states import JobState, Run
 from core.words import duration
@@ -28,6 +30,7 @@ from pages.parts.tune.run_tiles import find_cost, say_missing
 
 _QUESTIONS_PER_PAGE = 2
 _TOLD = ("Eval loss", "Test loss", "Took", "Cost")
+_UNDRAWN = {"none yet": "no {} yet.", "being read": "its {} is being read.", "not read": "its {} could not be read."}
 _SMOOTHED = ("Train loss", "Gradient norm")
 # How a number of each kind is written, and what a smaller and a larger one is called.
 _SAID: Mapping[str, tuple[Callable[[float], str], str, str]] = {
@@ -41,7 +44,6 @@ _SAID: Mapping[str, tuple[Callable[[float], str], str, str]] = {
 
 def draw_comparison(names: Sequence[str]) -> None:
     """Draw the runs with these names side by side; the first one is the baseline unless the address names another."""
-    st.title("Compare", anchor=False)
     wanted = [name for name in dict.fromkeys(names) if name]
     if len(wanted) < 2:
         draw_empty("Choose two to six runs to compare.", link("runs"), "See all runs")
@@ -69,27 +71,32 @@ def draw_comparison(names: Sequence[str]) -> None:
             _draw_facts(now, first)
         return _token(now)
 
-    rests = all(_rests(one) for one in compared)
-    live(draw, key="compare", run_every=None if rests else 2.0, token=_token(compared))
+    at_rest = all(map(rests, compared))
+    live(draw, key="compare", run_every=None if at_rest else 2.0, token=_token(compared))
 
 
 def _read_all(names: Sequence[str]) -> list[Compared]:
     """Return what is known by now of the runs that are there."""
     found = [run for name in names if (run := reads.read(overview.read_run, name).value)]
+    return read_compared(found)
+
+
+def read_compared(found: Sequence[Run]) -> list[Compared]:
+    """Return what is known of runs by now."""
     titles = Counter(run.title for run in found)
     return [_read_one(run, run.title if titles[run.title] == 1 else f"{run.title} ({run.name})") for run in found]
 
 
 def _read_one(run: Run, label: str) -> Compared:
     measured = reads.read_measures(run)
-    evaluated = reads.read(evaluation.read_evaluation, run.name, max_age_s=3.0) if run.completed else None
+    evaluated = _read_evaluation(run) if run.completed else None
     stage = run.stages[-1] if run.stages else None
     if evaluated and (evaluated.loading or evaluated.error):
         no_evaluation = "not read" if evaluated.error else "being read"
     elif not run.finished or (stage and stage.running):
         no_evaluation = "not yet"
     else:
-        no_evaluation = "not evaluated"
+        no_evaluation = "none"
     cost, said, currency = find_cost(run)
     return Compared(
         run,
@@ -104,7 +111,13 @@ def _read_one(run: Run, label: str) -> Compared:
     )
 
 
-def _rests(one: Compared) -> bool:
+def _read_evaluation(run: Run) -> Snapshot[Evaluation | None]:
+    """Return a run's evaluation, which does not change once it is there."""
+    kept = reads.read(evaluation.read_evaluation, run.name, max_age_s=600.0)
+    return kept if kept.value else reads.read(evaluation.read_evaluation, run.name, max_age_s=3.0)
+
+
+def rests(one: Compared) -> bool:
     """Whether nothing of a run can change any more."""
     stage = one.run.stages[-1] if one.run.stages else None
     awaited = one.evaluation is None and stage is not None and stage.state is JobState.COMPLETED
@@ -113,7 +126,7 @@ def _rests(one: Compared) -> bool:
 
 def _token(compared: Sequence[Compared]) -> object:
     """Return what those parts of the page stand on that are not drawn again by themselves."""
-    return [(one.label, one.run.state, one.evaluation is None, _rests(one)) for one in compared]
+    return [(one.label, one.run.state, one.evaluation is None, rests(one)) for one in compared]
 
 
 def _draw_missing(wanted: Sequence[str], compared: Sequence[Compared]) -> None:
@@ -170,7 +183,8 @@ def _draw_result(compared: Sequence[Compared], base: Compared) -> None:
         doubts = comparison.find_doubts(one, base)
         said = {fact.label: _difference(fact, one, base, "") for fact in FACTS if fact.of not in doubts}
         known = [f"{label.lower()} {said[label]}" for label in _TOLD if said.get(label)]
-        st.text(f"{one.label} against {base.label}: {', '.join(known) or 'nothing to compare yet'}.")
+        if known:
+            st.text(f"{one.label} against {base.label}: {', '.join(known)}.")
         for reason in dict.fromkeys(doubts.values()):
             losses = " and the ".join(of for of, why in doubts.items() if why == reason)
             draw_warning(f"The {losses} of {one.label} and {base.label} are not comparable: {reason}.")
@@ -198,15 +212,20 @@ def _draw_chart(compared: Sequence[Compared], base: Compared, name: str, kind: s
         series, first = one.measures.get(CURVES[name]), one.measures.get("loss").first
         axis = charts.Axis(kind, one.measures.steps_per_epoch, first.at_ms if first else 0)
         if not series.points and one.no_measure != "not measured":
-            missing[one.label] = f"its {name.lower()}: {one.no_measure}."
+            missing[one.label] = _UNDRAWN[one.no_measure].format(name.lower())
         elif reason := charts.explain_no_curve(series, name.lower(), kind, axis.steps_per_epoch):
             missing[one.label] = reason
         else:
             lines.append(charts.Line(one.label, series, axis, one.run.name == base.run.name))
     if lines:
         charts.draw_comparison(lines, name=name, smoothing=smoothing if name in _SMOOTHED else 0.0)
-    for label, reason in missing.items():
-        st.text(f"{label} is not drawn: {reason}")
+    _say_once({label: f"not drawn, {reason}" for label, reason in missing.items()})
+
+
+def _say_once(said: Mapping[str, str]) -> None:
+    """Draw what is to be said of runs, once for all of which it is the same."""
+    for reason in dict.fromkeys(said.values()):
+        st.text(f"{', '.join(label for label, why in said.items() if why == reason)}: {reason}")
 
 
 def _draw_facts(compared: Sequence[Compared], base: Compared) -> None:
@@ -260,9 +279,7 @@ def _draw_table(rows: Sequence[Mapping[str, str]], key: str, alt: str) -> None:
 
 def _draw_answers(compared: Sequence[Compared]) -> None:
     st.header("Answers to test questions", anchor=False)
-    for one in compared:
-        if one.evaluation is None:
-            st.text(f"{one.label}: {one.no_evaluation}.")
+    _say_once({one.label: f"evaluation {one.no_evaluation}." for one in compared if one.evaluation is None})
     questions = comparison.match_questions(compared)
     pages = -(-len(questions) // _QUESTIONS_PER_PAGE)
     shown = st.container()

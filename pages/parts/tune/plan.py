@@ -16,6 +16,7 @@ from core.errors import TunedeckError
 from core.launch import drafts, preflight
 from core.launch.drafts import Draft
 from core.launch.plan import LaunchPlan
+from core.launch.preflight import LaunchFacts
 from core.operations import Operation
 from core.recipe import BY_NAME, Recipe, build_recipe, say_value, total_batch_size
 from core.runs.states import Run
@@ -25,12 +26,17 @@ from pages.parts.kit.links import link
 from pages.parts.kit.notices import draw_empty
 
 
-def read_current_plan(draft: Draft) -> Snapshot[LaunchPlan]:
-    """Return the plan of just this draft, whatever another tab makes of it; what it stands on is read off the page."""
+def read_facts(draft: Draft) -> Snapshot[LaunchFacts]:
+    """Return what a draft stands on, read off the page."""
     choices, tokenizer = (draft.model, draft.model_version, draft.compute, draft.dataset), find_tokenizer(draft)
     chosen = datasets.find_dataset(draft.dataset)
     counted = chosen is not None and datasets.read_checks(chosen, tokenizer).tokens
-    snapshot = reads.read(preflight.read_facts, *choices, max_age_s=10.0, phase=counted)
+    return reads.read(preflight.read_facts, *choices, max_age_s=10.0, phase=counted)
+
+
+def read_current_plan(draft: Draft) -> Snapshot[LaunchPlan]:
+    """Return the plan of just this draft, whatever another tab makes of it."""
+    snapshot = read_facts(draft)
     plan, error = None, snapshot.error
     if snapshot.value is not None:
         try:

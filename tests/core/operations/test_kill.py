@@ -25,9 +25,21 @@ from core.azureml.connection import connect
 from core.azureml.settings import local_settings
 from core.home import Home
 from core.launch.drafts import create_draft
+from core.launch.group import plan_group
 from core.launch.plan import LaunchPlan
+from core.launch.preflight import read_facts
 from core.local import processes, shim
-from core.operations import Operation, start_cancel, start_launch
+from core.operations import (
+    Ledger,
+    Operation,
+    list_group,
+    start_cancel,
+    start_cancel_all,
+    start_group,
+    start_launch,
+    was_sent,
+)
+from core.overview import read_group
 from tests.chat_data import from_upload
 from tests.core.operations.counting_server import FILE
 from tests.launching import plan_launch
@@ -98,6 +110,34 @@ def test_a_killed_runner_or_server_never_starts_a_run_twice(server: LocalServer)
                 survive(server, runner, plans, number, chance, soak)
     finally:
         runner.kill()
+
+
+@pytest.mark.slow
+def test_a_group_whose_runner_is_killed_between_its_starts_is_started_whole_and_nothing_twice(
+    server: LocalServer,
+) -> None:
+    """Real processes, and seconds until what was sent as the runner was killed is known; then all are cancelled."""
+    draft = make_plan({}).draft
+    facts = read_facts(connect(local_settings()), draft.model, "1", draft.compute, draft.dataset)
+    group = plan_group(facts, draft, {"max_steps": (100_000, 200_000, 300_000)})
+    begun = start_group(group)
+    assert [each.id for each in start_group(group)] == [each.id for each in begun]
+    runner = RunnerProcess(server.home)
+    runner.start()
+    try:
+        wait_until((server.home.logs / FILE).exists)
+        runner.kill()
+        runner.start()
+        wait_until(lambda: all(map(was_sent, list_group(Ledger(), "local", group.name))), timeout_s=ROUND_S)
+        for wish in start_cancel_all("local", [each.subject for each in begun]):
+            finish(wish, timeout_s=ROUND_S)
+    finally:
+        runner.kill()
+    runs = read_group(connect(local_settings()), group.name)
+    assert [run.name for run in runs] == [f"{group.name}-{place}" for place in (1, 2, 3)]
+    assert [run.state_word for run in runs] == ["Cancelled"] * 3
+    for run in runs:
+        check_puts(server, run.name, run.state_word, "")
 
 
 def survive(

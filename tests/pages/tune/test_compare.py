@@ -44,10 +44,9 @@ def test_runs_stand_side_by_side_and_one_that_is_not_there_keeps_none_back(serve
 
 def test_a_run_that_trains_is_compared_as_it_goes_and_rests_at_its_end(server: LocalServer) -> None:
     app = open_app("compare", at="local", runs="short,trains", metric="Eval loss")
-    run_until(app, lambda app: "trains against short" in texts(app))
-    assert "trains is not drawn: its eval loss: none yet." in texts(app)
+    run_until(app, lambda app: "trains: not drawn, no eval loss yet." in texts(app))
     cancel(server, "trains")
-    run_until(app, lambda app: "trains is not drawn: it has logged no eval loss." in texts(app))
+    run_until(app, lambda app: "short, trains: not drawn, it has logged no eval loss." in texts(app))
 
 
 @pytest.mark.parametrize("asked", ["", "short"])

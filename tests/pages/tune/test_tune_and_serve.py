@@ -633,3 +633,28 @@ def test_a_page_draws_without_an_answer_of_the_workspace(server: LocalServer, dr
         os.kill(server.pid, signal.SIGCONT)
     assert not app.exception
     assert took < 5, "a request would cost its time-out, which is 10 s"
+
+
+@pytest.mark.slow
+def test_several_values_are_priced_together_started_by_one_question_and_compared(draft: drafts.Draft) -> None:
+    made = drafts.create_draft("local", **choices(draft))
+    app = run_until(open_page(LAUNCH, draft=made.id), says("A run for each value"))
+    pick = {one.label: one for one in (*app.selectbox, *app.text_input)}
+    pick["Setting"].set_value("learning_rate")
+    pick["Values of the setting"].set_value("1e-3, 0.5")
+    run_until(app.run(), says("**2 runs**: "))
+    assert "one after another, $0.00" in read_text(app)
+    press(app, f"start-several-{made.id}")
+    assert "LoRA learns with 1e-6 to 0.01; this is 0.5." in next(one.label for one in app.checkbox).replace("\\", "")
+    next(iter(app.checkbox)).check()
+    press(app, f"start-several-{made.id}-yes")
+    launch = operations.Ledger().list_operations("local", kind="launch", limit=1)[0].change
+    assert isinstance(launch, operations.Launch)
+    begun = operations.list_group(operations.Ledger(), "local", launch.group)
+    assert [each.change.label.partition(" ")[2] for each in begun] == ["0.001", "0.5"]
+    app = open_page("compare", group=launch.group)
+    run_until(app, lambda app: app.dataframe and [*app.dataframe[0].value["Learning rate"]] == ["0.001", "0.5"])
+    press(app, "cancel-all")
+    press(app, "cancel-all-yes")
+    for each in begun:
+        finish(each, "done", "cancelled")
