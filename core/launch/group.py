@@ -16,7 +16,7 @@ from core.launch.plan import Check, LaunchPlan, range_words
 from core.launch.preflight import LaunchFacts, make_plan
 from core.launch.request import digest
 from core.recipe import BY_NAME, Value, parse_value
-from core.runs.titles import new_run_name, new_title
+from core.runs.titles import LONGEST_TITLE, new_run_name, new_title
 
 MOST_RUNS = 20
 
@@ -39,9 +39,10 @@ class GroupPlan:
 
     @property
     def titles(self) -> tuple[str, ...]:
-        """What each run is called: the group's two words, and its values."""
-        first = self.name.rpartition("-")[0]
-        return tuple(f"{first} {' '.join(map(str, each.values()))}"[:80] for each in self.values)
+        """What each run is called: the draft's name, or the group's two words, and its values."""
+        first = self.plans[0].draft.title or self.name.rpartition("-")[0]
+        said = [" ".join(map(str, each.values())) for each in self.values]
+        return tuple(f"{first[: LONGEST_TITLE - len(each) - 1]} {each}" for each in said)
 
     @property
     def cost(self) -> CostRange:

@@ -116,7 +116,7 @@ def start_group(group: GroupPlan, *, agreed: str = "", cap: str = "", ends_at_ca
     share = replace(whole, amount=whole.amount / count).tag if whole else ""
     name, draft = group.name, group.plans[0].draft
     more = {"group": name, "agreed": agreed, "cap": share, "ends_at_cap": ends_at_cap}
-    requests = [make_request(plan, title) for plan, title in zip(group.plans, group.titles, strict=True)]
+    requests = [make_request(plan, check_title(title)) for plan, title in zip(group.plans, group.titles, strict=True)]
     changes = [Launch(f"{name}-{place}", **{**vars(each), **more}) for place, each in enumerate(requests, 1)]
     return Ledger().start_all(draft.connection, changes)
 

@@ -17,7 +17,6 @@ import numpy.typing as npt
 import plotly.graph_objects as go
 import streamlit as st
 
-from core.recipe import Value
 from core.runs.series import Drawn, Point, Series, smooth
 from pages.parts.kit import words
 from pages.parts.kit.elements.figure import HEIGHT, NARROW_HEIGHT, draw_figure
@@ -25,8 +24,6 @@ from pages.parts.kit.look import LIGHT
 
 MOST_COMPARED = 6
 _FIGURES_KEPT = 64
-_FAR = 8  # times: values as far apart are chosen by their ratio
-_SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "star")
 _FONT = "Source Sans, Source Sans Pro, sans-serif"
 
 
@@ -152,41 +149,6 @@ def comparison_figure(lines: tuple[tuple[str, Drawn, Axis, bool], ...], name: st
         _add_not_numbers(figure, drawn, axis, f"{title}: not a number")
     if name == "Learning rate":
         figure.update_yaxes(tickformat=".1e")
-    return figure
-
-
-def draw_tried(lines: Mapping[str, Sequence[tuple[Value, float]]], *, setting: str, second: str) -> None:
-    """Draw the eval loss that each value of a setting ended with. lines: the points by the value of a second one."""
-    figure = tried_figure({f"{second} {name}".strip(): points for name, points in lines.items()}, setting)
-    loss, value, name = min((loss, str(value), name) for name, points in lines.items() for value, loss in points)
-    alt = f"The lowest eval loss, {words.format_loss(loss)}, is at {setting.lower()} {value}"
-    draw_figure(figure.to_json(), key="chart-tried", alt=f"{alt}, {second} {name}." if second else f"{alt}.")
-
-
-def tried_figure(lines: Mapping[str, Sequence[tuple[Value, float]]], setting: str) -> go.Figure:
-    """Return eval losses over the values of a setting; where these are numbers, along a logarithm if they are far."""
-    look = current_look()
-    figure = _figure(look, setting, setting, "Eval loss at the end")
-    values = [value for points in lines.values() for value, _ in points]
-    numbers = [value for value in values if isinstance(value, int | float)]
-    if len(numbers) < len(values):
-        figure.update_xaxes(type="category")
-    else:
-        is_far = min(numbers) > 0 and max(numbers) / min(numbers) >= _FAR
-        ticks = sorted(set(numbers))
-        figure.update_xaxes(type="log" if is_far else "linear", tickvals=ticks, ticktext=list(map(words.exact, ticks)))
-    for number, (name, points) in enumerate(lines.items()):
-        colour, symbol = look.series[number % len(look.series)], _SYMBOLS[number % len(_SYMBOLS)]
-        figure.add_scatter(
-            x=[value for value, _ in points],
-            y=[loss for _, loss in points],
-            name=html.escape(name),
-            mode="lines+markers",
-            line={"color": colour, "width": 2.25},
-            marker={"symbol": symbol, "size": 9},
-            hovertemplate="%{y:.3g}",
-        )
-    figure.update_layout(showlegend=len(lines) > 1)
     return figure
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import plotly.graph_objects as go
 import streamlit as st
 
 from core import operations, overview
@@ -13,14 +14,18 @@ from core.runs.states import Run
 from core.words import duration
 from pages.parts.kit import charts, reads, words
 from pages.parts.kit.action import Confirm, action
+from pages.parts.kit.elements.figure import draw_figure
 from pages.parts.kit.guard import end_page
 from pages.parts.kit.links import link
 from pages.parts.kit.live import live
+from pages.parts.kit.look import LIGHT
 from pages.parts.kit.notices import draw_empty, ready
 from pages.parts.kit.state import ui
 from pages.parts.tune.compare import read_compared, rests
 
 _SHOWN = ("Train loss", "Eval loss", "Test loss")
+_FAR = 8  # times: values as far apart are chosen by their ratio
+_SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "star")
 _EVERY_S = 3.0
 _AWAITED_S = 1800.0
 
@@ -119,4 +124,34 @@ def _draw_chart(compared: Sequence[Compared], tried: Sequence[Setting], ended: S
     for place in ended:
         name = str(second.values[place]) if second else ""
         lines.setdefault(name, []).append((first.values[place], _loss(compared[place])))
-    charts.draw_tried(lines, setting=first.label, second=second.label.lower() if second else "")
+    best = compared[min(ended, key=lambda place: _loss(compared[place]))]
+    alt = f"The lowest eval loss, {words.format_loss(_loss(best))}, is that of {best.label}."
+    figure = tried_figure(lines, first.label, second.label if second else "")
+    draw_figure(figure.to_json(), key="chart-tried", alt=alt)
+
+
+def tried_figure(lines: Mapping[str, Sequence[tuple[Value, float]]], setting: str, second: str) -> go.Figure:
+    """Return eval losses over the values of a setting; where these are numbers, along a logarithm if they are far.
+
+    lines: points by the value of the second setting.
+    """
+    figure = charts.blank_figure(setting, setting, "Eval loss at the end")
+    values = {value for points in lines.values() for value, _ in points}
+    numbers = sorted(value for value in values if isinstance(value, int | float))
+    if len(numbers) < len(values):
+        figure.update_xaxes(type="category")
+    else:
+        kind = "log" if numbers[0] > 0 and numbers[-1] / numbers[0] >= _FAR else "linear"
+        figure.update_xaxes(type=kind, tickvals=numbers, ticktext=list(map(words.exact, numbers)))
+    for number, (name, points) in enumerate(lines.items()):
+        figure.add_scatter(
+            x=[value for value, _ in points],
+            y=[loss for _, loss in points],
+            name=f"{second} {name}",
+            mode="lines+markers",
+            line={"color": LIGHT.series[number % len(LIGHT.series)], "width": 2.25},
+            marker={"symbol": _SYMBOLS[number % len(_SYMBOLS)], "size": 9},
+            hovertemplate="%{y:.3g}",
+        )
+    figure.update_layout(showlegend=len(lines) > 1)
+    return figure
