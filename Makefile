@@ -3,7 +3,7 @@
 #
 #   PYTHON=python3.12   the interpreter to build .venv with (3.11 to 3.14)
 #   WORKERS=2           how many test files run side by side (1: one after another)
-#   TORCH=…             what pip is asked for instead of the PyTorch chosen here: a requirement, a file or an address
+#   TORCH=…             what is installed instead of the PyTorch chosen here: a requirement, a file or an address
 
 PYTHON ?= python3
 TORCH ?=
@@ -11,17 +11,19 @@ WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 PY := $(BIN)/python
-TORCH_VERSION := 2.13.0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run stop test check format bench soak lock tree pictures report clean base-model browser
+.PHONY: help run gpu stop test check format bench soak lock tree pictures report clean base-model browser
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 run: $(VENV)/.runtime base-model ## install what is missing, start the local workspace and the dashboard
 	@exec $(PY) -m core.launcher
+
+gpu: $(VENV)/.runtime ## take PyTorch for this machine's NVIDIA card, train one step on it, go back where that fails
+	@$(PY) -m core.installer gpu
 
 stop: ## end the dashboard, the local workspace and all it runs
 	@if [ -x $(PY) ]; then exec $(PY) -m core.launcher stop; else echo "Nothing is installed here, so nothing runs."; fi
@@ -83,34 +85,17 @@ $(PY):
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 14) else "Tunedeck needs Python 3.11 to 3.14; this is " + sys.version.split()[0] + ". Name another: make run PYTHON=python3.12")'
 	@echo "Tunedeck installs into $(CURDIR)/$(VENV): about 1.7 GB on disk with PyTorch for the CPU, 380 MB to fetch."
 	$(PYTHON) -m venv $(VENV)
-	@$(PY) -m pip install --quiet --upgrade pip
 
-# PyTorch's CPU build has a version of its own (+cpu). It is not on PyPI but in PyTorch's own index, which pip asks where
-# its configuration names it, or in a folder pip knows; without a GPU it is tried first. On macOS there is one build only.
 $(VENV)/.torch: | $(PY)
-	@set -e; pip="$(PY) -m pip install --quiet --constraint requirements.lock"; \
-	if [ -n "$(TORCH)" ]; then \
-	  echo "Fetching PyTorch as asked for: $(TORCH)."; $$pip "$(TORCH)"; \
-	elif [ "$$(uname -s)" != Linux ]; then \
-	  echo "Fetching PyTorch $(TORCH_VERSION): about 100 MB."; $$pip "torch==$(TORCH_VERSION)"; \
-	elif [ -e /dev/nvidiactl ]; then \
-	  echo "Fetching PyTorch $(TORCH_VERSION) for this machine's GPU: about 3 GB, 7 GB on disk."; $$pip "torch==$(TORCH_VERSION)"; \
-	else \
-	  echo "Fetching PyTorch $(TORCH_VERSION) for the CPU: about 200 MB, 730 MB on disk."; \
-	  $$pip "torch==$(TORCH_VERSION)+cpu" 2> $(VENV)/torch.log || { \
-	    echo "No CPU build of PyTorch $(TORCH_VERSION) is to be had where pip looks. Fetching the one with CUDA, which also runs"; \
-	    echo "without a GPU: about 3 GB, 7 GB on disk. To have the small one: Ctrl-C, then TORCH=<address of the CPU wheel>,"; \
-	    echo "or name PyTorch's CPU index to pip (PIP_EXTRA_INDEX_URL), and again."; $$pip "torch==$(TORCH_VERSION)"; }; \
-	fi
+	@$(PY) -m core.installer torch "$(TORCH)"
 	@touch $@
 
-# --no-deps: the lock names everything, so pip resolves nothing.
 $(VENV)/.runtime: requirements.lock | $(VENV)/.torch
 	@echo "Fetching the libraries of requirements.lock: about 180 MB."
-	@$(PY) -m pip install --quiet --no-deps -r requirements.lock
+	@$(PY) -m core.installer lock requirements.lock
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
 	@echo "Fetching what tests and checks need: about 110 MB."
-	@$(PY) -m pip install --quiet --no-deps -r requirements-dev.lock
+	@$(PY) -m core.installer lock requirements-dev.lock
 	@touch $@

@@ -20,6 +20,7 @@ GROUND = {
     "stored",
     "locks",
     "programs",
+    "installer",
 }
 # Each may import the ground and those before it. `local` is the other side of the wire: it imports ground and engine.
 ROOMS = (
