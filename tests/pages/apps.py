@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -37,6 +38,16 @@ def texts(app: AppTest) -> str:
     """Return what the page says, in the order of its elements."""
     found = [*app.title, *app.header, *app.markdown, *app.text, *app.caption]
     return "\n".join(str(element.value) for element in found).replace("\\", "")
+
+
+def table_of(app: AppTest) -> list[dict[str, Any]]:
+    """Return the rows of the page's table (pages.parts.kit.elements.table), by the titles of its columns."""
+    told = [each.proto for each in app.get("bidi_component") if each.proto.component_name == "tunedeck.table"]
+    if not told:
+        return []
+    data = json.loads(told[0].json)
+    titles = [column["title"] for column in data["columns"]]
+    return [{"href": row["href"], **dict(zip(titles, row["cells"], strict=True))} for row in data["rows"]]
 
 
 def buttons(app: AppTest) -> dict[str, Any]:

@@ -8,19 +8,20 @@ from streamlit.delta_generator import DeltaGenerator
 from core import overview
 from core.azureml.settings import LOCAL
 from core.overview import NextStep
-from core.runs.states import Run
 from core.teardown.inventory import Inventory
 from core.words import duration
 from pages.parts.home.bills import draw_bills
 from pages.parts.kit import words
 from pages.parts.kit.action import action, link_button
+from pages.parts.kit.elements.table import draw_table
 from pages.parts.kit.links import link
 from pages.parts.kit.notices import draw_error
 from pages.parts.kit.summary import Summary, read_summary
 from pages.parts.kit.tiles import draw_tile
 from pages.parts.operate import idle
 from pages.parts.setup import choices
-from pages.parts.tune.run_list import draw_table, is_at_rest
+from pages.parts.tune.run_columns import list_columns, make_row
+from pages.parts.tune.run_list import is_at_rest
 
 _SHOWN_RUNS = 5
 # The page of a step, what its link carries, and the button's words.
@@ -97,7 +98,10 @@ def draw_now(next_place: DeltaGenerator) -> object:
     rest = True
     if summary.runs.value:
         st.header("Recent runs")
-        rest = _draw_runs(summary.runs.value[:_SHOWN_RUNS])
+        shown, columns = summary.runs.value[:_SHOWN_RUNS], list_columns((), sortable=False)
+        alt = f"The newest runs; the first is {shown[0].title}"
+        draw_table(columns, [make_row(run, columns) for run in shown], key="runs-table", alt=alt)
+        rest = is_at_rest(shown)
     return read_now_token(summary, rest)
 
 
@@ -123,11 +127,3 @@ def _draw_tiles(summary: Summary) -> None:
 def _next_deletion(inventory: Inventory) -> str:
     found = overview.find_next_deletion(inventory)
     return f"in {duration(found[1])}" if found else "none"
-
-
-def _draw_runs(runs: list[Run]) -> bool:
-    rest = draw_table(runs)
-    with st.container(horizontal=True, gap="small"):
-        for run in runs:
-            link("runs", run=run.name).draw(f"Open {words.plain(run.title)}", icon="monitoring")
-    return rest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import NoReturn
+from urllib.parse import urlencode
 
 import streamlit as st
 
@@ -47,6 +48,11 @@ class Link:
 
     page: PageEntry
     ids: dict[str, str]
+
+    @property
+    def address(self) -> str:
+        """Its address, for a link in what is not drawn by Streamlit; all pages stand side by side."""
+        return f"{self.page.name}?{urlencode(self.ids)}"
 
     def draw(self, label: str, *, icon: str = "", width: str = "content", help: str | None = None) -> None:
         """Draw it as a link."""

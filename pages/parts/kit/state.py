@@ -45,7 +45,6 @@ class Ui:
     """What was drawn last, by name (pages.parts.kit.fields)."""
     shown: dict[str, Draft] = field(default_factory=dict)
     """The drafts as they were drawn last, with what was changed here since; other changes were made elsewhere."""
-    runs_page: int = 1
 
 
 def ui() -> Ui:

@@ -1,4 +1,4 @@
-"""One change of the ledger on the activity page: its steps, what it is about, and the way to try it again."""
+"""The changes of the ledger in a table, and one of them: its steps, what it is about, the way to try it again."""
 
 from __future__ import annotations
 
@@ -8,12 +8,31 @@ from core import operations
 from core.operations import Operation
 from pages.parts.kit import words
 from pages.parts.kit.action import action
+from pages.parts.kit.elements.table import Column, Row, draw_table
 from pages.parts.kit.links import Link, link
 from pages.parts.kit.live import live
+from pages.parts.kit.state import ui
 from pages.parts.kit.steps import draw_operation
 
 _RUNS = ("launch", "cancel", "run_at_cap")
 _ENDPOINTS = ("deploy", "traffic", "expire", "idle_deletion", "endpoint_at_cap")
+_COLUMNS = (Column("What"), Column("Outcome"), Column("When", "short"), Column("Who", from_px=560))
+
+
+def draw_changes() -> bool:
+    """Draw the newest changes, a row of which opens one; returns whether one is under way."""
+    known = operations.list_operations(ui().alias, limit=100)
+    rows = [
+        Row(
+            one.id,
+            link("activity", change=one.id),
+            (one.title, one.outcome, words.moment(one.created_at), one.user),
+        )
+        for one in known
+    ]
+    alt = f"{words.plural(len(rows), 'change')}; the newest is {known[0].title}, {known[0].outcome}"
+    draw_table(_COLUMNS, rows, key="changes-table", alt=alt)
+    return any(not one.finished for one in known)
 
 
 def draw_change(operation: Operation) -> None:

@@ -1,26 +1,31 @@
-"""The list of runs: search, states, a table for looking, radios for opening, and curves laid over each other."""
+"""The list of runs: filters and order over all of them, and one table whose rows open and are ticked."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import streamlit as st
 
 from core import overview
-from core.azureml.reader import Snapshot
-from core.runs.metrics import RunMetrics
+from core.runs.choice import STATES, Filters, find_before
 from core.runs.states import Run
-from core.words import duration
 from pages.parts.kit import charts, reads, words
+from pages.parts.kit.action import action
+from pages.parts.kit.elements.table import draw_table
 from pages.parts.kit.links import link
 from pages.parts.kit.live import live
 from pages.parts.kit.notices import draw_empty, draw_error, ready
-from pages.parts.kit.state import ui
+from pages.parts.kit.state import set_url_id, ui, url_id
+from pages.parts.tune.run_columns import CHOICES, list_columns, make_row, sort_runs
 
-_CURVE = 200  # points of a run's curve in the table
-_PER_PAGE = 8
+_PER_PAGE = 25
+# Of each filter that is chosen from what there is: its words, and what a run has of it.
+_FACETS: Mapping[str, tuple[str, Callable[[Run], str]]] = {
+    "model": ("Model", lambda run: run.model),
+    "data": ("Data", lambda run: run.dataset),
+    "who": ("Started by", lambda run: run.owner),
+}
+_WORDS = {"q": "Search", "state": "State"} | {name: words for name, (words, _) in _FACETS.items()}
 
 
 def draw_list() -> None:
@@ -35,45 +40,19 @@ def draw_list() -> None:
         else:
             draw_empty("No runs yet.", link("launch"), "Go to Launch")
         return
-    found = _filter(snapshot.value)
+    filters, chosen = _draw_filters(snapshot.value)
+    found = filters.choose(snapshot.value)
     if not found:
-        st.text("No run matches. Clear the search or the states.")
-    else:
-        _draw_found(found, snapshot.value)
-    ended = sum(run.finished for run in snapshot.value)
-    if ended >= overview.ENDED_SHOWN:
-        st.caption(f"Of the runs that have ended, the newest {ended} are listed and searched.")
+        _draw_none(filters, snapshot.value)
+        return
+    rest = all(run.finished for run in found) and is_at_rest(_cut_page(_sort(found)))
+    every_s = None if rest else 2.0
+    live(lambda: _draw_found(filters, chosen), key="runs", run_every=every_s)
+    _draw_bar({run.name: run for run in found})
 
 
-def _draw_found(found: Sequence[Run], runs: Sequence[Run]) -> None:
-    pages = -(-len(found) // _PER_PAGE)
-
-    def shown() -> Sequence[Run]:
-        first = (ui().runs_page - 1) * _PER_PAGE
-        return found[first : first + _PER_PAGE]
-
-    def draw() -> object:
-        now = reads.read(overview.read_runs, max_age_s=2.0).value or ()
-        newest = {run.name: run for run in now}
-        table = st.container()
-        ui().runs_page = st.pagination(pages, key="page", bind="query-params") if pages > 1 else 1
-        with table:
-            rest = draw_table([newest.get(run.name, run) for run in shown()])
-        return _states_of(now), ui().runs_page, rest
-
-    rest = is_at_rest(shown())
-    every_s = None if rest and all(run.finished for run in found) else 2.0
-    live(draw, key="runs", run_every=every_s, token=(_states_of(runs), ui().runs_page, rest))
-    _draw_opener(shown())
-    if len(found) > 1:
-        _draw_comparison(found)
-
-
-def _states_of(runs: Sequence[Run]) -> list[tuple[str, str]]:
-    return [(run.name, run.state_word) for run in runs]
-
-
-def _filter(runs: Sequence[Run]) -> list[Run]:
+def _draw_filters(runs: Sequence[Run]) -> tuple[Filters, Sequence[str]]:
+    """Draw the filters and the choice of columns, all of which the address keeps; returns them."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         text = st.text_input(
             "Search runs",
@@ -83,21 +62,101 @@ def _filter(runs: Sequence[Run]) -> list[Run]:
             bind="query-params",
             width=280,
             placeholder="name, model, data",
-        ).lower()
-        states = st.pills(
-            "Show",
-            ["Active", "Completed", "Failed", "Cancelled"],
-            selection_mode="multi",
-            key="state",
-            bind="query-params",
+            on_change=_turn_to_first,
         )
-    wanted = set(states or ())
-    return [
-        run
-        for run in runs
-        if (not text or text in f"{run.title} {run.name} {run.model} {run.dataset} {run.display_name}".lower())
-        and (not wanted or run.state_word in wanted or ("Active" in wanted and not run.finished))
-    ]
+        states = st.pills(
+            "Show", STATES, selection_mode="multi", key="state", bind="query-params", on_change=_turn_to_first
+        )
+        picked = {}
+        with st.popover("Filters", icon=":material/filter_list:", key="filters"):
+            for name, (label, of) in _FACETS.items():
+                there = {of(run) for run in runs} | set(st.query_params.get_all(name))
+                picked[name] = st.multiselect(
+                    label, sorted(there - {""}), key=name, bind="query-params", on_change=_turn_to_first
+                )
+        with st.popover("Columns", icon=":material/view_column:", key="choose-columns"):
+            columns = st.multiselect(
+                "Columns", CHOICES, key="columns", bind="query-params", placeholder="Those that there is room for"
+            )
+    return Filters(text, tuple(states or ()), **{name: tuple(values) for name, values in picked.items()}), columns
+
+
+def _turn_to_first() -> None:
+    st.session_state["page"] = 1
+
+
+def _draw_none(filters: Filters, runs: Sequence[Run]) -> None:
+    """Say that no run has all that was asked for, and offer to clear each filter."""
+    st.text("No run matches all of these.")
+    with st.container(horizontal=True):
+        for name in filters.active:
+            rest = words.plural(len(filters.without(name).choose(runs)), "run")
+            label = f"Clear {_WORDS[name].lower()}: {rest}"
+            action(label, _clear, [name], key=f"clear-{name}", icon="filter_list_off")
+        if len(filters.active) > 1:
+            action("Clear all", _clear, filters.active, key="clear-all", icon="filter_list_off")
+
+
+def _clear(names: Sequence[str]) -> None:
+    for name in names:
+        st.session_state[name] = "" if name == "q" else []
+    _turn_to_first()
+
+
+def _draw_found(filters: Filters, chosen: Sequence[str]) -> object:
+    runs = reads.read(overview.read_runs, max_age_s=2.0).value or []
+    found = _sort(filters.choose(runs))
+    st.caption(_count(filters, len(found), len(runs)))
+    table = st.container()
+    pages = -(-len(found) // _PER_PAGE)
+    if pages > 1:
+        st.pagination(pages, key="page", bind="query-params")
+    shown, columns = _cut_page(found), list_columns(chosen, sortable=True)
+    before = find_before(runs) if "Changed" in chosen else {}
+    with table:
+        ticked = draw_table(
+            columns,
+            [make_row(run, columns, before.get(run.name)) for run in shown],
+            key="runs-table",
+            alt=f"{words.plural(len(found), 'run')}; the first is {shown[0].title}" if shown else "no run",
+            sort=url_id("sort") or "",
+            on_sort=_sort_by,
+            ticked=ui().view.get("ticked", ()),
+            turn=ui().view.get("turn", 0),
+        )
+    there = {run.name for run in found}
+    ui().view["ticked"] = tuple(name for name in ticked if name in there)
+    moving = [(run.name, run.state_word) for run in found if not run.finished]
+    return ui().view["ticked"], moving, len(runs), is_at_rest(shown)
+
+
+def _count(filters: Filters, found: int, all_of_them: int) -> str:
+    if not filters.active:
+        return words.plural(all_of_them, "run")
+    said = "; ".join(
+        f"{_WORDS[name]}: {value if isinstance(value, str) else ', '.join(value)}"
+        for name, value in vars(filters).items()
+        if value
+    )
+    return words.plain(f"{found} of {words.plural(all_of_them, 'run')} · {said}")
+
+
+def _sort(runs: Sequence[Run]) -> list[Run]:
+    return sort_runs(runs, url_id("sort") or "")
+
+
+def _sort_by(title: str) -> None:
+    """Sort by a column; the other way round, then not at all, where that is how it is sorted."""
+    now = url_id("sort")
+    set_url_id("sort", {title: f"-{title}", f"-{title}": None}.get(now or "", title))
+    _turn_to_first()
+
+
+def _cut_page(runs: Sequence[Run]) -> Sequence[Run]:
+    """Return the runs of the page that is open, of the last page where there are fewer."""
+    wanted = str(st.session_state.get("page") or url_id("page") or 1)
+    page = min(int(wanted) if wanted.isdecimal() else 1, max(1, -(-len(runs) // _PER_PAGE)))
+    return runs[(page - 1) * _PER_PAGE : page * _PER_PAGE]
 
 
 def is_at_rest(runs: Sequence[Run]) -> bool:
@@ -105,92 +164,24 @@ def is_at_rest(runs: Sequence[Run]) -> bool:
     return all(run.finished and reads.is_final(run, reads.read_measures(run)) for run in runs)
 
 
-def draw_table(runs: Sequence[Run]) -> bool:
-    """Draw runs in a table with their loss and its curve; returns whether they are at rest (`is_at_rest`)."""
-    rows: list[dict[str, Any]] = []
-    for run in runs:
-        measured = reads.read_measures(run)
-        losses = [point.value for point in measured.value.get("loss").points[-_CURVE:]] if measured.value else []
-        rows.append(
-            {
-                "Run": run.title or run.name,
-                "State": run.state_word,
-                "Train loss": _loss_words(run, measured, losses),
-                "Curve": losses,
-                "Model": run.model,
-                "Data": run.dataset,
-                "Took": duration(run.seconds) if run.seconds is not None else "",
-                "Started": words.moment(run.started_at) if run.started_at else "not started",
-            }
-        )
-    st.dataframe(
-        rows,
-        hide_index=True,
-        column_config={"Curve": st.column_config.LineChartColumn(width="medium")},
-        alt="; ".join(f"{row['Run']}: {row['State']}, loss {row['Train loss']}" for row in rows),
-        key="runs-table",
-    )
-    return is_at_rest(runs)
-
-
-def _loss_words(run: Run, measured: Snapshot[RunMetrics], losses: Sequence[float]) -> str:
-    """Return the last loss; of a run that has ended only one that was read after its end."""
-    if not measured.has_value or (run.settled and not reads.is_final(run, measured)):
-        return "not read" if measured.error else "…"
-    if losses:
-        return words.format_loss(losses[-1])
-    return "not measured" if run.finished else "none yet"
-
-
-def _draw_opener(runs: Sequence[Run]) -> None:
-    by_name = {run.name: run for run in runs}
-    opened = st.radio(
-        "Open a run",
-        list(by_name),
-        index=None,
-        format_func=lambda name: words.plain(by_name[name].title or name),
-        captions=[words.plain(f"{run.state_word} · {words.moment(run.created_at)} · {run.model}") for run in runs],
-        key="open-run",
-    )
-    if opened:
-        link("runs", run=opened).go()
-
-
-def _draw_comparison(runs: Sequence[Run]) -> None:
-    by_name = {run.name: run for run in runs}
-    titles = Counter(run.title for run in runs)
-    labels = {run.name: run.title if titles[run.title] == 1 else f"{run.title} ({run.name})" for run in runs}
-    with st.expander("Compare runs", icon=":material/compare_arrows:"):
-        chosen = st.multiselect(
-            "Runs to compare",
-            list(by_name),
-            format_func=lambda name: labels.get(name, name),
-            max_selections=charts.MOST_COMPARED,
+def _draw_bar(found: Mapping[str, Run]) -> None:
+    """Draw at the bottom, where it moves nothing, what can be done with the runs that are ticked."""
+    ticked = [name for name in ui().view.get("ticked", ()) if name in found]
+    if not ticked:
+        return
+    with st.bottom, st.container(horizontal=True, vertical_alignment="center", gap="small", key="ticked"):
+        st.text(f"{len(ticked)} ticked", width="content")
+        fits = 2 <= len(ticked) <= charts.MOST_COMPARED
+        action(
+            "Compare",
+            lambda: link("compare", runs=",".join(ticked)),
             key="compare",
+            type="primary",
+            icon="compare_arrows",
+            off="" if fits else f"Compare takes two to {charts.MOST_COMPARED} runs.",
         )
-        if len(chosen) < 2:
-            st.text(f"Choose two to {charts.MOST_COMPARED} runs to lay their train loss over each other.")
-            return
-        compared = {labels[name]: by_name[name] for name in chosen}
-        rest = is_at_rest(list(compared.values()))
-        live(lambda: _draw_curves(compared), key="curves", run_every=None if rest else 2.0, token=rest)
+        action("Clear", _untick, key="untick", icon="close")
 
 
-def _draw_curves(runs: Mapping[str, Run]) -> bool:
-    """Draw the train loss of runs over each other, and say of each that cannot be drawn why."""
-    curves, missing = {}, {}
-    for label, run in runs.items():
-        measured = reads.read_measures(run)
-        if measured.value is None:
-            missing[label] = "its loss could not be read." if measured.error else "its loss is being read."
-            continue
-        loss = measured.value.get("loss")
-        if reason := charts.explain_no_curve(loss):
-            missing[label] = reason
-        else:
-            curves[label] = loss
-    if curves:
-        charts.draw_comparison([charts.Line(label, loss) for label, loss in curves.items()], smoothing=0.6)
-    for label, reason in missing.items():
-        st.text(f"{label} is not drawn: {reason}")
-    return is_at_rest(list(runs.values()))
+def _untick() -> None:
+    ui().view.update(ticked=(), turn=ui().view.get("turn", 0) + 1)

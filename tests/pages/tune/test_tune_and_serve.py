@@ -35,7 +35,7 @@ from tests.chat_data import from_upload
 from tests.core.engine.test_finetune import RUINOUS
 from tests.launching import plan_launch
 from tests.local_server import LocalServer
-from tests.pages.apps import buttons, open_app, run_until, texts
+from tests.pages.apps import buttons, open_app, run_until, table_of, texts
 from tests.tiny_model import make_conversations
 from tests.waiting import finish, wait_until
 
@@ -570,13 +570,13 @@ def test_the_delete_at_of_a_live_endpoint_is_changed_and_taken_away(endpoint: st
 
 
 def test_activity_names_each_change_its_outcome_and_leads_to_what_it_is_about(endpoint: str) -> None:
-    app = run_until(open_page(ACTIVITY), lambda app: len(app.radio) > 0)
-    rows = app.dataframe[0].value
-    deployed = rows[rows["What"] == f"Deploy {endpoint}"].iloc[0]
+    app = run_until(open_page(ACTIVITY), table_of)
+    deployed = next(row for row in table_of(app) if row["What"] == f"Deploy {endpoint}")
     assert deployed["Outcome"] == "confirmed"
-    radio = app.radio[0]
-    radio.set_value(operations.find_operation_for("local", endpoint, "deploy").id).run()
-    text = read_text(app)
+    change = operations.find_operation_for("local", endpoint, "deploy").id
+    assert f"change={change}" in deployed["href"]
+    app.query_params["change"] = change
+    text = read_text(app.run())
     for step in ("Register", "Container", "Traffic"):
         assert step in text, step
     assert f"Open {endpoint}" in [one.label.replace("\\", "") for one in app.get("page_link")]
