@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import pairwise
 
-from core.recipe import BY_NAME
+from core.runs.comparison import NOT_KNOWN, NOT_SET, list_settings
 from core.runs.states import Run
 
 ACTIVE = "Active"
 STATES = (ACTIVE, "Completed", "Failed", "Cancelled")
+_MOST_TOLD = 5  # settings that differ
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
@@ -60,18 +61,7 @@ def describe_change(run: Run, before: Run | None) -> str:
     """Return "learning rate 2e-05 → 0.0001, epochs 3 → 1": what differs from the run before; "" for the first."""
     if before is None:
         return ""
-    chosen = {
-        "model": (before.model, run.model),
-        "data": (before.dataset, run.dataset),
-        "compute": (before.compute, run.compute),
-    }
-    changed = [f"{what} {was} → {now}" for what, (was, now) in chosen.items() if was and now and was != now]
-    for name in run.parameters.keys() & before.parameters.keys() & BY_NAME.keys():
-        was, now = (_text(each.parameters[name]) for each in (before, run))
-        if was != now:
-            changed.append(f"{BY_NAME[name].label.lower()} {was} → {now}")
-    return ", ".join(changed) or "nothing"
-
-
-def _text(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    pairs = [(setting.label.lower(), *setting.values) for setting in list_settings([before, run]) if setting.differs]
+    known = [f"{label} {was} → {now}" for label, was, now in pairs if not {was, now} & {NOT_KNOWN, NOT_SET}]
+    more = [f"{len(known) - _MOST_TOLD} more"] if len(known) > _MOST_TOLD else []
+    return ", ".join([*known[:_MOST_TOLD], *more]) or "nothing"

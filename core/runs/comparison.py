@@ -19,6 +19,7 @@ from core.runs.series import Point, Series
 from core.runs.states import Run
 
 MOST_COMPARED = 6
+NOT_KNOWN, NOT_SET = "not known", "not set"  # in the place of a setting
 MOST_POINTS = 10_000  # of one curve in a CSV; of a longer one what a chart draws
 TRAIN, EVAL, TEST = "train loss", "eval loss", "test loss"
 CURVES = {
@@ -133,9 +134,9 @@ def list_settings(runs: Sequence[Run]) -> list[Setting]:
     labels = {parameter.name: parameter.label for parameter in PARAMETERS}
     others = sorted({name for run in runs for name in run.parameters} - set(labels))
     names = [name for name in (*labels, *others) if any(name in run.parameters for run in runs)]
-    found = [Setting(label, tuple(read(run) or "not known" for run in runs)) for label, read in told.items()]
+    found = [Setting(label, tuple(read(run) or NOT_KNOWN for run in runs)) for label, read in told.items()]
     return found + [
-        Setting(labels.get(name, name), tuple(run.parameters.get(name, "not set") for run in runs)) for name in names
+        Setting(labels.get(name, name), tuple(run.parameters.get(name, NOT_SET) for run in runs)) for name in names
     ]
 
 

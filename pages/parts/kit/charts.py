@@ -22,7 +22,6 @@ from pages.parts.kit import words
 from pages.parts.kit.elements.figure import HEIGHT, NARROW_HEIGHT, draw_figure
 from pages.parts.kit.look import LIGHT
 
-MOST_COMPARED = 6
 _FIGURES_KEPT = 64
 _FONT = "Source Sans, Source Sans Pro, sans-serif"
 

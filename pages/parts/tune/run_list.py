@@ -8,8 +8,9 @@ import streamlit as st
 
 from core import overview
 from core.runs.choice import STATES, Filters, find_before
+from core.runs.comparison import MOST_COMPARED
 from core.runs.states import Run
-from pages.parts.kit import charts, reads, words
+from pages.parts.kit import reads, words
 from pages.parts.kit.action import action
 from pages.parts.kit.elements.table import draw_table
 from pages.parts.kit.links import link
@@ -171,14 +172,14 @@ def _draw_bar(found: Mapping[str, Run]) -> None:
         return
     with st.bottom, st.container(horizontal=True, vertical_alignment="center", gap="small", key="ticked"):
         st.text(f"{len(ticked)} ticked", width="content")
-        fits = 2 <= len(ticked) <= charts.MOST_COMPARED
+        fits = 2 <= len(ticked) <= MOST_COMPARED
         action(
             "Compare",
             lambda: link("compare", runs=",".join(ticked)),
             key="compare",
             type="primary",
             icon="compare_arrows",
-            off="" if fits else f"Compare takes two to {charts.MOST_COMPARED} runs.",
+            off="" if fits else f"Compare takes two to {MOST_COMPARED} runs.",
         )
         action("Clear", _untick, key="untick", icon="close")
 
