@@ -179,7 +179,7 @@ def _draw_bar(found: Mapping[str, Run]) -> None:
             key="compare",
             type="primary",
             icon="compare_arrows",
-            off="" if fits else f"Compare takes two to {MOST_COMPARED} runs.",
+            off="" if fits else f"Compare takes 2 to {MOST_COMPARED} runs.",
         )
         action("Clear", _untick, key="untick", icon="close")
 

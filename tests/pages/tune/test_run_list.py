@@ -141,7 +141,9 @@ def test_a_stage_that_will_not_come_says_why(conn: Connection) -> None:
 
 
 def test_a_search_that_finds_nothing_is_not_a_list_of_no_runs(server: LocalServer) -> None:
-    app = run_until(open_page("runs", q="nothing-is-called-so"), lambda app: "No run matches all of these." in texts(app))
+    app = run_until(
+        open_page("runs", q="nothing-is-called-so"), lambda app: "No run matches all of these." in texts(app)
+    )
     assert "No runs yet" not in texts(app)
 
 
