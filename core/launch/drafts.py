@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from sqlite3 import Connection
@@ -56,6 +56,8 @@ class Draft:
     updated_at: str = ""
     whole: str = ""
     """Id of the draft that this one is a part of."""
+    again: str = ""
+    """Name of the run that it was set up as."""
     nonce: str = ""
     """Tells it from a draft of another home that has the same id; "" in one of an older Tunedeck."""
 
@@ -72,11 +74,10 @@ def create_draft(connection: str, **fields: object) -> Draft:
                 return draft
 
 
-def copy_draft(draft: Draft) -> Draft:
-    """Make a draft of its own with the same choices."""
-    return create_draft(
-        draft.connection, parameters=draft.parameters, **{name: getattr(draft, name) for name in _CHOICES}
-    )
+def copy_draft(draft: Draft, again: str = "") -> Draft:
+    """Make a draft of its own with the same choices. again: name of the run that the draft started."""
+    kept = {name: getattr(draft, name) for name in _CHOICES}
+    return create_draft(draft.connection, parameters=draft.parameters, again=again, **kept)
 
 
 def save_draft(draft: Draft, **changes: object) -> Draft:
@@ -90,7 +91,7 @@ def save_draft(draft: Draft, **changes: object) -> Draft:
         if stored is None:
             raise _unknown(draft.id)
         if stored.launched and stored.launched != draft.launched:
-            raise Conflict("This set-up was started in another tab. Nothing was changed.", "Copy it to change it.")
+            raise Conflict("This set-up was started in another tab. Nothing was changed.", "Start it again.")
         merged = {name: _merge(name, getattr(draft, name), new, getattr(stored, name)) for name, new in changes.items()}
         saved = replace(stored, launched="", revision=stored.revision + 1, updated_at=_now(), **merged)  # type: ignore[arg-type]
         db.execute(
@@ -128,8 +129,7 @@ def get_draft(draft_id: str) -> Draft:
 
 def find_latest_draft(connection: str, unfinished: bool = True) -> Draft | None:
     """Return the draft of this connection that was changed last; `unfinished` leaves out what was launched."""
-    drafts = _list(connection)
-    return next((draft for draft in drafts if not (unfinished and draft.launched)), None)
+    return next((draft for draft in _list(connection) if not (unfinished and draft.launched)), None)
 
 
 def mark_launched(draft_id: str, operation_id: str, revision: int | None = None) -> None:
@@ -154,10 +154,10 @@ def _find(db: Connection, draft_id: str) -> Draft | None:
     return _parse(row["body"]) if row else None
 
 
-def _list(connection: str) -> list[Draft]:
-    """Return the drafts of a connection, that which was changed last first."""
+def _list(connection: str) -> Iterator[Draft]:
+    """Yield the drafts of a connection, that which was changed last first."""
     rows = _database().rows("select body from drafts where connection = ? order by updated_at desc", connection)
-    return [draft for row in rows if (draft := _parse(row["body"]))]
+    return (draft for row in rows if (draft := _parse(row["body"])))
 
 
 def _merge(name: str, read: object, new: object, stored: object) -> object:

@@ -25,7 +25,7 @@ from core.operations.news import tell_run
 from core.operations.records import Operation, StepState
 from core.operations.spending import spending
 from core.operations.work import Work
-from core.recipe import Value
+from core.recipe import Value, list_changed
 from core.runs import history
 from core.runs.evaluation import submit_evaluation
 from core.runs.history import RunRecord
@@ -132,7 +132,8 @@ def copy_setup(run: Run, of: str, to: str = "") -> Draft:
 
     of: alias of the run's connection. to: the draft's, where it is another; model and compute are chosen anew there.
     """
-    draft = find_draft(run.tags.get(tags.DRAFT, ""))
+    ours = run.tags.get(tags.MADE_BY) in (None, tags.made_by())  # the same id is another draft in another home
+    draft = find_draft(run.tags.get(tags.DRAFT, "")) if ours else None
     dataset = run.tags.get(tags.DATASET_KEY) or (draft.dataset if draft else "")
     own = _list_own_settings(run, of, draft)
     if to and to != of:
@@ -146,6 +147,7 @@ def copy_setup(run: Run, of: str, to: str = "") -> Draft:
         compute=run.compute,
         dataset=dataset,
         parameters={**own, **fixes},
+        again=run.name,
     )
 
 
@@ -155,7 +157,7 @@ def _list_own_settings(run: Run, connection: str, draft: Draft | None) -> dict[s
     if draft and launch and isinstance(launch.change, Launch) and launch.change.is_of(draft):
         return dict(draft.parameters)
     sent = {name: run.parameters[name] for name in (draft.parameters if draft else ()) if name in run.parameters}
-    return {**sent, **tags.parse_recipe(run.tags.get(tags.RECIPE))}
+    return {**sent, **(tags.parse_recipe(run.tags.get(tags.RECIPE)) or list_changed(run.parameters))}
 
 
 def find_launch(ledger: Ledger, connection: str, run: str) -> Operation | None:

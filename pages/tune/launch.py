@@ -7,7 +7,7 @@ from pages.parts.kit import words
 from pages.parts.kit.guard import end_page
 from pages.parts.kit.links import link
 from pages.parts.kit.notices import draw_empty, draw_loading
-from pages.parts.setup import choices
+from pages.parts.tune import again
 from pages.parts.tune import plan as parts
 from pages.parts.tune.naming import draw_first_name
 from pages.parts.tune.recipe import draw_recipe
@@ -16,11 +16,12 @@ from pages.parts.tune.several import draw_several
 from pages.parts.tune.start import draw_ready
 
 st.title("Launch", anchor=False)
-draft = choices.draw_or_get_draft()
+draft = again.draw_or_get_setup()
 
 if missing := parts.what_is_missing(draft):
     sentence, page, label = missing
     draw_empty(sentence, link(page), label)
+    again.offer_last()
     end_page()
 if parts.draw_launched(draft):
     end_page()
@@ -42,6 +43,10 @@ with st.expander(words.plain(f"Summary: {parts.summary_words(draft, facts)}"), i
         link("model").draw("Change model or compute", icon="edit")
         link("data").draw("Change data", icon="edit")
 
+again.draw_origin(draft, recipe)
+gone = again.find_missing(draft, snapshot.error)
+for sentence, page, label in gone:
+    draw_empty(sentence, link(page), label)
 if draft.whole:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.text("This is a part of a longer run, to try it first.")
@@ -49,14 +54,13 @@ if draft.whole:
 
 left, right = st.columns([2, 1], gap="medium")
 with left:
-    if recipe is None:
+    if recipe is None and not gone:
         draw_loading("Reading the model's own settings…", (64, 64, 64, 64))
-    else:
+    elif recipe is not None:
         draw_first_name(draft)
         draw_recipe(draft, recipe)
         parts.draw_name(recipe, snapshot.value)
         draw_difference(draft, snapshot.value)
-        parts.draw_changes(recipe)
         parts.draw_script(snapshot.value)
         draw_several(draft, recipe)
 with right:

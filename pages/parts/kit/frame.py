@@ -134,8 +134,12 @@ def _begin(page: PageEntry) -> None:
     if alias != here.alias:
         here.alias, here.draft_id = alias, None
     here.draft_id = url_id("draft") or here.draft_id
-    if here.draft_id is None and alias and (draft := drafts.find_latest_draft(alias)):
-        here.draft_id = draft.id
+    if (
+        here.draft_id
+        and not page.uses_draft
+        and ((known := drafts.find_draft(here.draft_id)) is None or known.launched)
+    ):
+        here.draft_id = None  # what was started is done; the next set-up is another
     set_url_id("at", here.alias)
     if page.uses_draft:
         set_url_id("draft", here.draft_id)

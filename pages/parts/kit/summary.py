@@ -86,7 +86,6 @@ class Summary:
 
 def read_summary() -> Summary:
     """Return what is known now."""
-    here = ui()
     place = reads.find_connection()
     active = operations.list_operations(place.alias, active=True) if place else []
     phase = _phase_of(place.alias, active) if place else None
@@ -95,11 +94,18 @@ def read_summary() -> Summary:
         runs=reads.read(overview.read_runs, max_age_s=2.0),
         endpoints=reads.read(endpoints.list_endpoints, max_age_s=5.0, phase=phase),
         inventory=reads.read(inventory.list_billing, max_age_s=10.0, phase=phase),
-        draft=drafts.find_draft(here.draft_id) if here.draft_id else None,
+        draft=_find_draft(place),
         faults=reads.read(Connection.list_faults, max_age_s=10.0).value or (),
         open_run=_read_open_run(),
         busy=bool(active),
     )
+
+
+def _find_draft(place: Connection | None) -> Draft | None:
+    """Return the set-up of this session, else that which was changed last in this workspace."""
+    if ui().draft_id:
+        return drafts.find_draft(ui().draft_id or "")
+    return drafts.find_latest_draft(place.alias, unfinished=False) if place else None
 
 
 def _phase_of(alias: str, active: list[Operation]) -> object:

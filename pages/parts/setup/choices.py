@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import NoReturn
 
+from core import operations
 from core.azureml.settings import find_settings
 from core.errors import NotFound
 from core.launch import drafts
@@ -20,7 +21,7 @@ def begin(alias: str) -> Link:
     """Take up the unfinished draft of this connection, or begin one; returns the link to its first page."""
     if find_settings(alias) is None:
         raise NotFound(f"There is no connection '{alias}' on this machine.", "Enter the workspace below.")
-    draft = drafts.find_latest_draft(alias) or drafts.create_draft(alias)
+    draft = find_next(alias) or drafts.create_draft(alias)
     ui().alias, ui().draft_id = alias, draft.id
     reads.find_connection(alias)
     return link("model")
@@ -35,13 +36,25 @@ def draw_or_get_draft() -> Draft:
     if draft is None:
         if here.draft_id:
             here.notes["lost-draft"] = (here.page, here.draft_id)
-        draft = drafts.find_latest_draft(here.alias) or drafts.create_draft(here.alias)
-        here.draft_id = draft.id
-        set_url_id("draft", draft.id)
+        draft = take(find_next(here.alias) or drafts.create_draft(here.alias))
     page, lost = here.notes.get("lost-draft", ("", ""))
     if page == here.page and lost != draft.id:
         draw_warning(f"There is no draft '{lost}'. This is the one you changed last.")
     _draw_news(draft)
+    return draft
+
+
+def find_next(alias: str) -> Draft | None:
+    """Return the set-up that was changed last; where it was started, one of its own that is like it."""
+    draft = drafts.find_latest_draft(alias, unfinished=False)
+    started = operations.find_operation(draft.launched) if draft and draft.launched else None
+    return drafts.copy_draft(draft, again=started.subject) if draft and started else draft
+
+
+def take(draft: Draft) -> Draft:
+    """Have this session, and its address, go on with a draft."""
+    ui().draft_id = draft.id
+    set_url_id("draft", draft.id)
     return draft
 
 

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import streamlit as st
 
 from core import dataset as datasets
-from core import operations, overview
+from core import operations
 from core.azureml.reader import Snapshot
 from core.azureml.settings import LOCAL
 from core.catalog import base_models
 from core.errors import TunedeckError
-from core.launch import drafts, preflight
+from core.launch import preflight
 from core.launch.drafts import Draft
 from core.launch.plan import LaunchPlan
 from core.launch.preflight import LaunchFacts
 from core.operations import Operation
-from core.recipe import BY_NAME, Recipe, build_recipe, say_value, total_batch_size
-from core.runs.states import Run
+from core.recipe import Recipe, build_recipe, total_batch_size
 from pages.parts.kit import reads, words
-from pages.parts.kit.action import action
+from pages.parts.kit.action import link_button
 from pages.parts.kit.links import link
 from pages.parts.kit.notices import draw_empty
+from pages.parts.tune.again import link_again
 
 
 def read_facts(draft: Draft) -> Snapshot[LaunchFacts]:
@@ -87,15 +87,7 @@ def draw_launched(draft: Draft) -> bool:
     if started is None:
         return False
     draw_empty(f"This set-up was started as {title_of(started)}.", link("runs", run=started.subject), "Open the run")
-    action(
-        "Copy this set-up",
-        drafts.copy_draft,
-        draft,
-        key="copy-draft",
-        icon="content_copy",
-        type="primary",
-        then=lambda copy: link("launch", draft=copy.id),
-    )
+    link_button("Start again…", link_again(started.subject), key="again", icon="replay", type="primary")
     return True
 
 
@@ -111,29 +103,6 @@ def draw_name(recipe: Recipe, plan: LaunchPlan | None) -> None:
         st.text(f"{words.plural(plan.total_steps, 'step')} in all")
         st.caption("Display name")
         st.code(plan.display_name, language=None, wrap_lines=True)
-
-
-def draw_changes(recipe: Recipe) -> None:
-    """Draw what differs from the last run."""
-    runs: Sequence[Run] = reads.read(overview.read_runs, max_age_s=5.0).value or ()
-    last = next((run for run in runs if run.parameters), None)
-    if last is None:
-        return
-    before = words.plain(f"Last run, {last.title}")
-    rows = [
-        {
-            "Setting": BY_NAME[name].label,
-            before: say_value(name, last.parameters[name]),
-            "This run": say_value(name, value),
-        }
-        for name, value in recipe.values.items()
-        if name in last.parameters and _text(last.parameters[name]) != _text(value)
-    ]
-    with st.expander(f"Changed from the last run ({len(rows)})", icon=":material/difference:"):
-        if rows:
-            st.table(rows, hide_index=True, alt=f"{len(rows)} settings differ from {last.title}")
-        else:
-            st.text(f"The settings are those of {last.title}.")
 
 
 def draw_script(plan: LaunchPlan | None) -> None:
@@ -158,11 +127,3 @@ def summary_words(draft: Draft, facts: Mapping[str, str]) -> str:
     """Return "SmolLM2-135M-Instruct v1 · sample-support · this-machine"."""
     model = f"{draft.model} v{draft.model_version}" if draft.model_version else draft.model
     return " · ".join((model, facts.get("dataset", "your data"), draft.compute))
-
-
-def _text(value: object) -> str:
-    """Numbers that are equal read the same: 2e-05 and 0.00002."""
-    try:
-        return f"{float(str(value)):g}"
-    except ValueError:
-        return str(value)

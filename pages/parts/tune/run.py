@@ -28,6 +28,7 @@ from pages.parts.kit.notices import draw_empty, draw_warning, ready
 from pages.parts.kit.state import set_url_id, ui, url_id
 from pages.parts.kit.steps import draw_badge, draw_operation, draw_stages
 from pages.parts.operate.caps import draw_cap
+from pages.parts.tune.again import link_again
 from pages.parts.tune.naming import draw_note, draw_rename
 from pages.parts.tune.rehearsal import draw_way
 from pages.parts.tune.run_tabs import VIEWS, choose_log, draw_evaluation, draw_log, draw_settings
@@ -215,15 +216,7 @@ def _draw_head(run: Run) -> None:
         draw_badge(run.state)
         draw_rename(run)
         st.space("stretch")
-        action(
-            "Start again…",
-            operations.copy_setup,
-            run,
-            ui().alias,
-            key="again",
-            icon="replay",
-            then=lambda made: link("launch", draft=made.id),
-        )
+        link_button("Start again…", link_again(run.name), key="again", icon="replay")
         if run.completed and (whole := part.find_whole(run.tags.get(tags.DRAFT, ""))):
             link("launch", draft=whole.id).draw("Then the whole", icon="arrow_forward")
         if run.deployable:
@@ -266,16 +259,7 @@ def _draw_failure(run: Run) -> None:
         if run.error.evidence:
             st.code(run.error.evidence, language=None, wrap_lines=True)
         if run.error.action and run.error.settings:
-            action(
-                run.error.action,
-                operations.copy_setup,
-                run,
-                ui().alias,
-                key="retry-run",
-                icon="replay",
-                type="primary",
-                then=lambda made: link("launch", draft=made.id),
-            )
+            link_button(run.error.action, link_again(run.name), key="retry-run", icon="replay", type="primary")
         elif run.error.action:
             st.text(run.error.action)
 

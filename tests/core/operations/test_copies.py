@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from core.azureml import tags
@@ -44,6 +46,15 @@ def test_a_run_is_copied_with_the_settings_that_its_operator_chose() -> None:
     copy = copy_setup(run, "local", "local")
     assert (copy.model, copy.model_version, copy.compute, copy.dataset) == ("SmolLM2", "1", "this-machine", "abc")
     assert copy.parameters == {"num_train_epochs": 5}
+
+
+def test_a_run_of_another_machine_is_copied_from_its_tags_even_where_a_draft_here_has_the_same_id() -> None:
+    draft, run = start()
+    save_draft(get_draft(draft.id), dataset="other", retired_model="SmolLM2", parameters={"warmup_steps": 7})
+    theirs = replace(run, tags={**run.tags, tags.MADE_BY: "another-home"})
+    copy = copy_setup(theirs, "local")
+    assert (copy.dataset, copy.retired_model, copy.parameters, copy.again) == ("abc", "", SENT, run.name)
+    assert copy_setup(replace(theirs, tags={tags.MADE_BY: "another-home"}), "local").parameters == SENT
 
 
 def test_what_was_changed_in_the_draft_after_the_start_is_not_copied() -> None:

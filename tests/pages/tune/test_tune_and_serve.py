@@ -239,6 +239,36 @@ def test_a_long_run_offers_a_part_that_leads_back_to_the_whole(draft: drafts.Dra
     run_until(open_page(LAUNCH, draft=made.id), says("This is a part of a longer run, to try it first."))
 
 
+def test_start_again_says_which_run_it_is_like_and_what_was_changed_since(run: str) -> None:
+    app = run_until(open_page(LAUNCH, again=run), says("Nothing is started."))
+    title = run.rsplit("-", 1)[0]
+    run_until(app, says(f"Changed from {title} (0)"))
+    made = drafts.find_latest_draft("local")
+    assert made is not None
+    assert made.again == run
+    assert made.id in app.query_params["draft"]
+    assert "again" not in app.query_params
+    field = next(one for one in app.number_input if one.label == "Batch size")
+    field.set_value(2).run()
+    run_until(app, says(f"Changed from {title} (1)"))
+    buttons(app)["Start from scratch"].click().run()
+    scratch = drafts.find_latest_draft("local")
+    assert scratch is not None
+    assert (scratch.model, scratch.dataset, scratch.again) == ("", "", "")
+    run_until(open_page(LAUNCH, draft=scratch.id), says("Set up as "))
+
+
+def test_what_of_an_earlier_set_up_is_gone_is_named_and_the_rest_is_kept(draft: drafts.Draft, run: str) -> None:
+    lost = {"compute": "old-gpu", "dataset": "0" * 64, "model": "left", "parameters": {"seed": 7}}
+    made = drafts.create_draft("local", **choices(draft) | lost, again=run)
+    app = run_until(open_page(LAUNCH, draft=made.id), says("The compute 'old-gpu' is no longer there."))
+    text = run_until(app, says("The model left version 1 is no longer there.")) and read_text(app)
+    assert "The data 'sample' is not on this machine." in text
+    assert {"Choose data", "Choose a model", "Choose a compute"} <= set(text.splitlines())
+    assert buttons(app)["Start run"].disabled
+    assert drafts.get_draft(made.id).parameters == {"seed": 7}
+
+
 def test_a_run_that_pads_its_rows_tells_estimates_no_speed(draft: drafts.Draft, run: str) -> None:
     padded = {**draft.parameters, "pad_to_max_length": "true", "max_seq_length": 512}
     made = drafts.create_draft("local", **choices(draft) | {"parameters": padded})
