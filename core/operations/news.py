@@ -51,7 +51,7 @@ def _did_it(operation: Operation) -> bool:
     if operation.state is not OperationState.DONE:
         return False
     if operation.kind in ("expire", "idle_deletion"):
-        return bool(operation.gone)
+        return bool(operation.facts.get("gone"))
     return operation.kind != "scale_to_zero" or getattr(operation.change, "chosen", False)
 
 

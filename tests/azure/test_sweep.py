@@ -17,6 +17,7 @@ import yaml
 from azure.ai.ml import load_job
 from azure.ai.ml.entities import Command
 
+from core.alerts.book import AlertBook
 from core.alerts.settings import Kind, save_webhook
 from core.azureml.connection import Connection, connect
 from core.catalog.compute import get_compute
@@ -225,6 +226,8 @@ def test_a_workspace_that_cannot_be_read_is_a_failure(
     azure.az(state="signed out")
     assert main(["sweep", "--once", "--workspace", f"{SUBSCRIPTION}/{GROUP}/{WORKSPACE}"]) == 1
     assert capsys.readouterr().err.startswith(f"{WORKSPACE}: ")
+    [told] = AlertBook().list_entries()
+    assert told.alert.text.startswith("What is due, idle or at its cap is not ended: ")
 
 
 def read_cron() -> tuple[list[str], dict[str, str]]:

@@ -12,7 +12,6 @@ import sys
 import time
 import zipfile
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,11 +23,6 @@ from core.alerts.events import EVENTS, Alert
 from core.alerts.settings import Kind, read_settings, remove_webhook, save_events, save_webhook
 from core.errors import TunedeckError
 from core.home import REPOSITORY, Home
-from core.operations.cancel import Cancel
-from core.operations.deploy import Deploy
-from core.operations.launch import Launch
-from core.operations.ledger import Ledger
-from core.operations.records import Failure, OperationState
 from core.support_bundle import write_report
 from tests.core.alerts.listener import Listener, listening
 
@@ -264,35 +258,3 @@ def test_the_address_stands_in_one_file_and_nowhere_else(
     for text in texts:
         assert "the-secret-part" not in text
         assert "the-signing-key" not in text
-
-
-# What of operations is told ---------------------------------------------------------------------------------------
-
-
-def end(change: Launch | Deploy | Cancel, state: OperationState, why: str = "") -> list[str]:
-    """Let an operation end; return what is told of it."""
-    ledger = Ledger()
-    operation = ledger.start("local", change)
-    fence = ledger.take_lease(1, "1", 60.0, holder_lives=False)
-    assert fence
-    ended = replace(operation, state=state, error=Failure(why) if why else None)
-    ledger.save(ended, fence)
-    ledger.save(ended, fence)  # once more, as after a retry of the write
-    save_events(EVENTS)
-    deliver_all()
-    return [f"{each.alert.event}: {each.alert.text}" for each in entries()]
-
-
-def test_a_failed_launch_is_told_with_its_reason(home: Home) -> None:
-    assert home.path
-    said = end(Launch("otter-1", title="brave-otter"), OperationState.FAILED, "No cores are left.")
-    assert said == ["run_failed: brave-otter did not get to its end. No cores are left."]
-
-
-def test_a_deployment_is_told_of_live_or_failed_and_a_cancel_not_at_all(home: Home) -> None:
-    assert home.path
-    assert end(Cancel("otter-1"), OperationState.DONE) == []
-    assert end(Deploy("kettle-1"), OperationState.DONE) == ["deployment_live: kettle-1 is live."]
-    failed = end(Deploy("kettle-2"), OperationState.FAILED, "The container did not start.")[0]
-    assert failed.startswith("deployment_failed: kettle-2 is not live.")
-    assert failed.endswith("The container did not start.")
