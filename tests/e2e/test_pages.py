@@ -203,7 +203,7 @@ def look_at(tab: Page, url: str, looks: list[Look]) -> list[object]:
             tab.goto(url)
             tab.get_by_role("heading", level=1).first.wait_for()
         tab.wait_for_function(f"() => {_SHOWN} === '{scheme}'")
-        found += [(scheme, width, *finding) for finding in list_lasting(tab, scheme)]
+        found += [(scheme, width, *finding) for finding in list_lasting(tab)]
         if tab.evaluate(_TOO_WIDE):
             found.append((scheme, width, "scrolls sideways"))
         if tab.get_by_text("Tunedeck has a fault").count():
@@ -215,12 +215,12 @@ def look_at(tab: Page, url: str, looks: list[Look]) -> list[object]:
     return found
 
 
-def list_lasting(tab: Page, scheme: Scheme) -> list[tuple[str, str, str]]:
+def list_lasting(tab: Page) -> list[tuple[str, str, str]]:
     """Return what axe finds serious each of three times: a part that is drawn anew while axe looks is dimmed."""
     found: list[tuple[str, str, str]] = []
     for _ in range(3):
         rest(tab)
-        found = list_serious(tab, scheme)
+        found = list_serious(tab)
         if not found:
             break
     return found

@@ -18,7 +18,6 @@ from pages.parts.data import forms as data_forms
 from pages.parts.kit import fields, reads, words
 from pages.parts.kit.action import action
 from pages.parts.kit.elements.file_field import let_go
-from pages.parts.kit.elements.key_hint import style_keys
 from pages.parts.kit.links import link
 from pages.parts.kit.live import live
 from pages.parts.kit.notices import draw_empty, draw_error, ready
@@ -214,7 +213,6 @@ def draw_use(draft: Draft, dataset: ChatDataset | None) -> None:
             st.caption(words.plain(f"{dataset.name} · {words.plural(dataset.rows, 'row')}"), width="content")
         if dataset:
             edits.remind(dataset)
-        style_keys()
 
 
 def _use(draft_id: str, key: str) -> None:

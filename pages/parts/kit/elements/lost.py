@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from http import HTTPStatus
 
 import streamlit as st
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -43,8 +44,11 @@ class NoDialogs:
         begun: list[Message] = []
 
         async def change(message: Message) -> None:
-            if message["type"] == "http.response.start":
+            if message["type"] == "http.response.start" and message["status"] == HTTPStatus.OK:
                 begun.append(message)
+                return
+            if not begun:  # a page's own path beneath which there is none
+                await send(message)
                 return
             body = json.dumps({**json.loads(message["body"]), "blockErrorDialogs": True}).encode()
             headers = [pair for pair in begun[0]["headers"] if pair[0].lower() != b"content-length"]
