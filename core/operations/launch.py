@@ -21,8 +21,8 @@ from core.launch.plan import LaunchPlan
 from core.launch.request import RunRequest, digest, make_request
 from core.operations.change import Change, Done, Outcome, Skip, StepSpec, Stop, Wait
 from core.operations.ledger import Ledger
-from core.operations.news import tell_run
-from core.operations.records import Operation, StepState
+from core.operations.news import tell_group, tell_run
+from core.operations.records import Operation, OperationState, StepState
 from core.operations.spending import spending
 from core.operations.work import Work
 from core.recipe import Value, list_changed
@@ -226,10 +226,21 @@ def _watch(work: Work[Launch]) -> Outcome:
 
 
 def _tell(work: Work[Launch], run: Run) -> None:
-    """Note the alert of a run's end, whatever becomes of its evaluation."""
+    """Note the alert of a run's end, whatever becomes of its evaluation; of a group's runs, once all have ended."""
     ended = (work.ledger.find_latest(work.operation.connection, run.name, kind) for kind in ("cancel", "run_at_cap"))
-    if alert := tell_run(work.operation.connection, run, cancelled_here=any(ended)):
+    alert = tell_run(work.operation.connection, run, cancelled_here=any(ended))
+    if group := work.change.group:
+        work.record(ended=run.state_word.lower())
+        launches = list_group(work.ledger, work.operation.connection, group)
+        alert = tell_group(work.operation.connection, group, [_find_end(each) for each in launches])
+    if alert:
         AlertBook(work.ledger.home).note(alert)
+
+
+def _find_end(launch: Operation) -> str:
+    """Return how a run ended, "failed" where it was not started, "" while it goes on."""
+    not_started = "failed" if launch.state is OperationState.FAILED else "cancelled"
+    return str(launch.facts.get("ended") or (not_started if launch.finished else ""))
 
 
 def _evaluate(work: Work[Launch]) -> Outcome:

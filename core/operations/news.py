@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from core.alerts.events import Alert
@@ -11,7 +12,7 @@ from core.runs.states import Run
 from core.teardown.caps import Capped
 from core.teardown.due import Timed, Verdict
 from core.teardown.inventory import Inventory
-from core.words import duration
+from core.words import duration, plural
 
 SOON = timedelta(hours=1)
 NO_END_AFTER = timedelta(hours=1)
@@ -43,8 +44,10 @@ def find_alert(operation: Operation) -> Alert | None:
         return None
     said = operation.change.label
     why = f" {operation.error.message}" if failed and operation.error else ""
-    key = run_key(operation.subject) if kind == "launch" else operation.id
-    return Alert(operation.connection, event, operation.subject, words.format(said) + why, key)
+    thing, key = operation.subject, run_key(operation.subject) if kind == "launch" else operation.id
+    if group := getattr(operation.change, "group", ""):  # one message for all that do not start
+        thing, key = group, f"{group} failed"
+    return Alert(operation.connection, event, thing, words.format(said) + why, key)
 
 
 def _did_it(operation: Operation) -> bool:
@@ -72,6 +75,18 @@ def tell_run(connection: str, run: Run, *, cancelled_here: bool) -> Alert | None
     else:
         event, said = "run_cancelled", f"{run.title} was cancelled{took}, and not from here."
     return Alert(connection, event, run.name, said, run_key(run.name))
+
+
+def tell_group(connection: str, group: str, ends: Sequence[str]) -> Alert | None:
+    """Return what is told of a group of runs by the words of their states; None while one goes on ("")."""
+    counts = Counter(ends)
+    event = "run_failed" if counts["failed"] else "run_completed" if counts["completed"] else ""
+    said = ", ".join(f"{count} {word}" for word, count in sorted(counts.items()))
+    return (
+        Alert(connection, event, group, f"{group}, {plural(len(ends), 'run')}: {said}.")
+        if event and all(ends)
+        else None
+    )
 
 
 def tell_soon(connection: str, timed: Timed) -> Alert | None:

@@ -18,7 +18,7 @@ from core.operations.due_deletion import DueDeletion
 from core.operations.idle import IdleDeletion, ScaleToZero
 from core.operations.launch import Launch
 from core.operations.ledger import Ledger
-from core.operations.news import tell_cap, tell_no_ends, tell_run, tell_soon
+from core.operations.news import tell_cap, tell_group, tell_no_ends, tell_run, tell_soon
 from core.operations.records import Failure, OperationState
 from core.operations.teardown import Teardown
 from core.runs.failures import RunError
@@ -88,6 +88,30 @@ def test_a_run_is_told_of_by_how_it_ended(state: JobState, here: bool, said: str
 
 def words(alert: Alert | None) -> str:
     return f"{alert.event}: {alert.text}" if alert else ""
+
+
+@pytest.mark.parametrize(
+    ("ends", "said"),
+    [
+        (["completed", "failed", "completed"], "run_failed: fox-1, 3 runs: 2 completed, 1 failed."),
+        (["completed", "completed"], "run_completed: fox-1, 2 runs: 2 completed."),
+        (["completed", ""], ""),
+        (["cancelled", "cancelled"], ""),
+    ],
+)
+def test_a_group_of_runs_is_told_of_once_all_have_ended(ends: list[str], said: str) -> None:
+    assert words(tell_group("ml-dev", "fox-1", ends)) == said
+
+
+def test_the_runs_of_a_group_that_do_not_start_are_one_message(home: Home) -> None:
+    ledger = Ledger(home)
+    fence = ledger.take_lease(1, "1", 60.0, holder_lives=False)
+    assert fence
+    for place in (1, 2, 3):
+        begun = ledger.start("local", Launch(f"fox-1-{place}", title=f"fox {place}", group="fox-1"))
+        ledger.save(replace(begun, state=FAILED, error=Failure("No cores.")), fence)
+    deliver_all()
+    assert [each.alert.thing for each in AlertBook().list_entries()] == ["fox-1"]
 
 
 @pytest.mark.parametrize(("minutes", "told"), [(61, False), (59, True), (-1, False)])
