@@ -99,7 +99,7 @@ def test_two_ticked_runs_are_compared_and_a_live_table_keeps_ticks_and_focus(pag
     expect(loss).not_to_have_text(before)
     assert page.evaluate(FOCUSED) == "Tick trains"
     expect(page.get_by_text("2 ticked", exact=True)).to_be_visible()
-    assert list_serious(page, "light") == []
+    assert list_serious(page) == []
     page.get_by_role("button", name="Compare").click()
     page.wait_for_url(re.compile(r"/compare\?.*runs=first(,|%2C)trains"))
 
