@@ -238,6 +238,14 @@ class Kept:
             )
             db.execute(_SET_FACETS, (*vars(facets).values(), self._place, *key))
 
+    def drop_model(self, key: Key) -> None:
+        """Forget a model that was deleted; a version of it that is left comes back with the next list."""
+        with self._database.write() as db:
+            db.execute(
+                "delete from models where place = ? and registry = ? and name = ? and version = ?", (self._place, *key)
+            )
+            db.execute("delete from names where place = ? and registry = ? and name = ?", (self._place, *key[:2]))
+
     def keep_told(self, told: Iterable[tuple[Key, Mapping[str, Any], Facets]]) -> None:
         """Keep what a list says of its models, where nobody has looked at them: to look is to know more."""
         with self._database.write() as db:

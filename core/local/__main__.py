@@ -21,6 +21,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 from core import home as homes
@@ -124,13 +125,9 @@ def add_model(home: Home, options: argparse.Namespace) -> int:
     if not options.look:
         print(program.run(home, options.source, options.revision, options.work))
         return 0
-    try:
-        look = program.look_at(home, open_source(options.source, options.revision))
-    except TunedeckError as error:
-        if options.json:
-            print(json.dumps({"kind": type(error).__name__, "message": error.message, "hint": error.hint}))
-        raise
-    print(program.to_json(look) if options.json else "\n".join(f"{each.name}: {each.said}" for each in look.lines))
+    look = program.look_at(home, open_source(options.source, options.revision))
+    lines = "\n".join(f"{each.name}: {each.said}" for each in look.lines)
+    print(json.dumps(asdict(look)) if options.json else lines)
     return 0
 
 
@@ -139,6 +136,7 @@ def remove_model(home: Home, options: argparse.Namespace) -> int:
     from core.local import add_model as program
 
     program.remove(home, options.name, options.version)
+    print("{}" if options.json else f"Deleted {options.name} {options.version}.")
     return 0
 
 
@@ -170,6 +168,18 @@ def _add_fault_options(parser: argparse.ArgumentParser) -> None:
     added.add_argument("--seconds", type=float, help="how long: of slow, throttle and out-of-capacity")
     actions.add_parser("list", help="say which faults are on")
     actions.add_parser("clear", help="switch all faults off")
+
+
+def _add_model_options(parser: argparse.ArgumentParser, name: str) -> None:
+    parser.add_argument("--json", action="store_true", help="answer in JSON, for programs")
+    if name == "add-model":
+        parser.add_argument("source", help="owner/name, or the path of a folder")
+        parser.add_argument("--revision", default="", help="a branch, a tag or a commit of the hub")
+        parser.add_argument("--look", action="store_true", help="only say whether it can be added")
+        parser.add_argument("--work", type=Path, help="the folder of this addition, with its state.json")
+    elif name == "remove-model":
+        parser.add_argument("name")
+        parser.add_argument("version")
 
 
 COMMANDS: dict[str, Callable[[Home, argparse.Namespace], int]] = {
@@ -204,23 +214,18 @@ def main(arguments: list[str] | None = None) -> int:
             )
         elif name == "exec":
             added.add_argument("program", nargs=argparse.REMAINDER, help="-- and the command")
-        elif name == "add-model":
-            added.add_argument("source", help="owner/name, or the path of a folder")
-            added.add_argument("--revision", default="", help="a branch, a tag or a commit of the hub")
-            added.add_argument("--look", action="store_true", help="only say whether it can be added")
-            added.add_argument("--json", action="store_true", help="say it as JSON")
-            added.add_argument("--work", type=Path, help="the folder of this addition, with its state.json")
-        elif name == "remove-model":
-            added.add_argument("name")
-            added.add_argument("version")
         elif name == "connect":
             added.add_argument("--print", action="store_true", help="print the ten lines alone")
         elif name == "fault":
             _add_fault_options(added)
+        elif name.endswith("-model"):
+            _add_model_options(added, name)
     options = parser.parse_args(arguments)
     try:
         return COMMANDS[options.command](homes.current(), options)
     except TunedeckError as error:
+        if getattr(options, "json", False):
+            print(json.dumps({"kind": type(error).__name__, **vars(error)}))
         print("\n".join(filter(None, (error.message, error.hint, error.detail))), file=sys.stderr)
         return 1
 

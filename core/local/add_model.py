@@ -15,7 +15,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +42,13 @@ _SPARE = 200 << 20  # bytes left free on the disk
 
 @dataclass(frozen=True)
 class Look:
-    """What is known of a model before it is fetched. name, version: as it will be in the registry."""
+    """What is known of a model before it is fetched. name, version: as it will be in the registry.
+
+    revision: the commit that was looked at, "" for a folder.
+    """
 
     title: str
-    commit: str
+    revision: str
     name: str
     version: str
     size_bytes: int
@@ -67,7 +70,8 @@ def look_at(home: Home, source: Source) -> Look:
     enough = size_bytes + _SPARE < free
     lines.append(Line("Disk", "ok", said) if enough else Line("Disk", "failed", f"{said}.", "Free some space."))
     name, version = _choose_name(home, source)
-    return Look(source.title, source.commit, name, version, size_bytes, lines, check.tags)
+    revision = source.commit if source.on_hub else ""
+    return Look(source.title, revision, name, version, size_bytes, lines, check.tags)
 
 
 def add(home: Home, source: Source, work: Path) -> tuple[str, str]:
@@ -254,6 +258,7 @@ def _make_manifest(source: Source, look: Look, tags: dict[str, str]) -> dict[str
         "outputModalities": "text",
         "weights_source": f"added by you {where}",
     }
+    own["tunedeck.added"] = source.place
     if source.on_hub:
         own["license_link"] = source.place
     said = f"{source.title}, added by you {where}."
@@ -264,8 +269,3 @@ def _make_manifest(source: Source, look: Look, tags: dict[str, str]) -> dict[str
         "tags": {key: value for key, value in {**own, **tags}.items() if value},
         "properties": {SOURCE: source.place, "commit": source.commit},
     }
-
-
-def to_json(look: Look) -> str:
-    """Return what was seen, for the program that asked."""
-    return json.dumps(asdict(look))

@@ -2,6 +2,7 @@
 
     change.py    what every kind of operation has: arguments, title, key, steps
     launch.py cancel.py labels.py deploy.py traffic.py delete_at.py set_cap.py create_compute.py teardown.py
+    add_model.py
         one kind each
     ledger.py    what was wanted and how far it is (SQLite), the lease, receipts
     runner.py    who carries it out: a thread of the dashboard, or `python -m core.operations run`
@@ -16,6 +17,7 @@
 A page calls one `start_…` function and draws `find_operation(id)` until it is finished.
 """
 
+from core.operations.add_model import start_add_model, start_remove_model
 from core.operations.cancel import start_cancel, start_cancel_all
 from core.operations.create_compute import start_create_compute
 from core.operations.delete_at import start_set_delete_at
@@ -61,6 +63,7 @@ __all__ = [
     "list_starts",
     "plan_panic",
     "retry_operation",
+    "start_add_model",
     "start_cancel",
     "start_cancel_all",
     "start_create_compute",
@@ -70,6 +73,7 @@ __all__ = [
     "start_launch",
     "start_panic",
     "start_redeploy",
+    "start_remove_model",
     "start_rename",
     "start_runner",
     "start_scale_to_zero",

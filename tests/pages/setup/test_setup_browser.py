@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.pages.conftest import Dashboard, open_from_menu, settle
+from tests.tiny_model import build_tiny_model
 
 pytestmark = pytest.mark.browser
 
@@ -87,6 +88,29 @@ def test_a_compute_is_created_in_place_and_can_be_chosen(page: Page, dashboard: 
     dialog.get_by_role("button", name="Create compute").click()
     expect(page.get_by_role("dialog")).to_have_count(0)
     expect(page.get_by_role("radio", name="second-one")).to_be_visible(timeout=30_000)
+
+
+def test_a_model_is_looked_at_before_it_is_added(page: Page, dashboard: Dashboard, tmp_path: Path) -> None:
+    folder = build_tiny_model(tmp_path, name="mine")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"auto_map": {"AutoModel": "own.Model"}}))
+    (folder / "chat_template.jinja").unlink()
+    page.goto(f"{dashboard.url}/model?at=local")
+    click(page, "Add a model")
+    dialog = page.get_by_role("dialog")
+    look = dialog.get_by_role("button", name="Look at it")
+    look.click()
+    expect(dialog.get_by_text("No model is named.")).to_be_visible()
+    for typed, said in (
+        ("/nowhere", "There is no folder /nowhere on this machine."),
+        (str(folder), "Code · failed: It wants code of its own (auto_map in config.json), which is never run here."),
+    ):
+        dialog.get_by_label("Model", exact=True).fill(typed)
+        dialog.get_by_label("Model", exact=True).press("Tab")
+        look.click()
+        expect(dialog.get_by_text(said)).to_be_visible()
+    expect(dialog.get_by_text("Chat template · failed: It has no chat template")).to_be_visible()
+    expect(dialog.get_by_role("button", name="Add ")).to_be_disabled()
 
 
 def test_a_broken_line_blocks_and_is_named_with_its_fix(page: Page, dashboard: Dashboard, tmp_path: Path) -> None:
