@@ -88,7 +88,7 @@ class Checkpoints:
         return min(losses, key=lambda each: losses[each], default=None)
 
     def finish(self, budget_bytes: int) -> None:
-        """After success keep what fits into the budget: the best to the last, what it takes to go on goes first.
+        """After success keep what fits into the budget. What goes first: old ones, what it takes to go on, the newest.
 
         A limit of one leaves the best alone; until the end the newest is kept as well, to go on from.
         """
@@ -96,14 +96,14 @@ class Checkpoints:
         for each in self.list():
             if self.limit == 1 and best not in (each, None):
                 shutil.rmtree(each)
-        for each in self.list():
-            if self._bytes() > budget_bytes:
-                (each / STATE_FILE).unlink(missing_ok=True)
-        for each in self.list():
-            if self._bytes() > budget_bytes and each != best:
+        *older, newest = self.list() or [self.folder]
+        for each in [*older, newest / STATE_FILE, newest, self.folder]:
+            if each == best or self._bytes() <= budget_bytes:
+                continue
+            if each.is_dir():
                 shutil.rmtree(each)
-        if self._bytes() > budget_bytes:
-            self.clear()
+            else:
+                each.unlink(missing_ok=True)
 
     def _prune(self) -> None:
         if self.limit < 1:

@@ -56,6 +56,8 @@ class RunRequest:
     revision: int = 0
     group: str = ""
     """The name of the group that it is one of, "" for none."""
+    continues: str = ""
+    """The checkpoint of an earlier run that it goes on from, as "run/checkpoint-40"; "" for none."""
 
     @property
     def job_tags(self) -> dict[str, str]:
@@ -76,6 +78,7 @@ class RunRequest:
             tags.MADE_BY: tags.made_by(),
             **({tags.NOTE: self.note} if self.note else {}),
             **({tags.GROUP: self.group} if self.group else {}),
+            **({tags.CONTINUES: self.continues} if self.continues else {}),
         }
 
 

@@ -1,9 +1,10 @@
 """Operations: every change of a workspace is recorded before it is sent, carried out step by step, and resumed.
 
     change.py    what every kind of operation has: arguments, title, key, steps
-    launch.py cancel.py labels.py deploy.py traffic.py delete_at.py set_cap.py create_compute.py teardown.py
-    add_model.py
+    launch.py cancel.py keep_best.py labels.py deploy.py traffic.py delete_at.py set_cap.py create_compute.py
+    teardown.py add_model.py
         one kind each
+    continuation.py    a launch that goes on from a checkpoint
     ledger.py    what was wanted and how far it is (SQLite), the lease, receipts
     runner.py    who carries it out: a thread of the dashboard, or `python -m core.operations run`
     idle.py      ends what had nothing to do, by a click or where that was chosen
@@ -19,11 +20,13 @@ A page calls one `start_…` function and draws `find_operation(id)` until it is
 
 from core.operations.add_model import start_add_model, start_remove_model
 from core.operations.cancel import start_cancel, start_cancel_all
+from core.operations.continuation import explain_no_continuation, find_last, start_continuation
 from core.operations.create_compute import start_create_compute
 from core.operations.delete_at import start_set_delete_at
 from core.operations.deploy import Deploy, start_deploy, start_redeploy
 from core.operations.everything import list_everything
 from core.operations.idle import start_scale_to_zero, start_set_idle
+from core.operations.keep_best import start_keep_best
 from core.operations.labels import start_labels, start_rename, start_undo
 from core.operations.launch import Launch, copy_setup, find_launch, list_group, start_group, start_launch, was_sent
 from core.operations.ledger import (
@@ -52,6 +55,8 @@ __all__ = [
     "Step",
     "StepState",
     "copy_setup",
+    "explain_no_continuation",
+    "find_last",
     "find_launch",
     "find_operation",
     "find_operation_for",
@@ -66,9 +71,11 @@ __all__ = [
     "start_add_model",
     "start_cancel",
     "start_cancel_all",
+    "start_continuation",
     "start_create_compute",
     "start_deploy",
     "start_group",
+    "start_keep_best",
     "start_labels",
     "start_launch",
     "start_panic",

@@ -157,7 +157,9 @@ def _list_own_settings(run: Run, connection: str, draft: Draft | None) -> dict[s
     if draft and launch and isinstance(launch.change, Launch) and launch.change.is_of(draft):
         return dict(draft.parameters)
     sent = {name: run.parameters[name] for name in (draft.parameters if draft else ()) if name in run.parameters}
-    return {**sent, **(tags.parse_recipe(run.tags.get(tags.RECIPE)) or list_changed(run.parameters))}
+    own = {**sent, **(tags.parse_recipe(run.tags.get(tags.RECIPE)) or list_changed(run.parameters))}
+    own.pop("resume_from_checkpoint", None)  # a copy begins at the beginning
+    return own
 
 
 def find_launch(ledger: Ledger, connection: str, run: str) -> Operation | None:
@@ -218,7 +220,8 @@ def _watch(work: Work[Launch]) -> Outcome:
     if not state.finished:
         return Wait(state.word, _pause(work), {"unseen_s": 0.0})
     run = get_run(work.conn, job)
-    _remember_pace(work, run)
+    if not work.change.continues:
+        _remember_pace(work, run)
     _tell(work, run)
     if run.completed:
         return Done(state.word)

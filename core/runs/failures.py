@@ -9,6 +9,8 @@ from typing import Any
 
 from core.recipe import BY_NAME, USUAL_RATES, Value, smaller_batch
 
+DIVERGED = "the loss is no longer a number"
+
 Rate = Callable[[], float]
 
 
@@ -82,7 +84,7 @@ _RULES = (
     _rule(r"is higher than gpus present", "more GPUs were asked for than the node has", "Pick the compute again."),
     _rule(
         r"loss (is|was|became) nan|nan loss|not a finite loss|diverge",
-        "the loss is no longer a number",
+        DIVERGED,
         "Retry with a lower learning rate.",
         settings=_lower_rate,
     ),

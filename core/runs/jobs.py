@@ -17,6 +17,7 @@ from core.catalog.base_models import get_base_model
 from core.errors import NotFound, TunedeckError
 from core.recipe import from_job_inputs
 from core.runs import history
+from core.runs.checkpoints import parse_checkpoints
 from core.runs.failures import explain, lesson_rate
 from core.runs.history import RunRecord
 from core.runs.logs import read_job_log
@@ -172,6 +173,7 @@ def get_run(conn: Connection, name: str) -> Run:
     if record is None:
         record = RunRecord(name, definition.state, created_at=definition.created_at)
     children = history.list_steps(conn, name)
+    trainer = next((child for child in children if child.component == FINE_TUNE), None)
     evaluation = history.find_record(conn, evaluation_name(name)) if record.status is JobState.COMPLETED else None
     run = replace(
         _retold(definition, record),
@@ -179,10 +181,11 @@ def get_run(conn: Connection, name: str) -> Run:
         started_at=record.started_at or find_first_start(children),
         ended_at=record.ended_at,
         kept=record.properties.get(tags.KEPT, ""),
+        checkpoints=parse_checkpoints(trainer.properties.get(tags.CHECKPOINTS, "")) if trainer else (),
+        stopped=record.properties.get(tags.STOPPED, ""),
     )
     run = replace(run, stages=make_stages(run, children, evaluation))
-    trained = any(child.component == FINE_TUNE for child in children)
-    measures = read_metrics(conn, name, children) if trained else None
+    measures = read_metrics(conn, name, children) if trainer else None
     run = replace(run, progress=measure_progress(run, measures, children))
     if run.state.failed:
         run = _explain_failure(conn, run, record, children, measures)

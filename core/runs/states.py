@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from core.azureml import tags
 from core.recipe import Value
+from core.runs.checkpoints import Checkpoint
 from core.runs.failures import RunError
 
 FINE_TUNE = "chat_completion_finetune"
@@ -165,6 +166,10 @@ class Run:
     progress: Progress | None = None
     kept: str = ""
     """The checkpoint that the output is made of, where training diverged."""
+    checkpoints: tuple[Checkpoint, ...] = ()
+    """Those that are kept, oldest first; empty in a list, and on Azure."""
+    stopped: str = ""
+    """The sentence of a training that ended because somebody asked it to stop and keep the best."""
     recorded: bool = False
     """Whether only the ledger knows it: the workspace has not confirmed the job."""
     owner: str = ""

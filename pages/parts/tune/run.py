@@ -19,7 +19,7 @@ from core.runs.metrics import RunMetrics
 from core.runs.states import FINE_TUNE, JobState, Run, Stage
 from core.words import duration
 from pages.parts.kit import charts, reads, words
-from pages.parts.kit.action import Confirm, action, link_button
+from pages.parts.kit.action import action, link_button
 from pages.parts.kit.elements.figure import HEIGHT
 from pages.parts.kit.lineage import draw_lineage
 from pages.parts.kit.links import link
@@ -29,6 +29,15 @@ from pages.parts.kit.state import set_url_id, ui, url_id
 from pages.parts.kit.steps import draw_badge, draw_operation, draw_stages
 from pages.parts.operate.caps import draw_cap
 from pages.parts.tune.again import link_again
+from pages.parts.tune.checkpoints import (
+    CHECKPOINTS,
+    draw_checkpoints,
+    draw_ends,
+    draw_origin,
+    draw_ways_on,
+    is_stoppable,
+    list_views,
+)
 from pages.parts.tune.naming import draw_note, draw_rename
 from pages.parts.tune.rehearsal import draw_way
 from pages.parts.tune.run_tabs import VIEWS, choose_log, draw_evaluation, draw_log, draw_settings
@@ -168,6 +177,8 @@ def _draw_known(run: Run) -> None:
         with below:
             if log_choice is not None:
                 draw_log(now, log_choice)
+            elif view == CHECKPOINTS:
+                draw_checkpoints(now)
             else:
                 _draw_chart(view, now, now_measured, choice, missing)
         return (*_token(now, _read_evaluation(now).value, metered), _pace(now, now_measured))
@@ -201,7 +212,7 @@ def _token(run: Run, result: Evaluation | None, measured: Snapshot[RunMetrics]) 
     awaited = run.completed and result is None and evaluation is not None and evaluation.state is JobState.COMPLETED
     rests = not (is_moving(run) or awaited) and reads.is_final(run, measured)
     told = (evaluation.state_word, evaluation.missed) if evaluation else None
-    return (rests, run.state, told, result is not None, bool(run.error))
+    return (rests, run.state, told, result is not None, bool(run.error), is_stoppable(run))
 
 
 def _read_evaluation(run: Run) -> Snapshot[Evaluation | None]:
@@ -223,32 +234,13 @@ def _draw_head(run: Run) -> None:
             target, style = link("deploy", run=run.name), "primary" if run.completed else "secondary"
             link_button(f"Deploy {run.kept or 'this model'}", target, key="deploy", type=style, icon="cloud_upload")
         elif not run.finished:
-            _draw_cancel(run)
+            draw_ends(run)
+        draw_ways_on(run)
         said = draw_cap(run)
     draw_note(run)
+    draw_origin(run)
     if said:
         draw_warning(said, key="cap")
-
-
-def _draw_cancel(run: Run) -> None:
-    asked = operations.find_operation_for(ui().alias or "", run.name, "cancel")
-    if run.state is JobState.CANCEL_REQUESTED or (asked and asked.state != "failed"):
-        asked_at = words.clock(asked.created_at) if asked else ""
-        st.text(f"Cancel asked {asked_at}, not yet confirmed".replace("  ", " "), width="content")
-        return
-    at = (
-        f"Step {run.progress.step} of {run.progress.total_steps}. " if run.progress and run.progress.total_steps else ""
-    )
-    question = Confirm(
-        title=f"Cancel {words.plain(run.title)}?",
-        yes="Cancel run",
-        keep="Keep running",
-        lines=(f"{at}Logged metrics stay; the model of this run is lost.",),
-        icon="stop_circle",
-    )
-    action(
-        "Cancel run", operations.start_cancel, ui().alias, run.name, key="cancel", icon="stop_circle", confirm=question
-    )
 
 
 def _draw_failure(run: Run) -> None:
@@ -328,12 +320,13 @@ def _draw_view_choice(result: Evaluation | None) -> str:
     The choices before and after the evaluation are two widgets: one whose value the script changes loses that change
     when the browser reports its own value at the same moment.
     """
-    first = VIEWS[0] if result is None else "Evaluation"
+    views = list_views(VIEWS)
+    first = views[0] if result is None else "Evaluation"
     wanted = url_id("view")
     chosen = st.segmented_control(
         "Show",
-        VIEWS,
-        default=wanted if wanted in VIEWS else first,
+        views,
+        default=wanted if wanted in views else first,
         required=True,
         key="view-running" if result is None else "view-evaluated",
         label_visibility="collapsed",

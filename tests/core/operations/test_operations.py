@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -23,12 +24,15 @@ from core.errors import BadInput, NotFound, TunedeckError, Unreachable
 from core.launch.drafts import create_draft, get_draft
 from core.operations import (
     Operation,
+    copy_setup,
     find_operation_for,
     list_receipts,
     retry_operation,
     start_cancel,
+    start_continuation,
     start_create_compute,
     start_deploy,
+    start_keep_best,
     start_launch,
     start_runner,
     start_set_delete_at,
@@ -38,9 +42,9 @@ from core.operations import (
 from core.operations.due_deletion import start_due_deletion
 from core.operations.ledger import Ledger
 from core.operations.sweep import sweep
-from core.runs import jobs
+from core.runs import history, jobs
 from core.runs.logs import read_log
-from core.runs.states import FINE_TUNE, Progress
+from core.runs.states import FINE_TUNE, JobState, Progress, Run
 from core.serving import chat, endpoints
 from core.serving.registered_models import list_registered_models
 from core.serving.request_counts import read_requests
@@ -379,3 +383,100 @@ def test_an_operation_of_an_unknown_workspace_fails_with_a_sentence(conn: Connec
     ended = finish(start_cancel("gone-ws", "brave-otter"), "failed")
     assert ended.error is not None
     assert "'gone-ws'" in ended.error.message
+
+
+def wait_for_checkpoint(conn: Connection, operation: Operation) -> Run:
+    return wait_until(lambda: (run := overview.read_run(conn, operation.subject)).checkpoints and run)
+
+
+def test_a_run_that_is_stopped_completes_with_its_best_once_however_often_that_is_asked(
+    conn: Connection, dataset: ChatDataset, runner: Any
+) -> None:
+    operation = launch(conn, dataset, max_steps=5000)
+    run = wait_for_checkpoint(conn, operation)
+    assert (run.checkpoints[0].name, run.checkpoints[0].eval_loss) == ("checkpoint-2", 0.5)
+    runner.stopping.set()  # the dashboard is killed right after the click
+    wait_until(lambda: not runner.alive)
+    wishes = [start_keep_best("local", run.name) for _ in range(2)]
+    assert wishes[0].id == wishes[1].id
+    start_runner()
+    stopped = finish(wishes[0]).steps[-1].detail
+    found = re.fullmatch(r"Stopped at step (\d+) of 5000 by (.+)\.", stopped)
+    assert found, stopped
+    assert found[2] == wishes[0].user
+    run = jobs.get_run(conn, run.name)
+    assert (run.state, run.stopped, run.deployable) == ("Completed", stopped, True)
+    assert run.checkpoints[-1].step == int(found[1]), "the step at which it ended"
+    assert finish(operation).steps[3].detail == "Completed"
+    again = finish(start_keep_best("local", run.name))
+    assert again.steps[0].detail == stopped, "asked of a run that ended so, it says how"
+
+
+@pytest.mark.parametrize("first", ["cancel", "stop"])
+def test_a_cancel_at_the_same_time_is_stronger_than_a_stop(
+    conn: Connection, dataset: ChatDataset, runner: Any, first: str
+) -> None:
+    operation = launch(conn, dataset, max_steps=5000)
+    wait_for_checkpoint(conn, operation)
+    if first == "stop":
+        history.write(conn, operation.subject, {tags.STOP: "anna"})
+        jobs.cancel_run(conn, operation.subject)  # while its trainer ends, or its model is converted
+        wish = start_keep_best("local", operation.subject)
+    else:
+        jobs.cancel_run(conn, operation.subject)
+        wish = start_keep_best("local", operation.subject)
+    told = finish(wish).steps[0].detail, finish(wish).steps[1].detail
+    assert set(told) & {"It is being cancelled.", "It is cancelled: that came first."}, told
+    assert finish(operation, "cancelled").steps[3].state == "skipped"
+    assert jobs.get_run(conn, operation.subject).state_word == "Cancelled"
+
+
+def test_a_stop_that_comes_after_the_last_step_says_that_the_run_ended_by_itself(
+    conn: Connection, dataset: ChatDataset, runner: Any
+) -> None:
+    run = finish(launch(conn, dataset)).subject
+    wish = finish(start_keep_best("local", run))
+    assert wish.steps[0].detail == "It came to its own end first."
+    assert jobs.get_run(conn, run).stopped == ""
+
+
+def test_a_cancelled_run_is_resumed_from_its_last_checkpoint_by_a_run_that_says_so(
+    conn: Connection, dataset: ChatDataset, runner: Any
+) -> None:
+    operation = launch(conn, dataset, max_steps=5000)
+    wait_for_checkpoint(conn, operation)
+    finish(start_cancel("local", operation.subject))
+    earlier = jobs.get_run(conn, operation.subject)
+    resumed = start_continuation("local", earlier)
+    assert start_continuation("local", earlier).id == resumed.id, "two clicks are one run"
+    assert resumed.change.label == f"{earlier.title} resumed"
+    wait_until(lambda: (at := overview.read_run(conn, resumed.subject).progress) and at.step > 3)
+    run = jobs.get_run(conn, resumed.subject)
+    assert run.tags[tags.CONTINUES] == f"{earlier.name}/checkpoint-2"
+    first = jobs.read_metrics(conn, run.name).get("loss").first
+    assert first
+    assert first.step == 3
+    assert run.progress
+    assert run.progress.total_steps == 5000
+    copy = copy_setup(run, "local")
+    assert "resume_from_checkpoint" not in copy.parameters, "a copy begins at the beginning"
+    finish(start_cancel("local", run.name))
+
+
+def test_a_finished_run_gets_more_epochs_and_one_that_cannot_says_why(
+    conn: Connection, dataset: ChatDataset, runner: Any
+) -> None:
+    earlier = jobs.get_run(conn, finish(launch(conn, dataset)).subject)
+    more = start_continuation("local", earlier, 2)  # five steps are an epoch
+    assert more.change.label == f"{earlier.title} +2"
+    run = jobs.get_run(conn, finish(more).subject)
+    points = jobs.read_metrics(conn, run.name).get("loss").points
+    assert [point.step for point in points] == list(range(6, 16))
+    assert run.parameters["max_steps"] == 15
+    with pytest.raises(BadInput, match="it ended before its first evaluation"):
+        start_continuation("local", replace(earlier, state=JobState.CANCELED, checkpoints=()))
+    for checkpoint in (conn.home.runs / earlier.name).rglob("checkpoint-5"):
+        shutil.rmtree(checkpoint)
+    gone = finish(start_continuation("local", earlier, 3), "failed").error
+    assert gone
+    assert "where nothing is that a run can go on from" in gone.message + gone.detail
