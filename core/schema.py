@@ -1,4 +1,4 @@
-"""The tables of ledger.db: drafts, operations, transcripts, paces, edits, rates, alerts."""
+"""The tables of ledger.db: drafts, operations, transcripts, paces, edits, rates, alerts, recipes."""
 
 from __future__ import annotations
 
@@ -99,5 +99,11 @@ STEPS: tuple[tuple[str, ...], ...] = (
         )""",
         "create index alerts_by_state on alerts (state, due_at)",
         "create index alerts_by_thing on alerts (connection, event, thing)",
+    ),
+    (
+        """create table recipes (
+            id integer primary key autoincrement, name text not null collate nocase unique, body text not null,
+            updated_at text not null
+        )""",
     ),
 )

@@ -159,11 +159,13 @@ def new_run_name(title: str, seed: str) -> str:
     return f"{title}-{seed[:8]}"
 
 
-def check_title(text: str) -> str:
-    """Return a run's name as a person gave it, without the spaces around it; raises BadInput for none that can be."""
+def check_title(text: str, of: str = "run") -> str:
+    """Return a run's name, or that of something else, as a person gave it, without the spaces around it; raises
+    BadInput for none that can be.
+    """
     title = text.strip()
     if not title:
-        raise BadInput("A run needs a name.", "Type one.")
+        raise BadInput(f"A {of} needs a name.", "Type one.")
     if len(title) > LONGEST_TITLE:
         raise BadInput(f"The name has {len(title)} characters.", f"At most {LONGEST_TITLE} are shown whole everywhere.")
     if not title.isprintable() or _MARKUP.intersection(title):

@@ -25,6 +25,8 @@ from pages.parts.kit.notices import draw_error, draw_loading
 from pages.parts.kit.state import set_url_id, ui, url_id
 from pages.parts.setup import choices
 
+_NAMED = 4  # of what differs, on the line that is always seen
+
 
 def link_again(run: str) -> Link:
     """Return the link to Launch with the set-up of a run."""
@@ -143,7 +145,8 @@ def _draw_changes(run: Run, draft: Draft, recipe: Recipe) -> None:
         for name, value in recipe.values.items()
         if name in run.parameters and _text(run.parameters[name]) != _text(value)
     ]
-    with st.expander(f"Changed from {before} ({len(rows)})", icon=":material/difference:", key="changes"):
+    named = ": " + ", ".join(row[""] for row in rows[:_NAMED]) + (", …" if len(rows) > _NAMED else "") if rows else ""
+    with st.expander(f"Changed from {before} ({len(rows)}){named}", icon=":material/difference:", key="changes"):
         if rows:
             st.table(rows, hide_index=True, alt=f"{len(rows)} choices differ from {run.title}")
         else:

@@ -10,8 +10,9 @@ import streamlit as st
 from core.launch.drafts import Draft
 from core.recipe import GROUPS, PARAMETERS, YOURS, Parameter, Recipe, Value, say_value
 from pages.parts.kit import fields, words
-from pages.parts.kit.action import action, draw_error_of
+from pages.parts.kit.action import action, draw_error_of, open_dialog
 from pages.parts.setup import choices
+from pages.parts.tune import recipes
 
 ORIGINS = {
     "component": "component: the default of the pipeline component",
@@ -29,6 +30,7 @@ def draw_recipe(draft: Draft, recipe: Recipe) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.header("Settings", anchor=False, width="content")
         st.space("stretch")
+        action("Recipes", open_dialog, recipes.KEY, key="open-recipes", icon="menu_book")
         mode = st.segmented_control(
             "Which settings",
             ["Basic", "All"],
@@ -47,6 +49,7 @@ def draw_recipe(draft: Draft, recipe: Recipe) -> None:
             label_visibility="collapsed",
             placeholder="Search settings",
         )
+    recipes.draw(draft, recipe)
     shown = find_parameters(recipe, text or "", basic=mode != "All")
     if not shown:
         st.text(f"No setting matches '{text}'. Clear the search.")

@@ -21,6 +21,7 @@ from core.azureml.settings import make_settings, save_settings
 from core.errors import TunedeckError
 from core.home import Home
 from core.launch import drafts
+from core.launch.recipes import list_recipes
 from core.launch.request import make_request
 from core.local import processes
 from core.local.faults import Faults
@@ -267,6 +268,28 @@ def test_what_of_an_earlier_set_up_is_gone_is_named_and_the_rest_is_kept(draft: 
     assert {"Choose data", "Choose a model", "Choose a compute"} <= set(text.splitlines())
     assert buttons(app)["Start run"].disabled
     assert drafts.get_draft(made.id).parameters == {"seed": 7}
+
+
+def test_a_recipe_is_saved_and_brings_its_settings_into_another_set_up(draft: drafts.Draft) -> None:
+    made = drafts.create_draft("local", **choices(draft) | {"parameters": {"lora_r": 4, "learning_rate": 1e-3}})
+    app = run_until(open_page(LAUNCH, draft=made.id), says("Total batch"))
+    buttons(app)["Recipes"].click().run()
+    next(one for one in app.text_input if one.key == "recipe-name").set_value("ü :red[x]")
+    buttons(app)["Save as a recipe"].click().run()
+    assert "This set-up trains with just these settings." in read_text(app)
+    other = drafts.create_draft("local", **choices(draft) | {"parameters": {"seed": 7}})
+    app = run_until(open_page(LAUNCH, draft=other.id), says("Total batch"))
+    buttons(app)["Recipes"].click().run()
+    (changes,) = (each.value for each in app.table if "Then" in each.value)
+    assert sorted(changes["Setting"]) == ["Learning rate", "Rank", "Seed"]
+    assert drafts.get_draft(other.id) == other, "shown before anything is changed"
+    buttons(app)["Use this recipe"].click().run()
+    assert drafts.get_draft(other.id).parameters == {"lora_r": 4, "learning_rate": 1e-3}
+    buttons(app)["Recipes"].click().run()
+    buttons(app)["Delete"].click().run()
+    assert list_recipes() == []
+    buttons(app)["Undo"].click().run()
+    assert [each.name for each in list_recipes()] == ["ü :red[x]"]
 
 
 def test_a_run_that_pads_its_rows_tells_estimates_no_speed(draft: drafts.Draft, run: str) -> None:
