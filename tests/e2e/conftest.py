@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
@@ -15,9 +17,12 @@ from core.azureml import connection
 from core.azureml.connection import Connection
 from core.azureml.local_process import ensure_local
 from core.catalog import compute
+from core.home import Home
 from core.launch import drafts
+from core.local.faults import Faults
 from core.serving import chat, endpoints, transcripts
 from pages.parts.serve.chat_state import Reply, Turn
+from tests.chat_data import from_upload
 from tests.environment import REAL_MODELS
 from tests.launching import plan_launch
 from tests.pages.conftest import Dashboard, dashboard, launch, page, settle, stop
@@ -61,30 +66,59 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
 @pytest.fixture(scope="session")
 def made(tiny: Dashboard) -> dict[str, str]:
     """A completed run, an endpoint, a chat with it and a draft in the home of `tiny`; by the ids of their pages."""
-    asked = {name: tiny.server.environment[name] for name in ("TUNEDECK_HOME", "TUNEDECK_BASE_MODELS")}
-    before = dict(os.environ)
-    os.environ |= asked
-    try:
+    with _sitting_at(tiny):
         return _make(connection.connect(ensure_local()))
+
+
+@pytest.fixture(scope="session")
+def failed(tiny: Dashboard, made: dict[str, str]) -> dict[str, str]:
+    """Beside them a run and a deployment that failed, by faults of the local workspace, and data with findings."""
+    with _sitting_at(tiny):
+        faults, choices = Faults(Home(tiny.home)), _choices()
+        faults.add("image-build")
+        run = operations.start_launch(plan_launch(connection.connect(ensure_local()), drafts.create_draft(**choices)))
+        finish(run)
+        faults.add("liveness")
+        size = compute.list_sizes(connection.connect(ensure_local()))[0].name
+        broken = operations.start_deploy("local", made["run"], "tiny-broken", "tiny-broken-1", size, None)
+        finish(broken, "failed")
+        wrong = from_upload("wrong.jsonl", b'{"messages": [{"role": "user", "content": "Only asked."}]}\nno JSON\n')
+        draft = drafts.create_draft(**{**choices, "dataset": wrong.key})
+    told = {"failed": run.subject, "broken": broken.subject, "change": broken.id, "wrong": draft.id}
+    return {**made, **told}
+
+
+@contextmanager
+def _sitting_at(of: Dashboard) -> Iterator[None]:
+    """Make a dashboard's home and models those of this process for the block."""
+    before = dict(os.environ)
+    os.environ |= {name: of.server.environment[name] for name in ("TUNEDECK_HOME", "TUNEDECK_BASE_MODELS")}
+    try:
+        yield
     finally:  # before other tests look for the real base model
         os.environ.clear()
         os.environ |= before
 
 
-def _make(conn: Connection) -> dict[str, str]:
-    choices = {
+def _choices() -> dict[str, Any]:
+    return {
+        "connection": "local",
         "model": "tiny-chat",
         "model_version": "1",
         "compute": "this-machine",
         "dataset": dataset.load_sample().key,
         "parameters": {"max_steps": 6},
     }
-    begun = operations.start_launch(plan_launch(conn, drafts.create_draft("local", **choices)))
+
+
+def _make(conn: Connection) -> dict[str, str]:
+    choices = _choices()
+    begun = operations.start_launch(plan_launch(conn, drafts.create_draft(**choices)))
     finish(begun)
     size = compute.list_sizes(conn)[0].name
     served = operations.start_deploy("local", begun.subject, "tiny-support", "tiny-support-1", size, None)
     finish(served)
-    draft = drafts.create_draft("local", **choices)
+    draft = drafts.create_draft(**choices)
     return {"run": begun.subject, "endpoint": served.subject, "draft": draft.id, "chat": ask_once(conn, served.subject)}
 
 

@@ -27,6 +27,7 @@ from pages.parts.kit.look import DARK, LIGHT
 from tests.core.alerts.listener import listening
 from tests.pages.axe import list_serious
 from tests.pages.conftest import Dashboard, open_from_menu, settle
+from tests.soak import is_soak
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -57,6 +58,8 @@ EMPTY = (
 )
 AT_WORK = (
     "?at=local",
+    "model?at=local&draft={draft}",
+    "data?at=local&draft={draft}",
     "launch?at=local&draft={draft}",
     "launch?at=local&draft={draft}&settings=All",
     "runs?at=local",
@@ -73,6 +76,22 @@ AT_WORK = (
     "teardown?at=local&what=All",
     "activity?at=local",
 )
+
+FAILED = (
+    "?at=local",
+    "data?at=local&draft={wrong}",
+    "launch?at=local&draft={wrong}",
+    "runs?at=local",
+    "runs?at=local&run={failed}",
+    "runs?at=local&run={failed}&view=Logs",
+    "compare?at=local&runs={run},{failed}",
+    "deploy?at=local&endpoint={broken}",
+    "chat?at=local&endpoint={broken}",
+    "teardown?at=local",
+    "activity?at=local&change={change}",
+)
+OPENED = tuple(dict.fromkeys(address for address in (*EMPTY, *AT_WORK, *FAILED) if "never" not in address))
+IN_SOAK = (pytest.mark.soak, pytest.mark.skipif(not is_soak(), reason="minutes: `make soak`"))
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +114,39 @@ def test_nothing_serious_on_an_empty_page(tab: Page, tiny: Dashboard, number: in
 @pytest.mark.parametrize("number", range(len(AT_WORK)), ids=AT_WORK)
 def test_nothing_serious_on_a_page_at_work(tab: Page, tiny: Dashboard, made: dict[str, str], number: int) -> None:
     assert look_at(tab, f"{tiny.url}/{AT_WORK[number].format(**made)}", choose_looks(number)) == []
+
+
+@pytest.mark.parametrize(
+    "number", [pytest.param(at, marks=() if at in (4, 7) else IN_SOAK) for at in range(len(FAILED))], ids=FAILED
+)
+def test_nothing_serious_on_a_page_of_what_failed(
+    tab: Page, tiny: Dashboard, failed: dict[str, str], number: int
+) -> None:
+    assert look_at(tab, f"{tiny.url}/{FAILED[number].format(**failed)}", choose_looks(number)) == []
+
+
+@pytest.mark.parametrize("address", [pytest.param(each, marks=IN_SOAK) for each in OPENED])
+@pytest.mark.parametrize("scheme", [pytest.param(each, marks=IN_SOAK) for each in SCHEMES])
+def test_nothing_serious_in_what_a_page_opens(
+    tab: Page, tiny: Dashboard, failed: dict[str, str], address: str, scheme: Scheme
+) -> None:
+    """Every expander at once, then every popover, one after another."""
+    tab.emulate_media(color_scheme=scheme)
+    tab.set_viewport_size({"width": WIDE, "height": 900})
+    tab.goto(f"{tiny.url}/{address.format(**failed)}")
+    tab.get_by_role("heading", level=1).first.wait_for()
+    rest(tab)
+    for closed in tab.locator("[data-testid=stExpander] details:not([open]) > summary").all():
+        closed.click()
+    found: list[object] = list(list_lasting(tab))
+    for button in tab.locator("[data-testid=stPopoverButton]").all():
+        name = button.inner_text()
+        button.click()
+        tab.locator("[data-testid=stPopoverBody]").wait_for()
+        found += [(name, *finding) for finding in list_lasting(tab)]
+        tab.keyboard.press("Escape")
+        expect(tab.locator("[data-testid=stPopoverBody]")).to_have_count(0)
+    assert found == []
 
 
 def test_an_answer_is_copied_as_it_was_written(browser: Browser, tiny: Dashboard, made: dict[str, str]) -> None:
