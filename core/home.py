@@ -80,6 +80,11 @@ class Home:
         return self.path / "ledger.db"
 
     @property
+    def runs_db(self) -> Path:
+        """SQLite file of what the dashboard knows of workspaces' runs; it can be read again."""
+        return self.path / "runs.db"
+
+    @property
     def catalogue(self) -> Path:
         """What registries hold, as it was last read; may be removed."""
         return self.path / "catalogue"

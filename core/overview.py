@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_right, insort
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
+from functools import partial
 
 from core.azureml import tags
+from core.azureml.abreast import abreast
 from core.azureml.connection import Connection
 from core.catalog.compute import get_compute
 from core.errors import NotFound, TunedeckError
@@ -27,7 +29,8 @@ from core.operations import (
 )
 from core.recipe import from_job_inputs
 from core.runs.failures import RunError
-from core.runs.jobs import find_run, get_run, list_runs, list_tagged
+from core.runs.index import RunList, list_runs
+from core.runs.jobs import find_run, get_run, list_tagged
 from core.runs.progress import make_stages
 from core.runs.queue import Queue, find_queue
 from core.runs.series import Series
@@ -38,12 +41,10 @@ from core.serving.endpoints import EndpointView
 from core.teardown.inventory import Inventory
 from core.words import duration, percent
 
-ENDED_SHOWN = 50
 _REATTACHED_FOR = timedelta(minutes=5)
 _MOST_ACTIVE = 1000
 _CLUSTER_KEPT_S = 15.0
 _NAMED = 6
-_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 class NextStep(Enum):
@@ -135,30 +136,44 @@ def _explain_wait(conn: Connection, name: str) -> str:
     return conn.remember(f"why {name} waits", ask, _CLUSTER_KEPT_S) if name else ""
 
 
-def read_runs(conn: Connection, limit: int = ENDED_SHOWN) -> list[Run]:
-    """Return the runs, active ones first, that which trains at the top; of those that have ended the newest `limit`.
+def read_runs(conn: Connection, *, archived: bool = False) -> RunList:
+    """Return the runs, active ones first, that which trains at the top; archived: those that are, and no other.
 
     Those that only the ledger knows yet are among them, and progress where one runs.
     """
+    if archived:
+        return list_runs(conn, archived=True)
     ledger = Ledger()  # before the workspace is asked: what was sent by now must be there
     launches = ledger.list_operations(conn.alias, kind="launch", active=True, limit=_MOST_ACTIVE)
     failed = filter(_failed_lately, ledger.list_operations(conn.alias, kind="launch", limit=20))
-    runs = {run.name: run for run in list_runs(conn, limit)}
+    found = list_runs(conn)
+    listed = {run.name for run in found}
+    runs = abreast(conn, (partial(_with_progress, conn, run) for run in found[: found.active]))
     for launch in (*launches, *failed):
-        if launch.subject not in runs:
+        if launch.subject not in listed:
             run = find_run(conn, launch.subject) if was_sent(launch) else _recorded_run(launch)
-            if run is not None:
-                runs[launch.subject] = run
-    newest_first = sorted(
-        (_with_progress(conn, run) for run in runs.values()), key=lambda run: run.created_at or _LONG_AGO, reverse=True
-    )
-    return sorted(newest_first, key=lambda run: run.rank)
+            if run is not None and not run.archived:
+                listed.add(run.name)
+                runs.append(run)
+    ended = found[found.active :]
+    for run in runs:
+        if run.finished:
+            insort(ended, run, key=lambda run: -_made(run))
+    active = sorted((run for run in runs if not run.finished), key=lambda run: (run.rank, -_made(run)))
+    found[:], found.active = [*active, *ended], len(active)
+    return found
+
+
+def _made(run: Run) -> float:
+    return run.created_at.timestamp() if run.created_at else 0.0
 
 
 def read_group(conn: Connection, group: str) -> list[Run]:
     """Return the runs of a group in the order they were started in, those that only the ledger knows yet among them."""
     launches = list_group(Ledger(), conn.alias, group)  # before the workspace is asked, as of all runs
-    runs = {run.name: run for run in list_tagged(conn, tags.GROUP, group)}
+    known = {run.name: run for run in list_runs(conn)}
+    tagged = list_tagged(conn, tags.GROUP)
+    runs = {run.name: known.get(run.name, run) for run in tagged if run.tags[tags.GROUP] == group}
     for launch in launches:
         if launch.subject not in runs and not was_sent(launch):
             runs[launch.subject] = _recorded_run(launch)

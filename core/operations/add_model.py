@@ -17,7 +17,7 @@ from core.operations.records import Operation
 from core.operations.work import LOOK_S, Work
 from core.pids import lives, start_time_of
 from core.programs import start_detached
-from core.runs.jobs import list_runs
+from core.runs.index import list_runs
 
 _STARTS = 5  # of the program, where each ended without a word: killed, most likely for want of memory
 

@@ -20,6 +20,8 @@ from core.operations.ledger import Ledger
 from core.operations.records import Operation
 from core.operations.work import Work
 from core.runs import history
+from core.runs.history import RunRecord
+from core.runs.index import note_change
 from core.runs.titles import check_note, check_title
 
 MOST_RUNS = 1000
@@ -111,7 +113,11 @@ def _write(work: Work[Label]) -> Outcome:
         before |= dict(zip(unread, abreast(work.conn, read), strict=True))
         work.record(before=before)
     write = (partial(_write_one, work, run, wishes[run]) for run in chunk if before[run])
-    labelled |= dict.fromkeys(chunk, "It is gone.") | dict(abreast(work.conn, write))
+    labelled |= dict.fromkeys(chunk, "It is gone.")
+    for run, said in abreast(work.conn, write):
+        labelled[run] = said if isinstance(said, str) else ""
+        if isinstance(said, RunRecord):
+            note_change(work.conn, said)
     if len(labelled) < len(wishes):
         return Wait(f"{len(labelled)} of {len(wishes)} runs", 0.0, {"labelled": labelled})
     failed = {run: why for run, why in labelled.items() if why}
@@ -136,18 +142,21 @@ def _read(work: Work[Label], run: str, wish: Wish) -> dict[str, Any]:
     return asdict(Wish({name: record.tags.get(name) for name in wish.tags}, archived))
 
 
-def _write_one(work: Work[Label], run: str, wish: Wish) -> tuple[str, str]:
+def _write_one(work: Work[Label], run: str, wish: Wish) -> tuple[str, RunRecord | str]:
+    """Return how the run is then, or why it was not changed."""
     given = {name: value for name, value in wish.tags.items() if value is not None}
+    lost = [name for name, value in wish.tags.items() if value is None]
+    said: RunRecord | str = ""
     try:
         if given or wish.archived is not None:
-            history.write(work.conn, run, given, wish.archived)
-        if lost := [name for name, value in wish.tags.items() if value is None]:
-            history.remove_tags(work.conn, run, lost)
+            said = history.write(work.conn, run, given, wish.archived)
+        if lost:
+            said = history.remove_tags(work.conn, run, lost)
     except NotFound:
         return run, "It is gone."
     except AccessDenied as error:
         return run, error.message
-    return run, ""
+    return run, said
 
 
 def _say(before: Mapping[str, Mapping[str, Any]], wishes: Mapping[str, Wish]) -> str:

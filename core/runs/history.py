@@ -47,19 +47,20 @@ def find_record(conn: Connection, run_id: str) -> RunRecord | None:
     return _parse(answer.json())
 
 
-def write(conn: Connection, run_id: str, tags: Mapping[str, str], archived: bool | None = None) -> None:
-    """Add tags to a run's, or change them, and archive it or take it back, as the SDK does; nothing else is sent."""
+def write(conn: Connection, run_id: str, tags: Mapping[str, str], archived: bool | None = None) -> RunRecord:
+    """Add tags to a run's, or change them, and archive it or take it back, as the SDK does; return how it is then."""
     body = {"runId": run_id, "tags": dict(tags), "hidden": archived}
     body = {name: value for name, value in body.items() if value not in ({}, None)}
-    conn.http("PATCH", f"{_base(conn)}/runs/{run_id}", json=body, doing="change", what=f"run '{run_id}'")
+    url, what = f"{_base(conn)}/runs/{run_id}", f"run '{run_id}'"
+    return _parse(conn.http("PATCH", url, json=body, doing="change", what=what).json())
 
 
-def remove_tags(conn: Connection, run_id: str, names: Sequence[str]) -> None:
-    """Take tags away from a run; those that it has not are no error. Raises NotFound where the run is gone."""
+def remove_tags(conn: Connection, run_id: str, names: Sequence[str]) -> RunRecord:
+    """Take tags away from a run, also those that it has not; return how it is then."""
     what, body = f"run '{run_id}'", {"tagsToModify": {}, "tagsToDelete": list(names)}
     experiment = conn.http("GET", f"{_base(conn)}/runs/{run_id}", what=what).json().get("experimentId")
     url = f"{_base(conn)}/experimentids/{experiment}/runs/{run_id}/tags"
-    conn.http("PATCH", url, json=body, doing="change", what=what)
+    return _parse(conn.http("PATCH", url, json=body, doing="change", what=what).json())
 
 
 def list_children(conn: Connection, run_id: str) -> list[RunRecord]:

@@ -7,12 +7,11 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from typing import Any, TypeVar
+from urllib.parse import quote, urlencode
 
 from core.azureml import tags
 from core.azureml.connection import Connection
-from core.azureml.owners import read_made
 from core.catalog.base_models import get_base_model
 from core.errors import NotFound, TunedeckError
 from core.recipe import from_job_inputs
@@ -31,6 +30,7 @@ T = TypeVar("T")
 COMPONENT_NAME = "chat_completion_pipeline"
 OUTPUT_NAME = "trained_model"
 EXPERIMENT_PREFIX = "chat_completion_"
+_API = "2024-10-01"
 
 
 def find_job(conn: Connection, name: str) -> Any:
@@ -44,16 +44,6 @@ def find_job(conn: Connection, name: str) -> Any:
 def has_job(conn: Connection, name: str) -> bool:
     """Tell whether the workspace has a job of this name."""
     return find_job(conn, name) is not None
-
-
-def list_runs(conn: Connection, limit: int = 50, looked_at: int = 300, *, times: bool = True) -> list[Run]:
-    """Return the newest fine-tuning runs without stages and progress: `limit` that have ended, and the active ones
-    among and above them. One or two requests, and with `times` one for each run that ended since the last call.
-
-    looked_at: of how many pipelines at most, in a workspace in which others work too.
-    """
-    runs = conn.call("read", "runs", lambda: _list_pipelines(conn, limit, looked_at))
-    return [_with_times(conn, run) for run in runs] if times else runs
 
 
 @dataclass(frozen=True)
@@ -72,7 +62,7 @@ def list_active_jobs(conn: Connection, looked_at: int = 1000) -> list[ActiveJob]
 
     The service lists no job by its state or compute, so all are read, a request for each page.
     """
-    pages = conn.pages(f"{conn.workspace_path}/jobs?api-version=2024-10-01&listViewType=All", "jobs")
+    pages = conn.pages(jobs_url(conn, listViewType="All"), "jobs")
     jobs = itertools.islice((job for answer in pages for job in answer.json().get("value") or []), looked_at)
     return [_parse_active(job) for job in jobs if not JobState(str(_told(job).get("status"))).finished]
 
@@ -89,50 +79,21 @@ def _parse_active(job: Mapping[str, Any]) -> ActiveJob:
     return ActiveJob(name, title, frozenset(_name_computes(told)), owner, tagged)
 
 
-def _status(job: Any) -> str:
-    return str(getattr(job.status, "value", job.status))
-
-
-def _list_pipelines(conn: Connection, limit: int, most: int) -> list[Run]:
-    """Return fine-tuning pipelines; the service answers the newest first, so the first ones suffice.
-
-    Where others start so many that ours are not among the newest, those that carry our tag are asked for.
-    """
-    runs: dict[str, Run] = {}
-    ended = 0
-    for asked in ({}, {"tag": tags.TITLE}):
-        looked_at = 0
-        for job in itertools.islice(conn.workspace.jobs.list(job_type="Pipeline", **asked), most):
-            looked_at += 1
-            if job is None or job.name in runs or not _is_fine_tuning(job):
-                continue
-            runs[job.name] = run = _parse_job(job)
-            ended += run.finished
-            if ended == limit:
-                return list(runs.values())
-        if looked_at < most:
-            break
-    return list(runs.values())
-
-
 def list_active(conn: Connection, tag: str) -> list[Run]:
-    """Return the runs under way that carry a tag, without stages and progress. One request."""
-    return [run for run in _list_tagged(conn, tag) if not run.finished]
+    """Return the runs under way that carry a tag, without stages and progress. One request for each page."""
+    return [run for run in list_tagged(conn, tag) if not run.finished]
 
 
-def list_tagged(conn: Connection, tag: str, value: str) -> list[Run]:
-    """Return the newest runs with this value of a tag, without stages and progress. One request, and one for each run
-    that ended since the last call.
-    """
-    return [_with_times(conn, run) for run in _list_tagged(conn, tag) if run.tags.get(tag) == value]
+def list_tagged(conn: Connection, tag: str) -> list[Run]:
+    """Return the newest runs that carry a tag, without times, stages and progress. One request for each page."""
+    pages = conn.pages(jobs_url(conn, jobType="Pipeline", tag=tag), "runs")
+    runs = (to_run(read_job(job)) for answer in pages for job in answer.json().get("value") or [])
+    return list(itertools.islice(runs, _MEMORY))
 
 
-def _list_tagged(conn: Connection, tag: str) -> list[Run]:
-    def ask() -> list[Run]:
-        jobs = itertools.islice(conn.workspace.jobs.list(job_type="Pipeline", tag=tag), _MEMORY)
-        return [_parse_job(job) for job in jobs if job is not None]
-
-    return conn.call("read", "runs", ask)
+def jobs_url(conn: Connection, **asked: str) -> str:
+    """Return where the workspace's jobs are listed, the newest first. asked: of the list, as `tag`."""
+    return f"{conn.workspace_path}/jobs?{urlencode({'api-version': _API, **asked})}"
 
 
 def _name_computes(job: Mapping[str, Any]) -> set[str]:
@@ -144,15 +105,24 @@ def _name_computes(job: Mapping[str, Any]) -> set[str]:
     return named.union(*map(_name_computes, (job.get("jobs") or {}).values()))
 
 
-def _is_fine_tuning(job: Any) -> bool:
-    named = (job.experiment_name or "").startswith(EXPERIMENT_PREFIX)
-    return job.type == "pipeline" and (named or tags.TITLE in (job.tags or {}))
-
-
 def find_run(conn: Connection, name: str) -> Run | None:
-    """Return one run without stages, or None when the workspace has no such job. One request."""
-    job = find_job(conn, name)
-    return None if job is None else _with_times(conn, _parse_job(job))
+    """Return one run without stages, or None when the workspace has no such job. One request, two once it has ended."""
+    job = find_wire(conn, name)
+    if job is None:
+        return None
+    run = to_run(read_job(job))
+    record = history.find_record(conn, name) if run.finished else None
+    return replace(run, started_at=record.started_at, ended_at=record.ended_at) if record else run
+
+
+def find_wire(conn: Connection, name: str) -> dict[str, Any] | None:
+    """Return a job as the wire has it, or None when the workspace has no such job. One request."""
+    try:
+        job = conn.http("GET", f"{conn.workspace_path}/jobs/{quote(name)}?api-version={_API}", what=f"run '{name}'")
+    except NotFound:
+        return None
+    found: dict[str, Any] = job.json()
+    return found if found.get("properties") else None  # a step of a pipeline has none
 
 
 def get_run(conn: Connection, name: str) -> Run:
@@ -186,12 +156,19 @@ def get_run(conn: Connection, name: str) -> Run:
     )
     run = replace(run, stages=make_stages(run, children, evaluation))
     measures = read_metrics(conn, name, children) if trainer else None
-    run = replace(run, progress=measure_progress(run, measures, children))
+    train, evaluated = (_last_of(measures, key) for key in ("loss", "eval_loss"))
+    progress = measure_progress(run, measures, children)
+    run = replace(run, progress=progress, train_loss=train, eval_loss=evaluated)
     if run.state.failed:
         run = _explain_failure(conn, run, record, children, measures)
     at_rest = run.settled and not any(stage.running for stage in run.stages)
     over = at_rest and (not run.completed or bool(run.stages[-1].state))
     return _keep(memory.finished, name, run) if over else run
+
+
+def _last_of(measures: RunMetrics | None, key: str) -> float | None:
+    last = measures.get(key).last if measures else None
+    return last.value if last and math.isfinite(last.value) else None
 
 
 def _retold(run: Run, record: RunRecord | None) -> Run:
@@ -223,7 +200,6 @@ class _Memory:
     def __init__(self) -> None:
         self.definitions: dict[str, Run] = {}
         self.finished: dict[str, Run] = {}
-        self.times: dict[str, tuple[datetime | None, datetime | None]] = {}
 
 
 def _memory(conn: Connection) -> _Memory:
@@ -237,29 +213,42 @@ def _keep(memory: dict[str, T], key: str, value: T) -> T:
     return value
 
 
-def _with_times(conn: Connection, run: Run) -> Run:
-    """Add start and end, which only the history service has; remembered once it knows the end."""
-    memory = _memory(conn)
-    times = memory.times.get(run.name, (None, None))
-    if times[1] is None and run.finished and (record := history.find_record(conn, run.name)):
-        times = (record.started_at, record.ended_at)
-        if record.ended_at:
-            _keep(memory.times, run.name, times)
-    return replace(run, started_at=times[0], ended_at=times[1])
+def read_job(job: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a list keeps of a pipeline on the wire: plain JSON, of which `to_run` makes the run."""
+    told, made = _told(job), job.get("systemData") or {}
+    nodes = ((node or {}).get("inputs") or {} for node in (told.get("jobs") or {}).values())
+    given = {name: value for node in nodes for name, value in node.items() if value}
+    texts = {name: value.get("value", value.get("uri")) for name, value in given.items()}
+    return {
+        "name": str(job.get("name")),
+        "state": str(told.get("status")),
+        "display_name": str(told.get("displayName") or ""),
+        "experiment": str(told.get("experimentName") or ""),
+        "archived": bool(told.get("isArchived")),
+        "tags": {name: str(value or "") for name, value in (told.get("tags") or {}).items()},
+        "inputs": {name: str(text) for name, text in texts.items() if text is not None},
+        "kept": str((told.get("properties") or {}).get(tags.KEPT) or ""),
+        "created_at": str(made.get("createdAt") or ""),
+        "owner": str(made.get("createdBy") or ""),
+    }
 
 
-def _parse_job(job: Any) -> Run:
-    told: Mapping[str, str] = job.tags or {}
-    inputs = node_inputs(job)
+def is_fine_tuning(record: Mapping[str, Any]) -> bool:
+    """Tell whether what `read_job` read of a pipeline is a run of ours, or of the lesson."""
+    return tags.TITLE in record["tags"] or record["experiment"].startswith(EXPERIMENT_PREFIX)
+
+
+def to_run(record: Mapping[str, Any], **measured: Any) -> Run:
+    """Return the run of what `read_job` read. measured: further fields of it."""
+    told, inputs, name = record["tags"], record["inputs"], record["name"]
     literals = {**tags.parse_recipe(told.get(tags.RECIPE)), **{k: v for k, v in inputs.items() if v}}
     model_id = told.get(tags.MODEL_ID) or inputs.get("mlflow_model_path", "")
-    made = read_made(job)
     return Run(
-        name=job.name,
-        title=told.get(tags.TITLE) or new_title(job.name),
-        state=JobState(_status(job)),
-        display_name=job.display_name or job.name,
-        experiment=job.experiment_name or "",
+        name=name,
+        title=told.get(tags.TITLE) or new_title(name),
+        state=JobState(record["state"]),
+        display_name=record["display_name"] or name,
+        experiment=record["experiment"],
         model=told.get(tags.MODEL) or _model_name(model_id),
         model_id=model_id,
         model_version=told.get(tags.MODEL_VERSION) or _between(model_id, "/versions/", "/"),
@@ -269,9 +258,11 @@ def _parse_job(job: Any) -> Run:
         parameters=from_job_inputs(literals),
         inputs=inputs,
         tags=told,
-        created_at=made.at,
-        owner=made.by,
-        kept=(job.properties or {}).get(tags.KEPT, ""),
+        created_at=tags.parse_time(record["created_at"]),
+        owner=record["owner"],
+        kept=record["kept"],
+        archived=record["archived"],
+        **measured,
     )
 
 

@@ -7,12 +7,16 @@ API: https://mlflow.org/docs/latest/rest-api.html (runs/get, metrics/get-history
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import orjson
 
 from core.azureml.connection import Connection
 from core.errors import NotFound
@@ -23,6 +27,7 @@ from core.runs.states import FINE_TUNE, STAGES
 PAGE = 1000
 FIRST_PAGE = 25_000  # the most that MLflow gives
 LOOK_S = 0.4  # that one look reads at most: of a history of millions the rest comes with the next ones
+SEARCHED = 500  # runs in one answer
 _FIRST = ("loss", "eval_loss")  # of the measures: what a page waits for
 _READERS_KEPT = 100
 _STANDS_FOR = {"loss": "train_loss"}
@@ -262,6 +267,71 @@ class _Readers:
 def read_metrics(conn: Connection, run: str, steps: Sequence[RunRecord] | None = None) -> RunMetrics:
     """Return a run's measures, through one MetricReader per run and process. steps: of the run, where known."""
     return conn.remember("metric readers", _Readers, math.inf).get(conn, run).read_new(steps)
+
+
+# The outcome of runs that have ended --------------------------------------------------------------------------------
+
+
+class Outcome(NamedTuple):
+    """What MLflow tells of a run. root: the pipeline it is a step of, else itself. Times in ISO, None for none."""
+
+    run: str
+    root: str
+    started_at: str | None
+    ended_at: str | None
+    losses: dict[str, float]
+
+
+def find_experiment(conn: Connection, name: str) -> str | None:
+    """Return the number of an experiment, None where MLflow does not know it."""
+    url = f"{conn.tracking_url()}/api/2.0/mlflow/experiments/get-by-name"
+    try:
+        answer = conn.http("GET", url, what=f"the experiment '{name}'", params={"experiment_name": name})
+    except NotFound:
+        return None
+    return str(answer.json()["experiment"]["experiment_id"])
+
+
+def search_runs(conn: Connection, experiment: str, token: str) -> tuple[list[Outcome], str]:
+    """Return a page of an experiment's runs, the newest first, and the token of the next, "" after the last."""
+    body = {"experiment_ids": [experiment], "run_view_type": "ALL", "max_results": SEARCHED}
+    url = f"{conn.tracking_url()}/api/2.0/mlflow/runs/search"
+    answer = conn.http("POST", url, what="what the runs measured", json=body | ({"page_token": token} if token else {}))
+    found = orjson.loads(answer.content)
+    return [_to_outcome(run) for run in found.get("runs") or []], found.get("next_page_token") or ""
+
+
+def _to_outcome(run: Mapping[str, Any]) -> Outcome:
+    info, data = run["info"], run.get("data") or {}
+    told = {tag["key"]: tag.get("value") for tag in data.get("tags") or []}
+    root = told.get("mlflow.rootRunId") or told.get("mlflow.parentRunId") or info["run_id"]
+    started, ended = (_to_iso(info.get(name)) for name in ("start_time", "end_time"))
+    return Outcome(info["run_id"], root, started, ended, _pick_losses(data.get("metrics") or []))
+
+
+def _to_iso(milliseconds: Any) -> str | None:
+    return datetime.fromtimestamp(int(milliseconds) / 1000, UTC).isoformat() if milliseconds else None
+
+
+def read_losses(conn: Connection, run: str) -> dict[str, float]:
+    """Return the last losses of a run as the fields of a Run, from its steps where it has none itself."""
+    reader = MetricReader(conn, run)
+    steps = (step.run_id for step in list_steps(conn, run) if step.started_at and _may_measure(step))
+    for source in itertools.chain([run], steps):
+        try:
+            told = reader.get("runs/get", source, run_id=source)["run"]
+        except NotFound:
+            continue
+        if losses := _pick_losses((told.get("data") or {}).get("metrics") or []):
+            return losses
+    return {}
+
+
+def _pick_losses(metrics: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Return the finite ones. A run that ends before it logs a loss has the mean of all steps alone."""
+    latest = {metric["key"]: float(metric.get("value", math.nan)) for metric in metrics}
+    named = {"train_loss": latest.get("loss", latest.get(_STANDS_FOR["loss"])), "eval_loss": latest.get("eval_loss")}
+    return {name: value for name, value in named.items() if value is not None and math.isfinite(value)}
 
 
 def _place(point: Point) -> tuple[int, int]:

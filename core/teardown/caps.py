@@ -19,7 +19,8 @@ from core.azureml.connection import Connection
 from core.catalog.compute import Compute, get_compute, list_computes, size_price
 from core.catalog.prices import PRICE_UNKNOWN, Price, money
 from core.errors import AccessDenied, BadInput, NotFound
-from core.runs.jobs import get_run, list_active, list_runs
+from core.runs.index import list_runs
+from core.runs.jobs import get_run, list_active
 from core.runs.states import FINE_TUNE, QUEUED, Run
 from core.serving.endpoints import find_endpoint
 from core.teardown.costs import Cost, Span, cost_of, sum_costs
@@ -193,9 +194,9 @@ def read_standing(conn: Connection) -> Standing:
     if limits.hour is None:
         return Standing(limits)
     asked: dict[str, int] = {}
-    for run in list_runs(conn, 20):
-        if not run.finished:
-            asked[run.compute] = asked.get(run.compute, 0) + nodes_of(run)
+    runs = list_runs(conn)
+    for run in runs[: runs.active]:
+        asked[run.compute] = asked.get(run.compute, 0) + nodes_of(run)
     found = list_billing(conn)
     clusters = {each.name: each for each in list_computes(conn) if each.kind == "cluster"}
     return Standing(limits, found.billing, found.unread, clusters, asked)

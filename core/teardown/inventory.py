@@ -18,7 +18,7 @@ from core.azureml.owners import Names, is_mine, read_made, read_names
 from core.catalog.compute import Compute, get_compute, list_computes, size_price
 from core.catalog.prices import PRICE_UNKNOWN, Price
 from core.errors import AccessDenied, NotFound, SignInFailed, TunedeckError, Unreachable
-from core.runs.jobs import list_runs
+from core.runs.index import list_runs
 from core.runs.running import list_running
 from core.serving.endpoints import DeploymentView, EndpointView, get_endpoint, list_endpoints
 from core.serving.registered_models import list_registered_models
@@ -29,6 +29,7 @@ from core.words import plural
 
 COUNTED = {"deployment": "endpoints", "compute": "computes"}
 """The kinds that bill by nodes, each with the reading that lists it."""
+ENDED_LISTED = 50  # runs that have ended whose files are listed, the newest
 NOT_COUNTED = (
     "Not counted here: storage and what was softly deleted in it, the container registry, load balancers, disks of "
     "stopped instances, private endpoints and logs."
@@ -424,7 +425,8 @@ def _item_of_data(conn: Connection, asset: Any, names: Names) -> Item:
 
 
 def _outputs(conn: Connection) -> list[Item]:
-    [found] = abreast(conn, [lambda: list_runs(conn, times=False)])
+    runs = list_runs(conn)
+    found = runs[: runs.active + ENDED_LISTED]
     names = read_names(conn)
     return [
         Item(

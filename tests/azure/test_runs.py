@@ -24,7 +24,7 @@ from core.local.blobs import CONTAINER
 from core.operations import get_operation, start_cancel, start_launch, start_rename
 from core.operations.__main__ import main
 from core.overview import describe_progress, read_run
-from core.runs import jobs
+from core.runs import index, jobs
 from core.runs.history import list_steps
 from core.runs.logs import read_log
 from core.runs.metrics import read_metrics
@@ -309,7 +309,7 @@ def test_a_name_and_a_note_given_later_are_everybodys(walk: Walk, run: str) -> N
         seen = jobs.get_run(conn, run)
         assert (seen.title, seen.tags[tags.NOTE]) == ("Support, *second*", "Rate too high")
         assert (seen.name, seen.display_name) == (run, before.display_name)
-        assert [each.title for each in jobs.list_runs(conn) if each.name == run] == [seen.title]
+        assert [each.title for each in index.list_runs(conn) if each.name == run] == [seen.title]
 
 
 def test_of_two_names_at_once_the_last_stands_and_says_what_it_replaced(walk: Walk, run: str) -> None:

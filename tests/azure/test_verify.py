@@ -12,7 +12,7 @@ import pytest
 from core.azureml import roles
 from core.azureml.connection import Connection
 from core.azureml.settings import save_settings
-from core.runs import jobs
+from core.runs import index
 from tests.azure import verify
 from tests.azure.behind import GROUP, SUBSCRIPTION, WORKSPACE
 from tests.azure.shapes import find_differences, mask
@@ -67,7 +67,7 @@ def test_no_run_begins_before_the_price_was_agreed_to(
         assert "($3.67/h). It is cancelled after 60 min: at most $3.67." in capsys.readouterr().out.replace(
             f"{SIZE}, ", ""
         )
-        assert jobs.list_runs(walk.conn) == []
+        assert index.list_runs(walk.conn) == []
 
 
 def test_a_run_is_cancelled_when_its_time_is_up(azure: StandIn) -> None:
@@ -77,7 +77,7 @@ def test_a_run_is_cancelled_when_its_time_is_up(azure: StandIn) -> None:
         assert plan.ready, plan.failures
         late = verify.run_capped(walk.conn, plan, most_minutes=0, look_s=0.05)
         assert (late.state, late.detail) == ("differs", "cancelled after 0 min")
-        assert not [run for run in jobs.list_runs(walk.conn) if not run.state.finished]
+        assert not [run for run in index.list_runs(walk.conn) if not run.state.finished]
 
 
 @pytest.mark.soak

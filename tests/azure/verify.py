@@ -33,7 +33,7 @@ from core.launch.drafts import create_draft
 from core.launch.pipeline import get_component
 from core.launch.plan import LaunchPlan
 from core.operations import get_operation, start_cancel, start_launch, start_runner
-from core.runs import jobs
+from core.runs import index, jobs
 from core.runs.metrics import read_metrics
 from core.serving.endpoints import list_endpoints
 from core.serving.registered_models import list_registered_models
@@ -74,11 +74,11 @@ def _prices(conn: Connection) -> str:
 
 
 def _runs(conn: Connection) -> str:
-    found = jobs.list_runs(conn, 5)
+    found = index.list_runs(conn)
     for run in found[:1]:
         jobs.get_run(conn, run.name)
         read_metrics(conn, run.name)
-    return f"{len(found)} of the newest"
+    return f"{len(found)}"
 
 
 READ: dict[str, Callable[[Connection], str]] = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -18,7 +19,7 @@ from typing import Any, ClassVar
 from core.engine.checkpoints import STATE_FILE, Checkpoints, read_note
 from core.local.jobs.job import Job, RunState, Step, read_run_state
 from core.local.records import Record
-from core.local.store import Store
+from core.local.store import LAST_PLACE, Store
 from core.local.wire.errors import WireError
 
 EVENTS_NAME = "executionlogs.txt"
@@ -29,6 +30,7 @@ STOPPED = "tunedeck.stopped"  # a property: the sentence of a training that ende
 CONTINUES = "tunedeck.continues"  # a tag: "run/checkpoint-40", which a job goes on from
 PROGRESS_FIELDS = ("step", "total_steps", "epoch", "phase", "at")
 DEFAULT_EXPERIMENT = "Default"
+_PLACE = re.compile(r"(?P<kind>job|run)\.(?P<root>\d{1,19})\.(?P<at>\d{1,4})")
 
 
 @dataclass(frozen=True)
@@ -161,13 +163,20 @@ class Runs:
             raise WireError(404, "ResourceNotFound", f"The run '{run_id}' was not found.")
         return run
 
-    def list_all(self) -> Iterator[Run]:
-        """Yield every run, newest root first, a job's steps after it."""
-        for _, job in self.list_jobs():
-            yield self.of_job(job)
-            yield from self._of_steps(job)
-        for _, document in self._store.each(ClientRun.KIND):
-            yield ClientRun.from_document(document).to_run()
+    def list_all(self, after: str = "") -> Iterator[tuple[str, Run]]:
+        """Yield every run with its place, newest root first, a job's steps after it; from behind a place on."""
+        found = _PLACE.fullmatch(after or f"job.{LAST_PLACE}.0")
+        if found is None:
+            raise WireError(400, "BadRequest", f"'{after[:40]}' is no page token that was given here.")
+        root, at = int(found["root"]), int(found["at"])
+        if found["kind"] == "job":
+            for here, job in self.list_jobs(before=min(root + 1, LAST_PLACE)):
+                for place, run in enumerate([self.of_job(job), *self._of_steps(job)]):
+                    if here < root or place > at:
+                        yield f"job.{here}.{place}", run
+            root = LAST_PLACE
+        for here, document in self._store.each(ClientRun.KIND, before=root):
+            yield f"run.{here}.0", ClientRun.from_document(document).to_run()
 
     def children(self, job: str) -> list[Run]:
         """Return the runs of a pipeline's steps, [] where there is no such job."""

@@ -132,20 +132,21 @@ def search_runs(workspace: Workspace, body: Body) -> Body:
     """Return the runs of some experiments that pass a filter of comparisons joined by `and`."""
     experiments = {str(each) for each in body.get("experiment_ids") or []}
     view = str(body.get("run_view_type") or "ACTIVE_ONLY")
-    wanted = read_filter(str(body.get("filter") or ""))
-    orders, found = body.get("order_by") or [], list[Body]()
-    enough = math.inf if orders else _number(body, "page_token", 0) + _number(body, "max_results", 1000) + 1
-    for run in workspace.runs.list_all():
-        if len(found) >= enough:
-            break
+    wanted, orders = read_filter(str(body.get("filter") or "")), body.get("order_by") or []
+    most, after = _number(body, "max_results", 1000), str(body.get("page_token") or "")
+    found, last = list[Body](), ""
+    for place, run in workspace.runs.list_all("" if orders else after):
         in_view = view == "ALL" or run.state.hidden == (view == "DELETED_ONLY")
         if in_view and (not experiments or runs.experiment_id(run.experiment) in experiments):
             shown = _run_to_wire(workspace, run)
             if all(one.holds(value_of(shown, one.sort, one.key)) for one in wanted):
+                if len(found) == most and not orders:
+                    return {"runs": found, "next_page_token": last}
                 found.append(shown)
+                last = place
     for clause in reversed(orders):
         sort_runs(found, str(clause))
-    page, token = _page(found, body)
+    page, token = _page(found, body) if orders else (found, {})
     return {"runs": page, **token}
 
 
@@ -330,7 +331,7 @@ def _info_to_wire(run: runs.Run) -> Body:
         "user_id": "local",
         "experiment_id": runs.experiment_id(run.experiment),
         "status": state.status.mlflow,
-        "start_time": runs.to_milliseconds(state.started_at or run.created_at),
+        **({"start_time": runs.to_milliseconds(state.started_at)} if state.started_at else {}),
         "artifact_uri": artifacts.artifact_uri(run),
         "lifecycle_stage": "deleted" if state.hidden else "active",
     }

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeVar
 
-from core import home
+from core import home, overview
 from core.azureml import connection as connections
 from core.azureml import reader
 from core.azureml.connection import Connection
@@ -23,6 +23,7 @@ from core.azureml.settings import LOCAL, find_settings
 from core.catalog.catalogue import Found
 from core.errors import NotFound, TunedeckError, Unreachable
 from core.runs import metrics
+from core.runs.index import RunList
 from core.runs.metrics import RunMetrics
 from core.runs.states import Run
 from pages.parts.kit.guard import fault
@@ -130,6 +131,13 @@ def _wait_for_start(snapshot: Snapshot[T]) -> Snapshot[T]:
     """Return what was asked of the local workspace before it was up as still being read, while it is being started."""
     starting = starting_local()
     return LOADING if starting and starting.loading and isinstance(snapshot.error, Unreachable) else snapshot
+
+
+def read_runs() -> Snapshot[RunList]:
+    """Return the runs; while more of them are to be read, the next look begins at once."""
+    found = read(overview.read_runs)
+    more = found.value is not None and not found.value.complete
+    return read(overview.read_runs, max_age_s=0.0) if more else found
 
 
 def look(name: str, fn: Callable[..., Found], *args: Any) -> Found | None:

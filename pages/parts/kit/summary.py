@@ -12,6 +12,7 @@ from core.launch import drafts
 from core.launch.drafts import Draft
 from core.operations import Operation
 from core.overview import NextAction, StripView
+from core.runs.index import RunList
 from core.runs.states import Run
 from core.serving import endpoints
 from core.serving.endpoints import EndpointView
@@ -30,7 +31,7 @@ class Summary:
     """
 
     connection: Connection | None
-    runs: Snapshot[list[Run]]
+    runs: Snapshot[RunList]
     endpoints: Snapshot[list[EndpointView]]
     inventory: Snapshot[Inventory]
     draft: Draft | None
@@ -91,7 +92,7 @@ def read_summary() -> Summary:
     phase = _phase_of(place.alias, active) if place else None
     return Summary(
         connection=place,
-        runs=reads.read(overview.read_runs, max_age_s=2.0),
+        runs=reads.read_runs(),
         endpoints=reads.read(endpoints.list_endpoints, max_age_s=5.0, phase=phase),
         inventory=reads.read(inventory.list_billing, max_age_s=10.0, phase=phase),
         draft=_find_draft(place),

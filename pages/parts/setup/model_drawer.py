@@ -161,7 +161,7 @@ def _draw_progress(operation_id: str, draft_id: str) -> object:
 
 
 def _draw_removal(draft: Draft, model: BaseModel) -> None:
-    runs = reads.read(overview.read_runs, max_age_s=10.0).value or []
+    runs = reads.read(overview.read_runs, max_age_s=10.0).value or ()
     mine = [run for run in runs if (run.model, run.model_version) == (model.name, model.version)]
     count = words.plural(len(mine), "run")
     used = (

@@ -32,7 +32,7 @@ _WORDS = {"q": "Search", "state": "State"} | {name: words for name, (words, _) i
 def draw_list() -> None:
     """Draw all runs of this workspace."""
     st.title("Runs", anchor=False)
-    snapshot = reads.read(overview.read_runs, max_age_s=2.0)
+    snapshot = reads.read_runs()
     if not ready(snapshot, "Reading the runs…", (44, 220, 160), key="runs"):
         return
     if not snapshot.value:
@@ -50,6 +50,8 @@ def draw_list() -> None:
     every_s = None if rest else 2.0
     live(lambda: _draw_found(filters, chosen), key="runs", run_every=every_s)
     _draw_bar({run.name: run for run in found})
+    if snapshot.value.note:
+        st.caption(snapshot.value.note)
 
 
 def _draw_filters(runs: Sequence[Run]) -> tuple[Filters, Sequence[str]]:
@@ -105,7 +107,7 @@ def _clear(names: Sequence[str]) -> None:
 
 
 def _draw_found(filters: Filters, chosen: Sequence[str]) -> object:
-    runs = reads.read(overview.read_runs, max_age_s=2.0).value or []
+    runs: Sequence[Run] = reads.read(overview.read_runs, max_age_s=2.0).value or []
     found = _sort(filters.choose(runs))
     st.caption(_count(filters, len(found), len(runs)))
     table = st.container()

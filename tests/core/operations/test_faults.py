@@ -28,7 +28,7 @@ from core.operations import (
 )
 from core.operations.due_deletion import start_due_deletion
 from core.operations.ledger import Ledger
-from core.runs import jobs
+from core.runs import index, jobs
 from core.serving import endpoints
 from core.teardown.due import Timed
 from core.teardown.inventory import list_inventory
@@ -134,7 +134,7 @@ def test_an_operation_waits_for_a_sign_in_and_says_so(server: LocalServer, conn:
 
 
 def deploy(conn: Connection, endpoint: str) -> Operation:
-    run = next((run.name for run in jobs.list_runs(conn) if run.completed), "") or finish(launch(conn)).subject
+    run = next((run.name for run in index.list_runs(conn) if run.completed), "") or finish(launch(conn)).subject
     return start_deploy("local", run, "bell-model", endpoint, "local.cpu1", datetime.now(UTC) + timedelta(hours=8))
 
 

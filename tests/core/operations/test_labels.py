@@ -12,7 +12,7 @@ from core.azureml.settings import local_settings
 from core.errors import BadInput
 from core.operations import find_operation, start_labels, start_rename, start_runner, start_undo
 from core.operations.labels import MOST_RUNS
-from core.runs import history, jobs
+from core.runs import history, index, jobs
 from tests.fine_tuning_runs import start_run, trivial_workspace
 from tests.local_server import LocalServer
 from tests.waiting import finish, wait_until
@@ -58,13 +58,13 @@ def test_archived_runs_leave_the_list_until_they_are_taken_back(conn: Connection
     archived = finish(start_labels("local", ["one", "gone", "two"], archived=True))
     assert archived.steps[0].detail == "2 of 3 runs. gone: It is gone."
     assert archived.facts["labelled"] == {"one": "", "gone": "It is gone.", "two": ""}
-    assert {run.name for run in jobs.list_runs(conn)} == {"three"}
+    assert {run.name for run in index.list_runs(conn)} == {"three"}
     assert {job.name for job in conn.workspace.jobs.list()} == {"three"}, "the SDK sees the same"
     assert jobs.get_run(conn, "one").archived
     conn.workspace.jobs.restore("one")  # as somebody else does
     back = finish(start_undo(archived.id))
     assert back.title == "Take back 2 runs"
-    assert {run.name for run in jobs.list_runs(conn)} == set(RUNS)
+    assert {run.name for run in index.list_runs(conn)} == set(RUNS)
 
 
 def test_what_others_write_meanwhile_stays(conn: Connection) -> None:

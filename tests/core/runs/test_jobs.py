@@ -16,16 +16,13 @@ from core.errors import NotFound
 from core.operations import Launch, Ledger, Operation, OperationState, Step, StepState
 from core.operations.records import Failure
 from core.recipe import from_job_inputs
-from core.runs import jobs
 from core.runs.history import RunRecord
 from core.runs.metrics import Point, RunMetrics, Series
 from core.runs.progress import find_state, make_stages, measure_progress
 from core.runs.states import ACTIVE_WORDS, FINE_TUNE, JobState, Progress, Run, Stage
 from core.teardown.inventory import Inventory
-from tests.core.local.submitting import pipeline_body, submit
-from tests.fine_tuning_runs import TRAIN, start_run, trivial_workspace
+from tests.fine_tuning_runs import trivial_workspace
 from tests.local_server import LocalServer
-from tests.tiny_model import NAME
 
 NOW = datetime(2026, 11, 22, 15, tzinfo=UTC)
 RUN = Run("r", "brave-otter", JobState.RUNNING, inputs={"test_file_path": "azureml:test:1"})
@@ -43,13 +40,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
 def conn(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> Connection:
     monkeypatch.setenv("TUNEDECK_HOME", str(server.home.path))
     return connect(local_settings(), home=server.home)
-
-
-def test_runs_are_found_below_the_many_pipelines_of_others(server: LocalServer, conn: Connection) -> None:
-    start_run(server, "ours")
-    for number in range(2):
-        submit(server, f"theirs-{number}", pipeline_body(TRAIN, f"{NAME}/versions/1"))
-    assert [run.name for run in jobs.list_runs(conn, looked_at=2)] == ["ours"]
 
 
 def test_a_run_that_was_sent_and_is_gone_is_not_said_to_be_on_its_way(server: LocalServer, conn: Connection) -> None:

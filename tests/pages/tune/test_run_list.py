@@ -109,7 +109,7 @@ def test_what_is_not_read_not_measured_and_not_there_yet_are_three_words() -> No
 
 def test_active_runs_stand_first_also_where_fewer_ended_ones_are_listed(conn: Connection) -> None:
     """The one that trains is the oldest of them; a run that waits has not started."""
-    runs = overview.read_runs(conn, limit=1)
+    runs = overview.read_runs(conn)
     assert [(run.name, run.started_at is None) for run in runs] == [
         ("trains", False),
         ("second", True),
