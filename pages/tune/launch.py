@@ -17,13 +17,14 @@ from pages.parts.tune.start import draw_ready
 
 st.title("Launch", anchor=False)
 draft = again.draw_or_get_setup()
+if parts.draw_launched(draft):
+    end_page()
+again.draw_origin(draft)
 
 if missing := parts.what_is_missing(draft):
     sentence, page, label = missing
     draw_empty(sentence, link(page), label)
     again.offer_last()
-    end_page()
-if parts.draw_launched(draft):
     end_page()
 
 chosen = dataset.find_dataset(draft.dataset)
@@ -43,7 +44,8 @@ with st.expander(words.plain(f"Summary: {parts.summary_words(draft, facts)}"), i
         link("model").draw("Change model or compute", icon="edit")
         link("data").draw("Change data", icon="edit")
 
-again.draw_origin(draft, recipe)
+if recipe is not None:
+    again.draw_changes(draft, recipe)
 gone = again.find_missing(draft, snapshot.error)
 for sentence, page, label in gone:
     draw_empty(sentence, link(page), label)

@@ -57,22 +57,21 @@ def offer_last() -> None:
         link_again(last.name).draw(f"Set up as {words.plain(last.title)}", icon="replay")
 
 
-def draw_origin(draft: Draft, recipe: Recipe | None) -> None:
-    """Draw which run a set-up was taken from, and what differs from it; else what differs from the last run."""
-    run = reads.read(overview.read_run, draft.again).value if draft.again else _find_last()
-    if draft.again:
-        with st.container(border=True, horizontal=True, vertical_alignment="center"):
-            st.text(f"Set up as {_name(run, draft)}. Nothing is started.", width="stretch")
-            action(
-                "Start from scratch",
-                drafts.create_draft,
-                draft.connection,
-                key="scratch",
-                icon="restart_alt",
-                then=lambda made: link("model", draft=made.id),
-            )
-    if run is not None and recipe is not None:
-        _draw_changes(run, draft, recipe)
+def draw_origin(draft: Draft) -> None:
+    """Draw which run a set-up was taken from; nothing where it was begun from scratch."""
+    if not draft.again:
+        return
+    run = reads.read(overview.read_run, draft.again).value
+    with st.container(border=True, horizontal=True, vertical_alignment="center"):
+        st.text(f"Set up as {_name(run, draft)}. Nothing is started.", width="stretch")
+        action(
+            "Start from scratch",
+            drafts.create_draft,
+            draft.connection,
+            key="scratch",
+            icon="restart_alt",
+            then=lambda made: link("model", draft=made.id),
+        )
 
 
 def find_missing(draft: Draft, error: TunedeckError | None) -> Sequence[tuple[str, str, str]]:
@@ -130,7 +129,11 @@ def _name(run: Run | None, draft: Draft) -> str:
     return f"{run.title} of {words.moment(run.created_at)}{by}"
 
 
-def _draw_changes(run: Run, draft: Draft, recipe: Recipe) -> None:
+def draw_changes(draft: Draft, recipe: Recipe) -> None:
+    """Draw what differs from the run that a set-up was taken from, else from the last one."""
+    run = reads.read(overview.read_run, draft.again).value if draft.again else _find_last()
+    if run is None:
+        return
     pairs = {
         "Model": (f"{run.model} v{run.model_version}", f"{draft.model} v{draft.model_version}"),
         "Compute": (run.compute, draft.compute),

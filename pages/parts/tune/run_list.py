@@ -11,12 +11,13 @@ from core.runs.choice import STATES, Filters, find_before
 from core.runs.comparison import MOST_COMPARED
 from core.runs.states import Run
 from pages.parts.kit import reads, words
-from pages.parts.kit.action import action
+from pages.parts.kit.action import action, link_button
 from pages.parts.kit.elements.table import draw_table
 from pages.parts.kit.links import link
 from pages.parts.kit.live import live
 from pages.parts.kit.notices import draw_empty, draw_error, ready
 from pages.parts.kit.state import set_url_id, ui, url_id
+from pages.parts.tune.again import link_again
 from pages.parts.tune.run_columns import CHOICES, list_columns, make_row, sort_runs
 
 _PER_PAGE = 25
@@ -183,6 +184,8 @@ def _draw_bar(found: Mapping[str, Run]) -> None:
             icon="compare_arrows",
             off="" if fits else f"Compare takes 2 to {MOST_COMPARED} runs.",
         )
+        if len(ticked) == 1:
+            link_button("Start again…", link_again(ticked[0]), key="again", icon="replay")
         action("Clear", _untick, key="untick", icon="close")
 
 

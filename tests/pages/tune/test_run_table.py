@@ -117,6 +117,21 @@ def test_a_run_is_ticked_and_opened_by_keyboard_alone(page: Page, address: str) 
     expect(page.get_by_role("heading", level=1, name="calm-heron")).to_be_visible()
 
 
+def test_a_ticked_run_is_started_again_and_what_its_tags_lack_is_asked_for(page: Page, address: str) -> None:
+    open_list(page, address)
+    tick(page, HOSTILE)
+    page.get_by_role("button", name="Start again…").click()
+    page.wait_for_url(re.compile(r"/launch\?"))
+    expect(page.get_by_text(re.compile(re.escape(f"Set up as {HOSTILE} of ")))).to_be_visible()
+    expect(page.get_by_text(re.compile("Choose .* first"))).to_be_visible()
+    page.wait_for_url(re.compile("draft="))
+    assert "again=" not in page.url
+    address_of_draft = page.url
+    page.reload()
+    expect(page.get_by_text(re.compile(re.escape(f"Set up as {HOSTILE} of ")))).to_be_visible()
+    assert page.url == address_of_draft
+
+
 def test_a_narrow_table_is_whole(page: Page, address: str) -> None:
     page.set_viewport_size({"width": 420, "height": 900})
     for place in ("runs", ""):
