@@ -85,7 +85,7 @@ def _draw_told(connection: str | None) -> None:
             "When": words.moment(each.at),
             "Outcome": " · ".join(filter(None, (each.state, each.host, each.outcome))),
             "Alert": words.visible(each.alert.text),
-            "Event": {**EVENTS, TEST.name: TEST}[each.alert.event].words,
+            "Event": EVENTS.get(each.alert.event, TEST).words,
         }
         for each in entries
     ]

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import base64
 import socket
 import ssl
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ from core.alerts.events import Alert
 from core.alerts.settings import Kind, Webhook, read_settings, save_webhook
 from core.errors import BadInput, TunedeckError
 from core.home import Home
-from tests.azure.certificates import make_certificates
+from tests.azure.certificates import Certificates, make_certificates
 from tests.azure.sites import PRICES
 
 NEWS = [Entry(1, Alert("local", "run_failed", "otter", "It failed."), 0.0, AlertState.SENDING)]
@@ -100,39 +103,63 @@ def test_a_name_that_leads_elsewhere_after_it_was_saved_is_not_asked(
     assert (found.state, found.words) == (AlertState.FAILED, "hooks.example leads into a private network.")
 
 
-def test_the_certificate_is_held_against_the_name_at_the_checked_address(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Over TLS to the address that was looked up first, though the name leads elsewhere a moment later."""
-    made = make_certificates(tmp_path)
-    listener, context = socket.create_server(("127.0.0.1", 0)), made.server_context()
+@contextmanager
+def served(certificates: Certificates, *, behind_proxy: bool = False) -> Iterator[tuple[int, list[bytes]]]:
+    """Serve two requests over TLS, behind a proxy's CONNECT where it stands for one; yield the port and what came."""
+    listener, context = socket.create_server(("127.0.0.1", 0)), certificates.server_context()
     heard: list[bytes] = []
 
     def serve() -> None:
         for _ in range(2):
             raw, _ = listener.accept()
-            try:
-                with context.wrap_socket(raw, server_side=True) as opened:
-                    heard.append(opened.recv(65536))
-                    opened.sendall(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")
-            except (ssl.SSLError, OSError):
-                continue
+            if behind_proxy:
+                heard.append(raw.recv(65536))
+                raw.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            with suppress(ssl.SSLError, OSError), context.wrap_socket(raw, server_side=True) as opened:
+                heard.append(opened.recv(65536))
+                opened.sendall(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
-    port = listener.getsockname()[1]
-    webhook = Webhook(Kind.JSON, f"https://{PRICES}:{port}/hook", inside=True)
-    lead(monkeypatch, ["127.0.0.1"], ["192.0.2.1"])
-    monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
-    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
-    unknown = send(webhook, NEWS)
-    assert (unknown.state, "SSLCertVerificationError" in unknown.words) == (AlertState.DUE, True)
-    lead(monkeypatch, ["127.0.0.1"], ["192.0.2.1"])
-    monkeypatch.setenv("SSL_CERT_FILE", str(made.authority))
-    assert send(webhook, NEWS).state is AlertState.SENT
-    assert f"Host: {PRICES}:{port}\r\n".encode() in heard[0]
+    yield listener.getsockname()[1], heard
     thread.join(10)
     listener.close()
+
+
+def test_the_certificate_is_held_against_the_name_at_the_checked_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over TLS to the address that was looked up first, though the name leads elsewhere a moment later."""
+    made = make_certificates(tmp_path)
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    with served(made) as (port, heard):
+        webhook = Webhook(Kind.JSON, f"https://{PRICES}:{port}/hook", inside=True)
+        lead(monkeypatch, ["127.0.0.1"], ["192.0.2.1"])
+        unknown = send(webhook, NEWS)
+        assert (unknown.state, "SSLCertVerificationError" in unknown.words) == (AlertState.DUE, True)
+        lead(monkeypatch, ["127.0.0.1"], ["192.0.2.1"])
+        monkeypatch.setenv("SSL_CERT_FILE", str(made.authority))
+        assert send(webhook, NEWS).state is AlertState.SENT
+    assert f"Host: {PRICES}:{port}\r\n".encode() in heard[0]
+
+
+def test_a_message_goes_through_the_proxy_that_this_machine_goes_out_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make_certificates(tmp_path)
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
+    monkeypatch.setenv("SSL_CERT_FILE", str(made.authority))
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with served(made, behind_proxy=True) as (port, heard):
+        monkeypatch.setenv("https_proxy", f"http://ana:w%40rd@127.0.0.1:{port}")
+        for _ in range(2):
+            assert send(Webhook(Kind.JSON, f"https://{PRICES}/hook"), NEWS).state is AlertState.SENT
+    assert heard[0].startswith(f"CONNECT {PRICES}:443 HTTP/1".encode())
+    assert b"Proxy-Authorization: Basic " + base64.b64encode(b"ana:w@rd") in heard[0]
+    assert heard[1].startswith(b"POST /hook HTTP/1.1\r\n")
+    assert f"Host: {PRICES}\r\n".encode() in heard[1]
 
 
 def test_a_name_that_leads_nowhere_says_so() -> None:
