@@ -17,6 +17,7 @@ from pathlib import Path
 from core.home import Home
 from core.local.jobs.job import Status
 from core.local.jobs.steps import HANDED_ON
+from core.locks import is_held
 
 KINDS = (
     ("base-models", "Base models"),
@@ -63,7 +64,7 @@ def read_usage(home: Home) -> list[Use]:
 
 
 def find_leftovers(home: Home) -> list[Leftover]:
-    """Return what can go: checkpoints and weights in the folders of runs that are over, and halves of uploads.
+    """Return what can go: checkpoints and weights in the folders of runs that are over, halves of uploads and fetches.
 
     Outputs, registered models, data, logs and metrics are never among it.
     """
@@ -77,7 +78,8 @@ def find_leftovers(home: Home) -> list[Leftover]:
             ]
         if (home.runs / job / "placing").is_dir():
             found.append(_leftover(home.runs / job / "placing", f"half-placed outputs of the run {job}"))
-    return found
+    fetches = home.base_models.glob(".adding/*")
+    return found + [_leftover(each, "a half-fetched base model") for each in fetches if not is_held(each / "lock")]
 
 
 def prune(home: Home) -> list[Leftover]:

@@ -72,6 +72,8 @@ def _list_facts(model: BaseModel) -> Iterator[tuple[str, str]]:
     yield "Life", ", ".join(model.lifecycle.badges)
     yield "Task", model.task
     yield "Fine-tuning", f"said by {model.finetunable_source}" if model.finetunable_source else ""
+    yield "Architecture", _describe_architecture(model)
+    yield "LoRA trains", model.tags.get("lora_targets", "")
     yield "Context", _describe_context(model)
     yield "Size", describe_size(card)
     yield "Languages", _shorten(card.languages)
@@ -93,6 +95,11 @@ def describe_size(card: Card) -> str:
     elif card.parameters:
         parts.append(f"about {words.size(2 * card.parameters)} in 16 bits")
     return ", ".join(parts)
+
+
+def _describe_architecture(model: BaseModel) -> str:
+    layers = f"{model.tags['layers']} layers" if "layers" in model.tags else ""
+    return ", ".join(filter(None, (model.tags.get("architecture"), layers, model.tags.get("dtype"))))
 
 
 def _describe_context(model: BaseModel) -> str:

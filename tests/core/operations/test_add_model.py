@@ -32,6 +32,7 @@ from core.operations import (
     start_runner,
 )
 from core.pids import lives
+from core.runs.jobs import has_job
 from core.runs.metrics import read_metrics
 from core.serving import chat, endpoints
 from tests.chat_data import from_upload
@@ -173,7 +174,12 @@ def test_every_architecture_goes_from_the_hub_to_chat(
         )
         plan = plan_launch(conn, draft)
         assert plan.ready, plan.failures
-        run = finish(start_launch(plan), timeout_s=600)
+        run = start_launch(plan)
+        wait_until(lambda: has_job(conn, run.subject))
+        kept = finish(start_remove_model("local", model.name, model.version), "failed").error
+        assert kept is not None
+        assert kept.message.endswith(f"trains {model.name} now.")
+        run = finish(run, timeout_s=600)
         assert {step.state for step in run.steps} == {"done"}, run.steps
         loss = read_metrics(conn, run.subject).series["loss"]
         assert loss.values[0] == pytest.approx(measure_plainly(folder), rel=1e-4)
