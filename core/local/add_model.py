@@ -85,7 +85,7 @@ def add(home: Home, source: Source, work: Path) -> tuple[str, str]:
     staged = work / "model"
     staged.mkdir(parents=True, exist_ok=True)
     _fetch(source, staged, work)
-    _say(work, "Checking what was fetched")
+    _say(work, "Checking what was fetched", 1.0)
     check = ModelCheck(staged, _read_space())
     _refuse(check.ask())
     manifest = _make_manifest(source, look, check.tags)

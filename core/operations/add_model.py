@@ -84,7 +84,7 @@ def _fetch(work: Work[AddModel]) -> Outcome:
             with suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
         additions.drop(folder)
-        return Stop("What was fetched is deleted.", cancelled=True)
+        return Stop("Cancelled; what was fetched is deleted.", cancelled=True)
     if name := state.get("name"):
         additions.drop(folder)
         facts = {"model": name, "version": state["version"], "share": 1.0}

@@ -115,7 +115,7 @@ def test_a_cancelled_addition_ends_its_program_and_leaves_nothing(home: Home, hu
     Ledger().want_cancel(operation.id)
     ended = finish(operation, "cancelled")
     goes_on.set()
-    assert ended.steps[0].detail == "What was fetched is deleted."
+    assert ended.steps[0].detail == "Cancelled; what was fetched is deleted."
     wait_until(lambda: not lives(pid, start_time))
     assert [path for path in home.base_models.rglob("*") if path.is_file()] == []
 
@@ -183,7 +183,7 @@ def test_every_architecture_goes_from_the_hub_to_chat(
         assert {step.state for step in run.steps} == {"done"}, run.steps
         loss = read_metrics(conn, run.subject).series["loss"]
         assert loss.values[0] == pytest.approx(measure_plainly(folder), rel=1e-4)
-        assert loss.values[-1] < loss.values[0] / 2
+        assert loss.values[-1] < loss.values[0] - 1
         delete_at = datetime.now(UTC) + timedelta(hours=1)
         finish(start_deploy("local", run.subject, family, f"{family}-ep", "local.cpu1", delete_at), timeout_s=600)
         endpoint = endpoints.get_endpoint(conn, f"{family}-ep")
