@@ -53,7 +53,7 @@ class Label(Change, stored_as="rename"):
         """What it does, in words: "Archive 3 runs"."""
         wish = Wish(**self.wishes.get(self.subject, {}))
         if wish.archived is not None:
-            return f"{'Archive' if wish.archived else 'Take back'} {self.label}"
+            return f"{'Archive' if wish.archived else 'Bring back'} {self.label}"
         return f"{'Rename' if tags.TITLE in wish.tags else 'Tag'} {self.label}"
 
     @property

@@ -21,12 +21,14 @@ class Filters:
     """What a shown run has; an empty filter lets every run pass, and one of several values is enough."""
 
     q: str = ""
-    """Text in its name, model or data, in any case."""
+    """Text in its name, model, data, tags or note, in any case."""
     state: tuple[str, ...] = ()
     """Of STATES."""
     model: tuple[str, ...] = ()
     data: tuple[str, ...] = ()
     who: tuple[str, ...] = ()
+    tag: tuple[str, ...] = ()
+    """As `Run.label_words` writes them."""
 
     @property
     def active(self) -> list[str]:
@@ -40,6 +42,8 @@ class Filters:
     def choose(self, runs: Sequence[Run]) -> list[Run]:
         """Return the runs that pass, in the order given."""
         text = self.q.lower()
+        if not self.active:
+            return list(runs)
         return [
             run
             for run in runs
@@ -47,7 +51,8 @@ class Filters:
             and (not self.model or run.model in self.model)
             and (not self.data or run.dataset in self.data)
             and (not self.who or run.owner in self.who)
-            and (not text or text in f"{run.title}\n{run.name}\n{run.model}\n{run.dataset}\n{run.display_name}".lower())
+            and (not self.tag or not set(self.tag).isdisjoint(run.label_words))
+            and (not text or text in run.searched)
         ]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import cached_property
 
 from core.azureml import tags
 from core.recipe import Value
@@ -182,10 +183,21 @@ class Run:
     test_loss: float | None = None
     """Of the tuned model, where it was evaluated."""
 
-    @property
+    @cached_property
     def labels(self) -> dict[str, str]:
         """The tags that persons gave it, "" for one without a value."""
         return {name: value for name, value in self.tags.items() if tags.is_a_persons(name)}
+
+    @cached_property
+    def label_words(self) -> tuple[str, ...]:
+        """Its labels as persons write them: "baseline", "for=ana"."""
+        return tuple(f"{name}={value}" if value else name for name, value in self.labels.items())
+
+    @cached_property
+    def searched(self) -> str:
+        """What a search looks in, in lower case; kept, for ten thousand runs are searched at each letter."""
+        told = (self.title, self.name, self.model, self.dataset, self.display_name, self.tags.get(tags.NOTE, ""))
+        return "\n".join((*told, *self.label_words)).lower()
 
     @property
     def state_word(self) -> str:

@@ -69,8 +69,15 @@ _COLUMNS = (
     _RunColumn(Column("Model", from_px=840), lambda look: look.run.model, lambda run: run.model.lower() or None),
     _RunColumn(Column("Data", from_px=1100), lambda look: look.run.dataset, lambda run: run.dataset.lower() or None),
     _RunColumn(Column("Changed"), lambda look: describe_change(look.run, look.before), by_itself=False),
-    _RunColumn(Column("Train loss", "number"), lambda look: look.loss("loss")),
-    _RunColumn(Column("Eval loss", "number", from_px=560), lambda look: look.loss("eval_loss")),
+    _RunColumn(Column("Train loss", "number"), lambda look: look.loss("loss"), lambda run: run.train_loss),
+    _RunColumn(
+        Column("Eval loss", "number", from_px=560), lambda look: look.loss("eval_loss"), lambda run: run.eval_loss
+    ),
+    _RunColumn(
+        Column("Test loss", "number", from_px=1100),
+        lambda look: "" if look.run.test_loss is None else words.format_loss(look.run.test_loss),
+        lambda run: run.test_loss,
+    ),
     _RunColumn(Column("Curve", "curve", from_px=840), _Look.curve),
     _RunColumn(
         Column("Took", "number", from_px=560),
@@ -79,6 +86,7 @@ _COLUMNS = (
     ),
     _RunColumn(Column("Cost", "number"), lambda look: find_cost(look.run)[1], by_itself=False),
     _RunColumn(Column("Who"), lambda look: look.run.owner, lambda run: run.owner.lower() or None, by_itself=False),
+    _RunColumn(Column("Tags"), lambda look: ", ".join(look.run.label_words), by_itself=False),
     _RunColumn(Column("Note"), lambda look: look.run.tags.get(tags.NOTE, ""), by_itself=False),
     _RunColumn(Column("Started", "short", from_px=560), _started, lambda run: run.started_at),
 )
@@ -107,7 +115,7 @@ def sort_runs(runs: Sequence[Run], by: str) -> list[Run]:
     column = _BY_TITLE.get(by.removeprefix("-"))
     if column is None or column.order is None:
         return list(runs)
-    order = column.order
-    known = [(value, run) for run in runs if (value := order(run)) is not None]
+    placed = [(column.order(run), run) for run in runs]
+    known = [pair for pair in placed if pair[0] is not None]
     known.sort(key=lambda pair: pair[0], reverse=by.startswith("-"))
-    return [run for _, run in known] + [run for run in runs if order(run) is None]
+    return [run for _, run in known] + [run for value, run in placed if value is None]

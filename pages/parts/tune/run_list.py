@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import streamlit as st
 
-from core import overview
+from core.azureml.reader import Snapshot
 from core.runs.choice import STATES, Filters, find_before
-from core.runs.comparison import MOST_COMPARED
+from core.runs.index import RunList
 from core.runs.states import Run
 from pages.parts.kit import reads, words
-from pages.parts.kit.action import action, link_button
+from pages.parts.kit.action import action
 from pages.parts.kit.elements.table import draw_table
 from pages.parts.kit.links import link
 from pages.parts.kit.live import live
 from pages.parts.kit.notices import draw_empty, draw_error, ready
 from pages.parts.kit.state import set_url_id, ui, url_id
-from pages.parts.tune.again import link_again
+from pages.parts.tune.run_bar import draw_bar, read_archived
 from pages.parts.tune.run_columns import CHOICES, list_columns, make_row, sort_runs
 
 _PER_PAGE = 25
 # Of each filter that is chosen from what there is: its words, and what a run has of it.
-_FACETS: Mapping[str, tuple[str, Callable[[Run], str]]] = {
-    "model": ("Model", lambda run: run.model),
-    "data": ("Data", lambda run: run.dataset),
-    "who": ("Started by", lambda run: run.owner),
+_FACETS: Mapping[str, tuple[str, Callable[[Run], Iterable[str]]]] = {
+    "model": ("Model", lambda run: (run.model,)),
+    "data": ("Data", lambda run: (run.dataset,)),
+    "who": ("Started by", lambda run: (run.owner,)),
+    "tag": ("Tag", lambda run: run.label_words),
 }
 _WORDS = {"q": "Search", "state": "State"} | {name: words for name, (words, _) in _FACETS.items()}
 
@@ -33,26 +34,36 @@ _WORDS = {"q": "Search", "state": "State"} | {name: words for name, (words, _) i
 def draw_list() -> None:
     """Draw all runs of this workspace."""
     st.title("Runs", anchor=False)
-    snapshot = reads.read_runs()
-    if not ready(snapshot, "Reading the runs…", (44, 220, 160), key="runs"):
-        return
-    if not snapshot.value:
+    snapshot = _read_runs()
+    if snapshot.value == [] and not _shows_archived():
         if snapshot.error is not None:  # there were none when it last answered, which says nothing of now
             draw_error(snapshot.error, key="runs")
         else:
             draw_empty("No runs yet.", link("launch"), "Go to Launch")
+            link("runs", archived="true").draw("Archived runs", icon="archive")
         return
-    filters, chosen = _draw_filters(snapshot.value)
+    filters, chosen = _draw_filters(snapshot.value or ())  # also while they are read: a field that is left out is lost
+    if not ready(snapshot, "Reading the runs…", (220, 160), key="runs"):
+        return
     found = filters.choose(snapshot.value)
     if not found:
         _draw_none(filters, snapshot.value)
-        return
-    rest = all(run.finished for run in found) and is_at_rest(_cut_page(_sort(found)))
-    every_s = None if rest else 2.0
-    live(lambda: _draw_found(filters, chosen), key="runs", run_every=every_s)
-    _draw_bar({run.name: run for run in found})
+    else:
+        rest = not snapshot.value.active and is_at_rest(_cut_page(_sort(found)))
+        live(lambda: _draw_found(filters, chosen), key="runs", run_every=None if rest else 2.0)
     if snapshot.value.note:
         st.caption(snapshot.value.note)
+    by_name = {run.name: run for run in found}
+    draw_bar([by_name[name] for name in ui().view.get("ticked", ()) if name in by_name], archived=_shows_archived())
+
+
+def _shows_archived() -> bool:
+    """Say whether the runs that are archived are shown, and no other."""
+    return bool(st.session_state.get("archived", url_id("archived") == "true"))
+
+
+def _read_runs() -> Snapshot[RunList]:
+    return reads.read(read_archived) if _shows_archived() else reads.read_runs()
 
 
 def _draw_filters(runs: Sequence[Run]) -> tuple[Filters, Sequence[str]]:
@@ -65,7 +76,7 @@ def _draw_filters(runs: Sequence[Run]) -> tuple[Filters, Sequence[str]]:
             key="q",
             bind="query-params",
             width=280,
-            placeholder="name, model, data",
+            placeholder="name, model, data, tag, note",
             on_change=_turn_to_first,
         )
         states = st.pills(
@@ -74,10 +85,12 @@ def _draw_filters(runs: Sequence[Run]) -> tuple[Filters, Sequence[str]]:
         picked = {}
         with st.popover("Filters", icon=":material/filter_list:", key="filters"):
             for name, (label, of) in _FACETS.items():
-                there = {of(run) for run in runs} | set(st.query_params.get_all(name))
-                picked[name] = st.multiselect(
-                    label, sorted(there - {""}), key=name, bind="query-params", on_change=_turn_to_first
-                )
+                there = {value for run in runs for value in of(run)} | set(st.query_params.get_all(name))
+                if options := sorted(there - {""}):
+                    picked[name] = st.multiselect(
+                        label, options, key=name, bind="query-params", on_change=_turn_to_first
+                    )
+            st.toggle("Archived runs only", key="archived", bind="query-params", on_change=_turn_to_first)
         with st.popover("Columns", icon=":material/view_column:", key="choose-columns"):
             columns = st.multiselect(
                 "Columns", CHOICES, key="columns", bind="query-params", placeholder="Those that there is room for"
@@ -91,24 +104,26 @@ def _turn_to_first() -> None:
 
 def _draw_none(filters: Filters, runs: Sequence[Run]) -> None:
     """Say that no run has all that was asked for, and offer to clear each filter."""
-    st.text("No run matches all of these.")
+    st.text("No run matches all of these." if runs else "No run is archived.")
     with st.container(horizontal=True):
-        for name in filters.active:
+        for name in filters.active if runs else ():
             rest = words.plural(len(filters.without(name).choose(runs)), "run")
             label = f"Clear {_WORDS[name].lower()}: {rest}"
-            action(label, _clear, [name], key=f"clear-{name}", icon="filter_list_off")
+            action(label, _clear, {name: getattr(Filters(), name)}, key=f"clear-{name}", icon="filter_list_off")
         if len(filters.active) > 1:
-            action("Clear all", _clear, filters.active, key="clear-all", icon="filter_list_off")
+            action("Clear all", _clear, vars(Filters()), key="clear-all", icon="filter_list_off")
+        if _shows_archived():
+            action("Show the others", _clear, {"archived": False}, key="clear-archived", icon="unarchive")
 
 
-def _clear(names: Sequence[str]) -> None:
-    for name in names:
-        st.session_state[name] = "" if name == "q" else []
+def _clear(fields: Mapping[str, str | tuple[str, ...] | bool]) -> None:
+    for name, empty in fields.items():
+        st.session_state[name] = list(empty) if isinstance(empty, tuple) else empty
     _turn_to_first()
 
 
 def _draw_found(filters: Filters, chosen: Sequence[str]) -> object:
-    runs: Sequence[Run] = reads.read(overview.read_runs, max_age_s=2.0).value or []
+    runs = _read_runs().value or RunList()
     found = _sort(filters.choose(runs))
     st.caption(_count(filters, len(found), len(runs)))
     table = st.container()
@@ -130,19 +145,20 @@ def _draw_found(filters: Filters, chosen: Sequence[str]) -> object:
         )
     there = {run.name for run in found}
     ui().view["ticked"] = tuple(name for name in ticked if name in there)
-    moving = [(run.name, run.state_word) for run in found if not run.finished]
+    moving = [(run.name, run.state_word) for run in runs[: runs.active]]
     return ui().view["ticked"], moving, len(runs), is_at_rest(shown)
 
 
 def _count(filters: Filters, found: int, all_of_them: int) -> str:
+    of = words.plural(all_of_them, "archived run" if _shows_archived() else "run")
     if not filters.active:
-        return words.plural(all_of_them, "run")
+        return of
     said = "; ".join(
         f"{_WORDS[name]}: {value if isinstance(value, str) else ', '.join(value)}"
         for name, value in vars(filters).items()
         if value
     )
-    return words.plain(f"{found} of {words.plural(all_of_them, 'run')} · {said}")
+    return words.plain(f"{found} of {of} · {said}")
 
 
 def _sort(runs: Sequence[Run]) -> list[Run]:
@@ -166,28 +182,3 @@ def _cut_page(runs: Sequence[Run]) -> Sequence[Run]:
 def is_at_rest(runs: Sequence[Run]) -> bool:
     """Whether nothing of these runs can change in a list: they have ended, and all that they measured is read."""
     return all(run.finished and reads.is_final(run, reads.read_measures(run)) for run in runs)
-
-
-def _draw_bar(found: Mapping[str, Run]) -> None:
-    """Draw at the bottom, where it moves nothing, what can be done with the runs that are ticked."""
-    ticked = [name for name in ui().view.get("ticked", ()) if name in found]
-    if not ticked:
-        return
-    with st.bottom, st.container(horizontal=True, vertical_alignment="center", gap="small", key="ticked"):
-        st.text(f"{len(ticked)} ticked", width="content")
-        fits = 2 <= len(ticked) <= MOST_COMPARED
-        action(
-            "Compare",
-            lambda: link("compare", runs=",".join(ticked)),
-            key="compare",
-            type="primary",
-            icon="compare_arrows",
-            off="" if fits else f"Compare takes 2 to {MOST_COMPARED} runs.",
-        )
-        if len(ticked) == 1:
-            link_button("Start again…", link_again(ticked[0]), key="again", icon="replay")
-        action("Clear", _untick, key="untick", icon="close")
-
-
-def _untick() -> None:
-    ui().view.update(ticked=(), turn=ui().view.get("turn", 0) + 1)

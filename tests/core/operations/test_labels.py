@@ -63,7 +63,7 @@ def test_archived_runs_leave_the_list_until_they_are_taken_back(conn: Connection
     assert jobs.get_run(conn, "one").archived
     conn.workspace.jobs.restore("one")  # as somebody else does
     back = finish(start_undo(archived.id))
-    assert back.title == "Take back 2 runs"
+    assert back.title == "Bring back 2 runs"
     assert {run.name for run in index.list_runs(conn)} == set(RUNS)
 
 

@@ -138,3 +138,18 @@ def test_a_narrow_table_is_whole(page: Page, address: str) -> None:
         page.goto(f"{address}/{place}?at=local")
         expect(rows(page).first).to_be_visible()
         assert page.locator(".box").evaluate("box => box.scrollWidth <= box.clientWidth")
+
+
+def test_ticked_runs_are_tagged_and_archived_and_an_undo_brings_them_back(page: Page, address: str) -> None:
+    open_list(page, address, "&state=Completed")
+    tick(page, "calm-heron", HOSTILE)
+    page.get_by_role("button", name="Tags").click()
+    page.get_by_label("Add a tag").fill("for=ana")
+    page.get_by_label("Add a tag").press("Enter")
+    expect(page.get_by_text("Tag 2 runs: confirmed")).to_be_visible()
+    page.get_by_role("button", name="Archive", exact=True).click()
+    page.get_by_role("button", name=re.compile("Clear state")).wait_for()  # of what is left none has completed
+    page.get_by_role("button", name="Undo").click()
+    expect(rows(page)).to_have_text([HOSTILE, "calm-heron"])
+    open_list(page, address, "&tag=for%3Dana&sort=Run")
+    expect(rows(page)).to_have_text([HOSTILE, "calm-heron"])
