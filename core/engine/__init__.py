@@ -11,3 +11,22 @@ EVALUATION_PROGRAM = (
     "core/engine/evaluate.py",
     "core/engine/pretrained.py",
 )
+
+# What goes with the job that makes a model of a checkpoint.
+MERGE_PROGRAM = (
+    "core/__init__.py",
+    "core/engine/__init__.py",
+    "core/engine/chat_template.py",
+    "core/engine/component.py",
+    "core/engine/convert.py",
+    "core/engine/disk.py",
+    "core/engine/import_model.py",
+    "core/engine/merge.py",
+    "core/engine/pretrained.py",
+    "core/engine/step.py",
+    "core/engine/trainable.py",
+    "core/engine/training_settings.py",
+    "core/errors.py",
+    "core/recipe.py",
+    "core/words.py",
+)

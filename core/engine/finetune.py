@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.engine.convert import convert
 from core.engine.memory import touch_ahead
 from core.engine.step import Step, is_out_of_memory, run, write_json
 from core.engine.training_settings import TrainingSettings, read_settings
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     import torch
 
     from core.engine.checkpoints import Checkpoints
-    from core.engine.training import Position, Training
+    from core.engine.training import Position
 
 
 @dataclass(frozen=True)
@@ -33,11 +32,7 @@ class Format:
 
 
 def finetune(step: Step) -> None:
-    """Write outputs/model/ and outputs/training.json.
-
-    A run that diverges fails. Of its best checkpoint, if any, it leaves outputs/model/, outputs/mlflow_model/ and
-    outputs/kept.json, which names it.
-    """
+    """Write outputs/model/ and outputs/training.json. A run that diverges fails; its checkpoints stay."""
     started = time.perf_counter()
     settings = read_settings(step.parameters)
     touch_ahead(step.path("model_dir"))
@@ -73,7 +68,7 @@ def _train(step: Step, settings: TrainingSettings, chosen: Format, device: torch
     from core.engine.compute_speed import Threads
     from core.engine.preprocess import read_rows
     from core.engine.trainable import load_model, make_trainable
-    from core.engine.training import Diverged, Training
+    from core.engine.training import Training
     from core.engine.validate import load_tokens
 
     torch.manual_seed(settings.seed)
@@ -106,26 +101,13 @@ def _train(step: Step, settings: TrainingSettings, chosen: Format, device: torch
         training.resume(continued.name if continued else "")
     else:
         checkpoints.clear()
-    try:
-        position = training.train()
-    except Diverged:
-        _leave_best(step, training)
-        raise
+    position = training.train()
     step.report_progress("saving", position.step, training.total_steps, position.step / training.steps_per_epoch)
     learned = trainable.size
     trainable.save_model(model_dir, step.outputs / "model")
     size = sum(file.stat().st_size for file in (step.outputs / "model").glob("*.safetensors"))
     checkpoints.finish(size // 2 if settings.apply_lora else 0)
     return {**_facts(settings, chosen, position, learned), "stopped": training.stopped}
-
-
-def _leave_best(step: Step, training: Training) -> None:
-    """Make of the best checkpoint, where there is one, the model that the steps after this one would have made."""
-    if kept := training.load_best():
-        model = step.outputs / "model"
-        training.trainable.save_model(step.path("model_dir"), model)
-        convert(Step(step.folder, {"model_dir": str(model), "base": step.config.get("base", {})}))
-        write_json(step.outputs / "kept.json", {"checkpoint": kept})
 
 
 def _adopt(checkpoints: Checkpoints, continued: Path) -> None:

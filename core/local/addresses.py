@@ -20,6 +20,9 @@ _LONG = re.compile(
 _OUTPUT = re.compile(
     r"azureml://jobs/(?P<job>[^/]+)/outputs/(?P<output>[^/]+)(?:/paths/(?P<path>.*))?/?", re.IGNORECASE
 )
+_CHECKPOINT = re.compile(
+    r"azureml://jobs/(?P<job>[^/]+)/outputs/checkpoints/paths/(?P<checkpoint>checkpoint-\d+)/?", re.IGNORECASE
+)
 _REGISTRY_MODEL = re.compile(
     r"azureml://registries/(?P<registry>[^/]+)/models/(?P<name>[^/]+)/(?P<sort>versions|labels)/(?P<version>[^/]+)",
     re.IGNORECASE,
@@ -82,6 +85,9 @@ def resolve_uri(backend: Backend, uri: str) -> Path:
         kind = "data" if found["kind"].lower() == "data" else "model"
         asset = backend.store.require(kind, f"{found['name']}/{found['version']}")
         return resolve_uri(backend, asset["uri"])
+    if found := _CHECKPOINT.fullmatch(uri):
+        folder = backend.runs.checkpoints_of(answers.check_name("a job's name", found["job"])).folder
+        return folder / found["checkpoint"]
     path = datastore_path(uri)
     if path is None:
         raise WireError(400, "UserError", f"'{uri}' is not an address this workspace can read.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 
@@ -29,7 +29,10 @@ from core.operations.ledger import Ledger
 from core.operations.records import Operation, utc_now
 from core.operations.spending import spending
 from core.operations.work import LOOK_S, Work
-from core.runs.jobs import find_run, get_run
+from core.runs.history import find_record
+from core.runs.jobs import find_run, get_run, has_job
+from core.runs.merging import submit_merge
+from core.runs.states import JobState
 from core.serving.chat import Sampling, ask_once
 from core.serving.deploy_failures import Stage, explain_failure
 from core.serving.deployment_settings import check_settings
@@ -64,6 +67,8 @@ class Deploy(Change, stored_as="deploy"):
     run: str = ""
     model_name: str = ""
     model_version: str = ""
+    checkpoint: str = ""
+    """Of the run, which the model is made of; "" for the run's own output."""
     registers: bool = False
     """Whether the version is made by this deploy, so that two clicks are one wish in spite of their versions."""
     size: str = ""
@@ -86,11 +91,12 @@ class Deploy(Change, stored_as="deploy"):
     def _key(self) -> str:
         version = "" if self.registers else self.model_version
         anew = f":{self.instances}:{sorted(self.settings.items())}" if self.redeploys else ""
-        return f"{self.subject}:{self.run}:{self.model_name}:{version}:{self.size}{anew}"
+        return f"{self.subject}:{self.run}{self.checkpoint}:{self.model_name}:{version}:{self.size}{anew}"
 
     def _list_steps(self) -> tuple[StepSpec[Work[Deploy]], ...]:
         return (
             StepSpec("check", "Check the size", _check_size),
+            *((StepSpec("merge", "Write the checkpoint as a model", _merge),) if self.checkpoint else ()),
             StepSpec("register", "Register", _register),
             StepSpec("endpoint", "Endpoint", _create_endpoint, patience_s=1800.0),
             StepSpec("deployment", "Container", _create_deployment, patience_s=7200.0),
@@ -114,6 +120,7 @@ def start_deploy(
     agreed: str = "",
     cap: str = "",
     ends_at_cap: bool = False,
+    checkpoint: str = "",
 ) -> Operation:
     """Record a deploy. `subject` is the endpoint's name.
 
@@ -129,6 +136,7 @@ def start_deploy(
         run=run,
         model_name=model_name,
         model_version=model_version or str(int(utc_now().timestamp())),
+        checkpoint=checkpoint,
         registers=not model_version,
         size=size,
         instances=instances,
@@ -206,14 +214,35 @@ def _base_model(work: Work[Deploy]) -> tuple[str, str]:
     return (model.base_model, model.tags.get(tags.MODEL_VERSION, "")) if model else ("", "")
 
 
+def _merge(work: Work[Deploy]) -> Outcome:
+    """Have the workspace make a model of the checkpoint, unless it was made; a retry asks for it anew."""
+    change, tries = work.change, int(work.facts.get("merge_tries", 0))
+    name = f"{change.run}-{change.checkpoint}" + (f"-{work.operation.id}-{tries}" if tries else "")
+    waiting = work.send_once(
+        "merge",
+        f"the model of {change.checkpoint}",
+        lambda: has_job(work.conn, name),
+        lambda: submit_merge(work.conn, get_run(work.conn, change.run), change.checkpoint, name),
+    )
+    record = None if waiting else find_record(work.conn, name)
+    if waiting or record is None or not record.status.finished:
+        return waiting or Wait(record.status.word if record else "Asked", LOOK_S)
+    if record.status is not JobState.COMPLETED:
+        work.record(sent_merge=None, merge_tries=tries + 1)
+        said = f"No model was made of {change.checkpoint}: its job is {record.status.word.lower()}."
+        raise ServiceRefused(said, "Retry to have it made anew.", record.error)
+    return Done("Written", {"merged": name})
+
+
 def _register(work: Work[Deploy]) -> Outcome:
     name, version = work.change.model_name, work.change.model_version
     known = find_registered_model(work.conn, name, version)
     if known is None:
         run = get_run(work.conn, work.change.run)
-        if not run.deployable:
+        if not (run.completed or work.change.checkpoint):
             raise Conflict(f"Run '{run.title}' is {run.state_word.lower()}.", "Wait until it is completed, then retry.")
-        known = register_model(work.conn, run, name, version)
+        run = replace(run, kept=work.change.checkpoint)
+        known = register_model(work.conn, run, name, version, job=work.facts.get("merged", ""))
     return Done(f"{name} version {version}", {"model_id": known.id, "run": known.run or work.change.run})
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,7 +72,7 @@ def submit_evaluation(conn: Connection, run: Run, answers: int = 12, seed: int =
             f"Run '{run.title}' has no test data to evaluate on.", "Start it with a data set that has a test split."
         )
     inputs = {
-        "program": Input(type="uri_folder", path=_send_program(conn)),
+        "program": Input(type="uri_folder", path=send_program(conn, EVALUATION_PROGRAM)),
         "base": Input(type="mlflow_model", path=run.model_id),
         "tuned": Input(type="mlflow_model", path=f"azureml://jobs/{run.name}/outputs/{OUTPUT_NAME}"),
         "test": Input(type="uri_file", path=test),
@@ -126,9 +126,9 @@ def parse_evaluation(text: str) -> Evaluation:
         ) from error
 
 
-def _send_program(conn: Connection) -> str:
-    """Send the evaluation's files under the hash of their content; returns the folder's address."""
-    files = {name: (REPOSITORY / name).read_bytes() for name in EVALUATION_PROGRAM}
+def send_program(conn: Connection, program: Sequence[str]) -> str:
+    """Send a job's files under the hash of their content; returns the folder's address."""
+    files = {name: (REPOSITORY / name).read_bytes() for name in program}
     digest = hashlib.sha256(b"".join(name.encode() + content for name, content in files.items())).hexdigest()[:16]
     folder = f"tunedeck/programs/{digest}"
     for name, content in files.items():

@@ -166,7 +166,7 @@ class Run:
     error: RunError | None = None
     progress: Progress | None = None
     kept: str = ""
-    """The checkpoint that the output is made of, where training diverged."""
+    """The best checkpoint of a run that did not complete."""
     checkpoints: tuple[Checkpoint, ...] = ()
     """Those that are kept, oldest first; empty in a list, and on Azure."""
     stopped: str = ""
@@ -211,7 +211,7 @@ class Run:
 
     @property
     def deployable(self) -> bool:
-        """Whether its output is a model: it completed, or what it had until it diverged was kept."""
+        """Whether a model can be had of it: it completed, or a checkpoint was kept."""
         return self.completed or bool(self.kept)
 
     @property

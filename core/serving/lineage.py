@@ -343,7 +343,8 @@ def _describe_recipe(_look: Look, body: Mapping[str, Any]) -> dict[str, object]:
 def _describe_model(_look: Look, body: Mapping[str, Any]) -> dict[str, object]:
     own, told = body["properties"], _tags_of(body)
     return {
-        "job": own.get("jobName") or told.get(tags.RUN),
+        "job": told.get(tags.RUN) if told.get(tags.CHECKPOINT) else own.get("jobName") or told.get(tags.RUN),
+        "checkpoint": told.get(tags.CHECKPOINT),
         "run in tags": told.get(tags.RUN),
         "type": own.get("modelType"),
         "state": _STATES[bool(own.get("isArchived"))],

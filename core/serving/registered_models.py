@@ -96,15 +96,20 @@ def require_model_name(name: str) -> None:
         raise BadInput(problem, NAME_RULE)
 
 
-def register_model(conn: Connection, run: Run, name: str, version: str, description: str = "") -> RegisteredModel:
-    """Register the output of a run, with its lineage in tags; what exists under name and version is returned."""
+def register_model(
+    conn: Connection, run: Run, name: str, version: str, description: str = "", job: str = ""
+) -> RegisteredModel:
+    """Register the output of a run, with its lineage in tags; what exists under name and version is returned.
+
+    job: the one that made the model of the checkpoint `run.kept`.
+    """
     from azure.ai.ml.constants import AssetTypes
     from azure.ai.ml.entities import Model
 
     if known := find_registered_model(conn, name, version):
         return known
     model = Model(
-        path=f"azureml://jobs/{run.name}/outputs/{OUTPUT_NAME}",
+        path=f"azureml://jobs/{job or run.name}/outputs/{OUTPUT_NAME}",
         type=AssetTypes.MLFLOW_MODEL,
         name=name,
         version=version,
@@ -134,6 +139,7 @@ def lineage(run: Run) -> dict[str, str]:
         tags.MODEL_ID: run.model_id,
         tags.RECIPE: tags.format_recipe(list_changed(run.parameters)),
         tags.MADE_BY: tags.made_by(),
+        **({tags.CHECKPOINT: run.kept} if run.kept else {}),
         **{name: run.tags[name] for name in kept if name in run.tags},
     }
 

@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from core.engine import component
-from core.engine.checkpoints import STATE_FILE, Checkpoints
+from core.engine.checkpoints import STATE_FILE
 from core.local.addresses import resolve_uri
 from core.local.backend import Backend
 from core.local.compute import Compute
 from core.local.jobs import runs
 from core.local.jobs.job import BINDING, COMMAND_STEP, CommandPlan, Job, JobKind, PipelinePlan, RunState, Step
 from core.local.jobs.node_component import check_node_component
-from core.local.jobs.steps import checkpoints_of
 from core.local.machine import Size
 from core.local.model_registry import RegistryModel
 from core.local.store import Document
@@ -131,8 +130,8 @@ def _read_continued(backend: Backend, properties: Document, values: dict[str, st
     if not named or values.get("resume_from_checkpoint") != "true":
         return ""
     run, _, checkpoint = named.partition("/")
-    folder = checkpoints_of(backend.runs.job_folder(check_name("a job's name", run)))
-    if checkpoint not in [each.name for each in Checkpoints(folder, -1).list() if (each / STATE_FILE).is_file()]:
+    kept = backend.runs.checkpoints_of(check_name("a job's name", run)).list()
+    if checkpoint not in [each.name for each in kept if (each / STATE_FILE).is_file()]:
         raise _bad(f"tags.{runs.CONTINUES}", f"names '{named}', where nothing is that a run can go on from.")
     return named
 

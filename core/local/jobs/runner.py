@@ -294,8 +294,6 @@ class Runner:
         failure = steps.explain_failure(folder, step.title, ended)
         again = steps.next_attempt(folder, step, ended)
         if again is None:
-            if kept := steps.place_kept(self._backend, job, step):
-                self._tell(job, runs.KEPT, kept)
             self._fail(job.name, failure)
             return
         self._change_step(job, step, lambda each: replace(again, run=each.run))
@@ -332,7 +330,7 @@ class Runner:
                 self._ingest.read(self._runs.step_folder(job.name, step), step.id, job.name)
                 self._ingest.forget(step.id)
         steps.drop_models(self._runs.job_folder(job.name))
-        self._change(job, lambda each: each.ended(Status.CANCELED))
+        self._change(job, lambda each: self._name_best(each).ended(Status.CANCELED))
         self._log(job, "Canceled. What was logged so far is kept.")
 
     def _fail(self, name: str, error: RunError) -> None:
@@ -342,8 +340,13 @@ class Runner:
             if step.attempt and not processes.forbid(folder, step.attempt):
                 processes.kill(folder)
         steps.drop_models(self._runs.job_folder(name))
-        job = Job.update(self._store, name, lambda each: each.ended(Status.FAILED, error))
+        job = Job.update(self._store, name, lambda each: self._name_best(each).ended(Status.FAILED, error))
         self._log(job, f"Failed: {error.message}")
+
+    def _name_best(self, job: Job) -> Job:
+        """Return a job that ends badly with the name of its best checkpoint: that can be deployed."""
+        best = self._runs.checkpoints_of(job.name).find_best()
+        return job.with_run(job.name, lambda run: run.with_property(runs.KEPT, best.name)) if best else job
 
     # Changes and the log
 

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
+from core.engine import component
 from core.engine.checkpoints import STATE_FILE, Checkpoints, read_note
 from core.local.jobs.job import Job, RunState, Step, read_run_state
 from core.local.records import Record
@@ -24,7 +25,8 @@ from core.local.wire.errors import WireError
 
 EVENTS_NAME = "executionlogs.txt"
 LOG_NAME = "std_log.txt"
-KEPT = "tunedeck.kept"  # a property of a job that failed: the checkpoint that its outputs are made of
+KEPT = "tunedeck.kept"  # a property of a job that failed or was cancelled: its best checkpoint
+_TRAINS = next(step.name for step in component.STEPS if step.program == "finetune")
 STOP = "tunedeck.stop"  # a tag: who asked for the end of a training, with the best that it has
 STOPPED = "tunedeck.stopped"  # a property: the sentence of a training that ended so
 CONTINUES = "tunedeck.continues"  # a tag: "run/checkpoint-40", which a job goes on from
@@ -147,6 +149,10 @@ class Runs:
     def step_folder(self, job: str, step: Step) -> Path:
         """Return the folder of a step's files."""
         return self.job_folder(job) / step.name
+
+    def checkpoints_of(self, job: str) -> Checkpoints:
+        """Return the checkpoints of a job."""
+        return Checkpoints(self.job_folder(job) / _TRAINS / "outputs" / "checkpoints", -1)
 
     def find(self, run_id: str) -> Run | None:
         """Return a root run, a step's run or a run of an MLflow client."""

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from core.engine import component, disk
+from core.engine import disk
 from core.home import REPOSITORY, write_atomically
 from core.local import addresses, blobs, processes
 from core.local.backend import Backend
@@ -26,11 +26,10 @@ from core.local.store import Document
 TAIL_LINES = 20
 SHARED_FROM_BYTES = 64 * 1024
 
-_TRAINS = next(step.name for step in component.STEPS if step.program == "finetune")
 # Where each output of the component lies when its step has ended: (step, path below the step's folder).
 _MADE_BY = {
     "mlflow_model_folder": ("ft_nlp_model_converter", "outputs/mlflow_model"),
-    "pytorch_model_folder": (_TRAINS, "outputs/model"),
+    "pytorch_model_folder": ("chat_completion_finetune", "outputs/model"),
 }
 HANDED_ON = ("model", ".model.writing", "mlflow_model")
 DEATHS_WITHOUT_GAIN = 3
@@ -90,7 +89,7 @@ def _config(backend: Backend, job: Job, plan: PipelinePlan, step: Step) -> Docum
 def _find_continued(backend: Backend, plan: PipelinePlan) -> str:
     """Return the folder of the checkpoint that a run goes on from, "" where it starts anew."""
     run, _, checkpoint = plan.continues.partition("/")
-    return str(checkpoints_of(backend.runs.job_folder(run)) / checkpoint) if checkpoint else ""
+    return str(backend.runs.checkpoints_of(run).folder / checkpoint) if checkpoint else ""
 
 
 def _prepare_command(
@@ -115,20 +114,6 @@ def place_outputs(backend: Backend, job: Job) -> None:
     folder = backend.runs.job_folder(job.name)
     _place(backend, job, {output: folder / step / below for output, (step, below) in _MADE_BY.items()})
     drop_models(folder)
-
-
-def place_kept(backend: Backend, job: Job, step: Step) -> str:
-    """Place what a training that diverged left of its best checkpoint as the outputs of its job, as above.
-
-    Return the checkpoint's name, "" where there is none.
-    """
-    folder = backend.runs.step_folder(job.name, step)
-    try:
-        kept = str(json.loads((folder / "outputs" / "kept.json").read_text(encoding="utf-8"))["checkpoint"])
-    except FileNotFoundError:
-        return ""
-    _place(backend, job, {output: folder / below for output, (_, below) in _MADE_BY.items()})
-    return kept
 
 
 def _place(backend: Backend, job: Job, sources: dict[str, Path]) -> None:
@@ -172,11 +157,6 @@ def ask_to_end(folder: Path, by: str) -> None:
 def read_stopped(folder: Path) -> str:
     """Return the sentence of a training that ended because somebody asked, "" for others."""
     return str(_read_document(folder / "outputs" / "training.json").get("stopped") or "")
-
-
-def checkpoints_of(job_folder: Path) -> Path:
-    """Return the folder of a run's checkpoints."""
-    return job_folder / _TRAINS / "outputs" / "checkpoints"
 
 
 def find_checkpoint(folder: Path) -> str:

@@ -64,6 +64,8 @@ def draw_form(conn: Connection) -> None:
     run = _choose_run()
     st.header("1 Model", anchor=False)
     _draw_run_choice(run)
+    if checkpoint := _checkpoint_of(run):
+        st.text(f"{checkpoint} of {run.title} is written as a model first, by a job of the workspace.")
     name = st.text_input(
         "Name of the registered model",
         value=registered_models.suggest_model_name(run),
@@ -123,6 +125,12 @@ def _choose_run() -> Run:
     return by_name.get(wanted or "", finished[0])
 
 
+def _checkpoint_of(run: Run) -> str:
+    """Return which checkpoint is deployed: the URL's, the best of a run that did not complete, "" for its own model."""
+    of, _, checkpoint = (url_id("checkpoint") or "").partition("/")
+    return checkpoint if of == run.name else run.kept
+
+
 def _draw_run_choice(run: Run) -> None:
     runs: Sequence[Run] = ui().notes["deployable"]
     by_name = {known.name: known for known in runs[:8]} | {run.name: run}
@@ -142,7 +150,7 @@ def _run_words(run: Run) -> str:
     tuned = (
         f"test loss {words.format_loss(found.tuned.loss)}, base {words.format_loss(found.base.loss)}" if found else ""
     )
-    kept = f"{run.kept} of a run that diverged" if run.kept else ""
+    kept = f"{run.kept} of a run that is {run.state_word.lower()}" if run.kept else ""
     return " · ".join(filter(None, (run.model, run.dataset, tuned, kept, f"ended {words.moment(run.ended_at)}")))
 
 
@@ -264,6 +272,7 @@ def _deploy(run: Run, fields_of: str, local: bool, price: Price) -> Operation:
         agreed=to_agreed(price),
         cap=cap,
         ends_at_cap=ends_at_cap,
+        checkpoint=_checkpoint_of(run),
     )
     reads.forget(operations.list_everything)
     return begun

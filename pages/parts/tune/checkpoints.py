@@ -15,7 +15,7 @@ from core.runs.checkpoints import find_best
 from core.runs.states import FINE_TUNE, JobState, Run
 from core.words import plural, size
 from pages.parts.kit import reads, words
-from pages.parts.kit.action import Confirm, action
+from pages.parts.kit.action import Confirm, action, link_button
 from pages.parts.kit.links import link
 from pages.parts.kit.state import ui
 
@@ -163,3 +163,15 @@ def draw_checkpoints(run: Run) -> None:
     )
     total = size(sum(each.size_bytes for each in kept))
     st.caption(f"{total} on the disk of this machine. The last also holds what it takes to go on, while that is kept.")
+
+
+def draw_deploy_one(run: Run) -> None:
+    """Draw the way to deploy one of the checkpoints of a run that has ended."""
+    names = [each.name for each in reversed(run.checkpoints)]
+    if not names or not run.finished:
+        return
+    best = find_best(run.checkpoints)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        chosen = st.selectbox("Checkpoint", names, names.index(best.name) if best else 0, key="checkpoint", width=240)
+        target = link("deploy", run=run.name, checkpoint=f"{run.name}/{chosen}")
+        link_button(f"Deploy {chosen}", target, key="deploy-checkpoint", icon="cloud_upload")

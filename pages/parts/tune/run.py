@@ -32,6 +32,7 @@ from pages.parts.tune.again import link_again
 from pages.parts.tune.checkpoints import (
     CHECKPOINTS,
     draw_checkpoints,
+    draw_deploy_one,
     draw_ends,
     draw_origin,
     draw_ways_on,
@@ -157,6 +158,8 @@ def _draw_known(run: Run) -> None:
         elif view == "Logs":
             log_choice = choose_log(run)
     below = st.container()
+    if view == CHECKPOINTS:
+        draw_deploy_one(run)
     draw_way(run)
     draw_lineage(run=run.name)
 

@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from core.engine.answer_loss import answer_loss
 from core.engine.batches import Batch, make_batch, plan_epoch
 from core.engine.finetune import finetune
+from core.engine.merge import merge
 from core.engine.preprocess import read_rows
 from core.engine.step import Step
 from core.engine.trainable import load_model
@@ -232,8 +234,10 @@ def test_the_best_weights_before_a_divergence_are_kept_and_named(bench: Workbenc
         finetune(step)
     (kept,) = (step.outputs / "checkpoints").iterdir()
     loss = json.loads((kept / "note.json").read_text())["eval_loss"]
-    assert json.loads((step.outputs / "kept.json").read_text()) == {"checkpoint": "checkpoint-1"}
-    model = load_model(step.outputs / "mlflow_model" / "model", "float32", CPU)
+    (bench.folder / "work").mkdir()
+    merge(bench.model, kept, bench.folder / "merged", bench.folder / "work", {"name": "tiny", "version": "1"})
+    assert "base_model_name: tiny" in (bench.folder / "merged" / "MLmodel").read_text()
+    model = load_model(bench.folder / "merged" / "model", "float32", CPU)
     assert validation_loss(model, step) == pytest.approx(loss, rel=0.05)
 
 
@@ -383,6 +387,15 @@ def test_a_run_that_was_stopped_has_its_best_weights_and_another_goes_on_as_if_i
     best = dict(read_metrics(stopped, "eval_loss"))[11]
     model = load_model(stopped.outputs / "model", "float32", CPU)
     assert validation_loss(model, stopped) == pytest.approx(best, rel=0.05, abs=0.02)
+    for each in (stopped.outputs / "checkpoints").glob("*-11"):
+        (bench.folder / "work").mkdir()
+        merge(bench.model, each, bench.folder / "merged", bench.folder / "work", {"name": "tiny", "version": "1"})
+        merged, own = (
+            path / "model.safetensors" for path in (bench.folder / "merged/model", stopped.outputs / "model")
+        )
+        theirs = load_file(own)
+        for name, tensor in load_file(merged).items():
+            assert torch.allclose(tensor.float(), theirs[name].float(), rtol=0.02, atol=1e-3), name
     if method == "false":
         assert not list((stopped.outputs / "checkpoints").glob("*")), "each would take five times the model's size"
         return

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from core.engine import EVALUATION_PROGRAM
+from core.engine import EVALUATION_PROGRAM, MERGE_PROGRAM
 from core.errors import ServiceRefused
 from core.home import REPOSITORY
 from core.runs.evaluation import parse_evaluation
@@ -20,10 +20,11 @@ FOUND = {
 }
 
 
-def test_the_program_that_travels_with_the_job_is_whole() -> None:
+@pytest.mark.parametrize("program", [EVALUATION_PROGRAM, MERGE_PROGRAM], ids=["evaluation", "merge"])
+def test_the_program_that_travels_with_the_job_is_whole(program: tuple[str, ...]) -> None:
     """On Azure nothing else of this repository is there: what the files import of it must be among them."""
-    modules = {name.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for name in EVALUATION_PROGRAM}
-    for name in EVALUATION_PROGRAM:
+    modules = {name.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for name in program}
+    for name in program:
         for node in ast.walk(ast.parse((REPOSITORY / name).read_text(encoding="utf-8"))):
             wanted = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             wanted += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []

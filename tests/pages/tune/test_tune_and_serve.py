@@ -29,7 +29,7 @@ from core.operations.__main__ import main
 from core.recipe import PARAMETERS
 from core.runs import jobs
 from core.runs.throughput import find_pace
-from core.serving import endpoints, request_counts
+from core.serving import endpoints, registered_models, request_counts
 from core.serving.lineage import read_lineage
 from core.teardown.due import find_timed, write_tags
 from tests.chat_data import from_upload
@@ -357,10 +357,16 @@ def test_of_a_run_that_diverged_the_best_checkpoint_before_is_deployed_and_a_low
     app = run_until(open_page(RUNS, run=failed.name), says(f"Deploy {failed.kept}"))
     assert "Retry with learning rate 0.01." in read_text(app), "the model's own"
     assert "training has diverged" in read_text(app)
-    told = f"{failed.kept} of a run that diverged"
+    told = f"{failed.kept} of a run that is failed"
     run_until(open_page(DEPLOY, run=failed.name), lambda app: app.radio and told in app.radio[0].proto.captions[0])
-    served = finish(operations.start_deploy("local", failed.name, "kept-model", "kept", "local.cpu1", None)).subject
+    begun = operations.start_deploy(
+        "local", failed.name, "kept-model", "kept", "local.cpu1", None, checkpoint=failed.kept
+    )
+    served = finish(begun).subject
     assert endpoints.get_endpoint(conn, served).live
+    (model,) = registered_models.list_registered_models(conn, "kept-model")
+    assert (model.run, model.tags[tags.CHECKPOINT]) == (failed.name, failed.kept)
+    assert f"/{failed.name}-{failed.kept}/" in model.path
     conn.workspace.online_endpoints.begin_delete(served).result()
 
 

@@ -1,0 +1,49 @@
+"""A checkpoint as a model of its own: a job after the run, on the local workspace, which alone can name checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from core.azureml import tags
+from core.azureml.connection import Connection
+from core.engine import MERGE_PROGRAM
+from core.errors import BadInput
+from core.runs.evaluation import ENVIRONMENT, send_program
+from core.runs.jobs import OUTPUT_NAME
+from core.runs.states import Run
+
+
+def submit_merge(conn: Connection, run: Run, checkpoint: str, name: str) -> None:
+    """Send the job of this name, whose output `trained_model` is the checkpoint, merged with its base model."""
+    from azure.ai.ml import Input, Output, command
+
+    inputs = {
+        "program": Input(type="uri_folder", path=send_program(conn, MERGE_PROGRAM)),
+        "base": Input(type="mlflow_model", path=run.model_id),
+        "checkpoint": Input(
+            type="uri_folder", path=f"azureml://jobs/{run.name}/outputs/checkpoints/paths/{checkpoint}"
+        ),
+    }
+    job = command(
+        command=(
+            "PYTHONPATH=${{inputs.program}} python -m core.engine.merge --base ${{inputs.base}} --checkpoint "
+            f"${{{{inputs.checkpoint}}}} --output ${{{{outputs.{OUTPUT_NAME}}}}} "
+            f"--named {run.model.rpartition('/')[2]}:{run.model_version}"
+        ),
+        inputs=inputs,
+        outputs={OUTPUT_NAME: Output(type="mlflow_model")},
+        environment=ENVIRONMENT,
+        compute=run.compute,
+        display_name=f"{run.title}-{checkpoint}",
+        experiment_name=run.experiment,
+        tags={**conn.policy_tags, tags.RUN: run.name, tags.CHECKPOINT: checkpoint, tags.MADE_BY: tags.made_by()},
+    )
+    job.name = name
+    meant = {each: str(given.path) for each, given in inputs.items()}
+
+    def check(body: Mapping[str, Any]) -> None:
+        if {each: given.get("uri") for each, given in (body.get("inputs") or {}).items()} != meant:
+            raise BadInput(f"What was about to be sent is not {checkpoint} of '{run.title}'. Nothing was sent.")
+
+    conn.submit(f"the model of {checkpoint}", job, check)
