@@ -47,6 +47,7 @@ bench: $(VENV)/.dev base-model ## measure page times and memory, with the worksp
 	@$(PY) -m benchmarks.chat_checks
 	@$(PY) -m benchmarks.registries
 	@$(PY) -m benchmarks.inventory
+	@$(PY) -m benchmarks.run_index
 	@$(PY) -m benchmarks.long_run
 	@$(PY) -m benchmarks.viewers
 	@$(PY) -m benchmarks.memory

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import cache, lru_cache
 
 from core.errors import BadInput
 from core.words import exact
@@ -355,7 +356,13 @@ def to_job_inputs(recipe: Recipe) -> dict[str, Value]:
 
 def from_job_inputs(inputs: Mapping[str, object]) -> dict[str, Value]:
     """Return every parameter of a run, from the literals its job was sent with and the component's defaults."""
-    return {p.name: _lenient(p, inputs.get(p.name, p.default)) for p in PARAMETERS}
+    given = {name: _lenient(BY_NAME[name], value) for name, value in inputs.items() if name in BY_NAME}
+    return {**_list_defaults(), **given}
+
+
+@cache
+def _list_defaults() -> dict[str, Value]:
+    return {p.name: _lenient(p, p.default) for p in PARAMETERS}
 
 
 def list_changed(inputs: Mapping[str, object]) -> dict[str, Value]:
@@ -412,13 +419,17 @@ def _title(parameter: Parameter) -> str:
 
 def _lenient(parameter: Parameter, raw: object) -> Value:
     """Return `raw` typed where that works, else its text (the problem is reported beside it)."""
-    text = _text(raw)
-    if parameter.kind not in ("int", "number") or not _NUMBER.fullmatch(text):
+    return _typed(parameter.kind, _text(raw))
+
+
+@lru_cache(4096)  # of thousands of runs most have most values in common
+def _typed(kind: str, text: str) -> Value:
+    if kind not in ("int", "number") or not _NUMBER.fullmatch(text):
         return text
     number = float(text)
     if not math.isfinite(number):
         return text
-    return int(number) if parameter.kind == "int" and number.is_integer() else number
+    return int(number) if kind == "int" and number.is_integer() else number
 
 
 def whole(values: Mapping[str, Value], name: str) -> int:

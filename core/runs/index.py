@@ -32,7 +32,8 @@ from core.runs.jobs import find_wire, is_fine_tuning, jobs_url, read_job, to_run
 from core.runs.metrics import find_experiment, read_losses, search_runs
 from core.runs.states import Run
 
-LOOK_S = 0.4
+LOOK_S = 0.2
+HEAD_EVERY_S = 2.0  # the newest page, while the whole list is being read
 WHOLE_EVERY_S = 900.0
 OTHERS_EVERY_S = 15.0
 NOTED_EVERY_S = 60.0
@@ -189,7 +190,7 @@ class _Index:
         """When something was written to runs from here: a list may be behind it for a while."""
         self._sweep: _Sweep | None = None
         self._search: _Search | None = None
-        self._others_due = self._noted_at = 0.0
+        self._head_due = self._others_due = self._noted_at = 0.0
 
     def look(self, look_s: float, *, archived: bool) -> RunList:
         with self._lock:
@@ -211,6 +212,10 @@ class _Index:
 
     def _read(self, until: float) -> None:
         """Read the newest page, some more where the whole list is wanted, what goes on, and what has ended."""
+        if self._sweep is not None and time.monotonic() < self._head_due:
+            self._read_more(until)
+            return
+        self._head_due = time.monotonic() + HEAD_EVERY_S
         state = self._kept.read_state()
         page = self._get_page(jobs_url(self._conn, jobType="Pipeline", listViewType="All", tag=tags.TITLE))
         has_gap = not state["whole"] or bool(page.following and self._records.keys().isdisjoint(page.names))
@@ -218,10 +223,7 @@ class _Index:
             self._sweep = _Sweep(page.following, frozenset(self._records), page.names)
             self._kept.set_state(whole=int(not has_gap))  # who is killed before the last page reads all of them anew
         self._take(page)
-        while self._sweep:
-            self._read_next(self._sweep)
-            if time.monotonic() > until:
-                break
+        self._read_more(until)
         if state["others_at"] and time.monotonic() > self._others_due:
             self._read_others(tags.parse_time(state["others_at"]) or _LONG_AGO)
         since = page.oldest if page.following else _LONG_AGO
@@ -234,6 +236,12 @@ class _Index:
         if time.monotonic() - self._noted_at > NOTED_EVERY_S:
             self._noted_at = time.monotonic()
             self._kept.set_state(read_at=time.time())
+
+    def _read_more(self, until: float) -> None:
+        while self._sweep is not None:
+            self._read_next(self._sweep)
+            if time.monotonic() > until:
+                return
 
     def _read_next(self, sweep: _Sweep) -> None:
         """Read one more page of the whole list; after the last one, what was not seen is asked for."""

@@ -27,7 +27,7 @@ from core.runs.states import FINE_TUNE, STAGES
 PAGE = 1000
 FIRST_PAGE = 25_000  # the most that MLflow gives
 LOOK_S = 0.4  # that one look reads at most: of a history of millions the rest comes with the next ones
-SEARCHED = 500  # runs in one answer
+SEARCHED = 200  # runs in one answer
 _FIRST = ("loss", "eval_loss")  # of the measures: what a page waits for
 _READERS_KEPT = 100
 _STANDS_FOR = {"loss": "train_loss"}

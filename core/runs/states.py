@@ -50,17 +50,17 @@ class JobState(StrEnum):
     @property
     def word(self) -> str:
         """The word that an operator reads."""
-        return _WORDS.get(self, self.value)
+        return _WORDS[self]
 
     @property
     def finished(self) -> bool:
         """Whether the job has ended, well or not."""
-        return self.failed or self in (JobState.COMPLETED, JobState.CANCELED)
+        return self in _ENDED  # a list of thousands is asked this again and again
 
     @property
     def failed(self) -> bool:
         """Whether the job ended badly, and nobody asked for it."""
-        return self.word == "Failed"
+        return self in _FAILED
 
     @property
     def waits(self) -> bool:
@@ -68,7 +68,9 @@ class JobState(StrEnum):
         return self.word in ("Queued", "Preparing")
 
 
-_WORDS = {
+_FAILED = (JobState.FAILED, JobState.NOT_RESPONDING)
+_ENDED = (JobState.COMPLETED, JobState.CANCELED, *_FAILED)
+_WORDS = {state: state.value for state in JobState} | {
     JobState.NOT_STARTED: "Queued",
     JobState.STARTING: "Preparing",
     JobState.PROVISIONING: "Preparing",
