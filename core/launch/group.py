@@ -50,6 +50,11 @@ class GroupPlan:
         return add_costs([plan.estimate.cost if plan.estimate else CostRange(None, None) for plan in self.plans])
 
     @property
+    def nodes(self) -> int:
+        """How many bill while as many of them run as can."""
+        return self.at_once * max(plan.recipe.whole("num_nodes_finetune") for plan in self.plans)
+
+    @property
     def time_words(self) -> str:
         """How long it takes until the last has ended; "time unknown" where one of them cannot be told."""
         told = [plan.estimate for plan in self.plans if plan.estimate]

@@ -13,6 +13,9 @@ from core.azureml.connection import Connection, connect
 from core.catalog.prices import Price
 from core.errors import ServiceRefused
 from core.home import Home
+from core.launch.drafts import create_draft
+from core.launch.group import plan_group
+from core.launch.preflight import read_facts
 from core.operations import (
     Operation,
     get_operation,
@@ -34,7 +37,9 @@ from tests.azure.prices import PER_HOUR
 from tests.azure.serving import ENDPOINT, serve
 from tests.azure.stand_in import SIZE, StandIn
 from tests.azure.walking import Walk, put_cluster, walking
+from tests.chat_data import from_upload
 from tests.pages.apps import buttons, open_app, run_until, texts
+from tests.tiny_model import NAME, make_conversations, to_jsonl
 from tests.waiting import wait_until
 
 PRICE = Price(PER_HOUR[SIZE])
@@ -143,6 +148,23 @@ def test_two_clicks_at_once_do_not_share_what_is_left_of_a_cap(walk: Walk) -> No
     ended = [get_operation(each.id) for each in both]
     assert sorted(each.state for each in ended) == ["done", "failed"]
     assert puts(walk, "gpu-a") + puts(walk, "gpu-b") == 1
+
+
+def test_a_group_is_held_against_the_cap_by_all_the_nodes_that_it_takes_at_once(walk: Walk) -> None:
+    walk.finish(start_create_compute(walk.conn.alias, "gpu-3", SIZE, 0, 3))
+    write_limits(walk.conn, {tags.CAP_HOUR: "8 USD"})
+    data = from_upload("kettle", to_jsonl(make_conversations(12)).encode())
+    draft = create_draft(walk.conn.alias, model=NAME, compute="gpu-3", dataset=data.key)
+    facts = read_facts(walk.conn, draft.model, "1", "gpu-3", draft.dataset)
+    two, four = (plan_group(facts, draft, {"lora_r": ranks}) for ranks in ((4, 8), (4, 8, 16, 32)))
+    assert (two.at_once, four.at_once) == (2, 3)
+    assert (two.nodes, four.nodes) == (2, 3)
+    standing = read_standing(walk.conn)
+    said = [
+        standing.check(Wanted(PRICE.times(group.nodes), compute="gpu-3", nodes=group.nodes)) for group in (two, four)
+    ]
+    assert not said[0].blocked
+    assert "With this, $11.02/h would bill" in said[1].blocked
 
 
 def test_nothing_is_sent_at_a_higher_price_than_was_shown_at_the_click(walk: Walk) -> None:

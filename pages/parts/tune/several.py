@@ -84,10 +84,9 @@ def _draw_group(draft: Draft, group: GroupPlan) -> None:
 
 def _draw_start(draft: Draft, group: GroupPlan, total: tuple[str, str]) -> None:
     plan, count = group.plans[0], len(group.plans)
-    nodes = plan.recipe.whole("num_nodes_finetune")
-    price, conn = plan.compute.price.times(nodes), reads.find_connection()
+    price, conn = plan.compute.price.times(plan.recipe.whole("num_nodes_finetune")), reads.find_connection()
     costs = conn is not None and conn.costs_money
-    wanted = Wanted(price.times(group.at_once), compute=plan.compute.name, nodes=nodes * group.at_once)
+    wanted = Wanted(plan.compute.price.times(group.nodes), compute=plan.compute.name, nodes=group.nodes)
     blocked, ticks = check_start(conn, wanted) if conn else ("", ())
     if group.failures:
         blocked = f"A check fails: {group.failures[0].title.lower()}."
