@@ -132,7 +132,9 @@ export default function ({ data, parentElement, setStateValue, setTriggerValue }
       open();
     };
     row.onclick = (event) => {
-      if (!event.target.closest("a, label") && !String(getSelection())) open();
+      const root = box.getRootNode();  // where a browser keeps what is selected inside
+      const selected = String((root.getSelection ? root : document).getSelection());
+      if (!event.target.closest("a, label") && !selected) open();
     };
     told.cells.forEach((cell, number) => fill(row.cells_of[number], cell));
     row.tick?.setAttribute("aria-label", `Tick ${told.cells[0]}`);
