@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any
 
 import streamlit as st
@@ -118,7 +119,7 @@ def _find_last() -> Run | None:
         draw_loading("Reading the last run…")
         end_page()
     begun = [run for run in snapshot.value or () if run.created_at and run.model]
-    return max(begun, key=lambda run: str(run.created_at), default=None)
+    return max(begun, key=lambda run: run.created_at or datetime.min, default=None)
 
 
 def _name(run: Run | None, draft: Draft) -> str:
