@@ -42,12 +42,12 @@ def draw_ends(run: Run) -> None:
         asked_at = words.clock(asked.created_at) if asked else ""
         st.text(f"Cancel asked {asked_at}, not yet confirmed".replace("  ", " "), width="content")
         return
-    stays = "metrics and checkpoints stay, to go on from" if ui().alias == LOCAL else "metrics stay"
+    stays = ", and checkpoints to go on from" if ui().alias == LOCAL else ""
     question = Confirm(
         title=f"Cancel {words.plain(run.title)}?",
         yes="Cancel run",
         keep="Keep running",
-        lines=(f"{_say_step(run)}Logged {stays}; the run leaves no model.",),
+        lines=(f"{_say_step(run)}Logged metrics stay{stays}; the run leaves no model.",),
         icon="stop_circle",
     )
     action(
