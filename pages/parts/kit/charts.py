@@ -64,9 +64,18 @@ def to_json(make: Callable[..., go.Figure], *args: Hashable) -> str:
     return str(make(*args).to_json())
 
 
-def draw_loss(train: Series, evaluated: Series, *, run: str, axis: Axis, smoothing: float, log_y: bool = False) -> None:
-    """Draw the train loss, raw and smooth, and the eval loss with its best value."""
-    figure = to_json(loss_figure, train.drawn, evaluated.drawn, run, axis, smoothing, log_y)
+def draw_loss(
+    train: Series,
+    evaluated: Series,
+    *,
+    run: str,
+    axis: Axis,
+    smoothing: float,
+    log_y: bool = False,
+    marks: tuple[tuple[Point, str], ...] = (),
+) -> None:
+    """Draw the train loss, raw and smooth, and the eval loss with its best value. marks: points, each with a word."""
+    figure = to_json(loss_figure, train.drawn, evaluated.drawn, run, axis, smoothing, log_y, marks)
     draw_figure(figure, key=f"chart-loss-{run}", alt=describe_loss(train, evaluated))
 
 
@@ -105,13 +114,33 @@ def draw_comparison(lines: Sequence[Line], *, name: str = "Train loss", smoothin
     draw_figure(figure, key="chart-comparison", alt=f"{name}, the lowest end first: {'; '.join(said)}.")
 
 
-def loss_figure(train: Drawn, evaluated: Drawn, run: str, axis: Axis, smoothing: float, log_y: bool) -> go.Figure:
-    """Return the train loss, raw and smooth, and the eval loss with its best value."""
+def loss_figure(
+    train: Drawn,
+    evaluated: Drawn,
+    run: str,
+    axis: Axis,
+    smoothing: float,
+    log_y: bool,
+    marks: tuple[tuple[Point, str], ...] = (),
+) -> go.Figure:
+    """Return the train loss, raw and smooth, and the eval loss with its best value, and the marked points."""
     figure = blank_figure(run, axis.title, "Loss", log_y=log_y)
     _add_raw_and_smooth(figure, train.curve, axis, "Train loss", smoothing)
     if evaluated.curve or evaluated.broken:
         _add_eval(figure, evaluated.curve, axis)
     _add_not_numbers(figure, train, axis)
+    if marks:
+        points, said = zip(*marks, strict=True)
+        places, values = _coordinates(points, axis)
+        figure.add_scatter(
+            x=places,
+            y=_to_wire(values),
+            mode="markers",
+            name="Note",
+            text=said,
+            marker={"symbol": "triangle-down", "size": 12, "color": LIGHT.bad},
+            hovertemplate="%{text}",
+        )
     return figure
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import streamlit as st
@@ -14,6 +15,7 @@ from core.errors import NotFound
 from core.launch import part
 from core.operations import Operation
 from core.runs import evaluation
+from core.runs.anomalies import EVAL_RISES, Note, find_notes
 from core.runs.evaluation import Evaluation
 from core.runs.metrics import RunMetrics
 from core.runs.states import FINE_TUNE, JobState, Run, Stage
@@ -341,6 +343,7 @@ def _draw_view_choice(result: Evaluation | None) -> str:
 def _draw_loss(run: Run, measured: RunMetrics, choice: ChartChoice, missing: str) -> None:
     train = measured.get("loss")
     if train.points:
+        notes = find_notes(measured, run.parameters)
         charts.draw_loss(
             train,
             measured.get("eval_loss"),
@@ -348,7 +351,9 @@ def _draw_loss(run: Run, measured: RunMetrics, choice: ChartChoice, missing: str
             axis=_axis(measured, choice),
             smoothing=choice.smoothing,
             log_y=choice.log_y,
+            marks=tuple((note.at, note.rule.name) for note in notes if note.on_loss),
         )
+        _draw_notes(run, notes)
         if len(train.sources) > 1:
             st.caption(words.plain(f"Merged by step from the measures of {' and '.join(train.sources)}."))
     elif missing == "not measured":
@@ -357,6 +362,18 @@ def _draw_loss(run: Run, measured: RunMetrics, choice: ChartChoice, missing: str
         # No skeleton: it pulses, which takes a quarter of a core from a trainer beside the browser, for minutes.
         with st.container(border=True, height=HEIGHT, vertical_alignment="center"):
             st.text(say_no_measure("loss", run, missing), width="stretch", text_alignment="center")
+
+
+def _draw_notes(run: Run, notes: Sequence[Note]) -> None:
+    """Say what is wrong with the curves, by which rule, and what to do; what ended the run is said above already."""
+    for note in notes:
+        if run.error and note.breaks:
+            continue
+        way = ' "Stop and keep the best" does it now.' if note.rule is EVAL_RISES and is_stoppable(run) else ""
+        st.markdown(
+            f":orange-badge[:material/warning: {note.rule.name}] {words.plain(note.said + ' ' + note.advice + way)}"
+        )
+        st.caption(words.plain(f"Rule: {note.rule.threshold} {note.rule.source}"))
 
 
 def _draw_chart(view: str, run: Run, measured: RunMetrics, choice: ChartChoice, missing: str) -> None:
