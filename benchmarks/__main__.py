@@ -179,10 +179,10 @@ def _time_pages(condition: str, dashboard: Dashboard, ids: dict[str, str], repea
     for page in PAGES:
         known = ids if page != "chat" else {"at": ids["at"]}
         path = "" if page == "overview" else page
-        used = _processor_ms(dashboard.pid)
+        used = load.process_ms(dashboard.pid)
         with open_tab(dashboard.port) as tab:
             first, *again = [tab.open(path, **known) for _ in range(repeats)]
-        used = (_processor_ms(dashboard.pid) - used) / repeats
+        used = (load.process_ms(dashboard.pid) - used) / repeats
         worst = max(first, *again)
         mark = "" if worst < BAR_MS else " !"
         print(f"| {page} | {first:.0f} | {statistics.median(again):.0f} | {worst:.0f}{mark} | {used:.0f} |", flush=True)
@@ -193,11 +193,6 @@ def _time_pages(condition: str, dashboard: Dashboard, ids: dict[str, str], repea
     mark = "" if statistics.median(strip) < STRIP_BAR_MS else " !"
     print(f"\nThe strip alone: median {statistics.median(strip):.0f}{mark} ms (bar: {STRIP_BAR_MS} ms).\n", flush=True)
     return slowest
-
-
-def _processor_ms(pid: int) -> float:
-    spent = psutil.Process(pid).cpu_times()
-    return (spent.user + spent.system) * 1000
 
 
 def _conditions(server: int) -> dict[str, AbstractContextManager[None]]:

@@ -179,7 +179,12 @@ def _lines_since(log: Path, before: os.stat_result) -> Iterator[str]:
 
 def processor_ms(server: LocalServer) -> float:
     """Return the processor time of the server process so far, all threads, no children."""
-    spent = psutil.Process(server.pid).cpu_times()
+    return process_ms(server.pid)
+
+
+def process_ms(pid: int) -> float:
+    """Return the processor time of a process so far."""
+    spent = psutil.Process(pid).cpu_times()
     return (spent.user + spent.system) * 1000
 
 
