@@ -40,8 +40,8 @@ def _ask(work: Work[KeepBest]) -> Outcome:
     record = _read(work)
     if record.status.finished or record.status is JobState.CANCEL_REQUESTED:
         return _say_end(record) if record.status.finished else Stop("It is being cancelled.")
-    if tags.STOP not in record.tags:
-        history.write(work.conn, run, {tags.STOP: work.operation.user})
+    if tags.STOP_ASKED not in record.tags:
+        history.write(work.conn, run, {tags.STOP_ASKED: work.operation.user})
     return Done("Asked")
 
 

@@ -419,7 +419,7 @@ def test_a_cancel_at_the_same_time_is_stronger_than_a_stop(
     operation = launch(conn, dataset, max_steps=5000)
     wait_for_checkpoint(conn, operation)
     if first == "stop":
-        history.write(conn, operation.subject, {tags.STOP: "anna"})
+        history.write(conn, operation.subject, {tags.STOP_ASKED: "anna"})
         jobs.cancel_run(conn, operation.subject)  # while its trainer ends, or its model is converted
         wish = start_keep_best("local", operation.subject)
     else:
