@@ -72,8 +72,9 @@ def delete_recipe(recipe: SavedRecipe) -> None:
 
 
 def make_recipe(name: str, recipe: Recipe, model: str) -> SavedRecipe:
-    """Return what a set-up trains with as a recipe; raises BadInput while a setting has a problem."""
-    return SavedRecipe(name, to_job_inputs(recipe), model)
+    """Return what a set-up trains with, from the start, as a recipe; raises BadInput while a setting has a problem."""
+    settings = {key: value for key, value in to_job_inputs(recipe).items() if key != "resume_from_checkpoint"}
+    return SavedRecipe(name, settings, model)
 
 
 def plan_use(saved: SavedRecipe, recipe: Recipe) -> tuple[dict[str, Value], dict[str, tuple[Value, Value]]]:
