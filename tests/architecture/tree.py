@@ -21,7 +21,7 @@ PHRASES = {
     "pages/operate/": "what exists and costs",
     "pages/parts/": "what pages are drawn with: the only modules beside app.py that import streamlit for others",
     "pages/parts/kit/": "what every page is drawn with: actions, live parts, notices, links, reads, words, charts",
-    "pages/parts/kit/elements/": "what Streamlit lacks: a chart brought up to date in place, tokens, a copy button",
+    "pages/parts/kit/elements/": "what Streamlit lacks: a chart drawn anew in place, a table, tokens, a copy button",
     "pages/parts/home/": "the pieces of the overview",
     "pages/parts/setup/": "the pieces of Connect and of Model & compute",
     "pages/parts/data/": "the pieces of Data",
