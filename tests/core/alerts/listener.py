@@ -18,6 +18,7 @@ class Listener:
     port: int = 0
     answers: list[tuple[int, dict[str, str]]] = field(default_factory=list)
     requests: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
+    statuses: list[int] = field(default_factory=list)
 
     @property
     def url(self) -> str:
@@ -38,6 +39,7 @@ def listening() -> Iterator[Listener]:
             with lock:
                 known.requests.append((self.path, dict(self.headers), body))
                 status, headers = known.answers.pop(0) if known.answers else (200, {})
+                known.statuses.append(status)
             if status:
                 self.send_response(status)
                 for name, value in headers.items():

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +26,8 @@ from core.errors import TunedeckError
 from core.home import REPOSITORY, Home
 from core.support_bundle import write_report
 from tests.core.alerts.listener import Listener, listening
+from tests.soak import Soak
+from tests.waiting import wait_until
 
 EVIL = "<!channel> *bold* [see](http://evil.example) <at>all</at>\u202e & @here"
 
@@ -196,38 +199,72 @@ def test_what_its_sender_did_not_settle_is_not_sent_again(listener: Listener) ->
 
 _SENDER = """
 import sys, time
-from core.alerts.book import AlertBook
 from core.alerts.delivery import deliver
-AlertBook()
-print("ready", flush=True)
-sys.stdin.readline()
-for turn in range(40):
-    deliver(now=time.time() + turn)
+for turn, _ in enumerate(sys.stdin):
+    for look in range(12):
+        deliver(now=time.time() + 9000.0 * turn + 700.0 * look)
+    print("rests", flush=True)
 """
+ANSWERS = (200, 200, 503, 429, 404, 0)
 
 
-def test_two_processes_never_send_the_same_alert(listener: Listener) -> None:
+class Sender:
+    """A process that looks for what is due as soon as it is told to, at times that run on by hours."""
+
+    def __init__(self) -> None:
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        self._process = subprocess.Popen([sys.executable, "-c", _SENDER], cwd=REPOSITORY, **pipes)  # type: ignore[call-overload]
+
+    def go(self, count: int = 1) -> None:
+        self._process.stdin.write("go\n" * count)
+        self._process.stdin.flush()
+
+    def rest(self) -> None:
+        assert self._process.stdout.readline() == "rests\n"
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait(10)
+
+
+@pytest.mark.soak
+def test_of_two_processes_one_sends_each_alert_and_none_twice(listener: Listener) -> None:
+    """Both look at once, the other end fails at random, and in every third round one of them is killed -9."""
     save_webhook(Kind.JSON, listener.url, inside=True)
-    note(*(f"Number {number}." for number in range(3)))
-    senders = [
-        subprocess.Popen(
-            [sys.executable, "-c", _SENDER], cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    senders = [Sender(), Sender()]
+    with Soak("alerts", quick=4, long=200, what="alerts by two senders, one killed -9 in every third round") as soak:
+        for number, chance in soak.rounds():
+            listener.answers = [(chance.choice(ANSWERS), {}) for _ in range(chance.randrange(4))]
+            note(*(f"{number} {each}." for each in range(chance.randrange(1, 5))))
+            for sender in senders:
+                sender.go()
+            if number % 3 == 2:
+                heard = len(listener.requests)
+                wait_until(lambda heard=heard: len(listener.requests) > heard, "a message on its way")
+                senders.pop(chance.randrange(2)).kill()
+                senders.append(Sender())
+                senders[1].go(number + 2)  # to the time where the other one is
+                for _ in range(number + 1):
+                    senders[1].rest()
+                soak.add("kills")
+            for sender in senders:
+                sender.rest()
+        for sender in senders:
+            sender.kill()
+        for look in range(delivery.TRIES + 1):  # what the killed ones had in hand, and what is to be tried again
+            deliver(now=time.time() + 9000.0 * soak.total + 4000.0 * look)
+        arrived = Counter(
+            alert["text"]
+            for body, status in zip(listener.bodies, listener.statuses, strict=True)
+            for alert in body["alerts"]
+            if status in (200, 0)  # taken, or perhaps
         )
-        for _ in range(2)
-    ]
-    for sender in senders:
-        assert sender.stdout
-        assert sender.stdout.readline() == "ready\n"
-    for sender in senders:
-        assert sender.stdin
-        sender.stdin.write("go\n")
-        sender.stdin.flush()
-    note(*(f"Later {number}." for number in range(3)))
-    assert [sender.wait(60) for sender in senders] == [0, 0]
-    deliver_all()
-    told = [alert["text"] for body in listener.bodies for alert in body["alerts"]]
-    assert sorted(told) == sorted({*told})
-    assert len(told) == 6
+        found = AlertBook().list_entries(limit=10_000)
+        for entry in found:
+            assert arrived[entry.alert.text] <= 1, entry
+            assert entry.state is not AlertState.SENT or arrived[entry.alert.text] == 1, entry
+            assert entry.state in {AlertState.SENT, AlertState.UNKNOWN, AlertState.FAILED}, entry
+            soak.add(str(entry.state))
 
 
 def test_a_test_message_says_what_became_of_it(listener: Listener) -> None:
