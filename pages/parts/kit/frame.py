@@ -20,8 +20,8 @@ from core.launch import drafts
 from core.overview import StripView
 from pages.parts.kit import assets, reads, words
 from pages.parts.kit.clicks import let_clicks_win
-from pages.parts.kit.elements.contrast import raise_contrast
 from pages.parts.kit.elements.lost import say_when_lost
+from pages.parts.kit.elements.mends import mend
 from pages.parts.kit.elements.notifier import notify
 from pages.parts.kit.guard import caught
 from pages.parts.kit.links import PAGES, PageEntry, link
@@ -65,7 +65,7 @@ def draw() -> None:
             draw_workspace_down(summary.runs.error)
         _draw_page(found)
         with st.bottom:
-            raise_contrast()
+            mend()
             say_when_lost()
             live(_notify, key="notify", run_every=5.0 if ui().notifies else None, token=ui().notifies)
             live(

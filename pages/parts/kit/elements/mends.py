@@ -1,0 +1,39 @@
+"""What Streamlit 1.67 draws too faint to read, or leaves out of reach of a keyboard, mended on the whole page.
+
+To be read, text needs 4.5:1 (WCAG 2.2, 1.4.3). The key in a button has 3.5:1 (light) and 2.8:1 (dark); in the dark a
+chosen segment, a chosen pill and a slider's value have 3.6:1, in the primary colour, and a bare button 3.9:1 under the
+mouse and 1.9:1 while it is open; in the light strings of a program have 2.9:1, and those of JSON less. No theme colour
+mends them: white on the primary colour has to be read, too. They are drawn in the text's colour; what is chosen keeps
+its ground and border. A program or a log that scrolls gets a stop of the Tab key: arrows scroll what has the focus.
+"""
+
+from __future__ import annotations
+
+import streamlit as st
+
+_READ = """
+.stButton kbd { opacity: 1; }
+:root [data-testid="stButtonGroup"] button[data-selected="true"]:not([disabled]),
+:root [data-testid="stSlider"] [data-testid="stSliderThumbValue"],
+:root [data-testid="stCode"] .token { color: inherit; }
+:root [data-testid="stJson"] [style] { color: inherit !important; }
+:root [kind="tertiary"]:not([disabled]):is(:hover, :active, [aria-expanded="true"]) {
+  color: inherit; text-decoration: underline; }
+"""
+_REACH = """
+export default function () {
+  const reach = () => document.querySelectorAll('[data-testid="stCode"] pre:not([tabindex])').forEach((each) => {
+    if (each.scrollHeight > each.clientHeight || each.scrollWidth > each.clientWidth) each.tabIndex = 0;
+  });
+  const watch = new MutationObserver(reach);
+  watch.observe(document.body, { childList: true, subtree: true, attributeFilter: ["open"] });
+  reach();
+  return () => watch.disconnect();
+}
+"""
+_mends = st.components.v2.component("tunedeck.mends", css=_READ, js=_REACH, isolate_styles=False)
+
+
+def mend() -> None:
+    """Have the whole page mended; takes no room."""
+    _mends(key="mends", width="content")
