@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import sqlite3
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +20,7 @@ from core.azureml import tags
 from core.azureml.connection import Connection
 from core.errors import ServiceFailed
 from core.home import Home
+from core.local.blobs import CONTAINER
 from core.local.jobs.runs import Experiment
 from core.local.store import Store
 from core.runs import history, index
@@ -49,8 +52,28 @@ def crowded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIn]:
         Store(database).append_metrics("ours-00007", points[:3])
         Store(database).append_metrics("ours-00008_4", points[:3])  # of the step that trains alone
         Store(database).append_metrics("ours-00009", points)
+        Store(database).update("job", "ours-00010", with_test_rows)
+        score = {"loss": 1.5, "perplexity": 4.5}
+        result = {
+            "rows": 2,
+            "tokens": 9,
+            "base": {"loss": 2.5, "perplexity": 12.2},
+            "tuned": score,
+            "answers": [],
+            "seconds": 1,
+        }
+        path = azure.workspace.home.blobs / CONTAINER / "azureml/ours-00010-evaluation/evaluation/evaluation.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(result), encoding="utf-8")
         azure.workspace.start()
         yield azure
+
+
+def with_test_rows(job: dict[str, Any]) -> dict[str, Any]:
+    """Return a job that was started with a test split."""
+    (node,) = job["properties"]["jobs"].values()
+    node["inputs"]["test_file_path"] = {"uri": "azureml://datastores/x/paths/test.jsonl", "job_input_type": "uri_file"}
+    return job
 
 
 @pytest.fixture
@@ -112,6 +135,10 @@ def test_what_has_ended_is_measured_by_the_hundred_and_never_again(azure: StandI
         "ours-00008": (1.25, 2.0),
         "ours-00009": (None, 2.0),
     }
+    tested = {
+        run.name: run.test_loss for run in wait_until(lambda: [run for run in index.list_runs(conn) if run.test_loss])
+    }
+    assert tested == {"ours-00010": 1.5}
     record, ended_at = history.find_record(conn, "ours-00000"), known["ours-00000"].ended_at
     assert record is not None
     assert record.ended_at is not None
