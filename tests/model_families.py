@@ -45,6 +45,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any], str]] = {
     "gemma3": ("gemma3_text", {"head_dim": 16, **_WINDOW}, _GEMMA),
     "phi3": ("phi3", {**_WINDOW, "tie_word_embeddings": False}, TEMPLATE),
     "phi": ("phi", {}, TEMPLATE),
+    "smollm3": ("smollm3", {"no_rope_layer_interval": 2}, TEMPLATE),
 }
 
 

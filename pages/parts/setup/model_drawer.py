@@ -169,7 +169,7 @@ def _draw_removal(draft: Draft, model: BaseModel) -> None:
     )
     lines = [f"The files of {model.name}, version {model.version}, are deleted from this machine.", used]
     if mine:
-        lines.append("They cannot be evaluated or started again without it.")
+        lines.append("Without it they cannot be evaluated or started again, nor a checkpoint of them deployed.")
     action(
         "Remove this model…",
         _remove,

@@ -16,6 +16,7 @@ from torch.nn import functional
 from core.engine.answer_loss import answer_loss, can_pack
 from core.engine.batches import make_batch
 from core.engine.chat_tokens import ChatTokens, load_chat_tokens
+from core.engine.model_check import ARCHITECTURES
 from core.engine.preprocess import TokenRows
 from core.engine.trainable import load_model, make_trainable
 from core.engine.training_settings import read_settings
@@ -25,6 +26,10 @@ from tests.tiny_model import DEFAULTS
 CPU = torch.device("cpu")
 WIDE = {"sliding_window": 512}  # no shorter than a packed sequence can be
 ANSWERS = ("It is blue.", "The keeper of the lamps sings at noon.", "x")
+
+
+def test_what_may_be_added_is_what_is_held_against_transformers_here() -> None:
+    assert set(ARCHITECTURES) == {kind for kind, _, _ in FAMILIES.values()}
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.pages.axe import list_serious
 from tests.pages.conftest import Dashboard, open_from_menu, settle
 from tests.tiny_model import build_tiny_model
 
@@ -111,6 +112,8 @@ def test_a_model_is_looked_at_before_it_is_added(page: Page, dashboard: Dashboar
         expect(dialog.get_by_text(said)).to_be_visible()
     expect(dialog.get_by_text("Chat template · failed: It has no chat template")).to_be_visible()
     expect(dialog.get_by_role("button", name="Add ")).to_be_disabled()
+    settle(page)
+    assert list_serious(page) == []
 
 
 def test_a_broken_line_blocks_and_is_named_with_its_fix(page: Page, dashboard: Dashboard, tmp_path: Path) -> None:
