@@ -41,7 +41,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any], str]] = {
     "qwen3": ("qwen3", {"head_dim": 16}, TEMPLATE),
     "mistral": ("mistral", _WINDOW, _MISTRAL),
     "gemma": ("gemma", {"head_dim": 16}, _GEMMA),
-    "gemma2": ("gemma2", {"head_dim": 16, **_WINDOW, "final_logit_softcapping": 0.5}, _GEMMA),
+    "gemma2": ("gemma2", {"head_dim": 16, **_WINDOW, "final_logit_softcapping": 2.0}, _GEMMA),
     "gemma3": ("gemma3_text", {"head_dim": 16, **_WINDOW}, _GEMMA),
     "phi3": ("phi3", {**_WINDOW, "tie_word_embeddings": False}, TEMPLATE),
     "phi": ("phi", {}, TEMPLATE),
