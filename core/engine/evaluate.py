@@ -1,4 +1,4 @@
-"""Compare a tuned model with its base on held-out conversations: loss on every row, answers to a few questions.
+"""Compare a tuned model with its base on held-out conversations: the loss of every row, and answers to a few questions.
 
 Runs here and, unchanged, as a command job on Azure: beside torch and transformers it needs what EVALUATION_PROGRAM
 (core/engine) lists, and nothing else of this repository.
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from core.engine.answers import is_learned
 from core.engine.chat_template import BadConversation, Message, Tools
-from core.engine.chat_tokens import ChatTokens, Conversation, check_messages, find_tools, load_chat_tokens
+from core.engine.chat_tokens import ChatTokens, check_messages, find_tools, load_chat_tokens
 from core.engine.compute_speed import Threads, choose_number_format
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 TOKENS_PER_BATCH = 2048
 ROWS_PER_BATCH = 8
 FOLDER_VARIABLE = "TUNEDECK_STEP_FOLDER"
+BEST, WORST, RANDOM = "best", "worst", "random"
 
 
 class CannotEvaluate(Exception):
@@ -46,12 +47,13 @@ class Options:
 
 @dataclass(frozen=True)
 class Question:
-    """A row's conversation up to its last answer, and that answer. row: counted from 1."""
+    """A row's conversation up to its last answer, and that answer. row: counted from 1. why: why it was picked."""
 
     row: int
     messages: list[Message]
     expected: str
     tools: Tools = None
+    why: str = RANDOM
 
 
 class Reporter:
@@ -87,19 +89,23 @@ def evaluate(base: Path, tuned: Path, test: Path, output: Path, options: Options
     rows = _read_rows(test)
     tokens = _load_tokens(base)
     encoded = _encode(tokens, rows)
-    questions = _pick_questions(rows, options)
     batches = _plan_batches(encoded)
-    reporter = Reporter(total=2 * (len(batches) + len(questions)))
-    reporter.say(f"{len(encoded)} rows, {sum(len(each.ids) for each in encoded)} tokens, {len(questions)} questions.")
+    reporter = Reporter(total=2 * (len(batches) + min(options.answers, sum(map(_is_answered, rows)))))
+    reporter.say(f"{len(encoded)} rows, {sum(len(each.ids) for each in encoded)} tokens.")
     results: dict[str, Any] = {}
+    losses: dict[str, dict[int, float]] = {}
     answers: dict[str, list[str]] = {}
+    questions: list[Question] = []
     threads = Threads(options.cores)
-    for kind, folder in (("base", base), ("tuned", tuned)):
+    for kind, folder in (("tuned", tuned), ("base", base)):  # the tuned model's losses say which rows are shown
         model = _load_model(folder, reporter)
-        loss = _measure_loss(model, tokens, batches, threads, reporter)
+        sums = _measure_losses(model, tokens, batches, threads, reporter)
+        losses[kind] = {line: total / count for line, (total, count) in sums.items()}
+        loss = sum(total for total, _ in sums.values()) / sum(count for _, count in sums.values())
         results[kind] = {"loss": loss, "perplexity": math.exp(min(loss, 700.0))}
         reporter.log_metric(f"{kind}_eval_loss", loss)
         reporter.say(f"{kind}: loss {loss:.4f}, perplexity {results[kind]['perplexity']:.2f}")
+        questions = questions or _pick_questions(rows, losses["tuned"], options)
         answers[kind] = _answer(model, tokens, questions, options.max_new_tokens, reporter)
         del model
     body = {
@@ -107,7 +113,18 @@ def evaluate(base: Path, tuned: Path, test: Path, output: Path, options: Options
         "tokens": sum(len(each.ids) for each in encoded),
         "learned_tokens": sum(sum(each.learned) for each in encoded),
         **results,
-        "answers": [_answer_row(each, answers, number) for number, each in enumerate(questions)],
+        "answers": [
+            {
+                "row": each.row,
+                "why": each.why,
+                "prompt": str(each.messages[-1].get("content") or ""),
+                "messages": each.messages,
+                "expected": each.expected,
+                **{kind: answers[kind][number] for kind in answers},
+                **{f"{kind}_loss": losses[kind].get(each.row) for kind in losses},
+            }
+            for number, each in enumerate(questions)
+        ],
         "seed": options.seed,
         "max_new_tokens": options.max_new_tokens,
         "seconds": round(time.perf_counter() - started, 2),
@@ -116,17 +133,6 @@ def evaluate(base: Path, tuned: Path, test: Path, output: Path, options: Options
     _replace(output / "evaluation.json", body)
     reporter.say(f"Evaluated in {body['seconds']:.0f} s.")
     return body
-
-
-def _answer_row(question: Question, answers: dict[str, list[str]], number: int) -> dict[str, Any]:
-    return {
-        "row": question.row,
-        "prompt": str(question.messages[-1].get("content") or ""),
-        "messages": question.messages,
-        "expected": question.expected,
-        "base": answers["base"][number],
-        "tuned": answers["tuned"][number],
-    }
 
 
 def _weights_folder(folder: Path) -> Path:
@@ -175,32 +181,53 @@ def _read_rows(test: Path) -> list[_Row]:
     return rows
 
 
-def _encode(tokens: ChatTokens, rows: list[_Row]) -> list[Conversation]:
+class _Encoded(NamedTuple):
+    line: int
+    ids: list[int]
+    learned: list[bool]
+
+
+def _encode(tokens: ChatTokens, rows: list[_Row]) -> list[_Encoded]:
     try:
         encoded = tokens.encode_conversations([row.messages for row in rows], [row.tools for row in rows])
     except BadConversation as error:
         raise CannotEvaluate(str(error)) from error
     limit = tokens.context_length
-    cut = [Conversation(each.ids[:limit], each.learned[:limit]) for each in encoded]
+    cut = [_Encoded(row.line, each.ids[:limit], each.learned[:limit]) for row, each in zip(rows, encoded, strict=True)]
     kept = [each for each in cut if any(each.learned[1:])]
     if not kept:
         raise CannotEvaluate("The test data holds no answer of the assistant.")
     return kept
 
 
-def _pick_questions(rows: list[_Row], options: Options) -> list[Question]:
-    """Draw rows at random, the same for the same seed, in the file's order."""
-    answered = [row for row in rows if is_learned(row.messages[-1]) and row.messages[-1].get("content")]
-    drawn = random.Random(options.seed).sample(answered, min(options.answers, len(answered)))
+def _is_answered(row: _Row) -> bool:
+    return bool(is_learned(row.messages[-1]) and row.messages[-1].get("content"))
+
+
+def _pick_questions(rows: list[_Row], losses: dict[int, float], options: Options) -> list[Question]:
+    """Draw rows at random, the same for the same seed; then those with the lowest and the highest loss.
+
+    Of all answers a quarter is of the best, a quarter of the worst; random ones stand in the file's order.
+    """
+    answered = [row for row in rows if _is_answered(row)]
+    count = min(options.answers, len(answered))
+    ends = count // 4
+    drawn = random.Random(options.seed).sample(answered, count - 2 * ends)
+    lines = {row.line for row in drawn}
+    ranked = sorted(
+        (row for row in answered if row.line not in lines and row.line in losses), key=lambda row: losses[row.line]
+    )
+    picked = [(RANDOM, row) for row in sorted(drawn, key=lambda row: row.line)]
+    picked += [(BEST, row) for row in ranked[:ends]]
+    picked += [(WORST, row) for row in ranked[::-1][: min(ends, len(ranked) - ends)]]
     return [
-        Question(line, messages[:-1], str(messages[-1]["content"]), tools)
-        for line, messages, tools in sorted(drawn, key=lambda row: row.line)
+        Question(row.line, row.messages[:-1], str(row.messages[-1]["content"]), row.tools, why) for why, row in picked
     ]
 
 
-def _plan_batches(encoded: list[Conversation]) -> list[list[Conversation]]:
+def _plan_batches(encoded: list[_Encoded]) -> list[list[_Encoded]]:
     """Return batches of rows of similar length, bounded in rows and tokens."""
-    batches: list[list[Conversation]] = []
+    batches: list[list[_Encoded]] = []
     for each in sorted(encoded, key=lambda row: -len(row.ids)):
         last = batches[-1] if batches else []
         if not last or len(last) >= ROWS_PER_BATCH or (len(last) + 1) * len(last[0].ids) > TOKENS_PER_BATCH:
@@ -222,13 +249,13 @@ def _load_model(folder: Path, reporter: Reporter) -> Any:
     return model
 
 
-def _measure_loss(
-    model: Any, tokens: ChatTokens, batches: list[list[Conversation]], threads: Threads, reporter: Reporter
-) -> float:
-    """Return the mean cross-entropy (nats) per token the assistant wrote, over all rows."""
+def _measure_losses(
+    model: Any, tokens: ChatTokens, batches: list[list[_Encoded]], threads: Threads, reporter: Reporter
+) -> dict[int, tuple[float, int]]:
+    """Return by line the summed cross-entropy (nats) of the tokens the assistant wrote, and how many they are."""
     import torch
 
-    total, count = 0.0, 0
+    found: dict[int, tuple[float, int]] = {}
     with torch.inference_mode():
         for batch in batches:
             width = len(batch[0].ids)
@@ -237,20 +264,21 @@ def _measure_loss(
             ids = torch.tensor(rows, device=model.device)
             learned = torch.tensor(marks, device=model.device)[:, 1:]
             logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
-            total += _summed_loss(logits[learned], ids[:, 1:][learned])
-            count += int(learned.sum())
+            losses = _losses(logits[learned], ids[:, 1:][learned])
+            counts = learned.sum(dim=1).tolist()
+            for each, count, part in zip(batch, counts, torch.split(losses, counts), strict=True):
+                found[each.line] = (float(part.sum()), count)
             threads.adapt()
             reporter.advance()
-    return total / count
+    return found
 
 
-def _summed_loss(logits: torch.Tensor, targets: torch.Tensor) -> float:
-    """Sum cross-entropies in fp32, some hundred positions at a time."""
+def _losses(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Return cross-entropies in fp32, some hundred positions at a time."""
     import torch
 
     pieces = zip(torch.split(logits, 256), torch.split(targets, 256), strict=True)
-    losses = [torch.nn.functional.cross_entropy(each.float(), wanted, reduction="sum") for each, wanted in pieces]
-    return float(sum(losses))
+    return torch.cat([torch.nn.functional.cross_entropy(each.float(), to, reduction="none") for each, to in pieces])
 
 
 def _answer(

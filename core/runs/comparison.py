@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from core.azureml import tags
 from core.recipe import PARAMETERS, Value
-from core.runs.evaluation import Answer, Evaluation
+from core.runs.evaluation import RANDOM, Answer, Evaluation
 from core.runs.metrics import RunMetrics
 from core.runs.series import Point, Series
 from core.runs.states import Run
@@ -156,7 +156,8 @@ def find_doubts(one: Compared, base: Compared) -> dict[str, str]:
     if _differ(run.model for run in runs):
         found = dict.fromkeys(both, "the base models differ, and with them perhaps the tokens")
     tests = [each.evaluation for each in (one, base) if each.evaluation]
-    if _differ((test.rows, test.tokens, frozenset((each.row, each.prompt) for each in test.answers)) for test in tests):
+    drawn = [frozenset((each.row, each.prompt) for each in test.answers if each.why == RANDOM) for test in tests]
+    if _differ((test.rows, test.tokens, rows) for test, rows in zip(tests, drawn, strict=True)):
         sizes = [f"{test.rows} rows with {test.tokens} tokens" for test in tests]
         found[TEST] = f"the test rows differ: {sizes[0]} against {sizes[1]}"
     return found

@@ -20,10 +20,12 @@ from core.errors import BadInput, ServiceRefused
 from core.home import REPOSITORY
 from core.runs.jobs import OUTPUT_NAME, evaluation_name, has_job
 from core.runs.states import Run
+from core.stored import parse_fields
 
 # The image every step of the fine-tuning component runs in (chat_completion_pipeline 0.0.82).
 ENVIRONMENT = "azureml://registries/azureml/environments/acft-hf-nlp-gpu/versions/112"
 OUTPUT = "evaluation"
+RANDOM, BEST, WORST = "random", "best", "worst"  # as core/engine/evaluate.py writes them
 RESULT = "evaluation.json"
 
 
@@ -37,7 +39,11 @@ class Score:
 
 @dataclass(frozen=True)
 class Answer:
-    """One test question with what was expected and what both models said. row: the line of the test file, from 1."""
+    """One test question with what was expected and what both models said. row: the line of the test file, from 1.
+
+    why: RANDOM, or the row's place by the tuned model's loss, BEST or WORST. losses: nats per assistant token of the
+    whole row, None in an evaluation of an older Tunedeck.
+    """
 
     row: int
     prompt: str
@@ -45,6 +51,9 @@ class Answer:
     expected: str
     base: str
     tuned: str
+    why: str = RANDOM
+    base_loss: float | None = None
+    tuned_loss: float | None = None
 
 
 @dataclass(frozen=True)
@@ -115,7 +124,7 @@ def parse_evaluation(text: str) -> Evaluation:
     try:
         found = json.loads(text)
         answers = tuple(
-            Answer(int(one["row"]), one["prompt"], tuple(one["messages"]), one["expected"], one["base"], one["tuned"])
+            parse_fields(Answer, {**one, "row": int(one["row"]), "messages": tuple(one["messages"])})
             for one in found["answers"]
         )
         base, tuned = (Score(float(found[m]["loss"]), float(found[m]["perplexity"])) for m in ("base", "tuned"))

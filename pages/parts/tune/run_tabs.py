@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import streamlit as st
@@ -10,7 +11,7 @@ from core.azureml.connection import Connection
 from core.errors import TunedeckError
 from core.recipe import PARAMETERS
 from core.runs import logs as run_logs
-from core.runs.evaluation import Answer, Evaluation
+from core.runs.evaluation import BEST, RANDOM, WORST, Answer, Evaluation
 from core.runs.logs import LogPart
 from core.runs.states import JobState, Run, Stage
 from core.words import duration
@@ -20,6 +21,7 @@ from pages.parts.kit.tiles import draw_tile
 
 VIEWS = ("Learning rate", "Gradient norm", "Speed", "Logs", "Settings", "Evaluation")
 _ANSWERS_PER_PAGE = 3
+_WHY = {RANDOM: "Random", BEST: "Best", WORST: "Worst"}
 _LOG_HEIGHT = 320
 
 
@@ -135,12 +137,31 @@ def draw_evaluation(run: Run, result: Evaluation | None, error: TunedeckError | 
         f"{duration(result.seconds)}. A fall here says nothing of what else the model may have forgotten."
     )
     st.header("Answers to test questions", anchor=False)
-    pages = max(1, -(-len(result.answers) // _ANSWERS_PER_PAGE))
+    answers = _choose_answers(result.answers)
+    pages = max(1, -(-len(answers) // _ANSWERS_PER_PAGE))
     first = st.container()
     page = st.pagination(pages, key="answers-page") if pages > 1 else 1
     with first:
-        for number, answer in enumerate(result.answers[(page - 1) * _ANSWERS_PER_PAGE : page * _ANSWERS_PER_PAGE]):
+        for number, answer in enumerate(answers[(page - 1) * _ANSWERS_PER_PAGE : page * _ANSWERS_PER_PAGE]):
             _draw_answer(answer, number)
+
+
+def _choose_answers(answers: Sequence[Answer]) -> list[Answer]:
+    """Draw the choice by which rows they are to, and return those; an evaluation of before has drawn ones alone."""
+    there = [why for why in _WHY if any(answer.why == why for answer in answers)]
+    if len(there) < 2:
+        return list(answers)
+    chosen = st.segmented_control(
+        "Test rows",
+        there,
+        default=there[0],
+        format_func=_WHY.__getitem__,
+        required=True,
+        key="answers",
+        bind="query-params",
+        help="By the tuned model's loss on the whole row: lowest, highest, or drawn at random.",
+    )
+    return [answer for answer in answers if answer.why == chosen]
 
 
 def _explain_no_evaluation(run: Run, error: TunedeckError | None) -> str:
@@ -159,7 +180,12 @@ def _explain_no_evaluation(run: Run, error: TunedeckError | None) -> str:
 
 def _draw_answer(answer: Answer, number: int) -> None:
     with st.container(border=True, gap="small", key=f"answer-{number}"):
-        st.caption(f"Test row {answer.row}")
+        losses = (
+            f" · loss {words.format_loss(answer.tuned_loss)}, base model's {words.format_loss(answer.base_loss)}"
+            if answer.tuned_loss is not None and answer.base_loss is not None
+            else ""
+        )
+        st.caption(f"Test row {answer.row}{losses}")
         st.text(answer.prompt)
         base, tuned, expected = st.columns(3)
         for column, title, text in (

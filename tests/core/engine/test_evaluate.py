@@ -43,7 +43,10 @@ def test_the_tuned_model_has_the_lower_loss_and_other_answers(
     assert body["rows"] == 20
     assert body["tuned"]["loss"] < 0.5 * body["base"]["loss"]
     assert body["tuned"]["perplexity"] == pytest.approx(torch.tensor(body["tuned"]["loss"]).exp().item(), rel=1e-4)
-    assert len(body["answers"]) == 5
+    assert [answer["why"] for answer in body["answers"]] == ["random", "random", "random", "best", "worst"]
+    assert len({answer["row"] for answer in body["answers"]}) == 5
+    *_, best, worst = body["answers"]
+    assert best["tuned_loss"] <= body["tuned"]["loss"] <= worst["tuned_loss"] < worst["base_loss"]
     for answer in body["answers"]:
         assert answer["expected"] == "It is blue."
         assert answer["tuned"] == "It is blue."
@@ -87,7 +90,7 @@ def test_what_is_sent_to_azure_runs_alone(tmp_path: Path, tiny_model: Path, tune
     assert done.returncode == 0, done.stderr
     assert len(json.loads((tmp_path / "out" / "evaluation.json").read_text())["answers"]) == 2
     keys = [json.loads(line)["key"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert keys == ["base_eval_loss", "tuned_eval_loss"]
+    assert keys == ["tuned_eval_loss", "base_eval_loss"]
     progress = json.loads((tmp_path / "progress.json").read_text())
     assert progress["step"] == progress["total_steps"]
 
