@@ -30,8 +30,10 @@ class _Look:
     measured: Snapshot[RunMetrics]
     before: Run | None = None
 
-    def loss(self, key: str) -> str:
-        """Return the last value of a loss in words, or why there is none."""
+    def loss(self, key: str, listed: float | None) -> str:
+        """Return the last value of a loss in words, as it was listed or else measured, or why there is none."""
+        if listed is not None:
+            return words.format_loss(listed)
         last = self.measured.value.get(key).last if self.measured.value else None
         if last is None or (self.run.settled and not reads.is_final(self.run, self.measured)):
             return say_missing(self.run, self.measured)
@@ -69,9 +71,13 @@ _COLUMNS = (
     _RunColumn(Column("Model", from_px=840), lambda look: look.run.model, lambda run: run.model.lower() or None),
     _RunColumn(Column("Data", from_px=1100), lambda look: look.run.dataset, lambda run: run.dataset.lower() or None),
     _RunColumn(Column("Changed"), lambda look: describe_change(look.run, look.before), by_itself=False),
-    _RunColumn(Column("Train loss", "number"), lambda look: look.loss("loss"), lambda run: run.train_loss),
     _RunColumn(
-        Column("Eval loss", "number", from_px=560), lambda look: look.loss("eval_loss"), lambda run: run.eval_loss
+        Column("Train loss", "number"), lambda look: look.loss("loss", look.run.train_loss), lambda run: run.train_loss
+    ),
+    _RunColumn(
+        Column("Eval loss", "number", from_px=560),
+        lambda look: look.loss("eval_loss", look.run.eval_loss),
+        lambda run: run.eval_loss,
     ),
     _RunColumn(
         Column("Test loss", "number", from_px=1100),
