@@ -64,7 +64,7 @@ def draw() -> None:
         if summary.runs.is_stale:
             draw_workspace_down(summary.runs.error)
         _draw_page(found)
-        with st.bottom:
+        with st.bottom, st.container(gap=None):  # what is not seen takes no room between
             mend()
             say_when_lost()
             live(_notify, key="notify", run_every=5.0 if ui().notifies else None, token=ui().notifies)
