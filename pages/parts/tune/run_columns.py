@@ -62,7 +62,9 @@ def _state(look: _Look) -> Mark:
 
 
 def _started(look: _Look) -> str:
-    return words.moment(look.run.started_at) if look.run.started_at else "not started"
+    if look.run.started_at:
+        return words.moment(look.run.started_at)
+    return "…" if look.run.finished and look.run.ended_at is None else "not started"  # when is read after its end
 
 
 _COLUMNS = (

@@ -51,8 +51,6 @@ def draw_list() -> None:
     else:
         rest = not snapshot.value.active and is_at_rest(_cut_page(_sort(found)))
         live(lambda: _draw_found(filters, chosen), key="runs", run_every=None if rest else 2.0)
-    if snapshot.value.note:
-        st.caption(snapshot.value.note)
     by_name = {run.name: run for run in found}
     draw_bar([by_name[name] for name in ui().view.get("ticked", ()) if name in by_name], archived=_shows_archived())
 
@@ -125,7 +123,8 @@ def _clear(fields: Mapping[str, str | tuple[str, ...] | bool]) -> None:
 def _draw_found(filters: Filters, chosen: Sequence[str]) -> object:
     runs = _read_runs().value or RunList()
     found = _sort(filters.choose(runs))
-    st.caption(_count(filters, len(found), len(runs)))
+    count = _count(filters, len(found), len(runs))
+    st.caption(f"{count} · {words.plain(runs.note)}" if runs.note else count)
     table = st.container()
     pages = -(-len(found) // _PER_PAGE)
     if pages > 1:
