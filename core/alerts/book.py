@@ -146,7 +146,7 @@ def _sort(db: sqlite3.Connection, row: sqlite3.Row, settings: AlertSettings) -> 
         return AlertState.UNWANTED, ""
     told = db.execute(
         "select at from alerts where connection = ? and event = ? and thing = ? and number < ? and at > ? "
-        "and state not in ('unwanted', 'held back') order by number desc limit 1",
+        "and state not in ('unwanted', 'held back', 'not sent') order by number desc limit 1",
         (row["connection"], row["event"], row["thing"], row["number"], row["at"] - COOL_DOWN_S),
     ).fetchone()
     if told:
