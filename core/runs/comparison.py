@@ -240,4 +240,9 @@ def _seconds(point: Point, first: Point | None) -> float:
 
 
 def _safe(*cells: object) -> list[object]:
-    return ["'" + cell if isinstance(cell, str) and cell.startswith(_FORMULA) else cell for cell in cells]
+    return [to_cell(cell) if isinstance(cell, str) else cell for cell in cells]
+
+
+def to_cell(text: str) -> str:
+    """Return words for a cell of a CSV; with an apostrophe before them where a spreadsheet would reckon with them."""
+    return "'" + text if text.startswith(_FORMULA) else text

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import io
+import re
+import zipfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 
 from core.azureml.connection import Connection
 from core.runs import history
 from core.runs.states import Run
 
 LOG_TAIL_BYTES = 65536
+SEARCHED_BYTES = 4 << 20  # of a log's end, where it is searched
+FILE_BYTES, ALL_BYTES = 32 << 20, 128 << 20  # of one log and of all of a run's, where they are taken away
+
+
+class Level(Enum):
+    """How bad a line of a log is at least."""
+
+    ALL = ""
+    WARNINGS = r"warn(ing)?\b|"
+    ERRORS = r"\b(error|critical|fatal|fail(ed|ure)?)\b|\btraceback\b|\w(error|exception)\b"
 
 
 @dataclass(frozen=True)
@@ -32,6 +46,37 @@ def read_log(
     at = next((one for one in run.stages if one.name == stage), None) if stage else run.stage
     job = at.job if at and at.job else run.name
     return read_job_log(conn, job, offset, limit_bytes)
+
+
+def find_lines(lines: Sequence[str], search: str, level: Level) -> list[tuple[int, str]]:
+    """Return the lines that hold `search`, in any case, and are of the level, each with its number from 1.
+
+    A line that is indented belongs to the one before it, as in a traceback.
+    """
+    wanted, found, is_bad = search.lower(), [], False
+    bad = re.compile(
+        Level.ERRORS.value if level is Level.ERRORS else Level.WARNINGS.value + Level.ERRORS.value, re.IGNORECASE
+    )
+    for number, line in enumerate(lines, 1):
+        if level is not Level.ALL and not line.startswith((" ", "\t")):
+            is_bad = bad.search(line[:2000]) is not None
+        if (level is Level.ALL or is_bad) and wanted in line.lower():
+            found.append((number, line))
+    return found
+
+
+def zip_logs(conn: Connection, run: Run) -> bytes:
+    """Return all logs of all stages of a run as a zip; of a very long one its end, which says so."""
+    packed, left = io.BytesIO(), ALL_BYTES
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number, stage in enumerate(stage for stage in run.stages if stage.job):
+            for name, url in sorted(history.list_log_files(conn, stage.job).items()):
+                content, _size, start = _read_tail(conn, url, 0, min(FILE_BYTES, left))
+                left -= len(content)
+                cut = f"(the first {start} bytes are left out)\n".encode() if start else b""
+                safe = re.sub(r"[^\w.-]", "-", name)
+                archive.writestr(f"{number + 1:02}-{stage.name}/{safe}", cut + content)
+    return packed.getvalue()
 
 
 def read_job_log(conn: Connection, job: str, offset: int, limit_bytes: int) -> LogPart:

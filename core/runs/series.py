@@ -79,6 +79,15 @@ class Points(Sequence[Point]):
         found = range(self._count)[place]
         return self._columns.get(found) if isinstance(found, int) else list(map(self._columns.get, found))
 
+    def to_arrays(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+        """Return copies of the columns: steps, values, times."""
+        until = slice(self._count)
+        return (
+            np.array(self._columns.steps[until]),
+            np.array(self._columns.values[until]),
+            np.array(self._columns.times[until]),
+        )
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Sequence) or len(other) != self._count:
             return False
@@ -216,6 +225,11 @@ class Series:
         if len(recent) < 2 or recent[-1].step <= recent[0].step:
             return None
         return (recent[-1].at_ms - recent[0].at_ms) / 1000 / (recent[-1].step - recent[0].step)
+
+    def to_arrays(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+        """Return steps, values and times (milliseconds since 1970) of all points."""
+        points = self.points if isinstance(self.points, Points) else Points(Columns(self.points))
+        return points.to_arrays()
 
     @property
     def steps(self) -> list[int]:

@@ -43,7 +43,7 @@ from pages.parts.tune.checkpoints import (
 )
 from pages.parts.tune.naming import draw_note, draw_rename
 from pages.parts.tune.rehearsal import draw_way
-from pages.parts.tune.run_tabs import VIEWS, choose_log, draw_evaluation, draw_log, draw_settings
+from pages.parts.tune.run_tabs import VIEWS, choose_log, draw_evaluation, draw_log, draw_metric_files, draw_settings
 from pages.parts.tune.run_tiles import draw_tiles, say_missing, say_no_measure
 from pages.parts.tune.start import draw_check
 from pages.parts.tune.timeline import draw_timeline
@@ -147,7 +147,7 @@ def _draw_known(run: Run) -> None:
     top = st.container()
     if run.error:
         _draw_failure(run)
-    choice = _draw_chart_choice()
+    choice = _draw_chart_choice(run)
     left, right = st.columns([3, 1], gap="medium")
     view = _draw_view_choice(result)
     log_choice = None
@@ -308,7 +308,7 @@ def _find_queue(run: Run) -> str:
     return overview.find_queue_of(conn, runs, run.compute, created=run.created_at).words
 
 
-def _draw_chart_choice() -> ChartChoice:
+def _draw_chart_choice(run: Run) -> ChartChoice:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         axis = st.segmented_control(
             "X axis", ["Step", "Epoch", "Time"], default="Step", required=True, key="axis", bind="query-params"
@@ -316,6 +316,7 @@ def _draw_chart_choice() -> ChartChoice:
         smoothing = st.slider("Smoothing", 0.0, 0.95, 0.6, 0.05, key="smoothing", width=200)
         with st.popover("Options", icon=":material/tune:", key="chart-options"):
             log_y = st.toggle("Logarithmic loss", key="log-y")
+            draw_metric_files(run)
     return ChartChoice(axis or "Step", smoothing, log_y)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import streamlit as st
 
@@ -11,8 +12,10 @@ from core.azureml.connection import Connection
 from core.errors import TunedeckError
 from core.recipe import PARAMETERS
 from core.runs import logs as run_logs
+from core.runs import metrics_file
 from core.runs.evaluation import BEST, RANDOM, WORST, Answer, Evaluation
-from core.runs.logs import LogPart
+from core.runs.logs import Level
+from core.runs.metrics import RunMetrics, read_metrics
 from core.runs.states import JobState, Run, Stage
 from core.words import duration
 from pages.parts.kit import reads, words
@@ -23,6 +26,8 @@ VIEWS = ("Learning rate", "Gradient norm", "Speed", "Logs", "Settings", "Evaluat
 _ANSWERS_PER_PAGE = 3
 _WHY = {RANDOM: "Random", BEST: "Best", WORST: "Worst"}
 _LOG_HEIGHT = 320
+_MOST_LINES = 2000
+_LEVELS = {"All": Level.ALL, "Warnings, errors": Level.WARNINGS, "Errors": Level.ERRORS}
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,38 @@ class LogChoice:
 
     stage: str
     search: str
+    level: Level
     follow: bool
+
+    @property
+    def filters(self) -> bool:
+        """Whether only some lines are shown."""
+        return bool(self.search) or self.level is not Level.ALL
+
+
+def draw_metric_files(run: Run) -> None:
+    """Draw the ways to take away all that a run measured, read and written at the click."""
+    conn = reads.find_connection()
+    for kind, write, mime in (
+        ("CSV", metrics_file.to_csv, "text/csv"),
+        ("JSON", metrics_file.to_json, "application/json"),
+    ):
+        if conn is not None:
+            st.download_button(
+                f"All metrics as {kind}",
+                partial(_write_metrics, conn, run.name, write),
+                file_name=f"{run.name}-metrics.{kind.lower()}",
+                mime=mime,
+                icon=":material/download:",
+                on_click="ignore",
+                key=f"metrics-{kind}",
+            )
+
+
+def _write_metrics(conn: Connection, name: str, write: Callable[[RunMetrics], bytes]) -> bytes:
+    while not (found := read_metrics(conn, name)).complete:
+        pass  # of a long run a look reads some pages
+    return write(found)
 
 
 def choose_log(run: Run) -> LogChoice:
@@ -43,8 +79,9 @@ def choose_log(run: Run) -> LogChoice:
         search = st.text_input(
             "Search the log", type="search", live=True, key="log-search", placeholder="error, loss …"
         )
+        level = st.selectbox("Level", list(_LEVELS), key="log-level", width=140)
         follow = st.toggle("Follow", value=True, key="log-follow", help="Keeps the newest line in sight.")
-    return LogChoice(stage or "", search or "", follow)
+    return LogChoice(stage or "", search or "", _LEVELS[level], follow)
 
 
 def draw_log(run: Run, choice: LogChoice) -> None:
@@ -57,40 +94,48 @@ def draw_log(run: Run, choice: LogChoice) -> None:
             else "No log yet. The first stage has not begun."
         )
         return
-    snapshot = reads.read(read_log_of, run.name, stage.name, stage.job, max_age_s=1.5)
+    given = (run.name, stage.name, stage.job, choice.search, choice.level)
+    snapshot = reads.read(find_lines_of, *given, max_age_s=10.0 if choice.filters else 1.5)
     if snapshot.value is None:
         if snapshot.error is not None:
             draw_age(snapshot)
         else:
             st.skeleton(_LOG_HEIGHT)
         return
-    part = snapshot.value
-    lines = part.text.splitlines()
-    found = [line for line in lines if choice.search.lower() in line.lower()] if choice.search else lines
-    shown = words.plural(len(found), "line") + (f" of {words.number(len(lines))}" if choice.search else "")
-    st.caption(words.plain(f"{stage.title} · {shown}" + (" · earlier lines left out" if part.truncated else "")))
+    found, count, left_out = snapshot.value
+    of = f" of {words.number(count)}" if choice.filters else ""
+    st.caption(words.plain(" · ".join(filter(None, (stage.title, words.plural(len(found), "line") + of, left_out)))))
+    shown = [f"{number}: {line}" if choice.filters else line for number, line in found[-_MOST_LINES:]]
+    if len(found) > len(shown):
+        st.caption(f"The newest {words.number(len(shown))} of them are shown.")
     with st.container(height=_LOG_HEIGHT, autoscroll=choice.follow, key="log"):
-        st.code(
-            "\n".join(found) or "No line holds this text." if choice.search else part.text or "The log is empty.",
-            language=None,
-            wrap_lines=True,
+        nothing = "No line is so." if choice.filters else "The log is empty."
+        st.code("\n".join(shown) or nothing, language=None, wrap_lines=True)
+    if conn := reads.find_connection():
+        st.download_button(
+            "All logs of this run",
+            partial(run_logs.zip_logs, conn, run),
+            file_name=f"{run.name}-logs.zip",
+            mime="application/zip",
+            icon=":material/download:",
+            on_click="ignore",
+            key="log-download",
         )
-    st.download_button(
-        "Download",
-        part.text,
-        file_name=f"{run.title}-{stage.name}.log",
-        mime="text/plain",
-        icon=":material/download:",
-        on_click="ignore",
-        key="log-download",
-    )
 
 
-def read_log_of(conn: Connection, name: str, stage: str, job: str) -> LogPart:
-    """Read one stage's log by names alone, so that a reader knows it again while the run's state moves on."""
-    return run_logs.read_log(
-        conn, Run(name, "", JobState.RUNNING, stages=(Stage(stage, "", JobState.RUNNING, job),)), stage
-    )
+def find_lines_of(
+    conn: Connection, name: str, stage: str, job: str, search: str, level: Level
+) -> tuple[list[tuple[int, str]], int, str]:
+    """Return the lines of a stage's log that are looked for, of how many, and what was left out.
+
+    By names alone, so that a reader knows it again while the run's state moves on.
+    """
+    most = run_logs.SEARCHED_BYTES if search or level is not Level.ALL else run_logs.LOG_TAIL_BYTES
+    run = Run(name, "", JobState.RUNNING, stages=(Stage(stage, "", JobState.RUNNING, job),))
+    part = run_logs.read_log(conn, run, stage, limit_bytes=most)
+    lines = part.text.splitlines()
+    left_out = f"only the last {words.size(most)} of the log" if part.truncated else ""
+    return run_logs.find_lines(lines, search, level), len(lines), left_out
 
 
 def _log_stage(run: Run, name: str) -> Stage | None:

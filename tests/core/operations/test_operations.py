@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
 import threading
+import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -43,7 +45,7 @@ from core.operations.due_deletion import start_due_deletion
 from core.operations.ledger import Ledger
 from core.operations.sweep import sweep
 from core.runs import history, jobs
-from core.runs.logs import read_log
+from core.runs.logs import read_log, zip_logs
 from core.runs.states import FINE_TUNE, JobState, Progress, Run
 from core.serving import chat, endpoints
 from core.serving.registered_models import list_registered_models
@@ -155,6 +157,10 @@ def test_a_run_is_shown_from_the_click_to_its_end(conn: Connection, dataset: Cha
 
 def test_a_log_is_read_on_from_where_the_last_part_ended(conn: Connection, dataset: ChatDataset, runner: Any) -> None:
     run = jobs.get_run(conn, completed_run(conn, dataset))
+    with zipfile.ZipFile(io.BytesIO(zip_logs(conn, run))) as archive:
+        packed = {name: archive.read(name).decode() for name in archive.namelist()}
+    assert len({name.partition("/")[0] for name in packed}) == sum(bool(stage.job) for stage in run.stages)
+    assert "finetune with" in "".join(text for name, text in packed.items() if FINE_TUNE in name)
     whole = read_log(conn, run, FINE_TUNE)
     assert read_log(conn, run, FINE_TUNE, whole.offset).text == ""
     assert read_log(conn, run, FINE_TUNE, 3).text == whole.text[3:]
