@@ -346,7 +346,7 @@ class _Index:
         if not asked and found.read_at:
             found.note = f"As of {found.read_at.day} {found.read_at:%B %H:%M} UTC."
         if self._sweep is not None and not state["whole"]:
-            found.note, found.complete = f"Reading the rest: {len(self._sweep.found):,} runs by now.", False
+            found.note, found.complete = "Reading the rest.", False
         return found
 
     # What has ended -----------------------------------------------------------------------------------------------

@@ -115,7 +115,7 @@ def test_all_of_ours_are_found_below_hundreds_of_others(azure: StandIn) -> None:
     azure.rules.peak = 0
     first = index.list_runs(conn, 0.001)
     assert 100 <= len(first) <= 200
-    assert (first.note, first.complete) == (f"Reading the rest: {len(first)} runs by now.", False)
+    assert (first.note, first.complete) == ("Reading the rest.", False)
     whole = read_whole(conn)
     assert {run.name for run in whole} == {f"ours-{number:05d}" for number in range(OURS)}
     assert whole.note == "", "nothing more is there"
