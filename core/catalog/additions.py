@@ -7,6 +7,7 @@ The token of the hub is in the environment that the program inherits, and nowher
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
 import shutil
@@ -27,6 +28,7 @@ from core.stored import parse_fields
 
 ADDED_TAG = "tunedeck.added"  # of a model that an operator added: where it came from
 LOOK_S = 300.0  # the longest that a look may take: a slow line, and a machine that trains
+BUNDLED, BUNDLED_BYTES = "SmolLM2", 92_871_040  # what `make run` fetches, and how much that is
 _PROGRAM = (sys.executable, "-m", "core.local")
 
 
@@ -106,6 +108,16 @@ def to_error(said: Mapping[str, str]) -> TunedeckError:
     """Return the error that the program names."""
     kind: type[TunedeckError] = getattr(errors, str(said.get("kind")), TunedeckError)
     return kind(said.get("message", "It failed."), said.get("hint", ""), said.get("detail", ""))
+
+
+def has_models(conn: Connection) -> bool:
+    """Tell whether this machine has a base model."""
+    return any(conn.home.base_models.glob("*/*/tunedeck.json"))
+
+
+def can_train() -> bool:
+    """Tell whether PyTorch is there, which trainer and scorer are made of."""
+    return importlib.util.find_spec("torch") is not None
 
 
 def was_added(model: BaseModel) -> bool:

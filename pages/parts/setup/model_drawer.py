@@ -19,7 +19,7 @@ from core.operations.add_model import RemoveModel
 from pages.parts.kit import reads, words
 from pages.parts.kit.action import Confirm, action, close_dialog, drawer, open_dialog
 from pages.parts.kit.live import live
-from pages.parts.kit.notices import draw_error, draw_hint, draw_loading
+from pages.parts.kit.notices import draw_error, draw_hint, draw_loading, draw_warning
 from pages.parts.kit.state import ui
 from pages.parts.kit.steps import draw_operation_error
 from pages.parts.setup import choices
@@ -46,12 +46,22 @@ def draw(draft: Draft, model: BaseModel | None) -> None:
     place = reads.find_connection(draft.connection)
     if place is None or not place.cloud.is_local:
         return
+    if not additions.can_train():
+        said = "PyTorch is not installed here, so nothing can be trained or served on this machine."
+        draw_warning(
+            said, "Run make run in Tunedeck's folder, or pip install torch, and start it again.", key="no-torch"
+        )
     with st.container(horizontal=True):
+        latest = _latest(draft)
+        if not (additions.has_models(place) or (latest and not latest.finished)):
+            label = f"Fetch {additions.BUNDLED} ({words.size(additions.BUNDLED_BYTES)})"
+            off = "" if additions.can_train() else "It takes PyTorch."
+            action(label, _fetch_bundled, key="fetch-bundled", type="primary", icon="download", off=off)
         action("Add a model", open_dialog, _KEY, key="open-add-model", icon="add")
         if model is not None and additions.was_added(model):
             _draw_removal(draft, model)
     drawer(_KEY, "Add a model", partial(_draw_form, place), icon="add", wide=True)
-    if operation := _latest(draft):
+    if operation := latest:
         every_s = None if operation.finished else 1.0
         live(lambda: _draw_progress(operation.id, draft.id), key="adding", run_every=every_s)
 
@@ -128,6 +138,11 @@ def _draw_look(source: str, look: Look) -> None:
         off=off,
         width="stretch",
     )
+
+
+def _fetch_bundled() -> None:
+    operation = operations.start_add_model(ui().alias or "", additions.BUNDLED, additions.BUNDLED)
+    ui().notes["adding"] = operation.id
 
 
 def _add(look: Look, source: str) -> None:

@@ -87,7 +87,7 @@ def _draw_cancel(group: str, runs: Sequence[Run]) -> None:
         title=f"{label} of {group}?",
         yes=label,
         keep="Keep running",
-        lines=("Those that ended stay. Logged metrics stay; the models of the others are lost.",),
+        lines=("Those that ended stay. Logged metrics stay; the others leave no model.",),
         icon="stop_circle",
     )
     names = [run.name for run in active]

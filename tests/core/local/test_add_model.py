@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 from core.engine.model_check import ModelCheck, Space
 from core.errors import BadInput, Conflict, NotFound, TunedeckError, Unreachable
 from core.home import Home
-from core.local import add_model
+from core.local import add_model, base_model
 from core.local.machine import Machine
 from core.local.model_registry import ModelRegistry
 from core.local.model_source import open_source
@@ -330,3 +330,12 @@ def test_what_came_with_tunedeck_is_not_removed(home: Home) -> None:
         add_model.remove(home, "tiny", "1")
     with pytest.raises(NotFound):
         add_model.remove(home, "Phi-4", "7")
+
+
+def test_the_bundled_model_is_known_by_its_short_name_and_fetched_once(home: Home, tmp_path: Path) -> None:
+    folder = home.base_models / base_model.NAME / base_model.VERSION
+    folder.mkdir(parents=True)
+    (folder / base_model.MANIFEST).write_text("{}", encoding="utf-8")
+    said = add_model.run(home, "SmolLM2", "", tmp_path / "work")
+    assert said == "Added SmolLM2-135M-Instruct 1."
+    assert json.loads((tmp_path / "work" / "state.json").read_text()) == {"name": base_model.NAME, "version": "1"}
