@@ -83,6 +83,16 @@ def parse_policy_tags(text: str) -> dict[str, str]:
     return {name.strip(): value.strip() for name, _, value in pairs}
 
 
+def parse_labels(text: str) -> dict[str, str]:
+    """Return a person's own tags of a run from "name, name=value"; raises BadInput for one that cannot be."""
+    pairs = [pair.partition("=") for part in text.split(",") if (pair := part.strip())]
+    for name, _, value in pairs:
+        check_tag(name.strip(), value.strip())
+        if not is_a_persons(name.strip()):
+            raise BadInput(f"The tag '{name.strip()}' belongs to a program.", "Take another name.")
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
 def check_tag(name: str, value: str, written: str = "") -> None:
     """Raise BadInput for a tag that is not within Azure's limits. written: as a person wrote it."""
     if not name or len(name) > 128 or len(value) > 256 or re.search(r"[<>%&\\?/]", name):

@@ -28,7 +28,7 @@ _CHOICES = {
     "compute": "Compute",
     "dataset": "Data",
 }
-_OWN = {"title": "Name", "note": "Note"}  # of the run to start: a copy has none
+_OWN = {"title": "Name", "note": "Note", "labels": "Tags"}  # of the run to start: a copy has none
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,8 @@ class Draft:
     title: str = ""
     """The name of the run to start as it was typed, "" for two words that are made up."""
     note: str = ""
+    labels: str = ""
+    """A person's own tags for the run, as they were typed."""
     launched: str = ""
     """Id of the operation that started it, "" before."""
     revision: int = 0

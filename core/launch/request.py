@@ -19,6 +19,8 @@ class RunRequest:
 
     title: str = ""
     note: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """A person's own tags."""
     display_name: str = ""
     experiment: str = ""
     model: str = ""
@@ -63,6 +65,7 @@ class RunRequest:
     def job_tags(self) -> dict[str, str]:
         """What its job is tagged with, so that any Tunedeck can read it."""
         return {
+            **self.labels,
             tags.TITLE: self.title,
             tags.DRAFT: self.draft,
             tags.MODEL: self.model,
@@ -87,6 +90,7 @@ def make_request(plan: LaunchPlan, title: str) -> RunRequest:
     return RunRequest(
         title=title,
         note=check_note(plan.draft.note),
+        labels=tags.parse_labels(plan.draft.labels),
         display_name=plan.display_name,
         experiment=plan.experiment,
         model=plan.model.name,

@@ -43,10 +43,11 @@ def _rename(run: str, key: str) -> Operation:
 
 
 def draw_first_name(draft: Draft) -> None:
-    """Draw the fields for the name and the note of the run that is about to start; both are kept in its draft."""
-    with st.grid(2, min_column_width=240, gap="small"):
+    """Draw the fields for the name, the note and the tags of the run that is about to start, all kept in its draft."""
+    with st.grid(3, min_column_width=180, gap="small"):
         _draw_kept(draft, "title", "Name", placeholder="Two words are made up", help="You can rename it later.")
         _draw_kept(draft, "note", "Note", placeholder="What this run is to show")
+        _draw_kept(draft, "labels", "Tags", placeholder="name, name=value")
     if problem := find_problem(draft):
         st.markdown(f":material/error: {words.plain(problem)}")
 
@@ -63,10 +64,11 @@ def _keep(text: str, draft_id: str, choice: str) -> None:
 
 
 def find_problem(draft: Draft) -> str:
-    """Return why what was typed cannot be the run's name or note, "" where it can."""
+    """Return why what was typed cannot be the run's name, note or tags, "" where it can."""
     try:
         check_title(draft.title or "none")
         check_note(draft.note)
+        tags.parse_labels(draft.labels)
     except BadInput as error:
         return f"{error.message} {error.hint}"
     return ""

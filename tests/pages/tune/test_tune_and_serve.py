@@ -173,16 +173,20 @@ def test_no_limit_is_said_in_words_and_typed_back_so(draft: drafts.Draft, typed:
     assert longest().value == "model's own"
 
 
-def test_the_name_and_note_of_a_run_are_kept_in_its_draft_and_become_its_tags(draft: drafts.Draft) -> None:
-    made = drafts.create_draft("local", **choices(draft) | {"title": "a <b>", "note": "first try"})
+def test_the_name_note_and_tags_of_a_run_are_kept_in_its_draft_and_become_its_tags(draft: drafts.Draft) -> None:
+    made = drafts.create_draft(
+        "local", **choices(draft) | {"title": "a <b>", "note": "first try", "labels": "mlflow.x"}
+    )
     app = run_until(open_page(LAUNCH, draft=made.id), says("The name has a character that is not shown as itself."))
     run_until(app, lambda app: "Start run" in buttons(app) and buttons(app)["Start run"].disabled)
     name = next(one for one in app.text_input if one.label == "Name")
     name.set_value(" nightly ").run()
+    run_until(app, says("The tag 'mlflow.x' belongs to a program."))
+    next(one for one in app.text_input if one.label == "Tags").set_value("team = boats, nightly").run()
     kept = drafts.get_draft(made.id)
-    assert (kept.title, kept.note, kept.revision) == ("nightly", "first try", made.revision + 1)
+    assert (kept.title, kept.note, kept.revision) == ("nightly", "first try", made.revision + 2)
     sent = make_request(plan_launch(connection.connect(ensure_local()), kept), kept.title).job_tags
-    assert (sent[tags.TITLE], sent[tags.NOTE]) == ("nightly", "first try")
+    assert (sent[tags.TITLE], sent[tags.NOTE], sent["team"], sent["nightly"]) == ("nightly", "first try", "boats", "")
     assert drafts.copy_draft(kept).title == "", "two runs of one name could not be told apart"
 
 
