@@ -178,7 +178,8 @@ def test_the_name_note_and_tags_of_a_run_are_kept_in_its_draft_and_become_its_ta
         "local", **choices(draft) | {"title": "a <b>", "note": "first try", "labels": "mlflow.x"}
     )
     app = run_until(open_page(LAUNCH, draft=made.id), says("The name has a character that is not shown as itself."))
-    run_until(app, lambda app: "Start run" in buttons(app) and buttons(app)["Start run"].disabled)
+    run_until(app, lambda app: "Start run" in buttons(app) and any(one.label == "Name" for one in app.text_input))
+    assert buttons(app)["Start run"].disabled
     name = next(one for one in app.text_input if one.label == "Name")
     name.set_value(" nightly ").run()
     run_until(app, says("The tag 'mlflow.x' belongs to a program."))
