@@ -396,7 +396,7 @@ def wait_for_checkpoint(conn: Connection, operation: Operation) -> Run:
 
 
 def test_a_run_that_is_stopped_completes_with_its_best_once_however_often_that_is_asked(
-    conn: Connection, dataset: ChatDataset, runner: Any
+    server: LocalServer, conn: Connection, dataset: ChatDataset, runner: Any
 ) -> None:
     operation = launch(conn, dataset, max_steps=5000)
     run = wait_for_checkpoint(conn, operation)
@@ -405,6 +405,9 @@ def test_a_run_that_is_stopped_completes_with_its_best_once_however_often_that_i
     wait_until(lambda: not runner.alive)
     wishes = [start_keep_best("local", run.name) for _ in range(2)]
     assert wishes[0].id == wishes[1].id
+    history.write(conn, run.name, {tags.STOP_ASKED: wishes[0].user})
+    server.kill()  # and the workspace, as soon as the wish has reached it
+    server.start()
     start_runner()
     stopped = finish(wishes[0]).steps[-1].detail
     found = re.fullmatch(r"Stopped at step (\d+) of 5000 by (.+)\.", stopped)
