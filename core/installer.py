@@ -118,12 +118,13 @@ def _pip(*arguments: str, quiet: bool = False) -> subprocess.CompletedProcess[st
 def read_pip_configuration() -> tuple[list[str], dict[str, str]]:
     """Return what pip is configured with, as options of uv and as variables of its environment."""
     listed = _run([sys.executable, "-m", "pip", "config", "list"], quiet=True).stdout
-    values: dict[str, list[str]] = {}
+    sections: dict[str, dict[str, list[str]]] = {"global": {}, "install": {}, ":env:": {}}
     for line in (line for line in listed.splitlines() if "=" in line):
         key, _, value = line.partition("=")
         section, _, name = key.rpartition(".")
-        if section in ("global", "install", ":env:"):  # in the order in which pip lets one overrule the other
-            values[name] = str(ast.literal_eval(value)).split()
+        if section in sections:
+            sections[section][name] = str(ast.literal_eval(value)).split()
+    values = sections["global"] | sections["install"] | sections[":env:"]  # the order in which pip lets one overrule
     # pip takes the best version of all places, uv only of the first place that knows a package.
     options = ["--index-strategy", "unsafe-best-match"]
     options += [part for name, option in _OPTIONS.items() for value in values.get(name, ()) for part in (option, value)]

@@ -83,7 +83,7 @@ def test_an_interpreter_that_is_too_old_is_named(tmp_path: Path) -> None:
 
 def test_make_alone_lists_every_command() -> None:
     answer = subprocess.run(["make"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    assert [line.split()[0] for line in answer.stdout.splitlines()][:4] == ["help", "run", "stop", "test"]
+    assert [line.split()[0] for line in answer.stdout.splitlines()][:5] == ["help", "run", "gpu", "stop", "test"]
 
 
 def test_ci_runs_what_everybody_types(tmp_path: Path) -> None:

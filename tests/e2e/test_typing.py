@@ -35,12 +35,12 @@ def test_typing_zooming_an_open_popover_and_clicks_survive_a_run_that_ticks_and_
     go_to_launch(page, dashboard)
     set_number(page, "max_steps", "Maximum steps", "100000")
     click(page, "Start run", timeout_ms=30_000)
-    page.locator(".js-plotly-plot").first.wait_for(timeout=SLOW)
+    page.locator(".js-plotly-plot[aria-label^=Train]").first.wait_for(timeout=SLOW)
     page.get_by_text("Logs", exact=True).click()
     search = page.get_by_placeholder("error, loss …")
     search.wait_for()
     settle(page)
-    page.evaluate("() => { document.querySelector('.js-plotly-plot').dataset.mark = 'first' }")
+    page.evaluate("() => { document.querySelector('.js-plotly-plot[aria-label^=Train]').dataset.mark = 'first' }")
     zoomed = zoom(page)
 
     before = count_points(page)
@@ -49,7 +49,7 @@ def test_typing_zooming_an_open_popover_and_clicks_survive_a_run_that_ticks_and_
     assert search.input_value() == TEXT
     assert page.evaluate("() => document.activeElement.getAttribute('placeholder')") == "error, loss …"
     assert count_points(page) > before, "the run did not tick while the operator typed"
-    mark = page.evaluate("() => document.querySelector('.js-plotly-plot').dataset.mark")
+    mark = page.evaluate("() => document.querySelector('.js-plotly-plot[aria-label^=Train]').dataset.mark")
     assert mark == "first", "the chart was replaced"
     assert read_range(page) == zoomed, "the chart lost its zoom"
 
@@ -69,7 +69,7 @@ def test_typing_zooming_an_open_popover_and_clicks_survive_a_run_that_ticks_and_
     expect(dialog).to_contain_text("Logged metrics stay")
     dialog.get_by_role("button", name="Cancel run").click()
     expect(page.locator(".st-key-run-head")).to_contain_text("Cancelled", timeout=60_000)
-    expect(page.locator(".js-plotly-plot").first).to_be_visible()
+    expect(page.locator(".js-plotly-plot[aria-label^=Train]").first).to_be_visible()
 
 
 def zoom(page: Page) -> list[float]:
@@ -85,13 +85,17 @@ def zoom(page: Page) -> list[float]:
         page.mouse.move(box["x"] + box["width"] * 0.6, box["y"] + box["height"] * 0.8, steps=8)
         page.mouse.up()
         page.wait_for_timeout(400)
-        if not page.evaluate("() => document.querySelector('.js-plotly-plot')._fullLayout.xaxis.autorange"):
+        if not page.evaluate(
+            "() => document.querySelector('.js-plotly-plot[aria-label^=Train]')._fullLayout.xaxis.autorange"
+        ):
             return read_range(page)
     raise AssertionError("five drags did not zoom the chart")
 
 
 def read_range(page: Page) -> list[float]:
-    found: list[float] = page.evaluate("() => document.querySelector('.js-plotly-plot').layout.xaxis.range")
+    found: list[float] = page.evaluate(
+        "() => document.querySelector('.js-plotly-plot[aria-label^=Train]').layout.xaxis.range"
+    )
     return [round(value, 3) for value in found]
 
 

@@ -166,4 +166,4 @@ def test_the_server_imports_nothing_of_the_big_libraries() -> None:
     loaded = {name.partition(".")[0] for name in answer.stdout.split()}
     assert not loaded & {"torch", "transformers", "azure", "numpy", "streamlit", "mlflow", "peft", "datasets"}
     engine = {name for name in answer.stdout.split() if name.startswith("core.engine.")}
-    assert engine == {"core.engine.component", "core.engine.disk", "core.engine.memory"}
+    assert engine == {f"core.engine.{name}" for name in ("checkpoints", "component", "disk", "memory")}

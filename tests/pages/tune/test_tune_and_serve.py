@@ -375,9 +375,7 @@ def test_of_a_run_that_diverged_the_best_checkpoint_before_is_deployed_and_a_low
     conn.workspace.online_endpoints.begin_delete(served).result()
 
 
-def test_the_list_opens_a_run_and_an_unknown_run_is_a_sentence(run: str) -> None:
-    app = run_until(open_page(RUNS), lambda app: len(app.radio) > 0)
-    assert any(run.startswith(title) for title in app.radio[0].options)
+def test_an_unknown_run_is_a_sentence(run: str) -> None:
     run_until(open_page(RUNS, run="no-such-run"), says("There is no run 'no-such-run' in Local."))
 
 
