@@ -35,7 +35,7 @@ from core.serving.registered_models import archive_model, register_model
 from tests.azure.serving import ENDPOINT, MODEL, register, serve_model
 from tests.azure.stand_in import SIZE, StandIn, running_stand_in
 from tests.azure.walking import Walk, walking
-from tests.pages.apps import open_app, run_until, texts
+from tests.pages.apps import buttons, open_app, run_until, texts
 from tests.waiting import wait_until
 
 
@@ -99,6 +99,16 @@ def test_each_step_has_its_own_log(walk: Walk, run: str) -> None:
     for stage in begun.values():
         assert read_log(walk.conn, found, stage.name).text, stage.title
     assert "finetune with" in read_log(walk.conn, found, FINE_TUNE).text
+
+
+def test_what_this_machine_alone_can_do_is_not_shown(walk: Walk, run: str) -> None:
+    app = run_until(open_app("runs", at=walk.conn.alias, run=run), lambda app: "Deploy this model" in buttons(app))
+    alone = ("Stop and keep the best", "Resume", "More epochs", "Add a model", "Fetch")
+    assert not [label for label in buttons(app) if label.startswith(alone)]
+    assert not any("Checkpoints" in str(group.proto) for group in app.get("button_group"))
+    assert any("Logs" in str(group.proto) for group in app.get("button_group"))
+    model = run_until(open_app("model", at=walk.conn.alias), lambda app: "**tiny-chat**" in texts(app))
+    assert not [label for label in buttons(model) if label.startswith(alone)]
 
 
 def test_a_run_that_logs_no_tokens_teaches_its_speed_by_rows_and_time(walk: Walk, run: str) -> None:
