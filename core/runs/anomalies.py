@@ -26,8 +26,8 @@ SAMPLE = 4000  # points of a series that are looked at
 BROKEN_GRADIENTS = 5  # fp16 training drops single steps while it looks for its scale
 RISES, LEAST_RISE = 3, 0.01
 ZERO_RATES = 3  # a schedule may begin and end with one 0
-DIVERGED, CERTAIN, OF_FIRST = 1.5, 5.0, 0.1
-WINDOW, WINDOWS = (5, 50), 20  # points of a window, and how many windows a short run has
+DIVERGED, CERTAIN, OF_FIRST = 1.5, 7.0, 0.1
+WINDOW, WINDOWS = (7, 50), 20  # points of a window, and how many windows a short run has
 PLATEAU_FALL, PLATEAU_POINTS = 0.01, 60
 
 
@@ -85,7 +85,7 @@ EVAL_RISES = Rule(
 PLATEAU = Rule(
     "Plateau",
     f"In the second half of the steps the train loss falls by less than {PLATEAU_FALL:.0%} from the older to the newer "
-    "part, by two standard errors. Not before the learning rate has had its peak.",
+    "part, by three standard errors. Not before the learning rate has had its peak.",
     "Our own threshold; that it is compared by its standard errors keeps noise from looking like a plateau.",
 )
 
@@ -182,7 +182,7 @@ def _find_plateau(measures: RunMetrics, _advice: str) -> Note | None:
     older, newer = _values(points[-half:-quarter]), _values(points[-quarter:])
     error = math.sqrt(older.var(ddof=1) / len(older) + newer.var(ddof=1) / len(newer))
     before, now = float(older.mean()), float(newer.mean())
-    if before - now + 2 * error >= PLATEAU_FALL * abs(before):
+    if before - now + 3 * error >= PLATEAU_FALL * abs(before):
         return None
     said = f"The train loss has hardly fallen since {_place(at)}: {before:.3g} then, {now:.3g} now, in the mean."
     fell = float(_values(points[:quarter]).max()) - before > 0.05 * abs(before)

@@ -42,7 +42,7 @@ def linear_rate(steps: int = STEPS) -> list[float]:
 
 
 DIVERGING = falling(0)[:150] + [value + 0.05 * at for at, value in enumerate(falling(1)[150:])]
-FLAT = [2.0 + 0.05 * (-1) ** at for at in range(STEPS)]
+FLAT = [2.0 + 0.02 * (-1) ** at for at in range(STEPS)]
 
 
 @pytest.mark.parametrize(
