@@ -6,7 +6,7 @@ A series of any length costs the same: a sample spread evenly over it is looked 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -93,15 +93,11 @@ PLATEAU = Rule(
 def find_notes(measures: RunMetrics, parameters: Mapping[str, Value]) -> tuple[Note, ...]:
     """Return what is wrong with the curves, the worst first. parameters: the run's, for what to do about it."""
     lower = explain("nan loss", "", parameters).action
-    found = [*_find_not_numbers(measures, lower), *_first(_find_divergence, measures, lower)]
-    broken = bool(found)
-    found += [*_first(_find_zero_rates, measures, ""), *_first(_find_rising_eval, measures, "")]
-    return tuple(found if broken else [*found, *_first(_find_plateau, measures, "")])
-
-
-def _first(find: Callable[[RunMetrics, str], Note | None], measures: RunMetrics, advice: str) -> Iterator[Note]:
-    if note := find(measures, advice):
-        yield note
+    broken = [*_find_not_numbers(measures, lower), _find_divergence(measures, lower)]
+    others = [_find_zero_rates(measures), _find_rising_eval(measures)]
+    if not any(broken):
+        others.append(_find_plateau(measures))
+    return tuple(note for note in (*broken, *others) if note)
 
 
 def _find_not_numbers(measures: RunMetrics, lower: str) -> Iterator[Note]:
@@ -140,7 +136,7 @@ def _find_divergence(measures: RunMetrics, lower: str) -> Note | None:
     return Note(DIVERGENCE, said, lower, "loss", at)
 
 
-def _find_zero_rates(measures: RunMetrics, _advice: str) -> Note | None:
+def _find_zero_rates(measures: RunMetrics) -> Note | None:
     run: list[Point] = []
     for point in _sample(measures.get("learning_rate")):
         run = [*run, point] if point.value == 0 and len(run) < ZERO_RATES else [] if point.value else run
@@ -151,7 +147,7 @@ def _find_zero_rates(measures: RunMetrics, _advice: str) -> Note | None:
     return None
 
 
-def _find_rising_eval(measures: RunMetrics, _advice: str) -> Note | None:
+def _find_rising_eval(measures: RunMetrics) -> Note | None:
     series = measures.get("eval_loss")
     best = series.best
     if best is None:
@@ -170,7 +166,7 @@ def _find_rising_eval(measures: RunMetrics, _advice: str) -> Note | None:
     return None
 
 
-def _find_plateau(measures: RunMetrics, _advice: str) -> Note | None:
+def _find_plateau(measures: RunMetrics) -> Note | None:
     points = _sample(measures.get("loss"))
     half, quarter = len(points) // 2, len(points) // 4
     if len(points) < PLATEAU_POINTS:

@@ -99,6 +99,7 @@ def _draw_cancel(group: str, runs: Sequence[Run]) -> None:
 def _draw_all(compared: Sequence[Compared]) -> None:
     tried = [setting for setting in list_settings([one.run for one in compared]) if setting.differs]
     facts = [fact for fact in FACTS if fact.label in _SHOWN]
+    took = next(fact for fact in FACTS if fact.label == "Took")
     rows = []
     for place, one in enumerate(compared):
         values = [(fact.label, fact.read(one), fact.why(one)) for fact in facts]
@@ -108,7 +109,7 @@ def _draw_all(compared: Sequence[Compared]) -> None:
                 "State": one.run.state_word,
                 **{setting.label: str(setting.values[place]) for setting in tried},
                 **{label: why if value is None else words.format_loss(value) for label, value, why in values},
-                "Took": duration(one.run.seconds) if one.run.seconds is not None else "not begun",
+                "Took": took.why(one) if one.run.seconds is None else duration(one.run.seconds),
             }
         )
     alt = "; ".join(f"{row['Run']}: {row['State']}, eval loss {row['Eval loss']}" for row in rows)
