@@ -85,7 +85,7 @@ EVAL_RISES = Rule(
 PLATEAU = Rule(
     "Plateau",
     f"In the second half of the steps the train loss falls by less than {PLATEAU_FALL:.0%} from the older to the newer "
-    "part, by three standard errors. Not before the learning rate has had its peak.",
+    "part, by two standard errors. Not before the learning rate has had its peak.",
     "Our own threshold; that it is compared by its standard errors keeps noise from looking like a plateau.",
 )
 
@@ -178,7 +178,7 @@ def _find_plateau(measures: RunMetrics) -> Note | None:
     older, newer = _values(points[-half:-quarter]), _values(points[-quarter:])
     error = math.sqrt(older.var(ddof=1) / len(older) + newer.var(ddof=1) / len(newer))
     before, now = float(older.mean()), float(newer.mean())
-    if before - now + 3 * error >= PLATEAU_FALL * abs(before):
+    if before - now + 2 * error >= PLATEAU_FALL * abs(before):
         return None
     said = f"The train loss has hardly fallen since {_place(at)}: {before:.3g} then, {now:.3g} now, in the mean."
     fell = float(_values(points[:quarter]).max()) - before > 0.05 * abs(before)
