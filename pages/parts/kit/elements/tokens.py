@@ -17,7 +17,7 @@ from pages.parts.kit import words
 
 _DRAW = """
 export default function ({ data, parentElement }) {
-  let box = parentElement.querySelector(":scope > .tokens");
+  let box = parentElement.querySelector(".tokens");
   if (!box) {
     box = document.createElement("div");
     box.className = "tokens";
