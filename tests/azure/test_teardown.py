@@ -131,7 +131,9 @@ def test_a_change_is_seen_by_the_process_that_takes_a_teardown_over(walk: Walk) 
     assert timed is not None
     assert not write_delete_at(walk.conn, timed, datetime.now(UTC) + timedelta(hours=2))
     with walk.azure.hurried():
-        wait_until(lambda: (now := find_timed(walk.conn, "compute", "left")) and now.state == "Succeeded")
+        wait_until(
+            lambda: (now := find_timed(walk.conn, "compute", "left")) and now.delete_at and now.state == "Succeeded"
+        )
     start_runner(walk.azure.home)
     refused = walk.finish(begun, "failed")
     assert refused.error is not None
