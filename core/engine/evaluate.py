@@ -98,7 +98,7 @@ def evaluate(base: Path, tuned: Path, test: Path, output: Path, options: Options
     questions: list[Question] = []
     threads = Threads(options.cores)
     for kind, folder in (("tuned", tuned), ("base", base)):  # the tuned model's losses say which rows are shown
-        model = _load_model(folder, reporter)
+        model = _load_model(kind, folder, reporter)
         sums = _measure_losses(model, tokens, batches, threads, reporter)
         losses[kind] = {line: total / count for line, (total, count) in sums.items()}
         loss = sum(total for total, _ in sums.values()) / sum(count for _, count in sums.values())
@@ -237,7 +237,7 @@ def _plan_batches(encoded: list[_Encoded]) -> list[list[_Encoded]]:
     return batches
 
 
-def _load_model(folder: Path, reporter: Reporter) -> Any:
+def _load_model(kind: str, folder: Path, reporter: Reporter) -> Any:
     import torch
 
     from core.engine.pretrained import load_pretrained  # it imports torch
@@ -245,7 +245,7 @@ def _load_model(folder: Path, reporter: Reporter) -> Any:
     name, _ = choose_number_format()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = load_pretrained(folder, name, device)
-    reporter.say(f"{folder.name} loaded in {name} on {device}.")
+    reporter.say(f"{kind} loaded in {name} on {device}.")
     return model
 
 

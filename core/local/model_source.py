@@ -89,7 +89,8 @@ class Source(ABC):
             said = f"{self.title} has its weights as a pickle ({pickles[0]}), which can run code as it is read."
             raise BadInput(said, "Choose a model with .safetensors files; its owner can convert it.")
         if not weights:
-            raise BadInput(f"{self.title} holds no .safetensors weights.", "Choose the repository of the model itself.")
+            hint = "Choose the folder or repository that holds the model itself."
+            raise BadInput(f"{self.title} holds no .safetensors weights.", hint)
         self.files = {name: file for name, file in kept.items() if name in SMALL or name in weights}
 
 

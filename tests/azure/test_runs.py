@@ -101,16 +101,6 @@ def test_each_step_has_its_own_log(walk: Walk, run: str) -> None:
     assert "finetune with" in read_log(walk.conn, found, FINE_TUNE).text
 
 
-def test_what_this_machine_alone_can_do_is_not_shown(walk: Walk, run: str) -> None:
-    app = run_until(open_app("runs", at=walk.conn.alias, run=run), lambda app: "Deploy this model" in buttons(app))
-    alone = ("Stop and keep the best", "Resume", "More epochs", "Add a model", "Fetch")
-    assert not [label for label in buttons(app) if label.startswith(alone)]
-    assert not any("Checkpoints" in str(group.proto) for group in app.get("button_group"))
-    assert any("Logs" in str(group.proto) for group in app.get("button_group"))
-    model = run_until(open_app("model", at=walk.conn.alias), lambda app: "**tiny-chat**" in texts(app))
-    assert not [label for label in buttons(model) if label.startswith(alone)]
-
-
 def test_a_run_that_logs_no_tokens_teaches_its_speed_by_rows_and_time(walk: Walk, run: str) -> None:
     pace = find_pace(run)
     assert pace is not None
@@ -375,3 +365,13 @@ def test_a_run_is_renamed_on_its_page(walk: Walk, run: str) -> None:
 
 def fields_of(app: AppTest) -> list[Any]:
     return [each for each in app.text_input if each.label in ("Name", "Note")]
+
+
+def test_what_this_machine_alone_can_do_is_not_shown(walk: Walk, run: str) -> None:
+    app = run_until(open_app("runs", at=walk.conn.alias, run=run), lambda app: "Deploy this model" in buttons(app))
+    alone = ("Stop and keep the best", "Resume", "More epochs", "Add a model", "Fetch")
+    assert not [label for label in buttons(app) if label.startswith(alone)]
+    assert not any("Checkpoints" in str(group.proto) for group in app.get("button_group"))
+    assert any("Logs" in str(group.proto) for group in app.get("button_group"))
+    model = run_until(open_app("model", at=walk.conn.alias), lambda app: "**tiny-chat**" in texts(app))
+    assert not [label for label in buttons(model) if label.startswith(alone)]

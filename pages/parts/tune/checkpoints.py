@@ -139,12 +139,12 @@ def draw_checkpoints(run: Run) -> None:
     rows = [
         {
             "Checkpoint": each.name,
+            "Is": ", ".join(word for word, one in (("best", [best]), ("last", last)) if each in one),
             "Step": each.step,
             "Epoch": each.epoch,
             "Train loss": each.loss,
             "Eval loss": each.eval_loss,
             "Size": size(each.size_bytes),
-            "Is": ", ".join(word for word, one in (("best", [best]), ("last", last)) if each in one),
         }
         for each in reversed(kept)
     ]

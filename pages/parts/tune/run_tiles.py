@@ -20,12 +20,14 @@ def draw_tiles(run: Run, measured: RunMetrics, missing: str) -> None:
     speed = measured.get("tokens_per_second")
     with st.grid(4, min_column_width=160):
         trend = train.find_trend()
-        change = f"{trend[0]:+.2f} in {words.plural(trend[1], 'step')}" if trend else None
+        moves = trend is not None and abs(trend[0]) >= 0.005
+        change = f"{trend[0]:+.2f} in {words.plural(trend[1], 'step')}" if trend and moves else None
+        change = f"the same for {words.plural(trend[1], 'step')}" if trend and not moves else change
         draw_tile(
             "Train loss",
             words.format_loss(train.last.value) if train.last else missing,
             change,
-            colour="inverse",
+            colour="inverse" if moves else "off",
             help="Below: the mean of the newest values, 10 at most, against as many before." if trend else None,
         )
         best = evaluated.best
@@ -44,7 +46,7 @@ def draw_tiles(run: Run, measured: RunMetrics, missing: str) -> None:
                 help="The mean of the newest values, 10 at most: a batch of few tokens is slower than others.",
             )
         cost, machine_time = _cost_so_far(run)
-        draw_tile("Cost so far", cost, machine_time)
+        draw_tile("Cost" if run.finished else "Cost so far", cost, machine_time)
 
 
 def _cost_so_far(run: Run) -> tuple[str, str | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from tests.core.local.submitting import wait_for
 from tests.fine_tuning_runs import cancel, start_run, start_training, trivial_workspace
@@ -30,7 +31,12 @@ def home(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_runs_stand_side_by_side_and_one_that_is_not_there_keeps_none_back(server: LocalServer) -> None:
     app = open_app("compare", at="local", runs="long,gone,short,long", base="short")
-    run_until(app, lambda app: len(app.dataframe) == 2 and "9 (6 more)" in app.dataframe[0].value["long"].values)
+
+    def is_read(app: AppTest) -> bool:
+        told = app.dataframe[0].value if len(app.dataframe) == 2 else None
+        return told is not None and "9 (6 more)" in told["long"].values and "being read" not in told["short"].values
+
+    run_until(app, is_read)
     assert "There is no run 'gone' in Local." in texts(app)
     outcome, settings = (table.value for table in app.dataframe)
     assert list(outcome.columns) == ["", "long", "short"]
