@@ -52,7 +52,7 @@ def test_a_run_that_trains_is_compared_as_it_goes_and_rests_at_its_end(server: L
     app = open_app("compare", at="local", runs="short,trains", metric="Eval loss")
     run_until(app, lambda app: "trains: not drawn, no eval loss yet." in texts(app))
     cancel(server, "trains")
-    run_until(app, lambda app: "short, trains: not drawn, it has logged no eval loss." in texts(app))
+    assert run_until(app, lambda app: "short, trains: not drawn, it has logged no eval loss." in texts(app))
 
 
 @pytest.mark.parametrize("asked", ["", "short"])

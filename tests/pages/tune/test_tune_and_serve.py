@@ -376,7 +376,7 @@ def test_of_a_run_that_diverged_the_best_checkpoint_before_is_deployed_and_a_low
 
 
 def test_an_unknown_run_is_a_sentence(run: str) -> None:
-    run_until(open_page(RUNS, run="no-such-run"), says("There is no run 'no-such-run' in Local."))
+    assert run_until(open_page(RUNS, run="no-such-run"), says("There is no run 'no-such-run' in Local."))
 
 
 def test_deploy_names_the_model_checks_the_endpoints_name_and_says_why_a_size_cannot_be_used(run: str) -> None:
