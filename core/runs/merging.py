@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,11 +26,12 @@ def submit_merge(conn: Connection, run: Run, checkpoint: str, name: str) -> None
             type="uri_folder", path=f"azureml://jobs/{run.name}/outputs/checkpoints/paths/{checkpoint}"
         ),
     }
+    named = f"{run.model.rpartition('/')[2]}:{run.model_version}"  # of a tag, which anyone may have written
     job = command(
         command=(
             "PYTHONPATH=${{inputs.program}} python -m core.engine.merge --base ${{inputs.base}} --checkpoint "
             f"${{{{inputs.checkpoint}}}} --output ${{{{outputs.{OUTPUT_NAME}}}}} "
-            f"--named {run.model.rpartition('/')[2]}:{run.model_version}"
+            f"--named {shlex.quote(named)}"
         ),
         inputs=inputs,
         outputs={OUTPUT_NAME: Output(type="mlflow_model")},
