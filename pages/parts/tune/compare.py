@@ -19,7 +19,7 @@ from core.runs.evaluation import Evaluation
 from core.runs.metrics import RunMetrics
 from core.runs.states import JobState, Run
 from core.words import duration
-from pages.parts.kit import charts, reads, words
+from pages.parts.kit import charts, fields, reads, words
 from pages.parts.kit.links import link
 from pages.parts.kit.live import live
 from pages.parts.kit.notices import draw_empty, draw_error, draw_warning
@@ -151,11 +151,16 @@ def _choose_baseline(compared: Sequence[Compared]) -> str:
                 draw_badge(one.run.state)
     labels = {one.run.name: one.label for one in compared}
     names, asked = list(labels), url_id("base", 300)
-    place = names.index(asked) if asked in names else 0
-    chosen = st.selectbox(
-        "Baseline", names, place, format_func=lambda name: labels.get(name, name), key="baseline", width=320
+    chosen = asked if asked in names else names[0]
+    field = fields.place("baseline", chosen, names)
+    st.selectbox(
+        "Baseline",
+        names,
+        field.index or 0,
+        format_func=lambda name: labels.get(name, name),
+        width=320,
+        **fields.follow(field, "Baseline", partial(set_url_id, "base")),
     )
-    set_url_id("base", chosen if chosen != names[0] else None)
     return chosen
 
 

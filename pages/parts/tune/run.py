@@ -329,15 +329,17 @@ def _draw_view_choice(result: Evaluation | None) -> str:
     views = list_views(VIEWS)
     first = views[0] if result is None else "Evaluation"
     wanted = url_id("view")
+    shown = wanted if wanted in views else first
     chosen = st.segmented_control(
         "Show",
         views,
-        default=wanted if wanted in views else first,
+        default=shown,
         required=True,
         key="view-running" if result is None else "view-evaluated",
         label_visibility="collapsed",
     )
-    set_url_id("view", chosen if chosen != first else None)
+    if chosen != shown:  # what a link asks for stays in the address, also where it is what is shown by itself
+        set_url_id("view", chosen)
     return chosen or first
 
 

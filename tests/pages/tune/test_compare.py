@@ -48,6 +48,21 @@ def test_runs_stand_side_by_side_and_one_that_is_not_there_keeps_none_back(serve
     assert "short" in str(chart)
 
 
+def test_the_baseline_that_the_address_names_stays_it_where_another_run_is_read_sooner(server: LocalServer) -> None:
+    def is_read(app: AppTest, *names: str) -> bool:
+        return bool(app.selectbox) and app.selectbox[0].options == list(names)
+
+    run_until(open_app("compare", at="local", runs="long,trains"), lambda app: is_read(app, "long", "trains"))
+    app = open_app("compare", at="local", runs="long,again", base="again")
+    assert is_read(app, "long")
+    assert app.query_params["base"] == "again"
+    start_run(server, "again", steps=2)
+    run_until(app, lambda app: is_read(app, "long", "again"))
+    assert app.selectbox[0].value == "again"
+    app.selectbox[0].set_value("long").run()
+    assert app.query_params["base"] == "long"
+
+
 def test_a_run_that_trains_is_compared_as_it_goes_and_rests_at_its_end(server: LocalServer) -> None:
     app = open_app("compare", at="local", runs="short,trains", metric="Eval loss")
     run_until(app, lambda app: "trains: not drawn, no eval loss yet." in texts(app))
