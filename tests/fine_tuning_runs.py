@@ -8,6 +8,7 @@ from pathlib import Path
 
 from core.home import Home
 from core.local.blobs import CONTAINER, DATASTORE
+from core.runs.states import FINE_TUNE, Run
 from tests.core.local.submitting import metric_of, pipeline_body, submit, wait_for
 from tests.local_server import LocalServer
 from tests.tiny_model import NAME, build_tiny_model
@@ -50,3 +51,10 @@ def cancel(server: LocalServer, name: str) -> None:
     """Cancel a run and wait for its end."""
     server.request("POST", f"jobs/{name}/cancel")
     wait_for(server, name, "Canceled")
+
+
+def training_of(run: Run) -> str:
+    """Return the job of a run's fine-tuning."""
+    step = run.find_stage(FINE_TUNE)
+    assert step is not None
+    return step.job

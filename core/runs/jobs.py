@@ -19,7 +19,7 @@ from core.runs import history
 from core.runs.checkpoints import parse_checkpoints
 from core.runs.failures import explain, lesson_rate
 from core.runs.history import RunRecord
-from core.runs.logs import read_job_log
+from core.runs.logs import read_log
 from core.runs.metrics import RunMetrics, read_metrics
 from core.runs.progress import find_first_start, find_state, make_stages, measure_progress
 from core.runs.states import FINE_TUNE, STAGES, JobState, Run
@@ -282,7 +282,7 @@ def _explain_failure(
     conn: Connection, run: Run, record: RunRecord, children: Sequence[RunRecord], measures: RunMetrics | None
 ) -> Run:
     failed = next((child for child in children if child.status.failed), None)
-    tail = read_job_log(conn, failed.run_id, 0, 8192).text if failed else ""
+    tail = read_log(conn, failed.run_id, 8192).text if failed else ""
     last = measures.get("loss").last if measures else None
     error = explain(
         (failed.error if failed else "") or record.error,

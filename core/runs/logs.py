@@ -1,4 +1,4 @@
-"""The logs of a run's stages, read from their end, and after that only what is new."""
+"""The logs of a run's stages, read from their end."""
 
 from __future__ import annotations
 
@@ -28,24 +28,23 @@ class Level(Enum):
 
 @dataclass(frozen=True)
 class LogPart:
-    """Lines of a log. offset: where the next read goes on; truncated: earlier lines were left out."""
+    """Lines of a log. truncated: earlier lines were left out."""
 
     text: str
-    offset: int = 0
     truncated: bool = False
-    name: str = ""
 
 
-def read_log(
-    conn: Connection, run: Run, stage: str = "", offset: int = 0, limit_bytes: int = LOG_TAIL_BYTES
-) -> LogPart:
-    """Return the log of a stage (by name; "" is the one that runs, or failed, or ran last).
-
-    With offset 0 the last `limit_bytes`; with the offset of the last part only what is new.
-    """
-    at = next((one for one in run.stages if one.name == stage), None) if stage else run.stage
-    job = at.job if at and at.job else run.name
-    return read_job_log(conn, job, offset, limit_bytes)
+def read_log(conn: Connection, job: str, limit_bytes: int = LOG_TAIL_BYTES) -> LogPart:
+    """Return the last `limit_bytes` of a job's log; a stage's job is `Stage.job`."""
+    files = history.list_log_files(conn, job)
+    name = _main_log(files)
+    if not name:
+        return LogPart("")
+    content, start = _read_tail(conn, files[name], limit_bytes)
+    text = content.decode("utf-8", errors="replace")
+    if start and "\n" in text:
+        text = text.split("\n", 1)[1]  # half a line tells nothing
+    return LogPart(text, start > 0)
 
 
 def find_lines(lines: Sequence[str], search: str, level: Level) -> list[tuple[int, str]]:
@@ -71,26 +70,12 @@ def zip_logs(conn: Connection, run: Run) -> bytes:
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         for number, stage in enumerate(stage for stage in run.stages if stage.job):
             for name, url in sorted(history.list_log_files(conn, stage.job).items()):
-                content, _size, start = _read_tail(conn, url, 0, min(FILE_BYTES, left))
+                content, start = _read_tail(conn, url, min(FILE_BYTES, left))
                 left -= len(content)
                 cut = f"(the first {start} bytes are left out)\n".encode() if start else b""
                 safe = re.sub(r"[^\w.-]", "-", name)
                 archive.writestr(f"{number + 1:02}-{stage.name}/{safe}", cut + content)
     return packed.getvalue()
-
-
-def read_job_log(conn: Connection, job: str, offset: int, limit_bytes: int) -> LogPart:
-    """Return the end of one job's log, or what is new after `offset`."""
-    files = history.list_log_files(conn, job)
-    name = _main_log(files)
-    if not name:
-        return LogPart("", offset)
-    content, size, start = _read_tail(conn, files[name], offset, limit_bytes)
-    text = content.decode("utf-8", errors="replace")
-    cut = start > offset
-    if cut and "\n" in text:
-        text = text.split("\n", 1)[1]  # half a line tells nothing
-    return LogPart(text, size, cut, name)
 
 
 def _main_log(files: Mapping[str, str]) -> str:
@@ -102,16 +87,16 @@ def _main_log(files: Mapping[str, str]) -> str:
     return ""
 
 
-def _read_tail(conn: Connection, url: str, offset: int, limit_bytes: int) -> tuple[bytes, int, int]:
-    """Return (bytes, size of the file, offset of the first byte). The address is signed: no token goes with it."""
+def _read_tail(conn: Connection, url: str, limit_bytes: int) -> tuple[bytes, int]:
+    """Return a file's last bytes and where they begin. The address is signed: no token goes with it."""
     head = conn.http("HEAD", url, doing="read", what="a log", authenticated=False)
     size = int(head.headers.get("Content-Length") or 0)
-    start = max(min(offset, size), size - limit_bytes)
+    start = max(0, size - limit_bytes)
     if start >= size:
-        return b"", size, start
+        return b"", start
     answer = conn.http(
         "GET", url, doing="read", what="a log", authenticated=False, headers={"Range": f"bytes={start}-{size - 1}"}
     )
     if answer.status_code == 206:
-        return answer.content, size, start
-    return answer.content[start:], len(answer.content), start  # a server that does not know ranges sends it all
+        return answer.content, start
+    return answer.content[start:], start  # a server that does not know ranges sends it all

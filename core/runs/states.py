@@ -227,9 +227,9 @@ class Run:
         """Its place in a list: 0 while it trains, then the active ones in the order of ACTIVE_WORDS, then the ended."""
         if self.finished:
             return len(ACTIVE_WORDS) + 1
-        trains = any(stage.name == FINE_TUNE and stage.state is JobState.RUNNING for stage in self.stages)
         measures = self.progress is not None and self.progress.step > 0
-        return 0 if self.state is JobState.RUNNING and (trains or measures) else 1 + ACTIVE_WORDS.index(self.state_word)
+        nearest = self.state is JobState.RUNNING and (self.trains or measures)
+        return 0 if nearest else 1 + ACTIVE_WORDS.index(self.state_word)
 
     @property
     def seconds(self) -> float | None:
@@ -245,6 +245,28 @@ class Run:
         running = [stage for stage in begun if stage.running]
         failed = [stage for stage in begun if stage.state and stage.state.failed]
         return next((stages[-1] for stages in (running, failed, begun) if stages), None)
+
+    def find_stage(self, name: str) -> Stage | None:
+        """Return a stage by its own name; None in a list, whose runs have none."""
+        return next((stage for stage in self.stages if stage.name == name), None)
+
+    @property
+    def evaluation(self) -> Stage | None:
+        """The stage that follows the run, as a job of its own."""
+        return self.find_stage(EVALUATION)
+
+    @property
+    def moves(self) -> bool:
+        """Whether anything of it can still change: the run, or the evaluation that follows it."""
+        stage = self.evaluation
+        comes = stage is not None and (stage.running or not (stage.state or stage.missed))
+        return not self.finished or (self.completed and comes)
+
+    @property
+    def trains(self) -> bool:
+        """Whether its fine-tuning runs now."""
+        step = self.find_stage(FINE_TUNE)
+        return step is not None and step.state is JobState.RUNNING
 
     @property
     def completed(self) -> bool:

@@ -97,8 +97,8 @@ def test_each_step_has_its_own_log(walk: Walk, run: str) -> None:
     begun = {stage.name: stage for stage in found.stages if stage.job and stage.name in STAGES}
     assert len(begun) == 5
     for stage in begun.values():
-        assert read_log(walk.conn, found, stage.name).text, stage.title
-    assert "finetune with" in read_log(walk.conn, found, FINE_TUNE).text
+        assert read_log(walk.conn, stage.job).text, stage.title
+    assert "finetune with" in read_log(walk.conn, begun[FINE_TUNE].job).text
 
 
 def test_a_run_that_logs_no_tokens_teaches_its_speed_by_rows_and_time(walk: Walk, run: str) -> None:

@@ -16,7 +16,7 @@ from core.operations import list_receipts, start_create_compute, start_deploy, s
 from core.runs import jobs
 from core.runs.logs import read_log
 from core.runs.metrics import read_metrics
-from core.runs.states import FINE_TUNE, Run
+from core.runs.states import Run
 from core.serving import chat, endpoints
 from core.teardown.inventory import list_inventory
 from core.teardown.plan import plan_teardown
@@ -26,6 +26,7 @@ from tests.azure.sites import PRICES, PUBLIC
 from tests.azure.stand_in import SIZE, running_stand_in
 from tests.azure.walking import COMPUTE, Walk, walking
 from tests.catalogue import find_models
+from tests.fine_tuning_runs import training_of
 from tests.tiny_model import NAME
 
 ENDPOINT = "kettle-1"
@@ -80,7 +81,7 @@ def tune(walk: Walk) -> Run:
     assert (run.state, run.error) == ("Completed", None)
     assert {stage.state_word for stage in run.stages[:6]} == {"Completed"}
     assert run.parameters["apply_deepspeed"] == "true"
-    log = read_log(walk.conn, run, FINE_TUNE).text
+    log = read_log(walk.conn, training_of(run)).text
     assert "DeepSpeed (apply_deepspeed) is ignored: it spreads a model over GPUs" in log
     assert run.stages[6].state_word == "Completed", "it was evaluated"
     assert len(read_metrics(walk.conn, run.name).get("loss").points) == 4

@@ -32,7 +32,6 @@ from core.runs.evaluation import read_evaluation
 from core.runs.jobs import get_run
 from core.runs.logs import read_log
 from core.runs.metrics import read_metrics
-from core.runs.states import FINE_TUNE
 from core.serving.endpoints import find_endpoint, get_endpoint
 from core.serving.registered_models import list_registered_models
 from core.serving.transcripts import find_transcript
@@ -41,6 +40,7 @@ from core.teardown.receipts import Gone, Receipt
 from pages.parts.serve.chat_state import Turn
 from tests import home_story
 from tests.core.operations.counting_server import FILE
+from tests.fine_tuning_runs import training_of
 from tests.home_fixture import read_home, read_told, restore_home, tell, tell_receipt, word
 from tests.launching import plan_launch
 from tests.local_server import LocalServer
@@ -233,7 +233,7 @@ def test_a_run_that_had_ended_is_shown_with_its_measures_its_log_and_its_evaluat
     run = get_run(carried_on.conn, launch.subject)
     assert (run.state, run.tags[tags.ROWS], run.parameters["learning_rate"]) == ("Completed", "10", 0.02)
     assert len(read_metrics(carried_on.conn, run.name).get("tokens_per_second").values) == 4
-    assert "tokens" in read_log(carried_on.conn, run, FINE_TUNE).text
+    assert "tokens" in read_log(carried_on.conn, training_of(run)).text
     evaluation = read_evaluation(carried_on.conn, run.name)
     assert evaluation is not None
     assert evaluation.rows == 2

@@ -12,7 +12,7 @@ from core.azureml import tags
 from core.azureml.settings import LOCAL
 from core.operations import Operation
 from core.runs.checkpoints import find_best
-from core.runs.states import FINE_TUNE, JobState, Run
+from core.runs.states import JobState, Run
 from core.words import plural, size
 from pages.parts.kit import reads, words
 from pages.parts.kit.action import Confirm, action, link_button
@@ -29,8 +29,7 @@ def list_views(views: tuple[str, ...]) -> tuple[str, ...]:
 
 def is_stoppable(run: Run) -> bool:
     """Tell whether a run can be asked to stop and keep the best."""
-    trains = any(stage.name == FINE_TUNE and stage.state is JobState.RUNNING for stage in run.stages)
-    return trains and run.state is JobState.RUNNING and ui().alias == LOCAL
+    return run.trains and run.state is JobState.RUNNING and ui().alias == LOCAL
 
 
 def draw_ends(run: Run) -> None:

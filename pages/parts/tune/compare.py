@@ -17,7 +17,7 @@ from core.runs import comparison, evaluation
 from core.runs.comparison import CURVES, FACTS, MOST_COMPARED, Compared, Fact
 from core.runs.evaluation import Evaluation
 from core.runs.metrics import RunMetrics
-from core.runs.states import JobState, Run
+from core.runs.states import Run
 from core.words import duration
 from pages.parts.kit import charts, fields, reads, words
 from pages.parts.kit.links import link
@@ -25,7 +25,7 @@ from pages.parts.kit.live import live
 from pages.parts.kit.notices import draw_empty, draw_error, draw_warning
 from pages.parts.kit.state import set_url_id, ui, url_id
 from pages.parts.kit.steps import draw_badge
-from pages.parts.tune.run import is_moving
+from pages.parts.tune.run import awaits_more
 from pages.parts.tune.run_tiles import find_cost, say_missing
 
 _QUESTIONS_PER_PAGE = 2
@@ -90,7 +90,7 @@ def read_compared(found: Sequence[Run]) -> list[Compared]:
 def _read_one(run: Run, label: str) -> Compared:
     measured = reads.read_measures(run)
     evaluated = _read_evaluation(run) if run.completed else None
-    stage = run.stages[-1] if run.stages else None
+    stage = run.evaluation
     if evaluated and (evaluated.loading or evaluated.error):
         no_evaluation = "not read" if evaluated.error else "being read"
     elif not run.finished or (stage and stage.running):
@@ -119,9 +119,7 @@ def _read_evaluation(run: Run) -> Snapshot[Evaluation | None]:
 
 def rests(one: Compared) -> bool:
     """Whether nothing of a run can change any more."""
-    stage = one.run.stages[-1] if one.run.stages else None
-    awaited = one.evaluation is None and stage is not None and stage.state is JobState.COMPLETED
-    return not (is_moving(one.run) or awaited) and reads.is_final(one.run, reads.read_measures(one.run))
+    return not awaits_more(one.run, one.evaluation) and reads.is_final(one.run, reads.read_measures(one.run))
 
 
 def _token(compared: Sequence[Compared]) -> object:

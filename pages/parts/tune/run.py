@@ -79,14 +79,10 @@ def draw_run(name: str) -> None:
         _draw_known(run)
 
 
-def is_moving(run: Run) -> bool:
-    """Say whether anything of a run can still change: the run, or the evaluation that follows it."""
-    evaluation = run.stages[-1] if run.stages else None
-    return not run.finished or (run.completed and evaluation is not None and _may_come(evaluation))
-
-
-def _may_come(evaluation: Stage) -> bool:
-    return evaluation.running or not (evaluation.state or evaluation.missed)
+def awaits_more(run: Run, result: Evaluation | None) -> bool:
+    """Say whether a run moves, or its evaluation has ended and its result has not come yet."""
+    ended = run.evaluation is not None and run.evaluation.state is JobState.COMPLETED
+    return run.moves or (run.completed and ended and result is None)
 
 
 def _draw_recorded(launch: Operation) -> None:
@@ -207,16 +203,14 @@ def _pace(run: Run, measured: RunMetrics | None) -> float:
     """Return how often to look, seconds: the first point is waited for, and seen at the second look after it."""
     if measured and measured.get("loss").points:
         return 2.0
-    trains = any(stage.name == FINE_TUNE and stage.state is JobState.RUNNING for stage in run.stages)
-    return 0.6 if trains and ui().alias == LOCAL else 1.0
+    return 0.6 if run.trains and ui().alias == LOCAL else 1.0
 
 
 def _token(run: Run, result: Evaluation | None, measured: Snapshot[RunMetrics]) -> tuple[object, ...]:
     """What those parts of the page stand on that are not drawn again by themselves; first: nothing changes any more."""
-    evaluation = run.stages[-1] if run.stages else None
-    awaited = run.completed and result is None and evaluation is not None and evaluation.state is JobState.COMPLETED
-    rests = not (is_moving(run) or awaited) and reads.is_final(run, measured)
-    told = (evaluation.state_word, evaluation.missed) if evaluation else None
+    stage = run.evaluation
+    told = (stage.state_word, stage.missed) if stage else None
+    rests = not awaits_more(run, result) and reads.is_final(run, measured)
     return (rests, run.state, told, result is not None, bool(run.error), is_stoppable(run))
 
 
@@ -265,7 +259,7 @@ def _draw_progress(run: Run, snapshot: Snapshot[Run], measured: RunMetrics, miss
     facts = [f"{run.model} v{run.model_version}" if run.model_version else run.model, run.dataset, run.compute]
     if run.started_at:
         facts.append(f"started {words.moment(run.started_at)}")
-    if is_moving(run):
+    if run.moves:
         facts.append(words.age(snapshot.age_s))
     elif run.seconds is not None:
         facts.append(f"took {duration(run.seconds)}")
@@ -279,7 +273,7 @@ def _draw_progress(run: Run, snapshot: Snapshot[Run], measured: RunMetrics, miss
         draw_warning(run.note, key="run-note")
     if not run.finished:
         st.progress(*_progress_of(run))
-    elif run.completed and is_moving(run):
+    elif run.completed and run.moves:
         st.progress(1.0, text="Trained. The evaluation compares it with the base model.")
     draw_tiles(run, measured, missing)
 

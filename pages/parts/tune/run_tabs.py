@@ -73,7 +73,10 @@ def _write_metrics(conn: Connection, name: str, write: Callable[[RunMetrics], by
 def choose_log(run: Run) -> LogChoice:
     """Draw the choices beside a log; outside the live part, so that typing is never interrupted."""
     begun = [stage for stage in run.stages if stage.job and stage.state]
-    titles = {"": "The stage that runs"} | {stage.name: stage.title for stage in begun}
+    at = run.stage
+    failed = at is not None and at.state is not None and at.state.failed
+    first = "The stage that failed" if failed else "The stage that runs" if run.moves else "The last stage"
+    titles = {"": first} | {stage.name: stage.title for stage in begun}
     with st.container(horizontal=True, vertical_alignment="bottom"):
         stage = st.selectbox("Stage", list(titles), format_func=lambda name: titles.get(name, name), key="log-stage")
         search = st.text_input(
@@ -86,7 +89,7 @@ def choose_log(run: Run) -> LogChoice:
 
 def draw_log(run: Run, choice: LogChoice) -> None:
     """Draw the end of a log and the way to take it away."""
-    stage = _log_stage(run, choice.stage)
+    stage = run.find_stage(choice.stage) or run.stage
     if stage is None:
         st.text(
             "No stage of this run began, so there is no log."
@@ -94,8 +97,9 @@ def draw_log(run: Run, choice: LogChoice) -> None:
             else "No log yet. The first stage has not begun."
         )
         return
-    given = (run.name, stage.name, stage.job, choice.search, choice.level)
-    snapshot = reads.read(find_lines_of, *given, max_age_s=10.0 if choice.filters else 1.5)
+    snapshot = reads.read(
+        find_lines_of, stage.job, choice.search, choice.level, max_age_s=10.0 if choice.filters else 1.5
+    )
     if snapshot.value is None:
         if snapshot.error is not None:
             draw_age(snapshot)
@@ -123,29 +127,16 @@ def draw_log(run: Run, choice: LogChoice) -> None:
         )
 
 
-def find_lines_of(
-    conn: Connection, name: str, stage: str, job: str, search: str, level: Level
-) -> tuple[list[tuple[int, str]], int, str]:
+def find_lines_of(conn: Connection, job: str, search: str, level: Level) -> tuple[list[tuple[int, str]], int, str]:
     """Return the lines of a stage's log that are looked for, of how many, and what was left out.
 
-    By names alone, so that a reader knows it again while the run's state moves on.
+    By its job alone, so that a reader knows it again while the run's state moves on.
     """
     most = run_logs.SEARCHED_BYTES if search or level is not Level.ALL else run_logs.LOG_TAIL_BYTES
-    run = Run(name, "", JobState.RUNNING, stages=(Stage(stage, "", JobState.RUNNING, job),))
-    part = run_logs.read_log(conn, run, stage, limit_bytes=most)
+    part = run_logs.read_log(conn, job, most)
     lines = part.text.splitlines()
     left_out = f"only the last {words.size(most)} of the log" if part.truncated else ""
     return run_logs.find_lines(lines, search, level), len(lines), left_out
-
-
-def _log_stage(run: Run, name: str) -> Stage | None:
-    begun = [stage for stage in run.stages if stage.job and stage.state]
-    if name:
-        return next((stage for stage in begun if stage.name == name), None)
-    for wanted in ("Failed", "Running", "Finalizing"):
-        if found := [stage for stage in begun if stage.state == wanted]:
-            return found[-1]
-    return begun[-1] if begun else None
 
 
 def draw_settings(run: Run) -> None:
@@ -210,7 +201,7 @@ def _choose_answers(answers: Sequence[Answer]) -> list[Answer]:
 
 
 def _explain_no_evaluation(run: Run, error: TunedeckError | None) -> str:
-    stage = run.stages[-1] if run.stages else Stage("", "")
+    stage = run.evaluation or Stage("", "")
     if stage.missed:
         return f"There is no evaluation. {stage.missed}"
     if not run.finished:

@@ -54,6 +54,7 @@ from core.teardown import plan as teardown
 from core.teardown.due import find_timed, write_delete_at
 from core.teardown.inventory import list_inventory
 from tests.chat_data import from_upload
+from tests.fine_tuning_runs import training_of
 from tests.launching import plan_launch
 from tests.local_server import LocalServer
 from tests.tiny_model import NAME, build_tiny_model
@@ -150,21 +151,20 @@ def test_a_run_is_shown_from_the_click_to_its_end(conn: Connection, dataset: Cha
     assert run.parameters["max_steps"] == 5
     assert run.progress is not None
     assert (run.progress.step, run.progress.total_steps, run.progress.fraction) == (5, 5, 1.0)
-    assert "finetune with" in read_log(conn, run, FINE_TUNE).text
+    assert "finetune with" in read_log(conn, training_of(run)).text
     assert get_draft(run.tags[tags.DRAFT]).launched == operation.id
     assert (run.seconds or 0) > 0
 
 
-def test_a_log_is_read_on_from_where_the_last_part_ended(conn: Connection, dataset: ChatDataset, runner: Any) -> None:
+def test_a_log_is_read_from_its_end_and_packed_whole_with_the_others(
+    conn: Connection, dataset: ChatDataset, runner: Any
+) -> None:
     run = jobs.get_run(conn, completed_run(conn, dataset))
     with zipfile.ZipFile(io.BytesIO(zip_logs(conn, run))) as archive:
         packed = {name: archive.read(name).decode() for name in archive.namelist()}
     assert len({name.partition("/")[0] for name in packed}) == sum(bool(stage.job) for stage in run.stages)
     assert "finetune with" in "".join(text for name, text in packed.items() if FINE_TUNE in name)
-    whole = read_log(conn, run, FINE_TUNE)
-    assert read_log(conn, run, FINE_TUNE, whole.offset).text == ""
-    assert read_log(conn, run, FINE_TUNE, 3).text == whole.text[3:]
-    end = read_log(conn, run, FINE_TUNE, limit_bytes=10)
+    whole, end = read_log(conn, training_of(run)), read_log(conn, training_of(run), limit_bytes=10)
     assert end.truncated
     assert whole.text.endswith(end.text)
 
@@ -185,8 +185,7 @@ def test_a_failed_run_says_why_and_is_not_evaluated(conn: Connection, dataset: C
     assert run.error.cause.startswith("The run stopped at step 5: the loss is no longer a number.")
     assert run.error.evidence == "RuntimeError: loss is nan"
     assert run.error.action == "Retry with learning rate 0.0025."
-    assert run.stage is not None
-    assert run.stage.name == FINE_TUNE
+    assert run.stage is run.find_stage(FINE_TUNE)
     [told] = wait_until(lambda: [each for each in AlertBook().list_entries() if each.alert.thing == run.name])
     assert told.alert.event == "run_failed"
     assert told.alert.text.startswith(f"{run.title} failed after ")

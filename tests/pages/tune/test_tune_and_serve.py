@@ -311,6 +311,11 @@ def test_a_run_keeps_what_was_checked_before_it(run: str) -> None:
     assert "No row is cut" in read_text(app)
 
 
+def test_the_log_of_a_run_that_ended_is_its_last_stages(run: str) -> None:
+    app = run_until(open_app(RUNS, at="local", run=run, view="Logs"), says("Evaluation · "))
+    assert app.selectbox(key="log-stage").options[:2] == ["The last stage", "Queued"]
+
+
 def test_a_completed_run_shows_its_curves_its_stages_and_both_models_answers(run: str) -> None:
     app = run_until(open_page(RUNS, run=run), says("Answers to test questions"))
     text = read_text(app)
