@@ -24,7 +24,7 @@ from core.operations.ledger import Ledger
 from core.operations.news import tell_group, tell_run
 from core.operations.records import Operation, OperationState, StepState
 from core.operations.spending import spending
-from core.operations.work import Work
+from core.operations.work import LOCAL_LOOK_S, Work
 from core.recipe import Value, list_changed
 from core.runs import history
 from core.runs.evaluation import submit_evaluation
@@ -37,7 +37,7 @@ from core.runs.titles import check_title, new_run_name, new_title
 from core.teardown.caps import Wanted, parse_cap
 
 NEVER_SHOWN_S = 600.0  # how long a run is looked for that the workspace has confirmed and does not show
-_WATCH_S = (1.5, 10.0)  # how often a run is looked at: at first, and once it has gone on for a while
+_WATCH_S = (1.5, 10.0)  # how often a run is looked at: at first, and once it has gone on for a quarter of an hour
 
 
 @dataclass(frozen=True)
@@ -302,8 +302,9 @@ def _dataset(work: Work[Launch]) -> ChatDataset:
 
 
 def _pause(work: Work[Launch]) -> float:
-    step = work.operation.step
-    return _WATCH_S[1] if step and (step.seconds or 0) > 900 else _WATCH_S[0]
+    step, (first_s, last_s) = work.operation.step, _WATCH_S
+    age = (step.seconds or 0.0) / 900 if step else 0.0
+    return max(LOCAL_LOOK_S if work.conn.cloud.is_local else first_s, min(last_s, age * last_s))
 
 
 def _remember_pace(work: Work[Launch], run: Run) -> None:

@@ -22,7 +22,7 @@ from core.operations.change import Change, Done, Outcome, Skip, StepSpec, Stop, 
 from core.operations.ledger import WAITED, LeaseLost, Ledger
 from core.operations.records import Failure, Operation, OperationState, StepState
 from core.operations.sweep import Sweeper, tell_mistake
-from core.operations.work import LOOK_S, Work, not_confirmed
+from core.operations.work import LOCAL_LOOK_S, LOOK_S, Work, not_confirmed
 from core.pids import lives, start_time_of
 
 LEASE_S = 15.0
@@ -31,7 +31,6 @@ PATIENCE_S = 600.0  # a service that answers 5xx for longer than this is not goi
 UNREACHABLE_S = 86400.0  # a laptop may be offline for a night
 TURN_S = 0.5  # between two looks at whether an older operation about the same thing has ended
 DELIVER_EVERY_S = 1.0
-LOCAL_LOOK_S = 0.25  # in place of LOOK_S: the local workspace is on this machine, counts no requests and takes seconds
 LOOK_VARIABLE = "TUNEDECK_LOOK_S"  # seconds in place of LOOK_S, for a stand-in of Azure whose clock hurries
 THREADS = 4
 

@@ -19,6 +19,9 @@ from core.operations.records import Operation
 
 REPORT_EVERY_S = 0.5
 LOOK_S = 1.0  # between two looks at whether something has arrived, or is gone
+# In place of it: the local workspace is on this machine, counts no requests and takes seconds. Each look of the runner,
+# which takes one four times a second, is one then.
+LOCAL_LOOK_S = 0.2
 SETTLE_LOOKS = 8  # how often: a request whose answer was lost may be on its way to the workspace for so many seconds
 GONE_LOOKS = 2  # something is gone when it was absent so often in a row
 CONFIRMED = "confirmed"
