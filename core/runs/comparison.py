@@ -102,7 +102,7 @@ FACTS = (
         lambda one: one.measures.get("tokens_per_second").average(),
         lambda one: one.no_measure,
     ),
-    Fact("Took", "seconds", lambda one: one.run.seconds, lambda one: "not known" if one.run.finished else "not begun"),
+    Fact("Took", "seconds", lambda one: one.run.whole_s, lambda one: "not known" if one.run.finished else "not begun"),
     Fact("Cost", "money", lambda one: one.cost, lambda one: one.no_cost),
 )
 

@@ -28,7 +28,7 @@ from core.errors import ServiceRefused, TunedeckError, Unreachable
 from core.runs import history
 from core.runs.evaluation import read_evaluation
 from core.runs.history import RunRecord
-from core.runs.jobs import find_wire, is_fine_tuning, jobs_url, read_job, to_run
+from core.runs.jobs import evaluation_name, find_wire, is_fine_tuning, jobs_url, read_job, to_run
 from core.runs.metrics import find_experiment, read_losses, search_runs
 from core.runs.states import Run
 
@@ -58,12 +58,13 @@ STEPS = (
             read_at real not null default 0, others_at text not null default '', note text not null default ''
         )""",
     ),
+    ("delete from runs", "update lists set whole = 0"),  # read again, with how long evaluations took
 )
 
 # What is kept of a run: its `job` as of `read_job`, when it started and ended, its losses, and whether these are final.
 Record = dict[str, Any]
 _NEW: Record = {"final": False}
-_MEASURES = ("train_loss", "eval_loss", "test_loss")
+_MEASURES = ("train_loss", "eval_loss", "test_loss", "evaluated_s")
 
 
 class RunList(list[Run]):
@@ -325,7 +326,7 @@ class _Index:
         for record in records:
             job = record["job"]
             times = {name: tags.parse_time(record.get(name)) for name in ("started_at", "ended_at")}
-            run = to_run(job, **times, **{name: record.get(name) for name in _MEASURES})
+            run = to_run(job, **times, **{name: record[name] for name in _MEASURES if name in record})
             self._records[run.name], self._runs[run.name] = record, run
             if run.finished and not record["final"]:
                 self._due.setdefault(run.name, 0.0)
@@ -405,19 +406,23 @@ class _Index:
         """Ask for one run what is missing; a run that is gone has what it has."""
         name = record["job"]["name"]
         if record.get("measured"):
-            return self._with_outcome(record, {"test_loss": self._read_test_loss(name)})
+            return self._with_outcome(record, self._read_test(name))
         told = history.find_record(self._conn, name)
         times = {"started_at": told.started_at, "ended_at": told.ended_at} if told else {}
         return self._with_outcome(record, {**times, **read_losses(self._conn, name), "measured": True})
 
-    def _read_test_loss(self, name: str) -> float | None:
+    def _read_test(self, name: str) -> Record:
         try:
             found = read_evaluation(self._conn, name)
         except Unreachable:
             raise
         except TunedeckError:
-            return None  # who may not read the files has no number of them
-        return found.tuned.loss if found else None
+            return {}  # who may not read the files has no number of them
+        if found is None:
+            return {}
+        told = history.find_record(self._conn, evaluation_name(name))
+        took = told.ended_at - told.started_at if told and told.started_at and told.ended_at else timedelta()
+        return {"test_loss": found.tuned.loss, "evaluated_s": took.total_seconds()}
 
     def _with_outcome(self, record: Record, outcome: Record) -> Record:
         """Return the record with what was read; not final while more may come, and then asked for later."""

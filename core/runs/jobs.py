@@ -155,6 +155,7 @@ def get_run(conn: Connection, name: str) -> Run:
         stopped=record.properties.get(tags.STOPPED, ""),
     )
     run = replace(run, stages=make_stages(run, children, evaluation))
+    run = replace(run, evaluated_s=(run.evaluation.seconds if run.evaluation else None) or 0.0)
     measures = read_metrics(conn, name, children) if trainer else None
     train, evaluated = (_last_of(measures, key) for key in ("loss", "eval_loss"))
     progress = measure_progress(run, measures, children)

@@ -184,6 +184,8 @@ class Run:
     eval_loss: float | None = None
     test_loss: float | None = None
     """Of the tuned model, where it was evaluated."""
+    evaluated_s: float = 0.0
+    """Seconds that its evaluation took, or takes until now; 0 where there is none, or it was not read yet."""
 
     @cached_property
     def labels(self) -> dict[str, str]:
@@ -237,6 +239,11 @@ class Run:
         if self.started_at is None or (self.finished and self.ended_at is None):
             return None
         return ((self.ended_at or datetime.now(UTC)) - self.started_at).total_seconds()
+
+    @property
+    def whole_s(self) -> float | None:
+        """How long it took with its evaluation, a job of its own that bills as well; None as `seconds`."""
+        return None if self.seconds is None else self.seconds + self.evaluated_s
 
     @property
     def stage(self) -> Stage | None:

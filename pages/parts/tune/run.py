@@ -261,8 +261,8 @@ def _draw_progress(run: Run, snapshot: Snapshot[Run], measured: RunMetrics, miss
         facts.append(f"started {words.moment(run.started_at)}")
     if run.moves:
         facts.append(words.age(snapshot.age_s))
-    elif run.seconds is not None:
-        facts.append(f"took {duration(run.seconds)}")
+    elif run.whole_s is not None:
+        facts.append(f"took {duration(run.whole_s)}")
     with st.container(gap="xxsmall"):
         with st.container(horizontal=True, vertical_alignment="center"):
             st.caption(words.plain(" · ".join(filter(None, facts))))

@@ -89,8 +89,8 @@ _COLUMNS = (
     _RunColumn(Column("Curve", "curve", from_px=840), _Look.curve),
     _RunColumn(
         Column("Took", "number", from_px=560),
-        lambda look: duration(look.run.seconds) if look.run.seconds is not None else "",
-        lambda run: run.seconds,
+        lambda look: duration(look.run.whole_s) if look.run.whole_s is not None else "",
+        lambda run: run.whole_s,
     ),
     _RunColumn(Column("Cost", "number"), lambda look: find_cost(look.run)[1], by_itself=False),
     _RunColumn(Column("Who"), lambda look: look.run.owner, lambda run: run.owner.lower() or None, by_itself=False),

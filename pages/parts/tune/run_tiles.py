@@ -50,9 +50,10 @@ def draw_tiles(run: Run, measured: RunMetrics, missing: str) -> None:
 
 
 def _cost_so_far(run: Run) -> tuple[str, str | None]:
-    if run.seconds is None:
+    if run.whole_s is None:
         return find_cost(run)[1], "when it ended is not known" if run.started_at else None
-    return find_cost(run)[1], f"machine time {duration(run.seconds)}"
+    tested = f", {duration(run.evaluated_s)} of it evaluation" if run.evaluated_s else ""
+    return find_cost(run)[1], f"machine time {duration(run.whole_s)}{tested}"
 
 
 def find_cost(run: Run) -> tuple[float | None, str, str]:
@@ -63,9 +64,9 @@ def find_cost(run: Run) -> tuple[float | None, str, str]:
         return None, "unknown", ""
     found = reads.read(compute.get_compute, run.compute, max_age_s=300.0).value if run.compute else None
     nodes = int(run.parameters.get("num_nodes_finetune") or 1)
-    if found is None or (per_hour := found.price.times(nodes).per_hour) is None:
+    if found is None or found.price.per_hour is None:
         return None, "price unknown", ""
-    cost = per_hour * run.seconds / 3600
+    cost = found.price.per_hour * (nodes * run.seconds + run.evaluated_s) / 3600  # its evaluation takes one node
     return cost, money(cost, found.price.currency), found.price.currency
 
 
