@@ -14,7 +14,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from core import errors
 from core.azureml.connection import Connection
 from core.catalog.base_models import BaseModel
 from core.catalog.kept import Kept
+from core.engine.model_look import Look
 from core.errors import TunedeckError, Unreachable
 from core.home import REPOSITORY, Home
 from core.stored import parse_fields
@@ -30,37 +30,6 @@ ADDED_TAG = "tunedeck.added"  # of a model that an operator added: where it came
 LOOK_S = 300.0  # the longest that a look may take: a slow line, and a machine that trains
 BUNDLED, BUNDLED_BYTES = "SmolLM2", 92_871_040  # what `make run` fetches, and how much that is
 _PROGRAM = (sys.executable, "-m", "core.local")
-
-
-@dataclass(frozen=True)
-class Line:
-    """One question about a model and its answer. state: "ok", "warning" or "failed"; hint: what to do."""
-
-    name: str
-    state: str
-    said: str
-    hint: str = ""
-
-
-@dataclass(frozen=True)
-class Look:
-    """What is known of a model before it is fetched. name, version: as it will be in the registry.
-
-    revision: the commit that was looked at, "" for a folder.
-    """
-
-    title: str
-    revision: str
-    name: str
-    version: str
-    size_bytes: int
-    lines: tuple[Line, ...]
-    tags: dict[str, str]
-
-    @property
-    def refused(self) -> bool:
-        """Whether it cannot be taken."""
-        return any(line.state == "failed" for line in self.lines)
 
 
 def look_at(conn: Connection, source: str, revision: str = "") -> Look:

@@ -20,7 +20,6 @@ from core.errors import BadInput, NotFound, Unreachable
 
 # `datasets`, the hub's client and requests are imported where they are needed: 120 MB and 1.4 s in every page else.
 _MOST_ROWS = 10**9
-_DEFAULT_ENDPOINT = "https://huggingface.co"
 _CONNECT_S = 5
 _SILENCE_S = 30
 """How long the hub may be silent, on a slow line or from a busy machine, before it counts as gone."""
@@ -105,11 +104,12 @@ def _silence_s() -> float:
 def _check_reachable() -> None:
     """Ask the hub once: its own client retries for 25 s before it reports that it cannot connect."""
     import requests
+    from huggingface_hub.constants import ENDPOINT
 
     if os.environ.get("HF_HUB_OFFLINE") == "1":
         return
     try:
-        requests.head(_endpoint(), timeout=(_CONNECT_S, _silence_s()))
+        requests.head(ENDPOINT, timeout=(_CONNECT_S, _silence_s()))
     except requests.ReadTimeout as error:
         raise _unreachable(f"did not answer within {_silence_s():g} s", error) from error
     except requests.RequestException as error:
@@ -132,12 +132,10 @@ def _address(name: str) -> str:
 
 
 def _unreachable(what: str, error: Exception) -> Unreachable:
-    host = re.sub(r"^https?://", "", _endpoint())
+    from huggingface_hub.constants import ENDPOINT
+
+    host = re.sub(r"^https?://", "", ENDPOINT)
     return Unreachable(f"{host} {what}.", "Upload a file, or use the bundled sample.", str(error))
-
-
-def _endpoint() -> str:
-    return os.environ.get("HF_ENDPOINT", _DEFAULT_ENDPOINT)
 
 
 def _read_splits(part: HubPart) -> list[str]:

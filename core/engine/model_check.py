@@ -18,8 +18,8 @@ from core.engine.chat_template import BadConversation, read_json, read_text
 from core.engine.chat_tokens import load_chat_tokens, read_tokenizer
 from core.engine.import_model import check_model_folder
 from core.engine.memory_estimate import estimate_card, estimate_peak, number_size, read_shape, read_tensors
+from core.engine.model_look import Line, make_defaults
 from core.errors import BadInput
-from core.recipe import Value
 from core.words import number, plural, size
 
 # By the model type in config.json. tests/core/engine/test_architectures.py holds each against plain transformers.
@@ -45,16 +45,6 @@ _TALK = [{"role": "user", "content": "What is the capital of Peru?"}, {"role": "
 
 
 @dataclass(frozen=True)
-class Line:
-    """One question and its answer. state: "ok", "warning" or "failed"; hint: what to do."""
-
-    name: str
-    state: str
-    said: str
-    hint: str = ""
-
-
-@dataclass(frozen=True)
 class Space:
     """What this machine has, in bytes. card: of its smallest GPU, 0 without one."""
 
@@ -73,9 +63,12 @@ class ModelCheck:
     def ask(self) -> list[Line]:
         """Return the answers. A question that hangs on one that failed is left out."""
         lines: list[Line] = []
+        if not any(self.folder.glob("*.safetensors")):
+            hint = "Choose the folder or repository that holds the model itself."
+            lines.append(Line("Weights", "failed", "It holds no .safetensors weights.", hint))
         for name, question, needs in _QUESTIONS:
             failed = {line.name for line in lines if line.state == "failed"}
-            if not failed & set(needs):
+            if not failed & {name, *needs}:
                 try:
                     lines.append(question(self, name))
                 except BadInput as error:
@@ -179,7 +172,7 @@ class ModelCheck:
         has_card = self.space.card > 0
         had = self.space.card if has_card else self.space.memory
         while True:
-            values = _defaults(rate, batch)
+            values = make_defaults(rate, batch)
             needed = estimate_peak(shape, values, ROW_TOKENS, number_size("16"), self.space.memory)
             needed = estimate_card(shape, values, ROW_TOKENS) if has_card else needed
             if needed <= had or batch == 1:
@@ -247,25 +240,6 @@ def _describe_model(folder: Path) -> tuple[dict[str, list[int]], list[str]]:
         if isinstance(each, torch.nn.Linear) and each is not head
     }
     return wanted, sorted(linear)
-
-
-def _defaults(rate: float, batch: int) -> dict[str, Value]:
-    return {
-        "apply_lora": "true",
-        "lora_r": 8,
-        "lora_alpha": 16,
-        "apply_deepspeed": "false",
-        "precision": "16",
-        "num_train_epochs": 2,
-        "per_device_train_batch_size": batch,
-        "per_device_eval_batch_size": batch,
-        "learning_rate": rate,
-        "lr_scheduler_type": "linear",
-        "warmup_steps": 5,
-        "logging_strategy": "steps",
-        "logging_steps": 1,
-        "save_total_limit": 1,
-    }
 
 
 def _millions(parameters: int) -> str:

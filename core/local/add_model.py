@@ -14,15 +14,15 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from core import home as homes
 from core.engine.disk import place_tree
-from core.engine.model_check import Line, ModelCheck, Space
+from core.engine.model_check import ModelCheck, Space
+from core.engine.model_look import Line, Look
 from core.errors import BadInput, Conflict, NotFound, TunedeckError
 from core.home import Home
 from core.local import base_model
@@ -42,22 +42,6 @@ _SAY_EVERY_S = 0.5
 _SPARE = 200 << 20  # bytes left free on the disk
 
 
-@dataclass(frozen=True)
-class Look:
-    """What is known of a model before it is fetched. name, version: as it will be in the registry.
-
-    revision: the commit that was looked at, "" for a folder.
-    """
-
-    title: str
-    revision: str
-    name: str
-    version: str
-    size_bytes: int
-    lines: list[Line]
-    tags: dict[str, str]
-
-
 def look_at(home: Home, source: Source) -> Look:
     """Fetch what is small, and of the weights their headers alone; return what would be wrong with the model."""
     home.create()
@@ -73,7 +57,7 @@ def look_at(home: Home, source: Source) -> Look:
     lines.append(Line("Disk", "ok", said) if enough else Line("Disk", "failed", f"{said}.", "Free some space."))
     name, version = _choose_name(home, source)
     revision = source.commit if source.on_hub else ""
-    return Look(source.title, revision, name, version, size_bytes, lines, check.tags)
+    return Look(source.title, revision, name, version, size_bytes, tuple(lines), check.tags)
 
 
 def add(home: Home, source: Source, work: Path) -> tuple[str, str]:
@@ -147,7 +131,7 @@ def _read_space() -> Space:
     return Space(int(machine.memory_gib * 1024**3), int(machine.card_gib * 1024**3))
 
 
-def _refuse(lines: list[Line]) -> None:
+def _refuse(lines: Iterable[Line]) -> None:
     if failed := [line for line in lines if line.state == "failed"]:
         others = "\n".join(f"{line.name}: {line.said}" for line in failed)
         raise BadInput(failed[0].said, failed[0].hint, others)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from core import home as homes
+from core.engine.model_look import make_defaults
 from core.errors import BadInput, Conflict, TunedeckError, Unreachable
 from core.locks import held
 
@@ -72,27 +73,7 @@ _TENSORS = {
     "ffn_down": "mlp.down_proj",
 }
 
-# What this model needs to learn the bundled conversations in minutes on two cores: of 12 paraphrased questions two
-# epochs got 9, 9 and 10 right with three seeds; one epoch of a larger sample 5, 8 and 8. Values are of the pipeline
-# component's own kind: booleans are strings.
-# lora_alpha is twice the rank; the component's default of 128 would scale the adapters eight times as much.
-DEFAULTS: dict[str, str | int | float] = {
-    "apply_lora": "true",
-    "lora_r": 8,
-    "lora_alpha": 16,
-    "apply_deepspeed": "false",
-    "precision": "16",
-    "num_train_epochs": 2,
-    "per_device_train_batch_size": 4,
-    "per_device_eval_batch_size": 4,
-    "learning_rate": 2e-3,
-    "lr_scheduler_type": "linear",
-    "warmup_steps": 5,
-    "logging_strategy": "steps",
-    "logging_steps": 1,
-    "save_total_limit": 1,
-}
-
+DEFAULTS = make_defaults(2e-3, 4)
 # The allow-lists say "local": the registry puts this machine's sizes there when it answers.
 TAGS: dict[str, str] = {
     "task": "chat-completion",

@@ -77,7 +77,7 @@ class Source(ABC):
         return bytes(parts[:count])
 
     def choose_files(self, names: dict[str, File]) -> None:
-        """Keep what a model consists of; raises BadInput where that is none, or more than may be."""
+        """Keep what a model consists of; raises BadInput where that is a pickle, or more than may be."""
         kept = {name: file for name, file in names.items() if name in SMALL or WEIGHTS.fullmatch(name)}
         weights = sorted(name for name in kept if WEIGHTS.fullmatch(name))
         if "model.safetensors" in weights and "model.safetensors.index.json" not in kept:
@@ -88,9 +88,6 @@ class Source(ABC):
         if not weights and (pickles := [name for name in names if name.endswith(_PICKLES)]):
             said = f"{self.title} has its weights as a pickle ({pickles[0]}), which can run code as it is read."
             raise BadInput(said, "Choose a model with .safetensors files; its owner can convert it.")
-        if not weights:
-            hint = "Choose the folder or repository that holds the model itself."
-            raise BadInput(f"{self.title} holds no .safetensors weights.", hint)
         self.files = {name: file for name, file in kept.items() if name in SMALL or name in weights}
 
 

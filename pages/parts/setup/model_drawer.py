@@ -10,8 +10,8 @@ from core import operations, overview
 from core.azureml.connection import Connection
 from core.azureml.reader import Snapshot
 from core.catalog import additions, base_models
-from core.catalog.additions import Look
 from core.catalog.base_models import BaseModel
+from core.engine.model_look import Look
 from core.errors import BadInput
 from core.launch.drafts import Draft
 from core.operations import Operation

@@ -124,7 +124,6 @@ def test_a_line_that_breaks_is_taken_up_where_it_broke_then_and_later(home: Home
         ("someone/gated", "", "", BadInput, "someone/gated is gated: its owner wants its terms accepted."),
         ("someone/gated", "", "hf_wrong", BadInput, "someone/gated is gated: its owner wants its terms accepted."),
         ("someone/pickled", "", "", BadInput, "someone/pickled has its weights as a pickle (pytorch_model.bin)"),
-        ("someone/empty", "", "", BadInput, "someone/empty holds no .safetensors weights."),
         ("someone/vast", "", "", BadInput, "config.json of someone/vast is larger than any such file is."),
         ("../../etc", "", "", BadInput, "That is not the id of a model."),
         (NAME, "../main", "", BadInput, "That is not a revision."),
@@ -144,7 +143,6 @@ def test_what_the_hub_does_not_give_has_its_own_sentence(
     hub.files |= {
         "models/someone/gated": read_files(model),
         "models/someone/pickled": {"config.json": b"{}", "pytorch_model.bin": b"x"},
-        "models/someone/empty": {"config.json": b"{}"},
         "models/someone/vast": {"config.json": b" " * (2 << 20), "model.safetensors": b"x"},
     }
     hub.gated.add("models/someone/gated")
@@ -155,6 +153,14 @@ def test_what_the_hub_does_not_give_has_its_own_sentence(
     assert caught.value.message.startswith(said)
     assert caught.value.hint
     assert "hf_" not in f"{caught.value} {caught.value.detail}"
+
+
+def test_a_folder_with_a_broken_config_and_no_weights_is_told_of_both(home: Home, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{")
+    look = add_model.look_at(home, open_source(str(tmp_path)))
+    said = {line.name: line.said for line in look.lines if line.state == "failed"}
+    assert said["Weights"] == "It holds no .safetensors weights."
+    assert said["Architecture"].endswith("its file config.json is not JSON.")
 
 
 def test_a_gated_model_is_fetched_with_the_token_which_no_other_host_hears(
