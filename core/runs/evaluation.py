@@ -102,15 +102,19 @@ def submit_evaluation(conn: Connection, run: Run, answers: int = 12, seed: int =
         | {tags.RUN: run.name, **{k: v for k, v in run.tags.items() if k in (tags.OPERATION, tags.MADE_BY)}},
     )
     job.name = name
+    submit_with(conn, job, inputs, f"the evaluation of '{run.title}'")
+    return name
+
+
+def submit_with(conn: Connection, job: Any, inputs: Mapping[str, Any], what: str) -> None:
+    """Send a job (an SDK object); raises BadInput and sends nothing where its inputs on the wire are not these."""
     meant = {each: str(given.path) for each, given in inputs.items()}
 
     def check(body: Mapping[str, Any]) -> None:
-        sent = {each: given.get("uri") for each, given in (body.get("inputs") or {}).items()}
-        if sent != meant:
-            raise BadInput(f"What was about to be sent is not the evaluation of '{run.title}'. Nothing was sent.")
+        if {each: given.get("uri") for each, given in (body.get("inputs") or {}).items()} != meant:
+            raise BadInput(f"What was about to be sent is not {what}. Nothing was sent.")
 
-    conn.submit(f"the evaluation of '{run.title}'", job, check)
-    return name
+    conn.submit(what, job, check)
 
 
 def read_evaluation(conn: Connection, run_name: str) -> Evaluation | None:

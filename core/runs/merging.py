@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
-from typing import Any
 
 from core.azureml import tags
 from core.azureml.connection import Connection
 from core.engine import MERGE_PROGRAM
-from core.errors import BadInput
-from core.runs.evaluation import ENVIRONMENT, send_program
+from core.runs.evaluation import ENVIRONMENT, send_program, submit_with
 from core.runs.jobs import OUTPUT_NAME
 from core.runs.states import Run
 
@@ -42,10 +39,4 @@ def submit_merge(conn: Connection, run: Run, checkpoint: str, name: str) -> None
         tags={**conn.policy_tags, tags.RUN: run.name, tags.CHECKPOINT: checkpoint, tags.MADE_BY: tags.made_by()},
     )
     job.name = name
-    meant = {each: str(given.path) for each, given in inputs.items()}
-
-    def check(body: Mapping[str, Any]) -> None:
-        if {each: given.get("uri") for each, given in (body.get("inputs") or {}).items()} != meant:
-            raise BadInput(f"What was about to be sent is not {checkpoint} of '{run.title}'. Nothing was sent.")
-
-    conn.submit(f"the model of {checkpoint}", job, check)
+    submit_with(conn, job, inputs, f"the model of {checkpoint}")
