@@ -156,8 +156,11 @@ def _plan(item: Item, with_files: bool, around: Surroundings, inventory: Invento
 
 
 def _list_others(item: Item, around: Surroundings, inventory: Inventory) -> Iterable[str]:
-    """Yield what is another's of what goes with an item: itself, its parts, the jobs that end with it."""
-    for each in (item, *(part for part in inventory.items if part.parent == item.key)):
+    """Yield what is another's of what goes with an item: itself, its parts, the jobs that end with it.
+
+    A run on a compute is among the jobs: it ends, and its files stay.
+    """
+    for each in (item, *(part for part in inventory.items if part.parent == item.key and part.kind != "run")):
         if not each.mine and each.owner.lower() not in around.me:
             yield f"{each.label}, {whose(each.owner)}"
     for job in _jobs_on(item, around.jobs):

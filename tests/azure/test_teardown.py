@@ -107,7 +107,7 @@ def test_anothers_job_on_a_cluster_of_ones_own_is_named_and_ticked(walk: Walk) -
     assert own.consequence.startswith("1 run on it ends: ")
     assert own.others == ()
     walk.azure.azure.makers.known[f"{WORKSPACE_PATH}/jobs/{started.subject}".lower()] = "ben@contoso.com"
-    (others,) = plan(walk, f"compute:{COMPUTE}").others
+    (others,) = plan(walk, f"compute:{COMPUTE}", f"run:{started.subject}").others
     assert others.endswith(f" on {COMPUTE}, which is ben@contoso.com's")
     walk.finish(start_cancel(walk.conn.alias, started.subject))
 
