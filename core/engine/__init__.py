@@ -5,11 +5,18 @@ EVALUATION_PROGRAM = (
     "core/__init__.py",
     "core/engine/__init__.py",
     "core/engine/answers.py",
+    "core/engine/batches.py",
     "core/engine/chat_template.py",
     "core/engine/chat_tokens.py",
     "core/engine/compute_speed.py",
+    "core/engine/conversations.py",
     "core/engine/evaluate.py",
     "core/engine/pretrained.py",
+    "core/engine/splits.py",
+    "core/engine/token_rows.py",
+    "core/errors.py",
+    "core/recipe.py",
+    "core/words.py",
 )
 
 # What goes with the job that makes a model of a checkpoint.

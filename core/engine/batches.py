@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from core.engine.preprocess import TokenRows
+from core.engine.token_rows import TokenRows
 
 Row = tuple[np.ndarray, np.ndarray]  # ids and what is learned
 

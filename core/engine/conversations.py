@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from array import array
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,33 +22,53 @@ KNOWN_COLUMNS = {"messages", "prompt", "prompt_id"}
 SHOWN = 5
 
 
+class ChatRow(NamedTuple):
+    """A conversation, the line it stands on and its tools."""
+
+    line: int
+    messages: list[Message]
+    tools: Tools
+
+
 @dataclass(frozen=True)
 class ChatFile:
-    """Usable conversations with the line each stands on, and its tools.
+    """Where the usable conversations of a file are: it may be larger than memory, so they are read when needed.
 
-    dropped: rows that are empty, hold a single message, or no answer to learn from.
+    starts, lines: int64 (rows,), the byte at which each begins and the line it stands on. dropped: rows that are empty,
+    hold a single message, or no answer to learn from.
     """
 
-    name: str
-    conversations: list[list[Message]]
-    lines: list[int]
-    tools: list[Tools]
+    path: Path
+    starts: np.ndarray
+    lines: np.ndarray
+    messages: int = 0
     dropped: int = 0
     unused_columns: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def read(self) -> Iterator[ChatRow]:
+        """Yield the rows from the file, which must not have changed."""
+        with self.path.open("rb") as file:
+            for start, line in zip(self.starts, self.lines, strict=True):
+                file.seek(int(start))
+                row, _ = _read_row(file.readline().decode())
+                yield ChatRow(int(line), row["messages"], find_tools(row))
 
     def facts(self) -> dict[str, Any]:
         """Return the counts for a report."""
         return {
-            "file": self.name,
-            "rows": len(self.conversations),
+            "file": self.path.name,
+            "rows": len(self),
             "dropped_rows": self.dropped,
-            "messages": sum(map(len, self.conversations)),
+            "messages": self.messages,
             "unused_columns": list(self.unused_columns),
         }
 
     def words(self) -> str:
         """Return the counts as a log line."""
-        words = f"{len(self.conversations)} conversations in {self.name}"
+        words = f"{len(self)} conversations in {self.path.name}"
         if self.dropped:
             words += f", {self.dropped} rows without a conversation left out"
         if self.unused_columns:
@@ -55,10 +77,7 @@ class ChatFile:
 
     def take(self, indices: np.ndarray) -> ChatFile:
         """Return some of the rows."""
-        kept = [int(index) for index in indices]
-        conversations, lines = [self.conversations[i] for i in kept], [self.lines[i] for i in kept]
-        tools = [self.tools[i] for i in kept]
-        return replace(self, conversations=conversations, lines=lines, tools=tools, dropped=0)
+        return replace(self, starts=self.starts[indices], lines=self.lines[indices])
 
 
 def read_chat_file(path: Path) -> ChatFile:
@@ -69,31 +88,51 @@ def read_chat_file(path: Path) -> ChatFile:
     """
     if not path.is_file():
         raise NotFound(f"The data file {path.name} was not found.", detail=str(path))
-    conversations, lines, tools, problems, dropped, columns = [], [], [], [], 0, set()
-    with path.open(encoding="utf-8", errors="strict") as file:
-        try:
-            for line, text in enumerate(file, 1):
-                if not text.strip():
-                    continue
-                row, problem = _read_row(text)
-                if problem:
-                    problems.append(f"Line {line} of {path.name}: {problem}")
-                    continue
-                given = find_tools(row)
-                columns |= row.keys() - KNOWN_COLUMNS - ({"tools"} if given else set())
-                messages = row["messages"]
-                if len(messages) < 2 or not any(map(is_learned, messages)):
-                    dropped += 1
-                    continue
-                conversations.append(messages)
-                lines.append(line)
-                tools.append(given)
-        except UnicodeDecodeError as error:
-            raise BadInput(f"{path.name} is not text in UTF-8.", "Save it as UTF-8 JSON Lines.", str(error)) from error
-    if problems:
-        more = f"{len(problems) - 1} more lines are wrong." if len(problems) > 1 else "Correct it, then start again."
-        raise BadInput(problems[0], more, "\n".join(problems[:SHOWN]))
-    return ChatFile(path.name, conversations, lines, tools, dropped, tuple(sorted(columns)))
+    starts, lines, count, dropped, columns = array("q"), array("q"), 0, 0, set[str]()
+    problems, start = Problems(), 0
+    with path.open("rb") as file:
+        for line, raw in enumerate(file, 1):
+            begin, start = start, start + len(raw)
+            if not raw.strip():
+                continue
+            try:
+                row, problem = _read_row(raw.decode())
+            except UnicodeDecodeError as error:
+                said = f"{path.name} is not text in UTF-8."
+                raise BadInput(said, "Save it as UTF-8 JSON Lines.", str(error)) from error
+            if problem:
+                problems.add(f"Line {line} of {path.name}: {problem}")
+                continue
+            columns |= row.keys() - KNOWN_COLUMNS - ({"tools"} if find_tools(row) else set())
+            messages = row["messages"]
+            if len(messages) < 2 or not any(map(is_learned, messages)):
+                dropped += 1
+                continue
+            starts.append(begin)
+            lines.append(line)
+            count += len(messages)
+    problems.check("more lines are wrong.", "Correct it, then start again.")
+    return ChatFile(path, np.array(starts), np.array(lines), count, dropped, tuple(sorted(columns)))
+
+
+class Problems:
+    """Sentences about what is wrong in a file, of which the first few are kept."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.shown: list[str] = []
+
+    def add(self, problem: str) -> None:
+        """Count one more."""
+        self.count += 1
+        if len(self.shown) < SHOWN:
+            self.shown.append(problem)
+
+    def check(self, more: str, alone: str = "") -> None:
+        """Raise BadInput where there are any. more: what follows the number of the others; alone: a hint without."""
+        if self.count:
+            hint = f"{self.count - 1} {more}" if self.count > 1 else alone
+            raise BadInput(self.shown[0], hint, "\n".join(self.shown))
 
 
 def _read_row(text: str) -> tuple[dict[str, Any], str]:
@@ -120,10 +159,10 @@ def _without_nulls(message: Any) -> Any:
 
 def check_enough(chat_file: ChatFile) -> None:
     """Raise BadInput where there are too few rows to train on."""
-    rows = len(chat_file.conversations)
+    rows = len(chat_file)
     if rows < MINIMUM_ROWS:
         raise BadInput(
-            f"{chat_file.name} holds {rows} usable conversations; fine-tuning needs at least {MINIMUM_ROWS}.",
+            f"{chat_file.path.name} holds {rows} usable conversations; fine-tuning needs at least {MINIMUM_ROWS}.",
             "Add conversations with a question and an answer each.",
         )
 
@@ -132,5 +171,5 @@ def split(train: ChatFile, validation: ChatFile | None, test: ChatFile | None, s
     """Return train, validation and test rows by the service's rule; what was given is never touched but train."""
     given = {"validation": validation, "test": test}
     missing = [name for name, chat_file in given.items() if chat_file is None]
-    dealt = {name: train.take(places) for name, places in deal(len(train.conversations), seed, missing).items()}
+    dealt = {name: train.take(places) for name, places in deal(len(train), seed, missing).items()}
     return dealt | {name: chat_file for name, chat_file in given.items() if chat_file is not None}

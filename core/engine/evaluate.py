@@ -12,15 +12,21 @@ import math
 import os
 import random
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from core.engine.answers import is_learned
 from core.engine.chat_template import BadConversation, Message, Tools
-from core.engine.chat_tokens import ChatTokens, check_messages, find_tools, load_chat_tokens
+from core.engine.chat_tokens import ChatTokens, load_chat_tokens
 from core.engine.compute_speed import Threads, choose_number_format
+from core.engine.conversations import ChatFile, ChatRow, read_chat_file
+from core.engine.token_rows import TokenRows, Written, read_rows, write_rows
+from core.errors import BadInput, TunedeckError
 
 if TYPE_CHECKING:
     import torch
@@ -29,10 +35,6 @@ TOKENS_PER_BATCH = 2048
 ROWS_PER_BATCH = 8
 FOLDER_VARIABLE = "TUNEDECK_STEP_FOLDER"
 BEST, WORST, RANDOM = "best", "worst", "random"
-
-
-class CannotEvaluate(Exception):
-    """What was given cannot be evaluated; the text is a sentence."""
 
 
 @dataclass(frozen=True)
@@ -83,35 +85,37 @@ class Reporter:
 
 
 def evaluate(base: Path, tuned: Path, test: Path, output: Path, options: Options) -> dict[str, Any]:
-    """Write output/evaluation.json and return what it holds; raises CannotEvaluate."""
+    """Write output/evaluation.json and return what it holds; raises BadInput, BadConversation."""
     started = time.perf_counter()
     base, tuned = _weights_folder(base), _weights_folder(tuned)
-    rows = _read_rows(test)
-    tokens = _load_tokens(base)
-    encoded = _encode(tokens, rows)
-    batches = _plan_batches(encoded)
-    reporter = Reporter(total=2 * (len(batches) + min(options.answers, sum(map(_is_answered, rows)))))
-    reporter.say(f"{len(encoded)} rows, {sum(len(each.ids) for each in encoded)} tokens.")
+    tokens = load_chat_tokens(base)
+    chat_file = _find_chat_file(test)
+    rows, written = _tokenise(tokens, chat_file)
+    answered = np.fromiter((row.line for row in chat_file.read() if _is_answered(row)), np.int64)
+    batches = _plan_batches(rows.lengths)
+    reporter = Reporter(total=2 * (len(batches) + min(options.answers, len(answered))))
+    reporter.say(f"{len(rows)} rows, {written.tokens} tokens.")
     results: dict[str, Any] = {}
-    losses: dict[str, dict[int, float]] = {}
+    losses: dict[str, np.ndarray] = {}
     answers: dict[str, list[str]] = {}
     questions: list[Question] = []
+    learned = np.array([rows.row(index)[1][1:].sum() for index in range(len(rows))])
     threads = Threads(options.cores)
     for kind, folder in (("tuned", tuned), ("base", base)):  # the tuned model's losses say which rows are shown
         model = _load_model(kind, folder, reporter)
-        sums = _measure_losses(model, tokens, batches, threads, reporter)
-        losses[kind] = {line: total / count for line, (total, count) in sums.items()}
-        loss = sum(total for total, _ in sums.values()) / sum(count for _, count in sums.values())
+        sums = _measure_losses(model, tokens, rows, batches, threads, reporter)
+        losses[kind] = sums / learned
+        loss = float(sums.sum() / learned.sum())
         results[kind] = {"loss": loss, "perplexity": math.exp(min(loss, 700.0))}
         reporter.log_metric(f"{kind}_eval_loss", loss)
         reporter.say(f"{kind}: loss {loss:.4f}, perplexity {results[kind]['perplexity']:.2f}")
-        questions = questions or _pick_questions(rows, losses["tuned"], options)
+        questions = questions or _pick_questions(chat_file, answered, written.lines, losses["tuned"], options)
         answers[kind] = _answer(model, tokens, questions, options.max_new_tokens, reporter)
         del model
     body = {
-        "rows": len(encoded),
-        "tokens": sum(len(each.ids) for each in encoded),
-        "learned_tokens": sum(sum(each.learned) for each in encoded),
+        "rows": len(rows),
+        "tokens": written.tokens,
+        "learned_tokens": written.trained_tokens,
         **results,
         "answers": [
             {
@@ -121,7 +125,7 @@ def evaluate(base: Path, tuned: Path, test: Path, output: Path, options: Options
                 "messages": each.messages,
                 "expected": each.expected,
                 **{kind: answers[kind][number] for kind in answers},
-                **{f"{kind}_loss": losses[kind].get(each.row) for kind in losses},
+                **{f"{kind}_loss": _find_loss(losses[kind], written.lines, each.row) for kind in losses},
             }
             for number, each in enumerate(questions)
         ],
@@ -140,100 +144,71 @@ def _weights_folder(folder: Path) -> Path:
     for candidate in (folder, folder / "model", folder / "data" / "model"):
         if (candidate / "config.json").is_file():
             return candidate
-    raise CannotEvaluate(f"The model folder {folder.name} holds no config.json.")
+    raise BadInput(f"The model folder {folder.name} holds no config.json.")
 
 
-def _load_tokens(folder: Path) -> ChatTokens:
-    try:
-        return load_chat_tokens(folder)
-    except BadConversation as error:
-        raise CannotEvaluate(str(error)) from error
-
-
-class _Row(NamedTuple):
-    line: int
-    messages: list[Message]
-    tools: Tools
-
-
-def _read_rows(test: Path) -> list[_Row]:
-    """Return conversations with their line; rows without one are left out, as in training."""
+def _find_chat_file(test: Path) -> ChatFile:
+    """Return the file of test data, or the first of a folder of it."""
     files = sorted(test.glob("*.jsonl")) if test.is_dir() else [test]
     if not files or not files[0].is_file():
-        raise CannotEvaluate(f"The test data {test.name} was not found.")
-    rows: list[_Row] = []
-    with files[0].open(encoding="utf-8") as file:
-        for line, text in enumerate(file, 1):
-            if not text.strip():
-                continue
-            try:
-                row = json.loads(text)
-                messages = row.get("messages")
-            except (ValueError, AttributeError) as error:
-                raise CannotEvaluate(f"Line {line} of {files[0].name} is not a JSON object.") from error
-            if not messages or len(messages) < 2:
-                continue
-            if problem := check_messages(messages):
-                raise CannotEvaluate(f"Line {line} of {files[0].name}: {problem}")
-            rows.append(_Row(line, messages, find_tools(row)))
-    if not rows:
-        raise CannotEvaluate(f"{files[0].name} holds no conversation.")
-    return rows
+        raise BadInput(f"The test data {test.name} was not found.")
+    chat_file = read_chat_file(files[0])
+    if not len(chat_file):
+        raise BadInput(f"{files[0].name} holds no conversation.")
+    return chat_file
 
 
-class _Encoded(NamedTuple):
-    line: int
-    ids: list[int]
-    learned: list[bool]
+def _tokenise(tokens: ChatTokens, chat_file: ChatFile) -> tuple[TokenRows, Written]:
+    """Return the rows in a file that is gone as soon as this process is."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "test.safetensors"
+        written = write_rows(tokens, chat_file, tokens.context_length, path)
+        if not len(written.lines):
+            raise BadInput("The test data holds no answer of the assistant.")
+        return read_rows(path), written
 
 
-def _encode(tokens: ChatTokens, rows: list[_Row]) -> list[_Encoded]:
-    try:
-        encoded = tokens.encode_conversations([row.messages for row in rows], [row.tools for row in rows])
-    except BadConversation as error:
-        raise CannotEvaluate(str(error)) from error
-    limit = tokens.context_length
-    cut = [_Encoded(row.line, each.ids[:limit], each.learned[:limit]) for row, each in zip(rows, encoded, strict=True)]
-    kept = [each for each in cut if any(each.learned[1:])]
-    if not kept:
-        raise CannotEvaluate("The test data holds no answer of the assistant.")
-    return kept
-
-
-def _is_answered(row: _Row) -> bool:
+def _is_answered(row: ChatRow) -> bool:
     return bool(is_learned(row.messages[-1]) and row.messages[-1].get("content"))
 
 
-def _pick_questions(rows: list[_Row], losses: dict[int, float], options: Options) -> list[Question]:
+def _find_loss(losses: np.ndarray, lines: np.ndarray, line: int) -> float | None:
+    at = int(np.searchsorted(lines, line))
+    return float(losses[at]) if at < len(lines) and lines[at] == line else None
+
+
+def _pick_questions(
+    chat_file: ChatFile, answered: np.ndarray, lines: np.ndarray, losses: np.ndarray, options: Options
+) -> list[Question]:
     """Draw rows at random, the same for the same seed; then those with the lowest and the highest loss.
 
-    Of all answers a quarter is of the best, a quarter of the worst; random ones stand in the file's order.
+    Of all answers a quarter is of the best, a quarter of the worst; random ones stand in the file's order. answered,
+    lines: int64, on which lines a row ends with an answer, and on which are those whose `losses` were measured.
     """
-    answered = [row for row in rows if _is_answered(row)]
     count = min(options.answers, len(answered))
     ends = count // 4
-    drawn = random.Random(options.seed).sample(answered, count - 2 * ends)
-    lines = {row.line for row in drawn}
-    ranked = sorted(
-        (row for row in answered if row.line not in lines and row.line in losses), key=lambda row: losses[row.line]
-    )
-    picked = [(RANDOM, row) for row in sorted(drawn, key=lambda row: row.line)]
-    picked += [(BEST, row) for row in ranked[:ends]]
-    picked += [(WORST, row) for row in ranked[::-1][: min(ends, len(ranked) - ends)]]
+    drawn = np.sort(answered[random.Random(options.seed).sample(range(len(answered)), count - 2 * ends)])
+    others = np.flatnonzero(np.isin(lines, answered) & ~np.isin(lines, drawn))
+    ranked = lines[others[np.argsort(losses[others], kind="stable")]]
+    picked = [(RANDOM, line) for line in drawn]
+    picked += [(BEST, line) for line in ranked[:ends]]
+    picked += [(WORST, line) for line in ranked[::-1][: min(ends, len(ranked) - ends)]]
+    rows = chat_file.take(np.searchsorted(chat_file.lines, [line for _, line in picked])).read()
     return [
-        Question(row.line, row.messages[:-1], str(row.messages[-1]["content"]), row.tools, why) for why, row in picked
+        Question(row.line, row.messages[:-1], str(row.messages[-1]["content"]), row.tools, why)
+        for (why, _), row in zip(picked, rows, strict=True)
     ]
 
 
-def _plan_batches(encoded: list[_Encoded]) -> list[list[_Encoded]]:
-    """Return batches of rows of similar length, bounded in rows and tokens."""
-    batches: list[list[_Encoded]] = []
-    for each in sorted(encoded, key=lambda row: -len(row.ids)):
+def _plan_batches(lengths: np.ndarray) -> list[list[int]]:
+    """Return batches of rows of similar length, the longest first, bounded in rows and tokens."""
+    batches: list[list[int]] = []
+    for index in np.argsort(-lengths, kind="stable").tolist():
         last = batches[-1] if batches else []
-        if not last or len(last) >= ROWS_PER_BATCH or (len(last) + 1) * len(last[0].ids) > TOKENS_PER_BATCH:
-            batches.append([each])
+        if not last or len(last) >= ROWS_PER_BATCH or (len(last) + 1) * lengths[last[0]] > TOKENS_PER_BATCH:
+            batches.append([index])
         else:
-            last.append(each)
+            last.append(index)
     return batches
 
 
@@ -250,24 +225,22 @@ def _load_model(kind: str, folder: Path, reporter: Reporter) -> Any:
 
 
 def _measure_losses(
-    model: Any, tokens: ChatTokens, batches: list[list[_Encoded]], threads: Threads, reporter: Reporter
-) -> dict[int, tuple[float, int]]:
-    """Return by line the summed cross-entropy (nats) of the tokens the assistant wrote, and how many they are."""
+    model: Any, tokens: ChatTokens, rows: TokenRows, batches: list[list[int]], threads: Threads, reporter: Reporter
+) -> np.ndarray:
+    """Return of each row the summed cross-entropy (nats) of the tokens the assistant wrote, float64 (rows,)."""
     import torch
 
-    found: dict[int, tuple[float, int]] = {}
+    from core.engine.batches import make_batch  # it imports torch
+
+    found = np.zeros(len(rows))
     with torch.inference_mode():
         for batch in batches:
-            width = len(batch[0].ids)
-            rows = [each.ids + [tokens.pad_id] * (width - len(each.ids)) for each in batch]
-            marks = [each.learned + [False] * (width - len(each.learned)) for each in batch]
-            ids = torch.tensor(rows, device=model.device)
-            learned = torch.tensor(marks, device=model.device)[:, 1:]
+            made = make_batch(rows, np.array(batch), tokens.pad_id, 0, model.device)
+            ids, learned = made.ids, made.learned[:, 1:]
             logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
             losses = _losses(logits[learned], ids[:, 1:][learned])
             counts = learned.sum(dim=1).tolist()
-            for each, count, part in zip(batch, counts, torch.split(losses, counts), strict=True):
-                found[each.line] = (float(part.sum()), count)
+            found[batch] = [float(part.sum()) for part in torch.split(losses, counts)]
             threads.adapt()
             reporter.advance()
     return found
@@ -335,10 +308,11 @@ def main() -> int:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     try:
         evaluate(given.base, given.tuned, given.test, given.output, options)
-    except (CannotEvaluate, BadConversation) as error:
-        print(f"ERROR {error}", file=sys.stderr, flush=True)
+    except (TunedeckError, BadConversation) as error:
+        said = error.message if isinstance(error, TunedeckError) else str(error)
+        print(f"ERROR {said}", file=sys.stderr, flush=True)
         if folder := os.environ.get(FOLDER_VARIABLE):
-            _replace(Path(folder) / "error.json", {"code": "UserError", "message": str(error), "hint": ""})
+            _replace(Path(folder) / "error.json", {"code": "UserError", "message": said, "hint": ""})
         return 1
     return 0
 

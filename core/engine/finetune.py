@@ -66,7 +66,7 @@ def _train(step: Step, settings: TrainingSettings, chosen: Format, device: torch
 
     from core.engine.checkpoints import Checkpoints
     from core.engine.compute_speed import Threads
-    from core.engine.preprocess import read_rows
+    from core.engine.token_rows import read_rows
     from core.engine.trainable import load_model, make_trainable
     from core.engine.training import Training
     from core.engine.validate import load_tokens

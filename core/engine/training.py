@@ -21,8 +21,8 @@ from core.engine.batches import Batch, make_batch, plan_epoch
 from core.engine.checkpoints import STATE_FILE, Checkpoints, Note
 from core.engine.compute_speed import Threads
 from core.engine.memory_estimate import EAGER_UP_TO, RECOMPUTE_ABOVE
-from core.engine.preprocess import TokenRows
 from core.engine.step import Step
+from core.engine.token_rows import TokenRows
 from core.engine.trainable import Trainable
 from core.engine.training_settings import TrainingSettings
 from core.errors import TunedeckError

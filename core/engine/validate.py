@@ -9,11 +9,10 @@ from core.engine.answers import find_answers, find_left_out
 from core.engine.chat_template import BadConversation, BadTemplate
 from core.engine.chat_tokens import ChatTokens, load_chat_tokens
 from core.engine.component import check_inputs
-from core.engine.conversations import ChatFile, check_enough, read_chat_file
+from core.engine.conversations import ChatFile, Problems, check_enough, read_chat_file
 from core.engine.step import Step, run, write_json
 from core.errors import BadInput
 
-SHOWN = 5
 _LEFT_OUT = {
     "tools": "the model's chat template leaves out tools",
     "thoughts": "the model's chat template leaves out thoughts",
@@ -24,7 +23,8 @@ _LEFT_OUT = {
 def validate(step: Step) -> None:
     """Write outputs/validation_info.json, or stop with what is wrong."""
     if problems := check_inputs(step.parameters):
-        raise BadInput(problems[0], _more(problems), "\n".join(problems))
+        more = f"{len(problems) - 1} more: see the log." if len(problems) > 1 else ""
+        raise BadInput(problems[0], more, "\n".join(problems))
     model_dir = step.path("model_dir")
     tokens = load_tokens(model_dir)
     files = {"train": step.find_path("train_file")}
@@ -48,8 +48,8 @@ def validate(step: Step) -> None:
 
 def check_template(tokens: ChatTokens, chat_file: ChatFile) -> dict[str, int]:
     """Return in how many rows the model's chat template leaves out what; raises BadInput where it refuses one."""
-    problems, left_out, template = [], Counter[str](), tokens.template
-    for line, messages, tools in zip(chat_file.lines, chat_file.conversations, chat_file.tools, strict=True):
+    problems, left_out, template = Problems(), Counter[str](), tokens.template
+    for line, messages, tools in chat_file.read():
         try:
             text = template.render(messages, tools)
             find_answers(template, messages, text, tools)
@@ -57,9 +57,8 @@ def check_template(tokens: ChatTokens, chat_file: ChatFile) -> dict[str, int]:
         except BadTemplate as error:
             raise BadInput(str(error), "Pick another model, or mend the chat template in its folder.") from error
         except BadConversation as error:
-            problems.append(f"Line {line} of {chat_file.name}: {error}")
-    if problems:
-        raise BadInput(problems[0], _more(problems), "\n".join(problems[:SHOWN]))
+            problems.add(f"Line {line} of {chat_file.path.name}: {error}")
+    problems.check("more: see the log.")
     return dict(left_out)
 
 
@@ -69,10 +68,6 @@ def load_tokens(model_dir: Path) -> ChatTokens:
         return load_chat_tokens(model_dir)
     except BadConversation as error:
         raise BadInput(str(error), "Pick a chat model.") from error
-
-
-def _more(problems: list[str]) -> str:
-    return f"{len(problems) - 1} more: see the log." if len(problems) > 1 else ""
 
 
 if __name__ == "__main__":

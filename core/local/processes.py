@@ -200,7 +200,7 @@ def compute_environment(cores: int, gpus: int = 0, which: Sequence[int] | None =
         "MALLOC_MMAP_THRESHOLD_": large,
         "MALLOC_TRIM_THRESHOLD_": large,
         "MALLOC_TOP_PAD_": str(64 << 20),
-        "TOKENIZERS_PARALLELISM": "false",
+        "TOKENIZERS_PARALLELISM": "true",
         "PYTHONUNBUFFERED": "1",
         "CUDA_VISIBLE_DEVICES": _visible_gpus(range(gpus) if which is None else which),
         "HF_HUB_OFFLINE": "1",

@@ -19,8 +19,8 @@ import torch
 from core.engine.batches import plan_epoch
 from core.engine.checkpoints import Checkpoints
 from core.engine.compute_speed import Threads
-from core.engine.preprocess import TokenRows, read_rows
 from core.engine.step import Step
+from core.engine.token_rows import TokenRows, read_rows
 from core.engine.trainable import Trainable, load_model, make_trainable
 from core.engine.training import Training
 from core.engine.training_settings import TrainingSettings, read_settings

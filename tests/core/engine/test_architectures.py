@@ -17,7 +17,7 @@ from core.engine.answer_loss import answer_loss, can_pack
 from core.engine.batches import make_batch
 from core.engine.chat_tokens import ChatTokens, load_chat_tokens
 from core.engine.model_check import ARCHITECTURES
-from core.engine.preprocess import TokenRows
+from core.engine.token_rows import TokenRows
 from core.engine.trainable import load_model, make_trainable
 from core.engine.training_settings import read_settings
 from tests.model_families import FAMILIES, build_family

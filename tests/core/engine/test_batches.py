@@ -11,7 +11,7 @@ import torch
 
 from core.engine.answer_loss import answer_loss, can_pack
 from core.engine.batches import LONGEST_PACKED, Batch, make_batch
-from core.engine.preprocess import TokenRows
+from core.engine.token_rows import TokenRows
 from core.engine.trainable import load_model
 
 CPU = torch.device("cpu")

@@ -12,11 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from safetensors.numpy import load_file, save_file
 
+from core.engine.chat_tokens import load_chat_tokens
 from core.engine.conversations import read_chat_file, split
 from core.engine.convert import convert
 from core.engine.import_model import import_model
-from core.engine.preprocess import preprocess, read_rows
+from core.engine.preprocess import preprocess
+from core.engine.token_rows import read_rows
 from core.engine.validate import validate
 from core.errors import BadInput, NotFound, TunedeckError
 from tests.core.engine.conftest import REPOSITORY, Workbench
@@ -125,21 +128,21 @@ def test_data_is_split_by_the_services_rule(
     given_validation = read_chat_file(write_jsonl(tmp_path / "v.jsonl", make_conversations(6))) if validation else None
     given_test = read_chat_file(write_jsonl(tmp_path / "t.jsonl", make_conversations(7))) if test else None
     parts = split(train, given_validation, given_test, seed=42)
-    assert tuple(len(parts[name].conversations) for name in ("train", "validation", "test")) == sizes
+    assert tuple(len(parts[name]) for name in ("train", "validation", "test")) == sizes
     from_train = [
         parts["train"],
-        *(parts[name] for name in ("validation", "test") if parts[name].name == "train.jsonl"),
+        *(parts[name] for name in ("validation", "test") if parts[name].path.name == "train.jsonl"),
     ]
     assert sorted(line for part in from_train for line in part.lines) == list(range(1, 101))
     again = split(train, given_validation, given_test, seed=42)
-    assert again["train"].lines == parts["train"].lines
+    assert again["train"].lines.tolist() == parts["train"].lines.tolist()
 
 
 @pytest.mark.parametrize("rows", range(10, 60, 7))
 def test_four_fifths_are_trained_on_and_no_split_is_empty(tmp_path: Path, rows: int) -> None:
     train = read_chat_file(write_jsonl(tmp_path / "train.jsonl", make_conversations(rows)))
     for validation, test in itertools.product((None, train), repeat=2):
-        parts = {name: len(part.conversations) for name, part in split(train, validation, test, seed=1).items()}
+        parts = {name: len(part) for name, part in split(train, validation, test, seed=1).items()}
         assert parts["train"] == (rows if validation and test else rows * 4 // 5)
         assert min(parts.values()) > 0
 
@@ -149,7 +152,7 @@ def test_rows_all_of_whose_answers_have_weight_0_are_left_out_as_single_messages
     unlearned = [message | {"weight": 0} for message in rows[1]["messages"]]
     file = write_jsonl(tmp_path / "train.jsonl", [rows[0], {"messages": unlearned}, *rows[2:]])
     read = read_chat_file(file)
-    assert (read.dropped, read.lines) == (1, [1, 3, 4, 5])
+    assert (read.dropped, read.lines.tolist()) == (1, [1, 3, 4, 5])
 
 
 def test_rows_are_cut_at_max_seq_length_and_those_without_an_answer_left_out(bench: Workbench) -> None:
@@ -169,6 +172,24 @@ def test_rows_are_cut_at_max_seq_length_and_those_without_an_answer_left_out(ben
     assert rows.lengths.max() == 64
     assert all(rows.row(index)[1].any() for index in range(len(rows)))
     assert int(np.sum(rows.learned)) == report["train"]["trained_tokens"]
+
+
+def test_tokens_are_mapped_from_a_file_that_safetensors_reads_too(bench: Workbench) -> None:
+    """A run that the version before this one began has such a file of safetensors' own writing."""
+    train = write_jsonl(bench.folder / "train.jsonl", make_conversations(100))
+    step = bench.step("preprocess", train_file=str(train), model_dir=str(bench.model), parameters={})
+    preprocess(step)
+    path = step.outputs / "train.safetensors"
+    ours, theirs = read_rows(path), load_file(path)
+    save_file(theirs, bench.folder / "theirs.safetensors")
+    again = read_rows(bench.folder / "theirs.safetensors")
+    wanted = load_chat_tokens(bench.model).encode_conversations([row["messages"] for row in make_conversations(100)])
+    for index, line in enumerate(split(read_chat_file(train), None, None, 42)["train"].lines):
+        for rows in (ours, again):
+            ids, learned = rows.row(index)
+            assert (ids.tolist(), learned.tolist()) == (wanted[line - 1].ids, wanted[line - 1].learned)
+    assert isinstance(ours.ids.base, np.memmap)
+    assert isinstance(ours.learned.base, np.memmap)
 
 
 def test_the_model_is_imported_without_a_copy(bench: Workbench) -> None:

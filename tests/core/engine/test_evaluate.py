@@ -14,8 +14,9 @@ import torch
 
 from core.engine import EVALUATION_PROGRAM
 from core.engine import evaluate as program
-from core.engine.evaluate import CannotEvaluate, Options, evaluate
+from core.engine.evaluate import Options, evaluate
 from core.engine.finetune import finetune
+from core.errors import BadInput
 from tests.core.engine.conftest import REPOSITORY, Workbench
 from tests.tiny_model import make_conversations, write_jsonl
 
@@ -99,7 +100,7 @@ def test_what_is_sent_to_azure_runs_alone(tmp_path: Path, tiny_model: Path, tune
     ("content", "words"),
     [
         ("", "holds no conversation"),
-        ("{broken", "Line 1 of bad.jsonl is not a JSON object"),
+        ("{broken", "Line 1 of bad.jsonl: not valid JSON"),
         ('{"messages": [{"role": "user"}, {"role": "assistant", "content": "x"}]}', "Line 1 of bad.jsonl: Message 1"),
         (None, "bad.jsonl was not found"),
     ],
@@ -109,5 +110,5 @@ def test_test_data_that_cannot_be_used_is_a_sentence(
 ) -> None:
     if content is not None:
         (tmp_path / "bad.jsonl").write_text(content)
-    with pytest.raises(CannotEvaluate, match=words):
+    with pytest.raises(BadInput, match=words):
         evaluate(tiny_model, tiny_model, tmp_path / "bad.jsonl", tmp_path / "out", Options())

@@ -18,8 +18,8 @@ from core.engine.answer_loss import answer_loss
 from core.engine.batches import Batch, make_batch, plan_epoch
 from core.engine.finetune import finetune
 from core.engine.merge import merge
-from core.engine.preprocess import read_rows
 from core.engine.step import Step
+from core.engine.token_rows import read_rows
 from core.engine.trainable import load_model
 from core.errors import BadInput, TunedeckError
 from tests.core.engine.conftest import Impatient, Workbench

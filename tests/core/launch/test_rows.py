@@ -14,8 +14,9 @@ from core.azureml.connection import Room
 from core.catalog.families import find_family
 from core.dataset import ChatDataset, count_tokens_with
 from core.engine.memory_estimate import ModelShape, estimate_peak, read_shape
-from core.engine.preprocess import preprocess, read_rows
+from core.engine.preprocess import preprocess
 from core.engine.step import Step
+from core.engine.token_rows import read_rows
 from core.errors import BadInput
 from core.home import Home
 from core.launch.estimate import measure_work

@@ -107,8 +107,8 @@ def test_tools_calls_thoughts_and_weights_are_shown_as_they_are_trained(tmp_path
     talks = [talk for talk in talks if check_line(1, json.dumps(talk).encode())[1] == [] and len(talk["messages"]) > 1]
     read = read_chat_file(write_jsonl(tmp_path / "train.jsonl", talks))
     trainer, equal = load_chat_tokens(folder), 0
-    assert len(read.conversations) == len(talks) > 30
-    for talk, messages, tools in zip(talks, read.conversations, read.tools, strict=True):
+    assert len(read) == len(talks) > 30
+    for talk, (_, messages, tools) in zip(talks, read.read(), strict=True):
         try:
             [wanted] = trainer.encode_conversations([messages], [tools])
         except TemplateRefused:

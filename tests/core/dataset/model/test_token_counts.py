@@ -221,8 +221,10 @@ def test_the_tools_of_a_row_are_counted_and_shown_as_the_trainer_renders_them(tm
     assert [token.id for token in shown.tokens] == wanted.ids
     assert "<tools>" in shown.text
     read = read_chat_file(write_jsonl(tmp_path / "train.jsonl", [row]))
-    assert (read.conversations, read.tools, read.unused_columns) == ([without_nulls(CALLS)], [[TOOL]], ())
-    assert load_chat_tokens(folder).encode_conversations(read.conversations, read.tools) == [wanted]
+    assert read.unused_columns == ()
+    [(_, messages, tools)] = read.read()
+    assert (messages, tools) == (without_nulls(CALLS), [TOOL])
+    assert load_chat_tokens(folder).encode_conversations([messages], [tools]) == [wanted]
 
 
 def without_nulls(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
