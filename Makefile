@@ -51,6 +51,7 @@ bench: $(VENV)/.dev base-model ## measure page times and memory, with the worksp
 	@$(PY) -m benchmarks.long_run
 	@$(PY) -m benchmarks.viewers
 	@$(PY) -m benchmarks.first_use
+	@$(PY) -m benchmarks.chats
 	@$(PY) -m benchmarks.memory
 
 soak: $(VENV)/.dev base-model browser ## the long tests, hours; goes on where it was, writes docs/reliability.md; SEED=7 anew

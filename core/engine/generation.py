@@ -1,20 +1,38 @@
-"""Answers of a loaded chat model, token by token. Blocking, one at a time; knows nothing of HTTP."""
+"""Answers of a loaded chat model, token by token, many at once. Knows nothing of HTTP."""
 
 from __future__ import annotations
 
+import queue
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from transformers import StoppingCriteria, StoppingCriteriaList
-from transformers.generation.streamers import BaseStreamer
+from transformers import (
+    LogitsProcessorList,
+    RepetitionPenaltyLogitsProcessor,
+    StoppingCriteria,
+    StoppingCriteriaList,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 
 from core.engine.chat_tokens import ChatTokens, load_chat_tokens
 from core.engine.compute_speed import Threads, choose_number_format
+from core.engine.model_check import ARCHITECTURES
 from core.engine.pretrained import load_pretrained
+from core.engine.row_keys import KeptKeys, Piece, RowKeys, set_row_attention
+
+KEPT_BYTES = 256 << 20
+ROWS_AT_ONCE = 8
+READ_AT_ONCE, READ_BESIDE = 512, 128
+"""The most tokens of prompts in one pass, and beside answers that are being written: a pass of 128 takes three times
+one of a single token, and so long an answer stands still for it."""
 
 FinishReason = Literal["stop", "length", "cancelled"]
 Emit = Callable[[str], None]
@@ -35,99 +53,241 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Answer:
-    """A finished answer; token counts as in OpenAI's usage."""
+    """A finished answer; token counts as in OpenAI's usage. kept_tokens: of the prompt, read in an earlier one."""
 
     text: str
     finish_reason: FinishReason
     prompt_tokens: int
     completion_tokens: int
+    kept_tokens: int = 0
 
 
-@dataclass
 class ChatModel:
-    """A model in memory with its tokeniser."""
+    """A model in memory with its tokeniser, and a thread in which it reads and writes.
 
-    model: Any
-    tokens: ChatTokens
-    words: str
-    threads: Threads
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    Up to `at_once` answers are written together, a token each in every pass of the model; what is asked meanwhile is
+    read beside them, in parts. A model whose attention cannot be computed row by row answers one after the other.
+    """
 
-    def answer(self, prompt: Sequence[int], sampling: Sampling, emit: Emit, stopped: threading.Event) -> Answer:
-        """Generate after `prompt` (token ids), handing out text as it comes; ends early when `stopped` is set."""
-        if stopped.is_set():
-            return Answer("", "cancelled", len(prompt), 0)
-        with self._lock, torch.inference_mode():
-            if sampling.seed is not None:
-                torch.manual_seed(sampling.seed)
-            room = self.tokens.context_length - len(prompt)
-            spoken = _Speaker(self.tokens, sampling.stop, emit, self.threads)
-            ids = torch.tensor([list(prompt)], device=self.model.device)
-            self.model.generate(
-                ids,
-                attention_mask=torch.ones_like(ids),
-                streamer=spoken,
-                stopping_criteria=StoppingCriteriaList([_Stop(stopped, spoken)]),
-                max_new_tokens=min(sampling.max_new_tokens, room),
-                eos_token_id=list(self.tokens.stop_ids),
-                pad_token_id=self.tokens.pad_id,
-                **_drawing(sampling),
-            )
-            return spoken.finish(len(prompt), stopped.is_set())
+    def __init__(self, model: Any, tokens: ChatTokens, words: str, cores: int, at_once: int) -> None:
+        self.model, self.tokens, self.words = model, tokens, words
+        self._batched = _can_batch(model.config)
+        if self._batched:
+            set_row_attention(model)
+        self.at_once = at_once if self._batched else 1
+        self._closed = threading.Event()
+        self._waiting: queue.SimpleQueue[_Row | None] = queue.SimpleQueue()
+        self._running: list[_Row] = []
+        self._kept = KeptKeys(KEPT_BYTES)
+        self._thread = threading.Thread(target=self._work, args=(cores,), name="generate", daemon=True)
+        self._thread.start()
+
+    def start(self, prompt: Sequence[int], sampling: Sampling, emit: Emit, stopped: threading.Event) -> Future[Answer]:
+        """Have it answered after `prompt` (token ids), handing out text as it comes; it ends when `stopped` is set."""
+        room = min(sampling.max_new_tokens, self.tokens.context_length - len(prompt))
+        row = _Row(list(prompt), sampling, _Speaker(self.tokens, sampling.stop, emit), stopped, room)
+        self._waiting.put(row)
+        return row.answer
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for their first token to be read."""
+        return self._waiting.qsize()
+
+    def close(self) -> None:
+        """End the thread; what it was writing stays unanswered."""
+        self._closed.set()
+        self._waiting.put(None)
+        self._thread.join()
+
+    def _work(self, cores: int) -> None:
+        threads = Threads(cores)
+        while not self._closed.is_set():
+            threads.adapt()
+            try:
+                self._admit()
+                with torch.inference_mode():
+                    self._pass()
+            except Exception as error:  # noqa: BLE001 as where memory ends: these answers fail, and the next ones are written
+                for row in self._running:
+                    row.answer.set_exception(error)
+                self._running.clear()
+
+    def _admit(self) -> None:
+        """Take in what waits, as far as there is room; wait where nothing is to be done."""
+        while len(self._running) < self.at_once:
+            try:
+                row = self._waiting.get(block=not self._running)
+            except queue.Empty:
+                return
+            if row is None:
+                return
+            if row.answer.set_running_or_notify_cancel():
+                row.keys = self._kept.begin(row.prompt)
+                row.kept = row.keys.length
+                self._running.append(row)
+
+    def _pass(self) -> None:
+        """Write one token of each answer and read a part of the prompts that are not read yet."""
+        for row in [row for row in self._running if row.stopped.is_set()]:
+            self._finish(row)
+        if not self._batched:
+            for row in self._running:
+                self._answer_alone(row)
+        elif self._running:
+            self._pass_rows()
+        for row in [row for row in self._running if row.is_over]:
+            self._finish(row)
+
+    def _pass_rows(self) -> None:
+        most = READ_BESIDE if any(row.spoken.ids for row in self._running) else READ_AT_ONCE
+        room, rows = most, list[_Row]()
+        ids, positions, pieces = list[int](), list[int](), list[Piece]()
+        for row in self._running:
+            new = row.ids[row.keys.length :]
+            if len(new) > 1:  # what fits into a pass is read in one: sums over its parts differ in the last bit
+                new = new[:room] if len(new) <= room or room == most else []
+                room -= len(new)
+            if new:
+                pieces.append(Piece(row.keys, len(ids), len(ids) + len(new)))
+                positions += range(row.keys.length, row.keys.length + len(new))
+                ids += new
+                rows.append(row)
+        ends = [piece.end - 1 for piece in pieces]
+        if len(pieces) == 1:  # one row alone is multiplied by another kernel, whose sums differ in the last bit
+            ids, positions, ends = [*ids, ids[-1]], [*positions, positions[-1]], [*ends, ends[-1]]
+        scores = self.model(
+            input_ids=self._tensor([ids]),
+            position_ids=self._tensor([positions]),
+            use_cache=False,
+            pieces=pieces,
+            logits_to_keep=self._tensor(ends),
+        ).logits[0]
+        for row, piece, own in zip(rows, pieces, scores, strict=False):
+            row.keys.length += piece.end - piece.begin
+            if row.keys.length == len(row.ids):
+                row.spoken.say(row.draw(own[None]))
+
+    def _tensor(self, values: list[Any]) -> torch.Tensor:
+        return torch.tensor(values, device=self.model.device)
+
+    def _answer_alone(self, row: _Row) -> None:
+        """Write a whole answer with the model's own generate."""
+        ids, sampling = self._tensor([row.prompt]), row.sampling
+        if sampling.seed is not None:
+            torch.manual_seed(sampling.seed)
+        drawn = {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": sampling.top_k or 0}
+        self.model.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            stopping_criteria=StoppingCriteriaList([_Says(row)]),
+            max_new_tokens=row.room,
+            eos_token_id=list(self.tokens.stop_ids),
+            pad_token_id=self.tokens.pad_id,
+            repetition_penalty=sampling.repetition_penalty,
+            do_sample=bool(sampling.temperature),
+            **(drawn if sampling.temperature else dict.fromkeys(drawn)),
+        )
+
+    def _finish(self, row: _Row) -> None:
+        self._running.remove(row)
+        self._kept.keep(row.ids, row.keys)
+        reason = row.spoken.end(row.stopped.is_set())
+        made = Answer(row.spoken.text, reason, len(row.prompt), len(row.spoken.ids), row.kept)
+        row.answer.set_result(made)
 
 
-def load_chat_model(folder: Path, cores: int) -> ChatModel:
+def load_chat_model(folder: Path, cores: int, at_once: int = ROWS_AT_ONCE) -> ChatModel:
     """Load a Hugging Face folder for generation, in the number format that reads weights faster here."""
     name, why = choose_number_format(rows=1)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = load_pretrained(folder, name, device)
-    chat = ChatModel(model, load_chat_tokens(folder), f"{name} on {device}: {why}", Threads(cores))
-    chat.answer(
-        chat.tokens.encode_prompt([{"role": "user", "content": "Hello"}]), Sampling(2), _quiet, threading.Event()
-    )
+    tokens = load_chat_tokens(folder)
+    chat = ChatModel(load_pretrained(folder, name, device), tokens, f"{name} on {device}: {why}", cores, at_once)
+    hello = tokens.encode_prompt([{"role": "user", "content": "Hello"}])
+    chat.start(hello, Sampling(2), lambda _piece: None, threading.Event()).result()
     return chat
 
 
-def _drawing(sampling: Sampling) -> dict[str, Any]:
-    drawing: dict[str, Any] = {"repetition_penalty": sampling.repetition_penalty}
-    if not sampling.temperature:
-        return drawing | {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
-    chosen = {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": sampling.top_k or 0}
-    return drawing | {"do_sample": True} | chosen
+def _can_batch(config: Any) -> bool:
+    """Tell whether a model is one of those held against generate, and turns each token by its own place alone."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    kinds = {each.get("rope_type") for each in (rope, *rope.values()) if isinstance(each, dict)}
+    return config.model_type in ARCHITECTURES and not kinds & {"dynamic", "longrope"}
 
 
-class _Stop(StoppingCriteria):
-    """Ends a generation that nobody waits for, or that said a stop word."""
+@dataclass(eq=False)
+class _Row:
+    """One answer that is waited for. room: how many tokens it may have at most."""
 
-    def __init__(self, stopped: threading.Event, spoken: _Speaker) -> None:
-        self.stopped, self.spoken = stopped, spoken
+    prompt: list[int]
+    sampling: Sampling
+    spoken: _Speaker
+    stopped: threading.Event
+    room: int
+    keys: RowKeys = field(default_factory=RowKeys)
+    kept: int = 0
+    answer: Future[Answer] = field(default_factory=Future)
+
+    @property
+    def ids(self) -> list[int]:
+        return self.prompt + self.spoken.ids
+
+    @property
+    def is_over(self) -> bool:
+        return self.spoken.ended or self.spoken.stopped_at is not None or len(self.spoken.ids) >= self.room
+
+    def draw(self, scores: torch.Tensor) -> int:
+        """Return the next token of scores `(1, words)`."""
+        given: Any = torch.tensor([self.ids] if self.sampling.repetition_penalty != 1 else [])
+        scores = self._processors(given, scores.float().cpu())
+        if not self.sampling.temperature:
+            return int(scores.argmax())
+        chances = scores.softmax(-1)
+        return int(torch.multinomial(chances, 1, generator=self._chance))
+
+    @cached_property
+    def _processors(self) -> LogitsProcessorList:
+        asked, made = self.sampling, LogitsProcessorList()
+        if asked.repetition_penalty != 1:
+            made.append(RepetitionPenaltyLogitsProcessor(asked.repetition_penalty))
+        if asked.temperature:
+            made.append(TemperatureLogitsWarper(asked.temperature))
+            made.extend([TopKLogitsWarper(asked.top_k)] if asked.top_k else [])
+            made.extend([TopPLogitsWarper(asked.top_p)] if asked.top_p < 1 else [])
+        return made
+
+    @cached_property
+    def _chance(self) -> torch.Generator:
+        made = torch.Generator()
+        made.seed() if self.sampling.seed is None else made.manual_seed(self.sampling.seed)
+        return made
+
+
+class _Says(StoppingCriteria):
+    """Hands on each token that generate writes, and ends it where its answer is over or nobody waits for it."""
+
+    def __init__(self, row: _Row) -> None:
+        self.row = row
 
     def __call__(self, input_ids: torch.Tensor, _scores: torch.Tensor, **_kwargs: Any) -> Any:
-        over = self.stopped.is_set() or self.spoken.stopped_at is not None
-        return torch.full((input_ids.shape[0],), over, device=input_ids.device, dtype=torch.bool)
+        self.row.spoken.say(int(input_ids[0, -1]))
+        over = self.row.is_over or self.row.stopped.is_set()
+        return torch.full((1,), over, device=input_ids.device, dtype=torch.bool)
 
 
-class _Speaker(BaseStreamer):
+class _Speaker:
     """Turns token ids into text pieces: whole characters only, and nothing of a stop word."""
 
-    def __init__(self, tokens: ChatTokens, stop: Sequence[str], emit: Emit, threads: Threads) -> None:
-        self.tokens, self.stop, self.emit, self.threads = tokens, stop, emit, threads
+    def __init__(self, tokens: ChatTokens, stop: Sequence[str], emit: Emit) -> None:
+        self.tokens, self.stop, self.emit = tokens, stop, emit
         self.ids: list[int] = []
         self.text = ""
         self.sent = 0
-        self.prompt_seen = False
         self.stopped_at: int | None = None
         self.ended = False
 
-    def put(self, value: torch.Tensor) -> None:
-        """Take the next token; generate hands over the prompt first."""
-        if not self.prompt_seen:
-            self.prompt_seen = True
-            return
-        if self.stopped_at is not None:
-            return
-        token = int(value.reshape(-1)[-1])
-        self.threads.adapt()
+    def say(self, token: int) -> None:
+        """Take the next token."""
         self.ids.append(token)
         self.ended = token in self.tokens.stop_ids
         self.text = self.tokens.decode(self.ids)
@@ -139,15 +299,11 @@ class _Speaker(BaseStreamer):
         else:
             self._send(len(self.text) - self._held_back())
 
-    def end(self) -> None:
-        """Send what was held back."""
+    def end(self, cancelled: bool) -> FinishReason:
+        """Send what was held back and return why nothing more comes."""
         self._send(len(self.text))
-
-    def finish(self, prompt_tokens: int, cancelled: bool) -> Answer:
-        """Return the whole answer."""
         said_all = self.ended or self.stopped_at is not None
-        reason: FinishReason = "stop" if said_all else "cancelled" if cancelled else "length"
-        return Answer(self.text, reason, prompt_tokens, len(self.ids))
+        return "stop" if said_all else "cancelled" if cancelled else "length"
 
     def _held_back(self) -> int:
         """Return how many characters at the end may still change: half a character, or the start of a stop word."""
@@ -163,7 +319,3 @@ class _Speaker(BaseStreamer):
 
 def _overlap(text: str, word: str) -> int:
     return next((size for size in range(min(len(word) - 1, len(text)), 0, -1) if text.endswith(word[:size])), 0)
-
-
-def _quiet(text: str) -> None:
-    """Take a piece of text and say nothing."""

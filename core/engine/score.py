@@ -17,7 +17,8 @@ import threading
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,11 +40,10 @@ LOOK_FOR_DISCONNECT_EVERY_S = 0.2
 
 
 class Scorer:
-    """The web side of one model: as many generations at once as it has instances, each in a thread; the rest wait."""
+    """The web side of one model."""
 
-    def __init__(self, chat: ChatModel, name: str, secret: str, instances: int = 1) -> None:
+    def __init__(self, chat: ChatModel, name: str, secret: str) -> None:
         self.chat, self.name, self.secret = chat, name, secret
-        self.worker = ThreadPoolExecutor(max_workers=instances, thread_name_prefix="generate")
 
     def create_app(self) -> Starlette:
         """Return the application."""
@@ -89,7 +89,7 @@ class Scorer:
     async def _answer(self, request: Request, asked: ChatRequest) -> Answer:
         """Generate a whole answer, and stop when the one who asked has gone."""
         prompt, stopped = self._check_prompt(asked), threading.Event()
-        work = asyncio.ensure_future(self._start(asked, prompt, lambda _piece: None, stopped))
+        work = self._start(asked, prompt, lambda _piece: None, stopped)
         try:
             while not (await asyncio.wait({work}, timeout=LOOK_FOR_DISCONNECT_EVERY_S))[0]:
                 if await request.is_disconnected():
@@ -121,21 +121,21 @@ class Scorer:
     def _start(
         self, asked: ChatRequest, prompt: list[int], emit: Callable[[str], None], stopped: threading.Event
     ) -> asyncio.Future[Answer]:
-        loop = asyncio.get_running_loop()
-        return loop.run_in_executor(self.worker, self._generate, asked, prompt, emit, stopped)
-
-    def _generate(
-        self, asked: ChatRequest, prompt: list[int], emit: Callable[[str], None], stopped: threading.Event
-    ) -> Answer:
+        """Have it answered, and write a line about that when it is."""
         started = time.perf_counter()
-        answer = self.chat.answer(prompt, asked.sampling, emit, stopped)
-        seconds = time.perf_counter() - started
-        print(
-            f"{time.strftime('%H:%M:%S')} {answer.prompt_tokens} tokens read, {answer.completion_tokens} written in "
-            f"{seconds:.1f} s ({answer.finish_reason})",
-            flush=True,
-        )
-        return answer
+
+        def note(done: Future[Answer]) -> None:
+            if not done.cancelled() and done.exception() is None:
+                answer, seconds = done.result(), time.perf_counter() - started
+                print(
+                    f"{time.strftime('%H:%M:%S')} {answer.prompt_tokens} tokens read, {answer.kept_tokens} of them "
+                    f"kept, {answer.completion_tokens} written in {seconds:.1f} s ({answer.finish_reason})",
+                    flush=True,
+                )
+
+        work = self.chat.start(prompt, asked.sampling, emit, stopped)
+        work.add_done_callback(note)
+        return asyncio.wrap_future(work)
 
     def _check_prompt(self, asked: ChatRequest) -> list[int]:
         from core.engine.chat_template import BadConversation
@@ -189,19 +189,20 @@ def _event(
     identity: dict[str, Any],
     delta: dict[str, str],
     finish_reason: str | None = None,
-    usage: dict[str, int] | None = None,
+    usage: dict[str, Any] | None = None,
 ) -> str:
     choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
     body = {**identity, "object": "chat.completion.chunk", "choices": [choice]}
     return f"data: {json.dumps(body if usage is None else {**body, 'usage': usage}, ensure_ascii=False)}\n\n"
 
 
-def _usage(answer: Answer) -> dict[str, int]:
+def _usage(answer: Answer) -> dict[str, Any]:
     total = answer.prompt_tokens + answer.completion_tokens
     return {
         "prompt_tokens": answer.prompt_tokens,
         "completion_tokens": answer.completion_tokens,
         "total_tokens": total,
+        "prompt_tokens_details": {"cached_tokens": answer.kept_tokens},
     }
 
 
@@ -214,23 +215,23 @@ def serve(folder: Path, model_dir: Path, name: str, cores: int, instances: int, 
     import uvicorn
 
     from core.engine.chat_template import BadConversation
-    from core.engine.generation import load_chat_model
+    from core.engine.generation import ROWS_AT_ONCE, load_chat_model
 
     os.environ["HF_HUB_OFFLINE"] = "1"
     started = time.perf_counter()
     ready = folder / "ready.json"
     ready.unlink(missing_ok=True)
     try:
-        chat = load_chat_model(find_weights_folder(model_dir), cores)
+        chat = load_chat_model(find_weights_folder(model_dir), cores * instances, ROWS_AT_ONCE * instances)
     except BadConversation as error:
         sys.exit(f"ERROR {error}")
     print(f"{name}: loaded in {time.perf_counter() - started:.1f} s, {chat.words}.", flush=True)
-    with socket.socket() as listener:
+    with closing(chat), socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(64)
         port = listener.getsockname()[1]
         config = uvicorn.Config(
-            Scorer(chat, name, secret, instances).create_app(),
+            Scorer(chat, name, secret).create_app(),
             http="h11",  # refuses a head without end, before there is a secret to look at
             log_level="warning",
             access_log=False,  # probes come every few seconds; answers write a line of their own
@@ -249,7 +250,7 @@ def main() -> None:
     )
     parser.add_argument("--folder", type=Path, required=True, help="where ready.json is written")
     parser.add_argument("--cores", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--instances", type=int, default=1, help="answers at once, each with so many cores")
+    parser.add_argument("--instances", type=int, default=1, help="each with so many cores, and answers of its own")
     parser.add_argument("--name", default="", help="what the model is called in answers")
     options = parser.parse_args()
     secret = os.environ.pop("SCORE_SECRET", "")

@@ -16,6 +16,7 @@ CALLBACKS = {"on_click", "on_change", "on_submit", "on_select", "on_dismiss"}
 BROAD_HANDLERS = {
     "core/azureml/reader.py",
     "core/catalog/flights.py",
+    "core/engine/generation.py",
     "core/operations/runner.py",
     "core/local/endpoints/deployments.py",
     "core/local/jobs/runner.py",
