@@ -288,9 +288,9 @@ def strip(
     inventory: Inventory,
     open_run: Run | None = None,
 ) -> StripView:
-    """Return what the status strip says: of the run that is open, else of the one that trains."""
+    """Return what the status strip says: of the run that is open and goes on, else of the one that trains."""
     current = find_current(runs)
-    shown = open_run or current
+    shown = current if open_run is None or open_run.finished else open_run
     live = [endpoint for endpoint in endpoints if endpoint.live]
     billing = inventory.billing
     failed = [item for item in billing if item.state == "Failed"]

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from core.errors import NotFound
 from core.operations.change import Change, Done, Outcome, Skip, StepSpec, Stop, Wait
 from core.operations.launch import find_launch, was_sent
 from core.operations.ledger import Ledger
 from core.operations.records import Operation, OperationState
 from core.operations.work import LOOK_S, Work
 from core.runs import history
-from core.runs.jobs import cancel_run, find_run, has_job
+from core.runs.jobs import cancel_run, find_run, has_job, no_run
 from core.runs.states import JobState
 
 
@@ -68,7 +67,7 @@ def _end_launch(work: Work[Cancel], job: str) -> Outcome:
     """End the launch of a run that the workspace does not have, or has not any more: nothing else is left to cancel."""
     launch = find_launch(work.ledger, work.operation.connection, job)
     if launch is None:
-        raise NotFound(f"There is no run '{job}' in {work.conn.title}.", "Choose one of the workspace's runs.")
+        raise no_run(work.conn, job)
     if launch.finished:
         sent = launch.state is not OperationState.CANCELLED
         return Stop("The workspace has no such run." if sent else "The run had not been sent.")

@@ -125,6 +125,11 @@ def find_wire(conn: Connection, name: str) -> dict[str, Any] | None:
     return found if found.get("properties") else None  # a step of a pipeline has none
 
 
+def no_run(conn: Connection, name: str) -> NotFound:
+    """Return the error of a run that the workspace does not have."""
+    return NotFound(f"There is no run '{name}' in {conn.title}.", "Choose one of the workspace's runs.")
+
+
 def get_run(conn: Connection, name: str) -> Run:
     """Return one run with stages, progress and error; raises NotFound.
 
@@ -138,7 +143,7 @@ def get_run(conn: Connection, name: str) -> Run:
     if definition is None:
         found = find_run(conn, name)
         if found is None:
-            raise NotFound(f"There is no run '{name}' in {conn.title}.", "Choose one of the workspace's runs.")
+            raise no_run(conn, name)
         definition = _keep(memory.definitions, name, found)
     if record is None:
         record = RunRecord(name, definition.state, created_at=definition.created_at)

@@ -12,10 +12,10 @@ from core.azureml import tags
 from core.azureml.connection import Connection
 from core.azureml.owners import read_made
 from core.runs import history
+from core.runs.jobs import jobs_url
 from core.runs.states import JobState
 from core.runs.titles import new_title
 
-_API = "2024-10-01"
 _MOST_PAGES = 3  # newest first: what runs for so long that it is not on them is seen by its cluster's nodes
 _STARTED_KEPT_S = 60.0
 _ON_NODES = {"Running", "Finalising", "Cancelling"}
@@ -42,7 +42,7 @@ class RunningJob:
 
 def list_running(conn: Connection) -> list[RunningJob]:
     """Return what runs among the newest jobs: a request a page, and one for each that runs, once a minute."""
-    url = f"{conn.workspace_path}/jobs?api-version={_API}&listViewType=ActiveOnly"
+    url = jobs_url(conn, listViewType="ActiveOnly")
     found = [
         _parse(conn, body)
         for answer in itertools.islice(conn.pages(url, "the jobs"), _MOST_PAGES)

@@ -121,7 +121,7 @@ def register_model(
 
 def _describe(run: Run) -> str:
     state = f", of which it is {run.kept}" if run.kept else ""
-    return f"{run.model} tuned on {run.dataset or 'chat data'} in run {run.title}{state}."
+    return f"{run.model} tuned on {run.dataset or 'chat data'} in run {run.name}{state}."
 
 
 def archive_model(conn: Connection, name: str, version: str) -> None:
@@ -134,7 +134,6 @@ def lineage(run: Run) -> dict[str, str]:
     kept = (tags.DATASET, tags.DATASET_KEY, tags.ROWS, tags.MODEL_VERSION)
     return {
         tags.RUN: run.name,
-        tags.TITLE: run.title,
         tags.MODEL: run.model,
         tags.MODEL_ID: run.model_id,
         tags.RECIPE: tags.format_recipe(list_changed(run.parameters)),

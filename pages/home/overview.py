@@ -37,7 +37,7 @@ live(
 
 if summary.complete and summary.answers and not summary.runs.value and not summary.draft:
     draw_empty("Nothing has run here yet. Start on this machine: it is free and takes a few minutes.")
-    action("Start on this machine", choices.begin, LOCAL, key="start-here", type="primary")
+    action("Start on this machine", choices.begin, LOCAL, key="start-here")
 for problem in summary.inventory.value.problems if summary.inventory.value else ():
     st.caption(problem)
 link("runs").draw("All runs", icon="monitoring")

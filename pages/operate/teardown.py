@@ -32,7 +32,8 @@ draw_limits(conn, inventory)
 st.header("What exists", anchor=False)
 picks = draw_tree(inventory, view.find_picked())
 if picks.rows:
-    view.draw_button(view.find_plan(conn, inventory, picks), len(picks.keys))
+    with st.bottom, st.container(horizontal=True, vertical_alignment="center"):  # in view, however many rows there are
+        view.draw_button(view.find_plan(conn, inventory, picks), len(picks.keys))
 idle.draw_proposals()
 view.draw_stays(inventory)
 receipts.draw_receipts()

@@ -71,7 +71,7 @@ def draw_button(snapshot: Snapshot[TeardownPlan] | None, count: int) -> None:
     if snapshot is not None and snapshot.error is not None and plan is None:
         off = snapshot.error.message
     if plan:
-        st.text(f"Frees {plan.frees}")
+        st.text(f"Frees {plan.frees}", width="content")
     action(
         label,
         delete,

@@ -124,7 +124,9 @@ def draw_origin(run: Run) -> None:
         )
         with st.container(horizontal=True, gap="medium"):
             title = words.plain(earlier.title if earlier else name)
-            link("runs", run=name).draw(f"Continues {title} from {checkpoint}", icon="resume")
+            link("runs", run=name).draw(
+                f"Continues {title} from {checkpoint}: its chart has the steps before", icon="resume"
+            )
             link("compare", runs=f"{name},{run.name}").draw("Compare the two", icon="compare_arrows")
 
 
@@ -161,7 +163,11 @@ def draw_checkpoints(run: Run) -> None:
         alt=f"{plural(len(kept), 'checkpoint')} with step and losses, the newest first",
     )
     total = size(sum(each.size_bytes for each in kept))
-    st.caption(f"{total} on the disk of this machine. The last also holds what it takes to go on, while that is kept.")
+    limit = int(run.parameters.get("save_total_limit") or -1)
+    few = f" Checkpoints kept is {limit}: earlier ones are deleted, but never the best." if limit > 0 else ""
+    st.caption(
+        f"{total} on the disk of this machine. The last also holds what it takes to go on, while that is kept.{few}"
+    )
 
 
 def draw_deploy_one(run: Run) -> None:

@@ -23,7 +23,7 @@ from pages.parts.kit import charts, fields, reads, words
 from pages.parts.kit.links import link
 from pages.parts.kit.live import live
 from pages.parts.kit.notices import draw_empty, draw_error, draw_warning
-from pages.parts.kit.state import set_url_id, ui, url_id
+from pages.parts.kit.state import set_url_id, url_id
 from pages.parts.kit.steps import draw_badge
 from pages.parts.tune.run import awaits_more
 from pages.parts.tune.run_tiles import find_cost, say_missing
@@ -132,8 +132,7 @@ def _draw_missing(wanted: Sequence[str], compared: Sequence[Compared]) -> None:
     for name in wanted:
         snapshot = reads.read(overview.read_run, name)
         if isinstance(snapshot.error, NotFound):
-            place = found.title if (found := reads.find_connection()) else ui().alias
-            draw_empty(f"There is no run '{name}' in {place}.", link("runs"), "See all runs")
+            draw_empty(snapshot.error.message, link("runs"), "See all runs")
         elif name not in there and snapshot.error is not None:
             draw_error(snapshot.error, key=f"compare-{name}")
         elif name not in there:
@@ -233,8 +232,7 @@ def _say_once(said: Mapping[str, str]) -> None:
 
 def _draw_facts(compared: Sequence[Compared], base: Compared) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.header("What they came to", anchor=False)
-        st.space("stretch")
+        st.header("What they came to", anchor=False, width="content")  # the table's own toolbar is at the right
         st.download_button(
             "Download all as CSV",
             partial(comparison.to_csv, list(compared)),

@@ -69,9 +69,8 @@ def draw_run(name: str) -> None:
         _draw_recorded(launch)
         return
     if isinstance(snapshot.error, NotFound):
-        place = found.title if (found := reads.find_connection()) else ui().alias
         st.title("Runs", anchor=False)
-        draw_empty(f"There is no run '{name}' in {place}.", link("runs"), "See all runs")
+        draw_empty(snapshot.error.message, link("runs"), "See all runs")
         return
     if run is None:
         st.title(words.plain(name), anchor=False)

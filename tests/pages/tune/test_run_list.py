@@ -107,6 +107,22 @@ def test_what_is_not_read_not_measured_and_not_there_yet_are_three_words() -> No
     assert say_no_measure("loss", ended, "…") == "Reading the loss…"
 
 
+def draw_few() -> None:
+    from core.runs.checkpoints import Checkpoint
+    from core.runs.states import JobState, Run
+    from pages.parts.tune.checkpoints import draw_checkpoints
+
+    few = Run(
+        "a", "a", JobState.RUNNING, parameters={"save_total_limit": 2}, checkpoints=(Checkpoint(4), Checkpoint(8))
+    )
+    draw_checkpoints(few)
+
+
+def test_a_run_says_why_it_has_few_checkpoints() -> None:
+    said = AppTest.from_function(draw_few).run().caption[0].value
+    assert said.endswith("Checkpoints kept is 2: earlier ones are deleted, but never the best.")
+
+
 def test_active_runs_stand_first_also_where_fewer_ended_ones_are_listed(conn: Connection) -> None:
     """The one that trains is the oldest of them; a run that waits has not started."""
     runs = overview.read_runs(conn)
@@ -117,6 +133,8 @@ def test_active_runs_stand_first_also_where_fewer_ended_ones_are_listed(conn: Co
     ]
     assert overview.strip(runs, [], Inventory()).run_words == "trains running"
     assert overview.strip(runs, [], Inventory(), open_run=runs[1]).run_words == f"{TITLE} queued"
+    ended = replace(runs[1], state=JobState.COMPLETED)
+    assert overview.strip([], [], Inventory(), open_run=ended).run_words == "No run", "as on every other page"
 
 
 def test_an_ended_runs_loss_is_in_the_list_though_it_was_read_while_it_was_queued(server: LocalServer) -> None:
