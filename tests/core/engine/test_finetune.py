@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -293,25 +292,42 @@ def test_batches_hold_every_row_once_and_the_longest_comes_early() -> None:
     assert padded < 1.1 * lengths.sum()
 
 
-def wait_for_checkpoint(process: subprocess.Popen[str], step: Step, name: str) -> None:
-    """Return at once when a trainer that goes on has written it."""
+class Killed(BaseException):
+    """What ends a trainer where it stands."""
 
-    def is_written() -> bool:
-        assert process.poll() is None, "the trainer ended"
-        return any(step.folder.glob(f"outputs/checkpoints/{name}"))
 
-    wait_until(is_written, name, every_s=0.002)
+class Mortal(Step):
+    """A step whose trainer is ended as soon as it has written a checkpoint: nothing that follows is begun."""
+
+    def is_asked_to_stop(self) -> bool:
+        if (self.outputs / "checkpoints" / self.config["ends_after"]).exists():
+            raise Killed
+        return super().is_asked_to_stop()
+
+    def say(self, line: str) -> None:
+        self.is_asked_to_stop()
+        super().say(line)
+
+
+def end_after(step: Step, checkpoint: str) -> None:
+    with pytest.raises(Killed):
+        finetune(Mortal(step.folder, {**step.config, "ends_after": checkpoint}))
 
 
 def test_a_trainer_that_was_ended_goes_on_as_if_it_had_not_been(bench: Workbench, read_metrics: Read) -> None:
-    """Two processes that import torch: some seconds. The checkpoint lies in the middle of what one log line sums up."""
+    """A process that imports torch: some seconds. The checkpoint lies in the middle of what one log line sums up."""
     settings = {"num_train_epochs": 6, "logging_steps": 3, "lora_dropout": 0.1, "save_total_limit": 1}
     rows = make_conversations(200)
     whole = bench.finetune_step(rows, name="whole", **settings)
     finetune(whole)
     step = bench.finetune_step(rows, **settings)
     process = bench.start("finetune", step)
-    wait_for_checkpoint(process, step, "checkpoint-*")
+
+    def has_checkpoint() -> bool:
+        assert process.poll() is None, "the trainer ended"
+        return any(step.folder.glob("outputs/checkpoints/checkpoint-*"))
+
+    wait_until(has_checkpoint, every_s=0.002)
     process.send_signal(signal.SIGTERM)
     log = process.communicate(timeout=10)[0]
     assert (process.returncode, "Stopped." in log) == (143, True)
@@ -342,15 +358,7 @@ def test_early_stopping_stands_also_where_the_trainer_was_ended_right_after(
         early_stopping_patience=1,
         early_stopping_threshold=50,
     )
-    kept = bench.folder / "kept"
-    process = bench.start("finetune", step)
-    wait_for_checkpoint(process, step, "checkpoint-16")
-    process.send_signal(signal.SIGSTOP)  # the last checkpoint is written, and what follows has not begun
-    shutil.copytree(step.outputs / "checkpoints", kept)
-    process.kill()
-    process.wait()
-    shutil.rmtree(step.outputs / "checkpoints", ignore_errors=True)
-    kept.rename(step.outputs / "checkpoints")
+    end_after(step, "checkpoint-16")
     step.config["go_on"] = True
     finetune(step)
     assert len(read_metrics(step, "eval_loss")) == 2
@@ -360,10 +368,7 @@ def test_early_stopping_stands_also_where_the_trainer_was_ended_right_after(
 def test_a_run_that_goes_on_counts_its_steps_in_the_batches_it_found(bench: Workbench, read_metrics: Read) -> None:
     settings = {"auto_find_batch_size": "true", "num_train_epochs": 2, "apply_lora": "false"}
     step = bench.finetune_step(per_device_train_batch_size=2, **settings)
-    process = bench.start("finetune", step)
-    wait_for_checkpoint(process, step, "checkpoint-16")
-    process.kill()
-    process.wait()
+    end_after(step, "checkpoint-16")
     step.config |= {"go_on": True, "parameters": {**step.config["parameters"], "per_device_train_batch_size": "8"}}
     finetune(step)
     assert [at for at, _ in read_metrics(step, "loss")] == list(range(1, 33))
