@@ -133,9 +133,9 @@ def _choose_port(home: Home) -> None:
 
 
 @contextmanager
-def running_server(folder: Path, **environment: str) -> Iterator[LocalServer]:
+def running_server(folder: Path, module: str = "core.local", **environment: str) -> Iterator[LocalServer]:
     """Serve a new home in `folder` for the block."""
-    server = LocalServer(Home(folder), environment)
+    server = LocalServer(Home(folder), environment, module)
     try:
         yield server.start()
     finally:

@@ -141,7 +141,7 @@ def test_a_proxy_that_asks_for_a_password_is_named(
             """Keep the test's output quiet."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{server.server_port}")
     try:
         assert refusal(conn).message == "The proxy asks for a name and a password (407)."

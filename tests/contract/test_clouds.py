@@ -132,7 +132,7 @@ def foreign(tmp_path: Path) -> Iterator[tuple[ForeignCloud, Home]]:
     cloud = ForeignCloud()
     home = Home(tmp_path / "foreign").create()
     (home.path / "address.json").write_text(json.dumps({"port": cloud.server_address[1]}), encoding="utf-8")
-    thread = threading.Thread(target=cloud.serve_forever, daemon=True)
+    thread = threading.Thread(target=cloud.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     yield cloud, home
     cloud.shutdown()

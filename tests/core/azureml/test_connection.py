@@ -158,7 +158,7 @@ def test_another_program_on_the_homes_port_is_told_apart(home: Home) -> None:
             """Keep the test's output quiet."""
 
     other = HTTPServer(("127.0.0.1", home.port()), Handler)
-    threading.Thread(target=other.serve_forever, daemon=True).start()
+    threading.Thread(target=other.serve_forever, args=(0.05,), daemon=True).start()
     try:
         with pytest.raises(LocalWorkspaceDown, match=r"Something else answers on 127\.0\.0\.1"):
             ensure_local(home)

@@ -186,7 +186,7 @@ def _is_large(name: str) -> bool:
 @contextmanager
 def serving(files: dict[str, dict[str, bytes]], token: str = "") -> Iterator[Hub]:
     hub = Hub(files, token)
-    thread = threading.Thread(target=hub.serve_forever, daemon=True)
+    thread = threading.Thread(target=hub.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
         yield hub

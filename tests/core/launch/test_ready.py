@@ -14,7 +14,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from core.azureml.connection import Connection
+from core.azureml.connection import Connection, connect
+from core.azureml.settings import local_settings
 from core.dataset import upload
 from core.engine.component import check_inputs
 from core.engine.finetune import finetune
@@ -98,15 +99,26 @@ def server(tmp_path_factory: pytest.TempPathFactory, models: Path) -> Iterator[L
         yield running
 
 
+@pytest.fixture(scope="module")
+def read(server: LocalServer, models: Path) -> dict[str, LaunchFacts]:
+    found = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TUNEDECK_HOME", str(server.home.path))
+        patch.setenv("TUNEDECK_BASE_MODELS", str(models))
+        conn = connect(local_settings(), home=server.home)
+        for kind in DATA:
+            data = from_upload(kind, b"\n".join(json.dumps(row).encode() for row in make_rows(kind)))
+            found[kind] = read_facts(conn, NAME, "1", "this-machine", data.key)
+    return found
+
+
 @pytest.fixture
-def facts(conn: Connection, models: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, LaunchFacts]:
+def facts(
+    read: dict[str, LaunchFacts], conn: Connection, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, LaunchFacts]:
     """What a launch of the tiny model on this machine stands on, for each data."""
     monkeypatch.setenv("TUNEDECK_BASE_MODELS", str(models))
-    found = {}
-    for kind in DATA:
-        data = from_upload(kind, b"\n".join(json.dumps(row).encode() for row in make_rows(kind)))
-        found[kind] = read_facts(conn, NAME, "1", "this-machine", data.key)
-    return found
+    return read
 
 
 def plan(facts: LaunchFacts, parameters: dict[str, Any]) -> LaunchPlan:
@@ -147,7 +159,7 @@ def begin(folder: Path, model: Path, found: LaunchPlan) -> str:
 def test_what_is_ready_begins_to_train(
     facts: dict[str, LaunchFacts], models: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """200 settings and data, some 20 s; 2,000 in a soak."""
+    """100 settings and data, some 10 s; 2,000 in a soak."""
     seen: Counter[bool] = Counter()
 
     @configure(EXAMPLES)
@@ -161,7 +173,7 @@ def test_what_is_ready_begins_to_train(
         failure = begin(tmp_path_factory.mktemp("run"), models / NAME / "1", found)
         assert not failure or ("diverged" in failure and found.confirmations), failure
 
-    with Soak("ready", quick=4, long=40, what="launches that are said to be ready") as soak:
+    with Soak("ready", quick=2, long=40, what="launches that are said to be ready") as soak:
         for number, _ in soak.rounds():
             seed(soak.seed * 100_000 + number)(check)()
             soak.add("settings", EXAMPLES)

@@ -9,17 +9,21 @@ from tests.local_server import LocalServer, running_server
 
 
 @pytest.fixture(scope="module")
-def local_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
-    """One server for the tests of a module."""
-    with running_server(tmp_path_factory.mktemp("home")) as server:
+def local_server(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[LocalServer]:
+    """One server for the tests of a module; what it runs is SERVER of that module, the local workspace by default."""
+    with running_server(tmp_path_factory.mktemp("home"), _module(request)) as server:
         yield server
 
 
 @pytest.fixture
-def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
+def own_server(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[LocalServer]:
     """A server for one test, to be killed or filled."""
-    with running_server(tmp_path_factory.mktemp("home")) as server:
+    with running_server(tmp_path_factory.mktemp("home"), _module(request)) as server:
         yield server
+
+
+def _module(request: pytest.FixtureRequest) -> str:
+    return getattr(request.module, "SERVER", "core.local")
 
 
 @pytest.hookimpl(hookwrapper=True)

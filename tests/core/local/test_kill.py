@@ -26,6 +26,7 @@ from tests.local_server import LocalServer
 from tests.soak import Soak
 from tests.waiting import wait_until
 
+SERVER = "tests.core.local.trivial_server"
 # What else happens beside the kill of the server: share of rounds, then the ends that are right.
 EVENTS = {
     "nothing": ("Completed",),
@@ -122,10 +123,9 @@ def play(server: LocalServer, name: str, event: str, chance: random.Random) -> N
 
 @pytest.mark.soak
 @pytest.mark.timeout(0)
-@pytest.mark.soak
 def test_whatever_moment_the_server_is_killed_at_nothing_is_lost(server: LocalServer) -> None:
-    """Several rounds of about two seconds."""
-    with Soak("server-kills", quick=6, long=100, what="kill -9 of server, trainer and shim of a command") as soak:
+    """A round for each event, of about two seconds."""
+    with Soak("server-kills", quick=5, long=100, what="kill -9 of server, trainer and shim of a command") as soak:
         for number, chance in soak.rounds():
             event = list(EVENTS)[number % len(EVENTS)]
             name = f"round-{number}"

@@ -45,6 +45,7 @@ from tests.core.local.submitting import (
 from tests.local_server import LocalServer
 from tests.waiting import wait_until
 
+SERVER = "tests.core.local.trivial_server"
 TRAIN = f"azureml://datastores/{DATASTORE}/paths/train.jsonl"
 STEP = Path(__file__).with_name("trivial_step.py")
 
@@ -100,7 +101,7 @@ def test_cancel_stops_the_trainer_and_keeps_the_metrics_so_far(local_server: Loc
 
 
 def test_cancel_ends_a_trainer_that_does_not_listen_also_when_the_clock_was_set_back(local_server: LocalServer) -> None:
-    """Waits out the grace of five seconds; to a clock set back by an hour, the cancel was asked for in an hour."""
+    """Waits out the grace; to a clock set back by an hour, the cancel was asked for in an hour."""
     submit(local_server, "deaf", command_body("--steps 5000 --deaf"))
     wait_until(lambda: metric_of(local_server, "deaf"))
     local_server.request("POST", "jobs/deaf/cancel")

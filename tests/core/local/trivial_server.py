@@ -8,6 +8,7 @@ from pathlib import Path
 
 from core.local import __main__, server
 from core.local.endpoints.deployments import Deployments
+from core.local.jobs import runner
 from core.local.jobs.runner import Runner
 
 
@@ -18,6 +19,7 @@ def trivial_program(name: str) -> list[str]:
 
 
 if __name__ == "__main__":
+    runner.STOP_GRACE_S = 1.0
     server.Runner = partial(Runner, program=trivial_program)  # type: ignore[misc, assignment]
     server.Deployments = partial(Deployments, program=trivial_program)  # type: ignore[misc, assignment]
     raise SystemExit(__main__.main())

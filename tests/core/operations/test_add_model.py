@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import threading
 from collections.abc import Iterator
@@ -41,6 +40,7 @@ from tests.launching import plan_launch
 from tests.local_server import running_server
 from tests.model_families import FAMILIES, build_family
 from tests.soak import is_soak
+from tests.tiny_model import build_tiny_model
 from tests.waiting import finish, wait_until
 
 NAME = "someone/tiny"
@@ -66,10 +66,15 @@ def runner(home: Home) -> Iterator[Any]:
     wait_until(lambda: not started.alive)
 
 
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    folder = build_tiny_model(tmp_path_factory.mktemp("hub"), hidden=256)
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "tunedeck.json"}
+
+
 @pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    folder = build_family(tmp_path / "tiny", "qwen2", hidden_size=256)
-    with serving({f"models/{NAME}": {path.name: path.read_bytes() for path in folder.iterdir()}}) as hub:
+def hub(files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    with serving({f"models/{NAME}": dict(files)}) as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         yield hub
 
@@ -149,7 +154,6 @@ def test_every_architecture_goes_from_the_hub_to_chat(
     home: Home, hub: Hub, runner: Any, tmp_path: Path, family: str
 ) -> None:
     """Looked at, added, trained with the loss of plain transformers, evaluated, deployed, talked to, and removed."""
-    shutil.rmtree(tmp_path / "tiny")
     folder = build_family(tmp_path / family, family)
     hub.files["models/someone/" + family] = {path.name: path.read_bytes() for path in folder.iterdir()}
     with running_server(home.path, TUNEDECK_BASE_MODELS=str(home.base_models), TUNEDECK_QUOTA_CORES="16"):
