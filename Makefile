@@ -53,6 +53,7 @@ bench: $(VENV)/.dev base-model ## measure page times and memory, with the worksp
 	@$(PY) -m benchmarks.first_use
 	@$(PY) -m benchmarks.chats
 	@$(PY) -m benchmarks.memory
+	@$(PY) -m benchmarks.data_scale
 
 soak: $(VENV)/.dev base-model browser ## the long tests, hours; goes on where it was, writes docs/reliability.md; SEED=7 anew
 	@TUNEDECK_SOAK=$${TUNEDECK_SOAK:-1} TUNEDECK_SEED="$(SEED)" CHROMIUM="$$(sh .ci/find-chromium)" \

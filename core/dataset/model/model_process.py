@@ -1,6 +1,6 @@
 """Asks model_reader, the process that reads a model's own files: they come from anyone, so it has limits.
 
-Up to two such processes wait for the next question, and end by themselves if none comes.
+Up to READERS such processes wait for the next question, and end by themselves if none comes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ _BYTES_PER_S = 100_000
 _MODEL_BYTES_PER_S = 1_000_000  # of a tokenizer that is loaded
 _WAITS_LONGER = 10  # times the processor time, on a busy machine
 _LOOKS_EVERY_S = 0.25
-_KEPT = 2
+_CORES = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+READERS = min(_CORES, 2 + _CORES // 4)
+"""How many processes keep all cores busy: a quarter of what one does to count tokens is done by one thread."""
 _FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 _HINT = "Choose another model, or mend the files in its folder."
 _lock = threading.Lock()
@@ -85,7 +87,7 @@ def _take(model: list[Any]) -> _Process:
 def _give_back(process: _Process) -> None:
     with _lock:
         _idle.append(process)
-        spare = [_idle.pop(0) for _ in range(len(_idle) - _KEPT)]
+        spare = [_idle.pop(0) for _ in range(len(_idle) - READERS)]
     for process in spare:
         process.end()
 
@@ -100,8 +102,7 @@ class _Process:
     def __init__(self) -> None:
         self.model: list[Any] = []
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  as long as the process
-        threads = str(min(8, os.cpu_count() or 1))
-        environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "RAYON_NUM_THREADS": threads}
+        environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "RAYON_NUM_THREADS": str(_CORES)}
         environment |= {"OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}  # each thread takes address space
         self._process = subprocess.Popen(
             [sys.executable, "-m", "core.dataset.model.model_reader", str(MEMORY_BYTES)],

@@ -11,6 +11,7 @@ from __future__ import annotations
 import gc
 import json
 import math
+import os
 import re
 import resource
 import select
@@ -32,6 +33,7 @@ from core.engine.chat_template import BadModelFolder, ChatTemplate, TemplateRefu
 from core.engine.chat_tokens import find_tools, read_markers
 
 _IDLE_S = 120.0
+_NICENESS = 10  # all cores are used
 
 
 class _Rendered(NamedTuple):
@@ -167,6 +169,7 @@ def _limit_memory(most: int) -> None:
 def main(memory_bytes: int) -> int:
     """Answer until no question came for a while."""
     _limit_memory(memory_bytes)
+    os.nice(_NICENESS)
     asked = sys.stdin.buffer
     while select.select([asked], [], [], _IDLE_S)[0] and (head := asked.readline()):
         question, order = asked.readline(), orjson.loads(head)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +21,7 @@ from core import home
 from core.dataset import row_index
 from core.dataset.checks.line_check import Problem
 from core.dataset.findings import ERROR_FLAGS, Finding, flag
-from core.dataset.model.model_process import BadModel, ask, name_of
+from core.dataset.model.model_process import READERS, BadModel, ask, name_of
 from core.dataset.progress import Meter
 from core.dataset.report import EXACT_UNIT, Report, Reports
 from core.engine.answers import LeftOut
@@ -112,15 +114,13 @@ def count_lengths(path: Path, tokenizer: Path, meter: Meter | None = None) -> tu
     examples: dict[str, Problem] = {}
     special: set[str] = set()
     emptied = 0
-    for first, lines in row_index.iterate(path, _BATCH, meter, "Counted tokens in"):
-        places = [at for at in range(first, first + len(lines)) if usable[at]]
-        counts = count_lines(tokenizer, [lines[at - first] for at in places])
-        for place, result in zip(places, counts, strict=True):
+    for wanted, counts in _count_ahead(path, tokenizer, usable, meter):
+        for (place, line), result in zip(wanted, counts.result(), strict=True):
             if isinstance(result, Counts):
                 records[place] = result[:3]
                 special.update(result.special)
                 emptied += "answers" in result.left_out
-            found = _describe(lines[place - first], result)
+            found = _describe(line, result)
             flags[place] = flag(*found)
             for code, said in found.items():
                 examples.setdefault(code, Problem(int(rows["line"][place]), code, said))
@@ -135,6 +135,23 @@ def count_lengths(path: Path, tokenizer: Path, meter: Meter | None = None) -> tu
     row_index.write_layer(path, mark, flags)
     home.write_atomically(_special_path(path, mark), json.dumps(sorted(special)))
     return records, examples
+
+
+def _count_ahead(
+    path: Path, tokenizer: Path, usable: row_index.Rows, meter: Meter | None
+) -> Iterator[tuple[list[tuple[int, bytes]], Future[list[Counts | TemplateRefused]]]]:
+    """Yield batches of usable rows in their order, each its place and line, and their counts to come."""
+    readers = ThreadPoolExecutor(READERS)
+    waiting: deque[tuple[list[tuple[int, bytes]], Future[list[Counts | TemplateRefused]]]] = deque()
+    try:
+        for first, lines in row_index.iterate(path, _BATCH, meter, "Counted tokens in"):
+            wanted = [(place, line) for place, line in enumerate(lines, first) if usable[place]]
+            waiting.append((wanted, readers.submit(count_lines, tokenizer, [line for _, line in wanted])))
+            if len(waiting) == 2 * READERS:  # each reads one, and another waits for it
+                yield waiting.popleft()
+        yield from waiting
+    finally:
+        readers.shutdown(cancel_futures=True)
 
 
 def _describe(line: bytes, result: Counts | TemplateRefused) -> dict[str, str]:
