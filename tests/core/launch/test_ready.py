@@ -177,7 +177,7 @@ def test_what_is_ready_begins_to_train(
         for number, _ in soak.rounds():
             seed(soak.seed * 100_000 + number)(check)()
             soak.add("settings", EXAMPLES)
-    assert min(seen[True], seen[False]) > sum(seen.values()) / 5, f"hardly tried: {seen}"
+    assert min(seen[True], seen[False]) > sum(seen.values()) / 10, f"hardly tried: {seen}"
 
 
 ODD = [None, "", "many", "nan", "1e308", 1e300, -1_000_000, True, [1], "٣"]
