@@ -1,6 +1,6 @@
 """Files nobody should have: each becomes findings or a sentence with a place, in time and in memory, and none a crash.
 
-500 of them in `make test`, 10,000 in `make soak`.
+150 of them in `make test`, 10,000 in `make soak`.
 """
 
 from __future__ import annotations
@@ -163,13 +163,13 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
 @pytest.mark.soak
 @pytest.mark.timeout(0)
 def test_no_file_crashes_hangs_or_fills_the_memory(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    """About 10 s: 500 files, each through the whole of an upload; 10,000 in a soak.
+    """Some 4 s: 150 files, each through the whole of an upload; 10,000 in a soak.
 
     Large ones too are taken in this process, whose memory and processor time are measured; a process for each would
     cost its imports, which are not what is tried here, and one in STARTED pays them.
     """
     weights = [weight for weight, _ in KINDS]
-    with Soak("chat-files", quick=500, long=10_000, what="files that nobody should have, as chat data") as soak:
+    with Soak("chat-files", quick=150, long=10_000, what="files that nobody should have, as chat data") as soak:
         for number, chance in soak.rounds():
             if number % 10 == 0:  # each preparation looks for old ones, which are not what is measured here
                 wait_until(lambda: no_worker_writes(home), lambda: list(home.datasets.rglob("*")))

@@ -32,7 +32,7 @@ from tests.core.local.submitting import wait_for
 from tests.fine_tuning_runs import start_run, trivial_workspace
 from tests.waiting import wait_until
 
-OURS, OTHERS = 240, 320
+OURS, OTHERS = 130, 230
 
 
 @pytest.fixture(scope="module")
