@@ -151,7 +151,7 @@ class _Page(NamedTuple):
 
 
 @dataclass
-class _Sweep:
+class _Listing:
     """The reading of the whole list: where it goes on, what was known before, what is there."""
 
     following: str
@@ -189,7 +189,7 @@ class _Index:
         """Of those, the ones that their experiment's search does not find."""
         self._written: dict[str, float] = {}
         """When something was written to runs from here: a list may be behind it for a while."""
-        self._sweep: _Sweep | None = None
+        self._listing: _Listing | None = None
         self._search: _Search | None = None
         self._head_due = self._others_due = self._noted_at = 0.0
 
@@ -213,15 +213,15 @@ class _Index:
 
     def _read(self, until: float) -> None:
         """Read the newest page, some more where the whole list is wanted, what goes on, and what has ended."""
-        if self._sweep is not None and time.monotonic() < self._head_due:
+        if self._listing is not None and time.monotonic() < self._head_due:
             self._read_more(until)
             return
         self._head_due = time.monotonic() + HEAD_EVERY_S
         state = self._kept.read_state()
         page = self._get_page(jobs_url(self._conn, jobType="Pipeline", listViewType="All", tag=tags.TITLE))
         has_gap = not state["whole"] or bool(page.following and self._records.keys().isdisjoint(page.names))
-        if self._sweep is None and (has_gap or time.time() - state["whole_at"] > WHOLE_EVERY_S):
-            self._sweep = _Sweep(page.following, frozenset(self._records), page.names)
+        if self._listing is None and (has_gap or time.time() - state["whole_at"] > WHOLE_EVERY_S):
+            self._listing = _Listing(page.following, frozenset(self._records), page.names)
             self._kept.set_state(whole=int(not has_gap))  # who is killed before the last page reads all of them anew
         self._take(page)
         self._read_more(until)
@@ -239,32 +239,32 @@ class _Index:
             self._kept.set_state(read_at=time.time())
 
     def _read_more(self, until: float) -> None:
-        while self._sweep is not None:
-            self._read_next(self._sweep)
+        while self._listing is not None:
+            self._read_next(self._listing)
             if time.monotonic() > until:
                 return
 
-    def _read_next(self, sweep: _Sweep) -> None:
+    def _read_next(self, listing: _Listing) -> None:
         """Read one more page of the whole list; after the last one, what was not seen is asked for."""
-        if sweep.following and len(sweep.found) < MOST:
+        if listing.following and len(listing.found) < MOST:
             try:
-                page = self._get_page(sweep.following)
+                page = self._get_page(listing.following)
             except ServiceRefused:
-                self._sweep = None  # the address of a page may be too old
+                self._listing = None  # the address of a page may be too old
                 raise
-            sweep.found |= self._take(page)
-            sweep.following, sweep.oldest = page.following, page.oldest
+            listing.found |= self._take(page)
+            listing.following, listing.oldest = page.following, page.oldest
             return
-        ends = sweep.oldest if sweep.following else _LONG_AGO
-        said = [f"The list ends at {MOST:,} runs; older ones are not read."] if sweep.following else []
-        since = self._read_others(_LONG_AGO, sweep.found)
+        ends = listing.oldest if listing.following else _LONG_AGO
+        said = [f"The list ends at {MOST:,} runs; older ones are not read."] if listing.following else []
+        since = self._read_others(_LONG_AGO, listing.found)
         if since > _LONG_AGO:
             among = f"the newest {OTHERS_MOST:,} pipelines, back to {since.day} {since:%B %Y}"
             said.append(f"Runs without Tunedeck's tag were looked for among {among}.")
-        gone = (name for name in sweep.before - sweep.found if name in self._runs)
+        gone = (name for name in listing.before - listing.found if name in self._runs)
         self._ask(name for name in gone if _made(run := self._runs[name]) > (ends if tags.TITLE in run.tags else since))
         self._kept.set_state(whole=1, whole_at=time.time(), note=" ".join(said))
-        self._sweep = None
+        self._listing = None
 
     def _read_others(self, since: datetime, found: set[str] | None = None) -> datetime:
         """Read all pipelines that were made since then; return when the last was made that was looked at, if not all.
@@ -346,7 +346,7 @@ class _Index:
         found.read_at = datetime.fromtimestamp(state["read_at"], UTC) if state["read_at"] else None
         if not asked and found.read_at:
             found.note = f"As of {found.read_at.day} {found.read_at:%B %H:%M} UTC."
-        if self._sweep is not None and not state["whole"]:
+        if self._listing is not None and not state["whole"]:
             found.note, found.complete = "Reading the rest.", False
         return found
 
@@ -354,7 +354,7 @@ class _Index:
 
     def _measure(self, until: float) -> None:
         """Read when runs that have ended began and ended, and their losses, the newest first."""
-        if self._sweep is not None:
+        if self._listing is not None:
             return  # a search finds all that the list brings
         now = time.monotonic()
         due = sorted((name for name, at in self._due.items() if at <= now), key=lambda name: _made(self._runs[name]))

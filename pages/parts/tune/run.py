@@ -261,7 +261,8 @@ def _draw_progress(run: Run, snapshot: Snapshot[Run], measured: RunMetrics, miss
     if run.moves:
         facts.append(words.age(snapshot.age_s))
     elif run.whole_s is not None:
-        facts.append(f"took {duration(run.whole_s)}")
+        tested = f" ({duration(run.evaluated_s)} of it evaluation)" if run.evaluated_s else ""
+        facts.append(f"took {duration(run.whole_s)}{tested}")
     with st.container(gap="xxsmall"):
         with st.container(horizontal=True, vertical_alignment="center"):
             st.caption(words.plain(" · ".join(filter(None, facts))))

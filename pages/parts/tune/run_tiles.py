@@ -52,8 +52,7 @@ def draw_tiles(run: Run, measured: RunMetrics, missing: str) -> None:
 def _cost_so_far(run: Run) -> tuple[str, str | None]:
     if run.whole_s is None:
         return find_cost(run)[1], "when it ended is not known" if run.started_at else None
-    tested = f", {duration(run.evaluated_s)} of it evaluation" if run.evaluated_s else ""
-    return find_cost(run)[1], f"machine time {duration(run.whole_s)}{tested}"
+    return find_cost(run)[1], f"machine time {duration(run.whole_s)}"
 
 
 def find_cost(run: Run) -> tuple[float | None, str, str]:
