@@ -125,19 +125,19 @@ class ChatModel:
             if row.answer.set_running_or_notify_cancel():
                 row.keys = self._kept.begin(row.prompt)
                 row.kept = row.keys.length
+                if row.keys.scores is not None:
+                    row.spoken.say(row.draw(row.keys.scores))
                 self._running.append(row)
 
     def _pass(self) -> None:
         """Write one token of each answer and read a part of the prompts that are not read yet."""
-        for row in [row for row in self._running if row.stopped.is_set()]:
-            self._finish(row)
+        self._finish_rows()
         if not self._batched:
             for row in self._running:
                 self._answer_alone(row)
         elif self._running:
             self._pass_rows()
-        for row in [row for row in self._running if row.is_over]:
-            self._finish(row)
+        self._finish_rows()
 
     def _pass_rows(self) -> None:
         most = READ_BESIDE if any(row.spoken.ids for row in self._running) else READ_AT_ONCE
@@ -165,8 +165,10 @@ class ChatModel:
         ).logits[0]
         for row, piece, own in zip(rows, pieces, scores, strict=False):
             row.keys.length += piece.end - piece.begin
+            if row.keys.length == len(row.prompt):
+                row.keys.asked, row.keys.scores = len(row.prompt), own.clone()
             if row.keys.length == len(row.ids):
-                row.spoken.say(row.draw(own[None]))
+                row.spoken.say(row.draw(own))
 
     def _tensor(self, values: list[Any]) -> torch.Tensor:
         return torch.tensor(values, device=self.model.device)
@@ -189,12 +191,14 @@ class ChatModel:
             **(drawn if sampling.temperature else dict.fromkeys(drawn)),
         )
 
-    def _finish(self, row: _Row) -> None:
-        self._running.remove(row)
-        self._kept.keep(row.ids, row.keys)
-        reason = row.spoken.end(row.stopped.is_set())
-        made = Answer(row.spoken.text, reason, len(row.prompt), len(row.spoken.ids), row.kept)
-        row.answer.set_result(made)
+    def _finish_rows(self) -> None:
+        """Hand over the answers that are over, and those that nobody waits for."""
+        for row in [row for row in self._running if row.is_over or row.stopped.is_set()]:
+            self._running.remove(row)
+            self._kept.keep(row.ids, row.keys)
+            reason = row.spoken.end(row.stopped.is_set())
+            written = len(row.spoken.ids)
+            row.answer.set_result(Answer(row.spoken.text, reason, len(row.prompt), written, row.kept))
 
 
 def load_chat_model(folder: Path, cores: int, at_once: int = ROWS_AT_ONCE) -> ChatModel:
@@ -237,9 +241,9 @@ class _Row:
         return self.spoken.ended or self.spoken.stopped_at is not None or len(self.spoken.ids) >= self.room
 
     def draw(self, scores: torch.Tensor) -> int:
-        """Return the next token of scores `(1, words)`."""
+        """Return the next token of its scores, `(words,)`."""
         given: Any = torch.tensor([self.ids] if self.sampling.repetition_penalty != 1 else [])
-        scores = self._processors(given, scores.float().cpu())
+        scores = self._processors(given, scores[None].float().cpu())
         if not self.sampling.temperature:
             return int(scores.argmax())
         chances = scores.softmax(-1)

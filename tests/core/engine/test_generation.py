@@ -69,7 +69,7 @@ def test_every_architecture_answers_many_at_once_as_generate_does_one(tmp_path: 
         wanted = generate(folder, prompts, GREEDY.max_new_tokens)
     assert [each.text for each in first] == wanted
     assert [each.text for each in again] == wanted
-    assert [each.kept_tokens for each in again] == [len(prompt) - 1 for prompt in prompts]
+    assert [each.kept_tokens for each in again] == [len(prompt) for prompt in prompts]
 
 
 @pytest.fixture(scope="module")
