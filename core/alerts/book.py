@@ -93,12 +93,12 @@ class AlertBook:
             with self._database.write() as db:
                 write_alert(db, alert)
 
-    def list_entries(self, connection: str | None = None, *, after: int = 0, limit: int = 50) -> list[Entry]:
-        """Return what was told of or is to be, newest first. connection: of one workspace; after: of higher numbers."""
+    def list_entries(self, connection: str | None = None, *, limit: int = 50) -> list[Entry]:
+        """Return what was told of or is to be, newest first. connection: of one workspace."""
         rows = self._database.rows(
-            "select * from alerts where state not in ('new', 'unwanted') and number > ? "
+            "select * from alerts where state not in ('new', 'unwanted') "
             "and (? is null or connection = ?) order by number desc limit ?",
-            *(after, connection, connection, limit),
+            *(connection, connection, limit),
         )
         return list(map(_parse, rows))
 

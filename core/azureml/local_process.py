@@ -41,11 +41,6 @@ def ensure_local(home: Home | None = None, timeout_s: float = 30.0) -> Settings:
     raise _down(home, f"It was started {timeout_s:.0f} s ago and does not answer yet.")
 
 
-def local_is_up(home: Home | None = None) -> bool:
-    """Tell whether the local workspace of this home answers and knows our token; takes at most about a second."""
-    return bool(ask_health(home or homes.current()))
-
-
 def ask_health(home: Home, timeout_s: float = 1.0) -> dict[str, Any]:
     """Return what the local workspace says of itself, {} where it does not answer.
 

@@ -68,7 +68,7 @@ class Evaluation:
     seconds: float
 
 
-def submit_evaluation(conn: Connection, run: Run, answers: int = 12, seed: int = 42) -> str:
+def submit_evaluation(conn: Connection, run: Run) -> str:
     """Send the evaluation of a completed run unless the workspace has it already; returns the job's name."""
     from azure.ai.ml import Input, Output, command
 
@@ -90,7 +90,7 @@ def submit_evaluation(conn: Connection, run: Run, answers: int = 12, seed: int =
         command=(
             "PYTHONPATH=${{inputs.program}} python -m core.engine.evaluate --base ${{inputs.base}} "
             "--tuned ${{inputs.tuned}} --test ${{inputs.test}} --output ${{outputs.evaluation}} "
-            f"--answers {answers} --seed {seed}"
+            "--answers 12 --seed 42"
         ),
         inputs=inputs,
         outputs={OUTPUT: Output(type="uri_folder")},

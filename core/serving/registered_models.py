@@ -96,9 +96,7 @@ def require_model_name(name: str) -> None:
         raise BadInput(problem, NAME_RULE)
 
 
-def register_model(
-    conn: Connection, run: Run, name: str, version: str, description: str = "", job: str = ""
-) -> RegisteredModel:
+def register_model(conn: Connection, run: Run, name: str, version: str, job: str = "") -> RegisteredModel:
     """Register the output of a run, with its lineage in tags; what exists under name and version is returned.
 
     job: the one that made the model of the checkpoint `run.kept`.
@@ -113,7 +111,7 @@ def register_model(
         type=AssetTypes.MLFLOW_MODEL,
         name=name,
         version=version,
-        description=description or _describe(run),
+        description=_describe(run),
         tags={**conn.policy_tags, **lineage(run)},
     )
     return _parse(conn.call("register", f"model '{name}'", conn.workspace.models.create_or_update, model))

@@ -194,11 +194,9 @@ def explain_no_curve(series: Series, name: str = "loss", kind: str = "Step", ste
     return ""
 
 
-def length_histogram(
-    bins: Sequence[tuple[int, int, int]], *, limit: int | None = None, unit: str = "tokens"
-) -> go.Figure:
+def length_histogram(bins: Sequence[tuple[int, int, int]], *, limit: int | None = None) -> go.Figure:
     """Return how long the rows are, as bins (from, to, rows). limit: where rows are cut, drawn as a line."""
-    figure = blank_figure("lengths", f"Length in {unit}", "Rows", height=NARROW_HEIGHT)
+    figure = blank_figure("lengths", "Length in tokens", "Rows", height=NARROW_HEIGHT)
     whole = [bin for bin in bins if limit is None or bin[0] <= limit]
     cut = [bin for bin in bins if limit is not None and bin[0] > limit]
     for name, shown, colour, shape in (
@@ -216,7 +214,7 @@ def length_histogram(
                 "pattern": {"shape": shape, "fgcolor": LIGHT.ground, "size": 6},
             },
             customdata=[f"{low:,} to {high - 1:,}" for low, high, _ in shown],
-            hovertemplate="%{customdata} " + unit + "<br>%{y:,} rows<extra></extra>",
+            hovertemplate="%{customdata} tokens<br>%{y:,} rows<extra></extra>",
         )
     figure.update_layout(bargap=0, barmode="overlay", hovermode="closest", showlegend=bool(cut))
     if limit is not None and limit > 0:
@@ -234,15 +232,15 @@ def length_histogram(
     return figure
 
 
-def draw_lengths(bins: Sequence[tuple[int, int, int]], *, limit: int | None = None, unit: str = "tokens") -> None:
+def draw_lengths(bins: Sequence[tuple[int, int, int]], *, limit: int | None = None) -> None:
     """Draw `length_histogram`."""
     if not bins:
         st.text("There are no rows to measure.")
         return
     rows = sum(count for _, _, count in bins)
     usual = max(bins, key=lambda one: one[2])
-    alt = f"{words.plural(rows, 'row')} of up to {bins[-1][1]:,} {unit}; most have {usual[0]:,} to {usual[1]:,}."
-    figure = length_histogram(bins, limit=limit, unit=unit)
+    alt = f"{words.plural(rows, 'row')} of up to {bins[-1][1]:,} tokens; most have {usual[0]:,} to {usual[1]:,}."
+    figure = length_histogram(bins, limit=limit)
     alt += f" Cut at {limit:,}." if limit else ""
     draw_figure(figure.to_json(), key="chart-lengths", alt=alt, height=NARROW_HEIGHT)
 

@@ -59,12 +59,12 @@ def draw_warning(message: str, hint: str = "", detail: str = "", *, key: str = "
                 st.code(detail, language=None, wrap_lines=True)
 
 
-def draw_empty(message: str, link: Any = None, label: str = "", icon: str = "arrow_forward") -> None:
+def draw_empty(message: str, link: Any = None, label: str = "") -> None:
     """Draw that there is nothing yet, and the way on."""
     with st.container(border=True, horizontal=True, vertical_alignment="center"):
         st.text(message, width="stretch")
         if link is not None:
-            link.draw(label, icon=icon)
+            link.draw(label, icon="arrow_forward")
 
 
 def draw_loading(message: str, heights: tuple[int, ...] = (56, 56, 56)) -> None:

@@ -15,7 +15,7 @@ import pytest
 from core.azureml import local_process
 from core.azureml.access import check_access
 from core.azureml.connection import Connection, connect
-from core.azureml.local_process import ensure_local, local_is_up
+from core.azureml.local_process import ask_health, ensure_local
 from core.azureml.reader import reader_for
 from core.azureml.settings import local_settings
 from core.errors import LocalWorkspaceDown, NotFound, ServiceRefused
@@ -137,7 +137,7 @@ def test_a_stopped_workspace_holds_one_thread_and_never_the_page(tmp_path_factor
 
 
 def test_the_local_workspace_is_started_once_by_two_dashboards_at_once(started: Home) -> None:
-    assert not local_is_up(started)
+    assert not ask_health(started)
     with ThreadPoolExecutor(2) as pool:
         settings = list(pool.map(lambda _: ensure_local(started), range(2)))
     assert settings == [local_settings()] * 2
