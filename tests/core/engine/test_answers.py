@@ -50,7 +50,7 @@ def test_tokens_and_learned_tokens_are_those_of_transformers_or_the_row_is_named
     models: dict[str, ChatTokens], tmp_path: Path
 ) -> None:
     judges = {name: Judge(family.write(tmp_path / name, marks=True)) for name, family in FAMILIES.items()}
-    with Soak("answers", quick=125, long=5000, what="learned tokens against transformers' mask") as soak:
+    with Soak("answers", quick=50, long=5000, what="learned tokens against transformers' mask") as soak:
         seen: Counter[str] = Counter()
         for _, chance in soak.rounds():
             for name, tokens in models.items():

@@ -44,7 +44,7 @@ from tests.chat_data import from_upload
 from tests.core.operations.counting_server import FILE
 from tests.launching import plan_launch
 from tests.local_server import LocalServer
-from tests.soak import Soak
+from tests.soak import Soak, is_soak
 from tests.tiny_model import NAME, build_tiny_model
 from tests.waiting import finish, wait_until
 
@@ -153,7 +153,7 @@ def survive(
     where = f"seed {soak.seed}, round {number}, {event}"
     operation = start_launch(replace(plans[event], draft=create_draft("local")))
     cancel: Operation | None = None
-    for _ in range(chance.choice((1, 1, 2, 3))):
+    for _ in range(chance.choice((1, 1, 2, 3)) if is_soak() else 1):
         time.sleep(chance.uniform(0.0, 2.5))
         if event == "cancel" and cancel is None:
             cancel = start_cancel("local", operation.subject)

@@ -41,7 +41,7 @@ from tests.soak import Soak, is_soak
 from tests.tiny_model import NAME, build_tiny_model
 from tests.waiting import wait_until
 
-HISTORIES = 6
+HISTORIES = 6 if is_soak() else 4
 STEPS_OF_A_HISTORY = 25
 LOOKS = 400  # after which an operation that has not ended waits for ever
 PAUSES = st.sampled_from((1, 2, 3, 5, None))
