@@ -35,6 +35,8 @@ class Setting:
     most: int | None = None
     local: bool = False
     """Whether the local workspace does as it says; what it does not is not shown there."""
+    here: int | None = None
+    """What suits the local workspace's own scorer."""
 
     @property
     def name(self) -> str:
@@ -73,9 +75,10 @@ SETTINGS: tuple[Setting, ...] = (
         "max_concurrent_requests_per_instance",
         "Requests at once, each instance",
         1,
-        "Twice so many for each instance are taken, the rest is refused with 429. A server that batches, as vLLM does, "
-        "answers many at once: raise it for one.",
+        "Twice so many for each instance are taken, the rest is refused with 429. A server that batches, as vLLM and "
+        "the local workspace do, answers many at once: raise it for one.",
         local=True,
+        here=8,
     ),
     *_list_probe(LIVENESS, "The container is given up", lesson_delay=600, local=True),
     *_list_probe(READINESS, "Requests are held back"),
@@ -90,10 +93,14 @@ def list_settings(*, local: bool) -> list[Setting]:
     return [setting for setting in SETTINGS if setting.local or not local]
 
 
-def find_default(setting: Setting, running: Mapping[str, int], where: str = "") -> tuple[int, str]:
-    """Return the value to begin with and its origin: as it runs now (`where`), the lesson's, the service's."""
+def find_default(
+    setting: Setting, running: Mapping[str, int], where: str = "", *, local: bool = False
+) -> tuple[int, str]:
+    """Return the value to begin with and its origin: as it runs now (`where`), this machine's, lesson's, service's."""
     if setting.name in running:
         return running[setting.name], f"runs now{f' on {where}' if where else ''}"
+    if local and setting.here is not None:
+        return setting.here, "this machine"
     return (setting.service, "service") if setting.lesson is None else (setting.lesson, "lesson")
 
 

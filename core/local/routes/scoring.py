@@ -1,8 +1,8 @@
 """The gateway of an endpoint: checks the key, picks a deployment by its traffic and hands the request to its scorer.
 
 Answers the gateway's errors as the service does: 401 wrong key, 404 no traffic, 408 over the request timeout, 424 when
-the model answered an error, 429 when more requests wait than the deployment takes. An event stream passes through as
-it comes; a client that goes away ends the generation, because the connection to the scorer is closed.
+the model answered an error, 429 with a time to wait when more requests wait than the deployment takes. An event stream
+passes through as it comes; a client that goes away ends the generation, because the connection to the scorer is closed.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ import asyncio
 import contextlib
 import hmac
 import logging
+import math
+import statistics
 import time
-from collections import Counter
+from collections import Counter, defaultdict, deque
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 
@@ -33,10 +35,13 @@ DEPLOYMENT_HEADER = "azureml-model-deployment"
 READY_WAIT_S = 10.0
 _PATHS = {"/score": "POST", "/v1/chat/completions": "POST", "/v1/models": "GET", "/": "GET"}
 _MAX_ANSWER_BYTES = 64 * 1024 * 1024
+_LAST_ANSWERS = 16
 _CLIENT_WENT_AWAY = 499  # only in the count of requests, where nginx writes the same
 
 _log = logging.getLogger(__name__)
 _in_flight: Counter[str] = Counter()
+_took: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_LAST_ANSWERS))
+"""Seconds that the last answers of each deployment took."""
 _copies: set[asyncio.Task[None]] = set()  # held here, or a mirrored request could be garbage-collected
 
 
@@ -86,9 +91,11 @@ class Scoring(Response):
             self._status = error.status
             raise
         finally:
-            milliseconds = (time.perf_counter() - started) * 1000
+            seconds = time.perf_counter() - started
             endpoint, name = self._deployment.endpoint, self._deployment.name
-            self._workspace.request_log.add(endpoint, name, self._status, milliseconds)
+            self._workspace.request_log.add(endpoint, name, self._status, seconds * 1000)
+            if self._status == 200:
+                _took[self._deployment.key].append(seconds)
 
     async def _serve(self, receive: Receive, send: Send) -> None:
         with self._counted():
@@ -105,11 +112,13 @@ class Scoring(Response):
 
     @contextlib.contextmanager
     def _counted(self) -> Iterator[None]:
-        """Count the request as in flight; raises 429 where the deployment takes no more."""
+        """Count the request as in flight; raises 429 where the deployment takes no more, and says when it should."""
         key = self._deployment.key
         if _in_flight[key] >= self._limit:
             message = f"The deployment '{self._deployment.name}' has {self._limit} requests waiting already."
-            raise WireError(429, "TooManyRequests", message, headers={"Retry-After": "1"})
+            took = statistics.median(_took[key] or [1.0])
+            pause = math.ceil(took / self._limit)  # so often one of them ends
+            raise WireError(429, "TooManyRequests", message, headers={"Retry-After": str(pause)})
         _in_flight[key] += 1
         try:
             yield

@@ -33,6 +33,7 @@ from pages.parts.serve.deploy_size import claim, find_shortage
 _ORIGINS = {
     "lesson": "the lesson's value",
     "service": "what Azure takes where nothing is sent",
+    "this machine": "what suits the server here, which answers many at once",
     "runs now": "the value that runs now",
     "yours": "changed here",
 }
@@ -64,7 +65,7 @@ def draw_instances(size: Size | None, *, key: str, running: int = 1, standing: i
 def draw_settings(*, key: str, local: bool, running: Mapping[str, int] | None = None, where: str = "") -> None:
     """Draw the settings folded under one heading, each with its origin. running: what a deployment has now."""
     shown = list_settings(local=local)
-    starts = {setting: find_default(setting, running or {}, where) for setting in shown}
+    starts = {setting: find_default(setting, running or {}, where, local=local) for setting in shown}
     with st.expander("Requests and probes", key=f"{key}-settings"):
         st.caption(
             "After each field: where its value comes from. " + "; ".join(f"{k}: {v}" for k, v in _ORIGINS.items()) + "."
@@ -102,7 +103,10 @@ def draw_redeploy(conn: Connection, endpoint: EndpointView) -> None:
         size = priced[0]
     count = draw_instances(size, key=key, running=deployment.instances, standing=deployment.instances)
     draw_settings(key=key, local=local, running=deployment.settings)
-    started = {setting.name: find_default(setting, deployment.settings)[0] for setting in list_settings(local=local)}
+    started = {
+        setting.name: find_default(setting, deployment.settings, local=local)[0]
+        for setting in list_settings(local=local)
+    }
     same = count == deployment.instances and read_settings(key=key, local=local) == started
     price = size.price.times(count) if size else Price(None)
     cost = price.words

@@ -240,6 +240,19 @@ def test_the_gateways_errors_are_the_services(served: LocalServer) -> None:
     assert score(served, "errors", {"die": True}).status_code == 424
 
 
+def test_what_is_too_much_is_refused_with_the_time_in_which_one_of_those_before_ends(served: LocalServer) -> None:
+    """Two are taken at once; the answer before took over two seconds, so every second one of two ends."""
+    deploy(served, "busy", requestSettings={"requestTimeout": "PT60S"})
+    assert score(served, "busy", {"sleep": 2.1}).status_code == 200
+    endless = {"stream": True, "count": 10**6}
+    with score(served, "busy", endless) as one, score(served, "busy", endless) as two:
+        assert (one.status_code, two.status_code) == (200, 200)
+        refused = score(served, "busy", {})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (429, "TooManyRequests")
+    assert int(refused.headers["Retry-After"]) >= 2
+    wait_until(lambda: score(served, "busy", {}).status_code == 200)
+
+
 def test_half_of_a_character_is_refused_before_the_scorer_sees_it(served: LocalServer) -> None:
     deploy(served, "halves")
     headers = {"Authorization": f"Bearer {key_of(served, 'halves')}", "Content-Type": "application/json"}

@@ -426,7 +426,7 @@ def test_deploy_takes_what_was_typed_just_before_the_click(run: str, monkeypatch
     assert asked[:3] == ["my-model", "my-bot", 2]
     assert asked[3] == {
         "request_settings.request_timeout_ms": 30,
-        "request_settings.max_concurrent_requests_per_instance": 1,
+        "request_settings.max_concurrent_requests_per_instance": 8,
         "liveness_probe.period": 10,
         "liveness_probe.timeout": 2,
         "liveness_probe.failure_threshold": 30,
