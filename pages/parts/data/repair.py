@@ -11,7 +11,7 @@ from core import dataset as datasets
 from core.dataset import ASKED_FOR, REPAIRS, ChatDataset, DataFile, Effect, Finding, RowDiff
 from pages.parts.data import forms as data_forms
 from pages.parts.kit import reads, words
-from pages.parts.kit.action import action
+from pages.parts.kit.action import action, draw_download
 from pages.parts.kit.notices import ready
 
 _SHOWN = 3
@@ -97,12 +97,4 @@ def _draw_download(dataset: ChatDataset, codes: tuple[str, ...], file: DataFile)
     if not ready(made, f"Making the repaired {what}…", (), key=key):
         return
     # Made before the click: Streamlit 1.67 forgets what a click makes when two ticks end before the browser fetches it.
-    st.download_button(
-        f"Download the repaired {what}",
-        made.value,
-        f"{dataset.name}{ending}-repaired.jsonl",
-        "application/jsonl",
-        icon=":material/download:",
-        key=key,
-        on_click="ignore",
-    )
+    draw_download(f"Download the repaired {what}", made.value, f"{dataset.name}{ending}-repaired.jsonl", key=key)

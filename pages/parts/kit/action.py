@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mimetypes
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -73,6 +74,15 @@ def action(
     else:
         draw_error_of(key)
     return clicked and key not in ui().errors
+
+
+def draw_download(
+    label: str, content: Any, file_name: str, *, key: str, icon: str = "download", **options: Any
+) -> None:
+    """Draw a button that gives a file. content: it, or what makes it at the click; options: of Streamlit's button."""
+    mime = mimetypes.guess_type(file_name)[0]
+    options |= {"mime": mime, "on_click": "ignore", "icon": f":material/{icon}:", "key": key}
+    st.download_button(label, content, file_name, **options)
 
 
 def link_button(label: str, target: Link, *, key: str, icon: str, type: str = "secondary") -> None:

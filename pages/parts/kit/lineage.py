@@ -13,6 +13,7 @@ from core.azureml.connection import Connection
 from core.recipe import BY_NAME
 from core.serving.lineage import Kind, Piece, read_lineage
 from pages.parts.kit import reads, words
+from pages.parts.kit.action import draw_download
 from pages.parts.kit.links import Link, link
 from pages.parts.kit.notices import ready
 
@@ -63,13 +64,10 @@ def draw_lineage(*, run: str = "", endpoint: str = "") -> None:
         with st.container(border=True, horizontal=True, vertical_alignment="center"):
             st.badge("Note", icon=":material/info:", color="orange")
             st.text(words.visible(doubt), width="stretch")
-    st.download_button(
+    draw_download(
         "Lineage (JSON)",
         lineage.to_json(),
-        file_name=f"lineage-{run or endpoint}.json",
-        mime="application/json",
-        icon=":material/download:",
-        on_click="ignore",
+        f"lineage-{run or endpoint}.json",
         key="lineage-json",
         help="`python -m core.operations verify FILE.json` holds it against the workspace later.",
     )

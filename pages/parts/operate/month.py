@@ -12,6 +12,7 @@ from core.catalog.prices import money, not_a_bill
 from core.teardown.costs import Cost
 from core.teardown.months import Month, Share, read_month
 from pages.parts.kit import charts, reads, words
+from pages.parts.kit.action import draw_download
 from pages.parts.kit.notices import ready
 from pages.parts.kit.state import set_url_id, url_id
 
@@ -33,13 +34,10 @@ def draw_month(conn: Connection) -> None:
         index = names.index(f"{found.begun:%Y-%m}")
         # `bind` would write the title into the link, and lose it while the month is read.
         st.selectbox("Month", names, index, format_func=_title, key="month-of", on_change=_choose, width=200)
-        st.download_button(
+        draw_download(
             "CSV by day",
             found.to_csv(),
-            file_name=f"costs-{conn.settings.workspace_name}-{found.begun:%Y-%m}.csv",
-            mime="text/csv",
-            icon=":material/download:",
-            on_click="ignore",
+            f"costs-{conn.settings.workspace_name}-{found.begun:%Y-%m}.csv",
             key="month-csv",
             help="A row for each resource and day.",
         )

@@ -15,7 +15,7 @@ from core.serving.lineage_check import Claim
 from core.teardown.receipts import Gone, Receipt
 from core.words import duration
 from pages.parts.kit import reads, words
-from pages.parts.kit.action import action, drawer, open_dialog
+from pages.parts.kit.action import action, draw_download, drawer, open_dialog
 from pages.parts.kit.notices import ready
 from pages.parts.kit.state import ui
 
@@ -55,24 +55,13 @@ def draw_receipt(receipt: Receipt, where: str = "") -> None:
         for note in receipt.notes:
             st.text(note)
         with st.container(horizontal=True):
-            _draw_download(receipt, where, "JSON", receipt.to_json(), "json", "application/json")
-            _draw_download(receipt, where, "Print", to_html(receipt), "html", "text/html")
-            key = f"check-{where}{receipt.id}"
+            at = f"{where}{receipt.id}"
+            draw_download("JSON", receipt.to_json(), f"{receipt.id}.json", key=f"json-{at}", type="tertiary")
+            page = to_html(receipt)
+            draw_download("Print", page, f"{receipt.id}.html", key=f"html-{at}", type="tertiary", icon="print")
+            key = f"check-{at}"
             action("Check again", open_dialog, key, key=f"open-{key}", type="tertiary", icon="fact_check")
             drawer(key, f"{receipt.id} today", lambda: _draw_claims(receipt), icon="fact_check")
-
-
-def _draw_download(receipt: Receipt, where: str, label: str, content: str, suffix: str, mime: str) -> None:
-    st.download_button(
-        label,
-        content,
-        file_name=f"{receipt.id}.{suffix}",
-        mime=mime,
-        icon=":material/print:" if suffix == "html" else ":material/download:",
-        on_click="ignore",
-        key=f"{suffix}-{where}{receipt.id}",
-        type="tertiary",
-    )
 
 
 def _draw_claims(receipt: Receipt) -> None:

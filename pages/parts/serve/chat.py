@@ -12,7 +12,7 @@ from core.serving import endpoints, transcripts
 from core.serving.chat import Sampling
 from core.serving.endpoints import EndpointView
 from pages.parts.kit import fields, reads, words
-from pages.parts.kit.action import action
+from pages.parts.kit.action import action, draw_download
 from pages.parts.kit.guard import end_page
 from pages.parts.kit.links import link
 from pages.parts.kit.live import live
@@ -140,16 +140,7 @@ def draw_keeping(history: Chat) -> None:
     ]
     with st.container(horizontal=True, gap="small", key="keeping"):
         if history.turns:
-            st.download_button(
-                "Export",
-                history.to_json(),
-                file_name=f"chat-{history.endpoint}.json",
-                key="export",
-                mime="application/json",
-                icon=":material/download:",
-                on_click="ignore",
-                type="tertiary",
-            )
+            draw_download("Export", history.to_json(), f"chat-{history.endpoint}.json", key="export", type="tertiary")
             action("New chat", _begin_new, history.endpoint, key="new-chat", icon="add_comment", type="tertiary")
         if earlier:
             with st.popover("Earlier chats", icon=":material/history:", type="tertiary", key="earlier"):

@@ -20,6 +20,7 @@ from core.runs.metrics import RunMetrics
 from core.runs.states import Run
 from core.words import duration
 from pages.parts.kit import charts, fields, reads, words
+from pages.parts.kit.action import draw_download
 from pages.parts.kit.links import link
 from pages.parts.kit.live import live
 from pages.parts.kit.notices import draw_empty, draw_error, draw_warning
@@ -233,14 +234,8 @@ def _say_once(said: Mapping[str, str]) -> None:
 def _draw_facts(compared: Sequence[Compared], base: Compared) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.header("What they came to", anchor=False, width="content")  # the table's own toolbar is at the right
-        st.download_button(
-            "Download all as CSV",
-            partial(comparison.to_csv, list(compared)),
-            file_name="comparison.csv",
-            mime="text/csv",
-            icon=":material/download:",
-            on_click="ignore",
-            key="compare-csv",
+        draw_download(
+            "Download all as CSV", partial(comparison.to_csv, list(compared)), "comparison.csv", key="compare-csv"
         )
     rows = []
     for fact in FACTS:

@@ -20,7 +20,7 @@ from core.launch.preflight import LaunchFacts
 from core.operations import Operation
 from core.recipe import Recipe, build_recipe, total_batch_size
 from pages.parts.kit import reads, words
-from pages.parts.kit.action import link_button
+from pages.parts.kit.action import draw_download, link_button
 from pages.parts.kit.links import link
 from pages.parts.kit.notices import draw_empty
 from pages.parts.tune.again import link_again
@@ -112,15 +112,7 @@ def draw_script(plan: LaunchPlan | None) -> None:
             st.skeleton(120)
             return
         st.code(plan.script, language="python", height=360)
-        st.download_button(
-            "Download",
-            plan.script,
-            file_name="run.py",
-            mime="text/x-python",
-            on_click="ignore",
-            icon=":material/download:",
-            key="download-script",
-        )
+        draw_download("Download", plan.script, "run.py", key="download-script")
 
 
 def summary_words(draft: Draft, facts: Mapping[str, str]) -> str:

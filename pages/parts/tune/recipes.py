@@ -20,7 +20,7 @@ from core.launch.recipes import (
 )
 from core.recipe import BY_NAME, Recipe, Value, say_value
 from pages.parts.kit import fields, words
-from pages.parts.kit.action import action, close_dialog, draw_error_of, drawer
+from pages.parts.kit.action import action, close_dialog, draw_download, draw_error_of, drawer
 from pages.parts.kit.guard import run_callback
 from pages.parts.kit.state import ui
 from pages.parts.setup import choices
@@ -82,14 +82,8 @@ def _draw_chosen(draft: Draft, recipe: Recipe, saved: SavedRecipe) -> None:
     with st.container(horizontal=True):
         action("Duplicate", _duplicate, saved, key="duplicate-recipe", icon="content_copy")
         action("Delete", _delete, saved, key="delete-recipe", icon="delete")
-        st.download_button(
-            "Export as YAML",
-            partial(recipe_file.write_recipe, saved),
-            file_name=f"recipe-{saved.id}.yaml",
-            mime="application/yaml",
-            on_click="ignore",
-            icon=":material/download:",
-            key="export-recipe",
+        draw_download(
+            "Export as YAML", partial(recipe_file.write_recipe, saved), f"recipe-{saved.id}.yaml", key="export-recipe"
         )
 
 

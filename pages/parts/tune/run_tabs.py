@@ -19,6 +19,7 @@ from core.runs.metrics import RunMetrics, read_metrics
 from core.runs.states import JobState, Run, Stage
 from core.words import duration
 from pages.parts.kit import reads, words
+from pages.parts.kit.action import draw_download
 from pages.parts.kit.notices import draw_age
 from pages.parts.kit.tiles import draw_tile
 
@@ -48,18 +49,12 @@ class LogChoice:
 def draw_metric_files(run: Run) -> None:
     """Draw the ways to take away all that a run measured, read and written at the click."""
     conn = reads.find_connection()
-    for kind, write, mime in (
-        ("CSV", metrics_file.to_csv, "text/csv"),
-        ("JSON", metrics_file.to_json, "application/json"),
-    ):
+    for kind, write in (("CSV", metrics_file.to_csv), ("JSON", metrics_file.to_json)):
         if conn is not None:
-            st.download_button(
+            draw_download(
                 f"All metrics as {kind}",
                 partial(_write_metrics, conn, run.name, write),
-                file_name=f"{run.name}-metrics.{kind.lower()}",
-                mime=mime,
-                icon=":material/download:",
-                on_click="ignore",
+                f"{run.name}-metrics.{kind.lower()}",
                 key=f"metrics-{kind}",
             )
 
@@ -116,14 +111,8 @@ def draw_log(run: Run, choice: LogChoice) -> None:
         nothing = "No line is so." if choice.filters else "The log is empty."
         st.code("\n".join(shown) or nothing, language=None, wrap_lines=True)
     if conn := reads.find_connection():
-        st.download_button(
-            "All logs of this run",
-            partial(run_logs.zip_logs, conn, run),
-            file_name=f"{run.name}-logs.zip",
-            mime="application/zip",
-            icon=":material/download:",
-            on_click="ignore",
-            key="log-download",
+        draw_download(
+            "All logs of this run", partial(run_logs.zip_logs, conn, run), f"{run.name}-logs.zip", key="log-download"
         )
 
 
