@@ -131,6 +131,11 @@ class Home:
         return Path(shared).expanduser().resolve() if shared else self.path / "base-models"
 
     @property
+    def speeds(self) -> Path:
+        """How this machine computes fastest, as it was measured; may be removed."""
+        return self.path / "speeds.json"
+
+    @property
     def server_lock(self) -> Path:
         """Locked by the one server of this home while it lives."""
         return self.path / "server.lock"

@@ -23,7 +23,7 @@ import numpy as np
 from core.engine.answers import is_learned
 from core.engine.chat_template import BadConversation, Message, Tools
 from core.engine.chat_tokens import ChatTokens, load_chat_tokens
-from core.engine.compute_speed import Threads, choose_number_format
+from core.engine.compute_speed import Threads, choose_device, choose_number_format
 from core.engine.conversations import ChatFile, ChatRow, read_chat_file
 from core.engine.token_rows import TokenRows, Written, read_rows, write_rows
 from core.errors import BadInput, TunedeckError
@@ -86,6 +86,8 @@ class Reporter:
 
 def evaluate(base: Path, tuned: Path, test: Path, output: Path, options: Options) -> dict[str, Any]:
     """Write output/evaluation.json and return what it holds; raises BadInput, BadConversation."""
+    from core.engine.pretrained import load_pretrained  # it imports torch
+
     started = time.perf_counter()
     base, tuned = _weights_folder(base), _weights_folder(tuned)
     tokens = load_chat_tokens(base)
@@ -100,9 +102,12 @@ def evaluate(base: Path, tuned: Path, test: Path, output: Path, options: Options
     answers: dict[str, list[str]] = {}
     questions: list[Question] = []
     learned = np.array([rows.row(index)[1][1:].sum() for index in range(len(rows))])
-    threads = Threads(options.cores)
+    device = choose_device()
+    number_format, _ = choose_number_format(device=device)
+    threads = Threads(options.cores, number_format, fixed=device != "cpu")
     for kind, folder in (("tuned", tuned), ("base", base)):  # the tuned model's losses say which rows are shown
-        model = _load_model(kind, folder, reporter)
+        model = load_pretrained(folder, number_format, device)
+        reporter.say(f"{kind} loaded in {number_format} on {device}.")
         sums = _measure_losses(model, tokens, rows, batches, threads, reporter)
         losses[kind] = sums / learned
         loss = float(sums.sum() / learned.sum())
@@ -210,18 +215,6 @@ def _plan_batches(lengths: np.ndarray) -> list[list[int]]:
         else:
             last.append(index)
     return batches
-
-
-def _load_model(kind: str, folder: Path, reporter: Reporter) -> Any:
-    import torch
-
-    from core.engine.pretrained import load_pretrained  # it imports torch
-
-    name, _ = choose_number_format()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = load_pretrained(folder, name, device)
-    reporter.say(f"{kind} loaded in {name} on {device}.")
-    return model
 
 
 def _measure_losses(

@@ -44,7 +44,7 @@ def finetune(step: Step) -> None:
 
     cores = int(step.config.get("cores") or os.cpu_count() or 1)
     device = _choose_device(settings, step)
-    chosen = _choose_format(settings)
+    chosen = _choose_format(settings, device)
     step.say(f"Training on {_name_device(device, cores)} in {chosen.name}: {chosen.why}.")
     while True:
         try:
@@ -93,8 +93,9 @@ def _train(step: Step, settings: TrainingSettings, chosen: Format, device: torch
     if settings.pad_to_max_length and not pad_to:
         raise BadInput("pad_to_max_length needs a length to pad to.", "Set max_seq_length.")
     pad_to = pad_to if settings.pad_to_max_length else 0
-    # Sums differ in their last digits with the number of threads.
-    threads = Threads(int(step.config.get("cores") or os.cpu_count() or 1), fixed=settings.enable_full_determinism)
+    # Sums differ in their last digits with the number of threads; a card does not need them.
+    cores, fixed = int(step.config.get("cores") or os.cpu_count() or 1), settings.enable_full_determinism
+    threads = Threads(cores, chosen.name, fixed=fixed or device.type != "cpu")
     training = Training(step, settings, trainable, rows, checkpoints, tokens.pad_id, pad_to, threads)
     if goes_on:
         step.go_on_measuring()
@@ -137,27 +138,30 @@ def _facts(settings: TrainingSettings, chosen: Format, position: Position, learn
 def _choose_device(settings: TrainingSettings, step: Step) -> torch.device:
     import torch
 
-    if not torch.cuda.is_available():
-        if settings.number_of_gpu_to_use_finetuning:
-            step.say("No GPU was found here; training on the processor.")
-        return torch.device("cpu")
-    return torch.device("cuda" if settings.number_of_gpu_to_use_finetuning else "cpu")
+    from core.engine.compute_speed import choose_device
+
+    found = choose_device()
+    if found == "cpu" and settings.number_of_gpu_to_use_finetuning:
+        step.say("No GPU was found here; training on the processor.")
+    return torch.device(found if found == "mps" or settings.number_of_gpu_to_use_finetuning else "cpu")
 
 
-def _choose_format(settings: TrainingSettings) -> Format:
+def _choose_format(settings: TrainingSettings, device: torch.device) -> Format:
     """precision 32 is taken at its word; 16 allows bf16, which is used where it is the faster one."""
     from core.engine.compute_speed import choose_number_format
 
     if settings.precision == "32":
         return Format("float32", "precision is 32")
-    name, why = choose_number_format()
+    name, why = choose_number_format(device=device.type)
     return Format(name, why)
 
 
 def _name_device(device: torch.device, cores: int) -> str:
     import torch
 
-    return torch.cuda.get_device_name() if device.type == "cuda" else f"{cores} processor cores"
+    return {"cuda": torch.cuda.get_device_name, "mps": lambda: "MPS"}.get(
+        device.type, lambda: f"{cores} processor cores"
+    )()
 
 
 def _peak_memory(device: torch.device) -> int:

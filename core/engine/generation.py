@@ -23,7 +23,7 @@ from transformers import (
 )
 
 from core.engine.chat_tokens import ChatTokens, load_chat_tokens
-from core.engine.compute_speed import Threads, choose_number_format
+from core.engine.compute_speed import Threads, choose_device, choose_number_format
 from core.engine.model_check import ARCHITECTURES
 from core.engine.pretrained import load_pretrained
 from core.engine.row_keys import KeptKeys, Piece, RowKeys, set_row_attention
@@ -101,7 +101,7 @@ class ChatModel:
         self._thread.join()
 
     def _work(self, cores: int) -> None:
-        threads = Threads(cores)
+        threads = Threads(cores, fixed=self.model.device.type != "cpu")
         while not self._closed.is_set():
             threads.adapt()
             try:
@@ -203,8 +203,8 @@ class ChatModel:
 
 def load_chat_model(folder: Path, cores: int, at_once: int = ROWS_AT_ONCE) -> ChatModel:
     """Load a Hugging Face folder for generation, in the number format that reads weights faster here."""
-    name, why = choose_number_format(rows=1)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = choose_device()
+    name, why = choose_number_format(rows=1, device=device)
     tokens = load_chat_tokens(folder)
     chat = ChatModel(load_pretrained(folder, name, device), tokens, f"{name} on {device}: {why}", cores, at_once)
     hello = tokens.encode_prompt([{"role": "user", "content": "Hello"}])

@@ -73,7 +73,7 @@ class Deployments:
 
     def scorer_of(self, deployment: Deployment) -> Scorer:
         """Return the scorer of a deployment."""
-        return Scorer(self._backend.home.deployments, deployment)
+        return Scorer(self._backend.home, deployment)
 
     def begin_deletion(self, deployment: Deployment) -> str:
         """Record that a deployment is to go; return the operation that ends when it has gone."""

@@ -6,6 +6,7 @@ import http.client
 import json
 from pathlib import Path
 
+from core.home import Home
 from core.local import processes, shim
 from core.local.endpoints.resources import Deployment
 from core.local.jobs import runs, steps
@@ -17,10 +18,11 @@ _LONGEST_LOG_BYTES = 4 * 1024 * 1024
 
 
 class Scorer:
-    """The scorer of a deployment. root: the folder that holds a folder for each endpoint."""
+    """The scorer of a deployment."""
 
-    def __init__(self, root: Path, deployment: Deployment) -> None:
-        self.folder = root / deployment.endpoint / deployment.name
+    def __init__(self, home: Home, deployment: Deployment) -> None:
+        self._home = home
+        self.folder = home.deployments / deployment.endpoint / deployment.name
         self._deployment = deployment
 
     @property
@@ -69,7 +71,7 @@ class Scorer:
         environment = processes.clean_environment(
             processes.compute_environment(deployment.cores * deployment.instances, deployment.gpus)
             | deployment.environment
-            | {"SCORE_SECRET": deployment.secret}
+            | {"SCORE_SECRET": deployment.secret, "TUNEDECK_SPEEDS": str(self._home.speeds)}
         )
         argv = [*program("score"), "--model", str(model), "--folder", str(self.folder)]
         argv += ["--cores", str(deployment.cores), "--instances", str(deployment.instances)]

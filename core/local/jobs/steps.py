@@ -52,6 +52,7 @@ def prepare(backend: Backend, job: Job, step: Step, program: Program) -> tuple[l
     folder = backend.runs.step_folder(job.name, step)
     folder.mkdir(parents=True, exist_ok=True)
     names = {"TUNEDECK_STEP_FOLDER": str(folder), "AZUREML_RUN_ID": step.id, "MLFLOW_RUN_ID": step.id}
+    names["TUNEDECK_SPEEDS"] = str(backend.home.speeds)
     environment = processes.clean_environment(
         processes.compute_environment(job.plan.cores, job.plan.gpus, job.held.gpus if job.held else None) | names
     )

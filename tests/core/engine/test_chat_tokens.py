@@ -255,17 +255,26 @@ def test_the_number_format_is_measured_and_explained() -> None:
 class Machine:
     """A clock that each matrix product moves on, by how fast so many threads are said to be."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, speeds: dict[int, float]) -> None:
-        self.now, self.speeds, self.threads = 0.0, speeds, 0
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, speeds: dict[int, float], kept: Path | None = None) -> None:
+        self.now, self.speeds, self.threads, self.tried = 0.0, speeds, 0, list[int]()
         monkeypatch.setattr("core.engine.compute_speed.time.perf_counter", lambda: self.now)
         monkeypatch.setattr("torch.set_num_threads", self.use)
         monkeypatch.setattr("torch.nn.functional.linear", self.multiply)
+        monkeypatch.setenv("TUNEDECK_SPEEDS", str(kept or ""))
 
     def use(self, threads: int) -> None:
         self.threads = threads
 
     def multiply(self, left: object, right: object) -> None:
         self.now += 1 / self.speeds[self.threads]
+        if self.tried[-1:] != [self.threads]:
+            self.tried.append(self.threads)
+
+    def go_on(self, threads: Threads) -> int:
+        """Let the time pass after which counts are tried again; return how many threads are used then."""
+        self.now += Threads.TRY_EVERY_S + 1
+        threads.adapt()
+        return self.threads
 
 
 def test_fewer_threads_are_used_while_the_machine_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -275,13 +284,52 @@ def test_fewer_threads_are_used_while_the_machine_is_busy(monkeypatch: pytest.Mo
     machine.speeds = {2: 60, 1: 700}
     threads.adapt()
     assert machine.threads == 2, "it is not tried again at once"
-    machine.now += Threads.TRY_EVERY_S + 1
-    threads.adapt()
-    assert machine.threads == 1
+    assert machine.go_on(threads) == 1
     machine.speeds = {2: 1700, 1: 1000}
-    machine.now += Threads.TRY_EVERY_S + 1
-    threads.adapt()
-    assert machine.threads == 2
+    assert machine.go_on(threads) == 2
+
+
+IDLE = {1: 1000, 2: 1900, 3: 2700, 4: 3500, 6: 4800, 8: 5000, 12: 5100}
+
+
+def test_every_useful_count_is_tried_once_and_the_best_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = tmp_path / "speeds.json"
+    machine = Machine(monkeypatch, IDLE, kept)
+    monkeypatch.setattr("core.engine.compute_speed._count_physical_cores", lambda: 6)
+    Threads(12)
+    assert machine.tried == [1, 2, 3, 4, 6, 8, 12]
+    assert machine.threads == 6, "8 bring 4% where they are a third more"
+    machine.tried.clear()
+    Threads(12)
+    assert (machine.tried, machine.threads) == ([6, 3], 6), "half as many are tried, for the machine may be busy"
+    Threads(12, "bfloat16")
+    assert machine.tried[2:] == [1, 2, 3, 4, 6, 8, 12]
+    for changed in ('{"machine": ["another"], "threads": {"float32 on 12 cores": 2}}', "{half a fi"):
+        kept.write_text(changed)
+        machine.tried.clear()
+        Threads(12)
+        assert machine.tried == [1, 2, 3, 4, 6, 8, 12]
+    assert [each.name for each in tmp_path.iterdir()] == ["speeds.json"]
+
+
+def test_a_count_measured_on_a_busy_machine_is_left_behind_when_it_is_idle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Machine(monkeypatch, {count: 1000 / count for count in IDLE}, tmp_path / "speeds.json")
+    threads = Threads(12)
+    assert machine.threads == 1
+    machine.speeds = IDLE
+    used = [machine.go_on(threads) for _ in range(10)]
+    assert used == sorted(used)
+    assert used[-1] == 6
+    machine.speeds = {count: 1000 / count for count in IDLE}
+    threads = Threads(12)
+    assert machine.threads == 3
+    assert [machine.go_on(threads) for _ in range(10)][-1] == 1
+    machine.tried.clear()
+    machine.speeds = IDLE
+    Threads(12)
+    assert machine.tried == [6, 3], "what the idle machine told stays"
 
 
 def test_a_fixed_number_of_threads_stays(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,7 +94,9 @@ def test_bfloat16_with_fp32_masters_learns_like_fp32(
 ) -> None:
     ends = []
     for name in ("bfloat16", "float32"):
-        monkeypatch.setattr("core.engine.compute_speed.choose_number_format", lambda name=name: (name, "set by a test"))
+        monkeypatch.setattr(
+            "core.engine.compute_speed.choose_number_format", lambda device, name=name: (name, "set by a test")
+        )
         step = bench.finetune_step(name=f"finetune-{name}", precision="16", num_train_epochs=3)
         finetune(step)
         ends.append(losses(step, read_metrics)[-1])
