@@ -24,7 +24,7 @@ class Import:
 class Module:
     path: Path
 
-    @property
+    @cached_property
     def file(self) -> str:
         """Its path below the repository, with forward slashes."""
         return self.path.relative_to(REPOSITORY).as_posix()
@@ -41,6 +41,11 @@ class Module:
     @cached_property
     def tree(self) -> ast.Module:
         return ast.parse(self.text, filename=self.file)
+
+    @cached_property
+    def nodes(self) -> tuple[ast.AST, ...]:
+        """All of its tree, walked once: each rule goes over it."""
+        return tuple(ast.walk(self.tree))
 
     @cached_property
     def imports(self) -> tuple[Import, ...]:

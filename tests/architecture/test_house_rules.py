@@ -41,7 +41,7 @@ def _nodes(modules: list[Module], *kinds: type[ast.AST]) -> list[tuple[str, ast.
     return [
         (f"{module.file}:{getattr(node, 'lineno', 0)}", node)
         for module in modules
-        for node in ast.walk(module.tree)
+        for node in module.nodes
         if isinstance(node, kinds)
     ]
 
