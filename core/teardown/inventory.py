@@ -288,10 +288,8 @@ def items_of_endpoint(endpoint: EndpointView, prices: Sequence[Price], names: Na
         since=endpoint.created_at,
         delete_at=None if verdict.ignored else endpoint.delete_at,
         delete_at_ignored=str(verdict) if verdict.ignored else "",
-        owner=endpoint.owner,
-        mine=is_mine(names, endpoint.owner, endpoint.tags),
+        **_made(names, endpoint),
         run=endpoint.run,
-        created_at=endpoint.created_at,
         stamp=_stamp(
             endpoint.changed_at,
             state=endpoint.state,
@@ -328,10 +326,8 @@ def _item_of_deployment(whole: Item, deployment: DeploymentView, price: Price, n
         delete_at=whole.delete_at,
         delete_at_ignored=whole.delete_at_ignored,
         parent=whole.key,
-        owner=deployment.owner,
-        mine=is_mine(names, deployment.owner, deployment.tags),
+        **_made(names, deployment),
         run=deployment.tags.get(tags.RUN, whole.run),
-        created_at=deployment.created_at,
         nodes=nodes,
         steady_since=deployment.changed_at,
         stamp=_stamp(deployment.changed_at, state=deployment.state, instances=nodes),
@@ -360,9 +356,7 @@ def item_of_compute(compute: Compute, names: Names = _NOBODY, costs_money: bool 
         since=compute.steady_since if nodes else None,
         delete_at=None if timed.verdict.ignored else timed.delete_at,
         delete_at_ignored=str(timed.verdict) if timed.verdict.ignored else "",
-        owner=compute.owner,
-        mine=is_mine(names, compute.owner, compute.tags),
-        created_at=compute.created_at,
+        **_made(names, compute),
         nodes=nodes,
         steady_since=compute.steady_since,
         stamp=_stamp(
@@ -383,10 +377,8 @@ def _models(conn: Connection) -> list[Item]:
             model.name,
             model.version,
             since=model.created_at,
-            owner=model.owner,
-            mine=is_mine(names, model.owner, model.tags),
+            **_made(names, model),
             run=model.run,
-            created_at=model.created_at,
             stamp=_stamp(model.changed_at),
             path=path_of(conn, model.path) or "",
             note="archive only",
@@ -434,10 +426,8 @@ def _outputs(conn: Connection) -> list[Item]:
             run.name,
             state=run.state_word,
             since=run.created_at,
-            owner=run.owner,
-            mine=is_mine(names, run.owner, run.tags),
+            **_made(names, run),
             run=run.name,
-            created_at=run.created_at,
             stamp=run.state,
             path=f"azureml/{run.name}/",
             note=f"of {run.title}",
@@ -462,10 +452,8 @@ def _running(conn: Connection) -> list[Item]:
             per_hour=None,
             since=job.started_at,
             parent=f"compute:{job.compute}" if job.compute else "",
-            owner=job.owner,
-            mine=is_mine(names, job.owner, job.tags),
+            **_made(names, job),
             run=job.name,
-            created_at=job.created_at,
             nodes=job.nodes,
             stamp=job.state,
             note=f"{job.title} on {job.compute or job.size or 'a compute that is not told'}",
@@ -527,6 +515,11 @@ def with_costs(items: Iterable[Item], rates: Mapping[Mark, Sequence[Rate]], now:
     for item in counted:
         costs[item.parent].append(item.cost)
     return [replace(item, cost=sum_costs(costs[item.key])) if item.kind == "endpoint" else item for item in counted]
+
+
+def _made(names: Names, of: Any) -> dict[str, Any]:
+    """Return what an item says of who made it, and when."""
+    return {"owner": of.owner, "mine": is_mine(names, of.owner, of.tags), "created_at": of.created_at}
 
 
 def _sum(amounts: Iterable[float | None]) -> float | None:
