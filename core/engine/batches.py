@@ -8,6 +8,8 @@ is spent on padding either.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,6 +67,17 @@ def plan_epoch(lengths: np.ndarray, batch_size: int, seed: int, longest_at: int 
     longest = max(range(len(batches)), key=lambda index: lengths[batches[index]].max())
     batches.insert(longest_at, batches.pop(longest))
     return batches
+
+
+def split_batch(lengths: np.ndarray, most: Callable[[int], float]) -> list[slice]:
+    """Split a batch's rows, longest first, into even parts of as many as `most` allows at their length, or of one."""
+    parts, start = [], 0
+    while start < len(lengths):
+        left = len(lengths) - start
+        passes = math.ceil(left / max(1, int(most(int(lengths[start])))))
+        parts.append(slice(start, start + math.ceil(left / passes)))
+        start = parts[-1].stop
+    return parts
 
 
 def make_batch(

@@ -19,18 +19,24 @@ from typing import Any
 from core.engine.memory import how_much_to_touch
 from core.recipe import Value, whole
 
-# Beyond this length attention's square of scores no longer fits; below it the plain form is 1.3 times as fast on a CPU.
-EAGER_UP_TO = 1024
-# Tokens of a batch above which activations are computed twice instead of kept. Measured on a full training of a 135M
-# model, which may take 6 GiB: 684 tokens 3.2 GiB, 2,984 tokens 8.0 GiB, 3,104 tokens computed twice 3.9 GiB.
-RECOMPUTE_ABOVE = 1536
+# Rows up to this length may be packed, which takes a table of all pairs; that is up to a tenth faster on a CPU, too.
+# Longer ones take attention without: of 1,000 tokens the tables of a 135M model hold 2.6 GB, all else 0.3 GB.
+EAGER_UP_TO = 512
+# What the activations of one pass may take: 2,600 tokens of a 135M model in bf16, whose LoRA then stays below 4 GiB and
+# whose full training below 6. Larger batches are computed in parts, for to compute activations twice takes 1.4 times as
+# long; that is left for single rows that do not fit.
+ROOM = 7 << 28
 
 _PROGRAM = 480e6  # the interpreter with torch and transformers
 _LOGITS = 3_000  # bytes for a word: of the positions that the head sees at once, and their gradient
-_OF_A_TOKEN = 5.0, 1.8  # numbers that a layer keeps of a token, in hidden and in inner widths
-_OF_A_PAIR = 9.5, 13.0  # bytes that a head keeps of a pair of tokens, in bf16 and in fp32
+_OF_A_TOKEN = 10, 4  # numbers that a layer keeps of a token, in hidden and in inner widths
+_DROPPED = 9, 1.5  # and under LoRA's dropout, which makes a copy for each linear layer
+_OF_A_PAIR = 6.5, 5.0  # bytes that a head keeps of a pair of tokens, in bf16 and in fp32
 _OF_A_PAIR_AGAIN = 35.0  # bytes while one layer's activations are computed again
-_GAPS = 900e6  # at most, of what is given back and does not fit what is taken next
+_SHARE_OF_GAPS, _GAPS = (
+    0.4,
+    900e6,
+)  # beside activations, and at most: what is given back and does not fit what is taken next
 _HEADER = 8  # bytes before a safetensors file's header, which say how long that is
 _LARGEST_HEADER = 100 << 20
 
@@ -96,19 +102,34 @@ def estimate_peak(shape: ModelShape, values: Mapping[str, Value], longest: int, 
     free: bytes that are free before it begins: of these the trainer touches some ahead. Right within 25% of what was
     measured over eight settings of SmolLM2-135M. For other models it is an extrapolation.
     """
-    rows = whole(values, "per_device_train_batch_size")
-    tokens, pairs = rows * longest, rows * shape.heads * longest**2
-    if longest > EAGER_UP_TO and not shape.tabled:
-        pairs = 0
-    layer = _keep_of_layer(shape, tokens, size)
-    activations = shape.layers * (layer + pairs * _OF_A_PAIR[size == 4])
-    if tokens > RECOMPUTE_ABOVE:
-        again = pairs * _OF_A_PAIR_AGAIN
-        activations = shape.layers * tokens * shape.hidden * size + layer + again + min(again, _GAPS)
+    heads = shape.heads if longest <= EAGER_UP_TO or shape.tabled else 0
+    row = keep_of_row(shape.layers, shape.hidden, shape.inner, heads, longest, size, drops=_drops(values))
+    activations = min(whole(values, "per_device_train_batch_size"), max(1, int(ROOM / row))) * row
+    if row > ROOM:
+        layer = keep_of_row(1, shape.hidden, shape.inner, 0, longest, size, drops=_drops(values))
+        activations = shape.layers * longest * shape.hidden * size + layer + heads * longest**2 * _OF_A_PAIR_AGAIN
+    activations += min(_SHARE_OF_GAPS * activations, _GAPS)
     touched = how_much_to_touch(shape.file_bytes, free)
     return int(
         _PROGRAM + _LOGITS * shape.words + max(touched, shape.file_bytes + _add_up(shape, values, size, activations))
     )
+
+
+def keep_of_row(
+    layers: int, hidden: int, inner: int, heads: int, length: int, size: int, *, drops: bool = False
+) -> float:
+    """Return the bytes of a row's activations that are kept for its gradients.
+
+    hidden, inner: widths. heads: those that keep a table of all pairs of tokens. size: bytes of a number. drops: LoRA's
+    inputs are switched off at random.
+    """
+    of_hidden, of_inner = (kept + drops * more for kept, more in zip(_OF_A_TOKEN, _DROPPED, strict=True))
+    token = (of_hidden * hidden + of_inner * inner) * size
+    return layers * (length * token + heads * length**2 * _OF_A_PAIR[size == 4])
+
+
+def _drops(values: Mapping[str, Value]) -> bool:
+    return values.get("apply_lora") == "true" and float(values.get("lora_dropout") or 0) > 0
 
 
 def estimate_card(shape: ModelShape, values: Mapping[str, Value], longest: int) -> int:
@@ -118,7 +139,8 @@ def estimate_card(shape: ModelShape, values: Mapping[str, Value], longest: int) 
     """
     size = 2 if str(values.get("precision")) == "16" else 4
     tokens = whole(values, "per_device_train_batch_size") * longest
-    return int(_LOGITS * shape.words + _add_up(shape, values, size, shape.layers * _keep_of_layer(shape, tokens, size)))
+    kept = keep_of_row(shape.layers, shape.hidden, shape.inner, 0, tokens, size, drops=_drops(values))
+    return int(_LOGITS * shape.words + _add_up(shape, values, size, kept))
 
 
 def estimate_gpu(parameters: int, values: Mapping[str, Value], longest: int, cards: int) -> int:
@@ -140,11 +162,8 @@ def estimate_gpu(parameters: int, values: Mapping[str, Value], longest: int, car
     states = learning * (size + (4 if size == 2 else 0) + optimiser) / (cards if stage >= 2 else 1)
     weights = size * (parameters + learning * is_lora) / (cards if stage >= 3 else 1)
     tokens = whole(values, "per_device_train_batch_size") * longest
-    return int(_LOGITS * shape.words + weights + states + layers * _keep_of_layer(shape, tokens, size))
-
-
-def _keep_of_layer(shape: ModelShape, tokens: int, size: int) -> float:
-    return tokens * (_OF_A_TOKEN[0] * shape.hidden + _OF_A_TOKEN[1] * shape.inner) * size
+    kept = keep_of_row(shape.layers, shape.hidden, shape.inner, 0, tokens, size, drops=_drops(values))
+    return int(_LOGITS * shape.words + weights + states + kept)
 
 
 def _add_up(shape: ModelShape, values: Mapping[str, Value], size: int, activations: float) -> float:

@@ -17,10 +17,10 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from core.engine.answer_loss import answer_loss, can_pack
-from core.engine.batches import Batch, make_batch, plan_epoch
+from core.engine.batches import Batch, make_batch, plan_epoch, split_batch
 from core.engine.checkpoints import STATE_FILE, Checkpoints, Note
 from core.engine.compute_speed import Threads
-from core.engine.memory_estimate import EAGER_UP_TO, RECOMPUTE_ABOVE
+from core.engine.memory_estimate import EAGER_UP_TO, ROOM, keep_of_row
 from core.engine.step import Step
 from core.engine.token_rows import TokenRows
 from core.engine.trainable import Trainable
@@ -70,7 +70,9 @@ class Training:
         pad_id: int,
         pad_to: int,
         threads: Threads,
+        room: int = ROOM,
     ) -> None:
+        """room: bytes that the activations of one pass may take on the processor."""
         self.step, self.settings, self.trainable, self.rows = step, settings, trainable, rows
         self.checkpoints, self.pad_id, self.pad_to, self.threads = checkpoints, pad_id, pad_to, threads
         self.device = trainable.parameters[0].device
@@ -79,7 +81,8 @@ class Training:
         self.stopped_early = False
         self.stopped = ""
         self.last_loss: float | None = None
-        self.share = False
+        self.share = self.recomputes = False
+        self.room = room
         self.batches_per_epoch = math.ceil(len(rows["train"]) / settings.per_device_train_batch_size)
         self.steps_per_epoch = math.ceil(self.batches_per_epoch / settings.gradient_accumulation_steps)
         planned = self.steps_per_epoch * settings.num_train_epochs
@@ -89,7 +92,6 @@ class Training:
 
     def train(self) -> Position:
         """Run all steps that remain, or until it is asked to stop, then load the best weights."""
-        _fit_memory(self.trainable.model, self.rows, self.settings, self.pad_to, self.step)
         # With dropout, rows that share a prefix would share what is switched off in it.
         drops = self.settings.lora_dropout if self.settings.apply_lora else 0.0
         self.share = can_pack(self.trainable.model) and not drops
@@ -166,19 +168,65 @@ class Training:
         )
         return [batches[at : at + size] for at in range(0, len(batches), size)][done:]
 
+    def _make_parts(self, indices: np.ndarray) -> list[Batch]:
+        """Make a batch of training rows; on the processor in parts, where what it keeps would not fit."""
+        whole = self._make_batch("train", indices)
+        if whole.visible is not None or self._fits(whole):
+            return [whole]
+        parts = split_batch(
+            self.rows["train"].lengths[indices], lambda width: self.room / self._keep(max(width, self.pad_to))
+        )
+        return [self._make_batch("train", indices[part]) for part in parts]
+
+    def _fits(self, batch: Batch) -> bool:
+        return self.device.type != "cpu" or len(batch.ids) * self._keep(batch.ids.shape[1]) <= self.room
+
+    def _keep(self, length: int) -> float:
+        """Return the bytes that a row of this length keeps for its gradients."""
+        model: Any = self.trainable.model
+        config = model.config
+        inner = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
+        heads = config.num_attention_heads * (length <= EAGER_UP_TO or not model._supports_sdpa)
+        drops = self.settings.apply_lora and self.settings.lora_dropout > 0
+        size = model.dtype.itemsize
+        return keep_of_row(config.num_hidden_layers, config.hidden_size, inner, heads, length, size, drops=drops)
+
+    def learn(self, micro_batches: list[np.ndarray]) -> tuple[float, list[Batch]]:
+        """Add up the gradients of an optimiser step's rows; return the loss and the parts that were computed at once.
+
+        Activations are kept but for a single row that does not fit: those are computed twice, for 1.4 times the time.
+        """
+        model: Any = self.trainable.model
+        made = [part for each in micro_batches for part in self._make_parts(each)]
+        learned, total = sum(batch.learned_count for batch in made), 0.0
+        for batch in made:
+            if self.recomputes is self._fits(batch):
+                self.recomputes = not self.recomputes
+                if self.recomputes:
+                    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+                else:
+                    model.gradient_checkpointing_disable()
+            loss = self._sum_loss(batch) / learned
+            torch.autograd.backward(loss)
+            total += loss.item()
+        return total, made
+
+    def _sum_loss(self, batch: Batch) -> torch.Tensor:
+        """Return the summed loss, its attention by a table of all pairs only where that is small."""
+        model: Any = self.trainable.model
+        wanted = "eager" if batch.ids.shape[1] <= EAGER_UP_TO else "sdpa"
+        # Gemma 2 caps what attention is taken from: eager alone does.
+        if self.device.type == "cpu" and model._supports_sdpa and model.config._attn_implementation != wanted:
+            model.set_attn_implementation(wanted)
+        return answer_loss(model, batch)
+
     def _make_batch(self, split: str, indices: np.ndarray) -> Batch:
         return make_batch(self.rows[split], indices, self.pad_id, self.pad_to, self.device, share=self.share)
 
     def _optimise(self, micro_batches: list[np.ndarray]) -> None:
         """Take one optimiser step."""
         self.trainable.model.train()
-        made = [self._make_batch("train", each) for each in micro_batches]
-        learned = sum(batch.learned_count for batch in made)
-        total = 0.0
-        for batch in made:
-            loss = answer_loss(self.trainable.model, batch) / learned
-            torch.autograd.backward(loss)
-            total += loss.item()
+        total, made = self.learn(micro_batches)
         self._require_finite(total, f"loss at step {self.at.step + 1}")
         self.trainable.take_gradients()
         limit = self.settings.max_grad_norm or math.inf
@@ -214,7 +262,7 @@ class Training:
         if self.settings.evaluation_strategy != "disable":
             return
         self.trainable.model.eval()
-        loss = answer_loss(self.trainable.model, self._make_batch("validation", np.zeros(1, dtype=int)))
+        loss = self._sum_loss(self._make_batch("validation", np.zeros(1, dtype=int)))
         self._require_finite(loss.item(), f"loss after step {self.at.step}")
 
     def _log(self) -> None:
@@ -262,7 +310,7 @@ class Training:
             self.step.report_progress("evaluating", self.at.step, self.total_steps, self._epoch())
             indices = np.arange(start, min(start + size, len(rows)))
             batch = self._make_batch("validation", indices)
-            total += answer_loss(self.trainable.model, batch).item() / batch.learned_count * len(indices)
+            total += self._sum_loss(batch).item() / batch.learned_count * len(indices)
             self.threads.adapt()
         seconds = time.perf_counter() - started
         loss = total / len(rows)
@@ -336,14 +384,3 @@ def _make_scheduler(settings: TrainingSettings, optimizer: Optimizer, total_step
         num_training_steps=total_steps,
     )
     return scheduler
-
-
-def _fit_memory(model: Any, rows: dict[str, TokenRows], settings: TrainingSettings, pad_to: int, step: Step) -> None:
-    """Choose attention and recomputation by the longest row, so that memory stays within bounds."""
-    longest = max(pad_to, *(int(rows[name].lengths.max()) for name in ("train", "validation")))
-    if longest > EAGER_UP_TO and model._supports_sdpa:  # Gemma 2 caps what attention is taken from: eager alone does
-        model.set_attn_implementation("sdpa")
-        step.say(f"Rows of up to {longest} tokens: attention without a table of all pairs.")
-    if longest * settings.per_device_train_batch_size > RECOMPUTE_ABOVE and model.device.type == "cpu":
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        step.say("Large batches: activations are computed twice to save memory.")

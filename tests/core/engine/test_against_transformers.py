@@ -190,6 +190,55 @@ def make(settings: TrainingSettings, model: Path) -> Trainable:
     return make_trainable(load_model(model, "float32", CPU), settings)
 
 
+@pytest.mark.parametrize("method", [{}, FULL], ids=["lora", "full"])
+@pytest.mark.parametrize(("number_format", "near"), [("float32", 1e-6), ("bfloat16", 1e-3)])
+@pytest.mark.parametrize(("room", "parts"), [(1 << 30, 2), (250_000, 3), (1, 13)])
+def test_rows_in_parts_teach_what_they_teach_at_once(
+    tmp_path: Path,
+    model: Path,
+    rows: dict[str, TokenRows],
+    method: dict[str, Any],
+    number_format: str,
+    near: float,
+    room: int,
+    parts: int,
+) -> None:
+    """The smallest room keeps no row's activations: they are computed again."""
+    settings = read_settings({key: str(value) for key, value in (DEFAULTS | BASE | method).items()})
+    torch.manual_seed(0)
+    trainable = make_trainable(load_model(model, number_format, CPU), settings)
+    with torch.no_grad():
+        for each in trainable.parameters:
+            each.add_(torch.randn_like(each) * 0.02)  # half of new adapters are zero, and so are gradients
+    step, checkpoints = Step(tmp_path, {}), Checkpoints(tmp_path, 1)
+    training = Training(
+        step,
+        settings,
+        trainable,
+        rows,
+        checkpoints,
+        PAD,
+        0,
+        Threads(1, fixed=True),
+        room * trainable.parameters[0].itemsize,
+    )
+    trainable.model.train()
+    chosen = np.argsort(-rows["train"].lengths)[:13]
+    given = collate([rows["train"].row(int(index)) for index in chosen])
+    causal: Any = trainable.model
+    logits = causal(given["input_ids"], attention_mask=given["attention_mask"]).logits[:, :-1].float()
+    plain = torch.nn.functional.cross_entropy(logits.flatten(0, 1), given["labels"][:, 1:].flatten())
+    torch.autograd.backward(plain)
+    wanted = torch.cat([each.grad.flatten().float() for each in trainable.parameters if each.grad is not None])
+    trainable.clear_gradients()
+    loss, made = training.learn([chosen[:10], chosen[10:]])
+    assert len(made) == parts
+    assert loss == pytest.approx(plain.item(), rel=near)
+    gradients = torch.cat([each.grad.flatten().float() for each in trainable.parameters if each.grad is not None])
+    assert torch.cosine_similarity(gradients, wanted, dim=0) > 1 - near
+    assert gradients.norm() == pytest.approx(wanted.norm().item(), rel=10 * near)
+
+
 class Planned:
     """The batches of our plan as a batch sampler: another epoch at each pass."""
 
