@@ -44,6 +44,7 @@ bench: $(VENV)/.dev base-model ## measure page times and memory, with the worksp
 	@$(PY) -m benchmarks
 	@$(PY) -m benchmarks load
 	@$(PY) -m benchmarks held
+	@$(PY) -m benchmarks train
 	@$(PY) -m benchmarks.chat_checks
 	@$(PY) -m benchmarks.registries
 	@$(PY) -m benchmarks.inventory

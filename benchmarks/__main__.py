@@ -2,6 +2,7 @@
 
     python -m benchmarks [--repeats 5]
     python -m benchmarks load | held        the local workspace, see load.py
+    python -m benchmarks train              training beside its peers, see train.py
 
 Times are of page scripts in a real dashboard (page_clock.py): first of a new session, then again in it; the slowest of
 all counts, since that is the bar: no page over 500 ms, whatever the local workspace does.
@@ -26,7 +27,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks import load
+from benchmarks import load, train
 from benchmarks.page_clock import STRIP_BAR_MS, STRIP_LOOKS, open_tab
 from core import home as homes
 from core import launcher
@@ -75,7 +76,7 @@ class Peaks:
 def main() -> int:
     """Measure and print; exit status 1 where a bar is missed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("what", nargs="?", choices=("pages", "load", "held"), default="pages")
+    parser.add_argument("what", nargs="?", choices=("pages", "load", "held", "train"), default="pages")
     parser.add_argument(
         "--repeats", type=int, default=5, help="pages: script runs of each in each condition (2 or more)"
     )
@@ -83,7 +84,12 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60.0, help="load: for how long")
     for name, count in (("jobs", 10_000), ("models", 2_000), ("points", 1_000_000)):
         parser.add_argument(f"--{name}", type=int, default=count, help="held: how many")
+    parser.add_argument("--steps", type=int, default=24, help="train: optimiser steps of a turn")
+    parser.add_argument("--turns", type=int, default=3, help="train: of each trainer")
+    parser.add_argument("--peers", type=Path, help="train: the environment of the others, made where it is missing")
     options = parser.parse_args()
+    if options.what == "train":
+        return 0 if train.measure(options.steps, options.turns, options.peers) else 1
     if options.what == "load":
         return 0 if load.measure_load(options.clients, options.seconds) else 1
     if options.what == "held":
