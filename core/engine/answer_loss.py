@@ -78,11 +78,13 @@ class _HeadLoss(torch.autograd.Function):
 def can_pack(model: nn.Module) -> bool:
     """Tell whether the model takes packed rows, which need a mask of their own.
 
-    Attention must be a plain table of all pairs, and nothing of the model's own be switched off at random.
+    Attention must be a plain table of all pairs, or on a card take a mask, and nothing of the model's own be switched
+    off at random.
     """
     config: Any = model.config
+    attention = ("eager", "sdpa") if next(model.parameters()).device.type == "cuda" else ("eager",)
     window = getattr(config, "sliding_window", None)
-    plain = config.model_type in PLAIN_HEADS and config._attn_implementation == "eager"
+    plain = config.model_type in PLAIN_HEADS and config._attn_implementation in attention
     drops = any(getattr(config, name, 0.0) for name in ("attention_dropout", "resid_pdrop", "embd_pdrop"))
     return plain and not drops and (window is None or window >= LONGEST_PACKED)
 
