@@ -18,7 +18,7 @@ from core.runs import evaluation
 from core.runs.anomalies import EVAL_RISES, Note, find_notes
 from core.runs.evaluation import Evaluation
 from core.runs.metrics import RunMetrics
-from core.runs.states import FINE_TUNE, JobState, Run, Stage
+from core.runs.states import FINE_TUNE, JobState, Run
 from core.words import duration
 from pages.parts.kit import charts, reads, words
 from pages.parts.kit.action import action, link_button
@@ -173,7 +173,8 @@ def _draw_known(run: Run) -> None:
             draw_timeline(now.stages, run=run.name)
         with right:
             st.header("Stages", anchor=False)
-            draw_stages(now.stages, key=run.name, say=lambda stage: _say(stage, now))
+            step = _progress_of(now)[1] if now.trains and now.progress and now.progress.step else ""
+            draw_stages(now.stages, key=run.name, say=lambda stage: step if stage.name == FINE_TUNE else "")
         with below:
             if log_choice is not None:
                 draw_log(now, log_choice)
@@ -393,9 +394,3 @@ def _axis(measured: RunMetrics, choice: ChartChoice) -> charts.Axis:
     per_epoch, first = measured.steps_per_epoch, measured.get("loss").first
     kind = "Step" if choice.axis == "Epoch" and not per_epoch else choice.axis
     return charts.Axis(kind, per_epoch, first.at_ms if first else 0)
-
-
-def _say(stage: Stage, run: Run) -> str:
-    if stage.state is JobState.RUNNING and run.progress and run.progress.step and stage.name == FINE_TUNE:
-        return _progress_of(run)[1]
-    return ""
