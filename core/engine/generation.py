@@ -69,7 +69,9 @@ class ChatModel:
     read beside them, in parts. A model whose attention cannot be computed row by row answers one after the other.
     """
 
-    def __init__(self, model: Any, tokens: ChatTokens, words: str, cores: int, at_once: int) -> None:
+    def __init__(
+        self, model: Any, tokens: ChatTokens, words: str, cores: int, at_once: int, kept_bytes: int = KEPT_BYTES
+    ) -> None:
         self.model, self.tokens, self.words = model, tokens, words
         self._batched = _can_batch(model.config)
         if self._batched:
@@ -78,7 +80,7 @@ class ChatModel:
         self._closed = threading.Event()
         self._waiting: queue.SimpleQueue[_Row | None] = queue.SimpleQueue()
         self._running: list[_Row] = []
-        self._kept = KeptKeys(KEPT_BYTES)
+        self._kept = KeptKeys(kept_bytes)
         self._thread = threading.Thread(target=self._work, args=(cores,), name="generate", daemon=True)
         self._thread.start()
 

@@ -11,10 +11,14 @@ import pytest
 import torch
 
 from core.engine.chat_tokens import load_chat_tokens
+from core.engine.compute_speed import choose_number_format
 from core.engine.generation import Answer, ChatModel, Sampling
 from core.engine.pretrained import load_pretrained
 from core.engine.row_keys import KeptKeys, RowKeys
+from core.local.base_model import NAME, VERSION
+from tests.environment import REAL_MODELS
 from tests.model_families import FAMILIES, build_family
+from tests.soak import is_soak
 
 QUESTIONS = [f"What is the kettle {number} of the harbour{' and the office' * (number % 7)}?" for number in range(20)]
 LONG = "Hello, says the keeper of the lamps. " * 12
@@ -39,7 +43,7 @@ def ask(chat: ChatModel, prompts: Sequence[Sequence[int]], *sampling: Sampling) 
         chat.start(prompt, sampling[n % len(sampling)], lambda _: None, threading.Event())
         for n, prompt in enumerate(prompts)
     ]
-    return [each.result(60) for each in asked]
+    return [each.result(300) for each in asked]
 
 
 def generate(folder: Path, prompts: Sequence[Sequence[int]], most: int) -> list[str]:
@@ -146,3 +150,16 @@ def test_answers_that_fail_leave_the_next_ones_be(chat: ChatModel) -> None:
     with pytest.raises(IndexError):
         broken.result(60)
     assert ask(chat, [encode(chat, "x")], GREEDY)[0].text
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(not is_soak(), reason="a minute on 2 cores: make soak TESTS=tests/core/engine/test_generation.py")
+@pytest.mark.timeout(900)
+def test_the_real_model_answers_twenty_at_once_as_one_at_a_time() -> None:
+    """Greedy, and nothing kept: behind kept keys a sum may differ in the last bit."""
+    folder = REAL_MODELS / NAME / VERSION
+    model = load_pretrained(folder, choose_number_format(rows=1)[0], "cpu")
+    with closing(ChatModel(model, load_chat_tokens(folder), "", 2, 8, kept_bytes=0)) as chat:
+        prompts = [encode(chat, text) for text in QUESTIONS]
+        together = [each.text for each in ask(chat, prompts, Sampling(32))]
+        assert together == [ask(chat, [prompt], Sampling(32))[0].text for prompt in prompts]
