@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from core.engine.disk import link, place_tree
+from core.engine.lora_linear import speed_up
 from core.engine.pretrained import load_pretrained
 from core.engine.training_settings import TrainingSettings
 from core.errors import BadInput
@@ -153,8 +154,11 @@ def _add_adapters(model: Any, settings: TrainingSettings) -> Any:
         task_type="CAUSAL_LM",
     )
     try:
-        return get_peft_model(model, config, autocast_adapter_dtype=False)
+        adapter = get_peft_model(model, config, autocast_adapter_dtype=False)
     except ValueError as error:
         raise BadInput(
             "LoRA adapters cannot be added to this model.", "Set apply_lora to false.", str(error)
         ) from error
+    if not settings.lora_dropout:
+        speed_up(adapter)
+    return adapter
