@@ -77,6 +77,9 @@ def _make_environment(folder: Path) -> tuple[Path, dict[str, str]]:
         print(f"Installing {' and '.join(packages)} into {folder}.", flush=True)
         command = [str(python), "-m", "pip", "install", "--quiet", f"torch=={torch.__version__}", *packages]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
+        # Builds of these that go with another torch keep transformers from being imported; text needs neither.
+        unneeded = [str(python), "-m", "pip", "uninstall", "--quiet", "--yes", "torchvision", "torchaudio"]
+        subprocess.run(unneeded, capture_output=True, check=False)
         if done.returncode:
             missing |= dict.fromkeys(names, (done.stderr.strip().splitlines() or ["pip failed"])[-1])
     return python, missing
