@@ -58,7 +58,7 @@ def measure(steps: int, turns: int, environment: Path | None) -> bool:
         for kind in BARS:
             folder = Path(name) / kind
             tokens = _prepare(folder, kind, steps * BATCH, model)
-            runs = _take_turns(folder, model, python, [each for each in PEERS if each not in missing], steps, turns)
+            runs = _take_turns(folder, model, python, missing, steps, turns)
             fits = _print(kind, tokens, runs, missing) and fits
     return fits
 
@@ -123,17 +123,23 @@ def _long(chats: list[Any], count: int) -> list[Any]:
 
 
 def _take_turns(
-    folder: Path, model: Path, python: Path, peers: list[str], steps: int, turns: int
+    folder: Path, model: Path, python: Path, missing: dict[str, str], steps: int, turns: int
 ) -> dict[str, list[Run]]:
-    runs: dict[str, list[Run]] = {name: [] for name in ("ours", *peers)}
+    """Train with each in turn; a peer that fails joins the `missing`, with its last words."""
+    runs: dict[str, list[Run]] = {name: [] for name in ("ours", *PEERS) if name not in missing}
     number_format = ""
     for turn in range(turns):
-        for name, taken in runs.items():
+        for name, taken in list(runs.items()):
             began = time.perf_counter()
             if name == "ours":
                 run, number_format = _train_ours(folder / f"ours-{turn}", folder, model, steps)
             else:
-                run = _train_peer(name, folder, model, python, number_format, steps)
+                try:
+                    run = _train_peer(name, folder, model, python, number_format, steps)
+                except RuntimeError as error:
+                    missing[name] = str(error).strip().splitlines()[-1]
+                    runs.pop(name)
+                    continue
             taken.append(run)
             whole = time.perf_counter() - began
             spent = f"{run.seconds:.1f} s in its loop, {whole:.0f} s in all, {run.cpu_s:.0f} s of the processors"
@@ -190,7 +196,7 @@ def _run(command: list[str], environment: dict[str, str]) -> str:
         command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False, timeout=PATIENCE_S
     )
     if done.returncode:
-        sys.exit(f"{' '.join(command[:3])} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
+        raise RuntimeError(f"{' '.join(command[:3])} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
     return done.stdout
 
 
@@ -198,7 +204,7 @@ def _print(kind: str, tokens: int, runs: dict[str, list[Run]], missing: dict[str
     """Print a table; each ratio is the median of the turns' own, since a machine's pace changes between turns."""
     peak = max(run.peak_gib for run in runs["ours"])
     print(f"\n| {kind} rows | tokens/s, best | peak, GiB | ours is faster by | bar |\n|---|---|---|---|---|")
-    fits = peak < MEMORY_BAR_GIB
+    fits = peak < MEMORY_BAR_GIB and "hf" in runs
     for name, taken in runs.items():
         ratio = statistics.median(each.seconds / own.seconds for each, own in zip(taken, runs["ours"], strict=True))
         speed, own_peak = tokens / min(run.seconds for run in taken), max(run.peak_gib for run in taken)
