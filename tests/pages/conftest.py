@@ -113,11 +113,14 @@ def environment_of(home: Path, base_models: Path, quota_cores: int | None = 16) 
     )
 
 
-def launch(home: Path, base_models: Path, quota_cores: int | None = 16) -> Dashboard:
+def launch(
+    home: Path, base_models: Path, quota_cores: int | None = 16, workspace_module: str = "core.local"
+) -> Dashboard:
     """Start a local workspace and a dashboard on free ports; both answer when this returns, and a page was drawn."""
     home.mkdir(parents=True, exist_ok=True)
     environment = environment_of(home, base_models, quota_cores)
-    server = Program("local workspace", [sys.executable, "-m", "core.local", "serve"], environment, home / "server.out")
+    command = [sys.executable, "-m", workspace_module, "serve"]
+    server = Program("local workspace", command, environment, home / "server.out")
     server.start()
     app, url = start_app(home, environment)
     dashboard = Dashboard(home, url, server, app)
@@ -142,9 +145,12 @@ def start_app(home: Path, environment: dict[str, str]) -> tuple[Program, str]:
 
 
 @pytest.fixture(scope="module")
-def dashboard(tmp_path_factory: pytest.TempPathFactory, base_models: Path) -> Iterator[Dashboard]:
-    """One dashboard for the tests of a module, with its own home."""
-    found = launch(tmp_path_factory.mktemp("home"), base_models)
+def dashboard(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, base_models: Path
+) -> Iterator[Dashboard]:
+    """One dashboard for the tests of a module, with its own home; the module may name a WORKSPACE of its own."""
+    module = getattr(request.module, "WORKSPACE", "core.local")
+    found = launch(tmp_path_factory.mktemp("home"), base_models, workspace_module=module)
     yield found
     stop(found)
 

@@ -10,6 +10,7 @@ from playwright.sync_api import Page, expect
 from tests.pages.conftest import Dashboard, settle
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(600)]
+WORKSPACE = "tests.core.local.trivial_server"  # the whole way with a real trainer and scorer is tests/e2e's
 _NAME = """() => {
     const at = document.activeElement
     const said = at.matches('button, a, summary') ? at.innerText : at.getAttribute('placeholder')

@@ -14,6 +14,7 @@ from tests.pages.conftest import Dashboard, settle
 from tests.pages.kit.test_fields import click, expect_page
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(300)]
+WORKSPACE = "tests.core.local.trivial_server"  # the whole way with a real trainer and scorer is tests/e2e's
 
 
 def list_launches() -> list[Launch]:
