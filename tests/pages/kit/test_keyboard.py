@@ -25,7 +25,7 @@ FAR = 150  # more stops than any page has
 
 
 def test_a_run_is_started_deployed_asked_and_deleted_by_keyboard_alone(page: Page, dashboard: Dashboard) -> None:
-    """Takes a minute: a run and a deploy are waited for. From Connect to Teardown, with what comes between."""
+    """Half a minute: a run and a deploy are waited for. From Connect to Teardown, with what comes between."""
     page.goto(f"{dashboard.url}/connect")
     expect(page.get_by_role("button", name="Use this workspace")).to_be_visible()
     settle(page)
@@ -40,6 +40,8 @@ def test_a_run_is_started_deployed_asked_and_deleted_by_keyboard_alone(page: Pag
         press(page, name)
         expect(page.get_by_role("heading", level=1, name=then)).to_be_visible()
     write(page, "Name", "night-heron", then="Tab")
+    write(page, "Search settings", "max_steps", then="Tab")
+    write(page, "Maximum steps", "4", then="Tab")
     press(page, "Start run")
     page.wait_for_url(re.compile(r"/runs\?.*run="))
     expect(page.get_by_role("heading", name="night-heron")).to_be_visible()
