@@ -22,9 +22,9 @@ from core.recipe import Value, whole
 # Rows up to this length may be packed, which takes a table of all pairs; that is up to a tenth faster on a CPU, too.
 # Longer ones take attention without: of 1,000 tokens the tables of a 135M model hold 2.6 GB, all else 0.3 GB.
 EAGER_UP_TO = 512
-# What the activations of one pass may take: 2,600 tokens of a 135M model in bf16, whose LoRA then stays below 4 GiB and
-# whose full training below 6. Larger batches are computed in parts, for to compute activations twice takes 1.4 times as
-# long; that is left for single rows that do not fit.
+# What the activations of one pass may take: 2,600 tokens of a 135M model in bf16, whose LoRA then took 3.4 GB, and its
+# full training 4.8. Larger batches are computed in parts; to compute activations twice takes 1.4 times as long and is
+# left for single rows that do not fit.
 ROOM = 7 << 28
 
 _PROGRAM = 480e6  # the interpreter with torch and transformers
@@ -33,10 +33,8 @@ _OF_A_TOKEN = 10, 4  # numbers that a layer keeps of a token, in hidden and in i
 _DROPPED = 9, 1.5  # and under LoRA's dropout, which makes a copy for each linear layer
 _OF_A_PAIR = 6.5, 5.0  # bytes that a head keeps of a pair of tokens, in bf16 and in fp32
 _OF_A_PAIR_AGAIN = 35.0  # bytes while one layer's activations are computed again
-_SHARE_OF_GAPS, _GAPS = (
-    0.4,
-    900e6,
-)  # beside activations, and at most: what is given back and does not fit what is taken next
+_SHARE_OF_GAPS = 0.4  # of activations: what is given back and does not fit what is taken next
+_MOST_GAPS = 900e6
 _HEADER = 8  # bytes before a safetensors file's header, which say how long that is
 _LARGEST_HEADER = 100 << 20
 
@@ -108,7 +106,7 @@ def estimate_peak(shape: ModelShape, values: Mapping[str, Value], longest: int, 
     if row > ROOM:
         layer = keep_of_row(1, shape.hidden, shape.inner, 0, longest, size, drops=_drops(values))
         activations = shape.layers * longest * shape.hidden * size + layer + heads * longest**2 * _OF_A_PAIR_AGAIN
-    activations += min(_SHARE_OF_GAPS * activations, _GAPS)
+    activations += min(_SHARE_OF_GAPS * activations, _MOST_GAPS)
     touched = how_much_to_touch(shape.file_bytes, free)
     return int(
         _PROGRAM + _LOGITS * shape.words + max(touched, shape.file_bytes + _add_up(shape, values, size, activations))
