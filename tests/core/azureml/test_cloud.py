@@ -23,6 +23,9 @@ from core.azureml.identities import AzureCredential
 from core.azureml.settings import Settings
 from core.errors import SignInFailed
 from core.home import REPOSITORY, Home
+from tests.no_identity import no_identity
+
+__all__ = ["no_identity"]
 
 AZURE_SETTINGS = Settings("ml-dev", "azure", "11111111-2222-3333-4444-555555555555", "rg-ml", "ml-dev")
 
@@ -101,8 +104,8 @@ def test_the_machines_own_credential_is_proved_by_a_token_for_the_resource_manag
     assert asked[0]["header"] == ["secret-header"]
 
 
-def test_without_any_credential_the_operator_reads_what_to_do(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", "http://127.0.0.1:9")  # where no metadata service answers
+@pytest.mark.usefixtures("home", "no_identity")
+def test_without_any_credential_the_operator_reads_what_to_do() -> None:
     with pytest.raises(SignInFailed) as caught:
         connect(AZURE_SETTINGS).http("GET", "/subscriptions")
     assert caught.value.message == "No sign-in for Azure was found on this machine."

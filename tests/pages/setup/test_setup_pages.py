@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import socket
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -28,10 +26,13 @@ from core.operations.records import Failure
 from pages.parts.kit.reads import find_work
 from tests.chat_data import from_upload
 from tests.local_server import running_server
+from tests.no_identity import no_identity
 from tests.pages.apps import buttons, open_app, run_until, texts
 from tests.pages.conftest import environment_of
 from tests.tiny_model import build_tiny_model
 from tests.waiting import wait_until
+
+__all__ = ["no_identity"]
 
 PAGES = ("overview", "connect", "model", "data")
 CUT = "['local.cpu1', 'local.c"
@@ -112,25 +113,6 @@ def test_pages_that_cannot_reach_the_workspace_still_draw_and_say_why(nowhere: P
         if name != "data":  # the bundled sample needs no workspace
             run_until(app, lambda app: "does not answer" in texts(app) or "answers on 127.0.0.1" in texts(app))
             assert "Failed" in texts(app) or "Reading" in texts(app), name
-
-
-class _NoIdentity(BaseHTTPRequestHandler):
-    """The metadata service of a machine on Azure that has no identity."""
-
-    def do_GET(self) -> None:
-        self.send_error(400, "Identity not found")
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def no_identity(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), _NoIdentity) as service:
-        monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", f"http://127.0.0.1:{service.server_port}")
-        threading.Thread(target=service.serve_forever, daemon=True).start()
-        yield
-        service.shutdown()
 
 
 @pytest.mark.usefixtures("no_identity")
