@@ -50,14 +50,14 @@ def local_settings() -> Settings:
     return Settings(LOCAL, "local", home.SUBSCRIPTION_ID, home.RESOURCE_GROUP, home.WORKSPACE_NAME, tenant_id="local")
 
 
-def list_settings() -> list[Settings]:
-    """Return the known workspaces: the local one first, then those saved, last saved first."""
-    return [local_settings(), *_read()]
+def list_settings(of: home.Home | None = None) -> list[Settings]:
+    """Return the workspaces known to a home, this process's own: the local one first, then those saved, last first."""
+    return [local_settings(), *_read(of)]
 
 
-def find_settings(alias: str) -> Settings | None:
+def find_settings(alias: str, of: home.Home | None = None) -> Settings | None:
     """Return the workspace of that alias."""
-    return next((known for known in list_settings() if known.alias == alias), None)
+    return next((known for known in list_settings(of) if known.alias == alias), None)
 
 
 def save_settings(settings: Settings) -> None:
@@ -164,8 +164,8 @@ def _place(settings: Settings) -> tuple[str, str, str]:
     return settings.subscription_id.lower(), settings.resource_group.lower(), settings.workspace_name.lower()
 
 
-def _read() -> list[Settings]:
-    path = home.current().connections
+def _read(of: home.Home | None = None) -> list[Settings]:
+    path = (of or home.current()).connections
     if not path.exists():
         return []
     try:

@@ -28,6 +28,7 @@ MERGE_PROGRAM = (
     "core/engine/convert.py",
     "core/engine/disk.py",
     "core/engine/import_model.py",
+    "core/engine/lora_linear.py",
     "core/engine/merge.py",
     "core/engine/pretrained.py",
     "core/engine/step.py",

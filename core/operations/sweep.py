@@ -114,7 +114,7 @@ class Sweeper:
     def look(self, pool: ThreadPoolExecutor) -> None:
         """Begin to sweep the workspaces whose turn it is."""
         now = time.monotonic()
-        for settings in list_settings():
+        for settings in list_settings(self._ledger.home):
             if now >= self._next.setdefault(settings.alias, self._begun + FIRST_S):
                 self._next[settings.alias] = float("inf")  # until this sweep has ended
                 swept = pool.submit(self._sweep, connect(settings, home=self._ledger.home))

@@ -52,7 +52,7 @@ class Work(Generic[C]):
     @property
     def conn(self) -> Connection:
         """The connection this operation belongs to; no request is sent by asking for it."""
-        settings = find_settings(self.operation.connection)
+        settings = find_settings(self.operation.connection, self.ledger.home)
         if settings is None:
             raise NotFound(
                 f"The workspace '{self.operation.connection}' is no longer known here.", "Connect it again, then retry."

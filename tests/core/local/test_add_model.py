@@ -289,7 +289,7 @@ def test_a_model_too_large_for_this_machine_is_refused_and_a_tight_one_takes_sma
     assert lines["Memory"].said.startswith("Training takes about ")
     assert lines["Memory"].said.endswith("; this machine has 419 MB.")
     assert lines["Memory"].state == "failed"
-    tight = ModelCheck(model, Space(600 << 20))
+    tight = ModelCheck(model, Space(530 << 20))
     assert {each.state for each in tight.ask()} == {"ok"}
     assert json.loads(tight.tags["model_specific_defaults"])["per_device_train_batch_size"] < 4
 
