@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -15,6 +16,8 @@ from tests import environment
 _HOME = environment.enter()
 
 from playwright.sync_api import Browser, sync_playwright  # noqa: E402
+
+from tests.waiting import wait_until  # noqa: E402
 
 CHROMIUM_FLAGS = [
     "--no-sandbox",
@@ -95,8 +98,12 @@ def find_chromium() -> str:
 
 @pytest.fixture(autouse=True, scope="module")
 def same_environment_after_a_module() -> Iterator[None]:
-    """Undo what fixtures of a module left in the environment."""
+    """Undo what fixtures of a module left in the environment; no runner of its homes goes on in the next one."""
     yield from _restore_environment()
+    if known := sys.modules.get("core.operations.runner"):
+        for runner in known._runners.values():
+            runner.stopping.set()
+            wait_until(lambda runner=runner: not runner.alive)
 
 
 @pytest.fixture(autouse=True)

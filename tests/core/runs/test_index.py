@@ -8,7 +8,7 @@ import re
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from core.local.blobs import CONTAINER
 from core.local.jobs.runs import Experiment
 from core.local.store import Store
 from core.runs import history, index
-from core.runs.index import OTHERS_MOST, RunList
+from core.runs.index import OTHERS_MOST, SETTLES_S, RunList
 from core.runs.metrics import SEARCHED
 from core.runs.states import Run
 from tests.azure.stand_in import StandIn, running_stand_in
@@ -33,6 +33,7 @@ from tests.fine_tuning_runs import start_run, trivial_workspace
 from tests.waiting import wait_until
 
 OURS, OTHERS = 130, 230
+SETTLED = timedelta(seconds=SETTLES_S)  # what ended sooner is asked for its losses again
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +67,7 @@ def crowded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIn]:
         path.parent.mkdir(parents=True)
         path.write_text(json.dumps(result), encoding="utf-8")
         azure.workspace.start()
+        wait_until(lambda: datetime.now(UTC) - datetime.fromisoformat(job["run"]["ended_at"]) > SETTLED)
         yield azure
 
 
