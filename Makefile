@@ -28,7 +28,7 @@ gpu: $(VENV)/.runtime ## take PyTorch for this machine's NVIDIA card, train one 
 stop: ## end the dashboard, the local workspace and all it runs
 	@if [ -x $(PY) ]; then exec $(PY) -m core.launcher stop; else echo "Nothing is installed here, so nothing runs."; fi
 
-test: $(VENV)/.dev base-model browser ## run the tests (some 17 minutes on 2 cores); TESTS="path -k word" for some
+test: $(VENV)/.dev base-model browser ## run the tests (some 15 minutes on 2 cores); TESTS="path -k word" for some
 	@CHROMIUM="$$(sh .ci/find-chromium)" $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(TESTS)
 
 check: $(VENV)/.dev ## ruff and the type checker

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import streamlit as st
@@ -21,6 +22,7 @@ from pages.parts.tune.run_bar import draw_bar, read_archived
 from pages.parts.tune.run_columns import CHOICES, list_columns, make_row, sort_runs
 
 _PER_PAGE = 25
+_ON_ITS_WAY_S = 3.0  # a report of the browser, over a slow network
 # Of each filter that is chosen from what there is: its words, and what a run has of it.
 _FACETS: Mapping[str, tuple[str, Callable[[Run], Iterable[str]]]] = {
     "model": ("Model", lambda run: (run.model,)),
@@ -33,6 +35,7 @@ _WORDS = {"q": "Search", "state": "State"} | {name: words for name, (words, _) i
 
 def draw_list() -> None:
     """Draw all runs of this workspace."""
+    _keep_cleared()
     st.title("Runs", anchor=False)
     snapshot = _read_runs()
     if snapshot.value == [] and not _shows_archived():
@@ -116,8 +119,17 @@ def _draw_none(filters: Filters, runs: Sequence[Run]) -> None:
 
 def _clear(fields: Mapping[str, str | tuple[str, ...] | bool]) -> None:
     for name, empty in fields.items():
-        st.session_state[name] = list(empty) if isinstance(empty, tuple) else empty
+        value = list(empty) if isinstance(empty, tuple) else empty
+        ui().view.setdefault("cleared", {})[name] = (st.session_state.get(name), value, time.monotonic())
+        st.session_state[name] = value
     _turn_to_first()
+
+
+def _keep_cleared() -> None:
+    """Clear a filter again that comes back as it was: the browser reported it before it heard that it is cleared."""
+    for name, (before, empty, at) in ui().view.get("cleared", {}).items():
+        if time.monotonic() - at < _ON_ITS_WAY_S and before != empty and st.session_state.get(name) == before:
+            st.session_state[name] = empty
 
 
 def _draw_found(filters: Filters, chosen: Sequence[str]) -> object:

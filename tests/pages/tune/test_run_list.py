@@ -27,7 +27,7 @@ from pages.parts.tune.run_tiles import say_missing, say_no_measure
 from tests.core.local.submitting import wait_for
 from tests.fine_tuning_runs import cancel, start_run, start_training, trivial_workspace
 from tests.local_server import LocalServer
-from tests.pages.apps import open_app, run_until, table_of, texts
+from tests.pages.apps import buttons, open_app, run_until, table_of, texts
 from tests.waiting import finish, wait_until
 
 TITLE = "calm-heron"  # of two runs
@@ -163,6 +163,18 @@ def test_a_search_that_finds_nothing_is_not_a_list_of_no_runs(server: LocalServe
         open_page("runs", q="nothing-is-called-so"), lambda app: "No run matches all of these." in texts(app)
     )
     assert "No runs yet" not in texts(app)
+
+
+def test_a_search_that_was_cleared_stays_so_though_the_browser_had_reported_it_before_it_heard() -> None:
+    app = open_page("runs")
+    run_until(app, lambda app: bool(losses(app)))
+    app.text_input(key="q").set_value("nothing has this").run()
+    clear = next(button for label, button in buttons(app).items() if label.startswith("Clear search"))
+    clear.click().run()
+    assert losses(app)
+    app.text_input(key="q").set_value("nothing has this").run()
+    assert app.text_input(key="q").value == ""
+    assert losses(app)
 
 
 def test_a_list_that_cannot_be_read_is_not_a_list_of_no_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
