@@ -47,14 +47,15 @@ def _time(commit: str, python: str) -> float:
         subprocess.run(["git", "checkout", "--quiet", commit], cwd=clone, check=True)
         make = ["make", f"PYTHON={python}"]
         with log.open("wb") as said, subprocess.Popen([*make, "run"], cwd=clone, env=environment, stdout=said) as run:
-            while b"http://127" not in log.read_bytes():
-                if run.poll() is not None or time.perf_counter() - began > LONGEST_S:
-                    run.kill()
-                    sys.exit(f"{commit} did not come to its page:\n{log.read_text(encoding='utf-8')[-2000:]}")
-                time.sleep(0.1)
-            seconds = time.perf_counter() - began
-            subprocess.run([*make, "stop"], cwd=clone, env=environment, stdout=subprocess.DEVNULL, check=True)
-        return seconds
+            try:
+                while b"http://127" not in log.read_bytes():
+                    if run.poll() is not None or time.perf_counter() - began > LONGEST_S:
+                        run.kill()
+                        sys.exit(f"{commit} did not come to its page:\n{log.read_text(encoding='utf-8')[-2000:]}")
+                    time.sleep(0.1)
+                return time.perf_counter() - began
+            finally:
+                subprocess.run([*make, "stop"], cwd=clone, env=environment, stdout=subprocess.DEVNULL, check=False)
 
 
 if __name__ == "__main__":

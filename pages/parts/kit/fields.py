@@ -2,13 +2,14 @@
 
 A browser reports what every field holds with each request, at first what it was drawn with. A value that code writes
 into the session's state may not have reached it by then, and the field's own first value comes back as if it had been
-typed.
+typed. Where the address keeps a field (`bind`), code has no other way: `put` and `keep_put` are for those.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +18,23 @@ import streamlit as st
 from core.errors import Conflict
 from pages.parts.kit.action import on_change
 from pages.parts.kit.state import ui
+
+_ON_ITS_WAY_S = 3.0  # a report of the browser, over a slow network
+
+
+def put(values: Mapping[str, Any]) -> None:
+    """Give fields that the address keeps, by their keys, other values; at a click, before they are drawn."""
+    now = time.monotonic()
+    for key, value in values.items():
+        ui().view.setdefault("put", {})[key] = (st.session_state.get(key), value, now)
+        st.session_state[key] = value
+
+
+def keep_put() -> None:
+    """Put a value again where the one before it comes back, reported too early; call it before fields are drawn."""
+    for key, (before, value, at) in ui().view.get("put", {}).items():
+        if time.monotonic() - at < _ON_ITS_WAY_S and before != value and st.session_state.get(key) == before:
+            st.session_state[key] = value
 
 
 @dataclass(frozen=True)

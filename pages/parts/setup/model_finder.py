@@ -29,6 +29,7 @@ def draw(draft: Draft) -> tuple[Draft, BaseModel | None]:
     """Draw what is searched for and what was found; returns the draft with the choice, and the model it names."""
     place = reads.find_connection()
     on_azure = place is not None and place.costs_money
+    fields.keep_put()
     query, wanted = _draw_search(on_azure=on_azure)
     first = (st.session_state.get("page", 1) - 1) * catalogue.SCREENFUL
     further = on_azure and st.session_state.get("further", False)
@@ -133,9 +134,7 @@ def _begin_at_first() -> None:
 def _show_all() -> None:
     """Take back every filter, and leave what is searched for."""
     _begin_at_first()
-    st.session_state["show"] = []
-    for name in _FILTERS:
-        st.session_state[name] = _ANY
+    fields.put({"show": [], **dict.fromkeys(_FILTERS, _ANY)})
 
 
 def _draw_lists(found: Found) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import streamlit as st
@@ -11,7 +10,7 @@ from core.azureml.reader import Snapshot
 from core.runs.choice import STATES, Filters, find_before
 from core.runs.index import RunList
 from core.runs.states import Run
-from pages.parts.kit import reads, words
+from pages.parts.kit import fields, reads, words
 from pages.parts.kit.action import action
 from pages.parts.kit.elements.table import draw_table
 from pages.parts.kit.links import link
@@ -22,7 +21,6 @@ from pages.parts.tune.run_bar import draw_bar, read_archived
 from pages.parts.tune.run_columns import CHOICES, list_columns, make_row, sort_runs
 
 _PER_PAGE = 25
-_ON_ITS_WAY_S = 3.0  # a report of the browser, over a slow network
 # Of each filter that is chosen from what there is: its words, and what a run has of it.
 _FACETS: Mapping[str, tuple[str, Callable[[Run], Iterable[str]]]] = {
     "model": ("Model", lambda run: (run.model,)),
@@ -35,7 +33,7 @@ _WORDS = {"q": "Search", "state": "State"} | {name: words for name, (words, _) i
 
 def draw_list() -> None:
     """Draw all runs of this workspace."""
-    _keep_cleared()
+    fields.keep_put()
     st.title("Runs", anchor=False)
     snapshot = _read_runs()
     if snapshot.value == [] and not _shows_archived():
@@ -117,19 +115,9 @@ def _draw_none(filters: Filters, runs: Sequence[Run]) -> None:
             action("Show the others", _clear, {"archived": False}, key="clear-archived", icon="unarchive")
 
 
-def _clear(fields: Mapping[str, str | tuple[str, ...] | bool]) -> None:
-    for name, empty in fields.items():
-        value = list(empty) if isinstance(empty, tuple) else empty
-        ui().view.setdefault("cleared", {})[name] = (st.session_state.get(name), value, time.monotonic())
-        st.session_state[name] = value
+def _clear(filters: Mapping[str, str | tuple[str, ...] | bool]) -> None:
+    fields.put({name: list(empty) if isinstance(empty, tuple) else empty for name, empty in filters.items()})
     _turn_to_first()
-
-
-def _keep_cleared() -> None:
-    """Clear a filter again that comes back as it was: the browser reported it before it heard that it is cleared."""
-    for name, (before, empty, at) in ui().view.get("cleared", {}).items():
-        if time.monotonic() - at < _ON_ITS_WAY_S and before != empty and st.session_state.get(name) == before:
-            st.session_state[name] = empty
 
 
 def _draw_found(filters: Filters, chosen: Sequence[str]) -> object:
