@@ -1,5 +1,7 @@
 """`make run` and `make stop`: the local workspace and the dashboard, started, warmed up and ended together.
 
+The first start fetches the base model beside them.
+
     python -m core.launcher          until Ctrl-C, which ends the dashboard only and says what goes on
     python -m core.launcher stop     ends everything of this home
 
@@ -20,7 +22,8 @@ import time
 import urllib.error
 import urllib.request
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
@@ -145,11 +148,12 @@ def run(home: Home) -> int:
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, _interrupt)
     try:
-        print("Starting the local workspace and the dashboard…", flush=True)
-        workspace = threading.Thread(target=_start_workspace, args=(home,))
-        workspace.start()
-        dashboard = start_dashboard(home)
-        workspace.join()
+        with _fetch_base_model(home):
+            print("Starting the local workspace and the dashboard…", flush=True)
+            workspace = threading.Thread(target=_start_workspace, args=(home,))
+            workspace.start()
+            dashboard = start_dashboard(home)
+            workspace.join()
         print(f"\n  Tunedeck   {dashboard.url}\n  Home       {home.path}\n\nCtrl-C ends the dashboard.", flush=True)
         _open_browser(dashboard.url)
         while dashboard.process:
@@ -163,6 +167,18 @@ def stop(home: Home) -> int:
     """End the dashboard, then the local workspace with all it runs."""
     print("The dashboard has ended." if stop_dashboard(home) else "No dashboard runs.", flush=True)
     return subprocess.run([sys.executable, "-m", "core.local", "stop"], cwd=REPOSITORY, check=False).returncode
+
+
+@contextmanager
+def _fetch_base_model(home: Home) -> Iterator[None]:
+    """Put the base model there beside what is done meanwhile; where that fails, the page Model offers it again."""
+    command = [sys.executable, "-m", "core.local", "fetch-model"]
+    with subprocess.Popen(command, cwd=REPOSITORY, env={**os.environ, "TUNEDECK_HOME": str(home.path)}) as fetching:
+        try:
+            yield
+        except BaseException:
+            fetching.terminate()
+            raise
 
 
 def _start_workspace(home: Home) -> None:

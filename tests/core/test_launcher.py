@@ -18,6 +18,7 @@ from playwright.sync_api import Browser, expect
 
 from core.home import REPOSITORY, Home
 from core.launcher import _field_numbers, find_dashboard
+from core.local.base_model import MANIFEST, NAME, VERSION
 from tests.pages.conftest import free_port
 
 READY_S = 90.0
@@ -71,6 +72,10 @@ class Command:
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Home]:
     found = Home(tmp_path / "home").create()
+    # A base model that is there already: set-up fetches it from the network where it is not.
+    model = found.base_models / NAME / VERSION
+    model.mkdir(parents=True)
+    (model / MANIFEST).write_text("{}", encoding="utf-8")
     # A port of its own, since another workspace may be stopped on the usual one at this moment.
     (found.path / "address.json").write_text(json.dumps({"port": free_port()}), encoding="utf-8")
     yield found
@@ -92,6 +97,7 @@ def test_run_serves_warm_pages_and_ctrl_c_leaves_the_workspace_which_stop_ends(h
     status, printed = Command(home).finish()
     assert status == 0
     assert f"Tunedeck already runs: {url}" in printed
+    assert any(f"Base model {NAME} is there already." in line for line in first.lines)
 
     first.process.send_signal(signal.SIGINT)
     status, printed = first.finish()
