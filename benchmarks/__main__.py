@@ -87,9 +87,13 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=24, help="train: optimiser steps of a turn")
     parser.add_argument("--turns", type=int, default=3, help="train: of each trainer")
     parser.add_argument("--peers", type=Path, help="train: the environment of the others, made where it is missing")
+    parser.add_argument("--rows", nargs="+", choices=[*train.BARS], default=[*train.BARS], help="train: on which rows")
+    parser.add_argument(
+        "--beside", nargs="+", choices=[*train.PEERS], default=[*train.PEERS], help="train: which peers"
+    )
     options = parser.parse_args()
     if options.what == "train":
-        return 0 if train.measure(options.steps, options.turns, options.peers) else 1
+        return 0 if train.measure(options.steps, options.turns, options.peers, options.rows, options.beside) else 1
     if options.what == "load":
         return 0 if load.measure_load(options.clients, options.seconds) else 1
     if options.what == "held":

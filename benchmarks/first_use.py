@@ -1,9 +1,9 @@
 """First use: from `git clone` to the page, against how it was when pip installed and the loader wrote the weights.
 
-    python -m benchmarks.first_use [--python python3.12]
+    python -m benchmarks.first_use [--python python3.12] [--turns 2]
 
-Both clones start with nothing: an environment, caches and a home of their own, thrown away afterwards. They come one
-after another, for the network and the disk are shared, and run the same command, `make run`.
+Both clones start with nothing: an environment, caches and a home of their own, thrown away afterwards. They come in
+turns, for the network and the disk are shared, and run the same command, `make run`; the best of each counts.
 """
 
 from __future__ import annotations
@@ -27,8 +27,10 @@ def main() -> int:
     """Measure and print; exit status 1 where the bar is missed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.first_use", description="From the clone to the page.")
     parser.add_argument("--python", default="python3", help="the interpreter that both are built with")
-    python = parser.parse_args().python
-    before, now = (_time(commit, python) for commit in (BEFORE, "HEAD"))
+    parser.add_argument("--turns", type=int, default=2, help="of both")
+    asked = parser.parse_args()
+    turns = [[_time(commit, asked.python) for commit in (BEFORE, "HEAD")] for _ in range(asked.turns)]
+    before, now = map(min, zip(*turns, strict=True))
     ratio = now / before
     print(f"clone to page: {now:.0f} s, before {before:.0f} s: {ratio:.2f} of it (bar {BAR:.2f})")
     return int(ratio > BAR)

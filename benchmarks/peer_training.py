@@ -10,8 +10,10 @@ import os
 import resource
 import sys
 from importlib import import_module
+from importlib.machinery import ModuleSpec
 from itertools import pairwise
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 PAD = 2
@@ -93,7 +95,9 @@ def _train_trl(asked: dict[str, Any]) -> dict[str, float]:
     model, config = _load(asked)
     trainer = trl.SFTTrainer(
         model=model,
-        args=trl.SFTConfig(**_common(asked), max_length=None, bf16=asked["format"] == "bfloat16"),
+        args=trl.SFTConfig(
+            **_common(asked), max_length=None, completion_only_loss=True, bf16=asked["format"] == "bfloat16"
+        ),
         train_dataset=datasets.Dataset.from_list(_read_rows(asked)),
         processing_class=AutoTokenizer.from_pretrained(asked["model"]),
         peft_config=config,
@@ -113,6 +117,9 @@ def _train_llamafactory(asked: dict[str, Any]) -> dict[str, float]:
     }
     (folder / "dataset_info.json").write_text(json.dumps({"rows": described}), encoding="utf-8")
     os.environ["DISABLE_VERSION_CHECK"] = "1"
+    sound = ModuleType("torchaudio")  # imported for sound alone, and no build of it goes with this PyTorch
+    sound.__spec__ = ModuleSpec("torchaudio", None)
+    sys.modules["torchaudio"] = sound
     common = _common(asked)
     import_module("llamafactory.train.tuner").run_exp(
         {

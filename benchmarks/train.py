@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 import venv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,17 +49,18 @@ class Run:
     cpu_s: float
 
 
-def measure(steps: int, turns: int, environment: Path | None) -> bool:
+def measure(steps: int, turns: int, environment: Path | None, kinds: Sequence[str], peers: Sequence[str]) -> bool:
     """Print tokens a second, peak memory and ratios; tell whether all bars that could be measured are met."""
     model = homes.current().base_models / NAME / "1"
     assert model.is_dir(), f"{model} is missing: make base-model"
     python, missing = _make_environment(environment or homes.current().path / "peers")
     fits = True
     with tempfile.TemporaryDirectory(prefix="tunedeck-train-") as name:
-        for kind in BARS:
+        for kind in kinds:
             folder = Path(name) / kind
             tokens = _prepare(folder, kind, steps * BATCH, model)
-            runs = _take_turns(folder, model, python, missing, steps, turns)
+            beside = [name for name in peers if name not in missing]
+            runs = _take_turns(folder, model, python, beside, missing, steps, turns)
             fits = _print(kind, tokens, runs, missing) and fits
     return fits
 
@@ -123,10 +125,10 @@ def _long(chats: list[Any], count: int) -> list[Any]:
 
 
 def _take_turns(
-    folder: Path, model: Path, python: Path, missing: dict[str, str], steps: int, turns: int
+    folder: Path, model: Path, python: Path, beside: Sequence[str], missing: dict[str, str], steps: int, turns: int
 ) -> dict[str, list[Run]]:
     """Train with each in turn; a peer that fails joins the `missing`, with its last words."""
-    runs: dict[str, list[Run]] = {name: [] for name in ("ours", *PEERS) if name not in missing}
+    runs: dict[str, list[Run]] = {name: [] for name in ("ours", *beside)}
     number_format = ""
     for turn in range(turns):
         for name, taken in list(runs.items()):
