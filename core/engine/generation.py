@@ -25,7 +25,7 @@ from transformers import (
 from core.engine.chat_tokens import ChatTokens, load_chat_tokens
 from core.engine.compute_speed import Threads, choose_device, choose_number_format
 from core.engine.model_check import ARCHITECTURES
-from core.engine.pretrained import load_pretrained
+from core.engine.pretrained import load_pretrained, multiplied_in
 from core.engine.row_keys import KeptKeys, Piece, RowKeys, set_row_attention
 
 KEPT_BYTES = 256 << 20
@@ -70,9 +70,17 @@ class ChatModel:
     """
 
     def __init__(
-        self, model: Any, tokens: ChatTokens, words: str, cores: int, at_once: int, kept_bytes: int = KEPT_BYTES
+        self,
+        model: Any,
+        tokens: ChatTokens,
+        words: str,
+        cores: int,
+        at_once: int,
+        kept_bytes: int = KEPT_BYTES,
+        reads_in: str = "",
     ) -> None:
-        self.model, self.tokens, self.words = model, tokens, words
+        """Take a model that is loaded; `reads_in` is the number format of many tokens at once, where it is another."""
+        self.model, self.tokens, self.words, self._reads_in = model, tokens, words, reads_in
         self._batched = _can_batch(model.config)
         if self._batched:
             set_row_attention(model)
@@ -138,14 +146,22 @@ class ChatModel:
             for row in self._running:
                 self._answer_alone(row)
         elif self._running:
-            self._pass_rows()
+            reading = [row for row in self._running if len(row.ids) - row.keys.length > 1]
+            if self._reads_in and reading:
+                with multiplied_in(self.model, self._reads_in):
+                    self._pass_rows(reading)
+                self._pass_rows([row for row in self._running if row not in reading])
+            else:
+                self._pass_rows(self._running)
         self._finish_rows()
 
-    def _pass_rows(self) -> None:
+    def _pass_rows(self, running: Sequence[_Row]) -> None:
+        if not running:
+            return
         most = READ_BESIDE if any(row.spoken.ids for row in self._running) else READ_AT_ONCE
         room, rows = most, list[_Row]()
         ids, positions, pieces = list[int](), list[int](), list[Piece]()
-        for row in self._running:
+        for row in running:
             new = row.ids[row.keys.length :]
             if len(new) > 1:  # what fits into a pass is read in one: sums over its parts differ in the last bit
                 new = new[:room] if len(new) <= room or room == most else []
@@ -207,8 +223,12 @@ def load_chat_model(folder: Path, cores: int, at_once: int = ROWS_AT_ONCE) -> Ch
     """Load a Hugging Face folder for generation, in the number format that reads weights faster here."""
     device = choose_device()
     name, why = choose_number_format(rows=1, device=device)
-    tokens = load_chat_tokens(folder)
-    chat = ChatModel(load_pretrained(folder, name, device), tokens, f"{name} on {device}: {why}", cores, at_once)
+    many, _ = choose_number_format(device=device)
+    words, reads_in = f"{name} on {device}: {why}", many if many != name else ""
+    if reads_in:
+        words += f"; prompts are read in {reads_in}"
+    tokens, model = load_chat_tokens(folder), load_pretrained(folder, name, device)
+    chat = ChatModel(model, tokens, words, cores, at_once, reads_in=reads_in)
     hello = tokens.encode_prompt([{"role": "user", "content": "Hello"}])
     chat.start(hello, Sampling(2), lambda _piece: None, threading.Event()).result()
     return chat

@@ -132,6 +132,28 @@ def test_what_nobody_waits_for_leaves_at_the_next_pass(chat: ChatModel) -> None:
     assert (len(pieces), beside.result(60).text) == (1, ask(chat, [encode(chat, "y")], GREEDY)[0].text)
 
 
+def test_prompts_are_read_in_the_other_format_and_answers_written_in_the_weights_own(tmp_path: Path) -> None:
+    folder = build_family(tmp_path / "smollm", "smollm")
+    model = load_pretrained(folder, "float32", "cpu")
+    layer, exact = model.model.layers[0].self_attn.q_proj, dict[int, list[bool]]()
+
+    def note(_layer: torch.nn.Linear, given: tuple[torch.Tensor], made: torch.Tensor) -> None:
+        wanted = torch.nn.functional.linear(given[0].double(), layer.weight.double()).float()
+        exact.setdefault(given[0].shape[1], []).append(torch.equal(made, wanted))
+
+    with closing(ChatModel(model, load_chat_tokens(folder), "", 1, 8, kept_bytes=0, reads_in="float64")) as chat:
+        prompts = [encode(chat, text) for text in QUESTIONS[:8]]
+        alone = [ask(chat, [prompt], GREEDY)[0].text for prompt in prompts]
+        layer.register_forward_hook(note)
+        together = [each.text for each in ask(chat, prompts, GREEDY)]
+    assert together == alone == generate(folder, prompts, GREEDY.max_new_tokens)
+    read = [each for tokens, found in exact.items() if tokens > 8 for each in found]
+    written = [each for tokens, found in exact.items() if tokens <= 8 for each in found]
+    assert all(read)
+    assert not all(written)
+    assert "forward" not in vars(layer)
+
+
 def test_a_model_that_turns_its_tokens_by_the_whole_length_answers_one_after_the_other(tmp_path: Path) -> None:
     rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
     folder = build_family(tmp_path / "dynamic", "smollm", rope_parameters=rope)
@@ -158,8 +180,9 @@ def test_answers_that_fail_leave_the_next_ones_be(chat: ChatModel) -> None:
 def test_the_real_model_answers_twenty_at_once_as_one_at_a_time() -> None:
     """Greedy, and nothing kept: behind kept keys a sum may differ in the last bit."""
     folder = REAL_MODELS / NAME / VERSION
-    model = load_pretrained(folder, choose_number_format(rows=1)[0], "cpu")
-    with closing(ChatModel(model, load_chat_tokens(folder), "", 2, 8, kept_bytes=0)) as chat:
+    (name, _), (many, _) = choose_number_format(rows=1), choose_number_format()
+    model, reads_in = load_pretrained(folder, name, "cpu"), many if many != name else ""
+    with closing(ChatModel(model, load_chat_tokens(folder), "", 2, 8, kept_bytes=0, reads_in=reads_in)) as chat:
         prompts = [encode(chat, text) for text in QUESTIONS]
         together = [each.text for each in ask(chat, prompts, Sampling(32))]
         assert together == [ask(chat, [prompt], Sampling(32))[0].text for prompt in prompts]
