@@ -127,7 +127,10 @@ def _find_pip() -> list[str]:
         return own
     outer = [getattr(sys, "_base_executable", sys.executable), "-m", "pip", "--python", sys.executable]
     if _run([*outer, "--version"], quiet=True).returncode:
-        _run([sys.executable, "-m", "ensurepip"], quiet=True)
+        if _run([sys.executable, "-m", "ensurepip"], quiet=True).returncode:
+            sys.exit(
+                f"{outer[0]} has neither pip nor ensurepip. Install them (`apt install python3-venv`), then try again."
+            )
         return own
     return outer
 

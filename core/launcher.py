@@ -178,6 +178,7 @@ def _fetch_base_model(home: Home) -> Iterator[None]:
     with subprocess.Popen(command, cwd=REPOSITORY, env=own, start_new_session=True) as fetching:
         try:
             yield
+            fetching.wait()
         except BaseException:
             fetching.terminate()
             raise
