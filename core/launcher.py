@@ -23,7 +23,7 @@ import urllib.error
 import urllib.request
 import webbrowser
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
@@ -174,13 +174,14 @@ def _fetch_base_model(home: Home) -> Iterator[None]:
     """Put the base model there beside what is done meanwhile; where that fails, the page Model offers it again."""
     command = [sys.executable, "-m", "core.local", "fetch-model"]
     own = {**os.environ, "TUNEDECK_HOME": str(home.path)}
-    # In a session of its own: Ctrl-C is for the launcher, which ends it.
+    # In a session of its own: Ctrl-C is for the launcher, which ends it and the pip that it runs.
     with subprocess.Popen(command, cwd=REPOSITORY, env=own, start_new_session=True) as fetching:
         try:
             yield
             fetching.wait()
         except BaseException:
-            fetching.terminate()
+            with suppress(ProcessLookupError):
+                os.killpg(fetching.pid, signal.SIGTERM)
             raise
 
 

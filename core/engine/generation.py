@@ -146,18 +146,16 @@ class ChatModel:
             for row in self._running:
                 self._answer_alone(row)
         elif self._running:
-            reading = [row for row in self._running if len(row.ids) - row.keys.length > 1]
-            if self._reads_in and reading:
+            reading = [row for row in self._running if self._reads_in and len(row.ids) - row.keys.length > 1]
+            writing = [row for row in self._running if row not in reading]
+            if reading:
                 with multiplied_in(self.model, self._reads_in):
                     self._pass_rows(reading)
-                self._pass_rows([row for row in self._running if row not in reading])
-            else:
-                self._pass_rows(self._running)
+            if writing:
+                self._pass_rows(writing)
         self._finish_rows()
 
     def _pass_rows(self, running: Sequence[_Row]) -> None:
-        if not running:
-            return
         most = READ_BESIDE if any(row.spoken.ids for row in self._running) else READ_AT_ONCE
         room, rows = most, list[_Row]()
         ids, positions, pieces = list[int](), list[int](), list[Piece]()
