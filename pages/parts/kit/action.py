@@ -45,12 +45,11 @@ def action(
     help: str | None = None,
     in_form: bool = False,
     shortcut: str | None = None,
-) -> bool:
+) -> None:
     """Draw a button that calls `fn(*args)`; an error of it is drawn beneath the button and kept until the next click.
 
     off: why the button cannot be used now, drawn beneath it. then: where to go when it succeeded, or a function of the
-    answer that says where; an answer that is a link needs none. confirm: ask first. Returns whether it was clicked and
-    succeeded in this run.
+    answer that says where; an answer that is a link needs none. confirm: ask first.
     """
     options: dict[str, Any] = {
         "type": type,
@@ -62,18 +61,17 @@ def action(
         "key": key,
     }
     if confirm is not None:
-        clicked = st.button(label, on_click=_ask, args=(key,), **options)
+        st.button(label, on_click=_ask, args=(key,), **options)
     elif in_form:
-        clicked = st.form_submit_button(label, on_click=run_callback, args=(key, fn, args, then), **options)
+        st.form_submit_button(label, on_click=run_callback, args=(key, fn, args, then), **options)
     else:
-        clicked = st.button(label, on_click=run_callback, args=(key, fn, args, then), shortcut=shortcut, **options)
+        st.button(label, on_click=run_callback, args=(key, fn, args, then), shortcut=shortcut, **options)
     if off:
         st.caption(words.plain(off))
     if confirm is not None and ui().open_dialog == key:
         _draw_dialog(key, confirm, fn, args, then)
     else:
         draw_error_of(key)
-    return clicked and key not in ui().errors
 
 
 def draw_download(

@@ -11,8 +11,9 @@ from core.alerts.settings import AlertSettings, Kind, Webhook
 from pages.parts.kit import words
 from pages.parts.kit.action import action, draw_error_of, on_change
 from pages.parts.kit.elements.notifier import draw_permission
+from pages.parts.kit.state import ui
 
-_URL, _SECRET = "webhook-url", "webhook-secret"
+_URL, _SECRET, _TESTED = "webhook-url", "webhook-secret", "webhook-tested"
 _WHENCE = {
     Kind.SLACK: 'An app of Slack with "Incoming Webhooks" on; its address begins with https://hooks.slack.com/.',
     Kind.TEAMS: 'The workflow "When a Teams webhook request is received" of a channel or chat.',
@@ -50,9 +51,16 @@ def _draw_webhook(webhook: Webhook, connection: str) -> None:
     network = " It may lead into your own network." if webhook.inside else ""
     st.text(f"Alerts go to {webhook.host}, from whichever Tunedeck of this machine runs.{network}")
     with st.container(horizontal=True):
-        if action("Send a test message", delivery.send_test, connection, key="test-webhook", icon="send"):
-            st.toast("It was taken. See whether it arrived.")
+        action("Send a test message", _send_test, webhook, connection, key="test-webhook", icon="send")
         action("Remove", settings.remove_webhook, key="remove-webhook", icon="delete_forever")
+    if ui().view.get(_TESTED) == webhook:
+        st.text("It was taken. See whether it arrived.")
+
+
+def _send_test(webhook: Webhook, connection: str) -> None:
+    ui().view.pop(_TESTED, None)
+    delivery.send_test(connection)
+    ui().view[_TESTED] = webhook
 
 
 def _draw_form() -> None:
