@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -102,6 +103,28 @@ def test_a_second_turn_reads_only_what_is_new(chat: ChatModel) -> None:
     second = encode(chat, "How is the keeper of the lamps?", said.text, "x")
     (answer,) = ask(chat, [second], GREEDY)
     assert said.kept_tokens < len(first) <= answer.kept_tokens
+
+
+def test_a_pass_that_only_reads_begins_anew_once_with_those_asked_meanwhile(tmp_path: Path) -> None:
+    begun, ended, meanwhile = list[int](), list[int](), list[Future[Answer]]()
+
+    def begin(_model: torch.nn.Module, _given: object, named: dict[str, torch.Tensor]) -> None:
+        begun.append(named["input_ids"].shape[1])
+        if len(begun) <= 3:  # one is asked in the first pass, one as it begins anew, one as answers are written
+            prompt = encode(chat, QUESTIONS[len(begun)])
+            meanwhile.append(chat.start(prompt, GREEDY, lambda _: None, threading.Event()))
+
+    folder = build_family(tmp_path / "smollm", "smollm")
+    with loaded(folder) as chat:
+        prompts = [encode(chat, text) for text in QUESTIONS[:4]]
+        chat.model.register_forward_pre_hook(begin, with_kwargs=True)
+        chat.model.register_forward_hook(lambda _model, given, _said: ended.append(begun[-1]))
+        (first,) = ask(chat, prompts[:1], GREEDY)
+        said = [first.text, *(each.result(60).text for each in meanwhile)]
+    sizes = [len(prompt) for prompt in prompts]
+    assert begun[:4] == [sizes[0] + 1, sizes[0] + sizes[1], sizes[2] + 2, sizes[3] + 3]
+    assert ended == begun[1:]
+    assert said == generate(folder, prompts, GREEDY.max_new_tokens)
 
 
 def test_conversations_are_kept_up_to_a_number_of_bytes() -> None:
