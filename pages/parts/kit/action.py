@@ -5,6 +5,7 @@ from __future__ import annotations
 import mimetypes
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import streamlit as st
@@ -69,7 +70,7 @@ def action(
     if off:
         st.caption(words.plain(off))
     if confirm is not None and ui().open_dialog == key:
-        _draw_dialog(key, confirm, fn, args, then)
+        ui().draw_dialog = partial(_draw_dialog, key, confirm, fn, args, then)
     else:
         draw_error_of(key)
 
@@ -110,11 +111,23 @@ def open_dialog(key: str) -> None:
     ui().open_dialog = key
 
 
-def drawer(key: str, title: str, draw: Callable[[], None], *, icon: str = "", wide: bool = False) -> None:
-    """Draw a panel at the side while `open_dialog(key)` holds."""
-    if ui().open_dialog != key:
-        return
+def draw_open_dialog() -> None:
+    """Draw the question or the panel that the page opened. The frame does, behind the page: a part that is drawn anew
+    may no longer have the button that asks.
+    """
+    here = ui()
+    if here.open_dialog and here.draw_dialog:
+        here.dialog_drawn = True
+        here.draw_dialog()
 
+
+def drawer(key: str, title: str, draw: Callable[[], None], *, icon: str = "", wide: bool = False) -> None:
+    """Have a panel drawn at the side while `open_dialog(key)` holds."""
+    if ui().open_dialog == key:
+        ui().draw_dialog = partial(_draw_drawer, key, title, draw, icon, wide)
+
+
+def _draw_drawer(key: str, title: str, draw: Callable[[], None], icon: str, wide: bool) -> None:
     @st.dialog(
         title,
         width="medium" if wide else "small",
@@ -125,8 +138,12 @@ def drawer(key: str, title: str, draw: Callable[[], None], *, icon: str = "", wi
     def panel() -> None:
         if ui().open_dialog != key:
             st.rerun()
-        with caught(draw_error):
-            draw()
+        ui().in_dialog = True
+        try:
+            with caught(draw_error):
+                draw()
+        finally:
+            ui().in_dialog = False
 
     panel()
 

@@ -19,6 +19,7 @@ from core.azureml.settings import LOCAL, find_settings, list_settings
 from core.launch import drafts
 from core.overview import StripView
 from pages.parts.kit import assets, reads, words
+from pages.parts.kit.action import draw_open_dialog
 from pages.parts.kit.clicks import let_clicks_win
 from pages.parts.kit.elements.lost import say_when_lost
 from pages.parts.kit.elements.mends import mend
@@ -27,7 +28,7 @@ from pages.parts.kit.guard import caught
 from pages.parts.kit.links import PAGES, PageEntry, link
 from pages.parts.kit.live import begin_whole_run, live
 from pages.parts.kit.notices import draw_empty, draw_error, draw_workspace_down
-from pages.parts.kit.state import set_url_id, ui, url_id
+from pages.parts.kit.state import holds_still, set_url_id, ui, url_id
 from pages.parts.kit.summary import Summary, read_summary
 
 _DONE, _NEXT, _LATER = "check_circle", "radio_button_checked", "radio_button_unchecked"
@@ -40,6 +41,14 @@ def draw() -> None:
     """Draw the frame and the page inside it."""
     let_clicks_win()
     begin_whole_run()
+    ui().in_whole_run = True
+    try:
+        _draw()
+    finally:
+        ui().in_whole_run = False
+
+
+def _draw() -> None:
     _keep_modules(len(sys.modules) // 400)
     found = st.navigation(
         [
@@ -94,6 +103,7 @@ def _draw_page(found: Page) -> None:
     with caught(draw_error):
         if _is_known_place(found):
             found.run()
+        draw_open_dialog()
     with leftovers:
         for key in set(ui().errors) - ui().errors_drawn:
             draw_error(ui().errors[key], key=f"left-{key}")
@@ -128,6 +138,7 @@ def _begin(page: PageEntry) -> None:
     here = ui()
     here.watched.clear()
     here.errors_drawn.clear()
+    here.draw_dialog, here.dialog_drawn = None, False
     if here.page != page.name:
         here.page, here.open_dialog = page.name, None
         here.errors.clear()
@@ -275,8 +286,10 @@ def _pulse() -> None:
     soon = any(watch.drawn.error is None for watch in waiting)
 
     def look() -> object:
-        now = [(watch.drawn, watch.read()) for watch in waiting]
+        now = [(watch.drawn, watch.read()) for watch in waiting if watch.in_dialog or not holds_still()]
+        if not now:
+            return False
         changed = any(reads.has_changed(before, after) for before, after in now)
         return changed or not any(reads.is_waiting(after) for _, after in now)
 
-    live(look, key="pulse", run_every=_PULSE_S if soon else 2.0, token=False)
+    live(look, key="pulse", run_every=_PULSE_S if soon else 2.0, token=False, in_dialog=True)

@@ -11,7 +11,7 @@ from streamlit.delta_generator_singletons import context_dg_stack, get_default_d
 from core.errors import TunedeckError
 from pages.parts.kit.guard import caught, end_page
 from pages.parts.kit.notices import draw_error
-from pages.parts.kit.state import ui
+from pages.parts.kit.state import holds_still, ui
 
 _UNSET = object()
 
@@ -32,12 +32,14 @@ def live(
     run_every: float | None = 2.0,
     read: Callable[[], Any] | None = None,
     token: object = _UNSET,
+    in_dialog: bool = False,
 ) -> None:
     """Draw a part of the page now and again every `run_every` seconds (None: only when a widget inside is used).
 
     An error is drawn in place. With `read`, its answer is handed to `draw`, and the last good answer is drawn under the
     error when `read` fails. What `draw` returns is a token: when it differs from `token`, or from the first one of the
-    page's last full run (a run ended, say), the whole page is drawn again.
+    page's last full run (a run ended, say), the whole page is drawn again; while a dialog is open that waits, unless
+    it is what the dialog waits for (`in_dialog`).
     """
     ui().tokens.pop(key, None)
     if token is not _UNSET:
@@ -53,7 +55,9 @@ def live(
                 tokens.append(draw(*_view(key, read)))
         finally:
             here.in_live = was_live
-        if tokens and here.tokens.setdefault(key, tokens[0]) != tokens[0]:
+        if here.open_dialog and here.draw_dialog and not (here.dialog_drawn or here.in_whole_run):
+            st.rerun()  # it was opened in this part, and the frame draws it
+        if tokens and here.tokens.setdefault(key, tokens[0]) != tokens[0] and (in_dialog or not holds_still()):
             here.tokens[key] = tokens[0]
             st.rerun()
 

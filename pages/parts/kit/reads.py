@@ -221,7 +221,7 @@ def watch(name: str, again: Callable[[], Snapshot[T]]) -> Snapshot[T]:
     """Read now, and have the frame draw the page again when the answer comes, or when a failure ends."""
     snapshot = again()
     if not ui().in_live:  # the first look of a script run stays: what it drew is old even if a later look saw more
-        ui().watched.setdefault(name, Watch(again, snapshot))
+        ui().watched.setdefault(name, Watch(again, snapshot)).in_dialog |= ui().in_dialog
     return snapshot
 
 

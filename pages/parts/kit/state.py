@@ -19,6 +19,7 @@ class Watch:
 
     read: Callable[[], Snapshot[Any]]
     drawn: Snapshot[Any]
+    in_dialog: bool = False
 
 
 @dataclass
@@ -31,6 +32,11 @@ class Ui:
     errors: dict[str, TunedeckError] = field(default_factory=dict)
     errors_drawn: set[str] = field(default_factory=set)
     open_dialog: str | None = None
+    draw_dialog: Callable[[], None] | None = None
+    """What draws it, as the page was drawn last; the frame does."""
+    dialog_drawn: bool = False
+    in_dialog: bool = False
+    in_whole_run: bool = False
     tokens: dict[str, object] = field(default_factory=dict)
     last_views: dict[str, Any] = field(default_factory=dict)
     watched: dict[str, Watch] = field(default_factory=dict)
@@ -53,6 +59,14 @@ def ui() -> Ui:
         st.session_state["ui"] = Ui()
     found: Ui = st.session_state["ui"]
     return found
+
+
+def holds_still() -> bool:
+    """Tell whether a dialog is open, which a whole run of the page would take away with what is typed in it.
+
+    Streamlit 1.67 draws no dialog from the beginning of a run until the run has come to it.
+    """
+    return ui().dialog_drawn and ui().open_dialog is not None
 
 
 def url_id(name: str, most: int = 200) -> str | None:

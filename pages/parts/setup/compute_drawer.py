@@ -44,14 +44,14 @@ def look_for_new(draft: Draft) -> None:
 def draw(draft: Draft, model: BaseModel, sizes: Sequence[Size], taken: Collection[str]) -> None:
     """Draw the button, the drawer while it is open, and how far the last creation is. taken: names that exist."""
     listed = [offer.size for offer in list_offers(sizes, model.finetune, (), model.name)]
-    priced = reads.read(computing.with_prices, tuple(listed), max_age_s=600.0).value or listed
-    reads.read(quotas.list_quota, max_age_s=60.0)  # known by the time the drawer opens
+    _read_prices(listed)  # known by the time the drawer opens
+    reads.read(quotas.list_quota, max_age_s=60.0)
     permitted = computing.list_allowed_sizes(listed, model.finetune)
     off = "" if permitted else "This region has no size that the model permits."
     action("Create compute", open_dialog, _KEY, key="open-create-compute", icon="add", off=off)
     found = reads.find_connection(draft.connection)
     billed = bool(found and found.costs_money)
-    drawer(_KEY, "Create compute", lambda: _draw_form(draft, model, priced, taken, billed), icon="memory", wide=billed)
+    drawer(_KEY, "Create compute", lambda: _draw_form(draft, model, listed, taken, billed), icon="memory", wide=billed)
     if operation := _latest(draft):
         every_s = None if operation.finished else 2.0
         live(lambda: _draw_progress(operation.id), key="creating", run_every=every_s)
@@ -76,7 +76,12 @@ def _draw_progress(operation_id: str) -> object:
     return found.state
 
 
-def _draw_form(draft: Draft, model: BaseModel, priced: Sequence[Size], taken: Collection[str], billed: bool) -> None:
+def _read_prices(listed: Sequence[Size]) -> Sequence[Size]:
+    return reads.read(computing.with_prices, tuple(listed), max_age_s=600.0).value or listed
+
+
+def _draw_form(draft: Draft, model: BaseModel, listed: Sequence[Size], taken: Collection[str], billed: bool) -> None:
+    priced = _read_prices(listed)
     low_priority = billed and _choose_low_priority()
     maximum, minimum = _choose_nodes(billed)
     limits = size_matrix.read_quota()

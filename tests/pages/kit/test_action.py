@@ -8,11 +8,12 @@ from streamlit.testing.v1 import AppTest
 def _script() -> None:
     import streamlit as st
 
-    from pages.parts.kit.action import Confirm, action
+    from pages.parts.kit.action import Confirm, action, draw_open_dialog
 
     ticks = tuple(st.session_state.setdefault("warnings", ["One", "Two"]))
     done = st.session_state.setdefault("done", [])
     action("Go", done.append, 1, key="go", confirm=Confirm("Go?", "Yes", "No", ticks=ticks))
+    draw_open_dialog()
 
 
 def test_a_warning_that_takes_the_place_of_a_ticked_one_is_not_ticked() -> None:

@@ -16,11 +16,13 @@ def draw_question() -> None:
     from core.azureml.reader import Snapshot
     from core.teardown.inventory import Item
     from core.teardown.plan import Action, TeardownPlan
+    from pages.parts.kit.action import draw_open_dialog
     from pages.parts.operate.teardown import draw_button
 
     item = Item("endpoint", "phi4-support")
     plan = TeardownPlan("ml-dev", (Action(item, "delete", "Callers get 404."),), (), confirm="phi4-support")
     draw_button(Snapshot(plan, None, None, 0.0, loading=False), 1)
+    draw_open_dialog()
 
 
 def test_a_deletion_begins_only_with_the_name_that_core_asks_for(
