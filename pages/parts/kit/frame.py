@@ -16,6 +16,7 @@ from core.alerts.book import AlertBook
 from core.azureml import connection as connections
 from core.azureml import tags
 from core.azureml.settings import LOCAL, find_settings, list_settings
+from core.errors import TunedeckError
 from core.launch import drafts
 from core.overview import StripView
 from pages.parts.kit import assets, reads, words
@@ -70,9 +71,7 @@ def _draw() -> None:
         summary = read_summary()
         st.set_page_config(page_title=tab_title(page, summary))
         _draw_menu(summary)
-        if summary.runs.is_stale:
-            draw_workspace_down(summary.runs.error)
-        _draw_page(found)
+        _draw_page(found, summary.runs.error if summary.runs.is_stale else None)
         with st.bottom, st.container(gap=None):  # what is not seen takes no room between
             mend()
             say_when_lost()
@@ -97,14 +96,19 @@ def _keep_modules(_imported: int) -> None:
     gc.freeze()
 
 
-def _draw_page(found: Page) -> None:
-    """Run the page's script. Above it stands what an action left whose button is no longer there."""
-    leftovers = st.container()
+def _draw_page(found: Page, why_stale: TunedeckError | None) -> None:
+    """Run the page's script. Above it stands what an action left whose button is no longer there.
+
+    In a place of its own: what is typed below, and the focus, are lost where something comes in before them.
+    """
+    above = st.container()
+    with above:
+        draw_workspace_down(why_stale)
     with caught(draw_error):
         if _is_known_place(found):
             found.run()
         draw_open_dialog()
-    with leftovers:
+    with above:
         for key in set(ui().errors) - ui().errors_drawn:
             draw_error(ui().errors[key], key=f"left-{key}")
 
