@@ -27,7 +27,7 @@ def open_app(page: str = "overview", **ids: str) -> AppTest:
     return app
 
 
-def run_until(app: AppTest, seen: Callable[[AppTest], Any], timeout_s: float = 40.0) -> AppTest:
+def run_until(app: AppTest, seen: Callable[[AppTest], Any], timeout_s: float = 90.0) -> AppTest:
     """Run the page again until `seen` holds, as the browser does every 0.8 s while something is read."""
     if not seen(app):
         wait_until(lambda: seen(app.run()), lambda: f"the page says: {texts(app)}", timeout_s=timeout_s, every_s=0.2)

@@ -21,7 +21,7 @@ from core.home import REPOSITORY
 from core.launcher import run_script_once
 from tests.waiting import wait_until
 
-expect.set_options(timeout=30_000)  # the tests assert what is seen in the end; how soon is for the benchmarks
+expect.set_options(timeout=60_000)  # the tests assert what is seen in the end; how soon is for the benchmarks
 ONLY_LOOPBACK = {"HF_HUB_OFFLINE": "1", "STREAMLIT_BROWSER_GATHER_USAGE_STATS": "false"}
 
 
