@@ -107,6 +107,7 @@ def _draw_page(found: Page, why_stale: TunedeckError | None) -> None:
     with caught(draw_error):
         if _is_known_place(found):
             found.run()
+    with caught(draw_error):  # also where the page ended before its end
         draw_open_dialog()
     with above:
         for key in set(ui().errors) - ui().errors_drawn:

@@ -118,7 +118,7 @@ def test_a_pass_that_only_reads_begins_anew_once_with_those_asked_meanwhile(tmp_
     with loaded(folder) as chat:
         prompts = [encode(chat, text) for text in QUESTIONS[:4]]
         chat.model.register_forward_pre_hook(begin, with_kwargs=True)
-        chat.model.register_forward_hook(lambda _model, given, _said: ended.append(begun[-1]))
+        chat.model.register_forward_hook(lambda _model, _given, _said: ended.append(begun[-1]))
         (first,) = ask(chat, prompts[:1], GREEDY)
         said = [first.text, *(each.result(60).text for each in meanwhile)]
     sizes = [len(prompt) for prompt in prompts]
