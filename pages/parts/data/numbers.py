@@ -56,6 +56,7 @@ def draw_cost(draft: Draft, dataset: ChatDataset, recipe: Recipe | None, limit: 
         return
     asked = (dataset.key, dataset.mark, limit, recipe.whole("seed"), recipe.counted["pad_to_max_length"])
     measured = reads.work("tokens-of-a-run", ":".join(map(str, asked)), lambda: _count_tokens(dataset, recipe, limit))
+    measured = reads.keep_shown(f"tokens of {dataset.key}", measured)
     if not ready(measured, "Counting what a run goes through…", (24,), key="tokens-of-a-run"):
         return
     tokens, steps = measured.value, recipe.whole("max_steps")

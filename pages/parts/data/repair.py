@@ -28,9 +28,10 @@ def draw(dataset: ChatDataset, findings: tuple[Finding, ...], tokenizer: Path | 
     with st.expander("Repair", icon=":material/build:"):
         st.text("A repair makes a copy. Rows that cannot be used are left out of it, what is safe to mend is mended.")
         made = reads.work("repairs", f"{dataset.key}:{','.join(codes)}", lambda: datasets.count_changes(dataset, codes))
+        made = reads.keep_shown(f"repairs of {dataset.key}", made)
         if not ready(made, "Counting what each repair changes…", (), key="repairs"):
             return
-        chosen = tuple(code for code in codes if _draw_choice(code, made.value[code]))
+        chosen = tuple(code for code in codes if code in made.value and _draw_choice(code, made.value[code]))
         if not chosen:
             st.text("Nothing is chosen.")
             return

@@ -50,7 +50,7 @@ def draw(draft: Draft) -> ChatDataset | None:
     prepared = _draw_chosen(draft, source)
     if prepared is None:
         return None
-    loaded = load(prepared, draft)
+    loaded = reads.keep_shown(f"{prepared} of {draft.model}:{draft.model_version}", load(prepared, draft))
     if not ready(loaded, "Reading the first 50 rows…", (90, 200), key="dataset"):
         return None
     return loaded.value.look_again()

@@ -194,6 +194,16 @@ def work(name: str, key: str, fn: Callable[[], T], *, alone: bool = False) -> Sn
     return watch(f"{name}:{key}", lambda: run_once(name, key, fn))
 
 
+def keep_shown(name: str, snapshot: Snapshot[T]) -> Snapshot[T]:
+    """Return the snapshot, or the last one that this page had under the name while that is still loading.
+
+    For work whose key changes while somebody uses the page: its fields would go for a moment, and what is in them.
+    """
+    shown: Snapshot[T] = ui().view.get(f"shown-{name}", snapshot) if snapshot.loading else snapshot
+    ui().view[f"shown-{name}"] = shown
+    return shown
+
+
 def run_once(name: str, key: str, fn: Callable[[], T], *, apart: bool = False) -> Snapshot[T]:
     """As `work`, without drawing the page again when it ends. apart: for what waits for a person, in its own thread."""
     with _lock:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from core import operations
+from core.azureml.reader import Snapshot
 from core.teardown import due, idle
 from core.teardown.due import Timed
 from core.teardown.idle import Idle, Use
@@ -31,7 +32,7 @@ def choose_hours(label: str, *, key: str, now: int = 0) -> int:
 def draw_proposals() -> None:
     """Draw what is idle with the way to end it, and folded, what is in use or not known."""
     _follow_changes()
-    found = reads.read(idle.list_idle, max_age_s=_EVERY_S)
+    found = _read_idle()
     judged = found.value or []
     ends = [each for each in judged if each.use is Use.IDLE]
     stays = [each for each in judged if each.use is not Use.IDLE]
@@ -57,7 +58,7 @@ def draw_proposals() -> None:
 
 def draw_lines() -> None:
     """Draw a line for each thing that is idle, which leads to where it can be ended."""
-    for each in reads.read(idle.list_idle, max_age_s=_EVERY_S).value or ():
+    for each in _read_idle().value or ():
         if each.use is Use.IDLE:
             with st.container(horizontal=True, vertical_alignment="center"):
                 st.text(each.words)
@@ -117,15 +118,17 @@ def draw_when_idle_of(endpoint: str) -> None:
         draw_when_idle(timed)
 
 
+def _read_idle() -> Snapshot[list[Idle]]:
+    """Return what is idle, read anew when any operation of this home has ended: however soon after its click."""
+    return reads.read(idle.list_idle, max_age_s=_EVERY_S, phase=_list_changes(active=False))
+
+
 def _follow_changes() -> None:
-    """Have the page drawn again, on a fresh look, when such a change has ended."""
-    changes = _list_changes()
-    if ui().notes.get("idle-changes", ()) != changes:
-        ui().notes["idle-changes"] = changes
-        reads.forget(idle.list_idle, operations.list_everything)
-    live(_list_changes, key="idle-changes", run_every=1.0 if changes else None)
+    """Have the page drawn again when a change of what happens when idle has ended."""
+    live(_list_changes, key="idle-changes", run_every=1.0 if _list_changes() else None)
 
 
-def _list_changes() -> tuple[str, ...]:
-    active = operations.list_operations(ui().alias, active=True)
-    return tuple(each.id for each in active if each.kind in {"set_idle", "scale_to_zero"})
+def _list_changes(*, active: bool = True) -> tuple[str, ...]:
+    """Return the ids of such changes that are under way, or those of all operations that have ended."""
+    listed = operations.list_operations(ui().alias, active)
+    return tuple(each.id for each in listed if not active or each.kind in {"set_idle", "scale_to_zero"})

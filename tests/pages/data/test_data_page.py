@@ -150,6 +150,18 @@ def test_a_line_of_the_test_file_has_an_address_of_its_own(home: Path) -> None:
     assert "question 3" in texts(app).split("Conversations")[1]
 
 
+def test_the_rows_stay_shown_while_a_check_that_ended_is_read(home: Path) -> None:
+    begun = dataset.start_upload("kept.jsonl", planted())
+    app = open_data(prep=begun.id, **{"from": "upload"})
+    read = dataset.read_preparation(begun.id).dataset
+    assert read is not None
+    (read.folder / "dataset.json").touch()  # a result that came between two runs
+    find_field(app.number_input, "Go to line").set_value(3)
+    app.run()
+    assert "row=3" in links_of(app)
+    assert "question 3" in texts(app).split("Conversations")[1]
+
+
 def test_a_search_goes_through_the_file_page_by_page(prep: str) -> None:
     app = open_data(prep=prep, **{"from": "upload"})
     find_field(app.text_input, "Search rows").set_value("ANSWER OF NUMBER")
@@ -294,6 +306,11 @@ def test_a_repair_that_leaves_out_many_rows_or_rows_that_may_be_right_is_not_tic
     assert many.endswith("Not ticked: it leaves out over 5% of a file's rows.")
     assert judged.endswith("Not ticked: such rows may be right as they are.")
     run_until(app, lambda app: {"Download the repaired file", "Download the repaired test file"} <= downloads_of(app))
+    choices["mend-blank_content"].check()
+    app.run()
+    app.button(key="aside-train-no_user").click().run()  # what is left to mend is counted anew
+    run_until(app, lambda app: len(choices_of(app)) == 2)
+    assert choices_of(app)["mend-blank_content"].value
 
 
 def choices_of(app: AppTest) -> dict[str, Any]:
