@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from core.engine.batches import LONGEST_PACKED, Batch
 
-CHUNK = 256
+CHUNK, WORDS = 256, 2048
 
 # Models whose logits are the head's output on the last hidden state, capped where they say so (others scale it).
 PLAIN_HEADS = {
@@ -52,19 +52,19 @@ class _HeadLoss(torch.autograd.Function):
         total = torch.zeros((), device=hidden.device)
         for start in range(0, len(targets), CHUNK):
             piece = slice(start, start + CHUNK)
-            logits = functional.linear(hidden[piece], weight, bias).float()
+            logits = _multiply(hidden[piece], weight, bias).float()
             if cap:
                 logits = torch.tanh(logits / cap) * cap
             slope = 1 - (logits / cap) ** 2 if cap and wanted else None
-            log_sum = logits.logsumexp(dim=-1, keepdim=True)
-            wanted_at = targets[piece].unsqueeze(1)
-            total += (log_sum - logits.gather(1, wanted_at)).sum()
+            log_sum = logits.logsumexp(dim=0, keepdim=True)
+            wanted_at = targets[piece].unsqueeze(0)
+            total += (log_sum - logits.gather(0, wanted_at)).sum()
             if gradient is not None:
                 logits.sub_(log_sum).exp_()  # the softmax
-                logits.scatter_add_(1, wanted_at, torch.full_like(log_sum, -1.0))
+                logits.scatter_add_(0, wanted_at, torch.full_like(log_sum, -1.0))
                 if slope is not None:
                     logits *= slope
-                gradient[piece] = logits.to(weight.dtype) @ weight
+                gradient[piece] = logits.to(weight.dtype).T @ weight
         if gradient is not None:
             ctx.save_for_backward(gradient)
         return total
@@ -73,6 +73,18 @@ class _HeadLoss(torch.autograd.Function):
     def backward(ctx: Any, *above: torch.Tensor) -> tuple[torch.Tensor, None, None, None, None]:
         (gradient,) = ctx.saved_tensors
         return gradient * above[0].to(gradient.dtype), None, None, None, None
+
+
+def _multiply(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """Return logits (V, N). In fp32 a few words at a time, all positions of which stay in a core's cache: 1.5 times as
+    fast on a processor; how bf16 instructions do so was not measured.
+    """
+    if (weight.dtype, weight.device.type) != (torch.float32, "cpu"):
+        return functional.linear(hidden, weight, bias).T
+    logits = weight.new_empty(len(weight), len(hidden))
+    for start in range(0, len(weight), WORDS):
+        torch.mm(weight[start : start + WORDS], hidden.T, out=logits[start : start + WORDS])
+    return logits if bias is None else logits.add_(bias[:, None])
 
 
 def can_pack(model: nn.Module) -> bool:

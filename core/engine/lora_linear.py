@@ -37,11 +37,12 @@ class _LoraLinear(torch.autograd.Function):
     def backward(ctx: Any, *above: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         rows, low, weight, down, up = ctx.saved_tensors
         gradient = above[0].reshape(-1, above[0].shape[-1])
-        of_low = (gradient @ up).mul_(ctx.scale)
+        # Products with the rank as their last size are two to four times slower than the same the other way round.
+        of_low = (up.T @ gradient.T).mul_(ctx.scale).T
         of_x = None
         if ctx.needs_input_grad[0]:
             of_x = (gradient @ weight).addmm_(of_low, down).view(*above[0].shape[:-1], -1)
-        return of_x, None, None, of_low.T @ rows, (gradient.T @ low).mul_(ctx.scale), None
+        return of_x, None, None, of_low.T @ rows, (low.T @ gradient).mul_(ctx.scale).T, None
 
 
 def speed_up(model: nn.Module) -> None:

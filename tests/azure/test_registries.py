@@ -68,6 +68,7 @@ def test_all_registries_are_listed_whole_through_a_storm_and_each_refusal_costs_
     for status, headers in ((429, {"Retry-After": "1"}), (503, {}), (429, {"Retry-After": soon})):
         azure.rules.add(LISTS, status, headers=headers, every=2, times=3)
     azure.rules.add(LISTS, 200, body='{"value": [', cut=True, every=2, times=3)
+    azure.rules.add(LISTS, delay_s=0.2, times=16)  # so that there are some at once, however soon each is answered
     wait_until(lambda: any(each.problem and each.state == "listing" for each in search(conn).registries))
     found = find_all(conn, wanted=EVERYTHING)
     assert {each.state for each in found.registries} == {"complete"}, found.registries
