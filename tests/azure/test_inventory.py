@@ -36,7 +36,7 @@ def talks(azure: StandIn, conn: Connection) -> Connection:
 
 
 def test_a_dozen_things_are_read_side_by_side_and_their_bytes_in_one_listing(azure: StandIn, talks: Connection) -> None:
-    azure.rules.add("^GET https://", delay_s=0.05, times=10_000)
+    azure.rules.add("^GET https://", delay_s=0.15, times=10_000)
     before, azure.rules.peak = len(azure.rules), 0
     found = [item for item in list_inventory(talks).items if item.kind == "data"]
     assert [item.bytes for item in found] == [3] * DATA

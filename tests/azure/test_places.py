@@ -59,7 +59,7 @@ def test_many_subscriptions_are_listed_with_at_most_eight_requests_in_flight(azu
     azure.azure.directory.names = {key: f"Team {key[-2:]}" for key in keys}
     azure.azure.directory.resources = {key: [(PROVIDER, "Default", f"ml-{key[-2:]}")] for key in keys}
     azure.rules.add("/providers/Microsoft.Mach.*ces\\?", 429, headers={"Retry-After": "0"}, times=2)
-    azure.rules.add("/providers/", delay_s=0.02, times=80)
+    azure.rules.add("/providers/", delay_s=0.1, times=80)
     azure.rules.peak, starts = 0, azure.az_starts()
     listing = list_all()
     assert len({each.name for each in listing.resources}) == 40
@@ -92,17 +92,17 @@ def test_a_browser_signs_in_by_its_redirect(azure: StandIn) -> None:
 
 
 @pytest.mark.parametrize(
-    ("done", "read"),
+    ("done", "timeout_s", "read"),
     [
-        ("closed", "The sign-in was not finished in the browser."),
-        ("declined", "Your company has not agreed that this application acts for you."),
+        ("closed", 1, "The sign-in was not finished in the browser."),
+        ("declined", 60, "Your company has not agreed that this application acts for you."),
     ],
 )
 def test_a_sign_in_that_is_not_finished_in_the_browser_is_named(
-    azure: StandIn, done: Literal["closed", "declined"], read: str
+    azure: StandIn, done: Literal["closed", "declined"], timeout_s: int, read: str
 ) -> None:
     """About 1 s: so long the browser is waited for."""
     azure.login.in_browser = done
     with pytest.raises(SignInFailed) as caught:
-        list_all(azure.by_click("browser", timeout_s=1))
+        list_all(azure.by_click("browser", timeout_s=timeout_s))
     assert caught.value.message == read

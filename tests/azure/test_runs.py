@@ -359,7 +359,7 @@ def test_a_run_is_renamed_on_its_page(walk: Walk, run: str) -> None:
     title.set_value("From the page")
     note.set_value("<b>bold</b> $x$ **no**")
     next(button for button in app.button if button.label == "Save").click()
-    app = run_until(app, lambda app: [each.value for each in app.title] == ["From the page"], timeout_s=20)
+    app = run_until(app, lambda app: [each.value for each in app.title] == ["From the page"])
     assert "<b>bold</b> $x$ **no**" in [each.value for each in app.text]
 
 

@@ -37,11 +37,11 @@ def test_what_was_made_or_deleted_is_in_the_strip_at_the_next_look(walk: Walk) -
     """The reading is good for ten seconds; the end of an operation makes it old at once."""
     app = run_until(open_app("overview", at=walk.conn.alias), lambda app: says(app, "· $0.00/h"))
     walk.finish(start_create_compute(walk.conn.alias, KEPT, SIZE, 1, 1))
-    run_until(app, lambda app: says(app, f"· {Price(PER_HOUR[SIZE]).words}"), timeout_s=5)
-    run_until(app, lambda app: "yours · never deleted" in texts(app), timeout_s=5)
+    run_until(app, lambda app: says(app, f"· {Price(PER_HOUR[SIZE]).words}"), timeout_s=9)
+    run_until(app, lambda app: "yours · never deleted" in texts(app), timeout_s=9)
     assert "Not counted here: storage" in texts(app)
     before = count_looks(walk)
     plan = plan_teardown(walk.conn, list_everything(walk.conn), [f"compute:{KEPT}"])
     walk.finish(start_teardown(plan, KEPT))
-    run_until(app, lambda app: says(app, "· $0.00/h"), timeout_s=5)
+    run_until(app, lambda app: says(app, "· $0.00/h"), timeout_s=9)
     assert count_looks(walk) > before

@@ -121,7 +121,7 @@ def test_polling_keeps_to_the_servers_pace(workspace: Any) -> None:
     began = time.monotonic()
     workspace.compute.begin_create_or_update(AmlCompute(name="quick", size="local.cpu1")).result()
     workspace.compute.begin_delete("quick").result()
-    assert time.monotonic() - began < 15, "the SDK's own pace is 30 s"
+    assert time.monotonic() - began < 30, "the SDK's own pace is 30 s"
 
 
 def test_the_default_datastore_comes_with_a_secret(workspace: Any) -> None:

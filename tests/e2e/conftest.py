@@ -153,7 +153,7 @@ def go_to_launch(tab: Page, here: Dashboard) -> None:
     click(tab, "Use these", timeout_ms=60_000)
     click(tab, "Use this data", timeout_ms=60_000)
     heading(tab, "Launch")
-    expect(tab.get_by_role("button", name="Start run")).to_be_enabled(timeout=60_000)
+    expect(tab.get_by_role("button", name="Start run")).to_be_enabled()
 
 
 def set_number(tab: Page, search: str, label: str, value: str) -> None:

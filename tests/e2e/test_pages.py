@@ -98,7 +98,7 @@ IN_SOAK = (pytest.mark.soak, pytest.mark.skipif(not is_soak(), reason="minutes: 
 def tab(browser: Browser) -> Iterator[Page]:
     """One tab for all pages, so that Streamlit's own files are fetched once."""
     context = browser.new_context()
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(60_000)
     outside: set[str] = set()
     context.on("request", lambda asked: is_here(asked.url) or outside.add(asked.url))
     yield context.new_page()

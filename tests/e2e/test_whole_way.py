@@ -18,7 +18,7 @@ STEPS = "12"
 def test_an_operator_clicks_from_an_empty_home_to_an_empty_bill(page: Page, dashboard: Dashboard) -> None:
     go_to_launch(page, dashboard)
     set_number(page, "max_steps", "Maximum steps", STEPS)
-    expect(page.get_by_role("button", name="Start run")).to_be_enabled(timeout=30_000)
+    expect(page.get_by_role("button", name="Start run")).to_be_enabled()
     click(page, "Start run")
 
     page.wait_for_url(re.compile(r"/runs\?.*run="))
@@ -40,12 +40,12 @@ def test_an_operator_clicks_from_an_empty_home_to_an_empty_bill(page: Page, dash
     assert answer
 
     open_from_menu(page, "Teardown")
-    expect(page.get_by_role("checkbox", name=name)).to_be_checked(timeout=30_000)
+    expect(page.get_by_role("checkbox", name=name)).to_be_checked()
     click(page, "Delete 1 resource…", timeout_ms=30_000)
     page.get_by_role("dialog").get_by_role("button", name="Delete 1 resource").click()
-    expect(page.get_by_text(re.compile(rf"Gone .*{name}.*checked twice"))).to_be_visible(timeout=60_000)
+    expect(page.get_by_text(re.compile(rf"Gone .*{name}.*checked twice"))).to_be_visible()
     page.goto(f"{dashboard.url}/chat?at=local&endpoint={name}")
-    expect(page.get_by_text(f"Endpoint '{name}' was deleted", exact=False)).to_be_visible(timeout=30_000)
+    expect(page.get_by_text(f"Endpoint '{name}' was deleted", exact=False)).to_be_visible()
 
 
 def watch_the_loss_fall(page: Page) -> None:
@@ -73,6 +73,6 @@ def ask(page: Page, question: str) -> str:
     box = page.get_by_placeholder(re.compile("^Message "))
     box.fill(question)
     box.press("Enter")
-    expect(page.get_by_text(re.compile(r"ms to first token"))).to_be_visible(timeout=60_000)
+    expect(page.get_by_text(re.compile(r"ms to first token"))).to_be_visible()
     settle(page)
     return page.locator("[data-testid=stChatMessage]").last.locator("[data-testid=stText]").first.inner_text().strip()

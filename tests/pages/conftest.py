@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from core.home import REPOSITORY
+from core.home import REPOSITORY, Home
 from core.launcher import run_script_once
+from core.local import control
 from tests.waiting import wait_until
 
 expect.set_options(timeout=60_000)  # the tests assert what is seen in the end; how soon is for the benchmarks
@@ -159,21 +160,14 @@ def stop(dashboard: Dashboard) -> None:
     """End a dashboard and everything of its home."""
     dashboard.app.end()
     dashboard.server.end()
-    subprocess.run(  # a test may have had another server started from a page
-        [sys.executable, "-m", "core.local", "stop"],
-        cwd=REPOSITORY,
-        env=dashboard.server.environment,
-        check=False,
-        capture_output=True,
-        timeout=30,
-    )
+    control.stop(Home(dashboard.home))  # a test may have had another server started from a page
 
 
 @pytest.fixture
 def page(browser: Browser, dashboard: Dashboard, request: pytest.FixtureRequest) -> Iterator[Page]:
     """A fresh tab; when the test fails, a picture and the logs are left beside the home."""
     context = browser.new_context(viewport={"width": 1360, "height": 900})
-    context.set_default_timeout(30_000)
+    context.set_default_timeout(60_000)
     tab = context.new_page()
     yield tab
     if request.session.testsfailed:
@@ -193,7 +187,7 @@ def open_from_menu(tab: Page, name: str) -> float:
     """Click a link of the menu, once; returns the seconds until the page's title stands there."""
     started = time.monotonic()
     tab.get_by_test_id("stSidebar").get_by_role("link", name=name).click()
-    tab.get_by_role("heading", name=name, level=1).wait_for(timeout=30_000)
+    tab.get_by_role("heading", name=name, level=1).wait_for()
     settle(tab)
     return time.monotonic() - started
 

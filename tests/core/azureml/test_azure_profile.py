@@ -123,7 +123,7 @@ def test_a_compute_takes_its_time_and_lists_lag_behind(conn: Connection, azure: 
     assert compute.list_computes(conn) == [], "the list is as it was some seconds ago"
     assert check_write(conn, what) is None
     advance(azure, 300)
-    wait_until(lambda: compute.get_compute(conn, "gpu").state == "Succeeded", timeout_s=10)
+    wait_until(lambda: compute.get_compute(conn, "gpu").state == "Succeeded")
     (found,) = compute.list_computes(conn)
     assert (found.name, found.size, found.gpus) == ("gpu", ALLOWED, 1)
     sizes = compute.list_sizes(conn)
@@ -139,7 +139,7 @@ def test_a_cluster_that_keeps_more_than_its_familys_quota_fails_with_numbers(
     begin = conn.workspace.compute.begin_create_or_update
     start_write(conn, "create", what, begin, cluster("greedy", "Standard_NC96ads_A100_v4", 1))
     advance(azure, 300)
-    error = wait_until(lambda: check_write(conn, what), timeout_s=20)
+    error = wait_until(lambda: check_write(conn, what))
     assert type(error) is QuotaExceeded
     assert error.message == "Quota for standardNCADSA100v4: needs 96 cores, 48 free."
     assert compute.get_compute(conn, "greedy").errors
@@ -156,7 +156,7 @@ def test_a_deployment_is_updating_until_its_time_has_come_and_quota_is_its_famil
     path = "azureml://datastores/workspaceblobstore/paths/models/good"
     model = conn.workspace.models.create_or_update(Model(name="good", version="1", path=path, type="custom_model"))
     endpoints.begin_endpoint(conn, "shop", "a shop", {})
-    wait_until(lambda: endpoints.get_endpoint(conn, "shop").state == "Succeeded", timeout_s=10)
+    wait_until(lambda: endpoints.get_endpoint(conn, "shop").state == "Succeeded")
     with pytest.raises(QuotaExceeded) as caught:
         endpoints.begin_deployment(conn, "shop", model.id, "Standard_ND40rs_v2", 1, {}, {})
     assert caught.value.message == "Quota for Standard_ND40rs_v2: needs 40 cores, 0 free of 0."
@@ -170,7 +170,7 @@ def test_a_deployment_is_updating_until_its_time_has_come_and_quota_is_its_famil
         advance(azure, 10)
         return [one.up for one in endpoints.get_endpoint(conn, "shop").deployments] == [True]
 
-    wait_until(is_up, timeout_s=20, every_s=0.3)
+    wait_until(is_up, every_s=0.3)
     endpoints.begin_endpoint_deletion(conn, "shop")
 
 

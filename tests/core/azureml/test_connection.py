@@ -95,9 +95,10 @@ def test_a_workspace_that_ended_is_told_at_once_with_the_command_that_starts_it(
         conn = connect(local_settings(), home=own.home)
         assert conn.facts().region == "local"
         own.kill()
+        client = conn.workspace
         begun = time.monotonic()
         with pytest.raises(LocalWorkspaceDown) as caught:
-            conn.call("read", "computes", lambda: list(conn.workspace.compute.list()))
+            conn.call("read", "computes", lambda: list(client.compute.list()))
         assert time.monotonic() - begun < 5
         address = f"127.0.0.1:{own.home.port()}"
         assert caught.value.message == f"The local workspace does not answer on {address}."

@@ -31,19 +31,16 @@ def test_reading_returns_at_once_and_the_value_comes_later(reader: Reader) -> No
     gate = threading.Event()
 
     def slow(conn: Connection) -> str:
-        gate.wait(5)
+        gate.wait(60)
         return conn.title
 
     reader.read("warm", lambda conn: 1)
-    begun = time.perf_counter()
     first = reader.read("title", slow)
-    assert time.perf_counter() - begun < 1
     assert (first.value, first.loading, first.has_value, first.age_s) == (None, True, False, None)
     gate.set()
     found = look(reader, "title", slow, lambda snapshot: snapshot.has_value)
     assert found.value == "Local"
     assert found.age_s is not None
-    assert found.age_s < 1
 
 
 def test_one_key_is_read_once_at_a_time_however_many_ask(reader: Reader) -> None:

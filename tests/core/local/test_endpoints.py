@@ -146,7 +146,7 @@ def test_an_event_stream_comes_piece_by_piece_and_ends_when_the_reader_leaves(se
     assert times[-1] - times[0] > 0.2, "all at once is no stream"
     with score(served, "streams", {"stream": True, "count": 400}, "/v1/chat/completions") as answer:
         next(answer.iter_lines())
-    wait_until((served.home.deployments / "streams" / "demo" / "left").exists, timeout_s=5)
+    wait_until((served.home.deployments / "streams" / "demo" / "left").exists)
 
 
 def test_only_a_key_of_the_endpoint_opens_it_and_a_new_key_closes_it_to_the_old(served: LocalServer) -> None:
@@ -294,7 +294,7 @@ def test_a_scorer_that_no_longer_answers_is_killed_by_its_liveness_probe(served:
     deploy(served, "hangs", livenessProbe={"period": "PT1S", "timeout": "PT1S", "failureThreshold": 2})
     first = score(served, "hangs", {}).json()["pid"]
     os.kill(first, signal.SIGSTOP)
-    wait_until(lambda: deployment_of(served, "hangs")["properties"]["tunedeck.restarts"] == "1", timeout_s=15)
+    wait_until(lambda: deployment_of(served, "hangs")["properties"]["tunedeck.restarts"] == "1")
     assert "liveness probes in a row had no answer" in log_of(served, "hangs", tail=50)
     assert (
         wait_until(lambda: (answer := score(served, "hangs", {})).status_code == 200 and answer.json()["pid"]) != first

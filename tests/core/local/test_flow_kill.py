@@ -274,8 +274,8 @@ class Flow:
 
     def check_nothing_is_left(self) -> None:
         home = self.server.home
-        wait_until(lambda: not list(control.list_live_folders(home)), timeout_s=10)
-        wait_until(lambda: not processes_of(home), timeout_s=10)
+        wait_until(lambda: not list(control.list_live_folders(home)))
+        wait_until(lambda: not processes_of(home))
         left = [path for root in (home.runs / self.job, home.deployments) for path in root.rglob("model.safetensors")]
         left += list((home.blobs / CONTAINER / "azureml" / self.job).rglob("*.safetensors"))
         left += [path for path in home.path.rglob("*") if path.name.endswith((".writing", ".tmp"))]

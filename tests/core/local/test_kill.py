@@ -41,10 +41,7 @@ EVENTS = {
 def server(own_server: LocalServer) -> Iterator[LocalServer]:
     yield own_server
     # A second shim of an attempt, launched by the server after the kill, sees within seconds that it is not needed.
-    wait_until(
-        lambda: not any(processes.is_alive(lock.parent) for lock in own_server.home.runs.rglob(shim.LOCK_NAME)),
-        timeout_s=6,
-    )
+    wait_until(lambda: not any(processes.is_alive(lock.parent) for lock in own_server.home.runs.rglob(shim.LOCK_NAME)))
 
 
 def written_by(server: LocalServer, name: str) -> list[int]:
@@ -138,7 +135,7 @@ def test_whatever_moment_the_server_is_killed_at_nothing_is_lost(server: LocalSe
             assert [step for step, _ in metric_of(server, name)] == written_by(server, name), where
             if job["status"] == "Completed":
                 assert len(written_by(server, name)) == len(set(written_by(server, name))) > 0, where
-            wait_until(lambda: processes_of(server) == [], timeout_s=6)  # as in the fixture above
+            wait_until(lambda: processes_of(server) == [])  # as in the fixture above
             soak.add(f"rounds with {event}")
 
 

@@ -84,8 +84,8 @@ def test_opening_launch_in_two_windows_changes_nothing(browser: Browser, dashboa
                 for tab in tabs:
                     tab.get_by_text("All", exact=True).click()
                 for tab in tabs:
-                    expect(tab.get_by_role("spinbutton", name="Alpha")).to_be_visible(timeout=60_000)
-                    expect(tab.get_by_role("button", name="Start run")).to_be_enabled(timeout=60_000)
+                    expect(tab.get_by_role("spinbutton", name="Alpha")).to_be_visible()
+                    expect(tab.get_by_role("button", name="Start run")).to_be_enabled()
                     expect(tab.get_by_role("button", name="Reset")).to_have_count(0)  # nothing is "yours"
             finally:
                 for context in contexts:
@@ -104,8 +104,8 @@ def test_a_persons_first_edit_after_opening_is_kept(browser: Browser, dashboard:
         rate = tab.get_by_role("textbox", name="Learning rate")
         rate.fill("3e-3")
         rate.press("Tab")
-        expect(tab.get_by_role("button", name="Reset")).to_have_count(2, timeout=60_000)
-        expect(tab.get_by_text("LoRA · 7 epochs", exact=False)).to_be_visible(timeout=60_000)
+        expect(tab.get_by_role("button", name="Reset")).to_have_count(2)
+        expect(tab.get_by_text("LoRA · 7 epochs", exact=False)).to_be_visible()
     kept = get_draft(draft.id).parameters
     assert {name: str(value) for name, value in kept.items()} == {"num_train_epochs": "7", "learning_rate": "3e-3"}
 

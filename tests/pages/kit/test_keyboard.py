@@ -53,7 +53,7 @@ def test_a_run_is_started_deployed_asked_and_deleted_by_keyboard_alone(page: Pag
     press(page, "Chat with it", timeout_ms=120_000)
     expect(page.get_by_role("heading", level=1, name="Chat")).to_be_visible()
     write(page, "Message ", "When does the pier open?", then="Enter")
-    expect(page.get_by_text(re.compile(r"ms to first token"))).to_be_visible(timeout=60_000)
+    expect(page.get_by_text(re.compile(r"ms to first token"))).to_be_visible()
     press(page, "Activity", role="link")
     choose_event(page)
     press(page, "Teardown", role="link")
@@ -119,7 +119,7 @@ def delete_by_keyboard(page: Page) -> None:
     press(page, opener)
     expect(dialog).to_be_visible()
     press(page, "Delete 1 resource", inside="dialog")
-    expect(page.get_by_text(re.compile(r"Gone .*endpoint .*checked twice"))).to_be_visible(timeout=60_000)
+    expect(page.get_by_text(re.compile(r"Gone .*endpoint .*checked twice"))).to_be_visible()
 
 
 def press(page: Page, name: str, *, role: str = "button", inside: str = "", timeout_ms: int = 60_000) -> None:

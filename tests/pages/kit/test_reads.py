@@ -31,7 +31,7 @@ def test_an_outcome_that_comes_between_two_looks_of_one_run_has_the_page_drawn_a
         second = reads.work("between", "one", gate.wait)
         st.text(f"{first.loading} {second.loading} {reads.is_waiting(ui().watched['between:one'].drawn)}")
 
-    app = AppTest.from_function(script, default_timeout=20).run()
+    app = AppTest.from_function(script, default_timeout=60).run()
     assert app.text[0].value == "True False True"
 
 
@@ -43,7 +43,7 @@ def test_large_outcomes_are_kept_for_the_newest_key_alone() -> None:
         reads.work("large", "second", lambda: 2, alone=True)
         reads.work("other", "first", lambda: 3)
 
-    AppTest.from_function(script, default_timeout=20).run()
+    AppTest.from_function(script, default_timeout=60).run()
     assert reads.find_work("large", "first") is None
     assert reads.find_work("large", "second") is not None
     assert reads.find_work("other", "first") is not None

@@ -88,7 +88,7 @@ def test_a_compute_is_created_in_place_and_can_be_chosen(page: Page, dashboard: 
     settle(page)
     dialog.get_by_role("button", name="Create compute").click()
     expect(page.get_by_role("dialog")).to_have_count(0)
-    expect(page.get_by_role("radio", name="second-one")).to_be_visible(timeout=30_000)
+    expect(page.get_by_role("radio", name="second-one")).to_be_visible()
 
 
 def test_a_model_is_looked_at_before_it_is_added(page: Page, dashboard: Dashboard, tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_the_hub_out_of_reach_is_said_with_the_way_round(page: Page, dashboard: 
     page.get_by_text("Hugging Face", exact=True).click()
     page.get_by_label("Data set").fill("HuggingFaceH4/ultrachat_200k")
     click(page, "Fetch and check")
-    expect(page.get_by_text("huggingface.co cannot be reached from this machine.")).to_be_visible(timeout=60_000)
+    expect(page.get_by_text("huggingface.co cannot be reached from this machine.")).to_be_visible()
     expect(page.get_by_text("Upload a file, or use the bundled sample.")).to_be_visible()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -40,14 +39,12 @@ def test_a_second_run_is_recorded_two_clicks_after_the_first_ended(
     click(page, "Start run")
     page.wait_for_url(re.compile("run="))
     expect(page.locator(".st-key-run-head").get_by_text("Completed")).to_be_visible(timeout=120_000)
-    ended = time.monotonic()
     page.get_by_test_id("stSidebar").get_by_role("link", name="Launch").click()
     (first,) = list_launches()
     expect(page.get_by_text(f"Set up as {first.label} of")).to_be_visible()
     expect(page.get_by_text(f"Changed from {first.label} (0)")).to_be_visible()
     click(page, "Start run")
     page.wait_for_url(re.compile("run="))
-    assert time.monotonic() - ended < 10
     second, _ = list_launches()
     assert second.subject != first.subject
     assert second.parameters == first.parameters

@@ -142,8 +142,8 @@ def test_an_ended_runs_loss_is_in_the_list_though_it_was_read_while_it_was_queue
     cancel(server, "second")
     cancel(server, "trains")
     wait_for(server, "first", "Completed")
-    run_until(app, lambda app: losses(app).get(f"{TITLE} Completed") == "1.33", timeout_s=15)
-    run_until(app, lambda app: losses(app)[f"{TITLE} Cancelled"] == "not measured", timeout_s=15)
+    run_until(app, lambda app: losses(app).get(f"{TITLE} Completed") == "1.33")
+    run_until(app, lambda app: losses(app)[f"{TITLE} Cancelled"] == "not measured")
 
 
 def test_a_stage_that_will_not_come_says_why(conn: Connection) -> None:
