@@ -10,6 +10,7 @@ from streamlit.testing.v1 import AppTest
 from core.home import Home
 from core.local import control
 from pages.parts.kit import reads
+from tests.waiting import wait_until
 
 
 def test_an_outcome_that_comes_between_two_looks_of_one_run_has_the_page_drawn_again() -> None:
@@ -72,5 +73,6 @@ def test_what_is_asked_before_the_local_workspace_is_up_has_not_failed(
             st.text(f"{type(known.error).__name__}, {found.loading}, {found.error}")
 
     app = AppTest.from_function(script, default_timeout=60).run()
+    wait_until(lambda: control.find_health(Home(tmp_path)))  # it is started now, and would be left running
     control.stop(Home(tmp_path))
     assert app.text[0].value == "LocalWorkspaceDown, True, None"
