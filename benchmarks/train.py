@@ -53,7 +53,7 @@ def measure(steps: int, turns: int, environment: Path | None, kinds: Sequence[st
     """Print tokens a second, peak memory and ratios; tell whether all bars that could be measured are met."""
     model = homes.current().base_models / NAME / "1"
     assert model.is_dir(), f"{model} is missing: make base-model"
-    python, missing = _make_environment(environment or homes.current().path / "peers")
+    python, missing = _make_environment(environment or homes.current().path / "peers", peers)
     fits = True
     with tempfile.TemporaryDirectory(prefix="tunedeck-train-") as name:
         for kind in kinds:
@@ -65,8 +65,8 @@ def measure(steps: int, turns: int, environment: Path | None, kinds: Sequence[st
     return fits
 
 
-def _make_environment(folder: Path) -> tuple[Path, dict[str, str]]:
-    """Install the peers; return their Python, and for those that cannot be had the reason."""
+def _make_environment(folder: Path, peers: Sequence[str]) -> tuple[Path, dict[str, str]]:
+    """Install these peers; return their Python, and for those that cannot be had the reason."""
     import torch
 
     python = folder / "bin" / "python"
@@ -74,7 +74,7 @@ def _make_environment(folder: Path) -> tuple[Path, dict[str, str]]:
         venv.create(folder, with_pip=True)
     missing = {}
     for packages, names in ((["llamafactory"], ["llamafactory"]), (["trl", "peft"], ["hf", "trl"])):
-        if _imports(python, packages[-1]):
+        if not set(names) & set(peers) or _imports(python, packages[-1]):
             continue
         print(f"Installing {' and '.join(packages)} into {folder}.", flush=True)
         command = [str(python), "-m", "pip", "install", "--quiet", f"torch=={torch.__version__}", *packages]
