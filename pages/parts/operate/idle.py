@@ -120,7 +120,8 @@ def draw_when_idle_of(endpoint: str) -> None:
 
 def _read_idle() -> Snapshot[list[Idle]]:
     """Return what is idle, read anew when any operation of this home has ended: however soon after its click."""
-    return reads.read(idle.list_idle, max_age_s=_EVERY_S, phase=_list_changes(active=False))
+    ended = tuple(each.id for each in operations.list_operations(ui().alias, active=False))
+    return reads.read(idle.list_idle, max_age_s=_EVERY_S, phase=ended)
 
 
 def _follow_changes() -> None:
@@ -128,7 +129,6 @@ def _follow_changes() -> None:
     live(_list_changes, key="idle-changes", run_every=1.0 if _list_changes() else None)
 
 
-def _list_changes(*, active: bool = True) -> tuple[str, ...]:
-    """Return the ids of such changes that are under way, or those of all operations that have ended."""
-    listed = operations.list_operations(ui().alias, active)
-    return tuple(each.id for each in listed if not active or each.kind in {"set_idle", "scale_to_zero"})
+def _list_changes() -> tuple[str, ...]:
+    active = operations.list_operations(ui().alias, active=True)
+    return tuple(each.id for each in active if each.kind in {"set_idle", "scale_to_zero"})
