@@ -27,7 +27,7 @@ from pages.parts.kit.elements.mends import mend
 from pages.parts.kit.elements.notifier import notify
 from pages.parts.kit.guard import caught
 from pages.parts.kit.links import PAGES, PageEntry, link
-from pages.parts.kit.live import begin_whole_run, live
+from pages.parts.kit.live import REST, begin_whole_run, live
 from pages.parts.kit.notices import draw_empty, draw_error, draw_workspace_down
 from pages.parts.kit.state import holds_still, set_url_id, ui, url_id
 from pages.parts.kit.summary import Summary, read_summary
@@ -143,6 +143,7 @@ def _begin(page: PageEntry) -> None:
     here = ui()
     here.watched.clear()
     here.errors_drawn.clear()
+    here.age_drawn = False
     here.draw_dialog, here.dialog_drawn = None, False
     if here.page != page.name:
         here.page, here.open_dialog = page.name, None
@@ -284,7 +285,7 @@ def _short(text: str, width: int = _STRIP_WIDTH) -> str:
 
 
 def _pulse() -> None:
-    """Draw the page again when a reading that it waits for has come, or when a failure ends."""
+    """Draw the page again when a reading that it waits for brings something new, or when a failure ends."""
     waiting = [watch for watch in ui().watched.values() if reads.is_waiting(watch.drawn)]
     if not waiting:
         return
@@ -294,7 +295,10 @@ def _pulse() -> None:
         now = [(watch.drawn, watch.read()) for watch in waiting if watch.in_dialog or not holds_still()]
         if not now:
             return False
-        changed = any(reads.has_changed(before, after) for before, after in now)
-        return changed or not any(reads.is_waiting(after) for _, after in now)
+        if any(reads.has_changed(before, after) for before, after in now):
+            return True
+        if any(reads.is_waiting(after) for _, after in now):
+            return False
+        return True if ui().age_drawn else REST
 
     live(look, key="pulse", run_every=_PULSE_S if soon else 2.0, token=False, in_dialog=True)

@@ -7,12 +7,17 @@ from typing import Any
 
 import streamlit as st
 from streamlit.delta_generator_singletons import context_dg_stack, get_default_dg_stack_value
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+from streamlit.runtime.scriptrunner_utils.script_run_context import ThreadState
 
 from core.errors import TunedeckError
 from pages.parts.kit.guard import caught, end_page
 from pages.parts.kit.notices import draw_error
 from pages.parts.kit.state import holds_still, ui
 
+REST = object()
+"""What `draw` of `live` returns where nothing more will come: the part is not drawn again by itself, the page not."""
 _UNSET = object()
 
 
@@ -55,6 +60,9 @@ def live(
                 tokens.append(draw(*_view(key, read)))
         finally:
             here.in_live = was_live
+        if REST in tokens:
+            _end_timer()
+            return
         if here.open_dialog and here.draw_dialog and not (here.dialog_drawn or here.in_whole_run):
             st.rerun()  # it was opened in this part, and the frame draws it
         if tokens and here.tokens.setdefault(key, tokens[0]) != tokens[0] and (in_dialog or not holds_still()):
@@ -62,6 +70,17 @@ def live(
             st.rerun()
 
     part()
+
+
+def _end_timer() -> None:
+    """Have the browser not ask again for the part that is drawn, which costs a whole run of the page otherwise.
+
+    Streamlit 1.67 says so by itself only of a part inside another one that was drawn without it.
+    """
+    if context := get_script_run_ctx():
+        message = ForwardMsg()
+        message.stop_auto_rerun.fragment_ids.append(ThreadState.get().fragment_id or "")
+        context.enqueue(message)
 
 
 def _view(key: str, read: Callable[[], Any] | None) -> tuple[Any, ...]:

@@ -77,6 +77,7 @@ def draw_loading(message: str, heights: tuple[int, ...] = (56, 56, 56)) -> None:
 
 def draw_age(snapshot: Snapshot[Any]) -> None:
     """Draw how old a reading is; "Stale" where three tries in a row failed."""
+    ui().age_drawn = True
     if not snapshot.is_stale:
         st.caption(words.age(snapshot.age_s))
         return

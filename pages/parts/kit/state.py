@@ -41,6 +41,8 @@ class Ui:
     last_views: dict[str, Any] = field(default_factory=dict)
     watched: dict[str, Watch] = field(default_factory=dict)
     in_live: bool = False
+    age_drawn: bool = False
+    """Whether the page says how old a reading is, which a newer one makes untrue even if it brings the same."""
     notifies: bool = False
     """Whether this browser shows notifications."""
     chats: dict[str, Any] = field(default_factory=dict)
