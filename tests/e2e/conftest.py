@@ -32,7 +32,6 @@ from tests.waiting import finish
 __all__ = ["dashboard", "page"]
 
 BASE_MODEL = "SmolLM2-135M-Instruct"
-QUICK = 10_000
 SLOW = 300_000
 
 
@@ -139,7 +138,7 @@ def ask_once(conn: Connection, endpoint: str) -> str:
     return "talked"
 
 
-def click(tab: Page, name: str, *, timeout_ms: int = QUICK) -> None:
+def click(tab: Page, name: str, *, timeout_ms: int = 60_000) -> None:
     """Click a button by its words once it can be clicked."""
     button = tab.get_by_role("button", name=name, exact=False).first
     expect(button).to_be_enabled(timeout=timeout_ms)
@@ -150,8 +149,8 @@ def go_to_launch(tab: Page, here: Dashboard) -> None:
     """Click from a fresh home to the Launch page, with everything as it is preselected."""
     tab.goto(here.url)
     click(tab, "Start on this machine")
-    click(tab, "Use these", timeout_ms=60_000)
-    click(tab, "Use this data", timeout_ms=60_000)
+    click(tab, "Use these")
+    click(tab, "Use this data")
     heading(tab, "Launch")
     expect(tab.get_by_role("button", name="Start run")).to_be_enabled()
 

@@ -34,7 +34,7 @@ def test_typing_zooming_an_open_popover_and_clicks_survive_a_run_that_ticks_and_
 ) -> None:
     go_to_launch(page, dashboard)
     set_number(page, "max_steps", "Maximum steps", "100000")
-    click(page, "Start run", timeout_ms=30_000)
+    click(page, "Start run")
     page.locator(".js-plotly-plot[aria-label^=Train]").first.wait_for(timeout=SLOW)
     page.get_by_text("Logs", exact=True).click()
     search = page.get_by_placeholder("error, loss …")
@@ -64,7 +64,7 @@ def test_typing_zooming_an_open_popover_and_clicks_survive_a_run_that_ticks_and_
     for number in range(CLICKS):  # each while timers of the page that is left still fire
         open_from_menu(page, ("Launch", "Runs", "Data", "Overview")[number % 4])
     page.get_by_role("link", name=re.compile(r"\d+%")).click()
-    click(page, "Cancel run", timeout_ms=30_000)
+    click(page, "Cancel run")
     dialog = page.get_by_role("dialog")
     expect(dialog).to_contain_text("Logged metrics stay")
     dialog.evaluate("found => { found.dataset.mark = 'first' }")

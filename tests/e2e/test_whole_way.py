@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.e2e.conftest import QUICK, SLOW, click, go_to_launch, heading, set_number
+from tests.e2e.conftest import SLOW, click, go_to_launch, heading, set_number
 from tests.pages.conftest import Dashboard, open_from_menu, settle
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -30,7 +30,7 @@ def test_an_operator_clicks_from_an_empty_home_to_an_empty_bill(page: Page, dash
 
     click(page, "Deploy this model")
     heading(page, "Deploy")
-    click(page, "Deploy", timeout_ms=30_000)
+    click(page, "Deploy")
     page.wait_for_url(re.compile(r"/deploy\?.*endpoint="))
     name = parse_qs(urlsplit(page.url).query)["endpoint"][0]
     click(page, "Chat with it", timeout_ms=SLOW)
@@ -41,7 +41,7 @@ def test_an_operator_clicks_from_an_empty_home_to_an_empty_bill(page: Page, dash
 
     open_from_menu(page, "Teardown")
     expect(page.get_by_role("checkbox", name=name)).to_be_checked()
-    click(page, "Delete 1 resource…", timeout_ms=30_000)
+    click(page, "Delete 1 resource…")
     page.get_by_role("dialog").get_by_role("button", name="Delete 1 resource").click()
     expect(page.get_by_text(re.compile(rf"Gone .*{name}.*checked twice"))).to_be_visible()
     page.goto(f"{dashboard.url}/chat?at=local&endpoint={name}")
@@ -53,7 +53,7 @@ def watch_the_loss_fall(page: Page) -> None:
     expect(page.locator(".st-key-run-head")).to_contain_text("Completed", timeout=SLOW)
     expect(page.get_by_text("Answers to test questions")).to_be_visible(timeout=SLOW)
     settle(page)
-    said = page.locator("[aria-label^='Train loss fell from']").first.get_attribute("aria-label", timeout=QUICK)
+    said = page.locator("[aria-label^='Train loss fell from']").first.get_attribute("aria-label")
     found = re.search(r"from ([\d.]+) to ([\d.]+) over (\d+) steps", said or "")
     assert found, said
     assert float(found[2]) < float(found[1])
@@ -63,7 +63,7 @@ def watch_the_loss_fall(page: Page) -> None:
 def read_first_answers(page: Page) -> tuple[str, str]:
     """Return what base and tuned model said to the first test question shown."""
     first = page.locator(".st-key-answer-0")
-    first.wait_for(timeout=QUICK)
+    first.wait_for()
     base, tuned = (first.locator("[data-testid=stColumn]").nth(number).inner_text() for number in (0, 1))
     return base.removeprefix("Base model"), tuned.removeprefix("Tuned model")
 

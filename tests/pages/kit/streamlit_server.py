@@ -57,7 +57,7 @@ def _connect(port: int) -> ClientConnection:
     return wait_until(attempt, "Streamlit's answer")
 
 
-def ask(session: ClientConnection, page: str = "", fragment: str = "") -> list[ForwardMsg]:
+def ask(session: ClientConnection, page: str = "", fragment: str = "", patience_s: float = 60.0) -> list[ForwardMsg]:
     """Ask for a page, as a click does, or for a fragment, as its timer does; returns what a run sends until its end."""
     asked = BackMsg()
     asked.rerun_script.page_script_hash = page
@@ -66,7 +66,7 @@ def ask(session: ClientConnection, page: str = "", fragment: str = "") -> list[F
     session.send(asked.SerializeToString())
     sent: list[ForwardMsg] = []
     while not sent or sent[-1].WhichOneof("type") != "script_finished":
-        sent.append(ForwardMsg.FromString(session.recv(timeout=2.0 if fragment else 20.0)))
+        sent.append(ForwardMsg.FromString(session.recv(timeout=patience_s)))
     return sent
 
 

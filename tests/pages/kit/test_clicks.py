@@ -47,7 +47,7 @@ def test_a_late_timer_fetches_the_left_page_back_only_in_streamlit_alone(tmp_pat
         assert _started(ask(session, pages["second"])) == pages["second"]
         if guard == "yes":
             with pytest.raises(TimeoutError):
-                ask(session, pages["first"], timer)
+                ask(session, pages["first"], timer, patience_s=2.0)
             assert _started(ask(session, pages["second"], timer)) == pages["second"], "its own timer is heard"
             assert _started(ask(session, pages["first"])) == pages["first"], "a click back is heard"
             assert _started(ask(session, pages["first"], timer)) == pages["first"]
