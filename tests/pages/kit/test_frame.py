@@ -69,7 +69,7 @@ def test_pages_stay_usable_while_the_workspace_is_stopped_and_recover(page: Page
     dashboard.stop_server()
     try:
         times = [open_from_menu(page, name) for name in ("Data", "Connect", "Model & compute")]
-        assert max(times) < 3.0, f"a page waited for the stopped workspace: {times}"
+        assert max(times) < 8.0, f"a page waited for the stopped workspace, which a read gives up after 10 s: {times}"
         expect(page.get_by_role("radio", name="tiny-chat")).to_be_checked()
         search = page.get_by_label("Search models")
         search.press_sequentially("phi", delay=60)
