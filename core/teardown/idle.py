@@ -23,7 +23,7 @@ from core.catalog.prices import Price, money, total_per_hour
 from core.errors import TunedeckError
 from core.serving.endpoints import get_endpoint
 from core.serving.request_counts import read_watched_since
-from core.teardown.due import Timed, list_timed
+from core.teardown.due import Timed, find_timed, list_timed
 from core.words import duration
 
 DEFAULT_HOURS = 4  # longer than a lunch or a meeting, and the same working day
@@ -118,13 +118,19 @@ def choice_tags(timed: Timed, hours: int | None) -> dict[str, str]:
 def list_idle(conn: Connection, hours: int = DEFAULT_HOURS) -> list[Idle]:
     """Return the use of the endpoints with deployments and of the clusters that keep nodes, idle ones first.
 
-    A choice of its own comes before `hours`. What cannot be counted is unknown; that is raised for none of them.
+    A choice of its own comes before `hours`. What cannot be counted is unknown; that is raised for none of them. Each
+    is read by its name, for Azure's lists show for a while what was before a change.
     """
+
+    def look(each: Timed) -> Idle | None:
+        now = find_timed(conn, each.kind, each.name)
+        return find_idle(conn, now, read_choice(now).hours or hours) if now else None
+
     resources = list_timed(conn)
     nodes = {each.name for each in list_computes(conn) if each.kind == "cluster" and each.min_nodes}
     asked = [each for each in resources if each.kind == "endpoint" or each.name in nodes]
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda each: find_idle(conn, each, read_choice(each).hours or hours), asked))
+        found = list(pool.map(look, asked))
     order = list(Use)
     return sorted(filter(None, found), key=lambda each: (order.index(each.use), -(each.price.per_hour or 0.0)))
 

@@ -209,6 +209,20 @@ def test_a_cluster_is_made_with_its_choice(walk: Walk) -> None:
     assert (read_choice(timed).hours, timed.delete_at) == (4, None)
 
 
+def test_a_choice_is_seen_at_once_though_lists_still_show_what_was_before(
+    walk: Walk, shop: Callable[[], Timed]
+) -> None:
+    choose(walk, shop(), 7)
+    walk.azure.advance(60)
+
+    def list_choices() -> list[int | None]:
+        return [each.choice.hours for each in list_idle(walk.conn) if each.timed.name == ENDPOINT]
+
+    assert list_choices() == [7]
+    wait_until(lambda: write_tags(walk.conn, shop(), choice_tags(shop(), 4)))  # lists lag 8 s behind
+    assert list_choices() == [4]
+
+
 @pytest.mark.slow
 def test_teardown_proposes_and_takes_a_choice_and_overview_says_it(walk: Walk, shop: Callable[[], Timed]) -> None:
     shop()
