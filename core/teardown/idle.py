@@ -123,7 +123,10 @@ def list_idle(conn: Connection, hours: int = DEFAULT_HOURS) -> list[Idle]:
     """
 
     def look(each: Timed) -> Idle | None:
-        now = find_timed(conn, each.kind, each.name)
+        try:
+            now = find_timed(conn, each.kind, each.name)
+        except TunedeckError as error:
+            return Idle(each, Use.UNKNOWN, why=f"{error.message} {error.hint}")
         return find_idle(conn, now, read_choice(now).hours or hours) if now else None
 
     resources = list_timed(conn)

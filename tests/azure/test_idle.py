@@ -223,6 +223,16 @@ def test_a_choice_is_seen_at_once_though_lists_still_show_what_was_before(
     assert list_choices() == [4]
 
 
+def test_what_cannot_be_read_is_unknown_beside_the_others(
+    walk: Walk, shop: Callable[[], Timed], keeper: Callable[[], Timed]
+) -> None:
+    shop(), keeper()
+    walk.azure.rules.add(rf"/onlineEndpoints/{ENDPOINT}\b", 403, body=REFUSED, times=9)
+    found = {each.timed.name: each for each in list_idle(walk.conn)}
+    assert (found[ENDPOINT].use, found[CLUSTER].use) == (Use.UNKNOWN, Use.IDLE)
+    assert found[ENDPOINT].why.startswith(f"You may not read endpoint '{ENDPOINT}'")
+
+
 @pytest.mark.slow
 def test_teardown_proposes_and_takes_a_choice_and_overview_says_it(walk: Walk, shop: Callable[[], Timed]) -> None:
     shop()

@@ -293,12 +293,10 @@ def _pulse() -> None:
 
     def look() -> object:
         now = [(watch.drawn, watch.read()) for watch in waiting if watch.in_dialog or not holds_still()]
-        if not now:
-            return False
         if any(reads.has_changed(before, after) for before, after in now):
             return True
-        if any(reads.is_waiting(after) for _, after in now):
-            return False
+        if len(now) < len(waiting) or any(reads.is_waiting(after) for _, after in now):
+            return False  # what a dialog keeps from being drawn is looked at when it has gone
         return True if ui().age_drawn else REST
 
     live(look, key="pulse", run_every=_PULSE_S if soon else 2.0, token=False, in_dialog=True)
