@@ -13,8 +13,9 @@ from torch import nn
 from torch.nn import functional
 
 from core.engine.batches import LONGEST_PACKED, Batch
+from core.engine.prepacked_weights import WeightBothWays
 
-CHUNK, WORDS = 256, 2048
+CHUNK = 256
 
 # Models whose logits are the head's output on the last hidden state, capped where they say so (others scale it).
 PLAIN_HEADS = {
@@ -42,7 +43,7 @@ class _HeadLoss(torch.autograd.Function):
     def forward(
         ctx: Any,
         hidden: torch.Tensor,
-        weight: torch.Tensor,
+        weight: WeightBothWays,
         bias: torch.Tensor | None,
         targets: torch.Tensor,
         cap: float,
@@ -52,19 +53,19 @@ class _HeadLoss(torch.autograd.Function):
         total = torch.zeros((), device=hidden.device)
         for start in range(0, len(targets), CHUNK):
             piece = slice(start, start + CHUNK)
-            logits = _multiply(hidden[piece], weight, bias).float()
+            logits = weight.multiply(hidden[piece], bias).float()
             if cap:
                 logits = torch.tanh(logits / cap) * cap
             slope = 1 - (logits / cap) ** 2 if cap and wanted else None
-            log_sum = logits.logsumexp(dim=0, keepdim=True)
-            wanted_at = targets[piece].unsqueeze(0)
-            total += (log_sum - logits.gather(0, wanted_at)).sum()
+            log_sum = logits.logsumexp(dim=1, keepdim=True)
+            wanted_at = targets[piece].unsqueeze(1)
+            total += (log_sum - logits.gather(1, wanted_at)).sum()
             if gradient is not None:
                 logits.sub_(log_sum).exp_()  # the softmax
-                logits.scatter_add_(0, wanted_at, torch.full_like(log_sum, -1.0))
+                logits.scatter_add_(1, wanted_at, torch.full_like(log_sum, -1.0))
                 if slope is not None:
                     logits *= slope
-                gradient[piece] = logits.to(weight.dtype).T @ weight
+                gradient[piece] = weight.multiply_back(logits.to(hidden.dtype))
         if gradient is not None:
             ctx.save_for_backward(gradient)
         return total
@@ -73,18 +74,6 @@ class _HeadLoss(torch.autograd.Function):
     def backward(ctx: Any, *above: torch.Tensor) -> tuple[torch.Tensor, None, None, None, None]:
         (gradient,) = ctx.saved_tensors
         return gradient * above[0].to(gradient.dtype), None, None, None, None
-
-
-def _multiply(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    """Return logits (V, N). In fp32 a few words at a time, all positions of which stay in a core's cache: 1.5 times as
-    fast on a processor; how bf16 instructions do so was not measured.
-    """
-    if (weight.dtype, weight.device.type) != (torch.float32, "cpu"):
-        return functional.linear(hidden, weight, bias).T
-    logits = weight.new_empty(len(weight), len(hidden))
-    for start in range(0, len(weight), WORDS):
-        torch.mm(weight[start : start + WORDS], hidden.T, out=logits[start : start + WORDS])
-    return logits if bias is None else logits.add_(bias[:, None])
 
 
 def can_pack(model: nn.Module) -> bool:
@@ -101,8 +90,11 @@ def can_pack(model: nn.Module) -> bool:
     return plain and not drops and (window is None or window >= LONGEST_PACKED)
 
 
-def answer_loss(model: nn.Module, batch: Batch) -> torch.Tensor:
-    """Return the summed loss of a batch's learned positions (fp32 scalar); divide by `batch.learned_count`."""
+def answer_loss(model: nn.Module, batch: Batch, prepacked_head: WeightBothWays | None = None) -> torch.Tensor:
+    """Return the summed loss of a batch's learned positions (fp32 scalar); divide by `batch.learned_count`.
+
+    prepacked_head: the head's own weight, where it was prepacked.
+    """
     learned, targets = batch.learned[:, 1:], batch.ids[:, 1:]
     config: Any = model.config
     causal: Any = model
@@ -116,7 +108,8 @@ def answer_loss(model: nn.Module, batch: Batch) -> torch.Tensor:
         hidden = causal.model(**given).last_hidden_state[:, :-1]
         apply: Any = _HeadLoss.apply  # untyped in torch
         cap = getattr(config, "final_logit_softcapping", None) or 0.0
-        loss: torch.Tensor = apply(hidden[learned], head.weight, head.bias, targets[learned], cap)
+        weight = prepacked_head or WeightBothWays(head.weight, prepack=False)
+        loss: torch.Tensor = apply(hidden[learned], weight, head.bias, targets[learned], cap)
         return loss
     logits = causal(**given).logits[:, :-1]
     return functional.cross_entropy(logits[learned].float(), targets[learned], reduction="sum")

@@ -86,6 +86,7 @@ class Reporter:
 
 def evaluate(base: Path, tuned: Path, test: Path, output: Path, options: Options) -> dict[str, Any]:
     """Write output/evaluation.json and return what it holds; raises BadInput, BadConversation."""
+    from core.engine.prepacked_weights import prepack_for_inference
     from core.engine.pretrained import load_pretrained  # it imports torch
 
     started = time.perf_counter()
@@ -107,6 +108,7 @@ def evaluate(base: Path, tuned: Path, test: Path, output: Path, options: Options
     threads = Threads(options.cores, number_format, fixed=device != "cpu")
     for kind, folder in (("tuned", tuned), ("base", base)):  # the tuned model's losses say which rows are shown
         model = load_pretrained(folder, number_format, device)
+        prepack_for_inference(model)
         reporter.say(f"{kind} loaded in {number_format} on {device}.")
         sums = _measure_losses(model, tokens, rows, batches, threads, reporter)
         losses[kind] = sums / learned

@@ -26,6 +26,7 @@ from transformers import (
 from core.engine.chat_tokens import ChatTokens, load_chat_tokens
 from core.engine.compute_speed import Threads, choose_device, choose_number_format
 from core.engine.model_check import ARCHITECTURES
+from core.engine.prepacked_weights import prepack_for_inference
 from core.engine.pretrained import load_pretrained, multiplied_in
 from core.engine.row_keys import KeptKeys, Piece, RowKeys, set_row_attention
 
@@ -245,6 +246,8 @@ def load_chat_model(folder: Path, cores: int, at_once: int = ROWS_AT_ONCE) -> Ch
     if reads_in:
         words += f"; prompts are read in {reads_in}"
     tokens, model = load_chat_tokens(folder), load_pretrained(folder, name, device)
+    if not reads_in:
+        prepack_for_inference(model)
     chat = ChatModel(model, tokens, words, cores, at_once, reads_in=reads_in)
     hello = tokens.encode_prompt([{"role": "user", "content": "Hello"}])
     chat.start(hello, Sampling(2), lambda _piece: None, threading.Event()).result()

@@ -26,6 +26,8 @@ EAGER_UP_TO = 512
 # full training 4.8. Larger batches are computed in parts; to compute activations twice takes 1.4 times as long and is
 # left for single rows that do not fit.
 ROOM = 7 << 28
+# What prepacked weights may take beside the plain ones: those of a 135M model in fp32 take 0.65 GB.
+ROOM_FOR_PREPACKED = 1 << 30
 
 _PROGRAM = 480e6  # the interpreter with torch and transformers
 _LOGITS = 3_000  # bytes for a word: of the positions that the head sees at once, and their gradient
@@ -102,15 +104,31 @@ def estimate_peak(shape: ModelShape, values: Mapping[str, Value], longest: int, 
     """
     heads = shape.heads if longest <= EAGER_UP_TO or shape.tabled else 0
     row = keep_of_row(shape.layers, shape.hidden, shape.inner, heads, longest, size, drops=_drops(values))
-    activations = min(whole(values, "per_device_train_batch_size"), max(1, int(ROOM / row))) * row
+    sped_up = values.get("apply_lora") == "true" and not _drops(values)
+    prepacked = prepacked_bytes((shape.parameters - shape.embedded) * sped_up, shape.words * shape.hidden, size)
+    rows_at_once = max(1, int(leave_room(ROOM, prepacked, row) / row))
+    activations = min(whole(values, "per_device_train_batch_size"), rows_at_once) * row
     if row > ROOM:
         layer = keep_of_row(1, shape.hidden, shape.inner, 0, longest, size, drops=_drops(values))
         activations = shape.layers * longest * shape.hidden * size + layer + heads * longest**2 * _OF_A_PAIR_AGAIN
     activations += min(_SHARE_OF_GAPS * activations, _MOST_GAPS)
-    touched = how_much_to_touch(shape.file_bytes, free)
-    return int(
-        _PROGRAM + _LOGITS * shape.words + max(touched, shape.file_bytes + _add_up(shape, values, size, activations))
-    )
+    held = shape.file_bytes + prepacked + _add_up(shape, values, size, activations)
+    return int(_PROGRAM + _LOGITS * shape.words + max(how_much_to_touch(shape.file_bytes, free), held))
+
+
+def prepacked_bytes(linear: int, head: int, size: int) -> int:
+    """Return what prepacked weights take beside the plain ones; 0 where that is too much, so that they stay plain.
+
+    linear: numbers of the adapted layers, whose plain weights are given back. head: of the last layer, whose are not,
+    for it shares them with the word embeddings. size: bytes of a number.
+    """
+    needed = size * (linear + 2 * head)
+    return needed if needed <= ROOM_FOR_PREPACKED else 0
+
+
+def leave_room(room: float, prepacked: float, row: float) -> float:
+    """Return the bytes for activations beside prepacked weights: a row that fitted without them still does."""
+    return max(room - prepacked, min(room, row))
 
 
 def keep_of_row(

@@ -20,7 +20,7 @@ from core.engine.answer_loss import answer_loss, can_pack
 from core.engine.batches import Batch, make_batch, plan_epoch, split_batch
 from core.engine.checkpoints import STATE_FILE, Checkpoints, Note
 from core.engine.compute_speed import Threads
-from core.engine.memory_estimate import EAGER_UP_TO, ROOM, keep_of_row
+from core.engine.memory_estimate import EAGER_UP_TO, ROOM, keep_of_row, leave_room, prepacked_bytes
 from core.engine.step import Step
 from core.engine.token_rows import TokenRows
 from core.engine.trainable import Trainable
@@ -82,13 +82,16 @@ class Training:
         self.stopped = ""
         self.last_loss: float | None = None
         self.share = self.recomputes = False
-        self.room = room
+        self.room: float = room
         self.batches_per_epoch = math.ceil(len(rows["train"]) / settings.per_device_train_batch_size)
         self.steps_per_epoch = math.ceil(self.batches_per_epoch / settings.gradient_accumulation_steps)
         planned = self.steps_per_epoch * settings.num_train_epochs
         self.total_steps = self.ends_at = settings.max_steps if settings.max_steps > 0 else planned
         self.optimizer = _make_optimizer(settings, trainable)
         self.scheduler = _make_scheduler(settings, self.optimizer, self.total_steps)
+        if prepacked := prepacked_bytes(*trainable.count_frozen(), trainable.parameters[0].itemsize):
+            trainable.prepack()
+            self.room = leave_room(room, prepacked, self._keep(max(int(rows["train"].lengths.max()), pad_to)))
 
     def train(self) -> Position:
         """Run all steps that remain, or until it is asked to stop, then load the best weights."""
@@ -218,7 +221,7 @@ class Training:
         # Gemma 2 caps what attention is taken from: eager alone does.
         if self.device.type == "cpu" and model._supports_sdpa and model.config._attn_implementation != wanted:
             model.set_attn_implementation(wanted)
-        return answer_loss(model, batch)
+        return answer_loss(model, batch, self.trainable.prepacked_head)
 
     def _make_batch(self, split: str, indices: np.ndarray) -> Batch:
         return make_batch(self.rows[split], indices, self.pad_id, self.pad_to, self.device, share=self.share)

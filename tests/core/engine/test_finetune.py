@@ -17,6 +17,7 @@ from core.engine.answer_loss import answer_loss
 from core.engine.batches import Batch, make_batch, plan_epoch
 from core.engine.finetune import finetune
 from core.engine.merge import merge
+from core.engine.prepacked_weights import WeightBothWays
 from core.engine.step import Step
 from core.engine.token_rows import read_rows
 from core.engine.trainable import load_model
@@ -250,10 +251,10 @@ def test_padding_to_a_length_that_is_not_given_is_refused(bench: Workbench) -> N
 def test_a_batch_that_does_not_fit_is_halved_where_that_is_allowed(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def scarce(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
+    def scarce(model: torch.nn.Module, batch: Batch, head: WeightBothWays | None) -> torch.Tensor:
         if len(batch.ids) > 2:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
-        return answer_loss(model, batch)
+        return answer_loss(model, batch, head)
 
     monkeypatch.setattr("core.engine.training.answer_loss", scarce)
     step = bench.finetune_step(
