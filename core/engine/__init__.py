@@ -26,6 +26,7 @@ MERGE_PROGRAM = (
     "core/engine/__init__.py",
     "core/engine/chat_template.py",
     "core/engine/component.py",
+    "core/engine/compute_speed.py",
     "core/engine/convert.py",
     "core/engine/disk.py",
     "core/engine/import_model.py",

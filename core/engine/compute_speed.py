@@ -11,6 +11,13 @@ from contextlib import suppress
 from pathlib import Path
 
 SPEEDS_VARIABLE = "TUNEDECK_SPEEDS"
+ROOM_FOR_PREPACKED = 1 << 30
+"""Bytes that prepacked weights may take (docs/decisions/0021): training beside the plain ones, for answers in all."""
+
+
+def has_prepacked_layout() -> bool:
+    """Tell whether oneDNN has a layout of its own for this kind of processor."""
+    return platform.machine() in ("x86_64", "AMD64")
 
 
 def choose_device() -> str:

@@ -72,6 +72,7 @@ def unpack(model: nn.Module) -> None:
     """Give these layers their plain weights again."""
     for layer in list_sped_up(model):
         layer.base_layer.weight.data = layer.frozen.unpack()
+        layer.frozen = WeightBothWays(layer.base_layer.weight, prepack=False)
 
 
 def _forward(layer: Any, x: torch.Tensor) -> torch.Tensor:

@@ -16,19 +16,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from core.engine.compute_speed import ROOM_FOR_PREPACKED, has_prepacked_layout
 from core.engine.memory import how_much_to_touch
 from core.recipe import Value, whole
 
 # Rows up to this length may be packed, which takes a table of all pairs; that is up to a tenth faster on a CPU, too.
 # Longer ones take attention without: of 1,000 tokens the tables of a 135M model hold 2.6 GB, all else 0.3 GB.
 EAGER_UP_TO = 512
-# What the activations of one pass may take: 2,600 tokens of a 135M model in bf16, whose LoRA then took 3.4 GB, and its
-# full training 4.8. Larger batches are computed in parts; to compute activations twice takes 1.4 times as long and is
+# What the activations of one pass may take: 2,600 tokens of a 135M model in bf16, whose LoRA then took 3.8 GB, and its
+# full training 4.7. Larger batches are computed in parts; to compute activations twice takes 1.4 times as long and is
 # left for single rows that do not fit.
 ROOM = 7 << 28
-# What prepacked weights may take beside the plain ones: those of a 135M model in fp32 take 0.65 GB.
-ROOM_FOR_PREPACKED = 1 << 30
-
 _PROGRAM = 480e6  # the interpreter with torch and transformers
 _LOGITS = 3_000  # bytes for a word: of the positions that the head sees at once, and their gradient
 _OF_A_TOKEN = 10, 4  # numbers that a layer keeps of a token, in hidden and in inner widths
@@ -106,7 +104,8 @@ def estimate_peak(shape: ModelShape, values: Mapping[str, Value], longest: int, 
     row = keep_of_row(shape.layers, shape.hidden, shape.inner, heads, longest, size, drops=_drops(values))
     sped_up = values.get("apply_lora") == "true" and not _drops(values)
     prepacked = prepacked_bytes((shape.parameters - shape.embedded) * sped_up, shape.words * shape.hidden, size)
-    rows_at_once = max(1, int(leave_room(ROOM, prepacked, row) / row))
+    tabled = keep_of_row(shape.layers, shape.hidden, shape.inner, shape.heads, EAGER_UP_TO, size, drops=_drops(values))
+    rows_at_once = max(1, int(leave_room(ROOM, prepacked, row, tabled) / row))
     activations = min(whole(values, "per_device_train_batch_size"), rows_at_once) * row
     if row > ROOM:
         layer = keep_of_row(1, shape.hidden, shape.inner, 0, longest, size, drops=_drops(values))
@@ -123,12 +122,12 @@ def prepacked_bytes(linear: int, head: int, size: int) -> int:
     for it shares them with the word embeddings. size: bytes of a number.
     """
     needed = size * (linear + 2 * head)
-    return needed if needed <= ROOM_FOR_PREPACKED else 0
+    return needed if has_prepacked_layout() and needed <= ROOM_FOR_PREPACKED else 0
 
 
-def leave_room(room: float, prepacked: float, row: float) -> float:
-    """Return the bytes for activations beside prepacked weights: a row that fitted without them still does."""
-    return max(room - prepacked, min(room, row))
+def leave_room(room: float, prepacked: float, *rows: float) -> float:
+    """Return the bytes for activations beside prepacked weights: of these rows, what fitted without them still does."""
+    return max(room - prepacked, *(row for row in rows if row <= room), 0.0)
 
 
 def keep_of_row(

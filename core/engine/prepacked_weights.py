@@ -6,12 +6,13 @@ are those of `torch.nn.functional.linear` but for rounding. Where a processor ha
 
 from __future__ import annotations
 
-import platform
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
+
+from core.engine.compute_speed import ROOM_FOR_PREPACKED, has_prepacked_layout
 
 _MKLDNN: Any = torch.ops.mkldnn  # what torch.compile freezes weights with; untyped
 _NEEDED = ("_linear_pointwise", "_reorder_linear_weight", "_is_mkldnn_bf16_supported")
@@ -42,11 +43,11 @@ class WeightBothWays(Weight):
 
     def __init__(self, matrix: torch.Tensor, *, prepack: bool = True) -> None:
         super().__init__(matrix, prepack=prepack)
-        self._turned = Weight(matrix.T, prepack=prepack)
+        self._turned = Weight(matrix.T) if self.prepacked else None
 
     def multiply_back(self, gradient: torch.Tensor) -> torch.Tensor:
         """Return the gradient of rows `(..., I)` of that of their product, `(..., O)`."""
-        return self._turned.multiply(gradient)
+        return self._turned.multiply(gradient) if self._turned else gradient @ self._matrix
 
 
 class PrepackedLinear(nn.Module):
@@ -56,22 +57,30 @@ class PrepackedLinear(nn.Module):
         super().__init__()
         self.weight, self.bias = Weight(layer.weight), layer.bias
 
+    @torch.no_grad()
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         """Return `(..., O)` of `(..., I)`."""
         return self.weight.multiply(rows, self.bias)
 
 
 def prepack_for_inference(model: nn.Module) -> None:
-    """Put prepacked layers in the place of linear ones; plain weights are given back where nothing shares them."""
-    for module in list(model.modules()):
-        for name, layer in list(module.named_children()):
+    """Put prepacked layers in the place of a model's linear ones, where all of them have room.
+
+    Plain weights are given back on the way, where nothing shares them.
+    """
+    layers = [layer for layer in model.modules() if type(layer) is nn.Linear]
+    if sum(layer.weight.nbytes for layer in layers) > ROOM_FOR_PREPACKED:
+        return
+    del layers
+    for parent in [each for each in model.modules() if type(each) is not nn.Linear]:
+        for name, layer in list(parent.named_children()):
             if type(layer) is nn.Linear and can_prepack(layer.weight):
-                setattr(module, name, PrepackedLinear(layer))
+                setattr(parent, name, PrepackedLinear(layer))
 
 
 def can_prepack(matrix: torch.Tensor) -> bool:
     """Tell whether this processor, and this torch, multiply by a prepacked matrix of such numbers."""
-    if matrix.device.type != "cpu" or platform.machine() not in ("x86_64", "AMD64"):
+    if matrix.device.type != "cpu" or not has_prepacked_layout():
         return False
     if not all(hasattr(_MKLDNN, name) for name in _NEEDED):
         return False

@@ -116,6 +116,7 @@ class Trainable:
         if self.adapter is not None:
             for parameter, master in zip(self.parameters, self.masters, strict=True):
                 parameter.data = master.data  # so that the product of the two adapter matrices is taken in fp32
+            self.prepacked_head = None
             unpack(self.model)
             model = self.adapter.merge_and_unload()
         model.to(torch.bfloat16)

@@ -91,7 +91,8 @@ class Training:
         self.scheduler = _make_scheduler(settings, self.optimizer, self.total_steps)
         if prepacked := prepacked_bytes(*trainable.count_frozen(), trainable.parameters[0].itemsize):
             trainable.prepack()
-            self.room = leave_room(room, prepacked, self._keep(max(int(rows["train"].lengths.max()), pad_to)))
+            longest = max(int(rows["train"].lengths.max()), pad_to)
+            self.room = leave_room(room, prepacked, self._keep(longest), self._keep(EAGER_UP_TO))
 
     def train(self) -> Position:
         """Run all steps that remain, or until it is asked to stop, then load the best weights."""

@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional
 
 from core.engine.answer_loss import answer_loss, can_pack
-from core.engine.batches import make_batch
+from core.engine.batches import Batch, make_batch
 from core.engine.chat_tokens import ChatTokens, load_chat_tokens
 from core.engine.model_check import ARCHITECTURES
 from core.engine.token_rows import TokenRows
@@ -116,7 +116,16 @@ def test_adapters_of_every_linear_layer_learn_and_are_merged_into_what_is_saved(
         for each in trainable.masters:
             each.add_(0.05)
     ids = torch.arange(5, 25)[None]
-    wanted = trainable.model.eval()(input_ids=ids).logits
+    batch = Batch(ids, torch.ones_like(ids, dtype=torch.bool), ids.numel())
+
+    def learn() -> torch.Tensor:
+        trainable.clear_gradients()
+        torch.autograd.backward(answer_loss(trainable.model, batch, trainable.prepacked_head))
+        return torch.cat([each.grad.flatten() for each in trainable.parameters if each.grad is not None])
+
+    wanted, plainly = trainable.model.eval()(input_ids=ids).logits, learn()
+    trainable.prepack()
+    torch.testing.assert_close(learn(), plainly, rtol=1e-3, atol=2e-5)
     trainable.save_model(folder, tmp_path / "saved")
     saved: Any = load_model(tmp_path / "saved", "float32", CPU)
     base: Any = load_model(folder, "float32", CPU)

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from core.engine.memory_estimate import ROOM_FOR_PREPACKED, prepacked_bytes
+from core.engine import prepacked_weights
+from core.engine.compute_speed import ROOM_FOR_PREPACKED, has_prepacked_layout
+from core.engine.memory_estimate import leave_room, prepacked_bytes
 from core.engine.prepacked_weights import PrepackedLinear, WeightBothWays, can_prepack, prepack_for_inference
 from core.engine.pretrained import load_pretrained
 
@@ -48,7 +50,20 @@ def test_a_prepacked_model_says_the_same_and_keeps_plain_weights_only_where_they
         assert kept == {"model.embed_tokens.weight"}
 
 
-def test_a_model_that_prepacking_would_take_too_much_memory_for_stays_plain() -> None:
-    assert prepacked_bytes(linear=106_000_000, head=28_000_000, size=4) == 648_000_000
-    assert prepacked_bytes(linear=ROOM_FOR_PREPACKED // 2, head=0, size=2) == ROOM_FOR_PREPACKED
+def test_a_model_that_prepacking_would_take_too_much_memory_for_stays_plain(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = has_prepacked_layout()
+    assert prepacked_bytes(linear=106_000_000, head=28_000_000, size=4) == 648_000_000 * here
+    assert prepacked_bytes(linear=ROOM_FOR_PREPACKED // 2, head=0, size=2) == ROOM_FOR_PREPACKED * here
     assert prepacked_bytes(linear=ROOM_FOR_PREPACKED // 2, head=1, size=2) == 0
+    model: Any = load_pretrained(tiny_model, "float32", "cpu")
+    monkeypatch.setattr(prepacked_weights, "ROOM_FOR_PREPACKED", model.get_output_embeddings().weight.nbytes)
+    prepack_for_inference(model)
+    assert not any(isinstance(each, PrepackedLinear) for each in model.modules())
+
+
+def test_rows_whose_activations_fitted_still_do_beside_prepacked_weights() -> None:
+    assert leave_room(100, 30, 20, 60) == 70
+    assert leave_room(100, 30, 95, 60) == 95
+    assert leave_room(100, 30, 120, 60) == 70, "what never fitted is computed twice, and gets no room of others"
