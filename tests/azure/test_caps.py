@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from core.azureml import tags
 from core.azureml.connection import Connection, connect
+from core.azureml.reader import reader_for
 from core.catalog.prices import Price
 from core.errors import ServiceRefused
 from core.home import Home
@@ -19,6 +21,7 @@ from core.launch.preflight import read_facts
 from core.operations import (
     Operation,
     get_operation,
+    list_operations,
     start_create_compute,
     start_launch,
     start_redeploy,
@@ -32,6 +35,7 @@ from core.runs import history, jobs
 from core.serving import endpoints
 from core.teardown.caps import Cap, Wanted, read_limits, read_standing, to_agreed, write_limits
 from core.teardown.due import find_timed, list_timed, write_tags
+from pages.parts.kit.links import PAGES
 from tests.azure.behind import WORKSPACE_PATH
 from tests.azure.prices import PER_HOUR
 from tests.azure.serving import ENDPOINT, serve
@@ -45,6 +49,7 @@ from tests.waiting import wait_until
 PRICE = Price(PER_HOUR[SIZE])
 NO_CAPS = {tags.CAP_HOUR: "", tags.CAP_DAY: "", tags.CAP_BY: ""}
 TAGS_PATH = f"{WORKSPACE_PATH}/providers/Microsoft.Resources/tags/default"
+API = "2024-10-01"  # with which an endpoint is read for its cap
 REFUSED = '{"error": {"code": "AuthorizationFailed", "message": "does not have authorization to perform it"}}'
 
 
@@ -199,6 +204,31 @@ def test_a_limit_that_is_set_on_teardown_switches_the_button_of_launch_off(walk:
     assert start.disabled
 
 
+@pytest.mark.slow
+def test_a_cap_that_was_typed_for_a_start_outlives_a_look_at_another_page_and_the_question_names_it(walk: Walk) -> None:
+    walk.finish(create(walk, nodes=0))
+    draft = walk.plan().draft
+    app = open_app("launch", at=walk.conn.alias, draft=draft.id)
+    cap, ends = f"launch-{draft.id}-amount", f"launch-{draft.id}-ends"
+    run_until(app, lambda app: any(each.key == cap for each in app.number_input))
+    app.number_input(key=cap).set_value(20.0)
+    app.toggle(key=ends).set_value(True)
+    app.run()
+    for page in ("data", "launch"):
+        app.switch_page(PAGES[page].script)
+        app.query_params["at"], app.query_params["draft"] = walk.conn.alias, draft.id
+        app.run()
+    run_until(app, lambda app: any(each.key == cap for each in app.number_input))
+    assert (app.number_input(key=cap).value, app.toggle(key=ends).value) == (20.0, True)
+
+    def find_start(app: AppTest) -> Any:
+        return next((each for label, each in buttons(app).items() if label.startswith("Start run on Azure")), None)
+
+    run_until(app, lambda app: (found := find_start(app)) and not found.disabled)
+    find_start(app).click()
+    run_until(app.run(), lambda app: "Its cap is $20.00: it is cancelled when that is reached." in texts(app))
+
+
 def swept(walk: Walk) -> dict[str, Line]:
     with walk.azure.hurried():
         lines = list(sweep_once(Ledger(walk.azure.home), walk.conn, []))
@@ -242,6 +272,43 @@ def is_tagged(walk: Walk, wanted: Mapping[str, str]) -> bool:
     found = find_timed(walk.conn, "endpoint", ENDPOINT)
     (listed,) = (each for each in list_timed(walk.conn) if each.kind == "endpoint")
     return found is not None and write_tags(walk.conn, found, wanted) and wanted.items() <= listed.tags.items()
+
+
+@pytest.mark.slow
+def test_the_fields_of_a_cap_show_what_it_is_before_they_can_be_sent(walk: Walk) -> None:
+    serve(walk)
+    walk.finish(start_set_cap(walk.conn.alias, "endpoint", ENDPOINT, Cap(20.0), ends=False))
+    walk.azure.rules.add(rf"GET .*/onlineEndpoints/{ENDPOINT}\?api-version={API}$", delay_s=1.5, times=2)
+    app = open_app("deploy", at=walk.conn.alias, endpoint=ENDPOINT)
+    run_until(app, lambda app: "Its cap is being read." in texts(app))
+    assert "Set the cap" not in buttons(app)
+    run_until(app, lambda app: "Set the cap" in buttons(app))
+    (amount,) = (each for each in app.number_input if each.label.startswith("The most it may cost"))
+    (ends,) = (each for each in app.toggle if each.label == "Delete it then")
+    assert (amount.value, ends.value) == (20.0, False)
+    ends.set_value(True)
+    buttons(app)["Set the cap"].click()
+    app.run()
+    with walk.azure.hurried():
+        wait_until(lambda: not list_operations(walk.conn.alias, active=True))
+    timed = find_timed(walk.conn, "endpoint", ENDPOINT)
+    assert timed is not None
+    assert (timed.tags[tags.CAP], timed.tags[tags.CAP_THEN]) == ("20 USD", f"stop {timed.mark}")
+    run_until(app, lambda app: [each.value for each in app.toggle if each.label == "Delete it then"] == [True])
+
+
+@pytest.mark.slow
+def test_a_limit_that_another_home_lowers_is_not_raised_again_by_a_field(walk: Walk, elsewhere: Connection) -> None:
+    write_limits(walk.conn, {tags.CAP_HOUR: "10 USD"})
+    app = open_app("teardown", at=walk.conn.alias)
+    run_until(app, lambda app: "Set the limits" in buttons(app))
+    write_limits(elsewhere, {tags.CAP_HOUR: "5 USD"})
+    reader_for(walk.conn).drop()
+    run_until(app, lambda app: app.number_input[0].value == 5.0)
+    app.number_input[1].set_value(40.0)
+    buttons(app)["Set the limits"].click()
+    run_until(app.run(), lambda _app: read_limits(walk.conn).day == Cap(40.0))
+    assert read_limits(walk.conn).hour == Cap(5.0)
 
 
 def test_an_endpoint_is_deleted_at_its_cap_only_where_that_was_chosen_for_it(walk: Walk) -> None:

@@ -118,6 +118,18 @@ def test_the_drawer_makes_a_cluster_of_low_priority_that_keeps_a_node(walk: Walk
     assert buttons(app)["Create on Azure, $0.73/h"].disabled
     tick.check()
     app.run()
+    app.number_input(key="compute-least").set_value(0)
+    app.run()
+    assert not app.checkbox[0].value, "what was ticked was another price"
+    app.checkbox[0].check()
+    app.run()
+    app.number_input(key="compute-least").set_value(1)
+    buttons(app)["Create on Azure, $0.73/h"].click()
+    app.run()
+    assert "Fewest nodes became 1 as you clicked: they bill without work too." in texts(app)
+    assert not list_operations(walk.conn.alias)
+    app.checkbox[0].check()
+    app.run()
     buttons(app)["Create on Azure, $0.73/h"].click()
     app.run()
     change = list_operations(walk.conn.alias)[0].change

@@ -165,7 +165,7 @@ def _draw_dialog(key: str, confirm: Confirm, fn: Callable[..., Any], args: tuple
     def ask() -> None:
         if ui().open_dialog != key:
             st.rerun()
-        for line in confirm.lines:
+        for line in filter(None, confirm.lines):
             st.text(line)
         with st.form(f"{key}-form", border=False):
             for tick in confirm.ticks:  # by its words: another warning in its place is not ticked

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import streamlit as st
 
 from core import operations
@@ -22,6 +24,7 @@ from pages.parts.operate.follow import follow_change
 
 _CAPS = (caps.read_limits, caps.find_capped)
 _THEN = {"run": "Cancel it then", "endpoint": "Delete it then"}
+_ENDED = {"run": "it is cancelled", "endpoint": "it is deleted"}
 
 
 def draw_limits(conn: Connection, inventory: Inventory) -> None:
@@ -40,9 +43,11 @@ def draw_limits(conn: Connection, inventory: Inventory) -> None:
     with st.popover("Limits", icon=":material/speed:", key="limits"):
         st.text("The most that may bill here. Who starts something is held to it, from whichever Tunedeck.")
         st.caption("A tag of the workspace; 0 for none. A day's only warns.")
-        _choose_amount(f"Per hour, {inventory.currency}", limits.hour, "limit-hour")
-        _choose_amount(f"Per day, {inventory.currency}", limits.day, "limit-day")
-        action("Set the limits", _set_limits, conn, inventory.currency, key="set-limits", icon="speed", off=changing)
+        hour, day = _key_of(limits.hour, "limit-hour"), _key_of(limits.day, "limit-day")
+        _choose_amount(f"Per hour, {inventory.currency}", limits.hour, hour)
+        _choose_amount(f"Per day, {inventory.currency}", limits.day, day)
+        currency = inventory.currency
+        action("Set the limits", _set_limits, conn, currency, hour, day, key="set-limits", icon="speed", off=changing)
         if limits.by:
             st.caption(words.plain(f"Set by {limits.by}."))
 
@@ -68,8 +73,13 @@ def _draw_day(limits: Limits) -> None:
         draw_warning(f"Since midnight UTC about {cost.words} was seen to bill here: a day's cap is {limits.day.words}.")
 
 
-def _choose_amount(label: str, cap: Cap | None, key: str) -> None:
-    st.number_input(label, 0.0, 1e8, cap.amount if cap else 0.0, format="%.2f", key=key)
+def _choose_amount(label: str, cap: Cap | None, key: str, **kept: Any) -> None:
+    st.number_input(label, 0.0, 1e8, cap.amount if cap else 0.0, format="%.2f", key=key, **kept)
+
+
+def _key_of(cap: Cap | None, name: str) -> str:
+    """Return a key for the field of a cap that others may change: the field begins anew with what they set."""
+    return f"{name}-{cap.tag}" if cap else name
 
 
 def _cap_in(key: str, currency: str) -> Cap | None:
@@ -77,8 +87,8 @@ def _cap_in(key: str, currency: str) -> Cap | None:
     return Cap(amount, currency) if amount else None
 
 
-def _set_limits(conn: Connection, currency: str) -> Operation:
-    hour, day = (_cap_in(key, currency) for key in ("limit-hour", "limit-day"))
+def _set_limits(conn: Connection, currency: str, *fields: str) -> Operation:
+    hour, day = (_cap_in(key, currency) for key in fields)
     return operations.start_set_limits(conn.alias, conn.settings.workspace_name, hour, day)
 
 
@@ -99,9 +109,12 @@ def draw_reached(conn: Connection, summary: Summary) -> None:
 
 
 def choose_cap(kind: str, *, key: str, currency: str) -> None:
-    """Draw the optional cap of a run or an endpoint that is about to start; `read_cap` reads it."""
+    """Draw the optional cap of a run or an endpoint that is about to start; `read_cap` reads it.
+
+    What is typed stays for the session, as the other settings of a start do: one may look at another page before it.
+    """
     with st.expander("Cap", icon=":material/speed:", key=f"{key}-cap"):
-        _draw_fields(kind, None, key, currency)
+        _draw_fields(kind, None, key, currency, persist_state="session")
 
 
 def read_cap(*, key: str, currency: str) -> tuple[str, bool]:
@@ -110,15 +123,22 @@ def read_cap(*, key: str, currency: str) -> tuple[str, bool]:
     return cap.tag if cap else "", bool(cap and st.session_state.get(f"{key}-ends"))
 
 
-def _draw_fields(kind: str, known: Capped | None, key: str, currency: str) -> None:
-    _choose_amount(
-        f"The most it may cost in all, {currency}; 0 for none", known.cap if known else None, f"{key}-amount"
-    )
+def say_cap(kind: str, *, key: str, currency: str) -> str:
+    """Return what a question before the start says of the cap that the fields hold, "" where it is none."""
+    cap = _cap_in(f"{key}-amount", currency)
+    then = _ENDED[kind] if st.session_state.get(f"{key}-ends") else "it only warns"
+    return f"Its cap is {cap.words}: {then} when that is reached." if cap else ""
+
+
+def _draw_fields(kind: str, known: Capped | None, key: str, currency: str, **kept: Any) -> None:
+    cap = known.cap if known else None
+    _choose_amount(f"The most it may cost in all, {currency}; 0 for none", cap, f"{key}-amount", **kept)
     st.toggle(
         _THEN[kind],
         bool(known and known.ends),
         key=f"{key}-ends",
         help="Without this, reaching it only warns. It goes on where what is left costs less than a tenth of it.",
+        **kept,
     )
 
 
@@ -132,11 +152,15 @@ def draw_cap(found: Run | EndpointView) -> str:
         return ended.steps[0].detail if ended and found.state is JobState.CANCELED else ""
     changing, known = follow_change("cap", found.name, _CAPS, key="cap"), _find_capped(found)
     with st.popover("Cap", icon=":material/speed:", key="cap"):
+        if known is None and found.tags.get(tags.CAP):  # fields without it would take the cap away
+            st.text("Its cap is being read.")
+            return ""
         st.text(known.words if known else "It has no cap.")
         billing = reads.read(inventory.list_billing, max_age_s=15.0).value or Inventory()
         currency = known.cap.currency if known and known.cap else billing.currency
-        _draw_fields(kind, known, f"cap-{found.name}", currency)
-        action("Set the cap", _set_cap, kind, found.name, currency, key="set-cap", icon="speed", off=changing)
+        key = _key_of(known.cap if known else None, f"cap-{found.name}-{bool(known and known.ends)}")
+        _draw_fields(kind, known, key, currency)
+        action("Set the cap", _set_cap, kind, found.name, currency, key, key="set-cap", icon="speed", off=changing)
     return _find_warning(found)
 
 
@@ -163,10 +187,9 @@ def _find_warning(found: Run | EndpointView) -> str:
     return known.words if known and (known.reached is not caps.Reached.NOT_YET or known.problem) else ""
 
 
-def _set_cap(kind: str, name: str, currency: str) -> Operation:
-    key = f"cap-{name}"
-    ends = bool(st.session_state.get(f"{key}-ends"))
-    return operations.start_set_cap(ui().alias or "", kind, name, _cap_in(f"{key}-amount", currency), ends=ends)
+def _set_cap(kind: str, name: str, currency: str, fields: str) -> Operation:
+    ends = bool(st.session_state.get(f"{fields}-ends"))
+    return operations.start_set_cap(ui().alias or "", kind, name, _cap_in(f"{fields}-amount", currency), ends=ends)
 
 
 # What is about to start ------------------------------------------------------------------------------------------

@@ -40,6 +40,8 @@ class Node:
     parts: tuple[Item, ...] = ()
     ticked: bool = False
     """Whether it is ticked before anybody has ticked it or not."""
+    asked: str = ""
+    """What the page was asked for: ticks that were set for something else do not count."""
 
     @property
     def whole(self) -> tuple[Item, ...]:
@@ -53,7 +55,11 @@ class Node:
     @property
     def chosen(self) -> bool:
         """Whether it is ticked, be it drawn on this page or not."""
-        return bool(st.session_state.get(_key(self.item), self.ticked))
+        return bool(st.session_state.get(self.box_of(self.item), self.ticked))
+
+    def box_of(self, item: Item) -> str:
+        """Return the key of the box of it or of a part."""
+        return f"pick-{self.asked}{item.key}"
 
 
 def draw_tree(inventory: Inventory, picked: Sequence[str]) -> Picks:
@@ -90,6 +96,7 @@ def _make_nodes(inventory: Inventory, picked: Sequence[str]) -> list[Node]:
             item,
             tuple(part for part in inventory.items if part.parent == item.key),
             item.key in picked if picked else item.mine and item.bills,
+            " ".join((*picked, "")),
         )
         for item in tops
     ]
@@ -151,20 +158,20 @@ def _draw_nothing(inventory: Inventory) -> None:
 
 def _draw_node(node: Node) -> None:
     with st.container(border=True, key=f"row-{node.item.key}", gap="small"):
-        chosen = _draw_row(node.item, node.ticked, teardown.find_obstacle(node.item))
+        chosen = _draw_row(node.item, node.box_of(node.item), node.ticked, teardown.find_obstacle(node.item))
         for part in node.parts:
             with st.container(horizontal=True, gap="small"):
                 st.space("medium")
                 with st.container(gap="xsmall"):
                     goes = f"{'Ends' if part.kind == 'run' else 'Goes'} with {node.item.name}" if chosen else ""
-                    _draw_row(part, chosen, goes or teardown.find_obstacle(part))
+                    _draw_row(part, node.box_of(part), chosen, goes or teardown.find_obstacle(part))
 
 
-def _draw_row(item: Item, ticked: bool, off: str) -> bool:
-    """Draw a box and what is known of the thing. off: why the box cannot be changed."""
+def _draw_row(item: Item, box: str, ticked: bool, off: str) -> bool:
+    """Draw a box and what is known of the thing. box: its key. off: why it cannot be changed."""
     with st.container(horizontal=True, vertical_alignment="center"):
         name = words.plain(f"{item.short_name} v{item.version}" if item.version else item.short_name)
-        key = f"{_key(item)}-{'on' if ticked else 'off'}" if off else _key(item)
+        key = f"{box}-{'on' if ticked else 'off'}" if off else box
         chosen = st.checkbox(name, ticked, key=key, disabled=bool(off), width="stretch", persist_state="page")
         st.text(" · ".join(filter(None, _facts(item))))
     run = f"run {item.run}" if item.run and item.kind != "run" else ""
@@ -211,9 +218,5 @@ def _picks_of(node: Node) -> list[str]:
     """Return the keys that are ticked of a thing, on this page or another; with the whole its parts go, too."""
     if node.chosen and not teardown.find_obstacle(node.item):
         return [node.item.key]
-    boxes = ((part, bool(st.session_state.get(_key(part)))) for part in node.parts)
+    boxes = ((part, bool(st.session_state.get(node.box_of(part)))) for part in node.parts)
     return [part.key for part, ticked in boxes if ticked and not teardown.find_obstacle(part)]
-
-
-def _key(item: Item) -> str:
-    return f"pick-{item.key}"

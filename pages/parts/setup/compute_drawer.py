@@ -15,7 +15,7 @@ from core.catalog.base_models import BaseModel
 from core.catalog.compute import Size
 from core.catalog.matrix import Offer, list_absent, list_offers, suggest_offer
 from core.catalog.prices import Price, not_a_bill
-from core.errors import BadInput
+from core.errors import BadInput, Conflict
 from core.launch.drafts import Draft
 from core.operations import Operation
 from core.teardown.caps import Wanted, to_agreed
@@ -154,7 +154,7 @@ def _draw_button(draft: Draft, offers: Sequence[Offer], offer: Offer, maximum: i
         wanted = Wanted(offer.price.times(maximum), at_once=offer.price.times(minimum) if minimum else Price(0.0))
         blocked, accepted = check_start(conn, wanted)
         problem, said = problem or blocked, " ".join((said, *accepted))
-        if not st.checkbox(words.plain(said), key="compute-price"):
+        if not st.checkbox(words.plain(said), key=f"compute-price-{said}"):  # a tick is of this price alone
             problem = problem or "Tick the price first."
     action(
         label,
@@ -162,6 +162,7 @@ def _draw_button(draft: Draft, offers: Sequence[Offer], offer: Offer, maximum: i
         draft.connection,
         [each.size.name for each in offers],
         to_agreed(offer.price.times(maximum)),
+        minimum,
         key="create-compute-now",
         type="primary",
         icon="add",
@@ -171,12 +172,17 @@ def _draw_button(draft: Draft, offers: Sequence[Offer], offer: Offer, maximum: i
     action("Keep what is there", close_dialog, key="keep-computes", width="stretch")
 
 
-def _create(alias: str, names: Sequence[str], agreed: str) -> None:
+def _create(alias: str, names: Sequence[str], agreed: str, minimum: int) -> None:
     """Read the fields as they are at the click: the button was drawn before the last of them was left.
 
-    agreed: the price that was ticked; what costs more than that is not created.
+    agreed: the price that was ticked; what costs more than that is not created. minimum: nodes that were said to bill.
     """
     given = st.session_state
+    if int(given.get("compute-least", 0)) > minimum:
+        raise Conflict(
+            f"Fewest nodes became {given['compute-least']} as you clicked: they bill without work too.",
+            "Nothing was created. Read the price that is shown now, and tick it.",
+        )
     name, hours = str(given["compute-name"]).strip(), LIFETIMES[given["compute-lifetime"]]
     if not re.fullmatch(_NAME, name):
         raise BadInput(f"'{name}' cannot be the name of a compute.", "3 to 24 letters, digits, hyphens; letter first.")

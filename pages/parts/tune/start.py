@@ -19,7 +19,7 @@ from pages.parts.kit.action import Confirm, action, open_dialog
 from pages.parts.kit.links import link
 from pages.parts.kit.notices import draw_error, draw_hint
 from pages.parts.kit.state import ui
-from pages.parts.operate.caps import check_start, choose_cap, read_cap
+from pages.parts.operate.caps import check_start, choose_cap, read_cap, say_cap
 from pages.parts.setup import choices
 from pages.parts.tune.naming import find_problem
 from pages.parts.tune.plan import find_started, find_tokenizer, title_of
@@ -185,13 +185,14 @@ def _cap(draft_id: str) -> str:
 def _question(plan: LaunchPlan, label: str, cost: str, ticks: tuple[str, ...]) -> Confirm:
     time = f"It takes {plan.estimate.time_words}: {cost}." if plan.estimate else cost
     time += f" {not_a_bill(plan.compute.price.factor)}" if _costs_money() else ""
+    cap = say_cap("run", key=_cap(plan.draft.id), currency=plan.compute.price.currency)
     place = f"{plan.model.name} on {plan.compute.name} ({plan.compute.size}), {plan.compute.price.words}."
     asked = plan.warnings if _costs_money() else plan.confirmations
     return Confirm(
         title="Start a run that costs money?" if _costs_money() else "Start it all the same?",
         yes=label,
         keep="Keep the draft",
-        lines=(place, describe_run(plan), time),
+        lines=(place, describe_run(plan), time, cap),
         ticks=(*ticks, *(f"{check.title}: {check.detail}" for check in asked)),
         icon="play_arrow",
     )

@@ -30,7 +30,7 @@ def draw() -> None:
         part = Item("deployment", f"kettle-{number}/demo", parent=whole.key, owner=owner, traffic=number % 3 and 100)
         items += [whole, part, *(Item(kind, f"{kind}-{number}", "1", bytes=1000) for kind in ("model", "data"))]
     began = time.perf_counter()
-    st.session_state["picks"] = draw_tree(Inventory(tuple(items)), ())
+    st.session_state["picks"] = draw_tree(Inventory(tuple(items)), st.session_state.get("asked", ()))
     st.session_state["took_ms"] = (time.perf_counter() - began) * 1000
 
 
@@ -94,3 +94,17 @@ def test_a_tick_outlives_its_page_and_a_filter_lets_only_what_it_shows_go() -> N
     assert "Ticked, but not shown, so it stays: kettle-2" in texts(app)
     app.selectbox[1].set_value("ben@contoso.com").run()
     assert app.session_state["picks"].keys == ("endpoint:kettle-1",)
+
+
+def test_what_a_link_asks_for_is_ticked_alone_whatever_was_ticked_before() -> None:
+    app = AppTest.from_function(draw, default_timeout=30).run()
+    box(app, "kettle-2").uncheck().run()
+    app.session_state["asked"] = ("endpoint:kettle-1",)
+    app.run()
+    assert app.session_state["picks"].keys == ("endpoint:kettle-1",)
+    assert [each.value for each in app.checkbox if each.label.startswith("kettle")] == [True] + [False] * 14
+    box(app, "kettle-0").check().run()
+    assert app.session_state["picks"].keys == ("endpoint:kettle-1", "endpoint:kettle-0")
+    app.session_state["asked"] = ()
+    app.run()
+    assert "endpoint:kettle-2" not in app.session_state["picks"].keys
