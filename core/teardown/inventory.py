@@ -292,6 +292,7 @@ def items_of_endpoint(endpoint: EndpointView, prices: Sequence[Price], names: Na
         run=endpoint.run,
         stamp=_stamp(
             endpoint.changed_at,
+            delete_at=_say_when(endpoint.delete_at),
             state=endpoint.state,
             traffic=", ".join(f"{name} {share}" for name, share in sorted(endpoint.traffic.items()) if share) or "none",
         ),
@@ -360,7 +361,12 @@ def item_of_compute(compute: Compute, names: Names = _NOBODY, costs_money: bool 
         nodes=nodes,
         steady_since=compute.steady_since,
         stamp=_stamp(
-            compute.changed_at, state=compute.state, scaling=compute.allocation, minimum=compute.min_nodes, nodes=nodes
+            compute.changed_at,
+            delete_at=_say_when(timed.delete_at),
+            state=compute.state,
+            scaling=compute.allocation,
+            minimum=compute.min_nodes,
+            nodes=nodes,
         ),
         compute=compute.kind,
         standing=at_rest,
@@ -530,4 +536,8 @@ def _sum(amounts: Iterable[float | None]) -> float | None:
 
 def _stamp(changed_at: datetime | None, **facts: object) -> str:
     changed = {"changed": f"{changed_at:%H:%M:%S}"} if changed_at else {}
-    return "; ".join(f"{name} {fact}" for name, fact in {**changed, **facts}.items())
+    return "; ".join(f"{name.replace('_', '-')} {fact}" for name, fact in {**changed, **facts}.items())
+
+
+def _say_when(at: datetime | None) -> str:
+    return f"{at.day} {at:%b %H:%M} UTC" if at else "none"

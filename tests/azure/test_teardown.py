@@ -137,4 +137,4 @@ def test_a_change_is_seen_by_the_process_that_takes_a_teardown_over(walk: Walk) 
     start_runner(walk.azure.home)
     refused = walk.finish(begun, "failed")
     assert refused.error is not None
-    assert refused.error.message.startswith("Cluster left changed since you looked: ")
+    assert refused.error.message.startswith("Cluster left changed since you looked: delete at none → ")
