@@ -79,6 +79,9 @@ def _take(field: Field, label: str, fn: Callable[..., Any], args: tuple[Any, ...
         field = known
     if value == field.value:
         return  # the browser says what it was shown
+    if field.among and value not in field.among:
+        ui().fields.pop(field.name, None)  # by an option's old label: Streamlit 1.67 knows it by nothing else
+        return
     if known is not field:
         raise Conflict(
             f"{label} had been changed elsewhere, so '{value}' was not saved.",

@@ -110,6 +110,7 @@ def _save(draft: Draft, recipe: Recipe) -> None:
 
 def _rename(saved: SavedRecipe, key: str) -> None:
     save_recipe(replace(saved, name=st.session_state[key]))
+    ui().fields.pop("recipe", None)  # drawn anew: a browser shows the old name until something else is clicked
 
 
 def _duplicate(saved: SavedRecipe) -> None:

@@ -276,7 +276,7 @@ def test_what_of_an_earlier_set_up_is_gone_is_named_and_the_rest_is_kept(draft: 
     assert drafts.get_draft(made.id).parameters == {"seed": 7}
 
 
-def test_a_recipe_is_saved_and_brings_its_settings_into_another_set_up(draft: drafts.Draft) -> None:
+def test_a_recipe_is_saved_renamed_and_brings_its_settings_into_another_set_up(draft: drafts.Draft) -> None:
     made = drafts.create_draft("local", **choices(draft) | {"parameters": {"lora_r": 4, "learning_rate": 1e-3}})
     app = run_until(open_page(LAUNCH, draft=made.id), says("Total batch"))
     buttons(app)["Recipes"].click().run()
@@ -296,6 +296,12 @@ def test_a_recipe_is_saved_and_brings_its_settings_into_another_set_up(draft: dr
     assert list_recipes() == []
     buttons(app)["Undo"].click().run()
     assert [each.name for each in list_recipes()] == ["ü :red[x]"]
+    (shown,) = (one for one in app.selectbox if one.label == "Recipe")
+    next(one for one in app.text_input if one.label == "Name" and one.value == "ü :red[x]").set_value("tidy")
+    buttons(app)["Rename"].click().run()
+    (renamed,) = (one for one in app.selectbox if one.label == "Recipe")
+    assert renamed.options == ["tidy"]
+    assert renamed.id != shown.id, "a browser would go on showing the old name in the same field"
 
 
 def test_a_run_that_pads_its_rows_tells_estimates_no_speed(draft: drafts.Draft, run: str) -> None:
