@@ -101,7 +101,8 @@ def draw_upload(draft: Draft) -> None:
 def draw_path(draft: Draft) -> None:
     """Draw the files of the folders that may be read."""
     folders = datasets.list_folders()
-    listed = reads.work("data-files", f"{folders}:{ui().notes.get('files-seen', 0)}", datasets.list_files)
+    key = f"{folders}:{ui().notes.get('files-seen', 0)}"
+    listed = reads.keep_shown("data-files", reads.work("data-files", key, datasets.list_files))
     if not ready(listed, "Looking for files…", (56,), key="data-files"):
         return
     st.caption(words.plain(f"Folders that may be read: {', '.join(map(str, folders))}."))

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from streamlit.testing.v1 import AppTest
 
 from core import dataset
 from core.launch import drafts
+from pages.parts.kit.reads import run_once
 from tests.pages.apps import buttons, open_app, run_until, texts
 
 HOSTILE = "<img src=x onerror=alert(1)> **bold** ![i](http://127.0.0.1:1/x.png) :red[a] \x1b[31mred\x1b[0m \u202etxet"
@@ -379,6 +381,27 @@ def test_a_file_of_the_server_is_read_its_mapping_corrected_and_split_as_asked(f
     assert "Read as you set it" in texts(app)
     assert "and the seed 7" in texts(app)
     assert not app.exception
+
+
+def test_what_was_chosen_stays_so_while_the_folder_is_looked_through_again(folder: Path) -> None:
+    (folder / "another.jsonl").write_text("{}", encoding="utf-8")
+    app = open_data()
+    choose(app, "Where the data comes from", "Path")
+    run_until(app, lambda app: "Read and check" in buttons(app))
+    app.selectbox(key="path-train").set_value(str(folder / "odd.jsonl"))
+    app.number_input(key="split-percent-path").set_value(20).run()
+    (folder / "late.jsonl").write_text("{}", encoding="utf-8")
+    enough = threading.Event()
+    try:
+        for number in range(8):  # so that the listing takes longer than a run of the page
+            run_once("busy", f"{folder}:{number}", enough.wait)
+        buttons(app)["Look again"].click().run()
+    finally:
+        enough.set()
+    late = str(folder / "late.jsonl")
+    run_until(app, lambda app: "Read and check" in buttons(app) and late in app.selectbox(key="path-train").options)
+    assert app.selectbox(key="path-train").value == str(folder / "odd.jsonl")
+    assert app.number_input(key="split-percent-path").value == 20
 
 
 def test_the_same_rows_under_another_name_and_in_another_shape_are_said_to_be_so(folder: Path) -> None:
