@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from streamlit.testing.v1 import AppTest
 
 from core.azureml.connection import Connection
-from core.azureml.settings import find_settings, list_settings
+from core.azureml.settings import find_settings, list_settings, save_settings
 from core.azureml.tags import parse_policy_tags
 from core.catalog.registries import list_named
 from tests.azure.behind import SUBSCRIPTION
@@ -30,6 +31,15 @@ def checked(azure: StandIn) -> AppTest:
     buttons(app)["Check access"].click()
     app.run()
     return run_until(app, lambda app: "Use this workspace" in buttons(app))
+
+
+def follow(app: AppTest, label: str) -> AppTest:
+    """Follow a link to the page that is open, which is drawn anew for its address."""
+    (link,) = (each.proto for each in app.get("page_link") if label in each.proto.label.replace("\\", ""))
+    app.query_params.clear()
+    for name, value in parse_qsl(link.query_string):
+        app.query_params[name] = value
+    return app.run()
 
 
 def lines(app: AppTest) -> str:
@@ -60,6 +70,19 @@ def test_a_workspace_is_chosen_from_a_list_and_checked_as_who_listed_it(azure: S
     saved = find_settings("ml-dev")
     assert saved is not None
     assert (saved.subscription_id, saved.tenant_id) == (SUBSCRIPTION, TENANT)
+
+
+def test_a_workspace_used_before_takes_the_place_of_the_one_that_was_checked(azure: StandIn) -> None:
+    save_settings(replace(azure.settings(), alias="other", workspace_name="ml-prod"))
+    app = checked(azure)
+    for _ in range(2):
+        assert "Access to ml-dev" in texts(app)
+        follow(app, "ml-prod in rg-ml")
+        assert app.text_input(key="azure-workspace").value == "ml-prod"
+        assert "Use this workspace" not in buttons(app), "it would use the one that was checked before"
+        app.text_input(key="azure-workspace").set_value("ml-dev")
+        buttons(app)["Check access"].click()
+        run_until(app.run(), lambda app: "Use this workspace" in buttons(app))
 
 
 def test_an_account_of_another_cloud_is_not_taken_for_the_workspace_that_was_checked(azure: StandIn) -> None:

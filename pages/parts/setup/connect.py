@@ -25,7 +25,7 @@ from pages.parts.kit.action import Confirm, action
 from pages.parts.kit.links import link
 from pages.parts.kit.live import live
 from pages.parts.kit.notices import draw_error, draw_warning, ready
-from pages.parts.kit.state import ui, url_id
+from pages.parts.kit.state import set_url_id, ui, url_id
 from pages.parts.kit.steps import draw_steps
 from pages.parts.setup import access, accounts, choices
 from pages.parts.setup.account import draw_account, typed_tenant
@@ -51,9 +51,9 @@ def draw_local() -> None:
 def draw_azure() -> None:
     """Draw who acts, the form, and the proof of access once it was asked for."""
     known = find_settings(url_id("ws") or "")
+    _fill_in(known)
     checked = ui().notes.get("checked") or (known.alias if known else None)
     check = access.find(checked) if checked else None
-    _fill_in(known)
     cloud, has_list = draw_account(check.settings if check else known, _pick)
     off = "" if cloud else "Read the cloud's addresses first."
     with st.expander("The workspace by its ids", expanded=not has_list), st.form("azure", border=False):
@@ -73,7 +73,7 @@ def draw_azure() -> None:
         label, given = "Check access with this file", (uploaded, cloud)
         action(label, _check_file, *given, key="check-file", icon="upload_file", off=off)
     if check:
-        st.header("Access")
+        st.header(words.plain(f"Access to {check.settings.workspace_name}"))
         done = reads.find_work("access", check.settings.alias)
         live(lambda: _draw_check(check), key="access", run_every=0.7 if done and done.loading else None)
         if done and done.error:
@@ -83,9 +83,10 @@ def draw_azure() -> None:
 
 
 def _fill_in(known: Settings | None) -> None:
-    """Fill in the form for the workspace of the link, once for each."""
+    """Fill in the form for the workspace of the link, once for each; what was checked before is another one."""
     if known and ui().view.get("filled in") != known.alias:
         ui().view["filled in"] = known.alias
+        ui().notes.pop("checked", None)
         ids = (known.subscription_id, known.resource_group, known.workspace_name)
         for name, value in zip(_FIELDS, (*ids, known.tenant_id or "", known.cloud.name), strict=True):
             st.session_state[f"azure-{name}"] = value
@@ -162,7 +163,8 @@ def _check_file(uploaded: object, cloud: Cloud) -> None:
 
 def _check(settings: Settings) -> None:
     """Check access as whoever signed in above, else as whom this machine has."""
-    ui().notes["checked"] = settings.alias
+    ui().notes["checked"] = ui().view["filled in"] = settings.alias
+    set_url_id("ws", settings.alias)  # so that a link to another one, or back, changes the address
     account = accounts.find(settings.cloud, typed_tenant())
     access.start(settings, account.credential if account and account.signed_in else None)
 
