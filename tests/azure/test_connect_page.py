@@ -85,6 +85,16 @@ def test_a_workspace_used_before_takes_the_place_of_the_one_that_was_checked(azu
         run_until(app.run(), lambda app: "Use this workspace" in buttons(app))
 
 
+def test_a_link_to_a_workspace_opens_it_also_from_the_local_one(azure: StandIn) -> None:
+    save_settings(azure.settings())
+    app = open_app("connect", at="local")
+    for _ in range(2):
+        assert "This machine" in texts(app)
+        follow(app, "ml-dev in rg-ml")
+        assert app.text_input(key="azure-workspace").value == "ml-dev"
+        app.segmented_control[0].set_value("Local workspace").run()
+
+
 def test_an_account_of_another_cloud_is_not_taken_for_the_workspace_that_was_checked(azure: StandIn) -> None:
     app = checked(azure)
     app.selectbox(key="azure-cloud").select("AzureUSGovernment").run()

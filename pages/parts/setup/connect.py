@@ -37,6 +37,7 @@ _FIELDS = ("subscription", "group", "workspace", "tenant", "cloud")
 
 def draw_local() -> None:
     """Draw the card of this machine and who the workspace says we are."""
+    ui().view.pop("filled in", None)  # Streamlit drops what fields hold that are not drawn
     facts = reads.read(Connection.facts, max_age_s=30.0, alias=LOCAL)
     with st.container(border=True):
         st.header("This machine")
