@@ -44,15 +44,16 @@ with st.expander(words.plain(f"Summary: {parts.summary_words(draft, facts)}"), i
         link("model").draw("Change model or compute", icon="edit")
         link("data").draw("Change data", icon="edit")
 
-if recipe is not None:
-    again.draw_changes(draft, recipe)
-gone = again.find_missing(draft, snapshot.error)
-for sentence, page, label in gone:
-    draw_empty(sentence, link(page), label)
-if draft.whole:
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.text("This is a part of a longer run, to try it first.")
-        link("launch", draft=draft.whole).draw("Go to the whole", icon="arrow_forward")
+with st.container():  # of their own, as in `frame._draw_page`: some of this comes late
+    if recipe is not None:
+        again.draw_changes(draft, recipe)
+    gone = again.find_missing(draft, snapshot.error)
+    for sentence, page, label in gone:
+        draw_empty(sentence, link(page), label)
+    if draft.whole:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.text("This is a part of a longer run, to try it first.")
+            link("launch", draft=draft.whole).draw("Go to the whole", icon="arrow_forward")
 
 left, right = st.columns([2, 1], gap="medium")
 with left:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import NoReturn
 
+import streamlit as st
+
 from core import operations
 from core.azureml.settings import find_settings
 from core.errors import NotFound
@@ -37,10 +39,11 @@ def draw_or_get_draft() -> Draft:
         if here.draft_id:
             here.notes["lost-draft"] = (here.page, here.draft_id)
         draft = take(find_next(here.alias) or drafts.create_draft(here.alias))
-    page, lost = here.notes.get("lost-draft", ("", ""))
-    if page == here.page and lost != draft.id:
-        draw_warning(f"There is no draft '{lost}'. This is the one you changed last.")
-    _draw_news(draft)
+    with st.container():  # of their own, as in `frame._draw_page`: they come and go
+        page, lost = here.notes.get("lost-draft", ("", ""))
+        if page == here.page and lost != draft.id:
+            draw_warning(f"There is no draft '{lost}'. This is the one you changed last.")
+        _draw_news(draft)
     return draft
 
 

@@ -48,8 +48,9 @@ def draw_first_name(draft: Draft) -> None:
         _draw_kept(draft, "title", "Name", placeholder="Two words are made up", help="You can rename it later.")
         _draw_kept(draft, "note", "Note", placeholder="What this run is to show")
         _draw_kept(draft, "labels", "Tags", placeholder="name, name=value")
-    if problem := find_problem(draft):
-        st.markdown(f":material/error: {words.plain(problem)}")
+    with st.container():  # of its own, as in `frame._draw_page`: it comes and goes
+        if problem := find_problem(draft):
+            st.markdown(f":material/error: {words.plain(problem)}")
 
 
 def _draw_kept(draft: Draft, choice: str, label: str, **options: Any) -> None:

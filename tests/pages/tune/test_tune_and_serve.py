@@ -265,6 +265,34 @@ def test_start_again_says_which_run_it_is_like_and_what_was_changed_since(run: s
     run_until(open_page(LAUNCH, draft=scratch.id), says("Set up as "))
 
 
+def test_the_settings_keep_their_place_whatever_is_said_above_them(draft: drafts.Draft, run: str) -> None:
+    """Streamlit 1.67 knows what has no key by its place: elsewhere it is drawn anew, without what is being typed."""
+    made = drafts.create_draft("local", **choices(draft), again="forgotten")
+    app = run_until(open_page(LAUNCH, draft=made.id), says("Total batch"))
+    assert "Changed from" not in read_text(app)
+    place = place_of(app.main, "Batch size")
+    assert place
+    next(one for one in app.text_input if one.label == "Tags").set_value("=").run()
+    assert "'=' is not a tag." in read_text(app)
+    assert place_of(app.main, "Batch size") == place, "under what is wrong with a tag"
+    drafts.save_draft(drafts.get_draft(made.id), note="from another tab")
+    assert "Changed in another tab" in read_text(app.run())
+    assert place_of(app.main, "Batch size") == place, "under what another tab changed"
+    like = drafts.create_draft("local", **choices(draft), again=run)
+    app = run_until(open_page(LAUNCH, draft=like.id), says("Changed from "))
+    assert place_of(app.main, "Batch size") == place, "under what is another than in the earlier run"
+
+
+def place_of(block: Any, label: str) -> list[int]:
+    """Return the way to a field, by the place in each block; [] where it is not in this one."""
+    for place, each in block.children.items():
+        if getattr(each, "label", None) == label:
+            return [place]
+        if way := place_of(each, label) if hasattr(each, "children") else []:
+            return [place, *way]
+    return []
+
+
 def test_what_of_an_earlier_set_up_is_gone_is_named_and_the_rest_is_kept(draft: drafts.Draft, run: str) -> None:
     lost = {"compute": "old-gpu", "dataset": "0" * 64, "model": "left", "parameters": {"seed": 7}}
     made = drafts.create_draft("local", **choices(draft) | lost, again=run)
