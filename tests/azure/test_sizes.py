@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from core.azureml import tags
 from core.azureml.reader import reader_for
 from core.azureml.settings import save_settings
 from core.catalog.allow_list import AllowList
@@ -19,7 +20,7 @@ from core.catalog.serving_sizes import read_serving_list
 from core.operations import list_operations, start_create_compute, start_launch
 from core.operations.create_compute import CreateCompute
 from tests.azure.behind import WORKSPACE_PATH
-from tests.azure.serving import ENDPOINT, serve
+from tests.azure.serving import ENDPOINT, MODEL, register, serve, serve_model
 from tests.azure.stand_in import SIZE, StandIn
 from tests.azure.walking import Walk, walking
 from tests.pages.apps import buttons, open_app, run_until, texts
@@ -245,3 +246,27 @@ def test_deploy_offers_sizes_with_price_quota_and_when_one_last_came_and_refuses
     app.run()
     assert find_deploy(app, "$7.35/h").disabled
     assert f"Quota for {FAMILY}: needs 48 cores, 24 free." in texts(app)
+
+
+@pytest.mark.slow
+def test_what_was_set_for_another_endpoint_of_a_run_stays_when_the_first_goes_live(walk: Walk) -> None:
+    """Takes twenty seconds: a run has to complete, and an endpoint to answer."""
+    walk.ensure_compute()
+    run = walk.finish(start_launch(walk.plan())).subject
+    app = run_until(open_app("deploy", at=walk.conn.alias, run=run), lambda app: find_deploy(app, "$3.67/h"))
+    numbers = {each.label: each for each in app.number_input}
+    numbers["The most it may cost in all, USD; 0 for none"].set_value(20.0)
+    numbers["Instances"].set_value(2)
+    numbers["Request time-out (s)"].set_value(45)
+    next(each for each in app.toggle if each.label == "Delete it then").set_value(True)
+    app.run()
+    register(walk)
+    told = {tags.RUN: run, tags.OPERATION: "a deploy", tags.REGISTERED_MODEL: f"{MODEL}:1"}
+    running = {"request_settings__request_timeout_ms": 30, "readiness_probe__success_threshold": 3}
+    serve_model(walk, f"azureml:{MODEL}:1", told, **running)
+    run_until(app, lambda app: f"runs now on {ENDPOINT}" in texts(app))
+    numbers = {each.label: each.value for each in app.number_input}
+    assert numbers["Successes in a row"] == 3, "nobody changed it"
+    assert numbers["Request time-out (s)"] == 45
+    find_deploy(app, "$7.35/h").click().run()
+    assert "At its cap of $20.00 it is deleted." in texts(app)

@@ -21,7 +21,7 @@ from core.runs.states import Run
 from core.serving import endpoints, registered_models
 from core.serving.endpoints import EndpointView
 from core.serving.registered_models import NAME_RULE, check_model_name
-from core.teardown.caps import Wanted, to_agreed
+from core.teardown.caps import Wanted, parse_cap, to_agreed
 from pages.parts.kit import fields, reads, words
 from pages.parts.kit.action import Confirm, action
 from pages.parts.kit.guard import end_page
@@ -79,7 +79,7 @@ def draw_form(conn: Connection) -> None:
     st.header("3 Size", anchor=False)
     size = choose_size(conn, run)
     running, where = _find_running(run)
-    fields_of = f"deploy-{run.name}-{where}"
+    fields_of = f"deploy-{run.name}"
     instances = draw_instances(size, key=fields_of)
     draw_settings(key=fields_of, local=conn.cloud.is_local, running=running, where=where)
     st.header("4 Delete at", anchor=False)
@@ -221,12 +221,13 @@ def _draw_button(conn: Connection, choice: Choice, fields_of: str) -> None:
     blocked, ticks = check_start(conn, Wanted(choice.price))
     off = off or blocked
     label = f"Deploy on Azure, {words.plain(price)}" if conn.costs_money else "Deploy"
+    cap = _describe_cap(fields_of, choice.price.currency)
     end = f"It is deleted at {words.moment(choice.delete_at)}." if choice.delete_at else "It bills until you delete it."
     question = Confirm(
         title="Deploy an endpoint that costs money?",
         yes=label,
         keep="Keep it undeployed",
-        lines=(f"{choice.endpoint} on {choice.machines}, {price}.", end),
+        lines=(f"{choice.endpoint} on {choice.machines}, {price}.", end, cap),
         ticks=(*ticks, *(("It is never deleted by itself",) if choice.delete_at is None else ())),
         icon="cloud_upload",
     )
@@ -244,6 +245,15 @@ def _draw_button(conn: Connection, choice: Choice, fields_of: str) -> None:
         confirm=question if conn.costs_money else None,
         then=lambda begun: link("deploy", endpoint=begun.subject),
     )
+
+
+def _describe_cap(fields_of: str, currency: str) -> str:
+    """Return what becomes of it at the cap that the fields hold, for the question."""
+    tag, ends = read_cap(key=fields_of, currency=currency)
+    cap = parse_cap(tag)
+    if cap is None:
+        return "It has no cap."
+    return f"At its cap of {cap.words} it is deleted." if ends else f"Its cap of {cap.words} only warns."
 
 
 def _deploy(run: Run, fields_of: str, local: bool, price: Price) -> Operation:

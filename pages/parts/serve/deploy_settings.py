@@ -24,7 +24,7 @@ from core.serving.deployment_settings import (
 )
 from core.serving.endpoints import EndpointView
 from core.teardown.caps import Wanted, to_agreed
-from pages.parts.kit import reads, words
+from pages.parts.kit import fields, reads, words
 from pages.parts.kit.action import Confirm, action
 from pages.parts.kit.state import ui
 from pages.parts.operate.caps import check_start, find_reached
@@ -83,7 +83,8 @@ def draw_settings(*, key: str, local: bool, running: Mapping[str, int] | None = 
 
 def read_settings(*, key: str, local: bool) -> dict[str, int]:
     """Return what the fields hold now."""
-    return {setting.name: int(st.session_state[f"{key}-{setting.name}"]) for setting in list_settings(local=local)}
+    drawn = {setting.name: ui().fields[f"{key}-{setting.name}"] for setting in list_settings(local=local)}
+    return {name: int(st.session_state[field.key]) for name, field in drawn.items()}
 
 
 def read_instances(*, key: str) -> int:
@@ -150,8 +151,15 @@ def _redeploy(endpoint: EndpointView, size: str, local: bool, key: str, price: P
 
 
 def _draw_field(setting: Setting, key: str, start: int, origin: str) -> None:
+    """Draw a setting, which begins anew where its start becomes another, unless it was changed here."""
+    name = f"{key}-{setting.name}"
+    field = fields.place(name, ui().view.get(name, start))
+    options = fields.follow(field, setting.label, _change, name)
+    help = f"{setting.help} `{setting.name}`"
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-        value = st.number_input(
-            setting.label, 1, setting.most, start, key=f"{key}-{setting.name}", help=f"{setting.help} `{setting.name}`"
-        )
+        value = st.number_input(setting.label, 1, setting.most, field.value, help=help, **options)
         st.caption(words.plain(origin if value == start else "yours"), width="content")
+
+
+def _change(value: int, name: str) -> None:
+    ui().view[name] = value
