@@ -9,6 +9,7 @@ import streamlit as st
 
 from core import dataset as datasets
 from core.dataset import ASKED_FOR, REPAIRS, ChatDataset, DataFile, Effect, Finding, RowDiff
+from core.errors import BadInput
 from pages.parts.data import forms as data_forms
 from pages.parts.kit import reads, words
 from pages.parts.kit.action import action, draw_download
@@ -31,19 +32,20 @@ def draw(dataset: ChatDataset, findings: tuple[Finding, ...], tokenizer: Path | 
         made = reads.keep_shown(f"repairs of {dataset.key}", made)
         if not ready(made, "Counting what each repair changes…", (), key="repairs"):
             return
-        chosen = tuple(code for code in codes if code in made.value and _draw_choice(code, made.value[code]))
+        offered = tuple(code for code in codes if code in made.value)
+        chosen = tuple(code for code in offered if _draw_choice(dataset, code, made.value[code]))
         if not chosen:
             st.text("Nothing is chosen.")
             return
         with st.container(horizontal=True):  # above the changes, which would push it away when they come
-            action("Use a repaired copy", _apply, dataset, chosen, tokenizer, key="repair", icon="content_copy")
+            action("Use a repaired copy", _apply, dataset, offered, tokenizer, key="repair", icon="content_copy")
             for file in dataset.files:
                 _draw_download(dataset, chosen, file)
         of_training = any(finding.file == "train" for finding in mendable if finding.code in chosen)
         _draw_changes(dataset, chosen, "train" if of_training else "test")
 
 
-def _draw_choice(code: str, effect: Effect) -> bool:
+def _draw_choice(dataset: ChatDataset, code: str, effect: Effect) -> bool:
     left_alone = ""
     if effect.share > _MANY:
         left_alone = f" Not ticked: it leaves out over {_MANY:.0%} of a file's rows."
@@ -51,7 +53,11 @@ def _draw_choice(code: str, effect: Effect) -> bool:
         left_alone = " Not ticked: such rows may be right as they are."
     does = f"changes {words.plural(effect.changed, 'row')}, leaves out {words.number(effect.left_out)}"
     label = f"{datasets.KINDS[code].title}: {does}. {REPAIRS[code]}{left_alone}"
-    return bool(st.checkbox(words.plain(label), value=not left_alone, key=f"mend-{code}"))
+    return bool(st.checkbox(words.plain(label), value=not left_alone, key=_box(dataset, code)))
+
+
+def _box(dataset: ChatDataset, code: str) -> str:
+    return f"mend-{dataset.key}-{code}"
 
 
 def _draw_changes(dataset: ChatDataset, codes: tuple[str, ...], file: DataFile) -> None:
@@ -79,8 +85,12 @@ def describe_change(change: RowDiff) -> str:
     return "\n".join(line[:400] for line in lines[:60] if not line.startswith("@@"))
 
 
-def _apply(dataset: ChatDataset, codes: tuple[str, ...], tokenizer: Path | None) -> None:
-    data_forms.remember_copy(datasets.start_repair(dataset, codes, tokenizer))
+def _apply(dataset: ChatDataset, offered: tuple[str, ...], tokenizer: Path | None) -> None:
+    """Make the copy with what is ticked at the click: the button was drawn before the last tick."""
+    chosen = tuple(code for code in offered if st.session_state[_box(dataset, code)])
+    if not chosen:
+        raise BadInput("No repair is ticked.", "Tick what the copy is to have.")
+    data_forms.remember_copy(datasets.start_repair(dataset, chosen, tokenizer))
 
 
 def _draw_download(dataset: ChatDataset, codes: tuple[str, ...], file: DataFile) -> None:

@@ -289,34 +289,69 @@ def test_a_repair_shows_what_it_changes_as_a_diff_and_makes_the_next_version(pre
     assert not app.exception
 
 
-def test_a_repair_that_leaves_out_many_rows_or_rows_that_may_be_right_is_not_ticked_by_itself(home: Path) -> None:
-    lines = [say(f"question {number}", f"the answer of {number}") for number in range(60)]
+def mendable(question: str) -> bytes:
+    """Return 60 rows: one is no JSON, four have a blank answer, one has no user."""
+    lines = [say(f"{question} {number}", f"the answer of {number}") for number in range(60)]
     lines[3] = '{"messages": ['
-    lines[10:14] = [say(f"question {number}", " ") for number in range(10, 14)]
+    lines[10:14] = [say(f"{question} {number}", " ") for number in range(10, 14)]
     alone = [{"role": "system", "content": "Be kind."}, {"role": "assistant", "content": "Hello."}]
     lines[20] = json.dumps({"messages": alone})
-    begun = dataset.start_upload("many.jsonl", "\n".join(lines).encode(), say("x", "y").encode())
+    return "\n".join(lines).encode()
+
+
+def test_ticks_of_repairs_are_those_of_one_data_set(home: Path) -> None:
+    for name in ("one", "other"):
+        lines = [say(f"{name} {number}", f"the answer of {number}") for number in range(60)]
+        dataset.start_upload(f"{name}.jsonl", "\n".join([*lines, lines[0]]).encode(), say("x", "y").encode())
+    app = take_known(choose(open_data(), "Where the data comes from", "Used before"), "other")  # its repairs are known
+    choices_of(take_known(app, "one"))["duplicate"].uncheck().run()
+    assert choices_of(take_known(app, "other"))["duplicate"].value
+
+
+def take_known(app: AppTest, name: str) -> AppTest:
+    """Choose data that was used before, and wait for its repairs."""
+    field = find_field(app.selectbox, "Data on this machine")
+    field.set_value(next(each for each in field.options if each.startswith(f"{name} · "))).run()
+    return run_until(app, lambda app: f"\n{name} · " in texts(app) and "duplicate" in choices_of(app))
+
+
+def test_a_repair_that_is_ticked_right_before_the_click_is_in_the_copy(home: Path) -> None:
+    begun = dataset.start_upload("late.jsonl", mendable("late"), say("x", "y").encode())
+    app = run_until(open_data(prep=begun.id, **{"from": "upload"}), lambda app: len(choices_of(app)) == 3)
+    run_until(app, lambda app: "Use a repaired copy" in buttons(app))
+    choices_of(app)["not_json"].uncheck()
+    buttons(app)["Use a repaired copy"].click().run()
+    assert "No repair is ticked." in texts(app)
+    choices_of(app)["not_json"].check().run()
+    choices_of(app)["blank_content"].check()
+    buttons(app)["Use a repaired copy"].click().run()
+    run_until(app, lambda app: len(app.metric) == 4 and app.metric[0].value == "55")
+
+
+def test_a_repair_that_leaves_out_many_rows_or_rows_that_may_be_right_is_not_ticked_by_itself(home: Path) -> None:
+    begun = dataset.start_upload("many.jsonl", mendable("question"), say("x", "y").encode())
     app = run_until(open_data(prep=begun.id, **{"from": "upload"}), lambda app: len(choices_of(app)) == 3)
     choices = choices_of(app)
     assert {key: choice.value for key, choice in choices.items()} == {
-        "mend-not_json": True,
-        "mend-blank_content": False,
-        "mend-no_user": False,
+        "not_json": True,
+        "blank_content": False,
+        "no_user": False,
     }
-    many, judged = (choices[f"mend-{code}"].label.replace("\\", "") for code in ("blank_content", "no_user"))
+    many, judged = (choices[code].label.replace("\\", "") for code in ("blank_content", "no_user"))
     assert many.startswith("Blank message: changes 0 rows, leaves out 4. ")
     assert many.endswith("Not ticked: it leaves out over 5% of a file's rows.")
     assert judged.endswith("Not ticked: such rows may be right as they are.")
     run_until(app, lambda app: {"Download the repaired file", "Download the repaired test file"} <= downloads_of(app))
-    choices["mend-blank_content"].check()
+    choices["blank_content"].check()
     app.run()
     app.button(key="aside-train-no_user").click().run()  # what is left to mend is counted anew
     run_until(app, lambda app: len(choices_of(app)) == 2)
-    assert choices_of(app)["mend-blank_content"].value
+    assert choices_of(app)["blank_content"].value
 
 
 def choices_of(app: AppTest) -> dict[str, Any]:
-    return {str(one.key): one for one in app.checkbox if str(one.key).startswith("mend-")}
+    """Return the boxes of the repairs, by what they mend."""
+    return {str(one.key).rpartition("-")[2]: one for one in app.checkbox if str(one.key).startswith("mend-")}
 
 
 def downloads_of(app: AppTest) -> set[str]:
