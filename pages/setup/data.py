@@ -1,5 +1,7 @@
 """Data: know what is trained on before it costs."""
 
+from functools import partial
+
 import streamlit as st
 
 from core import dataset as datasets
@@ -24,13 +26,18 @@ found = (*dataset.findings, *datasets.list_length_findings(dataset, limit))
 tokenizer = forms.find_tokenizer(draft)
 
 numbers.draw_tiles(dataset, limit)
-numbers.draw_cost(draft, dataset, recipe, limit)
-checks.follow(dataset, tokenizer)
-edits.draw(dataset, tokenizer)
-findings.draw(dataset, found, limit)
-columns.draw_encoding(source.find_preparation())
-repair.draw(dataset, tuple(finding for finding in found if not dataset.is_set_aside(finding)), tokenizer)
-compare.draw(dataset)
+standing = tuple(finding for finding in found if not dataset.is_set_aside(finding))
+for draw in (  # each in a place of its own: what is typed below is lost where something comes in before it
+    partial(numbers.draw_cost, draft, dataset, recipe, limit),
+    partial(checks.follow, dataset, tokenizer),
+    partial(edits.draw, dataset, tokenizer),
+    partial(findings.draw, dataset, found, limit),
+    partial(columns.draw_encoding, source.find_preparation()),
+    partial(repair.draw, dataset, standing, tokenizer),
+    partial(compare.draw, dataset),
+):
+    with st.container():
+        draw()
 rows.draw(dataset, found, tokenizer, limit)
 
 left, right = st.columns([2, 3], gap="medium")

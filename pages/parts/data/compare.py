@@ -24,9 +24,8 @@ def draw(dataset: ChatDataset) -> None:
     previous = looked.value if looked.has_value else None
     if previous is None:
         return
-    with st.expander(
-        f"Compare with the version before, of {words.moment(previous.created_at)}", icon=":material/difference:"
-    ):
+    label = f"Compare with the version before, of {words.moment(previous.created_at)}"
+    with st.expander(label, icon=":material/difference:", key="version-before"):
         compared = reads.work("compare", f"{dataset.key}:{previous.key}", lambda: datasets.compare(dataset, previous))
         if not ready(compared, "Comparing rows…", (120,), key="compare"):
             return

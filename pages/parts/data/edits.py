@@ -50,7 +50,7 @@ def draw(dataset: ChatDataset, tokenizer: Path | None) -> None:
             action("Make the copy", _make, dataset, edits, tokenizer, key="make-copy", icon="content_copy")
             confirm = Confirm("Undo all?", "Undo all", "Keep them", (f"{said}: all of it is taken back.",), icon="undo")
             action("Undo all", datasets.undo, edits, key="undo-all", icon="undo", confirm=confirm)
-        with st.expander("See each change", icon=":material/difference:"):
+        with st.expander("See each change", icon=":material/difference:", key="edits-each"):
             pages = -(-len(edits) // _SHOWN)
             at = st.pagination(pages, key=f"edits-page-{pages}") if pages > 1 else 1
             for edit in edits[(at - 1) * _SHOWN : at * _SHOWN]:

@@ -34,12 +34,13 @@ def draw(dataset: ChatDataset, findings: tuple[Finding, ...], limit: int) -> Non
         for finding in standing[:_AT_ONCE]:
             _draw_one(dataset, finding)
         if rest := standing[_AT_ONCE:]:
-            with st.expander(f"{len(rest)} more"):
+            with st.expander(f"{len(rest)} more", key="more-findings"):
                 for finding in rest:
                     _draw_one(dataset, finding)
     if aside:
         rows = datasets.count_rows(dataset, aside, limit)
-        with st.expander(f"{words.plural(len(aside), 'group')} set aside, {words.plural(rows, 'row')}"):
+        label = f"{words.plural(len(aside), 'group')} set aside, {words.plural(rows, 'row')}"
+        with st.expander(label, key="set-aside"):
             for finding in aside:
                 _draw_one(dataset, finding)
 

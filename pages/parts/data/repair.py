@@ -26,7 +26,7 @@ def draw(dataset: ChatDataset, findings: tuple[Finding, ...], tokenizer: Path | 
     codes = tuple(dict.fromkeys(finding.code for finding in mendable))
     if not codes:
         return
-    with st.expander("Repair", icon=":material/build:"):
+    with st.expander("Repair", icon=":material/build:", key="repairs"):
         st.text("A repair makes a copy. Rows that cannot be used are left out of it, what is safe to mend is mended.")
         made = reads.work("repairs", f"{dataset.key}:{','.join(codes)}", lambda: datasets.count_changes(dataset, codes))
         made = reads.keep_shown(f"repairs of {dataset.key}", made)

@@ -172,7 +172,7 @@ def _draw_line(line: int | None, unit: str) -> int | None:
 def _draw_more(chosen: Chosen, unit: str, *, has_turns: bool) -> None:
     """Draw the order of the rows, and by what else they are kept. unit: of their length."""
     kept = chosen.kept
-    with st.popover("Sort and filter", icon=":material/tune:"):
+    with st.popover("Sort and filter", icon=":material/tune:", key="rows-more"):
         with st.container(horizontal=True):
             _draw_choice("order", "Sort by", [name for name in _ORDERS if has_turns or "turns" not in name], kept.order)
             if has_turns:
@@ -238,7 +238,8 @@ def _draw_pages(asked: _Asked) -> list[Row]:
     if not total:
         st.text("No row is like this." if asked.code or asked.kept != EVERY_ROW else "There are no rows.")
     pages = max(1, -(-total // asked.per_page))
-    at = st.pagination(pages, key=f"rows-page-{hash(asked)}") if pages > 1 else 1
+    by_person = replace(asked, mark="", limit=0)  # the page stays where tokens are counted, or the limit is read
+    at = st.pagination(pages, key=f"rows-page-{hash(by_person)}") if pages > 1 else 1
     st.caption(f"{words.plural(total, 'row')}, page {words.number(at)} of {words.number(pages)}")
     return list((first if at == 1 else asked.read((at - 1) * asked.per_page)).rows)
 
