@@ -269,4 +269,4 @@ def test_what_was_set_for_another_endpoint_of_a_run_stays_when_the_first_goes_li
     assert numbers["Successes in a row"] == 3, "nobody changed it"
     assert numbers["Request time-out (s)"] == 45
     find_deploy(app, "$7.35/h").click().run()
-    assert "At its cap of $20.00 it is deleted." in texts(app)
+    assert "Its cap is $20.00: it is deleted when that is reached." in texts(app)

@@ -124,10 +124,10 @@ def read_cap(*, key: str, currency: str) -> tuple[str, bool]:
 
 
 def say_cap(kind: str, *, key: str, currency: str) -> str:
-    """Return what a question before the start says of the cap that the fields hold, "" where it is none."""
+    """Return what a question before the start says of the cap that the fields hold."""
     cap = _cap_in(f"{key}-amount", currency)
     then = _ENDED[kind] if st.session_state.get(f"{key}-ends") else "it only warns"
-    return f"Its cap is {cap.words}: {then} when that is reached." if cap else ""
+    return f"Its cap is {cap.words}: {then} when that is reached." if cap else "It has no cap."
 
 
 def _draw_fields(kind: str, known: Capped | None, key: str, currency: str, **kept: Any) -> None:

@@ -21,14 +21,14 @@ from core.runs.states import Run
 from core.serving import endpoints, registered_models
 from core.serving.endpoints import EndpointView
 from core.serving.registered_models import NAME_RULE, check_model_name
-from core.teardown.caps import Wanted, parse_cap, to_agreed
+from core.teardown.caps import Wanted, to_agreed
 from pages.parts.kit import fields, reads, words
 from pages.parts.kit.action import Confirm, action
 from pages.parts.kit.guard import end_page
 from pages.parts.kit.links import link
 from pages.parts.kit.notices import draw_empty, ready
 from pages.parts.kit.state import set_url_id, ui, url_id
-from pages.parts.operate.caps import check_start, choose_cap, read_cap
+from pages.parts.operate.caps import check_start, choose_cap, read_cap, say_cap
 from pages.parts.operate.idle import HOURS, choose_hours
 from pages.parts.serve.delete_at import choose_end, end_after
 from pages.parts.serve.deploy_settings import draw_instances, draw_settings, read_instances, read_settings
@@ -221,7 +221,7 @@ def _draw_button(conn: Connection, choice: Choice, fields_of: str) -> None:
     blocked, ticks = check_start(conn, Wanted(choice.price))
     off = off or blocked
     label = f"Deploy on Azure, {words.plain(price)}" if conn.costs_money else "Deploy"
-    cap = _describe_cap(fields_of, choice.price.currency)
+    cap = say_cap("endpoint", key=fields_of, currency=choice.price.currency)
     end = f"It is deleted at {words.moment(choice.delete_at)}." if choice.delete_at else "It bills until you delete it."
     question = Confirm(
         title="Deploy an endpoint that costs money?",
@@ -245,15 +245,6 @@ def _draw_button(conn: Connection, choice: Choice, fields_of: str) -> None:
         confirm=question if conn.costs_money else None,
         then=lambda begun: link("deploy", endpoint=begun.subject),
     )
-
-
-def _describe_cap(fields_of: str, currency: str) -> str:
-    """Return what becomes of it at the cap that the fields hold, for the question."""
-    tag, ends = read_cap(key=fields_of, currency=currency)
-    cap = parse_cap(tag)
-    if cap is None:
-        return "It has no cap."
-    return f"At its cap of {cap.words} it is deleted." if ends else f"Its cap of {cap.words} only warns."
 
 
 def _deploy(run: Run, fields_of: str, local: bool, price: Price) -> Operation:

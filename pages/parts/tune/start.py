@@ -185,7 +185,7 @@ def _cap(draft_id: str) -> str:
 def _question(plan: LaunchPlan, label: str, cost: str, ticks: tuple[str, ...]) -> Confirm:
     time = f"It takes {plan.estimate.time_words}: {cost}." if plan.estimate else cost
     time += f" {not_a_bill(plan.compute.price.factor)}" if _costs_money() else ""
-    cap = say_cap("run", key=_cap(plan.draft.id), currency=plan.compute.price.currency)
+    cap = say_cap("run", key=_cap(plan.draft.id), currency=plan.compute.price.currency) if _costs_money() else ""
     place = f"{plan.model.name} on {plan.compute.name} ({plan.compute.size}), {plan.compute.price.words}."
     asked = plan.warnings if _costs_money() else plan.confirmations
     return Confirm(
