@@ -8,8 +8,8 @@ from core.alerts import delivery, settings
 from core.alerts.book import AlertBook
 from core.alerts.events import EVENTS, TEST
 from core.alerts.settings import AlertSettings, Kind, Webhook
-from pages.parts.kit import words
-from pages.parts.kit.action import action, draw_error_of, on_change
+from pages.parts.kit import fields, words
+from pages.parts.kit.action import action, draw_error_of
 from pages.parts.kit.elements.notifier import draw_permission
 from pages.parts.kit.state import ui
 
@@ -38,13 +38,15 @@ def draw_alerts(connection: str | None) -> None:
 def _choose_events(chosen: AlertSettings) -> None:
     st.caption("For all workspaces of this machine. Failures and money are told of unless you take them out.")
     for name, event in EVENTS.items():
-        key = f"alert-{name}"
-        st.checkbox(event.words, name in chosen.events, key=key, **on_change("events", _save_events))
-    draw_error_of("events")
+        field = fields.place(f"alert-{name}", name in chosen.events)
+        st.checkbox(event.words, field.value, **fields.follow(field, event.words, _save_event, name))
+        draw_error_of(field.name)
 
 
-def _save_events() -> None:
-    settings.save_events(name for name in EVENTS if st.session_state.get(f"alert-{name}"))
+def _save_event(on: bool, name: str) -> None:
+    """Keep this one as it was ticked here; another tab may have changed the others meanwhile."""
+    others = {known for known in settings.read_settings().events if known != name}
+    settings.save_events(others | {name} if on else others)
 
 
 def _draw_webhook(webhook: Webhook, connection: str) -> None:
