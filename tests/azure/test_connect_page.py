@@ -155,18 +155,18 @@ def test_a_code_that_a_policy_refused_is_no_longer_offered_and_says_why(azure: S
 
 def test_a_companys_tags_and_prices_and_more_registries_are_kept_with_the_workspace(azure: StandIn) -> None:
     app = checked(azure)
-    app.text_input(key="policy-tags").set_value("4711")
+    field(app, "Tags").set_value("4711")
     buttons(app)["Keep these"].click()
     run_until(app.run(), lambda app: "'4711' is not a tag." in texts(app))
-    app.text_input(key="policy-tags").set_value("costCentre=4711, owner=ada")
-    app.text_input(key="more-registries").set_value("shared/models")
+    field(app, "Tags").set_value("costCentre=4711, owner=ada")
+    field(app, "More registries").set_value("shared/models")
     buttons(app)["Keep these"].click()
     run_until(app.run(), lambda app: "'shared/models' cannot be the name of a registry." in texts(app))
-    app.text_input(key="more-registries").set_value("shared-models, fabrikam")
-    app.number_input(key="price-factor").set_value(2.5)
+    field(app, "More registries").set_value("shared-models, fabrikam")
+    field(app, "Share of list prices").set_value(2.5)
     buttons(app)["Keep these"].click()
     run_until(app.run(), lambda app: "2.5 cannot be a share of list prices." in texts(app))
-    app.number_input(key="price-factor").set_value(0.83)
+    field(app, "Share of list prices").set_value(0.83)
     buttons(app)["Keep these"].click()
     app.run()
     (known,) = [each for each in list_settings() if each.kind == "azure"]
@@ -174,3 +174,18 @@ def test_a_companys_tags_and_prices_and_more_registries_are_kept_with_the_worksp
     assert known.registries == ("shared-models", "fabrikam")
     assert (known.price_factor, azure.settings().price_factor) == (0.83, 0.83)
     assert {"azureml", "fabrikam"} < set(list_named(Connection(azure.settings(), azure.home)))
+
+
+def field(app: AppTest, label: str) -> Any:
+    return next(each for each in (*app.text_input, *app.number_input) if each.label == label)
+
+
+def test_what_another_tab_kept_with_the_workspace_meanwhile_stays(azure: StandIn) -> None:
+    first, second = checked(azure), checked(azure)
+    field(first, "Tags").set_value("owner=ada")
+    buttons(first)["Keep these"].click().run()
+    field(second, "Share of list prices").set_value(0.9)
+    buttons(second)["Keep these"].click().run()
+    (known,) = [each for each in list_settings() if each.kind == "azure"]
+    assert (known.policy_tags, known.price_factor) == ("owner=ada", 0.9)
+    assert field(second, "Tags").value == "owner=ada"

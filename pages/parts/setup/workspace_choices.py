@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import streamlit as st
 
-from core.azureml.settings import find_settings, save_settings
+from core.azureml.settings import Settings, find_settings, save_settings
 from core.azureml.tags import parse_policy_tags
 from core.errors import BadInput
+from pages.parts.kit import fields
 from pages.parts.kit.action import action
+from pages.parts.kit.fields import Field
 
 
 def draw_workspace_choices(alias: str) -> None:
@@ -18,41 +22,57 @@ def draw_workspace_choices(alias: str) -> None:
     settings = find_settings(alias)
     if settings is None:
         return
+    drawn = {name: fields.place(f"{name}-{alias}", value) for name, value in _list_kept(settings).items()}
+    tags, registries, factor = drawn.values()
     with st.form("policy-tags", border=True):
         st.text_input(
             "Tags",
-            value=settings.policy_tags,
-            key="policy-tags",
+            value=tags.value,
+            key=tags.key,
             placeholder="costCentre=4711, owner=ada@contoso.com",
             help="What your company's policy asks for. Put on each compute, data asset, run, model, endpoint and "
             "deployment that Tunedeck makes in this workspace from now on.",
         )
         st.text_input(
             "More registries",
-            value=", ".join(settings.registries),
-            key="more-registries",
+            value=registries.value,
+            key=registries.key,
             placeholder="contoso-models, fabrikam-shared",
             help="Models are found in Azure's open registries and in those of this subscription. Name others here.",
         )
         st.number_input(
             "Share of list prices",
-            value=settings.price_factor,
+            value=factor.value,
             step=0.01,
             format="%.4g",
-            key="price-factor",
+            key=factor.key,
             help="What your company pays of a list price, e.g. 0.83 for a discount of 17 %. Every price and cost of "
             "this workspace is multiplied by it, and says so.",
         )
-        action("Keep these", _keep, alias, key="keep-choices", icon="save", in_form=True)
+        action("Keep these", _keep, alias, drawn, key="keep-choices", icon="save", in_form=True)
 
 
-def _keep(alias: str) -> None:
-    settings, text = find_settings(alias), str(st.session_state["policy-tags"]).strip()
-    parse_policy_tags(text)  # raises BadInput for what cannot be one
-    names = tuple(dict.fromkeys(re.split(r"[,\s]+", str(st.session_state["more-registries"]).strip())))
-    for name in filter(None, names):
+def _list_kept(settings: Settings) -> dict[str, Any]:
+    """Return what is kept, by field."""
+    return {
+        "policy-tags": settings.policy_tags,
+        "more-registries": ", ".join(settings.registries),
+        "price-factor": settings.price_factor,
+    }
+
+
+def _keep(alias: str, drawn: Mapping[str, Field]) -> None:
+    """Keep what was changed here; what another tab changed meanwhile in another field stays."""
+    settings = find_settings(alias)
+    if settings is None:
+        return
+    given = {name: st.session_state[field.key] for name, field in drawn.items()}
+    changed = {name: value for name, value in given.items() if value != drawn[name].value}
+    tags, registries, factor = {**_list_kept(settings), **changed}.values()
+    tags = str(tags).strip()
+    parse_policy_tags(tags)  # raises BadInput for what cannot be one
+    names = tuple(filter(None, dict.fromkeys(re.split(r"[,\s]+", str(registries).strip()))))
+    for name in names:
         if not re.fullmatch(r"[A-Za-z0-9][\w-]{1,32}", name):
             raise BadInput(f"'{name}' cannot be the name of a registry.", "It has 2 to 33 letters, digits, - and _.")
-    if settings:
-        factor = float(st.session_state["price-factor"])
-        save_settings(replace(settings, policy_tags=text, registries=tuple(filter(None, names)), price_factor=factor))
+    save_settings(replace(settings, policy_tags=tags, registries=names, price_factor=float(factor)))
