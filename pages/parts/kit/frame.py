@@ -162,6 +162,19 @@ def _begin(page: PageEntry) -> None:
     set_url_id("at", here.alias)
     if page.uses_draft:
         set_url_id("draft", here.draft_id)
+    _keep_address()
+
+
+def _keep_address() -> None:
+    """Have the browser's address say what a link to the page that was open asked for.
+
+    Streamlit 1.67 draws the page for it and leaves the address: the next click, or a reload, was for the old one. Only
+    of these: sent on a way back to Runs, whose address holds its filters, it takes the search out of it.
+    """
+    ids = {name: url_id(name) for name in ("at", "draft", "ws", "where")}
+    if ui().view.get("address", ids) != ids and ids["at"]:
+        st.query_params["at"] = ids["at"]  # sends all of it
+    ui().view["address"] = ids
 
 
 def _last_alias() -> str | None:

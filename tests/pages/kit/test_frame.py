@@ -41,6 +41,21 @@ def test_the_switch_above_the_menu_opens_another_workspace(page: Page, dashboard
         known.unlink()
 
 
+def test_a_link_to_the_page_that_is_open_is_in_its_address_and_holds_at_the_next_click(
+    page: Page, dashboard: Dashboard
+) -> None:
+    open_page(page, dashboard, "/connect?at=local", "Connect")
+    page.get_by_test_id("stSidebar").get_by_role("button", name="Local").click()
+    page.get_by_test_id("stPopoverBody").get_by_role("link", name="Connect another workspace").click()
+    expect(page.get_by_role("heading", name="Your account")).to_be_visible()
+    settle(page)
+    page.get_by_role("button", name="Check access", exact=True).click()
+    expect(page.get_by_text("is not a subscription id.")).to_be_visible()
+    expect(page).to_have_url(f"{dashboard.url}/connect?at=local&where=Azure")
+    page.reload()
+    expect(page.get_by_role("heading", name="Your account")).to_be_visible()
+
+
 def test_a_newcomer_starts_with_one_click_and_a_reload_keeps_the_draft(page: Page, dashboard: Dashboard) -> None:
     open_page(page, dashboard, "/", "Overview")
     page.get_by_role("button", name="Start on this machine").click()
