@@ -78,7 +78,8 @@ def remove_webhook() -> None:
 
 def save_events(names: Iterable[str]) -> None:
     """Keep which events are told of."""
-    _save(replace(read_settings(), events=tuple(name for name in EVENTS if name in set(names))))
+    wanted = set(names)
+    _save(replace(read_settings(), events=tuple(name for name in EVENTS if name in wanted)))
 
 
 def _save(settings: AlertSettings) -> None:

@@ -132,6 +132,12 @@ def test_only_chosen_events_are_told_and_by_default_failures_and_money(listener:
     assert [alert["text"] for alert in listener.bodies[1]["alerts"]] == ["It completed."]
 
 
+def test_all_events_that_are_named_are_kept_also_where_the_names_can_be_read_once(home: Home) -> None:
+    assert home.path
+    save_events(name for name in ("deleted", "run_failed"))
+    assert read_settings().events == ("run_failed", "deleted")
+
+
 def test_without_a_webhook_alerts_are_kept_for_open_tabs_and_none_is_sent_later(listener: Listener) -> None:
     note("It failed.")
     deliver_all()
