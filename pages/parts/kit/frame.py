@@ -107,6 +107,7 @@ def _draw_page(found: Page, why_stale: TunedeckError | None) -> None:
     with caught(draw_error):
         if _is_known_place(found):
             found.run()
+    _keep_address()
     with caught(draw_error):  # also where the page ended before its end
         draw_open_dialog()
     with above:
@@ -162,17 +163,16 @@ def _begin(page: PageEntry) -> None:
     set_url_id("at", here.alias)
     if page.uses_draft:
         set_url_id("draft", here.draft_id)
-    _keep_address()
 
 
 def _keep_address() -> None:
     """Have the browser's address say what a link to the page that was open asked for.
 
-    Streamlit 1.67 draws the page for it and leaves the address: the next click, or a reload, was for the old one. Only
-    of these: sent on a way back to Runs, whose address holds its filters, it takes the search out of it.
+    Streamlit 1.67 draws the page for it and leaves the address: the next click, or a reload, was for the old one. To be
+    called once the page is drawn: only then is what its fields put into the address a part of what is sent.
     """
-    ids = {name: url_id(name) for name in ("at", "draft", "ws", "where")}
-    if ui().view.get("address", ids) != ids and ids["at"]:
+    ids = {name: value for name, value in st.query_params.items() if name not in st.session_state}  # not a field's
+    if ui().view.get("address", ids) != ids and "at" in ids:
         st.query_params["at"] = ids["at"]  # sends all of it
     ui().view["address"] = ids
 

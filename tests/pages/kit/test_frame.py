@@ -56,6 +56,17 @@ def test_a_link_to_the_page_that_is_open_is_in_its_address_and_holds_at_the_next
     expect(page.get_by_role("heading", name="Your account")).to_be_visible()
 
 
+def test_back_from_a_run_that_is_not_there_the_list_stays_at_the_next_click(page: Page, dashboard: Dashboard) -> None:
+    open_page(page, dashboard, "/runs?at=local&run=gone-owl", "Runs")
+    page.get_by_role("link", name="See all runs").click()
+    expect(page).to_have_url(f"{dashboard.url}/runs?at=local")
+    expect(page.get_by_role("link", name="Archived runs")).to_be_visible()
+    settle(page)
+    page.keyboard.press("r")  # Streamlit's own key to run the page again
+    settle(page)
+    expect(page.get_by_role("link", name="Archived runs")).to_be_visible()
+
+
 def test_a_newcomer_starts_with_one_click_and_a_reload_keeps_the_draft(page: Page, dashboard: Dashboard) -> None:
     open_page(page, dashboard, "/", "Overview")
     page.get_by_role("button", name="Start on this machine").click()
