@@ -73,6 +73,8 @@ class Viewer:
             if kind == "auto_rerun":
                 every = message.auto_rerun.interval
                 self._timers[message.auto_rerun.fragment_id] = (every, time.monotonic() + every)
+            for gone in message.stop_auto_rerun.fragment_ids:
+                self._timers.pop(gone, None)
             if kind == "script_finished" and message.script_finished != ForwardMsg.FINISHED_EARLY_FOR_RERUN:
                 return
 
