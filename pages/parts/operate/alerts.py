@@ -11,6 +11,7 @@ from core.alerts.settings import AlertSettings, Kind, Webhook
 from pages.parts.kit import fields, words
 from pages.parts.kit.action import action, draw_error_of
 from pages.parts.kit.elements.notifier import draw_permission
+from pages.parts.kit.notices import draw_error
 from pages.parts.kit.state import ui
 
 _URL, _SECRET, _TESTED = "webhook-url", "webhook-secret", "webhook-tested"
@@ -26,6 +27,8 @@ def draw_alerts(connection: str | None) -> None:
     st.header("Alerts", anchor=False)
     chosen = settings.read_settings()
     draw_permission()
+    if problem := settings.find_problem():
+        draw_error(problem, key="alert-file")
     with st.expander("Events", icon=":material/notifications:", key="alert-events"):
         _choose_events(chosen)
     webhook = chosen.webhook
@@ -44,9 +47,7 @@ def _choose_events(chosen: AlertSettings) -> None:
 
 
 def _save_event(on: bool, name: str) -> None:
-    """Keep this one as it was ticked here; another tab may have changed the others meanwhile."""
-    others = {known for known in settings.read_settings().events if known != name}
-    settings.save_events(others | {name} if on else others)
+    settings.save_events(**{name: on})
 
 
 def _draw_webhook(webhook: Webhook, connection: str) -> None:

@@ -13,6 +13,7 @@ import time
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
@@ -22,8 +23,9 @@ from core.alerts.book import COOL_DOWN_S, GATHER_S, SENDING_S, AlertBook, AlertS
 from core.alerts.delivery import deliver, deliver_all, send_test
 from core.alerts.events import EVENTS, Alert
 from core.alerts.settings import Kind, read_settings, remove_webhook, save_events, save_webhook
-from core.errors import TunedeckError
+from core.errors import BadInput, TunedeckError
 from core.home import REPOSITORY, Home
+from core.locks import held
 from core.support_bundle import write_report
 from tests.core.alerts.listener import Listener, listening
 from tests.soak import Soak
@@ -125,17 +127,35 @@ def test_only_chosen_events_are_told_and_by_default_failures_and_money(listener:
     deliver_all()
     told = {alert["event"] for alert in listener.bodies[0]["alerts"]}
     assert told == set(EVENTS) - {"run_completed", "run_cancelled", "deployment_live"}
-    save_events(["run_completed"])
+    save_events(**{name: name == "run_completed" for name in EVENTS})
     note("It failed.")
     note("It completed.", event="run_completed")
     deliver_all()
     assert [alert["text"] for alert in listener.bodies[1]["alerts"]] == ["It completed."]
 
 
-def test_all_events_that_are_named_are_kept_also_where_the_names_can_be_read_once(home: Home) -> None:
-    assert home.path
-    save_events(name for name in ("deleted", "run_failed"))
-    assert read_settings().events == ("run_failed", "deleted")
+def test_two_who_choose_different_events_at_once_are_both_heard(home: Home) -> None:
+    with ThreadPoolExecutor(3) as pool, held(home.path / "alerts.lock"):
+        waiting = [
+            pool.submit(save_events, deleted=True),
+            pool.submit(save_events, run_failed=False),
+            pool.submit(save_webhook, Kind.JSON, "https://hooks.example/1"),
+        ]
+        assert not wait(waiting, timeout=0.3).done, "who changes a part reads it only once the others have written"
+    assert not any(each.exception() for each in waiting)
+    chosen = read_settings()
+    assert ("deleted" in chosen.events, "run_failed" in chosen.events) == (True, False)
+    assert chosen.webhook is not None
+
+
+def test_a_file_that_cannot_be_read_is_told_of_and_stays_as_it_is(home: Home) -> None:
+    file = home.path / "alerts.json"
+    file.write_text('{"events": ["run_failed"], "webhook": {"url": "https://hooks.example/s3cret"', encoding="utf-8")
+    for change in (lambda: save_events(deleted=True), remove_webhook):
+        with pytest.raises(BadInput, match=r"The file alerts.json in the home folder cannot be read") as refused:
+            change()
+        assert "s3cret" not in f"{refused.value.message}{refused.value.hint}{refused.value.detail}"
+    assert "s3cret" in file.read_text(encoding="utf-8")
 
 
 def test_without_a_webhook_alerts_are_kept_for_open_tabs_and_none_is_sent_later(listener: Listener) -> None:
