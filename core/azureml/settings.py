@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from core import home
 from core.azureml.addresses import AZURE, CLOUDS, KEPT, Cloud, custom_cloud
-from core.errors import BadInput
+from core.errors import BadInput, Conflict, NotFound
 from core.locks import held
 
 LOCAL = "local"  # the alias of the local workspace
@@ -61,13 +61,43 @@ def find_settings(alias: str, of: home.Home | None = None) -> Settings | None:
 
 
 def save_settings(settings: Settings) -> None:
-    """Remember a workspace, in the place of one with the same alias; the local one needs no remembering."""
+    """Remember a workspace; the local one needs no remembering.
+
+    What was kept with one that is known stays (`change_settings`). Raises Conflict where its alias is another's: two
+    that have the same name were connected at once.
+    """
     if settings.kind == "local":
         return
     with _locked():
-        others = [known for known in _read() if known.alias != settings.alias]
-        text = json.dumps({"connections": [_to_json(known) for known in [settings, *others]]}, indent=2)
-        home.write_atomically(home.current().connections, text + "\n")
+        known = next((known for known in _read() if known.alias == settings.alias), None)
+        if known and _place(known) != _place(settings):
+            raise Conflict(
+                f"Another workspace was connected as '{settings.alias}' meanwhile.",
+                "Check access once more: this one gets a name of its own.",
+            )
+        _save(_keep_chosen(settings, known) if known else settings)
+
+
+def change_settings(alias: str, **chosen: object) -> None:
+    """Change what is kept with a workspace (`policy_tags`, `registries`, `price_factor`) as it is kept now.
+
+    Raises NotFound where it was removed from the home.
+    """
+    with _locked():
+        known = next((known for known in _read() if known.alias == alias), None)
+        if known is None:
+            raise NotFound(f"The workspace '{alias}' is not kept here any more.", "Check access to it once more.")
+        _save(replace(known, **chosen))  # type: ignore[arg-type]
+
+
+def _save(settings: Settings) -> None:
+    others = [known for known in _read() if known.alias != settings.alias]
+    text = json.dumps({"connections": [_to_json(known) for known in [settings, *others]]}, indent=2)
+    home.write_atomically(home.current().connections, text + "\n")
+
+
+def _keep_chosen(settings: Settings, known: Settings) -> Settings:
+    return replace(settings, **{name: getattr(known, name) for name in _CHOSEN})
 
 
 def make_settings(
@@ -136,8 +166,7 @@ def _with_alias(settings: Settings) -> Settings:
     wanted = re.sub(r"[^a-z0-9]+", "-", settings.workspace_name.lower()).strip("-") or "azure"
     for known in saved:
         if _place(known) == _place(settings):
-            chosen = {name: getattr(known, name) for name in _CHOSEN}
-            return replace(settings, alias=known.alias, **chosen)
+            return replace(_keep_chosen(settings, known), alias=known.alias)
     taken = {LOCAL, *(known.alias for known in saved)}
     alias, number = wanted, 2
     while alias in taken:

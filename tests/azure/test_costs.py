@@ -9,7 +9,7 @@ from email.utils import format_datetime
 import pytest
 
 from core.azureml.connection import Connection, connect
-from core.azureml.settings import save_settings
+from core.azureml.settings import change_settings, save_settings
 from core.catalog.compute import list_computes, size_price
 from core.catalog.prices import Price
 from core.teardown.inventory import Item, list_billing, sighting_of
@@ -40,7 +40,8 @@ def test_a_companys_share_of_the_list_is_in_every_price_from_the_moment_it_is_ke
     settings = azure.settings()
     listed = size_price(connect(settings, home=azure.home), SIZE)
 
-    save_settings(replace(settings, price_factor=0.83))
+    save_settings(settings)
+    change_settings(settings.alias, price_factor=0.83)
     discounted = size_price(connect(azure.settings(), home=azure.home), SIZE)
 
     assert listed.per_hour == PER_HOUR[SIZE]

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 
 from core.azureml.connection import connect
-from core.azureml.settings import save_settings
+from core.azureml.settings import change_settings, save_settings
 from core.catalog.compute import get_compute
 from core.operations import start_create_compute, start_deploy, start_launch
 from core.runs.evaluation import evaluation_name
@@ -72,11 +71,11 @@ def test_whatever_is_made_has_the_policys_tags(walk: Walk) -> None:
 
 def keep_tags(walk: Walk) -> None:
     """Write the tags as the form does, and connect as the next page will: that is when they are read."""
-    kept = replace(walk.conn.settings, policy_tags="costCentre=4711, owner=ada")
-    save_settings(kept)
-    connect(kept)
+    change_settings(walk.conn.alias, policy_tags="costCentre=4711, owner=ada")
+    connect(walk.azure.settings())
 
 
 def test_tags_stay_with_a_workspace_that_is_checked_anew(azure: StandIn) -> None:
-    save_settings(replace(azure.settings(), policy_tags="owner=ada"))
+    save_settings(azure.settings())
+    change_settings(azure.settings().alias, policy_tags="owner=ada")
     assert azure.settings().policy_tags == "owner=ada"

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import streamlit as st
 
-from core.azureml.settings import Settings, find_settings, save_settings
+from core.azureml.settings import Settings, change_settings, find_settings
 from core.azureml.tags import parse_policy_tags
 from core.errors import BadInput
 from pages.parts.kit import fields
@@ -53,26 +52,36 @@ def draw_workspace_choices(alias: str) -> None:
 
 
 def _list_kept(settings: Settings) -> dict[str, Any]:
-    """Return what is kept, by field."""
+    """Return what is kept, by the setting's name."""
     return {
-        "policy-tags": settings.policy_tags,
-        "more-registries": ", ".join(settings.registries),
-        "price-factor": settings.price_factor,
+        "policy_tags": settings.policy_tags,
+        "registries": ", ".join(settings.registries),
+        "price_factor": settings.price_factor,
     }
 
 
 def _keep(alias: str, drawn: Mapping[str, Field]) -> None:
     """Keep what was changed here; what another tab changed meanwhile in another field stays."""
-    settings = find_settings(alias)
-    if settings is None:
-        return
     given = {name: st.session_state[field.key] for name, field in drawn.items()}
-    changed = {name: value for name, value in given.items() if value != drawn[name].value}
-    tags, registries, factor = {**_list_kept(settings), **changed}.values()
-    tags = str(tags).strip()
-    parse_policy_tags(tags)  # raises BadInput for what cannot be one
-    names = tuple(filter(None, dict.fromkeys(re.split(r"[,\s]+", str(registries).strip()))))
+    changed = {name: _PARSERS[name](value) for name, value in given.items() if value != drawn[name].value}
+    change_settings(alias, **changed)
+
+
+def _parse_tags(text: str) -> str:
+    parse_policy_tags(text.strip())  # raises BadInput for what cannot be one
+    return text.strip()
+
+
+def _parse_registries(text: str) -> tuple[str, ...]:
+    names = tuple(filter(None, dict.fromkeys(re.split(r"[,\s]+", text.strip()))))
     for name in names:
         if not re.fullmatch(r"[A-Za-z0-9][\w-]{1,32}", name):
             raise BadInput(f"'{name}' cannot be the name of a registry.", "It has 2 to 33 letters, digits, - and _.")
-    save_settings(replace(settings, policy_tags=tags, registries=names, price_factor=float(factor)))
+    return names
+
+
+_PARSERS: dict[str, Callable[[Any], object]] = {
+    "policy_tags": _parse_tags,
+    "registries": _parse_registries,
+    "price_factor": float,
+}

@@ -5,8 +5,15 @@ import stat
 
 import pytest
 
-from core.azureml.settings import find_settings, list_settings, make_settings, parse_config_json, save_settings
-from core.errors import BadInput
+from core.azureml.settings import (
+    change_settings,
+    find_settings,
+    list_settings,
+    make_settings,
+    parse_config_json,
+    save_settings,
+)
+from core.errors import BadInput, Conflict, NotFound
 from core.home import Home
 
 SUBSCRIPTION = "11111111-2222-3333-4444-555555555555"
@@ -94,3 +101,30 @@ def test_a_connections_file_that_cannot_be_read_says_which_file(home: Home) -> N
 
 def test_the_home_can_be_read_by_its_owner_only(home: Home) -> None:
     assert stat.S_IMODE(home.path.stat().st_mode) == 0o700
+
+
+def test_what_is_chosen_for_a_workspace_that_was_removed_from_the_home_meanwhile_is_refused(home: Home) -> None:
+    with pytest.raises(NotFound, match="The workspace 'ml-prod' is not kept here any more"):
+        change_settings("ml-prod", policy_tags="owner=ada")
+    assert not home.connections.exists()
+
+
+def test_of_two_workspaces_of_one_name_connected_at_once_the_second_gets_a_name_of_its_own(home: Home) -> None:
+    first, second = (make_settings(SUBSCRIPTION, group, "ml") for group in ("rg-a", "rg-b"))
+    assert first.alias == second.alias == "ml"
+    save_settings(first)
+    with pytest.raises(Conflict, match="Another workspace was connected as 'ml' meanwhile"):
+        save_settings(second)
+    save_settings(make_settings(SUBSCRIPTION, "rg-b", "ml"))
+    found = {each.alias: each.resource_group for each in list_settings()}
+    assert (found["ml"], found["ml-2"]) == ("rg-a", "rg-b")
+
+
+def test_connecting_once_more_keeps_what_another_tab_chose_for_the_workspace_meanwhile(home: Home) -> None:
+    settings = make_settings(SUBSCRIPTION, "rg-ml", "ml-prod")
+    save_settings(settings)
+    change_settings(settings.alias, price_factor=0.7)
+    save_settings(settings)
+    known = find_settings(settings.alias)
+    assert known is not None
+    assert known.price_factor == 0.7
