@@ -12,6 +12,7 @@ from core import dataset as datasets
 from core.alerts.book import AlertBook
 from core.azureml import tags
 from core.catalog.compute import get_compute
+from core.catalog.prices import PRICE_UNKNOWN
 from core.dataset import ChatDataset
 from core.errors import BadInput, NotFound, TunedeckError
 from core.launch.drafts import Draft, create_draft, find_draft, mark_launched
@@ -195,19 +196,19 @@ def _submit(work: Work[Launch]) -> Outcome:
         operation=work.operation.id,
         policy_tags=work.conn.policy_tags,
     )
+    nodes = int(work.change.parameters.get("num_nodes_finetune") or 1)
     waiting = work.send_once(
         "job",
         "the run",
         lambda: has_run(work.conn, request),
         lambda: submit_pipeline(work.conn, request),
-        guard=lambda: spending(work, work.change.agreed, lambda: _price(work)),
+        guard=lambda: spending(work, work.change.agreed, lambda: _price(work, nodes)),
     )
     return waiting or Done("Confirmed")
 
 
-def _price(work: Work[Launch]) -> Wanted:
+def _price(work: Work[Launch], nodes: int) -> Wanted:
     compute = get_compute(work.conn, work.change.compute)
-    nodes = int(work.change.parameters.get("num_nodes_finetune") or 1)
     return Wanted(compute.price.times(nodes), compute=compute.name, nodes=nodes)
 
 
@@ -253,11 +254,13 @@ def _evaluate(work: Work[Launch]) -> Outcome:
     inputs = {**run.inputs, "test_file_path": str(work.facts["test_id"])}
     run = replace(run, inputs=inputs, model_id=work.change.model_id, compute=work.change.compute)
     name = evaluation_name(run.name)
+    agreed = work.change.agreed and PRICE_UNKNOWN  # to the run, with its evaluation: of that the caps alone are held
     waiting = work.send_once(
         "evaluation",
         "the evaluation",
         lambda: has_job(work.conn, name),
         lambda: submit_evaluation(work.conn, run),
+        guard=lambda: spending(work, agreed, lambda: _price(work, nodes=1)),
     )
     return waiting or Done("Confirmed")
 

@@ -12,6 +12,7 @@ from streamlit.testing.v1 import AppTest
 from core.azureml import tags
 from core.azureml.connection import Connection, connect
 from core.azureml.reader import reader_for
+from core.catalog.compute import get_compute
 from core.catalog.prices import Price
 from core.errors import ServiceRefused
 from core.home import Home
@@ -32,6 +33,7 @@ from core.operations import (
 from core.operations.ledger import Ledger
 from core.operations.sweep_command import Line, sweep_once
 from core.runs import history, jobs
+from core.runs.evaluation import evaluation_name
 from core.serving import endpoints
 from core.teardown.caps import Cap, Wanted, read_limits, read_standing, to_agreed, write_limits
 from core.teardown.due import find_timed, list_timed, write_tags
@@ -295,6 +297,44 @@ def test_the_fields_of_a_cap_show_what_it_is_before_they_can_be_sent(walk: Walk)
     assert timed is not None
     assert (timed.tags[tags.CAP], timed.tags[tags.CAP_THEN]) == ("20 USD", f"stop {timed.mark}")
     run_until(app, lambda app: [each.value for each in app.toggle if each.label == "Delete it then"] == [True])
+
+
+@pytest.mark.slow
+def test_a_cap_and_limits_that_cannot_be_read_say_why_instead_of_going_on_reading(walk: Walk) -> None:
+    serve(walk)
+    walk.finish(start_set_cap(walk.conn.alias, "endpoint", ENDPOINT, Cap(20.0), ends=False))
+    walk.azure.rules.add(rf"GET .*/onlineEndpoints/{ENDPOINT}\?api-version={API}$", 403, body=REFUSED, times=99)
+    app = open_app("deploy", at=walk.conn.alias, endpoint=ENDPOINT)
+    run_until(app, lambda app: "You may not" in texts(app) and "Its cap is being read." not in texts(app))
+    assert "Set the cap" not in buttons(app)
+    walk.azure.rules.clear()
+    walk.azure.rules.add(rf"GET .*{WORKSPACE_PATH}\?", 403, body=REFUSED, times=99)
+    app = open_app("teardown", at=walk.conn.alias)
+    run_until(app, lambda app: "You may not" in texts(app))
+
+
+@pytest.mark.slow
+def test_an_evaluation_is_held_against_the_cap_and_can_be_asked_for_once_there_is_room(walk: Walk) -> None:
+    """Takes 10 s: it trains a tiny model and waits for its node to go."""
+    walk.finish(start_create_compute(walk.conn.alias, "gpu", SIZE))
+    launch = start_launch(walk.plan(max_steps=2), agreed=to_agreed(PRICE))
+    with walk.azure.hurried():
+        wait_until(lambda: jobs.has_job(walk.conn, launch.subject))
+        go_on = rest(walk)
+        wait_until(lambda: jobs.get_run(walk.conn, launch.subject).completed)
+        wait_until(lambda: not get_compute(walk.conn, "gpu").nodes)
+    write_limits(walk.conn, {tags.CAP_HOUR: "2 USD"})
+    go_on()
+    failed = walk.finish(launch, "failed")
+    assert failed.error is not None
+    assert "would bill: more than this workspace's cap of $2.00/h" in failed.error.message
+    assert not jobs.has_job(walk.conn, evaluation_name(launch.subject))
+    app = open_app("runs", at=walk.conn.alias, run=launch.subject, view="Evaluation")
+    run_until(app, lambda app: "There is no evaluation. With this, " in texts(app))
+    write_limits(walk.conn, NO_CAPS)
+    buttons(app)["Try again"].click().run()
+    walk.finish(launch)
+    assert jobs.has_job(walk.conn, evaluation_name(launch.subject))
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import streamlit as st
 from core import operations
 from core.azureml import tags
 from core.azureml.connection import Connection
+from core.azureml.reader import Snapshot
 from core.operations import Operation
 from core.runs.states import JobState, Run
 from core.serving.endpoints import EndpointView
@@ -17,7 +18,7 @@ from core.teardown.caps import Cap, Capped, Limits, Wanted
 from core.teardown.inventory import Inventory
 from pages.parts.kit import reads, words
 from pages.parts.kit.action import action
-from pages.parts.kit.notices import draw_warning
+from pages.parts.kit.notices import draw_error, draw_warning
 from pages.parts.kit.state import ui
 from pages.parts.kit.summary import Summary
 from pages.parts.operate.follow import follow_change
@@ -38,6 +39,8 @@ def draw_limits(conn: Connection, inventory: Inventory) -> None:
         draw_warning(problem)
     _draw_hour(limits, inventory)
     _draw_day(limits)
+    if snapshot.error:
+        draw_error(snapshot.error, key="limits-unread")
     if snapshot.value is None:
         return
     with st.popover("Limits", icon=":material/speed:", key="limits"):
@@ -153,7 +156,10 @@ def draw_cap(found: Run | EndpointView) -> str:
     changing, known = follow_change("cap", found.name, _CAPS, key="cap"), _find_capped(found)
     with st.popover("Cap", icon=":material/speed:", key="cap"):
         if known is None and found.tags.get(tags.CAP):  # fields without it would take the cap away
-            st.text("Its cap is being read.")
+            if error := _read_capped(found).error:
+                draw_error(error, key="cap-unread")
+            else:
+                st.text("Its cap is being read.")
             return ""
         st.text(known.words if known else "It has no cap.")
         billing = reads.read(inventory.list_billing, max_age_s=15.0).value or Inventory()
@@ -172,8 +178,12 @@ def _find_capped(found: Run | EndpointView) -> Capped | None:
     """Return what came to its cap; nothing is asked of what has none."""
     if not found.tags.get(tags.CAP):
         return None
-    known: Capped | None = reads.read(caps.find_capped, _kind_of(found), found.name, max_age_s=15.0).value
+    known: Capped | None = _read_capped(found).value
     return known
+
+
+def _read_capped(found: Run | EndpointView) -> Snapshot[Any]:
+    return reads.read(caps.find_capped, _kind_of(found), found.name, max_age_s=15.0)
 
 
 def find_reached(endpoint: EndpointView) -> str:

@@ -8,6 +8,7 @@ from functools import partial
 
 import streamlit as st
 
+from core import operations
 from core.azureml.connection import Connection
 from core.errors import TunedeckError
 from core.recipe import PARAMETERS
@@ -19,8 +20,10 @@ from core.runs.metrics import RunMetrics, read_metrics
 from core.runs.states import JobState, Run, Stage
 from core.words import duration
 from pages.parts.kit import reads, words
-from pages.parts.kit.action import draw_download
+from pages.parts.kit.action import action, draw_download
 from pages.parts.kit.notices import draw_age
+from pages.parts.kit.state import ui
+from pages.parts.kit.steps import draw_operation_error
 from pages.parts.kit.tiles import draw_tile
 
 VIEWS = ("Learning rate", "Gradient norm", "Speed", "Logs", "Settings", "Evaluation")
@@ -145,7 +148,7 @@ def draw_settings(run: Run) -> None:
 def draw_evaluation(run: Run, result: Evaluation | None, error: TunedeckError | None) -> None:
     """Draw base against tuned: loss on all test rows, and answers side by side. error: of reading the result."""
     if result is None:
-        st.text(_explain_no_evaluation(run, error))
+        _draw_no_evaluation(run, error)
         return
     with st.grid(4, min_column_width=160):
         change = result.tuned.loss - result.base.loss
@@ -189,6 +192,14 @@ def _choose_answers(answers: Sequence[Answer]) -> list[Answer]:
     return [answer for answer in answers if answer.why == chosen]
 
 
+def _draw_no_evaluation(run: Run, error: TunedeckError | None) -> None:
+    st.text(_explain_no_evaluation(run, error))
+    launch = operations.find_operation_for(ui().alias or "", run.name, "launch") if run.completed else None
+    if launch is not None and launch.state == "failed":
+        draw_operation_error(launch, key="evaluation")
+        action("Try again", operations.retry_operation, launch.id, key="retry-evaluation", icon="refresh")
+
+
 def _explain_no_evaluation(run: Run, error: TunedeckError | None) -> str:
     stage = run.evaluation or Stage("", "")
     if stage.missed:
@@ -200,7 +211,7 @@ def _explain_no_evaluation(run: Run, error: TunedeckError | None) -> str:
     if stage.state and stage.state is not JobState.COMPLETED and not stage.running:
         cause = f" {stage.error.cause}" if stage.error else ""
         return f"There is no evaluation: it is {stage.state_word.lower()}.{cause}"
-    return "Base and tuned model are being compared on the test rows. It takes about 30 s."
+    return "Base and tuned model are being compared on the test rows."
 
 
 def _draw_answer(answer: Answer, number: int) -> None:
