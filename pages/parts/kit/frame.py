@@ -9,8 +9,6 @@ from itertools import groupby
 
 import streamlit as st
 from streamlit.navigation.page import Page
-from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
-from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from core import dataset as datasets
 from core import operations, overview
@@ -164,22 +162,6 @@ def _begin(page: PageEntry) -> None:
     set_url_id("at", here.alias)
     if page.uses_draft:
         set_url_id("draft", here.draft_id)
-    _keep_address()
-
-
-def _keep_address() -> None:
-    """Have the browser's address say what a link to the page that was open asked for.
-
-    Streamlit 1.67 draws the page for it and leaves the address: the next click, or a reload, was for the old one. What
-    is sent is what the browser sent, so that on a way back to an address with fields in it nothing changes.
-    """
-    context = get_script_run_ctx()
-    ids = {name: value for name, value in st.query_params.items() if name not in st.session_state}  # not a field's
-    if context and ui().view.get("address", ids) != ids:
-        message = ForwardMsg()
-        message.page_info_changed.query_string = context.query_string
-        context.enqueue(message)
-    ui().view["address"] = ids
 
 
 def _last_alias() -> str | None:

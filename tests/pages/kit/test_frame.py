@@ -65,6 +65,8 @@ def test_back_from_a_run_that_is_not_there_the_list_stays_at_the_next_click(page
     page.keyboard.press("r")  # Streamlit's own key to run the page again
     settle(page)
     expect(page.get_by_role("link", name="Archived runs")).to_be_visible()
+    page.go_back()
+    expect(page.get_by_text("There is no run 'gone-owl' in Local.")).to_be_visible()
 
 
 def test_a_newcomer_starts_with_one_click_and_a_reload_keeps_the_draft(page: Page, dashboard: Dashboard) -> None:
