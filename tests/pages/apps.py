@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
+from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
 
 from pages.parts.kit.links import PAGES
 from tests.pages.conftest import REPOSITORY
 from tests.waiting import wait_until
+
+# A server looks once through all that is installed for components of others; AppTest would, 0.2 s long, for each page.
+manifest_scanner.scan_component_manifests = cache(manifest_scanner.scan_component_manifests)
 
 
 def open_app(page: str = "overview", **ids: str) -> AppTest:
