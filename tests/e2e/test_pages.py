@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from itertools import product
 from typing import Literal
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -41,6 +41,10 @@ _KEPT = (
     "() => performance.getEntriesByType('resource').filter(one => one.name.includes('/plotly-'))"
     ".map(one => one.transferSize === 0)"
 )
+_LINKS_HERE = """() => [...document.querySelectorAll("[data-testid=stMain] a[data-testid=stPageLink-NavLink]")]
+  .filter((link) => link.checkVisibility()).map((link) => link.getAttribute("href"))
+  .filter((href) => href.split("?")[0] === location.pathname.slice(1))
+  .filter((href) => "?" + href.split("?")[1] !== location.search)"""
 _SHOWN = "getComputedStyle(document.querySelector('[data-testid=stApp]')).colorScheme"
 EMPTY = (
     "?at=local",
@@ -91,6 +95,7 @@ FAILED = (
     "activity?at=local&change={change}",
 )
 OPENED = tuple(dict.fromkeys(address for address in (*EMPTY, *AT_WORK, *FAILED) if "never" not in address))
+WITH_LINKS_HERE = ("runs?at=local&run={run}&view=Logs", "deploy?at=local&endpoint={endpoint}")
 IN_SOAK = (pytest.mark.soak, pytest.mark.skipif(not is_soak(), reason="minutes: `make soak`"))
 
 
@@ -145,6 +150,31 @@ def test_nothing_serious_in_what_a_page_opens(tab: Page, tiny: Dashboard, failed
         tab.keyboard.press("Escape")
         expect(tab.locator("[data-testid=stPopoverBody]")).to_have_count(0)
     assert found == []
+
+
+@pytest.mark.parametrize(
+    "address", [pytest.param(each, marks=() if each in WITH_LINKS_HERE else IN_SOAK) for each in OPENED]
+)
+def test_each_link_to_the_page_that_is_open_holds(
+    tab: Page, tiny: Dashboard, failed: dict[str, str], address: str
+) -> None:
+    """At the next run of the page, too, and the way back leads from it to where it was clicked."""
+    tab.set_viewport_size({"width": WIDE, "height": 900})
+    tab.goto(f"{tiny.url}/{address.format(**failed)}")
+    tab.get_by_role("heading", level=1).first.wait_for()
+    rest(tab)
+    before, lost = tab.url, []
+    for href in sorted(set(tab.evaluate(_LINKS_HERE))):
+        tab.locator(f'[data-testid=stMain] a[href="{href}"]').first.click()
+        rest(tab)
+        tab.keyboard.press("r")  # Streamlit's own key to run the page again
+        rest(tab)
+        wanted, shown = (set(parse_qsl(urlsplit(each).query)) for each in (href, tab.url))
+        lost += [(href, tab.url)] if wanted - shown else []
+        tab.go_back()
+        rest(tab)
+        lost += [(href, "back", tab.url)] if tab.url != before else []
+    assert lost == []
 
 
 def list_in_both(tab: Page) -> list[tuple[str, ...]]:

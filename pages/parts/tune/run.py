@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import streamlit as st
 
@@ -20,8 +21,8 @@ from core.runs.evaluation import Evaluation
 from core.runs.metrics import RunMetrics
 from core.runs.states import FINE_TUNE, JobState, Run
 from core.words import duration
-from pages.parts.kit import charts, reads, words
-from pages.parts.kit.action import action, link_button
+from pages.parts.kit import charts, fields, reads, words
+from pages.parts.kit.action import action, draw_error_of, link_button
 from pages.parts.kit.elements.figure import HEIGHT
 from pages.parts.kit.lineage import draw_lineage
 from pages.parts.kit.links import link
@@ -316,26 +317,20 @@ def _draw_chart_choice(run: Run) -> ChartChoice:
 
 
 def _draw_view_choice(result: Evaluation | None) -> str:
-    """Return what is shown below: the operator's choice, else the answers as soon as there are some.
-
-    The choices before and after the evaluation are two widgets: one whose value the script changes loses that change
-    when the browser reports its own value at the same moment.
-    """
-    views = list_views(VIEWS)
-    first = views[0] if result is None else "Evaluation"
-    wanted = url_id("view")
-    shown = wanted if wanted in views else first
-    chosen = st.segmented_control(
+    """Return what is shown below: what the address asks for, else the answers as soon as there are some."""
+    views, wanted = list_views(VIEWS), url_id("view")
+    by_itself = views[0] if result is None else "Evaluation"
+    field = fields.place("view", wanted if wanted in views else by_itself, views)
+    st.segmented_control(
         "Show",
         views,
-        default=shown,
+        default=field.value,
         required=True,
-        key="view-running" if result is None else "view-evaluated",
         label_visibility="collapsed",
+        **fields.follow(field, "What is shown", partial(set_url_id, "view")),
     )
-    if chosen != shown:  # what a link asks for stays in the address, also where it is what is shown by itself
-        set_url_id("view", chosen)
-    return chosen or first
+    draw_error_of(field.name)
+    return str(field.value)
 
 
 def _draw_loss(run: Run, measured: RunMetrics, choice: ChartChoice, missing: str) -> None:
