@@ -1,5 +1,6 @@
 """What only a browser shows of pages, empty and at work: axe-core on every one, light and dark, 1360 and 420 wide; none
-scrolls sideways, at 320 neither; the clipboard; a chart that is lower where the window is narrow.
+scrolls sideways, at 320 neither; the clipboard; a chart that is lower where the window is narrow; that who looks at a
+page changes nothing, and that links to the open page hold.
 
 One file, because the run and the endpoint that are looked at take long to make; the tiny model stands in for the real
 one, since what is measured is the page. axe looks at each page wide in one theme and narrow in the other, the themes
@@ -10,8 +11,9 @@ from __future__ import annotations
 
 import os
 import secrets
+import sqlite3
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from itertools import product
 from typing import Literal
 from urllib.parse import parse_qsl, urlsplit
@@ -41,6 +43,8 @@ _KEPT = (
     "() => performance.getEntriesByType('resource').filter(one => one.name.includes('/plotly-'))"
     ".map(one => one.transferSize === 0)"
 )
+_HELD = """() => [...document.querySelectorAll("input, textarea")]
+  .map((each) => [each.getAttribute("aria-label"), each.type, each.checked, each.value])"""
 _LINKS_HERE = """() => [...document.querySelectorAll("[data-testid=stMain] a[data-testid=stPageLink-NavLink]")]
   .filter((link) => link.checkVisibility()).map((link) => link.getAttribute("href"))
   .filter((href) => href.split("?")[0] === location.pathname.slice(1))
@@ -96,6 +100,7 @@ FAILED = (
 )
 OPENED = tuple(dict.fromkeys(address for address in (*EMPTY, *AT_WORK, *FAILED) if "never" not in address))
 WITH_LINKS_HERE = ("runs?at=local&run={run}&view=Logs", "deploy?at=local&endpoint={endpoint}")
+WITH_FIELDS = ("launch?at=local&draft={draft}&settings=All", "deploy?at=local&endpoint={endpoint}")
 IN_SOAK = (pytest.mark.soak, pytest.mark.skipif(not is_soak(), reason="minutes: `make soak`"))
 
 
@@ -175,6 +180,35 @@ def test_each_link_to_the_page_that_is_open_holds(
         rest(tab)
         lost += [(href, "back", tab.url)] if tab.url != before else []
     assert lost == []
+
+
+@pytest.mark.parametrize(
+    "address", [pytest.param(each, marks=() if each in WITH_FIELDS else IN_SOAK) for each in OPENED]
+)
+def test_who_looks_at_a_page_and_reloads_it_changes_nothing(
+    tab: Page, tiny: Dashboard, failed: dict[str, str], address: str
+) -> None:
+    def look() -> tuple[str, object, list[tuple[object, ...]]]:
+        tab.get_by_role("heading", level=1).first.wait_for()
+        rest(tab)
+        return tab.url, tab.evaluate(_HELD), list_kept(Home(tiny.home))
+
+    tab.set_viewport_size({"width": WIDE, "height": 900})
+    tab.goto(f"{tiny.url}/{address.format(**failed)}")
+    before = look()
+    tab.keyboard.press("r")  # Streamlit's own key to run the page again
+    assert look() == before
+    tab.reload()
+    assert look() == before
+
+
+def list_kept(home: Home) -> list[tuple[object, ...]]:
+    """Return all that the dashboard keeps, but for who carries out what is asked for, and what is seen to bill."""
+    with closing(sqlite3.connect(home.ledger_db)) as ledger:
+        named = ledger.execute("select name from sqlite_master where type = 'table' order by name").fetchall()
+        names = [name for (name,) in named if name not in {"lease", "rates"}]
+        rows = [(name, *row) for name in names for row in ledger.execute(f"select * from {name}")]
+    return rows + [(path.name, path.read_text(encoding="utf-8")) for path in sorted(home.path.glob("*.json"))]
 
 
 def list_in_both(tab: Page) -> list[tuple[str, ...]]:

@@ -28,11 +28,11 @@ _JS = """
 export default function () {
   const follow = (event) => {
     const link = event.target.closest('a[data-testid="stPageLink-NavLink"]');
-    const [page, query] = link ? link.getAttribute("href").split("?") : [];  // that of Overview has no name
-    if (page !== location.pathname.split("/").pop() || `?${query}` === location.search) return;
+    const [page, query = ""] = link ? link.getAttribute("href").split("?") : [];  // that of Overview has no name
+    if (page !== location.pathname.split("/").pop() || query === location.search.slice(1)) return;
     event.preventDefault();
     event.stopPropagation();
-    history.pushState({}, "", `${location.pathname}?${query}`);
+    history.pushState({}, "", location.pathname + (query && `?${query}`));
     dispatchEvent(new PopStateEvent("popstate"));
   };
   document.addEventListener("click", follow, true);
