@@ -25,17 +25,21 @@ _WHENCE = {
 def draw_alerts(connection: str | None) -> None:
     """Draw what was told of a workspace, and the settings, which are those of this home."""
     st.header("Alerts", anchor=False)
-    chosen = settings.read_settings()
     draw_permission()
     if problem := settings.find_problem():
         draw_error(problem, key="alert-file")
+    else:
+        _draw_settings(settings.read_settings(), connection)
+    _draw_told(connection)
+
+
+def _draw_settings(chosen: AlertSettings, connection: str | None) -> None:
     with st.expander("Events", icon=":material/notifications:", key="alert-events"):
         _choose_events(chosen)
     webhook = chosen.webhook
     title = f"Webhook · {webhook.kind} at {webhook.host}" if webhook else "Webhook"
     with st.expander(words.plain(title), icon=":material/webhook:", key="webhook"):
         _draw_webhook(webhook, connection or "") if webhook else _draw_form()
-    _draw_told(connection)
 
 
 def _choose_events(chosen: AlertSettings) -> None:

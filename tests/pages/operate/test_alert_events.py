@@ -10,6 +10,7 @@ from streamlit.testing.v1 import AppTest
 from core.alerts.events import EVENTS
 from core.alerts.settings import read_settings
 from core.home import Home
+from tests.pages.apps import texts
 
 FAILED, COMPLETED, DELETED = (EVENTS[name].words for name in ("run_failed", "run_completed", "deleted"))
 
@@ -45,3 +46,18 @@ def test_a_tick_changes_one_event_and_not_what_another_tab_ticked_meanwhile(
             DELETED: False,
         }
         assert not app.exception
+
+
+def test_a_choice_that_cannot_be_read_is_told_of_and_not_written_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Home(tmp_path).create()
+    monkeypatch.setenv("TUNEDECK_HOME", str(home.path))
+    file = home.path / "alerts.json"
+    file.write_text('{"events": ["run_failed"], "webhook": {"url": "https://hooks.example/s3cret"', encoding="utf-8")
+    app = AppTest.from_function(draw).run()
+    assert "The file alerts.json in the home folder cannot be read, so alerts go nowhere." in texts(app)
+    assert "s3cret" not in texts(app) + "".join(code.value for code in app.code)
+    assert boxes(app) == {}
+    file.unlink()
+    assert FAILED in boxes(app.run())
