@@ -200,7 +200,7 @@ def _read(of: home.Home | None = None) -> list[Settings]:
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))["connections"]
         return [_from_json(entry) for entry in entries]
-    except (ValueError, KeyError, TypeError, AttributeError) as problem:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
         raise BadInput(
             f"The file {path.name} in the home folder cannot be read.",
             f"Repair or remove {path}: it only remembers which workspaces were used.",

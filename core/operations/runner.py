@@ -31,7 +31,7 @@ PATIENCE_S = 600.0  # a service that answers 5xx for longer than this is not goi
 UNREACHABLE_S = 86400.0  # a laptop may be offline for a night
 TURN_S = 0.5  # between two looks at whether an older operation about the same thing has ended
 DELIVER_EVERY_S = 1.0
-LOOK_VARIABLE = "TUNEDECK_LOOK_S"  # the longest pause, for a stand-in of Azure whose clock hurries
+LOOK_VARIABLE = "TUNEDECK_LOOK_S"  # seconds in place of LOOK_S, for a stand-in of Azure whose clock hurries
 THREADS = 4
 
 _log = logging.getLogger(__name__)
@@ -282,11 +282,10 @@ def run_forever() -> None:
 
 def _sooner(work: Work[Change], outcome: Outcome) -> Outcome:
     """Shorten a pause between two looks at a workspace that takes seconds, unless a request may be on its way to it."""
-    if not isinstance(outcome, Wait) or work.facts.get("unconfirmed"):
+    if not isinstance(outcome, Wait) or outcome.seconds != LOOK_S or work.facts.get("unconfirmed"):
         return outcome
-    if work.conn.cloud.is_local:
-        return replace(outcome, seconds=LOCAL_LOOK_S) if outcome.seconds == LOOK_S else outcome
-    return replace(outcome, seconds=min(outcome.seconds, float(os.environ.get(LOOK_VARIABLE, math.inf))))
+    look_s = LOCAL_LOOK_S if work.conn.cloud.is_local else float(os.environ.get(LOOK_VARIABLE, LOOK_S))
+    return replace(outcome, seconds=look_s)
 
 
 def _without_end(work: Work[Change], spec: StepSpec[Any], outcome: Outcome) -> Outcome:

@@ -35,7 +35,7 @@ from core.operations.sweep_command import Line, sweep_once
 from core.runs import history, jobs
 from core.runs.evaluation import evaluation_name
 from core.serving import endpoints
-from core.teardown.caps import Cap, Wanted, read_limits, read_standing, to_agreed, write_limits
+from core.teardown.caps import Cap, Wanted, find_capped, read_limits, read_standing, to_agreed, write_limits
 from core.teardown.due import find_timed, list_timed, write_tags
 from pages.parts.kit.links import PAGES
 from tests.azure.behind import WORKSPACE_PATH
@@ -253,6 +253,7 @@ def test_a_run_is_cancelled_at_its_cap_only_where_that_was_chosen_for_it(walk: W
     walk.finish(start_set_cap(walk.conn.alias, "run", name, Cap(0.0005), ends=False))
     assert tags_of(walk, name) == ("0.0005 USD", "warn")
     rest(walk)
+    wait_until(lambda: (found := find_capped(walk.conn, "run", name)) and found.reached.reached)
     for then, outcome in (
         ("warn", "Its cap of <$0.01 is reached: it came to about <$0.01."),
         ("stop another", "Its end was chosen for another: it only warns."),
