@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import streamlit as st
 from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
 from streamlit.runtime.scriptrunner import get_script_run_ctx
+from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from core import dataset as datasets
 from core.dataset import GivenFile
@@ -47,7 +48,7 @@ def let_go(name: str) -> None:
 def _take(name: str, key: str) -> None:
     """Bring the file into the home. Streamlit would keep it, and a copy for each reader, as long as the tab is open."""
     file = st.session_state.get(key)
-    if file is None:
+    if not isinstance(file, UploadedFile):  # none, or a second report of one that was taken: Streamlit's DeletedFile
         return
     let_go(name)
     try:
